@@ -1,0 +1,167 @@
+"""What an algorithm is, and the one way in which all of them drive a TRL trainer."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from medrl.errors import Interrupted, Problem
+
+if TYPE_CHECKING:
+    from medrl.checkpoints import Stop
+    from medrl.config import Run
+    from medrl.mix import Prompted
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an algorithm works on."""
+
+    run: Run
+    rows: Sequence[Prompted]
+    policy: Any
+    """The model before training, without an adapter."""
+    tokenizer: Any
+    folder: Path
+    """``train/`` of the run folder: log, completions, checkpoints."""
+    checkpoint: Path | None
+    """The newest whole checkpoint, to go on from."""
+    stop: Stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algo(ABC):
+    """How the policy learns."""
+
+    trains: ClassVar[bool] = True
+    """False for the algorithm that leaves the model as it is."""
+
+    @abstractmethod
+    def train(self, job: Job, out: Path) -> None:
+        """Train and write the model to ``out``."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        """Mistakes in company of the other sections."""
+        return iter(())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimised(Algo):
+    """What all algorithms that take optimiser steps share."""
+
+    steps: Annotated[int, Gt(0)] | None
+    """Optimiser steps; null where ``epochs`` says how long."""
+    epochs: Annotated[float, Gt(0)] | None
+    """Passes over the drawn rows; null where ``steps`` says how long."""
+    batch_size: Annotated[int, Gt(0)]
+    """Sequences of an optimiser step over all devices; how they are split is hardware's."""
+    learning_rate: Annotated[float, Gt(0)]
+    schedule: Literal["constant", "linear", "cosine"]
+    """What the learning rate does after the warm-up."""
+    warmup_fraction: Annotated[float, Ge(0), Le(1)]
+    """Share of the steps in which the learning rate rises from 0."""
+    optimiser: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+    adam_beta1: Annotated[float, Ge(0), Le(1)]
+    adam_beta2: Annotated[float, Ge(0), Le(1)]
+    weight_decay: Annotated[float, Ge(0)]
+    max_grad_norm: Annotated[float, Gt(0)]
+    """Gradients are scaled down to this norm."""
+    checkpoint_steps: Annotated[int, Gt(0)]
+    """A checkpoint is written after every so many steps, and after the last."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        if (self.steps is None) == (self.epochs is None):
+            yield Problem("steps", f"is {self.steps} and epochs is {self.epochs}; give one and set the other to null")
+        if self.batch_size % run.hardware.gpus:
+            yield Problem("batch_size", f"{self.batch_size} does not divide among {run.hardware.gpus} GPUs")
+        if self.optimiser != "adamw" and run.hardware.device == "cpu":
+            yield Problem("optimiser", f"{self.optimiser} needs a GPU; write algo.optimiser=adamw")
+
+    @property
+    def align(self) -> int:
+        """A checkpoint may be written after any multiple of this many steps."""
+        return 1
+
+    def arguments(self, job: Job) -> dict[str, Any]:
+        """Options that every TRL config takes, in its words."""
+        run = job.run
+        micro, accumulation = run.hardware.split(self.batch_size)
+        every = -(-self.checkpoint_steps // self.align) * self.align
+        return {
+            "output_dir": str(job.folder),
+            "max_steps": self.steps if self.steps is not None else -1,
+            "num_train_epochs": self.epochs if self.epochs is not None else 1.0,
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": accumulation,
+            "learning_rate": self.learning_rate,
+            "lr_scheduler_type": self.schedule,
+            # transformers reads a float below 1 as a share of the steps and 1 and above as a count.
+            "warmup_steps": self.warmup_fraction if self.warmup_fraction < 1 else 1e9,
+            "optim": "adamw_torch" if self.optimiser == "adamw" else self.optimiser,
+            "adam_beta1": self.adam_beta1,
+            "adam_beta2": self.adam_beta2,
+            "weight_decay": self.weight_decay,
+            "max_grad_norm": self.max_grad_norm,
+            "save_steps": every,
+            "save_total_limit": 2,
+            "logging_steps": 1,
+            "logging_nan_inf_filter": False,
+            "report_to": [],
+            "disable_tqdm": True,
+            "seed": run.seed,
+            "data_seed": run.seed,
+            "use_cpu": run.hardware.device == "cpu",
+            "bf16": run.hardware.precision == "bf16",
+            "fp16": run.hardware.precision == "fp16",
+            "gradient_checkpointing": run.hardware.gradient_checkpointing,
+        }
+
+
+def peft_config(run: Run) -> Any:
+    """The adapter that the model's configuration asks for, or None."""
+    return run.model.lora.peft_config() if run.model.lora else None
+
+
+def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
+    """Train from the newest whole checkpoint and write the model.
+
+    Raises:
+        Interrupted: a signal came; its checkpoint is written.
+    """
+    from transformers import PrinterCallback
+
+    from medrl import checkpoints, track
+
+    done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
+    log = job.folder / "log.jsonl"
+    track.cut_back(log, done)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(track.callback(log))
+    for callback in checkpoints.callbacks(job.stop, align):
+        trainer.add_callback(callback)
+    with job.stop.held():
+        trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    if job.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted(
+            f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint written. "
+            "Run the same command again to go on.",
+            job.stop.signal,
+        )
+    write_model(trainer, job.tokenizer, out)
+
+
+def write_model(trainer: Any, tokenizer: Any, out: Path) -> None:
+    """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    trainer.save_model(str(partial))
+    tokenizer.save_pretrained(partial)
+    for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
+        (partial / stray).unlink(missing_ok=True)
+    partial.replace(out)

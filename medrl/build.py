@@ -1,0 +1,180 @@
+"""From configuration trees to objects: `check` reports every mistake at once, `build` makes what ``_target_`` names.
+
+A node with ``_target_: medrl.x.Y`` becomes the frozen dataclass ``Y``; its fields are the only options there are, and
+pydantic checks their types and bounds. Nothing outside ``medrl.`` can be named, and nothing is registered anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from medrl.config import Run, Tree
+from medrl.errors import ConfigError, Problem
+
+RENAMED = {
+    # What TRL called it once, or calls it now, and what to write here.
+    "max_prompt_length": "data_mix.max_prompt_tokens (rows over it are dropped and counted; prompts are never cut)",
+    "max_completion_length": "algo.max_completion_tokens",
+    "max_seq_length": "algo.max_tokens",
+    "max_length": "algo.max_tokens",
+    "warmup_ratio": "algo.warmup_fraction",
+    "warmup_steps": "algo.warmup_fraction (a share of the steps)",
+    "per_device_train_batch_size": "algo.batch_size (the global batch) and hardware.micro_batch_size",
+    "gradient_accumulation_steps": "algo.batch_size (accumulation follows from it and hardware.micro_batch_size)",
+    "num_train_epochs": "algo.epochs",
+    "max_steps": "algo.steps",
+    "save_steps": "algo.checkpoint_steps",
+    "lr_scheduler_type": "algo.schedule",
+    "lr": "algo.learning_rate",
+    "optim": "algo.optimiser",
+    "optimizer": "algo.optimiser",
+    "bf16": "hardware.precision=bf16",
+    "fp16": "hardware.precision=fp16",
+    "gradient_checkpointing": "hardware.gradient_checkpointing",
+    "use_vllm": "hardware.rollout=vllm",
+    "load_in_4bit": "model.quantisation=nf4",
+    "lora_r": "model.lora.rank",
+    "lora_alpha": "model.lora.alpha",
+    "tokenizer": "model (the tokenizer comes with it)",
+    "output_dir": "runs (the run folder's name follows from the configuration)",
+    "overwrite_output_dir": "force=true",
+    "logging_dir": "runs (curves are in the run folder's train/log.jsonl and report.html)",
+    "save_safetensors": "nothing: weights are always written as safetensors",
+    "report_to": "nothing: train/log.jsonl and report.html are always written",
+}
+
+
+class Unbuilt:
+    """Stands for a node whose own mistakes were reported already, so that its parents add none about it."""
+
+
+def check(tree: Tree) -> Run:
+    """Build a whole configuration and ask every section what is wrong with it in company of the others.
+
+    Raises:
+        ConfigError: with every mistake that was found.
+    """
+    problems: list[Problem] = []
+    sections = {key: _construct(value, key, problems) for key, value in tree.items()}
+    run = _call(Run, sections, "", problems)
+    built = {key: section for key, section in sections.items() if not isinstance(section, Unbuilt)}
+    if isinstance(run, Run):
+        for key, section in built.items():
+            for problem in getattr(section, "problems", lambda _: ())(run):
+                problems.append(dataclasses.replace(problem, key=f"{key}.{problem.key}".rstrip(".")))
+    if problems or not isinstance(run, Run):
+        raise ConfigError(problems)
+    return run
+
+
+def build(node: Any) -> Any:
+    """Make the object of one node.
+
+    Raises:
+        ConfigError: with every mistake in it.
+    """
+    problems: list[Problem] = []
+    built = _construct(node, "", problems)
+    if problems:
+        raise ConfigError(problems)
+    return built
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``did you mean x?`` for the nearest known word, else the list of what there is."""
+    options = sorted(known)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"there is: {', '.join(options)}"
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """Message for an option that no class declares, with the new name where it is one of TRL's."""
+    leaf = key.rsplit(".", 1)[-1]
+    options = list(known)
+    if leaf in RENAMED and leaf not in options:
+        return f"no such option; write {RENAMED[leaf]}"
+    return f"no such option; {nearest(leaf, options)}"
+
+
+def _construct(node: Any, path: str, problems: list[Problem]) -> Any:
+    """Depth first: children become objects before the class that holds them checks its own fields."""
+    if isinstance(node, Mapping):
+        built = {key: _construct(value, f"{path}.{key}", problems) for key, value in node.items() if key != "_target_"}
+        if "_target_" not in node:
+            return Unbuilt() if any(isinstance(value, Unbuilt) for value in built.values()) else built
+        target = _locate(node["_target_"], path, problems)
+        return _call(target, built, path, problems) if target else Unbuilt()
+    if isinstance(node, list | tuple):
+        items = tuple(_construct(item, f"{path}[{index}]", problems) for index, item in enumerate(node))
+        return Unbuilt() if any(isinstance(item, Unbuilt) for item in items) else items
+    return node
+
+
+def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
+    """The dataclass that ``_target_`` names; only ``medrl.`` is looked into."""
+    module_name, _, class_name = str(target).rpartition(".")
+    if not module_name.startswith("medrl.") and module_name != "medrl":
+        problems.append(Problem(f"{path}._target_", f"{target!r} is outside medrl; only medrl's own classes are built"))
+        return None
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ModuleNotFoundError, AttributeError):
+        problems.append(Problem(f"{path}._target_", f"there is no class {target}"))
+        return None
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class"))
+        return None
+    return found
+
+
+@cache
+def _adapter(cls: type) -> Any:
+    """pydantic's strict validator of a dataclass's fields."""
+    from pydantic import ConfigDict, create_model
+
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        default = ... if field.default is dataclasses.MISSING else field.default
+        fields[field.name] = (hints[field.name], default)
+    config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(cls.__name__, __config__=config, **fields)
+
+
+def _call(cls: type, values: dict[str, Any], path: str, problems: list[Problem]) -> Any:
+    """Check ``values`` against the fields of ``cls`` and make it, or report what is wrong with them."""
+    from pydantic import ValidationError
+
+    unbuilt = {key for key, value in values.items() if isinstance(value, Unbuilt)}
+    try:
+        _adapter(cls)(**{key: value for key, value in values.items() if key not in unbuilt})
+    except ValidationError as error:
+        found = [problem for problem in _problems(error, cls, path) if problem.key.split(".")[-1] not in unbuilt]
+        problems.extend(found)
+        return Unbuilt()
+    return Unbuilt() if unbuilt else cls(**values)
+
+
+def _problems(error: Any, cls: type, path: str) -> Iterator[Problem]:
+    """pydantic's findings in our words, one a field."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    seen = set()
+    for finding in error.errors():
+        key = ".".join([part for part in (path, str(finding["loc"][0])) if part])
+        if key in seen:  # a union reports once for each of its members
+            continue
+        seen.add(key)
+        if finding["type"] == "extra_forbidden":
+            yield Problem(key, unknown(key, names))
+        elif finding["type"] == "missing":
+            yield Problem(key, "is missing")
+        else:
+            members = [other for other in error.errors() if other["loc"][0] == finding["loc"][0]]
+            wanted = " or ".join(dict.fromkeys(member["msg"].lower().removeprefix("input should be ") for member in members))
+            yield Problem(key, f"is {finding['input']!r}, should be {wanted}")

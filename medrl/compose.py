@@ -1,0 +1,166 @@
+"""From the command line to a configuration tree, with every mistake of the command line found before Hydra runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medrl import build, config
+from medrl.config import Tree
+from medrl.errors import ConfigError, Problem
+
+
+def prepare() -> None:
+    """Register the resolvers that the YAML files use."""
+    OmegaConf.register_new_resolver("experiments", lambda: str(config.root("experiments")), replace=True)
+    OmegaConf.register_new_resolver("detected", _detected, replace=True)
+
+
+def _detected(key: str) -> Any:
+    """An option of the hardware preset that fits this machine."""
+    from medrl.hardware import detected_preset
+
+    return OmegaConf.load(config.root("conf") / "hardware" / f"{detected_preset()}.yaml")[key]
+
+
+def resolved(cfg: DictConfig) -> Tree:
+    """Plain containers, every interpolation resolved."""
+    tree = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(tree, dict)
+    return tree  # type: ignore[return-value]
+
+
+def check_command_line(argv: Sequence[str]) -> None:
+    """Compose once ahead of Hydra, so that all mistakes come in one message instead of the first as a traceback.
+
+    Raises:
+        ConfigError: with every mistake in the overrides and in the configuration that they make.
+    """
+    arguments = get_args_parser().parse_args(list(argv))
+    if arguments.help or arguments.hydra_help or arguments.shell_completion:
+        return
+    problems: list[Problem] = []
+    for point in _points(list(_parsed(arguments.overrides, problems))):
+        _check_point(point, problems, composition_only=bool(arguments.cfg or arguments.info))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def _check_point(overrides: list[str], problems: list[Problem], *, composition_only: bool) -> None:
+    """Check one point; mistaken overrides are set aside and the rest is checked again, until nothing new is found."""
+    while True:
+        tree = _composed(overrides, problems)
+        if tree is None or composition_only:
+            return
+        try:
+            build.check(tree)
+            return
+        except ConfigError as error:
+            problems += error.problems
+            mistaken = {problem.key for problem in error.problems}
+            rest = [word for word in overrides if word.partition("=")[0].lstrip("+") not in mistaken]
+            if len(rest) == len(overrides):
+                return
+            overrides = rest
+
+
+def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
+    parser = OverridesParser.create()
+    for word in words:
+        try:
+            yield parser.parse_override(word)
+        except OverrideParseException:
+            problems.append(Problem(word, "is no option; options are written key=value"))
+
+
+def _points(overrides: list[Override]) -> Iterator[list[str]]:
+    """The overrides of a single run; for a multirun, of points that show every value of every sweep once."""
+    swept = {index: list(map(str, override.sweep_string_iterator())) for index, override in enumerate(overrides) if override.is_sweep_override()}
+    longest = max(map(len, swept.values()), default=1)
+    for turn in range(longest):
+        point = []
+        for index, override in enumerate(overrides):
+            if index in swept:
+                values = swept[index]
+                point.append(f"{override.input_line.split('=', 1)[0]}={values[min(turn, len(values) - 1)]}")
+            else:
+                point.append(str(override.input_line))
+        yield point
+
+
+def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
+    """Compose with the overrides that make sense; the others become problems."""
+    parser = OverridesParser.create()
+    groups, values = [], []
+    for word in overrides:
+        override = parser.parse_override(word)
+        name = override.key_or_group.partition("@")[0]
+        if name.startswith("hydra"):
+            groups.append(word)
+        elif (options := group_options(name)) and (override.is_delete() or override.value() is None or isinstance(override.value(), str)):
+            if override.value() is None or override.value() in options:
+                groups.append(word)
+            else:
+                problems.append(Problem(name, f"has no option {override.value()!r}; {build.nearest(str(override.value()), options)}"))
+        else:
+            values.append(override)
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
+        try:
+            known = _compose(groups)
+            accepted = [str(override.input_line) for override in values if _settable(override, known, problems)]
+            return resolved(_compose(groups + accepted))
+        except (HydraException, OmegaConfBaseException) as error:
+            problems.append(Problem("conf", str(error).strip().splitlines()[0]))
+            return None
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    """Hydra's composition, with ``hydra:`` interpolations able to resolve."""
+    cfg = hydra_compose("config", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    return cfg
+
+
+def _settable(override: Override, known: DictConfig, problems: list[Problem]) -> bool:
+    """Whether a ``key=value`` has a place in the configuration."""
+    key = str(override.key_or_group)
+    if override.is_add() or override.is_force_add() or override.is_delete():
+        return True  # the check of the composed tree knows whether it may be there
+    parent, _, leaf = key.rpartition(".")
+    holder = OmegaConf.select(known, parent) if parent else known
+    if isinstance(holder, DictConfig) and leaf in holder:
+        return True
+    if isinstance(holder, DictConfig):
+        message = build.unknown(key, [str(name) for name in holder if name != "_target_"])
+    else:
+        message = build.unknown(key, [str(name) for name in known])
+    file = _file_of(key.partition(".")[0])
+    problems.append(Problem(key, message + (f" ({file})" if file else "")))
+    return False
+
+
+def _file_of(section: str) -> str:
+    """The YAML file that holds a section of the composed configuration."""
+    choice = HydraConfig.get().runtime.choices.get(section)
+    return f"conf/{section}/{choice}.yaml" if choice else ""
+
+
+def group_options(group: str) -> list[str]:
+    """Options of a config group: the YAML files of its folder; empty where there is no such group."""
+    folders = [config.root("conf") / group, config.root("experiments") / group]
+    return sorted({path.stem for folder in folders if folder.is_dir() for path in Path(folder).glob("*.yaml")})
+
+

@@ -1,0 +1,128 @@
+"""The typed configuration of one run: where it is found, what it holds, how it is named and frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medrl.algos.base import Algo
+from medrl.errors import UserError
+from medrl.evaluate import Eval
+from medrl.files import write_atomically
+from medrl.hardware import Hardware
+from medrl.mix import DataMix
+from medrl.models import Model
+from medrl.rewards.base import RewardSet
+from medrl.sources import Source
+
+Tree = dict[str, Any]
+"""A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
+
+SCIENCE = ("model", "data_mix", "reward_set", "algo", "source", "seed")
+"""The sections that decide what is learned. How a batch is split and what is asked afterwards are not among them."""
+
+
+def root(name: str) -> Path:
+    """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    inside, beside = package / name, package.parent / name
+    return inside if inside.is_dir() else beside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One number somebody else has published, to be put beside ours."""
+
+    task: str
+    metric: str
+    value: float
+    n: int | None
+    """Size of the test set, for the interval; null when the source does not say."""
+    protocol: str
+    """``generative`` or ``likelihood``: numbers of different protocols are shown side by side, not subtracted."""
+    source: str
+    """Paper, section and table, or address."""
+    model: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A whole configuration. The YAML files of ``conf`` hold every value; the classes hold names, types and meaning."""
+
+    name: str
+    """First half of the run folder's name."""
+    paper: str | None
+    study: str | None
+    seed: int
+    """Seeds the weights, the mix, the sampling and the evaluation."""
+    runs: str
+    """Folder that holds the run folders."""
+    dry_run: bool
+    """Print the plan and stop before any weights load."""
+    force: bool
+    """Start over where a run of the same configuration already stands."""
+    published: tuple[Published, ...]
+    deviations: tuple[str, ...]
+    """What this configuration does otherwise than the paper it follows."""
+
+    model: Model
+    data_mix: DataMix
+    reward_set: RewardSet
+    algo: Algo
+    source: Source
+    hardware: Hardware
+    eval: Eval
+
+
+def run_id(tree: Tree) -> str:
+    """Eight hex digits that name what is learned: a hash over the resolved science sections, nulls dropped."""
+    science = {section: tree[section] for section in SCIENCE}
+    text = json.dumps(_without_nulls(science), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def run_dir(tree: Tree) -> Path:
+    """Folder of the run: ``<runs>/<name>-<id>``, the same for the same configuration on every machine."""
+    return Path(tree["runs"]) / f"{tree['name']}-{run_id(tree)}"
+
+
+def _without_nulls(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+    if isinstance(node, list | tuple):
+        return [_without_nulls(value) for value in node]
+    return node
+
+
+def freeze(tree: Tree, folder: Path) -> None:
+    """Write the resolved configuration; everything after composition reads only this file."""
+    import yaml
+
+    header = "# The whole resolved configuration of this run. Written by medrl; read by every process of the run.\n"
+    write_atomically(folder / "config.yaml", header + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+def load(folder: Path) -> Tree:
+    """Read a frozen configuration back.
+
+    Raises:
+        UserError: the folder holds none, or it cannot be read.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    path = folder / "config.yaml"
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no run folder: it holds no config.yaml.") from None
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); start the run over with force=true.") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
+    return tree  # type: ignore[return-value]

@@ -1,0 +1,49 @@
+"""Errors a user can mend: they end a command with one message and no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """Something outside the code is wrong; the message says what, where and what to do."""
+
+    exit_code = 1
+
+
+class RowError(UserError):
+    """A row of a data set is missing a column or holds a value its task cannot read."""
+
+
+class Interrupted(UserError):
+    """SIGINT or SIGTERM ended a run after its checkpoint was written."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a configuration."""
+
+    key: str
+    """Dotted path of the option, as one would write it on the command line."""
+
+    message: str
+    """What is wrong with it and what to write instead."""
+
+
+class ConfigError(UserError):
+    """Every mistake of a configuration, in one message."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        width = min(max((len(problem.key) for problem in self.problems), default=0), 32)
+        lines = [f"  {problem.key:<{width}}  {problem.message}" for problem in self.problems]
+        title = "1 mistake" if count == 1 else f"{count} mistakes"
+        super().__init__("\n".join([f"{title} in the configuration; nothing was started.", *lines]))

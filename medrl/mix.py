@@ -1,0 +1,210 @@
+"""The weighted, seeded mixture of tasks: which rows training sees, which are left out, and why."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from annotated_types import Ge, Gt, Le
+
+from medrl.answers import REASONING_TAG, Format, layout
+from medrl.errors import Problem, UserError
+from medrl.prompts import Messages, messages
+from medrl.sources import Source
+from medrl.tasks.base import Example, Task
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+
+Share = Annotated[float, Ge(0), Le(1)]
+TokenCount = Callable[[Messages], int]
+"""Tokens of a prompt after the chat template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flaws:
+    """Mistakes put into demonstrations on purpose, seeded: how the embedded model was made weak."""
+
+    wrong_answer: Share
+    """Share of the demonstrations of each task that end in a wrong answer."""
+    broken_format: Share
+    """Share of the demonstrations that lack a tag."""
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """One training row: an example and the task that it belongs to."""
+
+    example: Example
+    task: Task
+    form: Format
+
+    @property
+    def messages(self) -> Messages:
+        return messages(self.example, self.task, self.form)
+
+    @property
+    def demonstration(self) -> str:
+        """What supervised training imitates: the data set's own reasoning, then the gold."""
+        return layout(self.example.rationale, self.example.gold, self.form)
+
+
+class Drawn(NamedTuple):
+    """A mixture as it turned out."""
+
+    rows: list[Prompted]
+    report: dict[str, dict[str, float]]
+    """For each task: rows available, dropped (with the reason), taken, repeated, and the realised share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataMix:
+    """Tasks with weights for training, and the tasks that are held out for evaluation."""
+
+    tasks: Mapping[str, Task]
+    """Every task that is trained on or evaluated, by the name under which weights and results call it."""
+    weights: Mapping[str, float]
+    """Share of the training rows of each task; they sum to 1."""
+    held_out: tuple[str, ...]
+    """Tasks whose test split is evaluated before and after training."""
+    rows: Annotated[int, Gt(0)]
+    """Rows drawn. A task with fewer than its share is gone through again, in another order."""
+    format: Format
+    """Shape of a completion that the prompt asks for."""
+    max_prompt_tokens: Annotated[int, Gt(0)]
+    """Training rows with a longer prompt are dropped and counted. Prompts are never cut."""
+    flaws: Flaws | None
+    """null: demonstrations are right."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        """Weights, names and room for a completion."""
+        for key, weight in self.weights.items():
+            if weight < 0:
+                yield Problem(f"weights.{key}", f"is {weight}; a share cannot be negative")
+        total = sum(self.weights.values())
+        if abs(total - 1) > 1e-6:
+            yield Problem("weights", f"sum to {total:g}, should sum to 1")
+        for option, names in (("weights", self.weights), ("held_out", self.held_out)):
+            for name in names:
+                if name not in self.tasks:
+                    yield Problem(option, f"names {name}, which is not among tasks: {', '.join(self.tasks)}")
+        for name in self.held_out:
+            if name in self.tasks and not self.tasks[name].graded:
+                yield Problem("held_out", f"names {name}, whose answers no rule can grade")
+        room = run.model.context_tokens
+        if run.algo.trains and self.max_prompt_tokens >= room:
+            yield Problem("max_prompt_tokens", f"is {self.max_prompt_tokens}, the model's whole context is {room}")
+
+    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None) -> Drawn:
+        """Draw the training rows; the same for the same seed in every process.
+
+        Args:
+            source: Where the rows come from.
+            seed: Orders the rows of each task and the mixture.
+            count_tokens: Length of a prompt; None keeps prompts of any length (before a tokenizer is trained).
+
+        Raises:
+            UserError: a task has no row left after its filters.
+        """
+        held_out = self._held_out_keys(source)
+        drawn: list[Prompted] = []
+        report: dict[str, dict[str, float]] = {}
+        for name, wanted in _shares(self.weights, self.rows).items():
+            if wanted == 0:
+                continue
+            rows, counts = self._draw_task(name, wanted, source, seed, held_out, count_tokens)
+            drawn += rows
+            report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
+        random.Random(f"mix:{seed}").shuffle(drawn)
+        return Drawn(drawn, report)
+
+    def _draw_task(
+        self, name: str, wanted: int, source: Source, seed: int, held_out: set[str], count_tokens: TokenCount | None
+    ) -> tuple[list[Prompted], Counter[str]]:
+        task = self.tasks[name]
+        examples = list(task.examples(source, "train"))
+        counts = Counter(
+            {"available": len(examples), "dropped by filter": 0, "dropped as held out": 0, "dropped as too long": 0, "repeated": 0}
+        )
+        order = random.Random(f"{name}:{seed}")
+        order.shuffle(examples)
+        kept: list[Prompted] = []
+        for example in examples:
+            row = Prompted(example, task, self.format)
+            if not task.wanted(example):
+                counts["dropped by filter"] += 1
+            elif held_out & _keys(example):
+                counts["dropped as held out"] += 1
+            elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
+                counts["dropped as too long"] += 1
+            else:
+                kept.append(row)
+            if len(kept) == wanted:
+                break
+        if not kept:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
+            raise UserError(
+                f"The mix is empty: no row of {name} is left of {len(examples)} ({reasons}). "
+                f"Loosen its filter, raise data_mix.max_prompt_tokens, or set data_mix.weights.{name}=0 and the others to sum to 1."
+            )
+        rows = list(kept)
+        while len(rows) < wanted:
+            again = list(kept)
+            order.shuffle(again)
+            rows += again[: wanted - len(rows)]
+        counts["repeated"] = wanted - len(kept)
+        return [self._flawed(row, order) for row in rows], counts
+
+    def _flawed(self, row: Prompted, rng: random.Random) -> Prompted:
+        """A demonstration with the configured mistakes."""
+        if self.flaws is None or not row.task.graded:
+            return row
+        example = row.example
+        if rng.random() < self.flaws.wrong_answer:
+            example = replace(example, gold=row.task.wrong(example, rng))
+        broken = rng.choice(list(_broken(self.format))) if rng.random() < self.flaws.broken_format else None
+        return BrokenPrompted(example, row.task, row.form, broken) if broken else replace(row, example=example)
+
+    def _held_out_keys(self, source: Source) -> set[str]:
+        """Ids and questions of everything that is evaluated: no training row may share one."""
+        keys: set[str] = set()
+        for name in self.held_out:
+            for example in self.tasks[name].examples(source, "test"):
+                keys |= _keys(example)
+        return keys
+
+
+@dataclass(frozen=True)
+class BrokenPrompted(Prompted):
+    """A training row whose demonstration lacks one tag."""
+
+    missing: str = ""
+
+    @property
+    def demonstration(self) -> str:
+        return super().demonstration.replace(self.missing, "", 1)
+
+
+def _broken(form: Format) -> Iterator[str]:
+    tag = REASONING_TAG[form]
+    yield from (f"<{tag}>\n", f"</{tag}>\n", "<answer>\n", "\n</answer>")
+
+
+def _keys(example: Example) -> set[str]:
+    """What makes two rows the same question: the task's id, or the normalised words of question and choices."""
+    words = " ".join(re.findall(r"\w+", " ".join((example.question, *example.choices)).lower()))
+    return {f"{example.task}:{example.id}", words}
+
+
+def _shares(weights: Mapping[str, float], rows: int) -> dict[str, int]:
+    """Whole numbers that sum to ``rows`` and are nearest to the weights (largest remainders)."""
+    exact = {name: weight * rows for name, weight in weights.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in by_remainder[: rows - sum(counts.values())]:
+        counts[name] += 1
+    return counts

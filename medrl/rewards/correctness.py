@@ -1,0 +1,21 @@
+"""Correctness: the task's own grade, the number that evaluation reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrl.rewards.base import Completion, Reward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correctness(Reward):
+    """1 for the gold, `partial` of the task's half credit; abstains where no rule can grade."""
+
+    partial: bool
+    """Pay half for the gold amid other words (S0: 2.0 exact, 1.0 partial)."""
+
+    def score(self, completion: Completion) -> float | None:
+        if not completion.row.task.graded:
+            return None
+        credit = completion.verdict.credit
+        return credit if self.partial or credit == 1.0 else 0.0

@@ -1,0 +1,16 @@
+"""Valid answer type: one of the options, or a number where a number is asked for (S0's hierarchy)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrl.rewards.base import Completion, Reward
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidAnswer(Reward):
+    """1 for an answer of the type the task asks for, right or wrong; abstains where no rule can grade."""
+
+    def score(self, completion: Completion) -> float | None:
+        row = completion.row
+        return float(row.task.valid(completion.verdict.answer, row.example)) if row.task.graded else None

@@ -1,0 +1,189 @@
+"""The straight line of one run: train -> evaluate -> finish. Reads only the frozen configuration of its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from medrl import checkpoints, config, evaluate, files, plan, report, track
+from medrl.build import check
+from medrl.config import Run, Tree
+from medrl.mix import Drawn
+
+
+def run(tree: Tree) -> dict[str, Any]:
+    """Do a run, or what is left of it, and return its metrics.
+
+    Raises:
+        UserError: what a user can mend; everything written before is kept.
+    """
+    settings = check(tree)
+    folder = config.run_dir(tree)
+    with files.explained(folder):
+        if settings.dry_run:
+            return dry_run(settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        with track.locked(folder):
+            if settings.force:
+                _clear(folder)
+            if metrics := finished(tree, folder):
+                print(report.terminal(metrics, folder))
+                return metrics
+            config.freeze(tree, folder)
+            track.write_json(folder / "provenance.json", track.provenance())
+            stop = checkpoints.Stop()
+            with stop.listening():
+                train(tree, folder, stop)
+                evaluate_models(tree, folder)
+                return finish(tree, folder)
+
+
+def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
+    """Metrics of a run that is done and was evaluated as this configuration asks; None where work is left."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return None
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    return metrics if metrics["eval"] == tree["eval"] else None
+
+
+def dry_run(settings: Run) -> dict[str, Any]:
+    """Print the plan and stop. The tokenizer loads, no weights do."""
+    _, drawn = _rows(settings)
+    planned = plan.plan(settings, drawn)
+    print(plan.describe(planned))
+    return planned
+
+
+def train(tree: Tree, folder: Path, stop: checkpoints.Stop) -> None:
+    """Train and write ``model/``; nothing to do where it stands already."""
+    from medrl.algos.base import Job
+
+    settings = check(tree)
+    out, work = folder / "model", folder / "train"
+    if not settings.algo.trains or out.exists():
+        return
+    _quiet()
+    work.mkdir(exist_ok=True)
+    (work / "completions").mkdir(exist_ok=True)
+    tokenizer, drawn = _rows(settings)
+    planned = plan.plan(settings, drawn)
+    track.write_json(folder / "plan.json", planned)
+    print(f"run      {folder}\n{plan.describe(planned)}", flush=True)
+    policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
+    plan.check_room(settings, policy, folder)
+    checkpoint = checkpoints.newest(work)
+    if checkpoint:
+        print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
+    job = Job(settings, drawn.rows, policy, tokenizer, work, checkpoint, stop)
+    settings.algo.train(job, out)
+
+
+def evaluate_models(tree: Tree, folder: Path) -> None:
+    """Ask the held-out tasks of the model before and after training."""
+    from medrl import models
+
+    settings = check(tree)
+    results = folder / "eval"
+    _quiet()
+    if evaluate.missing(tree, settings, "base", results):
+        tokenizer, _ = _rows(settings) if not hasattr(settings.model, "weights") else (settings.model.tokenizer(list), None)
+        policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
+        evaluate.answer_tasks(tree, settings, "base", policy, tokenizer, results)
+    if settings.algo.trains and evaluate.missing(tree, settings, "trained", results):
+        policy, tokenizer = models.trained(settings, folder / "model")
+        evaluate.answer_tasks(tree, settings, "trained", policy, tokenizer, results)
+
+
+def finish(tree: Tree, folder: Path) -> dict[str, Any]:
+    """Write ``metrics.json`` and ``report.html`` and print the table."""
+    settings = check(tree)
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    log = files.read_jsonl(folder / "train" / "log.jsonl")
+    metrics = {
+        "run_id": config.run_id(tree),
+        "name": settings.name,
+        "paper": settings.paper,
+        "study": settings.study,
+        "seed": settings.seed,
+        "source": settings.source.describe(),
+        "synthetic": settings.source.synthetic,
+        "commit": provenance["commit"],
+        "dirty": provenance["dirty"],
+        "eval": tree["eval"],
+        "tasks": evaluate.summarise(tree, settings, folder / "eval"),
+        "train": _curves(log),
+        "cost": _cost(log, settings),
+    }
+    report.write_html(folder, tree, metrics, log)
+    track.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
+    print(report.terminal(metrics, folder))
+    return metrics
+
+
+def _rows(settings: Run) -> tuple[Any, Drawn]:
+    """The tokenizer and the training rows that fit it."""
+    from medrl.generate import token_count
+
+    def texts() -> Iterable[str]:
+        for row in settings.data_mix.draw(settings.source, settings.seed, None).rows:
+            yield "\n".join(message["content"] for message in row.messages) + "\n" + row.demonstration
+
+    tokenizer = settings.model.tokenizer(texts)
+    drawn = settings.data_mix.draw(settings.source, settings.seed, lambda messages: token_count(tokenizer, messages))
+    return tokenizer, drawn
+
+
+def _curves(log: list[dict[str, Any]]) -> dict[str, Any]:
+    """First and last value of every curve: means over the first and the last tenth of the steps."""
+    if not log:
+        return {"steps": 0, "seconds": 0.0}
+    tenth = max(1, len(log) // 10)
+    curves: dict[str, Any] = {"steps": log[-1]["step"], "seconds": round(sum(line.get("step_time") or 0 for line in log), 1)}
+    for name in log[-1]:
+        if name in ("reward", "loss") or (name.startswith("rewards/") and name.endswith("/mean")):
+            key = "reward/" + name.split("/")[1] if "/" in name else name
+            curves[key] = [_mean(log[:tenth], name), _mean(log[-tenth:], name)]
+    return curves
+
+
+def _mean(lines: list[dict[str, Any]], name: str) -> float | None:
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
+    """What the run took; peak memory is this process's on a CPU and the GPU allocator's otherwise."""
+    import resource
+
+    seconds = sum(line.get("step_time") or 0 for line in log)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if settings.hardware.device == "cuda":
+        import torch
+
+        peak = torch.cuda.max_memory_allocated()
+    return {
+        "gpu_hours": seconds * settings.hardware.gpus / 3600 if settings.hardware.device == "cuda" else 0.0,
+        "tokens": log[-1].get("num_tokens", 0) if log else 0,
+        "peak_memory_gib": round(peak / 2**30, 2),
+    }
+
+
+def _clear(folder: Path) -> None:
+    """Empty a run folder, keeping the lock that this process holds."""
+    for path in folder.iterdir():
+        if path.name == ".lock":
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _quiet() -> None:
+    """Keep the libraries' notices off a terminal that shows progress; their warnings stay."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,84 @@
+"""GSM8K: grade-school arithmetic in words, answered by a number (Cobbe et al. 2021, arXiv 2110.14168)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from medrl.tasks import lexicon
+from medrl.tasks.base import Example, Task, text_of
+
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GSM8K(Task):
+    """Word problems whose published solution ends in ``#### <number>``."""
+
+    name: ClassVar[str] = "gsm8k"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str] = "openai/gsm8k"
+    instruction: ClassVar[str] = "Solve the problem step by step. The answer is one number."
+    answer_shape: ClassVar[str] = "the number alone"
+    numeric: ClassVar[bool] = True
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """The calculator marks ``<<...>>`` of the published solutions are left out."""
+        question, answer = text_of(row, "question"), text_of(row, "answer")
+        solution, mark, gold = answer.rpartition("####")
+        if not mark or not NUMBER.fullmatch(gold.strip()):
+            raise ValueError(f"answer should end in '#### <number>', ends in {answer[-40:]!r}")
+        return Example(
+            # The data set has no ids: a row is known by its question.
+            id=hashlib.sha256(question.encode()).hexdigest()[:12],
+            task=self.name,
+            question=question,
+            gold=gold.strip().replace(",", ""),
+            rationale=re.sub(r"<<.*?>>", "", solution).strip(),
+        )
+
+    def credit(self, answer: str, example: Example) -> float:
+        """Equal as numbers earns 1; the number as the only one amid words or units earns 0.5."""
+        if _equal(answer, example.gold):
+            return 1.0
+        found = NUMBER.findall(answer)
+        return 0.5 if len(found) == 1 and _equal(found[0], example.gold) else 0.0
+
+    def valid(self, answer: str, example: Example) -> bool:
+        return bool(NUMBER.fullmatch(answer))
+
+    def wrong(self, example: Example, rng: random.Random) -> str:
+        return str(int(float(example.gold)) + rng.choice((-10, -2, -1, 1, 2, 10)))
+
+    def twin(self, rng: random.Random) -> dict[str, Any]:
+        name, thing = rng.choice(lexicon.NAMES), rng.choice(lexicon.THINGS)
+        boxes, each = rng.randint(2, 9), rng.randint(2, 9)
+        total = boxes * each
+        change = rng.randint(1, min(total - 1, 9))
+        gives = rng.random() < 0.5
+        left = total - change if gives else total + change
+        verb, sign = ("gives away", "-") if gives else ("buys", "+")
+        question = rng.choice(
+            (
+                f"{name} has {boxes} boxes with {each} {thing} in each, and {verb} {change} {thing}. How many {thing} does {name} have then?",
+                f"There are {each} {thing} in a box. {name} has {boxes} such boxes and {verb} {change} more {thing}. How many {thing} are there now?"
+                if not gives
+                else f"There are {each} {thing} in a box. {name} has {boxes} such boxes and {verb} {change} of the {thing}. How many are left?",
+            )
+        )
+        return {
+            "question": question,
+            "answer": f"The boxes hold {boxes} * {each} = <<{boxes}*{each}={total}>>{total} {thing}.\n"
+            f"Then there are {total} {sign} {change} = <<{total}{sign}{change}={left}>>{left}.\n#### {left}",
+        }
+
+
+def _equal(answer: str, gold: str) -> bool:
+    plain = answer.strip().replace(",", "").removeprefix("$").removesuffix(".")
+    if not re.fullmatch(r"-?\d+(?:\.\d+)?", plain, re.ASCII) or len(plain) > 40:
+        return False
+    return float(plain) == float(gold)

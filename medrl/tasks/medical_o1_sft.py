@@ -1,0 +1,49 @@
+"""medical-o1 SFT: questions with a long chain of thought and a free-text response (Chen et al. 2024, arXiv 2412.18925)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from medrl.tasks import lexicon
+from medrl.tasks.base import Example, Task, text_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedicalO1SFT(Task):
+    """Demonstrations to imitate. A response is free text, so no rule grades it: this task trains and is not evaluated."""
+
+    name: ClassVar[str] = "medical_o1_sft"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-reasoning-SFT"
+    instruction: ClassVar[str] = "You are a physician who reasons carefully about a case before answering."
+    answer_shape: ClassVar[str] = "your answer to the patient's question"
+    graded: ClassVar[bool] = False
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        question = text_of(row, "Question")
+        return Example(
+            id=hashlib.sha256(question.encode()).hexdigest()[:12],
+            task=self.name,
+            question=question,
+            gold=text_of(row, "Response"),
+            rationale=text_of(row, "Complex_CoT"),
+        )
+
+    def credit(self, answer: str, example: Example) -> float:
+        return 1.0 if answer == example.gold else 0.0
+
+    def twin(self, rng: random.Random) -> dict[str, Any]:
+        condition, remedy, specialty = rng.choice(lexicon.FACTS)
+        who = rng.choice(("man", "woman"))
+        age, days = rng.randint(18, 90), rng.randint(2, 14)
+        other = rng.choice([fact for fact in lexicon.FACTS if fact[1] != remedy])
+        return {
+            "Question": f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
+            "Complex_CoT": f"Let me think. The patient has {condition}, a matter of {specialty.lower()}. "
+            f"Could {other[1]} help? No, that is for {other[0]}. For {condition} the usual choice is {remedy}.",
+            "Response": f"The patient should be given {remedy}, the usual treatment of {condition}.",
+        }

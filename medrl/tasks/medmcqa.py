@@ -1,0 +1,48 @@
+"""MedMCQA: questions of Indian medical entrance examinations with four options (Pal et al. 2022, arXiv 2203.14371)."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from medrl.tasks.base import Example, text_of
+from medrl.tasks.choice import LETTERS, ChoiceTask, fact_question
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedMCQA(ChoiceTask):
+    """Four options in columns ``opa`` to ``opd``; ``cop`` is the index of the right one."""
+
+    name: ClassVar[str] = "medmcqa"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str] = "openlifescienceai/medmcqa"
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        right = row["cop"]
+        if not isinstance(right, int) or not 0 <= right <= 3:
+            raise ValueError(f"cop should be 0 to 3, is {right!r} (the published test split hides it)")
+        return Example(
+            id=text_of(row, "id"),
+            task=self.name,
+            question=text_of(row, "question"),
+            choices=tuple(text_of(row, column) for column in ("opa", "opb", "opc", "opd")),
+            gold=LETTERS[right],
+            rationale=row["exp"] or "",
+            group=row["subject_name"] or "",
+        )
+
+    def twin(self, rng: random.Random) -> dict[str, Any]:
+        question, options, right, specialty, why = fact_question(rng)
+        return {
+            "id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+            "question": question,
+            **dict(zip(("opa", "opb", "opc", "opd"), options, strict=True)),
+            "cop": right,
+            "choice_type": "single",
+            "exp": why,
+            "subject_name": specialty,
+            "topic_name": None,
+        }

@@ -1,0 +1,139 @@
+"""PubMedQA: does the abstract answer its own question with yes, no or maybe? (Jin et al. 2019, arXiv 1909.06146)"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Gt
+
+from medrl.tasks import lexicon
+from medrl.tasks.base import Example, Location, Split, Task, named_option, text_of
+
+DECISIONS = ("yes", "no", "maybe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PubMedQA(Task):
+    """Questions of biomedical papers with the abstract, less its conclusion, as context."""
+
+    name: ClassVar[str] = "pubmedqa"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str] = "qiaojin/PubMedQA"
+    instruction: ClassVar[str] = "Read the abstract and decide what it says about the question: yes, no or maybe."
+    answer_shape: ClassVar[str] = "yes, no or maybe"
+
+    train: str
+    """``pqa_artificial/train`` (211,269 rows, S0) or ``pqa_labeled/train`` (the 500 outside the official test)."""
+    max_context_chars: Annotated[int, Gt(0)] | None
+    """Training rows with a longer context are left out (S0: 1,024). Evaluation keeps every row."""
+
+    def location(self, split: Split) -> Location:
+        """``pqa_labeled`` is one published file of 1,000; its official split is a list of 500 test ids."""
+        config, _, name = getattr(self, split).partition("/")
+        if config != "pqa_labeled":
+            return Location(config, name)
+        return Location(config, "train", lambda row: (row.get("pubid") in official_test_ids()) == (name == "test"))
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """Contexts are joined by newlines, as S0 does."""
+        decision = text_of(row, "final_decision")
+        if decision not in DECISIONS:
+            raise ValueError(f"final_decision should be yes, no or maybe, is {decision!r}")
+        contexts = row["context"]["contexts"]
+        if not contexts or not all(isinstance(part, str) for part in contexts):
+            raise ValueError("context.contexts should be a list of texts")
+        return Example(
+            id=str(row["pubid"]),
+            task=self.name,
+            question=text_of(row, "question"),
+            context="\n".join(contexts),
+            gold=decision,
+            rationale=text_of(row, "long_answer"),
+            group=decision,
+        )
+
+    def wanted(self, example: Example) -> bool:
+        """The context limit of the training rows."""
+        return self.max_context_chars is None or len(example.context) < self.max_context_chars
+
+    def options(self, example: Example) -> Sequence[str]:
+        return DECISIONS
+
+    def credit(self, answer: str, example: Example) -> float:
+        if answer.lower() == example.gold:
+            return 1.0
+        return 0.5 if named_option(answer, DECISIONS) == example.gold else 0.0
+
+    def wrong(self, example: Example, rng: random.Random) -> str:
+        """``yes`` to whatever is not: the error that always-yes makes, and the one a hurried reader makes."""
+        return "no" if example.gold == "yes" else "yes"
+
+    def twin(self, rng: random.Random) -> dict[str, Any]:
+        decision = rng.choices(DECISIONS, weights=(552, 338, 110))[0]  # shares of the published 1,000
+        what = rng.choice(lexicon.DRUGS + lexicon.PRACTICES)
+        outcome, who = rng.choice(lexicon.OUTCOMES), rng.choice(lexicon.PATIENTS)
+        less = rng.random() < 0.7
+        result, conclusion = _finding(rng, decision, what, outcome, "lower" if less else "higher")
+        background = rng.choice(
+            (
+                f"The effect of {what} on {outcome} in {who} is debated.",
+                f"{outcome.capitalize()} is common in {who}, and {what} is often tried.",
+                f"Few trials have studied {what} in {who}.",
+            )
+        )
+        methods = rng.choice(
+            (
+                f"We randomised {rng.randint(40, 900)} {who} to {what} or usual care.",
+                f"A cohort of {rng.randint(40, 900)} {who} was followed for {rng.randint(2, 24)} months.",
+                f"We reviewed the records of {rng.randint(40, 900)} {who}.",
+            )
+        )
+        return {
+            "pubid": rng.randint(10_000_000, 39_999_999),
+            "question": f"Does {what} {'reduce' if less else 'increase'} {outcome} in {who}?",
+            "context": {
+                "contexts": [background, methods, result],
+                "labels": ["BACKGROUND", "METHODS", "RESULTS"],
+                "meshes": [outcome.capitalize(), "Humans"],
+            },
+            "long_answer": conclusion,
+            "final_decision": decision,
+        }
+
+
+def _finding(rng: random.Random, decision: str, what: str, outcome: str, direction: str) -> tuple[str, str]:
+    """A result that supports the decision, and the conclusion an author would draw from it."""
+    small, large = f"p = 0.0{rng.randint(1, 39):02d}", f"p = 0.{rng.randint(11, 95)}"
+    low, high = sorted(rng.sample(range(5, 70), 2))
+    rates = f"{low}% against {high}%" if direction == "lower" else f"{high}% against {low}%"
+    if decision == "yes":
+        result = rng.choice(
+            (
+                f"{outcome.capitalize()} was {direction} with {what} ({rates}, {small}).",
+                f"With {what}, {outcome} was {direction} than with usual care ({small}).",
+            )
+        )
+        return result, f"{outcome.capitalize()} was {direction} with {what} ({small})."
+    if decision == "no":
+        result = rng.choice(
+            (
+                f"{outcome.capitalize()} did not differ between the groups ({low}% against {low + 1}%, {large}).",
+                f"With {what}, {outcome} was the same as with usual care ({large}).",
+            )
+        )
+        return result, f"{outcome.capitalize()} did not change with {what} ({large})."
+    first, second = rng.choice((("women", "men"), ("older patients", "younger patients"), ("the first year", "the second year")))
+    result = f"{outcome.capitalize()} was {direction} with {what} in {first} ({small}) but not in {second} ({large})."
+    return result, f"{outcome.capitalize()} was {direction} in {first} ({small}) but not in {second} ({large})."
+
+
+@cache
+def official_test_ids() -> frozenset[int]:
+    """PubMed ids of the official 500 test questions (pubmedqa/pubmedqa, data/test_ground_truth.json)."""
+    text = (Path(__file__).parent / "pubmedqa_test_ids.txt").read_text(encoding="utf-8")
+    return frozenset(int(line) for line in text.split() if line.isdigit())

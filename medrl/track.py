@@ -1,0 +1,141 @@
+"""What a run leaves behind besides weights: its lock, where it came from, and a line a logged step."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from medrl.errors import UserError
+from medrl.files import read_jsonl, write_atomically, write_jsonl
+
+PACKAGES = (
+    "accelerate", "bitsandbytes", "datasets", "hydra-core", "medrl", "numpy", "omegaconf", "peft", "tokenizers",
+    "torch", "transformers", "trl", "vllm",
+)  # fmt: skip
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder} is in use by another process (pid {file.read().strip() or 'unknown'}); wait for it, or change the seed."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def commit() -> dict[str, Any]:
+    """Commit of the checkout that medrl runs from and whether it has changes; nulls for an installed package."""
+    repository = Path(__file__).resolve().parent.parent
+    if not (repository / ".git").exists():
+        return {"commit": None, "dirty": None}
+    try:
+        git = ["git", "-C", str(repository)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # no git here, or a repository without a commit
+        return {"commit": None, "dirty": None}
+    return {"commit": head, "dirty": bool(changes.strip())}
+
+
+def provenance() -> dict[str, Any]:
+    """Everything that decides a number and is not in the configuration."""
+    from medrl.hardware import detected_gpus
+
+    return {
+        **commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "gpus": list(detected_gpus()),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one step; NaN and infinity become null, which JSON has no word for."""
+    write_atomically(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def cut_back(log: Path, step: int) -> None:
+    """Drop the lines of steps that are about to be done again."""
+    if log.exists():
+        write_jsonl(log, [line for line in read_jsonl(log) if line["step"] <= step])
+
+
+def callback(log: Path) -> Any:
+    """Trainer callback: a line of `log.jsonl` and a tick of the progress bar for each logged step."""
+    from tqdm import tqdm
+    from transformers import TrainerCallback
+
+    class Track(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.file: IO[str] = log.open("a", encoding="utf-8")
+            # A pipe gets a line now and then, a terminal a bar.
+            interval = 0.1 if sys.stderr.isatty() else 15.0
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", mininterval=interval)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "train_runtime" in logs:  # the trainer's closing summary
+                return
+            line = {"step": state.global_step, "time": round(time.time(), 3), **_finite(logs)}
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+            shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}
+            self.bar.set_postfix(shown, refresh=False)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.update(state.global_step - self.bar.n)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.close()
+            self.file.close()
+
+    return Track()
