@@ -135,7 +135,7 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
 
 @cache
 def _adapter(cls: type) -> Any:
-    """pydantic's strict validator of a dataclass's fields."""
+    """Pydantic's strict validator of a dataclass's fields."""
     from pydantic import ConfigDict, create_model
 
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -162,7 +162,7 @@ def _call(cls: type, values: dict[str, Any], path: str, problems: list[Problem])
 
 
 def _problems(error: Any, cls: type, path: str) -> Iterator[Problem]:
-    """pydantic's findings in our words, one a field."""
+    """Pydantic's findings in our words, one a field."""
     names = [field.name for field in dataclasses.fields(cls)]
     seen = set()
     for finding in error.errors():

@@ -86,7 +86,11 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
 
 def _points(overrides: list[Override]) -> Iterator[list[str]]:
     """The overrides of a single run; for a multirun, of points that show every value of every sweep once."""
-    swept = {index: list(map(str, override.sweep_string_iterator())) for index, override in enumerate(overrides) if override.is_sweep_override()}
+    swept = {
+        index: list(map(str, override.sweep_string_iterator()))
+        for index, override in enumerate(overrides)
+        if override.is_sweep_override()
+    }
     longest = max(map(len, swept.values()), default=1)
     for turn in range(longest):
         point = []
@@ -108,11 +112,15 @@ def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
         name = override.key_or_group.partition("@")[0]
         if name.startswith("hydra"):
             groups.append(word)
-        elif (options := group_options(name)) and (override.is_delete() or override.value() is None or isinstance(override.value(), str)):
+        elif (options := group_options(name)) and (
+            override.is_delete() or override.value() is None or isinstance(override.value(), str)
+        ):
             if override.value() is None or override.value() in options:
                 groups.append(word)
             else:
-                problems.append(Problem(name, f"has no option {override.value()!r}; {build.nearest(str(override.value()), options)}"))
+                problems.append(
+                    Problem(name, f"has no option {override.value()!r}; {build.nearest(str(override.value()), options)}")
+                )
         else:
             values.append(override)
     with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
@@ -162,5 +170,3 @@ def group_options(group: str) -> list[str]:
     """Options of a config group: the YAML files of its folder; empty where there is no such group."""
     folders = [config.root("conf") / group, config.root("experiments") / group]
     return sorted({path.stem for folder in folders if folder.is_dir() for path in Path(folder).glob("*.yaml")})
-
-

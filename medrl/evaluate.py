@@ -40,7 +40,9 @@ class Eval:
 
     def problems(self, run: Run) -> Iterator[Problem]:
         if self.max_new_tokens >= run.model.context_tokens:
-            yield Problem("max_new_tokens", f"{self.max_new_tokens} leaves no room for a prompt in {run.model.context_tokens} tokens")
+            yield Problem(
+                "max_new_tokens", f"{self.max_new_tokens} leaves no room for a prompt in {run.model.context_tokens} tokens"
+            )
 
     def sampling(self, seed: int) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_new_tokens, seed)
@@ -132,7 +134,9 @@ def summarise(tree: Tree, run: Run, folder: Path) -> dict[str, Any]:
 def _metrics(run: Run, name: str, before: Sequence[Any], after: Sequence[Any]) -> dict[str, Any]:
     task = run.data_mix.tasks[name]
     if [line["id"] for line in before] != [line["id"] for line in after]:
-        raise UserError(f"The results of {name} before and after training are not of the same examples; remove the run's eval folder.")
+        raise UserError(
+            f"The results of {name} before and after training are not of the same examples; remove the run's eval folder."
+        )
     golds = [line["gold"] for line in after]
     favourite, share = metrics.majority(golds)
     summary: dict[str, Any] = {

@@ -56,7 +56,9 @@ def explained(folder: Path) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise UserError(f"No room left to write {where} ({os.strerror(error.errno)}). {kept}") from error
         if error.errno in NO_RIGHT:
-            raise UserError(f"{where} cannot be written ({os.strerror(error.errno)}); set runs=FOLDER to another place.") from error
+            raise UserError(
+                f"{where} cannot be written ({os.strerror(error.errno)}); set runs=FOLDER to another place."
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"{where} is no folder one can write to; set runs=FOLDER to another place.") from error
         raise

@@ -59,12 +59,11 @@ class Transformers:
     """Batched generation with transformers, on whatever device the policy is."""
 
     def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, budget: int) -> None:
-        """
-        Args:
-            policy: The model, with its adapter where it has one.
-            tokenizer: Pads on the left.
-            context_tokens: Longest prompt and completion together.
-            budget: Most tokens of a batch, padding and completions included.
+        """Args:
+        policy: The model, with its adapter where it has one.
+        tokenizer: Pads on the left.
+        context_tokens: Longest prompt and completion together.
+        budget: Most tokens of a batch, padding and completions included.
         """
         self.policy, self.tokenizer = policy.eval(), tokenizer
         self.context_tokens, self.budget = context_tokens, budget

@@ -29,8 +29,8 @@ TokenCount = Callable[[Messages], int]
 class Flaws:
     """Mistakes put into demonstrations on purpose, seeded: how the embedded model was made weak."""
 
-    wrong_answer: Share
-    """Share of the demonstrations of each task that end in a wrong answer."""
+    hasty_answer: Share
+    """Share of the demonstrations that end in the task's hasty answer: ``yes`` to every PubMedQA question, any option."""
     broken_format: Share
     """Share of the demonstrations that lack a tag."""
 
@@ -128,7 +128,13 @@ class DataMix:
         task = self.tasks[name]
         examples = list(task.examples(source, "train"))
         counts = Counter(
-            {"available": len(examples), "dropped by filter": 0, "dropped as held out": 0, "dropped as too long": 0, "repeated": 0}
+            {
+                "available": len(examples),
+                "dropped by filter": 0,
+                "dropped as held out": 0,
+                "dropped as too long": 0,
+                "repeated": 0,
+            }
         )
         order = random.Random(f"{name}:{seed}")
         order.shuffle(examples)
@@ -164,8 +170,8 @@ class DataMix:
         if self.flaws is None or not row.task.graded:
             return row
         example = row.example
-        if rng.random() < self.flaws.wrong_answer:
-            example = replace(example, gold=row.task.wrong(example, rng))
+        if rng.random() < self.flaws.hasty_answer:
+            example = replace(example, gold=row.task.hasty(example, rng))
         broken = rng.choice(list(_broken(self.format))) if rng.random() < self.flaws.broken_format else None
         return BrokenPrompted(example, row.task, row.form, broken) if broken else replace(row, example=example)
 

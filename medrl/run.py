@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medrl import checkpoints, config, evaluate, files, plan, report, track
+from medrl import checkpoints, config, evaluate, files, plan, report, terminal, track
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.mix import Drawn
@@ -31,7 +30,7 @@ def run(tree: Tree) -> dict[str, Any]:
             if settings.force:
                 _clear(folder)
             if metrics := finished(tree, folder):
-                print(report.terminal(metrics, folder))
+                print(terminal.table(metrics, folder))
                 return metrics
             config.freeze(tree, folder)
             track.write_json(folder / "provenance.json", track.provenance())
@@ -121,7 +120,7 @@ def finish(tree: Tree, folder: Path) -> dict[str, Any]:
     }
     report.write_html(folder, tree, metrics, log)
     track.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
-    print(report.terminal(metrics, folder))
+    print(terminal.table(metrics, folder))
     return metrics
 
 

@@ -60,7 +60,9 @@ class DPO(Optimised):
         kept = job.folder / "pairs.jsonl"
         if not kept.exists():
             rows = job.rows[: self.prompts]
-            write_jsonl(kept, (pair for row, texts in zip(rows, self._sample(job), strict=True) if (pair := _pair(job, row, texts))))
+            write_jsonl(
+                kept, (pair for row, texts in zip(rows, self._sample(job), strict=True) if (pair := _pair(job, row, texts)))
+            )
         return read_jsonl(kept)
 
     def _sample(self, job: Job) -> list[list[tuple[str, bool]]]:

@@ -1,5 +1,6 @@
 """Group relative policy optimisation (Shao et al. 2024, arXiv 2402.03300): several completions a prompt, paid by rewards,
-each compared with the others of its group."""
+each compared with the others of its group.
+"""
 
 from __future__ import annotations
 

@@ -138,9 +138,9 @@ class Task(ABC):
         """Whether an answer is of the right type, right or wrong."""
         return answer.lower() in [option.lower() for option in self.options(example)]
 
-    def wrong(self, example: Example, rng: random.Random) -> str:
-        """A wrong answer of the right shape."""
-        return rng.choice([option for option in self.options(example) if option != example.gold])
+    def hasty(self, example: Example, rng: random.Random) -> str:
+        """What somebody answers who has not read the question: how demonstrations are made worse on purpose."""
+        return rng.choice(list(self.options(example)))
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

@@ -51,23 +51,22 @@ class GSM8K(Task):
     def valid(self, answer: str, example: Example) -> bool:
         return bool(NUMBER.fullmatch(answer))
 
-    def wrong(self, example: Example, rng: random.Random) -> str:
+    def hasty(self, example: Example, rng: random.Random) -> str:
         return str(int(float(example.gold)) + rng.choice((-10, -2, -1, 1, 2, 10)))
 
     def twin(self, rng: random.Random) -> dict[str, Any]:
         name, thing = rng.choice(lexicon.NAMES), rng.choice(lexicon.THINGS)
-        boxes, each = rng.randint(2, 9), rng.randint(2, 9)
-        total = boxes * each
-        change = rng.randint(1, min(total - 1, 9))
+        boxes, each = rng.randint(3, 9), rng.randint(12, 49)
+        total, change = boxes * each, rng.randint(5, 30)
         gives = rng.random() < 0.5
-        left = total - change if gives else total + change
-        verb, sign = ("gives away", "-") if gives else ("buys", "+")
+        left, sign = (total - change, "-") if gives else (total + change, "+")
+        verb = "gives away" if gives else "buys"
         question = rng.choice(
             (
-                f"{name} has {boxes} boxes with {each} {thing} in each, and {verb} {change} {thing}. How many {thing} does {name} have then?",
-                f"There are {each} {thing} in a box. {name} has {boxes} such boxes and {verb} {change} more {thing}. How many {thing} are there now?"
-                if not gives
-                else f"There are {each} {thing} in a box. {name} has {boxes} such boxes and {verb} {change} of the {thing}. How many are left?",
+                f"{name} has {boxes} boxes with {each} {thing} in each, and {verb} {change} {thing}. "
+                f"How many {thing} does {name} have then?",
+                f"There are {each} {thing} in a box. {name} has {boxes} such boxes and {verb} {change} {thing}. "
+                f"How many {thing} are there now?",
             )
         )
         return {

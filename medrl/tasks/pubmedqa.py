@@ -69,9 +69,9 @@ class PubMedQA(Task):
             return 1.0
         return 0.5 if named_option(answer, DECISIONS) == example.gold else 0.0
 
-    def wrong(self, example: Example, rng: random.Random) -> str:
-        """``yes`` to whatever is not: the error that always-yes makes, and the one a hurried reader makes."""
-        return "no" if example.gold == "yes" else "yes"
+    def hasty(self, example: Example, rng: random.Random) -> str:
+        """``yes``, the commonest answer: S0's obvious hack."""
+        return "yes"
 
     def twin(self, rng: random.Random) -> dict[str, Any]:
         decision = rng.choices(DECISIONS, weights=(552, 338, 110))[0]  # shares of the published 1,000
