@@ -8,7 +8,10 @@ import hydra
 from omegaconf import DictConfig
 
 from medrl import compose, config
-from medrl.errors import UserError
+from medrl.errors import Interrupted, UserError
+
+failed: list[int] = []
+"""Exit codes of the points that ended in a mistake; the other points of a multirun go on."""
 
 
 @hydra.main(version_base="1.3", config_path=str(config.root("conf")), config_name="config")
@@ -16,7 +19,16 @@ def job(cfg: DictConfig) -> None:
     """One point: the whole of a single run, or one of a multirun."""
     from medrl import run
 
-    run.run(compose.resolved(cfg))
+    # Told here, because Hydra answers an exception with a traceback and an exit code of its own.
+    try:
+        run.run(compose.resolved(cfg))
+    except UserError as error:
+        failed.append(_told(error, error.exit_code))
+
+
+def _told(error: BaseException, exit_code: int) -> int:
+    print(f"medrl: {error}", file=sys.stderr)
+    return exit_code
 
 
 def main() -> int:
@@ -26,9 +38,12 @@ def main() -> int:
         compose.check_command_line(sys.argv[1:])
         job()
     except UserError as error:
-        print(f"medrl: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return _told(error, error.exit_code)
+    except Interrupted as error:
+        return _told(error, error.exit_code)
+    except KeyboardInterrupt:
+        return _told(KeyboardInterrupt("stopped before anything was started."), 130)
+    return max(failed, default=0)
 
 
 if __name__ == "__main__":

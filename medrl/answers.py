@@ -13,6 +13,12 @@ Format = Literal["xml", "think"]
 REASONING_TAG: dict[Format, str] = {"xml": "reasoning", "think": "think"}
 
 
+def tags(form: Format) -> tuple[str, str, str, str]:
+    """The four tags of a format, in the order in which a completion writes them."""
+    tag = REASONING_TAG[form]
+    return f"<{tag}>", f"</{tag}>", "<answer>", "</answer>"
+
+
 class Answer(NamedTuple):
     """What a completion answers, or why it answers nothing."""
 
@@ -39,14 +45,12 @@ def extract(text: str, form: Format, *, finished: bool = True) -> Answer:
         finished: Whether the model ended the completion itself; false where the token limit cut it.
     """
     missing = Answer("unparsed" if finished else "truncated", "")
-    closing = f"</{REASONING_TAG[form]}>"
+    opening, closing, *marks = tags(form)
     if text.count(closing) > 1:
         return missing
     # R1's template opens the reasoning in the prompt and a model may skip it altogether: only a closing tag matters.
     rest = text.partition(closing)[2] if closing in text else text
-    if closing not in text and f"<{REASONING_TAG[form]}>" in text:
-        return missing
-    if rest.count("<answer>") != 1 or rest.count("</answer>") != 1:
+    if opening in rest or any(rest.count(mark) != 1 for mark in marks):  # reasoning never closed, or begun again
         return missing
     inner, closed, _ = rest.partition("<answer>")[2].partition("</answer>")
     answer = inner.strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import inspect
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -127,7 +128,7 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
     except (ModuleNotFoundError, AttributeError):
         problems.append(Problem(f"{path}._target_", f"there is no class {target}"))
         return None
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)) or inspect.isabstract(found):
         problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class"))
         return None
     return found

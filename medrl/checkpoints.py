@@ -29,6 +29,7 @@ KEPT = 2
 
 def seal(checkpoint: Path) -> None:
     """Mark a checkpoint as whole, once everything in it has reached the disk."""
+    (checkpoint / COMPLETE).unlink(missing_ok=True)  # of a checkpoint that is written again
     sizes = {}
     for path in sorted(checkpoint.iterdir()):
         descriptor = os.open(path, os.O_RDONLY)

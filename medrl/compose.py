@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,7 +31,8 @@ def _detected(key: str) -> Any:
     """An option of the hardware preset that fits this machine."""
     from medrl.hardware import detected_preset
 
-    return OmegaConf.load(config.root("conf") / "hardware" / f"{detected_preset()}.yaml")[key]
+    preset = OmegaConf.load(config.root("conf") / "hardware" / f"{detected_preset()}.yaml")
+    return OmegaConf.select(preset, key)
 
 
 def resolved(cfg: DictConfig) -> Tree:
@@ -51,7 +52,10 @@ def check_command_line(argv: Sequence[str]) -> None:
     if arguments.help or arguments.hydra_help or arguments.shell_completion:
         return
     problems: list[Problem] = []
-    for point in _points(list(_parsed(arguments.overrides, problems))):
+    overrides = list(_parsed(arguments.overrides, problems))
+    if not arguments.multirun:
+        overrides = list(_single(overrides, problems))
+    for point in _points(overrides):
         _check_point(point, problems, composition_only=bool(arguments.cfg or arguments.info))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
@@ -69,10 +73,16 @@ def _check_point(overrides: list[str], problems: list[Problem], *, composition_o
         except ConfigError as error:
             problems += error.problems
             mistaken = {problem.key for problem in error.problems}
-            rest = [word for word in overrides if word.partition("=")[0].lstrip("+") not in mistaken]
+            rest = [word for word in overrides if not _within(word, mistaken)]
             if len(rest) == len(overrides):
                 return
             overrides = rest
+
+
+def _within(word: str, keys: Collection[str]) -> bool:
+    """Whether an override sets one of the keys or something inside one."""
+    name = word.partition("=")[0].lstrip("+~")
+    return any(name == key or name.startswith(f"{key}.") for key in keys)
 
 
 def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
@@ -80,8 +90,18 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
     for word in words:
         try:
             yield parser.parse_override(word)
-        except OverrideParseException:
+        except HydraException:
             problems.append(Problem(word, "is no option; options are written key=value"))
+
+
+def _single(overrides: list[Override], problems: list[Problem]) -> Iterator[Override]:
+    """The overrides of a single run; those that hold several values become problems."""
+    for override in overrides:
+        if override.is_sweep_override():
+            key = override.key_or_group
+            problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
+        else:
+            yield override
 
 
 def _points(overrides: list[Override]) -> Iterator[list[str]]:
@@ -97,7 +117,7 @@ def _points(overrides: list[Override]) -> Iterator[list[str]]:
         for index, override in enumerate(overrides):
             if index in swept:
                 values = swept[index]
-                point.append(f"{override.input_line.split('=', 1)[0]}={values[min(turn, len(values) - 1)]}")
+                point.append(f"{str(override.input_line).partition('=')[0]}={values[min(turn, len(values) - 1)]}")
             else:
                 point.append(str(override.input_line))
         yield point
@@ -112,11 +132,11 @@ def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
         name = override.key_or_group.partition("@")[0]
         if name.startswith("hydra"):
             groups.append(word)
-        elif (options := group_options(name)) and (
-            override.is_delete() or override.value() is None or isinstance(override.value(), str)
-        ):
-            if override.value() is None or override.value() in options:
+        elif (options := group_options(name)) and not isinstance(override.value(), dict | list):
+            if override.is_delete() or override.value() in options:
                 groups.append(word)
+            elif override.value() is None:  # Hydra takes no null for a group
+                problems.append(Problem(name, f"names an option or is left out; there is: {', '.join(options)}"))
             else:
                 problems.append(
                     Problem(name, f"has no option {override.value()!r}; {build.nearest(str(override.value()), options)}")
@@ -128,7 +148,7 @@ def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
             known = _compose(groups)
             accepted = [str(override.input_line) for override in values if _settable(override, known, problems)]
             return resolved(_compose(groups + accepted))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             problems.append(Problem("conf", str(error).strip().splitlines()[0]))
             return None
 
@@ -169,4 +189,10 @@ def _file_of(section: str) -> str:
 def group_options(group: str) -> list[str]:
     """Options of a config group: the YAML files of its folder; empty where there is no such group."""
     folders = [config.root("conf") / group, config.root("experiments") / group]
-    return sorted({path.stem for folder in folders if folder.is_dir() for path in Path(folder).glob("*.yaml")})
+    return sorted({path.stem for folder in folders if group and folder.is_dir() for path in Path(folder).glob("*.yaml")})
+
+
+def tree(overrides: Sequence[str]) -> Tree:
+    """Compose a configuration without a command line, for programs that look at one."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
+        return resolved(_compose(list(overrides)))

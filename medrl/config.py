@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Lt
 
 from medrl.algos.base import Algo
 from medrl.errors import UserError
@@ -57,7 +59,7 @@ class Run:
     """First half of the run folder's name."""
     paper: str | None
     study: str | None
-    seed: int
+    seed: Annotated[int, Ge(0), Lt(2**32)]
     """Seeds the weights, the mix, the sampling and the evaluation."""
     runs: str
     """Folder that holds the run folders."""
@@ -112,17 +114,16 @@ def load(folder: Path) -> Tree:
     Raises:
         UserError: the folder holds none, or it cannot be read.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    import yaml
 
     path = folder / "config.yaml"
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        # Not OmegaConf: it would read a revision such as 12e4567 as a number and look for ${...} in what is resolved.
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} is no run folder: it holds no config.yaml.") from None
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); start the run over with force=true.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); start the run over with force=true.") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
-    return tree  # type: ignore[return-value]
+    return tree

@@ -16,8 +16,8 @@ class RowError(UserError):
     """A row of a data set is missing a column or holds a value its task cannot read."""
 
 
-class Interrupted(UserError):
-    """SIGINT or SIGTERM ended a run after its checkpoint was written."""
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM. No `Exception`, so that no library takes it for a failure of its own and goes on."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

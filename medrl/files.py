@@ -35,7 +35,7 @@ def read_jsonl(path: Path) -> list[Any]:
     """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # bytes, because a kill may tear a character too
     return [json.loads(line) for line in lines[:-1]]
 
 
@@ -51,6 +51,8 @@ def explained(folder: Path) -> Iterator[None]:
     kept = "What was written before is kept: make room and run the same command again."
     try:
         yield
+    except UserError:
+        raise
     except OSError as error:
         where = error.filename or folder
         if error.errno in NO_ROOM:

@@ -30,7 +30,8 @@ def wilson(right: int, n: int) -> Interval:
     centre = share + Z95**2 / (2 * n)
     spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     scale = 1 + Z95**2 / n
-    return Interval(max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+    # Exactly 0 and 1 at the ends: rounding would leave the observed share just outside.
+    return Interval((centre - spread) / scale if right else 0.0, (centre + spread) / scale if right < n else 1.0)
 
 
 class Change(NamedTuple):
@@ -70,8 +71,11 @@ def mcnemar(gained: int, lost: int) -> float:
     n = gained + lost
     if n == 0:
         return 1.0
-    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    tail = term = 1
+    for k in range(min(gained, lost)):
+        term = term * (n - k) // (k + 1)  # C(n, k + 1), exact
+        tail += term
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def majority(golds: Sequence[str]) -> tuple[str, float]:

@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from annotated_types import Ge, Gt, Le
@@ -86,7 +86,7 @@ class DataMix:
             if weight < 0:
                 yield Problem(f"weights.{key}", f"is {weight}; a share cannot be negative")
         total = sum(self.weights.values())
-        if abs(total - 1) > 1e-6:
+        if not abs(total - 1) <= 1e-6:  # written so that NaN is caught
             yield Problem("weights", f"sum to {total:g}, should sum to 1")
         for option, names in (("weights", self.weights), ("held_out", self.held_out)):
             for name in names:
@@ -155,7 +155,8 @@ class DataMix:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
             raise UserError(
                 f"The mix is empty: no row of {name} is left of {len(examples)} ({reasons}). "
-                f"Loosen its filter, raise data_mix.max_prompt_tokens, or set data_mix.weights.{name}=0 and the others to sum to 1."
+                "Loosen its filter, raise data_mix.max_prompt_tokens, or "
+                f"set data_mix.weights.{name}=0 and the others to sum to 1."
             )
         rows = list(kept)
         while len(rows) < wanted:
@@ -169,11 +170,12 @@ class DataMix:
         """A demonstration with the configured mistakes."""
         if self.flaws is None or not row.task.graded:
             return row
-        example = row.example
+        answer, missing = row.example.gold, ""
         if rng.random() < self.flaws.hasty_answer:
-            example = replace(example, gold=row.task.hasty(example, rng))
-        broken = rng.choice(list(_broken(self.format))) if rng.random() < self.flaws.broken_format else None
-        return BrokenPrompted(example, row.task, row.form, broken) if broken else replace(row, example=example)
+            answer = row.task.hasty(row.example, rng)
+        if rng.random() < self.flaws.broken_format:
+            missing = rng.choice(list(_broken(self.format)))
+        return FlawedPrompted(row.example, row.task, row.form, answer, missing)
 
     def _held_out_keys(self, source: Source) -> set[str]:
         """Ids and questions of everything that is evaluated: no training row may share one."""
@@ -185,14 +187,15 @@ class DataMix:
 
 
 @dataclass(frozen=True)
-class BrokenPrompted(Prompted):
-    """A training row whose demonstration lacks one tag."""
+class FlawedPrompted(Prompted):
+    """A training row that demonstrates an answer, right or not, perhaps without a tag. Its gold, and so its grade, stays."""
 
-    missing: str = ""
+    answer: str
+    missing: str
 
     @property
     def demonstration(self) -> str:
-        return super().demonstration.replace(self.missing, "", 1)
+        return layout(self.example.rationale, self.answer, self.form).replace(self.missing, "", 1)
 
 
 def _broken(form: Format) -> Iterator[str]:
@@ -208,7 +211,8 @@ def _keys(example: Example) -> set[str]:
 
 def _shares(weights: Mapping[str, float], rows: int) -> dict[str, int]:
     """Whole numbers that sum to ``rows`` and are nearest to the weights (largest remainders)."""
-    exact = {name: weight * rows for name, weight in weights.items()}
+    total = sum(weights.values())  # 1, but for rounding, which many rows would make visible
+    exact = {name: weight / total * rows for name, weight in weights.items()}
     counts = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
     for name in by_remainder[: rows - sum(counts.values())]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class Model(ABC):
 
     context_tokens: Annotated[int, Gt(0)]
     """Prompt and completion together."""
+    max_new_tokens: Annotated[int, Gt(0)]
+    """Longest completion asked of it in evaluation, unless ``eval`` says otherwise."""
     lora: Lora | None
     """null trains all weights."""
     quantisation: Literal["nf4"] | None
@@ -72,6 +75,14 @@ class Model(ABC):
     @abstractmethod
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model before training, without an adapter."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells the weights from any others, beyond the configuration: recorded with every run.
+
+        Raises:
+            UserError: they cannot be found.
+        """
+        return {}
 
     def problems(self, run: Run) -> Iterator[Problem]:
         if self.quantisation and not self.lora and run.algo.trains:
@@ -125,16 +136,35 @@ class Pretrained(Model):
         policy = self._fetched(AutoModelForCausalLM.from_pretrained, **extra)
         return policy if self.quantisation else policy.to(hardware.device)
 
+    def fingerprint(self) -> dict[str, str]:
+        """The commit of weights on the hub, a hash of embedded ones; those in a folder are the user's to keep apart."""
+        if self.weights.startswith("embedded:"):
+            return {"sha256": hashlib.sha256((self.path / "model.safetensors").read_bytes()).hexdigest()}
+        return {"repository": self.weights, "commit": self._commit()} if self._on_hub else {}
+
+    @property
+    def _on_hub(self) -> bool:
+        return not self.weights.startswith("embedded:") and not Path(self.weights).is_dir()
+
+    def _commit(self) -> str:
+        from medrl.hub import hub_commit
+
+        return hub_commit("model", self.weights, self.revision)
+
     def _fetched(self, load: Callable[..., Any], **extra: Any) -> Any:
-        from medrl.sources import hub_error
+        from httpx import HTTPError
+        from safetensors import SafetensorError
+
+        from medrl.hub import first_line, hub_error
 
         name = str(self.path) if self.weights.startswith("embedded:") else self.weights
+        revision = self._commit() if self._on_hub else "main"
         try:
-            return load(name, revision=self.revision or "main", trust_remote_code=self.trust_remote_code, **extra)
-        except (OSError, ValueError) as error:
-            if Path(name).is_dir():
-                raise UserError(f"{name} holds no model that transformers can read ({error}).") from error
-            raise hub_error(f"model.weights={self.weights}", error) from error
+            return load(name, revision=revision, trust_remote_code=self.trust_remote_code, **extra)
+        except (OSError, ValueError, HTTPError, SafetensorError) as error:
+            if not self._on_hub:
+                raise UserError(f"{name} holds no model that transformers can read ({first_line(error)}).") from error
+            raise hub_error("model", self.weights, error) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from medrl import checkpoints, config, evaluate, files, plan, report, terminal, track
 from medrl.build import check
 from medrl.config import Run, Tree
+from medrl.errors import UserError
 from medrl.mix import Drawn
+from medrl.tasks.base import Split
 
 
 def run(tree: Tree) -> dict[str, Any]:
@@ -19,10 +21,12 @@ def run(tree: Tree) -> dict[str, Any]:
 
     Raises:
         UserError: what a user can mend; everything written before is kept.
+        Interrupted: a signal came; the same command goes on from there.
     """
     settings = check(tree)
     folder = config.run_dir(tree)
-    with files.explained(folder):
+    stop = checkpoints.Stop()
+    with files.explained(folder), stop.listening():
         if settings.dry_run:
             return dry_run(settings)
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,13 +36,10 @@ def run(tree: Tree) -> dict[str, Any]:
             if metrics := finished(tree, folder):
                 print(terminal.table(metrics, folder))
                 return metrics
-            config.freeze(tree, folder)
-            track.write_json(folder / "provenance.json", track.provenance())
-            stop = checkpoints.Stop()
-            with stop.listening():
-                train(tree, folder, stop)
-                evaluate_models(tree, folder)
-                return finish(tree, folder)
+            begin(tree, settings, folder)
+            train(settings, folder, stop)
+            evaluate_models(tree, settings, folder)
+            return finish(tree, settings, folder)
 
 
 def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
@@ -58,11 +59,31 @@ def dry_run(settings: Run) -> dict[str, Any]:
     return planned
 
 
-def train(tree: Tree, folder: Path, stop: checkpoints.Stop) -> None:
+def begin(tree: Tree, settings: Run, folder: Path) -> None:
+    """Freeze the configuration and note where everything comes from.
+
+    Raises:
+        UserError: the run was begun with other rows or weights than there are now.
+    """
+    now = {**track.provenance(), **_inputs(settings)}
+    path = folder / "provenance.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in before["data"] if before["data"][key] != now["data"].get(key, before["data"][key])]
+        changed += ["model"] if before["model"] != now["model"] else []
+        if changed:
+            raise UserError(
+                f"{folder} was begun with other rows or weights than there are now ({', '.join(changed)}; provenance.json "
+                "has what they were). Bring those back, or start over with force=true."
+            )
+    config.freeze(tree, folder)
+    track.write_json(path, now)
+
+
+def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     """Train and write ``model/``; nothing to do where it stands already."""
     from medrl.algos.base import Job
 
-    settings = check(tree)
     out, work = folder / "model", folder / "train"
     if not settings.algo.trains or out.exists():
         return
@@ -82,15 +103,14 @@ def train(tree: Tree, folder: Path, stop: checkpoints.Stop) -> None:
     settings.algo.train(job, out)
 
 
-def evaluate_models(tree: Tree, folder: Path) -> None:
+def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     from medrl import models
 
-    settings = check(tree)
     results = folder / "eval"
     _quiet()
     if evaluate.missing(tree, settings, "base", results):
-        tokenizer, _ = _rows(settings) if not hasattr(settings.model, "weights") else (settings.model.tokenizer(list), None)
+        tokenizer = settings.model.tokenizer(_texts(settings))
         policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
         evaluate.answer_tasks(tree, settings, "base", policy, tokenizer, results)
     if settings.algo.trains and evaluate.missing(tree, settings, "trained", results):
@@ -98,9 +118,8 @@ def evaluate_models(tree: Tree, folder: Path) -> None:
         evaluate.answer_tasks(tree, settings, "trained", policy, tokenizer, results)
 
 
-def finish(tree: Tree, folder: Path) -> dict[str, Any]:
+def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Write ``metrics.json`` and ``report.html`` and print the table."""
-    settings = check(tree)
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = {
@@ -118,23 +137,40 @@ def finish(tree: Tree, folder: Path) -> dict[str, Any]:
         "train": _curves(log),
         "cost": _cost(log, settings),
     }
-    report.write_html(folder, tree, metrics, log)
+    report.write_html(folder, tree, settings, metrics, log)
     track.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
     print(terminal.table(metrics, folder))
     return metrics
+
+
+def _inputs(settings: Run) -> dict[str, Any]:
+    """What tells the data and the weights of a run from any others: file hashes, commits on the hub."""
+    mix = settings.data_mix
+    splits: list[tuple[str, Split]] = [(name, "train") for name, weight in mix.weights.items() if weight > 0]
+    splits += [(name, "test") for name in mix.held_out]
+    return {
+        "model": settings.model.fingerprint(),
+        "data": {f"{name}/{split}": settings.source.fingerprint(mix.tasks[name], split) for name, split in splits},
+    }
 
 
 def _rows(settings: Run) -> tuple[Any, Drawn]:
     """The tokenizer and the training rows that fit it."""
     from medrl.generate import token_count
 
-    def texts() -> Iterable[str]:
+    tokenizer = settings.model.tokenizer(_texts(settings))
+    drawn = settings.data_mix.draw(settings.source, settings.seed, lambda messages: token_count(tokenizer, messages))
+    return tokenizer, drawn
+
+
+def _texts(settings: Run) -> Callable[[], Iterator[str]]:
+    """Words of the mix for a model that trains a tokenizer of its own; read only then."""
+
+    def texts() -> Iterator[str]:
         for row in settings.data_mix.draw(settings.source, settings.seed, None).rows:
             yield "\n".join(message["content"] for message in row.messages) + "\n" + row.demonstration
 
-    tokenizer = settings.model.tokenizer(texts)
-    drawn = settings.data_mix.draw(settings.source, settings.seed, lambda messages: token_count(tokenizer, messages))
-    return tokenizer, drawn
+    return texts
 
 
 def _curves(log: list[dict[str, Any]]) -> dict[str, Any]:

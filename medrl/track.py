@@ -20,8 +20,8 @@ from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically, write_jsonl
 
 PACKAGES = (
-    "accelerate", "bitsandbytes", "datasets", "hydra-core", "medrl", "numpy", "omegaconf", "peft", "tokenizers",
-    "torch", "transformers", "trl", "vllm",
+    "accelerate", "bitsandbytes", "datasets", "huggingface-hub", "hydra-core", "medrl", "numpy", "omegaconf",
+    "peft", "tokenizers", "torch", "transformers", "trl", "vllm",
 )  # fmt: skip
 
 
@@ -38,7 +38,8 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise UserError(
-                f"{folder} is in use by another process (pid {file.read().strip() or 'unknown'}); wait for it, or change the seed."
+                f"{folder} is in use by another process (pid {file.read().strip() or 'unknown'}); "
+                "wait for it, or change the seed."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -134,8 +135,10 @@ def callback(log: Path) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.bar.update(state.global_step - self.bar.n)
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.close()
-            self.file.close()
+        def close(self) -> None:
+            """Also after an error, so that its message stands on a line of its own."""
+            if hasattr(self, "bar"):
+                self.bar.close()
+                self.file.close()
 
     return Track()

@@ -142,11 +142,15 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
     log = job.folder / "log.jsonl"
     track.cut_back(log, done)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(track.callback(log))
+    tracker = track.callback(log)
+    trainer.add_callback(tracker)
     for callback in checkpoints.callbacks(job.stop, align):
         trainer.add_callback(callback)
-    with job.stop.held():
-        trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    try:
+        with job.stop.held():
+            trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    finally:
+        tracker.close()
     if job.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(
             f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint written. "

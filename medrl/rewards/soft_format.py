@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrl.answers import REASONING_TAG
+from medrl.answers import tags
 from medrl.rewards.base import Completion, Reward
 
 
@@ -16,13 +16,12 @@ class SoftFormat(Reward):
     """
 
     def score(self, completion: Completion) -> float:
-        tag = REASONING_TAG[completion.row.form]
-        rest = completion.text.strip()
-        if any(rest.count(mark) != 1 for mark in (f"<{tag}>", f"</{tag}>", "<answer>", "</answer>")):
+        marks = tags(completion.row.form)
+        if any(completion.text.count(mark) != 1 for mark in marks):
             return 0.0
-        before, _, rest = rest.partition(f"<{tag}>")
-        reasoning, closed, rest = rest.partition(f"</{tag}>")
-        between, _, rest = rest.partition("<answer>")
-        answer, answered, after = rest.partition("</answer>")
+        before, _, rest = completion.text.partition(marks[0])
+        reasoning, closed, rest = rest.partition(marks[1])
+        between, _, rest = rest.partition(marks[2])
+        answer, answered, after = rest.partition(marks[3])
         filled = bool(closed and answered and reasoning.strip() and answer.strip())
         return float(filled and not before.strip() and not between.strip() and not after.strip())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrl.answers import REASONING_TAG, layout
+from medrl.answers import layout, tags
 from medrl.rewards.base import Completion, Reward
 
 
@@ -13,11 +13,11 @@ class StrictFormat(Reward):
     """1 where each tag stands alone on its line and nothing else is written; the last newline may be missing."""
 
     def score(self, completion: Completion) -> float:
-        form = completion.row.form
-        tag = REASONING_TAG[form]
-        reasoning, closed, rest = completion.text.partition(f"\n</{tag}>\n<answer>\n")
-        reasoning = reasoning.removeprefix(f"<{tag}>\n")
-        answer = rest.removesuffix("\n").removesuffix("\n</answer>")
-        if not closed or not reasoning.strip() or not answer.strip() or "<" in answer:
+        marks = tags(completion.row.form)
+        if any(completion.text.count(mark) != 1 for mark in marks):  # a tag quoted in the reasoning stands twice
             return 0.0
-        return float(completion.text.removesuffix("\n") == layout(reasoning, answer, form).removesuffix("\n"))
+        reasoning, _, rest = completion.text.partition(f"\n{marks[1]}\n{marks[2]}\n")
+        reasoning = reasoning.removeprefix(f"{marks[0]}\n")
+        answer = rest.removesuffix("\n").removesuffix(f"\n{marks[3]}")
+        shown = layout(reasoning, answer, completion.row.form)
+        return float(bool(reasoning.strip() and answer.strip()) and completion.text in (shown, shown.removesuffix("\n")))

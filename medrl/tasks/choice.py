@@ -12,6 +12,10 @@ from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Task
 
 LETTERS = "ABCDEFGHIJ"
+LETTERED = re.compile(r"\(?([A-J])[).:]\s", re.IGNORECASE)
+"""A letter before words: ``B. text``, ``(B) text``."""
+LISTED = re.compile(r"(?:^|[\s(])([A-J])[).:](?=\s|$)", re.IGNORECASE)
+"""The same shape anywhere in a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,18 +26,32 @@ class ChoiceTask(Task):
     answer_shape: ClassVar[str] = "the letter alone"
 
     def options(self, example: Example) -> Sequence[str]:
-        return LETTERS[: len(example.choices)]
+        return tuple(LETTERS[: len(example.choices)])
+
+    def hasty(self, example: Example, rng: random.Random) -> str:
+        """The first option: the position bias that many models have."""
+        return LETTERS[0]
 
     def credit(self, answer: str, example: Example) -> float:
-        """The bare letter earns 1; the letter with its own option's words (``B. text``) or with other words, 0.5."""
-        if answer.strip("().").upper() == example.gold:
+        """The bare letter earns 1; before its own option's words (``B. text``) or before other words, 0.5."""
+        if _bare(answer) == example.gold:
             return 1.0
-        found = re.match(r"\(?([A-Ja-j])[).:]\s", answer)
-        if not found:
+        found = LETTERED.match(answer)
+        if not found or found[1].upper() != example.gold:
             return 0.0
-        # A second letter in the same shape lists options instead of choosing one.
-        others = re.findall(r"(?:^|[\s(])([A-J])[).:](?=\s|$)", answer[found.end(1) :])
-        return 0.5 if found[1].upper() == example.gold and not others else 0.0
+        # A second letter in the same shape lists options instead of choosing one; the option itself may end in a letter.
+        own = example.choices[LETTERS.index(example.gold)]
+        words = answer[found.end() :].lower().removeprefix(own.lower())
+        others = {letter.upper() for letter in LISTED.findall(words)} - {example.gold}
+        return 0.0 if others.intersection(self.options(example)) else 0.5
+
+    def valid(self, answer: str, example: Example) -> bool:
+        return _bare(answer) in self.options(example)
+
+
+def _bare(answer: str) -> str:
+    """An answer without the marks that stand around a letter."""
+    return answer.strip("().").upper()
 
 
 def fact_question(rng: random.Random) -> tuple[str, list[str], int, str, str]:

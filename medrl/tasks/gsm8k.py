@@ -7,12 +7,15 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Task, text_of
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?", re.ASCII)
+"""Commas between thousands belong to a number; ``1,8`` is two."""
+MOST_DIGITS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,29 +33,33 @@ class GSM8K(Task):
         """The calculator marks ``<<...>>`` of the published solutions are left out."""
         question, answer = text_of(row, "question"), text_of(row, "answer")
         solution, mark, gold = answer.rpartition("####")
-        if not mark or not NUMBER.fullmatch(gold.strip()):
+        number = _number(gold)
+        if not mark or number is None:
             raise ValueError(f"answer should end in '#### <number>', ends in {answer[-40:]!r}")
         return Example(
             # The data set has no ids: a row is known by its question.
             id=hashlib.sha256(question.encode()).hexdigest()[:12],
             task=self.name,
             question=question,
-            gold=gold.strip().replace(",", ""),
+            gold=f"{number:f}",
             rationale=re.sub(r"<<.*?>>", "", solution).strip(),
         )
 
     def credit(self, answer: str, example: Example) -> float:
         """Equal as numbers earns 1; the number as the only one amid words or units earns 0.5."""
-        if _equal(answer, example.gold):
+        gold = Decimal(example.gold)
+        if _number(answer) == gold:
             return 1.0
         found = NUMBER.findall(answer)
-        return 0.5 if len(found) == 1 and _equal(found[0], example.gold) else 0.0
+        return 0.5 if len(found) == 1 and _number(found[0]) == gold else 0.0
 
     def valid(self, answer: str, example: Example) -> bool:
-        return bool(NUMBER.fullmatch(answer))
+        return _number(answer) is not None
 
     def hasty(self, example: Example, rng: random.Random) -> str:
-        return str(int(float(example.gold)) + rng.choice((-10, -2, -1, 1, 2, 10)))
+        """The first number of the question."""
+        found = NUMBER.search(example.question)
+        return found[0].replace(",", "") if found else "0"
 
     def twin(self, rng: random.Random) -> dict[str, Any]:
         name, thing = rng.choice(lexicon.NAMES), rng.choice(lexicon.THINGS)
@@ -76,8 +83,7 @@ class GSM8K(Task):
         }
 
 
-def _equal(answer: str, gold: str) -> bool:
-    plain = answer.strip().replace(",", "").removeprefix("$").removesuffix(".")
-    if not re.fullmatch(r"-?\d+(?:\.\d+)?", plain, re.ASCII) or len(plain) > 40:
-        return False
-    return float(plain) == float(gold)
+def _number(text: str) -> Decimal | None:
+    """The exact value of a text that is one number, or None; a dollar sign before it and a full stop after it are allowed."""
+    plain = text.strip().removeprefix("$").removesuffix(".")
+    return Decimal(plain.replace(",", "")) if len(plain) <= MOST_DIGITS and NUMBER.fullmatch(plain) else None

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from medrl.tasks.base import Example, text_of
 from medrl.tasks.choice import LETTERS, ChoiceTask, fact_question
 
-OPTION = re.compile(r"^\s*\(?([A-J])[).:]\s*(.+?)\s*$", re.MULTILINE)
+OPTION = re.compile(r"^[^\S\n]*\(?([A-J])[).:][^\S\n]*(\S.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,14 @@ class HealthBenchmarks(ChoiceTask):
         letters = [option[1] for option in found]
         if len(found) < 2 or letters != list(LETTERS[: len(found)]):
             raise ValueError(f"Questions should hold options A, B, ... a line each, holds {letters}")
-        gold = re.match(r"\(?([A-J])(?:[).:\s]|$)", answer)
+        gold = re.match(r"\(?([A-J])(?:[).:]|$)", answer)  # "A low dose" is a text and no letter
         if not gold or gold[1] not in letters:
             raise ValueError(f"Answers should begin with one of {', '.join(letters)}, is {answer!r:.60}")
         return Example(
             id=hashlib.sha256(whole.encode()).hexdigest()[:12],
             task=self.name,
             question=whole[: found[0].start()].strip(),
-            choices=tuple(option[2] for option in found),
+            choices=tuple(option[2].strip() for option in found),
             gold=gold[1],
         )
 

@@ -1,4 +1,4 @@
-"""PubMedQA: does the abstract answer its own question with yes, no or maybe? (Jin et al. 2019, arXiv 1909.06146)"""
+"""PubMedQA: does the abstract answer its own question with yes, no or maybe? (Jin et al. 2019, arXiv 1909.06146)."""
 
 from __future__ import annotations
 
@@ -44,11 +44,13 @@ class PubMedQA(Task):
         decision = text_of(row, "final_decision")
         if decision not in DECISIONS:
             raise ValueError(f"final_decision should be yes, no or maybe, is {decision!r}")
-        contexts = row["context"]["contexts"]
-        if not contexts or not all(isinstance(part, str) for part in contexts):
+        contexts, pubid = row["context"]["contexts"], row["pubid"]
+        if not contexts or not isinstance(contexts, list) or not all(isinstance(part, str) for part in contexts):
             raise ValueError("context.contexts should be a list of texts")
+        if not isinstance(pubid, int):  # as text it would match none of the official test ids
+            raise ValueError(f"pubid should be a whole number, is {pubid!r:.80}")
         return Example(
-            id=str(row["pubid"]),
+            id=str(pubid),
             task=self.name,
             question=text_of(row, "question"),
             context="\n".join(contexts),

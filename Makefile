@@ -1,0 +1,41 @@
+# Every target sets up $(VENV) on first use and is instant about it afterwards.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help quickstart test test-fast check tiny clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.ready ## Train and evaluate the embedded model: about two minutes on two cores
+	$(RUN) -m medrl algo=grpo data_mix=pubmed70
+
+test: $(VENV)/.ready-dev ## Run all tests: under 15 minutes on two cores
+	$(RUN) -m pytest
+
+test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: under 2 minutes
+	$(RUN) -m pytest -m "not slow"
+
+check: $(VENV)/.ready-dev ## Format check, lint, types
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+tiny: $(VENV)/.ready ## Make the embedded model again (minutes on a GPU, hours on two cores) and put it into the package
+	$(RUN) -m medrl study=tiny
+	cp runs/tiny-*/model/* medrl/assets/tiny/
+
+clean: ## Remove what the other targets made, run folders excepted
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("medrl needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,269 @@
+"""The Hugging Face hub: one commit a process, patience with its bad moments, and one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from medrl.errors import UserError
+from medrl.files import NO_RIGHT, NO_ROOM
+
+T = TypeVar("T")
+Kind = Literal["dataset", "model"]
+"""Of a repository on the hub."""
+ATTEMPTS = 4
+LONGEST_WAIT_SECONDS = 60
+ELSEWHERE = {
+    "dataset": "read the rows from elsewhere with source=local source.root=FOLDER or source=embedded",
+    "model": "set model.weights to a folder that holds the weights",
+}
+
+
+@cache
+def rows(hub_id: str, config: str, split: str, revision: str | None) -> Any:
+    """A split as ``datasets`` keeps it on disk, fetched if it is not there yet."""
+    found = builder(hub_id, config, split, revision)
+    with _explained("dataset", hub_id, f"{config}/{split}"):
+        _patiently(hub_id, found.download_and_prepare)
+        return found.as_dataset(split=split)
+
+
+@cache
+def builder(hub_id: str, config: str, split: str, revision: str | None) -> Any:
+    """What ``datasets`` knows of a configuration at one commit, which is its ``hash``. The splits it has are checked.
+
+    Raises:
+        UserError: no such data set, configuration or split, or the hub cannot be asked for them.
+    """
+    from datasets import disable_progress_bars, load_dataset_builder
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    commit = hub_commit("dataset", hub_id, revision)
+    with _explained("dataset", hub_id, f"{config}/{split}"):
+        # With a commit for a revision, datasets asks the hub alone and not the server of its data viewer.
+        found = _patiently(hub_id, lambda: load_dataset_builder(hub_id, config, revision=commit))
+    if found.hash != commit:
+        # datasets takes the newest rows in its cache, whatever their commit, where it cannot fetch those asked for.
+        raise UserError(
+            f"{hub_id} at commit {commit} can neither be fetched nor read from the cache, which holds commit {found.hash}; "
+            f"set source.revision={found.hash} and HF_HUB_OFFLINE=1 to read that one, or try again when the hub can be reached."
+        )
+    splits = sorted(map(str, found.info.splits or found.config.data_files))
+    if split not in splits:
+        raise UserError(
+            f"{hub_id} has no split {split!r} in its configuration {config!r} but {', '.join(splits)}; "
+            f"set data_mix.tasks.NAME.train or .test to {config}/{splits[0]}, say."
+        )
+    return found
+
+
+@cache
+def hub_commit(kind: Kind, repository: str, revision: str | None) -> str:
+    """The commit that a branch or tag names now, or named when it was fetched where ``HF_HUB_OFFLINE=1`` is set.
+
+    A process asks once, so that all it reads is of one commit.
+
+    Raises:
+        UserError: no such repository or revision, or the hub cannot be asked.
+    """
+    from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    def ask() -> str:
+        # The client notes in its cache which commit a branch named when a file of it was fetched: offline, it is found there.
+        card = "config.json" if kind == "model" else "README.md"
+        if is_offline_mode():
+            return Path(hf_hub_download(repository, card, repo_type=kind, revision=revision)).parent.name
+        # Asked first, because it fails at once where the client tries a file of a hub that is down for half a minute.
+        info = HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        with suppress(RemoteEntryNotFoundError):
+            hf_hub_download(repository, card, repo_type=kind, revision=revision)
+        return str(info.sha)
+
+    with _explained(kind, repository):
+        return _patiently(repository, ask)
+
+
+def _patiently(name: str, call: Callable[[], T]) -> T:
+    """Call again where the hub asks to wait or has a bad moment, a few times and not where the wait is long."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return call()
+        except Exception as error:
+            why, seconds = _pause(error, attempt)
+            if not why or seconds > LONGEST_WAIT_SECONDS:
+                raise
+            sys.stderr.write(f"{name}: the hub {why}; asking again in {seconds} s ({attempt} of {ATTEMPTS - 1})\n")
+            time.sleep(seconds)
+    return call()
+
+
+def _pause(error: BaseException, attempt: int) -> tuple[str, int]:
+    """What the hub did, and the seconds after which it is worth asking again; ``""`` where it is not."""
+    from httpx import TimeoutException
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    causes = _causes(error)
+    response = _response(causes)
+    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
+        return "", 0  # the client has asked six times before it says so
+    if response is None:
+        late = any(isinstance(cause, TimeoutException) for cause in causes)
+        return ("did not answer in time" if late else ""), 2 ** (attempt - 1)
+    if response.status_code not in (408, 429, 500, 502, 503, 504):
+        return "", 0
+    asked = response.headers.get("Retry-After", "")
+    return f"answered {response.status_code}", int(asked) if asked.isdigit() else 2 ** (attempt - 1)
+
+
+@contextmanager
+def _explained(kind: Kind, repository: str, part: str = "") -> Iterator[None]:
+    """Turn anything that goes wrong inside the block into `hub_error`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of httpx, huggingface_hub, datasets, pyarrow, YAML: of a dozen kinds that share no base
+        raise hub_error(kind, repository, error, part) from error
+
+
+def hub_error(kind: Kind, repository: str, error: BaseException, part: str = "") -> UserError:
+    """One sentence for anything that can go wrong between here and the hub: what, where, why and what to do.
+
+    Args:
+        kind: Data set or model.
+        repository: Its name on the hub.
+        error: What a library raised.
+        part: Configuration and split.
+    """
+    from huggingface_hub.constants import ENDPOINT
+
+    reason, remedy = _diagnosis(kind, repository, error)
+    what = f"{repository} ({part})" if part else repository
+    return UserError(f"{what} cannot be read from {ENDPOINT}: {reason}; {remedy}, or {ELSEWHERE[kind]}.")
+
+
+def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, str]:
+    """Why, and what to do about it: the first row of the table that fits."""
+    import httpx
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
+    from huggingface_hub import constants, errors
+    from safetensors import SafetensorError
+
+    causes = _causes(error)
+    text, response = first_line(causes[-1]), _response(causes)
+    status = response.status_code if response is not None else 0
+    wait = response.headers.get("Retry-After") if response is not None else None
+    refused = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in NO_ROOM | NO_RIGHT), None)
+    noun, section = ("data set", "source") if kind == "dataset" else ("model", "model")
+    cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
+
+    def among(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    table = (
+        (
+            refused is not None and not among(httpx.TransportError),  # a firewall refuses with the same number
+            f"the cache cannot be written ({refused})",
+            "make room or set HF_HOME to another folder",
+        ),
+        (
+            among(errors.OfflineModeIsEnabled),
+            "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it",
+            "unset HF_HUB_OFFLINE",
+        ),
+        (
+            among(errors.GatedRepoError) or status == 403,
+            f"it is given only to those whom its owner permits ({status})",
+            "accept its terms on its page there and set HF_TOKEN",
+        ),
+        (
+            among(errors.RevisionNotFoundError),
+            "it has no such revision",
+            f"check {section}.revision",
+        ),
+        (
+            among(errors.RepositoryNotFoundError),
+            f"there is no such {noun}, or it is private",
+            "check the name, set HF_TOKEN if it is private",
+        ),
+        (
+            status == 401,
+            "the hub does not accept the token (401)",
+            "set HF_TOKEN to a valid one",
+        ),
+        (
+            status == 429,
+            "the hub limits how often it is asked (429" + (f", to be asked again in {wait} s)" if wait else ")"),
+            "wait and run the same command again, set HF_TOKEN for a higher limit",
+        ),
+        (
+            status >= 500,
+            f"the hub is in trouble ({status})",
+            "run the same command again later",
+        ),
+        (
+            among(httpx.TimeoutException),
+            "no answer came in time",
+            "check the network, set HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT to more seconds",
+        ),
+        (
+            among(httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol),
+            f"nothing answers there ({text})",
+            "check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read what was fetched before",
+        ),
+        (
+            among(httpx.TransportError) or "Consistency check failed" in str(error),
+            f"the download broke off ({text})",
+            "run the same command again",
+        ),
+        (
+            "BuilderConfig" in text or "for config" in text,
+            f"it has no such configuration ({text})",
+            "set data_mix.tasks.NAME.train or .test to CONFIG/SPLIT of one that it has",
+        ),
+        (
+            among(DataFilesNotFoundError, EmptyDatasetError),
+            "it holds no data files of a known format",
+            "check the name",
+        ),
+        (
+            among(DatasetGenerationError, SafetensorError) or type(causes[-1]).__module__ == "pyarrow.lib",
+            f"its files are damaged or not of the format that their names say ({text})",
+            f"remove {cached} and run the same command again",
+        ),
+        (
+            True,
+            f"{type(causes[-1]).__name__}: {text}",
+            "check the name, the network and HF_ENDPOINT",
+        ),
+    )
+    return next((reason, remedy) for fits, reason, remedy in table if fits)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error, what it was raised from, what that was raised from, ..."""
+    causes: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in causes:
+        causes.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return causes
+
+
+def _response(causes: list[BaseException]) -> Any:
+    """The hub's answer that one of the errors tells of."""
+    return next((response for cause in causes if (response := getattr(cause, "response", None)) is not None), None)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, to stand inside a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(" .") if lines else type(error).__name__

@@ -1,0 +1,243 @@
+"""Files and checkpoints: nothing is ever half there, and a refusal of the operating system is one sentence."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medrl import checkpoints
+from medrl.checkpoints import COMPLETE, is_whole, newest, seal, step_of
+from medrl.errors import UserError
+from medrl.files import explained, read_jsonl, write_atomically, write_jsonl
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+# --- Writing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+    write_atomically(path, "新\n")
+    assert path.read_bytes() == "新\n".encode()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "half\ud800")
+    assert path.read_text() == "old"
+    write_atomically(path, "new")  # what the failure left beside it does not stand in the way
+    assert path.read_text() == "new"
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from medrl import files
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+if sys.argv[2] == "kill":
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+with files.explained(Path("runs")):
+    files.write_atomically(Path(sys.argv[1]), "new" * 1000)
+"""
+
+
+@pytest.mark.parametrize("end", ["kill", "refuse"])
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, end):
+    # A limit on file sizes breaks the write after 100 bytes: by a signal that kills, or by an error as of a full disk.
+    path = tmp_path / "a.json"
+    write_atomically(path, "old")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), end],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == (-signal.SIGXFSZ if end == "kill" else 1)
+    assert ("UserError: No room left to write" in done.stderr) == (end == "refuse")
+    assert path.read_text() == "old"
+
+
+def test_jsonl_is_read_back(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": "a\nb\r\n\u2028c\x85d"}, {"text": "血压"}, [1, None], "x", 0.1, {}]
+    write_jsonl(path, rows)
+    assert read_jsonl(path) == rows
+    assert len(path.read_bytes().split(b"\n")) == len(rows) + 1  # a line an object, whatever is in it
+    write_jsonl(path, [])
+    assert read_jsonl(path) == []
+    assert read_jsonl(tmp_path / "absent.jsonl") == []
+
+
+def test_a_torn_last_line_is_left_out_wherever_it_was_torn(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write_jsonl(path, [{"step": 1}, {"text": "血压"}])
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(first, len(whole)):  # inside a character, too
+        path.write_bytes(whole[:length])
+        assert read_jsonl(path) == [{"step": 1}]
+    path.write_bytes(whole)
+    assert len(read_jsonl(path)) == 2
+
+
+def test_a_torn_line_in_the_middle_is_no_kill(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1\n{"step": 2}\n')
+    with pytest.raises(json.JSONDecodeError):
+        read_jsonl(path)
+
+
+# --- Refusals of the operating system --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_one_sentence(tmp_path):
+    with pytest.raises(UserError) as error, explained(tmp_path), Path("/dev/full").open("w") as file:
+        file.write("x" * 100_000)
+        file.flush()
+    text = str(error.value)
+    assert "No room left" in text and str(tmp_path) in text and "run the same command again" in text
+    assert isinstance(error.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_names_the_file(number):
+    with pytest.raises(UserError, match=r"No room left to write /runs/x/log\.jsonl"), explained(Path("/runs/x")):
+        raise OSError(number, os.strerror(number), "/runs/x/log.jsonl")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_no_right_says_what_to_set(number):
+    with pytest.raises(UserError, match=r"/runs/x/a cannot be written .*set runs=FOLDER"), explained(Path("/runs/x")):
+        raise OSError(number, os.strerror(number), "/runs/x/a")
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / "runs").write_text("")
+    for folder in (tmp_path / "runs", tmp_path / "runs" / "a"):  # is a file, is below a file
+        with pytest.raises(UserError, match="no folder one can write to; set runs=FOLDER"), explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at inline_container.cc:664] . unexpected pos 1 vs 0",  # torch.save on a full disk
+        "PytorchStreamWriter failed writing file data/3: file write failed",  # torch.save, too
+        "Error while serializing: I/O error: No space left on device (os error 28)",  # safetensors
+        "I/O error: File too large (os error 27)",  # safetensors under a limit
+    ],
+)
+def test_libraries_that_report_a_full_disk_in_their_own_words(text, tmp_path):
+    with pytest.raises(UserError, match="No room left to write under"), explained(tmp_path):
+        raise RuntimeError(text)
+
+
+def test_everything_else_passes_as_it_is(tmp_path):
+    for error in (OSError(errno.EIO, "Input/output error"), FileNotFoundError(errno.ENOENT, "x"), ValueError("x"), KeyError("x")):
+        with pytest.raises(type(error)) as raised, explained(tmp_path):
+            raise error
+        assert raised.value is error
+    # A sentence that was made nearer to the cause is kept, whatever words are in it.
+    told = UserError("gsm8k cannot be read (No space left on device).")
+    with pytest.raises(UserError) as raised, explained(tmp_path):
+        raise told
+    assert raised.value is told
+    with explained(tmp_path):
+        pass
+
+
+# --- Checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def checkpoint(folder, step, sealed=True):
+    """A checkpoint of two files and a folder."""
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "model.safetensors").write_bytes(b"w" * 1000)
+    (path / "trainer_state.json").write_text("{}")
+    if sealed:
+        seal(path)
+    return path
+
+
+def test_the_newest_whole_checkpoint_is_found(tmp_path):
+    assert newest(tmp_path) is None
+    assert newest(tmp_path / "absent") is None
+    for step in (9, 100, 20):  # 9 comes after 100 in the alphabet
+        checkpoint(tmp_path, step)
+    found = newest(tmp_path)
+    assert found == tmp_path / "checkpoint-100" and step_of(found) == 100
+    assert len(list(tmp_path.iterdir())) == 3  # whole ones stay
+
+
+def torn_missing(path):
+    (path / "model.safetensors").unlink()
+
+
+def torn_short(path):
+    (path / "model.safetensors").write_bytes(b"w" * 999)
+
+
+def torn_long(path):
+    (path / "trainer_state.json").write_text("{} ")
+
+
+def torn_unsealed(path):
+    (path / COMPLETE).unlink()
+
+
+def torn_seal(path):
+    (path / COMPLETE).write_text('{"model.safetensors": 10')
+
+
+def torn_seal_of_another_kind(path):
+    (path / COMPLETE).write_text("[]")
+
+
+def torn_empty_seal(path):
+    (path / COMPLETE).write_text("")
+
+
+TEARS = [torn_missing, torn_short, torn_long, torn_unsealed, torn_seal, torn_seal_of_another_kind, torn_empty_seal]
+
+
+@pytest.mark.parametrize("tear", TEARS)
+def test_torn_checkpoints_are_removed_and_whole_ones_kept(tmp_path, tear):
+    whole, torn = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
+    (tmp_path / "log.jsonl").write_text("")
+    assert is_whole(torn)
+    tear(torn)
+    assert not is_whole(torn)
+    assert newest(tmp_path) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "log.jsonl"]
+
+
+def test_a_checkpoint_never_sealed_is_torn(tmp_path):
+    checkpoint(tmp_path, 10, sealed=False)
+    assert newest(tmp_path) is None and not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_written_again_is_sealed_again(tmp_path):
+    path = checkpoint(tmp_path, 10)
+    (path / "rng_state.pth").write_bytes(b"r" * 12345)
+    seal(path)
+    assert is_whole(path)
+    assert set(json.loads((path / COMPLETE).read_text())) == {"model.safetensors", "rng_state.pth", "trainer_state.json"}
+    seal(path)
+    assert is_whole(path)
+
+
+def test_two_checkpoints_are_kept():
+    assert checkpoints.KEPT == 2  # the newest, and one to fall back on while the next is written

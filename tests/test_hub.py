@@ -1,0 +1,425 @@
+"""`source=hub` and weights from a hub, read for real from a server on the loopback address.
+
+huggingface_hub and datasets take their settings when they are imported, so the reading is done by other processes: this file, run
+as a program, reads what standard input lists and prints what came of it. `python -m medrl` itself is run too.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from loopback_hub import Fault, LoopbackHub, commit_of
+
+from medrl import build
+from medrl.config import root
+from medrl.errors import UserError
+from medrl.hub import hub_error
+from medrl.models import EMBEDDED
+from medrl.sources import Hub
+from medrl.tasks.gsm8k import GSM8K
+from medrl.tasks.pubmedqa import official_test_ids
+
+REPOSITORY = Path(__file__).parent.parent
+NODES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((root("conf") / "task").glob("*.yaml"))}
+JSON_LINES = {"medical_o1_sft", "health_benchmarks"}  # the others are Parquet
+SETTINGS = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "XDG_CACHE_HOME")  # of the machine that runs the tests: not passed on
+ONE_MODEL_AT_A_TIME = threading.Lock()  # transformers builds models under a setting of the whole process
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# What the hub holds
+
+
+def published(name):
+    """A task's repository as it is published, and the rows in it by ``config/split``: twins, 20 a split."""
+    task = build.build(NODES[name])
+    rows = {}
+    for split in ("train", "test"):
+        place = task.location(split)
+        key = f"{place.config}/{place.split}"
+        rows[key] = [task.twin(random.Random(f"{key}:{number}")) for number in range(20)]
+        if name == "pubmedqa" and place.keep:
+            for row, official in zip(rows[key][::2], sorted(official_test_ids()), strict=False):
+                row["pubid"] = official
+    return files_of(rows, "jsonl" if name in JSON_LINES else "parquet"), rows
+
+
+def files_of(rows, ending):
+    """Data files with the card that says which configuration and split each of them is."""
+    encode = jsonl if ending == "jsonl" else parquet
+    configs = {}
+    for key in rows:
+        config, _, split = key.partition("/")
+        configs.setdefault(config, []).append({"split": split, "path": f"{config}/{split}-*"})
+    card = {"configs": [{"config_name": config, "data_files": splits} for config, splits in configs.items()]}
+    files = {f"{key}-00000-of-00001.{ending}": encode(rows[key]) for key in rows}
+    return {**files, "README.md": f"---\n{yaml.safe_dump(card)}---\n# Twins\n".encode()}
+
+
+def parquet(rows):
+    import pyarrow
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
+    return buffer.getvalue()
+
+
+def jsonl(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+PUBLISHED = {build.build(node).hub_id: published(name) for name, node in NODES.items()}
+GSM8K_FILES, GSM8K_ROWS = PUBLISHED["openai/gsm8k"]
+TINY = {path.name: path.read_bytes() for path in (EMBEDDED / "tiny").iterdir()}
+
+# What goes wrong with the repository NAME/gsm8k, what the message says of it, and what it says to do.
+FAULTS = {
+    "gated": (Fault("gated/gsm8k/resolve", status=401, code="GatedRepo"), "whom its owner permits (401)", "set HF_TOKEN"),
+    "asking": (Fault("asking/gsm8k/resolve", status=403, code="GatedRepo"), "whom its owner permits (403)", "accept its terms"),
+    "token": (Fault("token/gsm8k", status=401), "does not accept the token (401)", "set HF_TOKEN to a valid one"),
+    "limited": (Fault("limited/gsm8k", status=429, retry_after=1), "to be asked again in 1 s", "wait and run"),
+    "shut": (Fault("shut/gsm8k", status=429, retry_after=300), "to be asked again in 300 s", "wait and run"),
+    "damaged": (
+        Fault("damaged/gsm8k/.*parquet", method="GET", flip_bytes=True),
+        "its files are damaged",
+        "datasets--damaged--gsm8k",
+    ),
+}
+# The same for what takes a while, because the client or this package hopes for better.
+SLOW_FAULTS = {
+    "down": (Fault("/down/gsm8k", status=500), "the hub is in trouble (500)", "again later"),
+    "tree": (Fault("tree/gsm8k/tree", status=503), "the hub is in trouble (503)", "again later"),
+    "files": (Fault("files/gsm8k/.*parquet", status=500), "the hub is in trouble (500)", "again later"),
+    "cut": (Fault("cut/gsm8k/.*parquet", method="GET", cut_after=700), "the download broke off", "run the same command again"),
+    "slow": (Fault("slow/gsm8k", delay=3), "no answer came in time", "set HF_HUB_ETAG_TIMEOUT"),
+}
+# The same for weights, NAME/tiny.
+MODEL_FAULTS = {
+    "absent": (None, "there is no such model, or it is private", "check the name"),
+    "gated": (Fault("gated/tiny/resolve", status=401, code="GatedRepo"), "whom its owner permits (401)", "set HF_TOKEN"),
+    "damaged": (
+        Fault("damaged/tiny/.*safetensors", method="GET", flip_bytes=True),
+        "its files are damaged",
+        "models--damaged--tiny",
+    ),
+}
+# What goes wrong for a while only.
+RECOVERIES = {
+    "busy": Fault("busy/gsm8k", status=429, retry_after=1, times=2),
+    "hiccup": Fault("hiccup/gsm8k/tree", status=503, times=1),
+    "pause": Fault("pause/gsm8k/.*parquet", status=429, retry_after=0, times=3),
+    "again": Fault("again/gsm8k/.*parquet", method="GET", cut_after=700, times=1),
+}
+# What the user wrote in the place of a split of openai/gsm8k.
+MISTAKES = {
+    "absent": ({"repository": "absent/gsm8k"}, "there is no such data set, or it is private", "check the name"),
+    "empty": ({"repository": "empty/gsm8k"}, "it holds no data files of a known format", "check the name"),
+    "config": ({"place": "nope/train"}, "BuilderConfig 'nope' not found. Available: ['main']", "set data_mix.tasks."),
+    "split": ({"place": "main/nope"}, "has no split 'nope' in its configuration 'main' but test, train", "set data_mix.tasks."),
+    "revision": ({"revision": "v9"}, "it has no such revision", "check source.revision"),
+}
+
+
+@pytest.fixture(scope="module")
+def hub():
+    datasets = {name: files for name, (files, _) in PUBLISHED.items()}
+    datasets |= {f"{name}/gsm8k": GSM8K_FILES for name in (*FAULTS, *SLOW_FAULTS, *RECOVERIES, "moved")}
+    datasets |= {"empty/gsm8k": {"README.md": b"# Nothing yet\n"}}
+    models = {f"{name}/tiny": TINY for name in ("medrl", *MODEL_FAULTS) if name != "absent"}
+    faulty = (*FAULTS.values(), *SLOW_FAULTS.values(), *MODEL_FAULTS.values())
+    faults = [*RECOVERIES.values(), *(fault for fault, _, _ in faulty if fault)]
+    with LoopbackHub(datasets, models, faults) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# Reading in another process
+
+
+def environment(endpoint, home, **more):
+    """The settings of a process that knows only this hub and this cache."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+    # One thread: several that share few cores with other tests wait for each other more than they compute.
+    ours = {"PYTHONPATH": str(REPOSITORY), "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    return {**kept, **ours, **more}
+
+
+def read(wanted, endpoint, home, **more):
+    """Run this file: what came of each wanted thing, by its name."""
+    process = subprocess.run(
+        [sys.executable, __file__],
+        input=json.dumps(wanted),
+        env=environment(endpoint, home, **more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def came_of(wanted):
+    """In the other process: read one thing."""
+    start = time.monotonic()
+    try:
+        came = weights(wanted["weights"]) if "weights" in wanted else split(**wanted)
+    except UserError as error:
+        came = {"error": str(error)}
+    except Exception:  # a red test of one case, not of all
+        came = {"error": traceback.format_exc()}
+    return {**came, "seconds": time.monotonic() - start}
+
+
+def split(node=None, repository="openai/gsm8k", place="main/train", side="train", revision=None):
+    """In the other process: the rows of a split and where they came from."""
+    elsewhere = type("Elsewhere", (GSM8K,), {"hub_id": repository})
+    task = build.build(node) if node else elsewhere(train=place, test=place)
+    source = Hub(revision=revision)
+    return {"fingerprint": source.fingerprint(task, side), "rows": [row.values for row in source.rows(task, side)]}
+
+
+def weights(name):
+    """In the other process: load a model whole."""
+    model = build.build({**yaml.safe_load((root("conf") / "model" / "tiny.yaml").read_text(encoding="utf-8")), "weights": name})
+    with ONE_MODEL_AT_A_TIME:
+        tokenizer = model.tokenizer(list)
+        policy = model.policy(tokenizer, SimpleNamespace(device="cpu", precision="fp32"), 0)
+    return {"fingerprint": model.fingerprint(), "vocabulary": len(tokenizer), "parameters": policy.num_parameters()}
+
+
+def main():
+    import datasets  # noqa: F401 - not first imported by many threads at once
+    import transformers  # noqa: F401
+
+    wanted = json.load(sys.stdin)
+    with ThreadPoolExecutor(len(wanted)) as pool:  # most of them wait
+        json.dump(dict(zip(wanted, pool.map(came_of, wanted.values()), strict=True)), sys.stdout)
+
+
+@pytest.fixture(scope="module")
+def came(hub, home):
+    """What came of everything that is answered soon."""
+    wanted = {f"{name}/{side}": {"node": node, "side": side} for name, node in NODES.items() for side in ("train", "test")}
+    wanted |= {f"{name}/gsm8k": {"repository": f"{name}/gsm8k"} for name in (*FAULTS, *RECOVERIES, "moved")}
+    wanted |= {f"{name}/tiny": {"weights": f"{name}/tiny"} for name in ("medrl", *MODEL_FAULTS)}
+    wanted |= {f"mistaken {name}": mistake for name, (mistake, _, _) in MISTAKES.items()}
+    wanted["pinned"] = {"revision": commit_of(GSM8K_FILES)}
+    return read(wanted, hub.url, home)
+
+
+@pytest.fixture(scope="module")
+def came_late(hub, home, came):
+    """What came of everything that takes a while, and of a repository that has moved on and cannot be fetched."""
+    hub.datasets["moved/gsm8k"] = {**GSM8K_FILES, "NEWS.md": b"New rows\n"}
+    hub.fail(Fault("moved/gsm8k/tree", status=503))
+    wanted = {f"{name}/gsm8k": {"repository": f"{name}/gsm8k"} for name in (*SLOW_FAULTS, "moved")}
+    return read(wanted, hub.url, home, HF_HUB_ETAG_TIMEOUT="1")
+
+
+def assert_one_sentence(message, what, where, why, remedy):
+    """What, where, why and what to do, in one line."""
+    assert message.startswith(what)
+    assert f"cannot be read from {where}: " in message or "has no split" in message
+    assert why in message and remedy in message
+    assert "\n" not in message and message.endswith(".")
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# Rows and weights
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_rows_arrive_as_they_were_published(name, came):
+    """Configurations, splits and the split that has its configuration's name; Parquet and JSON Lines."""
+    task = build.build(NODES[name])
+    files, rows = PUBLISHED[task.hub_id]
+    for side in ("train", "test"):
+        place = task.location(side)
+        expected = [row for row in rows[f"{place.config}/{place.split}"] if place.keep is None or place.keep(row)]
+        got = came[f"{name}/{side}"]
+        assert got["rows"] == expected and expected
+        assert got["fingerprint"] == {
+            "repository": task.hub_id, "config": place.config, "split": place.split, "commit": commit_of(files),
+        }  # fmt: skip
+
+
+def test_the_official_test_split_is_told_from_the_rest_by_its_ids(came):
+    ids = {row["pubid"] for row in came["pubmedqa/test"]["rows"]}
+    assert ids <= official_test_ids() and len(ids) == 10
+
+
+def test_weights_load_whole_from_the_hub(came):
+    assert came["medrl/tiny"]["fingerprint"] == {"repository": "medrl/tiny", "commit": commit_of(TINY)}
+    assert came["medrl/tiny"]["parameters"] > 1_000_000 and came["medrl/tiny"]["vocabulary"] > 300
+
+
+def test_a_commit_can_be_asked_for(came):
+    assert came["pinned"]["rows"] == GSM8K_ROWS["main/train"]
+    assert came["pinned"]["fingerprint"]["commit"] == commit_of(GSM8K_FILES)
+
+
+@pytest.mark.parametrize("name", RECOVERIES)
+def test_a_bad_moment_passes(name, came):
+    assert came[f"{name}/gsm8k"].get("rows") == GSM8K_ROWS["main/train"], came[f"{name}/gsm8k"]
+
+
+def test_a_download_that_broke_off_is_begun_again(hub, came):
+    """The client asks only for the rest where it has 10 MB already; a smaller file it fetches anew."""
+    asked = [request for request in hub.requests if re.search("again/gsm8k/.*train.*parquet", request.path)]
+    assert [(request.method, request.status) for request in asked] == [("HEAD", 200), ("GET", 200), ("GET", 200)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part"),
+    [("bytes=3-5", 206, b"345"), ("bytes=7-", 206, b"789"), ("bytes=8-99", 206, b"89"), ("bytes=10-", 416, b"")],
+)
+def test_the_loopback_hub_hands_out_parts_of_a_file(asked, status, part):
+    """What the client relies on for large files is itself right."""
+    with (
+        LoopbackHub(models={"a/b": {"digits": b"0123456789"}}) as hub,
+        closing(HTTPConnection(hub.url.removeprefix("http://"))) as line,
+    ):
+        line.request("GET", "/a/b/resolve/main/digits", headers={"Range": asked})
+        answer = line.getresponse()
+        assert (answer.status, answer.read()) == (status, part)
+        assert answer.headers["X-Repo-Commit"] == commit_of(hub.models["a/b"])
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# Mistakes and failures
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_hub_that_refuses(name, came, hub):
+    got = came[f"{name}/gsm8k"]
+    assert_one_sentence(got["error"], f"{name}/gsm8k", hub.url, *FAULTS[name][1:])
+    assert got["seconds"] < 20
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_wrong_name(name, came, hub):
+    repository = MISTAKES[name][0].get("repository", "openai/gsm8k")
+    assert_one_sentence(came[f"mistaken {name}"]["error"], repository, hub.url, *MISTAKES[name][1:])
+
+
+@pytest.mark.parametrize("name", MODEL_FAULTS)
+def test_weights_that_cannot_be_had(name, came, hub):
+    assert_one_sentence(came[f"{name}/tiny"]["error"], f"{name}/tiny", hub.url, *MODEL_FAULTS[name][1:])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_cache_that_cannot_be_written(number):
+    from huggingface_hub.constants import ENDPOINT
+
+    error = hub_error("dataset", "a/b", OSError(number, os.strerror(number), "/cache/blob"), "main/train")
+    why = f"the cache cannot be written ([Errno {number}] {os.strerror(number)}: '/cache/blob')"
+    assert_one_sentence(str(error), "a/b (main/train)", ENDPOINT, why, "make room or set HF_HOME to another folder")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW_FAULTS)
+def test_a_hub_in_trouble_is_given_up_within_a_minute(name, came_late, hub):
+    got = came_late[f"{name}/gsm8k"]
+    assert_one_sentence(got["error"], f"{name}/gsm8k", hub.url, *SLOW_FAULTS[name][1:])
+    assert got["seconds"] < 60
+
+
+@pytest.mark.slow
+def test_old_rows_of_the_cache_never_stand_in_for_new_ones(came, came_late, hub):
+    """datasets itself would read them, with a warning."""
+    old, new = commit_of(GSM8K_FILES), commit_of(hub.datasets["moved/gsm8k"])
+    assert came["moved/gsm8k"]["fingerprint"]["commit"] == old != new
+    pattern = f"moved/gsm8k at commit {new} can neither be fetched .* holds commit {old}; set source.revision={old} "
+    assert re.match(pattern, came_late["moved/gsm8k"]["error"])
+
+
+def test_offline_reads_what_was_fetched_before_and_asks_nobody(came, hub, home):
+    asked = len(hub.requests)
+    wanted = {
+        "rows": {"node": NODES["pubmedqa"], "side": "test"},
+        "weights": {"weights": "medrl/tiny"},
+        "absent": {"repository": "never/fetched"},
+        "config": {"place": "socratic/train"},
+    }
+    got = read(wanted, hub.url, home, HF_HUB_OFFLINE="1")
+    assert len(hub.requests) == asked
+    for name, online in (("rows", "pubmedqa/test"), ("weights", "medrl/tiny")):
+        assert {**got[name], "seconds": 0} == {**came[online], "seconds": 0}
+    why = "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it"
+    assert_one_sentence(got["absent"]["error"], "never/fetched", hub.url, why, "unset HF_HUB_OFFLINE")
+    assert_one_sentence(got["config"]["error"], "openai/gsm8k", hub.url, "'socratic'", "set data_mix.tasks.")
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# The command
+
+
+def medrl(folder, endpoint, *options, **more):
+    command = [sys.executable, "-m", "medrl", "algo=none", "hardware=cpu", "data_mix=gsm8k", f"runs={folder}/runs", *options]
+    env = environment(endpoint, folder / "home", **more)
+    return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
+    asked = ("source=hub", "model.weights=medrl/tiny", "eval=quick", "eval.limit=4", "eval.max_new_tokens=16")
+    done = medrl(tmp_path, hub.url, *asked)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    about = {"repository": "openai/gsm8k", "config": "main", "commit": commit_of(GSM8K_FILES)}
+    assert provenance["data"] == {f"gsm8k/{side}": {**about, "split": side} for side in ("train", "test")}
+    assert provenance["model"] == {"repository": "medrl/tiny", "commit": commit_of(TINY)}
+    lines = [
+        json.loads(line) for path in (folder / "eval").glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    assert [line["gold"] for line in lines] == [row["answer"].rpartition("#### ")[2] for row in GSM8K_ROWS["main/test"][:4]]
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["source"] == "hub" and metrics["synthetic"] is False and metrics["tasks"]["gsm8k"]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "what", "why"),
+    [
+        (["source=hub"], {}, "openai/gsm8k", "nothing answers there ([Errno 111] Connection refused)"),
+        (["source=hub"], {"HF_HUB_OFFLINE": "1"}, "openai/gsm8k", "HF_HUB_OFFLINE=1 forbids to fetch it"),
+        (["model.weights=medrl/tiny"], {}, "medrl/tiny", "nothing answers there ([Errno 111] Connection refused)"),
+    ],
+)
+def test_nobody_to_ask(options, more, what, why, tmp_path):
+    with socket.socket() as taken:  # bound and not listening: nobody else gets the port, and nobody answers
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        start = time.monotonic()
+        done = medrl(tmp_path, endpoint, *options, **more)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert_one_sentence(line, f"medrl: {what}", endpoint, why, "HF_HUB_OFFLINE")
+    assert time.monotonic() - start < 30
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The whole line on the embedded model: every algorithm trains, evaluates and leaves a run folder that stands on its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medrl import config, run
+from medrl.files import read_jsonl
+
+SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")
+LORA = "model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj]}"
+DPO = ("algo=dpo", "algo.num_generations=4", "algo.max_completion_tokens=96")
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def folder_of(tree):
+    return config.run_dir(tree)
+
+
+@pytest.fixture(scope="module")
+def grpo(compose, tmp_path_factory):
+    """A short GRPO run, and its folder."""
+    tree = compose([*SMALL, "algo.steps=3", "algo.batch_size=16", f"runs={tmp_path_factory.mktemp('runs')}"])
+    return run.run(tree), folder_of(tree), tree
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_the_contract_promises(grpo):
+    metrics, folder, tree = grpo
+    assert folder.name == f"grpo-pubmed70-{config.run_id(tree)}"
+    assert config.load(folder) == tree
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert {"commit", "dirty", "packages", "cpu", "gpus", "command", "data"} <= set(provenance)
+    assert json.loads((folder / "plan.json").read_text())["mix"]["pubmedqa"]["share"] == pytest.approx(0.7)
+    log = read_jsonl(folder / "train" / "log.jsonl")
+    assert [line["step"] for line in log] == [1, 2, 3]
+    assert {"reward", "rewards/correctness/mean", "rewards/xml_count/mean", "loss"} <= set(log[0])
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert set(metrics["tasks"]) == {"pubmedqa", "gsm8k", "health_benchmarks"}
+    assert (folder / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_metrics_agree_with_the_lines_on_disk(grpo):
+    metrics, folder, _ = grpo
+    files = sorted((folder / "eval").glob("*.jsonl"))
+    assert len(files) == 6  # three tasks, before and after
+    for name, task in metrics["tasks"].items():
+        (after,) = (folder / "eval").glob(f"{name}-v*-trained-*.jsonl")
+        lines = read_jsonl(after)
+        assert len(lines) == task["n"] == 24
+        assert task["accuracy"] == sum(line["verdict"] == "right" for line in lines) / 24
+        assert task["ci95"][0] <= task["accuracy"] <= task["ci95"][1]
+        assert {"id", "prompt", "text", "answer", "gold", "verdict", "tokens"} <= set(lines[0])
+        assert task["reference"]["majority"]["accuracy"] == max(
+            sum(line["gold"] == gold for line in lines) / 24 for gold in {line["gold"] for line in lines}
+        )
+
+
+@pytest.mark.slow
+def test_completions_are_kept_with_their_rewards(grpo):
+    import pandas
+
+    frames = [pandas.read_parquet(path) for path in sorted((grpo[1] / "train" / "completions").glob("*.parquet"))]
+    assert len(frames) == 3
+    assert all(len(frame) == 16 for frame in frames)
+    assert {"prompt", "completion", "correctness", "advantage"} <= set(frames[0].columns)
+
+
+@pytest.mark.slow
+def test_the_model_loads_with_plain_transformers(grpo):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = (kind.from_pretrained(grpo[1] / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "2 + 2?"}], add_generation_prompt=True, return_tensors="pt"
+    )
+    assert model.generate(**prompt, max_new_tokens=4).shape[1] == prompt["input_ids"].shape[1] + 4
+    for path in (grpo[1] / "model").iterdir():
+        if path.suffix in (".json", ".jinja"):  # nothing in it may tie the model to this machine
+            assert str(Path.home()) not in path.read_text() and str(Path(__file__).parents[1]) not in path.read_text()
+
+
+@pytest.mark.slow
+def test_a_finished_run_prints_its_table_again_without_torch(grpo):
+    _, folder, _ = grpo
+    overrides = [*SMALL, "algo.steps=3", "algo.batch_size=16", f"runs={folder.parent}", "hardware=cpu"]
+    code = (
+        "import sys; sys.argv = ['medrl', *sys.argv[1:]]\n"
+        "from medrl.__main__ import main\n"
+        "assert main() == 0\n"
+        "assert not {'torch', 'transformers', 'trl'} & set(sys.modules), 'heavy import'\n"
+    )
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    done = subprocess.run([sys.executable, "-c", code, *overrides], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "exact McNemar" in done.stdout and "synthetic twins" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+
+
+@pytest.mark.slow
+def test_another_evaluation_keeps_the_trained_model(grpo):
+    _, folder, tree = grpo
+    weights = (folder / "model" / "model.safetensors").stat().st_mtime_ns
+    again = run.run({**tree, "eval": {**tree["eval"], "limit": 5}})
+    assert again["tasks"]["gsm8k"]["n"] == 5
+    assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overrides", "curve"),
+    [
+        (["algo=sft", "data_mix=medical_o1_sft", "algo.steps=4", "algo.max_tokens=512"], "loss"),
+        ([*DPO, "algo.prompts=16", "algo.batch_size=4"], "loss"),
+        (["algo=none"], None),
+        (["reward_set=hierarchy", "algo.steps=1", "algo.batch_size=8"], "reward/valid_answer"),
+        (["reward_set=exact", "algo.steps=1", "algo.batch_size=8", "data_mix=gsm8k", "algo.beta=0.04"], "reward"),
+        (
+            ["model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj]}", "algo.steps=1"],
+            "reward",
+        ),
+    ],
+    ids=["sft", "dpo", "none", "hierarchy", "kl", "lora"],
+)
+def test_algorithms_run_on_embedded_rows(compose, tmp_path, overrides, curve):
+    metrics = run.run(compose([*overrides, *SMALL, f"runs={tmp_path}"]))
+    task = metrics["tasks"]["gsm8k" if "data_mix=gsm8k" in overrides else "pubmedqa"]
+    assert task["n"] == 24 and 0 <= task["accuracy"] <= 1
+    if curve is None:
+        assert task["change"] is None and not list(tmp_path.glob("*/model"))
+    else:
+        assert (
+            curve in metrics["train"] and task["change"]["ci95"][0] <= task["change"]["difference"] <= task["change"]["ci95"][1]
+        )
+    if "lora" in overrides[0]:
+        assert list(tmp_path.glob("*/model/adapter_config.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real rows are not beside this checkout; the same lines run on the twins above")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algo=sft", "data_mix=medical_o1_sft", "algo.steps=2", "algo.batch_size=2"],
+        [*DPO, "data_mix=gsm8k", "algo.prompts=24", "algo.batch_size=2", "algo.epochs=0.2", "algo.temperature=1.2"],
+        ["algo=none", "data_mix=pubmedqa"],
+    ],
+    ids=["sft", "dpo", "none"],
+)
+def test_algorithms_run_on_real_rows(compose, tmp_path, overrides):
+    local = ["source=local", f"source.root={REAL}", "eval.limit=8", "data_mix.rows=60", f"runs={tmp_path}"]
+    metrics = run.run(compose([*overrides, *local]))
+    assert metrics["synthetic"] is False
+    assert all(task["n"] == 8 for task in metrics["tasks"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_quickstart_learns(compose, tmp_path, seed):
+    """The promise of the README: reinforcement learning alone, on default values, visibly improves the embedded model."""
+    change = run.run(compose([f"seed={seed}", "data_mix.held_out=[pubmedqa]", f"runs={tmp_path}"]))["tasks"]["pubmedqa"]["change"]
+    assert change["difference"] >= 0.15
+    assert change["p_value"] < 0.01

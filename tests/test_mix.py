@@ -1,0 +1,366 @@
+"""The mixture: the same rows for the same seed, the shares that were asked for, and nothing of what is held out."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medrl import build
+from medrl.answers import layout, tags
+from medrl.errors import ConfigError, UserError
+from medrl.mix import DataMix, FlawedPrompted, Flaws, _shares
+from medrl.sources import Embedded, Local
+from medrl.tasks.gsm8k import GSM8K
+from medrl.tasks.health_benchmarks import HealthBenchmarks
+from medrl.tasks.medical_o1_sft import MedicalO1SFT
+from medrl.tasks.medmcqa import MedMCQA
+from medrl.tasks.pubmedqa import PubMedQA
+
+ROOT = Path(__file__).resolve().parents[1]
+TASKS = {
+    "gsm8k": GSM8K(train="main/train", test="main/test"),
+    "health_benchmarks": HealthBenchmarks(train="default/train", test="default/test"),
+    "medical_o1_sft": MedicalO1SFT(train="en/train", test="en/test"),
+    "medmcqa": MedMCQA(train="default/train", test="default/test"),
+    "pubmedqa": PubMedQA(train="main/train", test="main/test", max_context_chars=1024),
+}
+TWINS = Embedded(train_rows=400, test_rows=40)
+
+
+def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, flaws=None, form="xml"):
+    return DataMix(
+        tasks=TASKS,
+        weights=weights,
+        held_out=tuple(held_out),
+        rows=rows,
+        format=form,
+        max_prompt_tokens=max_prompt_tokens,
+        flaws=flaws,
+    )
+
+
+def written(folder, **splits):
+    """A local source of the given rows; `gsm8k_train=[...]` is the training split of GSM8K."""
+    for key, rows in splits.items():
+        name, split = key.rsplit("_", 1)
+        place = TASKS[name].location(split)
+        path = folder / TASKS[name].hub_id / place.config / f"{place.split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return Local(root=str(folder))
+
+
+def sums(count, first=0):
+    return [{"question": f"What is {n} + {n}?", "answer": f"#### {2 * n}"} for n in range(first, first + count)]
+
+
+def pubmed(pubid, question, context="Pain fell."):
+    return {
+        "pubid": pubid,
+        "question": question,
+        "context": {"contexts": [context], "labels": [], "meshes": []},
+        "long_answer": "It helps.",
+        "final_decision": "yes",
+    }
+
+
+def ids(drawn):
+    return [(row.example.task, row.example.id) for row in drawn.rows]
+
+
+# --- The same for the same seed --------------------------------------------------------------------------------------
+
+DRAW = """
+import hashlib, sys
+from medrl import build, compose
+compose.prepare()
+overrides = ["hardware=cpu", "data_mix=tiny_lessons", "data_mix.rows=500", "source.train_rows=300", "source.test_rows=50"]
+run = build.check(compose.tree(overrides))
+drawn = run.data_mix.draw(run.source, int(sys.argv[1]), lambda messages: sum(len(m["content"]) for m in messages) // 4)
+text = "|".join(f"{row.example} {row.messages} {row.demonstration}" for row in drawn.rows) + str(drawn.report)
+print(hashlib.sha256(text.encode()).hexdigest())
+"""
+
+
+def test_two_processes_draw_the_same_rows():
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", DRAW, seed],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed, hash_seed in (("3", "0"), ("3", "1"), ("4", "1"))
+    ]
+    first, again, other = (process.communicate(timeout=60)[0].strip() for process in processes)
+    assert len(first) == 64 and first == again
+    assert first != other
+
+
+def test_another_seed_is_another_order_and_another_choice():
+    whole = mix({"gsm8k": 1.0}, rows=400)
+    one, two = whole.draw(TWINS, 1, None), whole.draw(TWINS, 2, None)
+    assert ids(one) == ids(whole.draw(TWINS, 1, None))
+    assert ids(one) != ids(two)
+    assert Counter(ids(one)) == Counter(ids(two))  # all rows are wanted, so they are the same ones
+    part = mix({"gsm8k": 1.0}, rows=50)
+    assert set(ids(part.draw(TWINS, 1, None))) != set(ids(part.draw(TWINS, 2, None)))
+
+
+def test_tasks_are_mixed_and_not_concatenated():
+    drawn = mix({"gsm8k": 0.5, "pubmedqa": 0.5}, rows=200).draw(TWINS, 0, None)
+    half = Counter(row.example.task for row in drawn.rows[:100])
+    assert 30 < half["gsm8k"] < 70
+
+
+def test_a_task_draws_the_same_rows_whatever_stands_beside_it():
+    alone = mix({"gsm8k": 1.0}, rows=30).draw(TWINS, 5, None)
+    beside = mix({"pubmedqa": 0.7, "gsm8k": 0.3}, rows=100).draw(TWINS, 5, None)
+    assert {pair for pair in ids(beside) if pair[0] == "gsm8k"} == set(ids(alone))
+
+
+# --- Shares ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weights", "rows", "counts"),
+    [
+        ({"a": 0.7, "b": 0.15, "c": 0.15}, 2000, {"a": 1400, "b": 300, "c": 300}),  # S0's shares
+        ({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, 100, {"a": 34, "b": 33, "c": 33}),  # the first of equals gets the odd row
+        ({"a": 0.7, "b": 0.15, "c": 0.15}, 1, {"a": 1, "b": 0, "c": 0}),  # the largest share gets the only row
+        ({"a": 1.0, "b": 0.0}, 7, {"a": 7, "b": 0}),  # nothing is nothing
+        ({"a": 0.29, "b": 0.71}, 100, {"a": 29, "b": 71}),  # 0.29 * 100 is a little less than 29 in binary
+    ],
+)
+def test_shares_are_whole_rows(weights, rows, counts):
+    assert _shares(weights, rows) == counts
+
+
+@given(
+    parts=st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any), rows=st.integers(1, 10**7), error=st.floats(-1, 1)
+)
+def test_shares_sum_to_the_rows_and_are_within_one_of_the_weights(parts, rows, error):
+    # Weights may miss 1 by a millionth, as a file with six digits does: the rows are exact all the same.
+    weights = {str(index): part / sum(parts) * (1 + error * 1e-6) for index, part in enumerate(parts)}
+    counts = _shares(weights, rows)
+    assert sum(counts.values()) == rows
+    for name, part in zip(weights, parts, strict=True):
+        assert abs(counts[name] - part / sum(parts) * rows) < 1 + 1e-6
+        assert counts[name] == 0 or part > 0
+
+
+def test_realised_shares_are_the_weights():
+    weights = {"pubmedqa": 0.7, "gsm8k": 0.15, "health_benchmarks": 0.15}
+    drawn = mix(weights, rows=200).draw(TWINS, 0, None)
+    assert Counter(row.example.task for row in drawn.rows) == {"pubmedqa": 140, "gsm8k": 30, "health_benchmarks": 30}
+    assert {name: counts["share"] for name, counts in drawn.report.items()} == pytest.approx(weights)
+    assert sum(counts["taken"] for counts in drawn.report.values()) == len(drawn.rows) == 200
+
+
+def test_a_task_of_weight_zero_is_not_even_read(tmp_path):
+    drawn = mix({"gsm8k": 1.0, "pubmedqa": 0.0}, rows=5).draw(written(tmp_path, gsm8k_train=sums(9)), 0, None)
+    assert list(drawn.report) == ["gsm8k"]
+
+
+def test_rows_that_are_gone_through_again_are_counted(tmp_path):
+    drawn = mix({"gsm8k": 1.0}, rows=25).draw(written(tmp_path, gsm8k_train=sums(10)), 0, None)
+    assert drawn.report["gsm8k"]["repeated"] == 15 and drawn.report["gsm8k"]["taken"] == 25
+    assert set(Counter(ids(drawn)).values()) == {2, 3}  # as evenly as it goes
+    enough = mix({"gsm8k": 1.0}, rows=10).draw(written(tmp_path, gsm8k_train=sums(10)), 0, None)
+    assert enough.report["gsm8k"]["repeated"] == 0 and set(Counter(ids(enough)).values()) == {1}
+
+
+# --- What is left out ------------------------------------------------------------------------------------------------
+
+
+def test_a_tasks_own_filter_is_counted(tmp_path):
+    rows = [pubmed(n, f"Does {n} help?", "x" * (1023 + n % 2)) for n in range(20)]  # every other one is too long by a letter
+    drawn = mix({"pubmedqa": 1.0}, rows=20).draw(written(tmp_path, pubmedqa_train=rows), 0, None)
+    assert drawn.report["pubmedqa"] == {
+        "available": 20,
+        "dropped by filter": 10,
+        "dropped as held out": 0,
+        "dropped as too long": 0,
+        "repeated": 10,
+        "taken": 20,
+        "share": 1.0,
+    }
+    assert all(int(row.example.id) % 2 == 0 for row in drawn.rows)
+
+
+def test_long_prompts_are_dropped_and_not_cut(tmp_path):
+    source = written(tmp_path, gsm8k_train=[*sums(10), {"question": "Why? " * 50, "answer": "#### 1"}])
+    lengths = []
+
+    def count(messages):
+        lengths.append(len(messages[1]["content"].split()))
+        return lengths[-1]
+
+    drawn = mix({"gsm8k": 1.0}, rows=11, max_prompt_tokens=50).draw(source, 0, count)
+    assert drawn.report["gsm8k"]["dropped as too long"] == 0  # 50 of 50 is no more than 50
+    drawn = mix({"gsm8k": 1.0}, rows=11, max_prompt_tokens=49).draw(source, 0, count)
+    assert drawn.report["gsm8k"]["dropped as too long"] == 1
+    assert drawn.report["gsm8k"]["repeated"] == 1
+    assert max(len(row.example.question.split()) for row in drawn.rows) < 50
+
+
+def test_a_row_with_the_id_of_a_held_out_row_is_dropped(tmp_path):
+    source = written(
+        tmp_path,
+        pubmedqa_train=[pubmed(1, "Does it help?"), pubmed(2, "Does it harm?")],
+        pubmedqa_test=[pubmed(2, "Asked in other words")],
+    )
+    drawn = mix({"pubmedqa": 1.0}, ["pubmedqa"], rows=2).draw(source, 0, None)
+    assert {row.example.id for row in drawn.rows} == {"1"}
+    assert drawn.report["pubmedqa"]["dropped as held out"] == 1
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is 4 + 4?",  # the same
+        "what IS 4 + 4",  # capitals and punctuation
+        "  What is   4 + 4 ?\n",  # white space
+        "What is 4 plus 4?",  # other words are another question
+    ],
+)
+def test_a_row_with_a_held_out_question_is_dropped(tmp_path, question):
+    source = written(tmp_path, gsm8k_train=sums(5), gsm8k_test=[{"question": question, "answer": "#### 8"}])
+    same = "plus" not in question
+    drawn = mix({"gsm8k": 1.0}, ["gsm8k"], rows=5).draw(source, 0, None)
+    assert drawn.report["gsm8k"]["dropped as held out"] == same
+    assert ("What is 4 + 4?" in {row.example.question for row in drawn.rows}) == (not same)
+
+
+def test_a_question_held_out_by_another_task_is_dropped(tmp_path):
+    row = {"id": "1", "question": "Which metal?", "opa": "Zinc", "opb": "Salt", "opc": "Rest", "opd": "Tea", "cop": 0}
+    row |= {"exp": None, "subject_name": "", "choice_type": "single", "topic_name": None}
+    source = written(
+        tmp_path,
+        medmcqa_train=[row, {**row, "id": "2", "question": "Which drink?"}],
+        health_benchmarks_test=[{"Questions": "Which metal?\nA. zinc\nB. salt\nC. rest\nD. tea", "Answers": "A"}],
+    )
+    drawn = mix({"medmcqa": 1.0}, ["health_benchmarks"], rows=1).draw(source, 0, None)
+    assert [row.example.id for row in drawn.rows] == ["2"]
+
+
+def test_the_same_id_in_another_task_is_another_row(tmp_path):
+    row = {"id": "1", "question": "Which metal?", "opa": "Zinc", "opb": "Salt", "opc": "Rest", "opd": "Tea", "cop": 0}
+    row |= {"exp": None, "subject_name": "", "choice_type": "single", "topic_name": None}
+    source = written(tmp_path, medmcqa_train=[row], pubmedqa_test=[pubmed(1, "Does it help?")])
+    assert len(mix({"medmcqa": 1.0}, ["pubmedqa"], rows=1).draw(source, 0, None).rows) == 1
+
+
+def test_no_twin_is_trained_on_and_evaluated():
+    weights = {"pubmedqa": 0.4, "gsm8k": 0.3, "medmcqa": 0.3}
+    drawn = mix(weights, list(weights), rows=600).draw(TWINS, 0, None)
+    held_out = {example.question for name in weights for example in TASKS[name].examples(TWINS, "test") if not example.choices}
+    assert held_out and not held_out & {row.example.question for row in drawn.rows}
+
+
+@pytest.mark.parametrize(
+    ("rows", "test", "longest", "reason"),
+    [
+        ([], [], 99, "0 dropped by filter"),  # a split without a row
+        ([pubmed(1, "Does it help?", "x" * 2000)], [], 99, "1 dropped by filter"),  # the task's own filter
+        ([pubmed(1, "Does it help?")], [pubmed(1, "Is it the same?")], 99, "1 dropped as held out"),  # all of it is evaluated
+        ([pubmed(1, "Does it help?")], [], 2, "1 dropped as too long"),  # no prompt is short enough
+    ],
+)
+def test_an_empty_mix_names_the_task_and_the_reason(tmp_path, rows, test, longest, reason):
+    source = written(tmp_path, pubmedqa_train=rows, pubmedqa_test=test)
+    with pytest.raises(UserError) as error:
+        mix({"pubmedqa": 1.0}, ["pubmedqa"], max_prompt_tokens=longest).draw(source, 0, lambda _: 10)
+    assert "pubmedqa" in str(error.value) and reason in str(error.value)
+    assert "data_mix.weights.pubmedqa=0" in str(error.value)  # what to do about it
+
+
+# --- Demonstrations --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["xml", "think"])
+def test_demonstrations_are_right_unless_flaws_are_asked_for(form):
+    drawn = mix({"gsm8k": 0.5, "pubmedqa": 0.5}, rows=60, form=form).draw(TWINS, 0, None)
+    for row in drawn.rows:
+        assert row.demonstration == layout(row.example.rationale, row.example.gold, form)
+        assert row.task.grade(row.demonstration, row.example, form).outcome == "right"
+
+
+def test_flaws_come_in_the_shares_that_were_asked_for():
+    flaws = Flaws(hasty_answer=0.3, broken_format=0.2)
+    drawn = mix({"medmcqa": 1.0}, rows=2000, flaws=flaws).draw(Embedded(train_rows=2000, test_rows=1), 0, None)
+    hasty = sum(row.answer == "A" for row in drawn.rows) / 2000
+    shared = sum(row.example.gold == "A" for row in drawn.rows) / 2000  # right by chance
+    assert hasty == pytest.approx(0.3 + 0.7 * shared, abs=0.04)
+    assert sum(bool(row.missing) for row in drawn.rows) / 2000 == pytest.approx(0.2, abs=0.03)
+    # All four tags go missing, about equally often.
+    lost = Counter(next((tag for tag in tags("xml") if tag not in row.demonstration), None) for row in drawn.rows)
+    assert all(60 < lost[tag] < 140 for tag in tags("xml")) and lost[None] > 1500
+
+
+def test_flaws_are_the_same_for_the_same_seed():
+    asked = mix({"gsm8k": 0.5, "pubmedqa": 0.5}, rows=200, flaws=Flaws(hasty_answer=0.5, broken_format=0.5))
+    one, again, other = ([row.demonstration for row in asked.draw(TWINS, seed, None).rows] for seed in (1, 1, 2))
+    assert one == again != other
+
+
+def test_flaws_are_demonstrated_and_never_graded_by():
+    asked = mix({"gsm8k": 1.0}, rows=200, flaws=Flaws(hasty_answer=1.0, broken_format=0.0))
+    golds = {example.id: example.gold for example in TASKS["gsm8k"].examples(TWINS, "train")}
+    rows = asked.draw(TWINS, 0, None).rows
+    assert all(row.example.gold == golds[row.example.id] for row in rows)  # a reward that reads the row pays the truth
+    outcomes = Counter(row.task.grade(row.demonstration, row.example, "xml").outcome for row in rows)
+    assert outcomes["wrong"] > 180
+
+
+def test_flaws_leave_free_text_alone():
+    asked = mix({"medical_o1_sft": 1.0}, rows=20, flaws=Flaws(hasty_answer=1.0, broken_format=1.0), form="think")
+    assert not any(isinstance(row, FlawedPrompted) for row in asked.draw(TWINS, 0, None).rows)
+
+
+# --- Mistakes in the configuration -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "said"),
+    [
+        ({"weights": {"pubmedqa": 0.7, "gsm8k": 0.15, "health_benchmarks": 0.1}}, "data_mix.weights", "sum to 0.95"),
+        ({"weights": {"pubmedqa": 1.2, "gsm8k": -0.2}}, "data_mix.weights.gsm8k", "cannot be negative"),
+        ({"weights": {"pubmedqa": float("nan")}}, "data_mix.weights", "sum to nan"),
+        ({"weights": {"pubmedqa": float("inf")}}, "data_mix.weights", "sum to inf"),
+        ({"weights": {}}, "data_mix.weights", "sum to 0"),
+        ({"weights": {"pubmedqa": "0.7"}}, "data_mix.weights", "should be a valid number"),
+        ({"weights": {"pubmedqs": 1.0}}, "data_mix.weights", "pubmedqs, which is not among tasks: pubmedqa"),
+        ({"held_out": ["pubmedqs"]}, "data_mix.held_out", "pubmedqs, which is not among tasks: pubmedqa"),
+        ({"rows": 0}, "data_mix.rows", "greater than 0"),
+        ({"rows": 10.5}, "data_mix.rows", "valid integer"),
+        ({"format": "json"}, "data_mix.format", "'xml' or 'think'"),
+        ({"max_prompt_tokens": 2048}, "data_mix.max_prompt_tokens", "whole context is 2048"),
+    ],
+)
+def test_mistakes_are_named(compose, change, key, said):
+    tree = compose()
+    tree["data_mix"].update(change)
+    with pytest.raises(ConfigError) as error:
+        build.check(tree)
+    assert any(problem.key == key and said in problem.message for problem in error.value.problems), error.value
+
+
+def test_a_task_that_no_rule_grades_cannot_be_held_out(compose):
+    tree = compose(["data_mix=medical_o1_sft", "algo=sft"])
+    build.check(tree)
+    tree["data_mix"]["held_out"] = ["medical_o1_sft"]
+    with pytest.raises(ConfigError, match="no rule can grade"):
+        build.check(tree)
+
+
+def test_weights_may_miss_one_by_rounding(compose):
+    tree = compose()
+    tree["data_mix"]["weights"] = {"pubmedqa": 0.333333, "gsm8k": 0.333333, "health_benchmarks": 0.3333335}
+    build.check(tree)

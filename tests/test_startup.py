@@ -1,0 +1,101 @@
+"""The command starts at once, from anywhere, and answers a mistake in one message: processes as a user would start them."""
+
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {
+    "accelerate", "bitsandbytes", "datasets", "huggingface_hub", "numpy", "pandas", "peft", "pyarrow", "scipy", "tokenizers",
+    "torch", "transformers", "trl", "vllm", "wandb",
+}  # fmt: skip
+LIMIT_SECONDS = 1.0
+
+
+def medrl(*words, folder, python=()):
+    """Run `python -m medrl` in a folder."""
+    return subprocess.run(
+        [sys.executable, *python, "-m", "medrl", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--cfg", "job")], ids=" ".join)
+def test_it_answers_within_a_second(tmp_path, words):
+    wall, computed = [], []
+    for _ in range(5):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        done = medrl(*words, folder=tmp_path)
+        wall.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        computed.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+    # The median, and on a machine with more to do than it has cores the time computed: waiting says nothing about this program.
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    assert statistics.median(computed if busy else wall) < LIMIT_SECONDS, (wall, computed)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--cfg", "job"), ("algo=grop",)], ids=" ".join)
+def test_nothing_heavy_is_imported(tmp_path, words):
+    done = medrl(*words, folder=tmp_path, python=("-X", "importtime"))
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "medrl.compose" in imported and "hydra.main" in imported  # the list is what it seems
+    assert not {name for name in imported if name.partition(".")[0] in HEAVY}
+
+
+def test_it_works_from_any_folder_and_leaves_nothing_there(tmp_path):
+    here, there = medrl("--cfg", "job", "hardware=cpu", folder=ROOT), medrl("--cfg", "job", "hardware=cpu", folder=tmp_path)
+    assert here.stdout == there.stdout and "_target_: medrl.algos.grpo.GRPO" in there.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_the_options_of_every_group(tmp_path):
+    text = medrl("--help", folder=tmp_path).stdout
+    for folder in (ROOT / "conf").iterdir():
+        for path in folder.glob("*.yaml") if folder.is_dir() else ():
+            assert re.search(rf"^{folder.name}: .*\b{path.stem}\b", text, re.MULTILINE), path
+
+
+def test_a_mistake_is_one_message_without_a_traceback(tmp_path):
+    done = medrl("algo=grop", folder=tmp_path)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr == (
+        "medrl: 1 mistake in the configuration; nothing was started.\n  algo  has no option 'grop'; did you mean grpo?\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_five_mistakes_are_one_message(tmp_path):
+    done = medrl("algo=grop", "seed=x", "algo.lerning_rate=1", "foo", "data_mix.rows=0", folder=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0] == "medrl: 5 mistakes in the configuration; nothing was started." and len(lines) == 6
+
+
+WRONG = [("algo=grpo,sft",), ("-m", "algo=grpo,sftt"), ("--cfg", "job", "algo=grop"), ("foo",)]
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_mistakes_that_hydra_would_answer_are_answered_first(tmp_path, words):
+    done = medrl(*words, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("medrl: 1 mistake in the configuration") and "HYDRA_FULL_ERROR" not in done.stderr
+
+
+def test_what_goes_wrong_later_is_one_message_too(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = medrl("algo=none", "hardware=cpu", "runs=file/runs", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("medrl: ") and "set runs=FOLDER to another place" in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
