@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import hydra
@@ -41,6 +43,9 @@ def main() -> int:
         return _told(error, error.exit_code)
     except Interrupted as error:
         return _told(error, error.exit_code)
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return _told(KeyboardInterrupt("stopped before anything was started."), 130)
     return max(failed, default=0)

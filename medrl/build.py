@@ -22,8 +22,8 @@ RENAMED = {
     # What TRL called it once, or calls it now, and what to write here.
     "max_prompt_length": "data_mix.max_prompt_tokens (rows over it are dropped and counted; prompts are never cut)",
     "max_completion_length": "algo.max_completion_tokens",
-    "max_seq_length": "algo.max_tokens",
-    "max_length": "algo.max_tokens",
+    "max_seq_length": "algo.max_tokens (sft)",
+    "max_length": "algo.max_tokens (sft); dpo and grpo have algo.max_completion_tokens",
     "warmup_ratio": "algo.warmup_fraction",
     "warmup_steps": "algo.warmup_fraction (a share of the steps)",
     "per_device_train_batch_size": "algo.batch_size (the global batch) and hardware.micro_batch_size",
@@ -156,18 +156,19 @@ def _call(cls: type, values: dict[str, Any], path: str, problems: list[Problem])
     try:
         _adapter(cls)(**{key: value for key, value in values.items() if key not in unbuilt})
     except ValidationError as error:
-        found = [problem for problem in _problems(error, cls, path) if problem.key.split(".")[-1] not in unbuilt]
+        found = [problem for problem in _problems(error, cls, values, path) if problem.key.split(".")[-1] not in unbuilt]
         problems.extend(found)
         return Unbuilt()
     return Unbuilt() if unbuilt else cls(**values)
 
 
-def _problems(error: Any, cls: type, path: str) -> Iterator[Problem]:
+def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """Pydantic's findings in our words, one a field."""
     names = [field.name for field in dataclasses.fields(cls)]
     seen = set()
     for finding in error.errors():
-        key = ".".join([part for part in (path, str(finding["loc"][0])) if part])
+        inner = finding["loc"][1:2] if isinstance(values.get(str(finding["loc"][0])), Mapping) else ()
+        key = ".".join(str(part) for part in (path, finding["loc"][0], *inner) if part)
         if key in seen:  # a union reports once for each of its members
             continue
         seen.add(key)
@@ -176,6 +177,8 @@ def _problems(error: Any, cls: type, path: str) -> Iterator[Problem]:
         elif finding["type"] == "missing":
             yield Problem(key, "is missing")
         else:
-            members = [other for other in error.errors() if other["loc"][0] == finding["loc"][0]]
-            wanted = " or ".join(dict.fromkeys(member["msg"].lower().removeprefix("input should be ") for member in members))
-            yield Problem(key, f"is {finding['input']!r}, should be {wanted}")
+            length = 1 + len(inner)
+            members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
+            said = [member["msg"].removeprefix("Input should be ") for member in members]
+            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in said))
+            yield Problem(key, f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}")

@@ -31,13 +31,13 @@ def seal(checkpoint: Path) -> None:
     """Mark a checkpoint as whole, once everything in it has reached the disk."""
     (checkpoint / COMPLETE).unlink(missing_ok=True)  # of a checkpoint that is written again
     sizes = {}
-    for path in sorted(checkpoint.iterdir()):
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        sizes[path.name] = path.stat().st_size
+        sizes[str(path.relative_to(checkpoint))] = path.stat().st_size
     write_atomically(checkpoint / COMPLETE, json.dumps(sizes, indent=1))
 
 
@@ -53,7 +53,7 @@ def is_whole(checkpoint: Path) -> bool:
 def newest(folder: Path) -> Path | None:
     """The newest whole checkpoint under a training folder; torn ones are removed."""
     whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
+    for checkpoint in (path for path in folder.glob("checkpoint-*") if path.is_dir()):
         if is_whole(checkpoint):
             whole.append(checkpoint)
         else:

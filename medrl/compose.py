@@ -24,6 +24,7 @@ from medrl.errors import ConfigError, Problem
 def prepare() -> None:
     """Register the resolvers that the YAML files use."""
     OmegaConf.register_new_resolver("experiments", lambda: str(config.root("experiments")), replace=True)
+    OmegaConf.register_new_resolver("options", lambda group: ", ".join(group_options(group)) or "(none yet)", replace=True)
     OmegaConf.register_new_resolver("detected", _detected, replace=True)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
+from pydantic import StringConstraints
 
 from medrl.algos.base import Algo
 from medrl.errors import UserError
@@ -55,7 +56,7 @@ class Published:
 class Run:
     """A whole configuration. The YAML files of ``conf`` hold every value; the classes hold names, types and meaning."""
 
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """First half of the run folder's name."""
     paper: str | None
     study: str | None
@@ -97,7 +98,7 @@ def _without_nulls(node: Any) -> Any:
         return {key: _without_nulls(value) for key, value in node.items() if value is not None}
     if isinstance(node, list | tuple):
         return [_without_nulls(value) for value in node]
-    return node
+    return int(node) if isinstance(node, float) and node.is_integer() else node  # 1 and 1.0 are one configuration
 
 
 def freeze(tree: Tree, folder: Path) -> None:

@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from annotated_types import Ge, Gt, Le
@@ -92,6 +92,9 @@ class DataMix:
             for name in names:
                 if name not in self.tasks:
                     yield Problem(option, f"names {name}, which is not among tasks: {', '.join(self.tasks)}")
+        for name, task in self.tasks.items():
+            for problem in task.problems():
+                yield replace(problem, key=f"tasks.{name}.{problem.key}")
         for name in self.held_out:
             if name in self.tasks and not self.tasks[name].graded:
                 yield Problem("held_out", f"names {name}, whose answers no rule can grade")
@@ -113,7 +116,7 @@ class DataMix:
         held_out = self._held_out_keys(source)
         drawn: list[Prompted] = []
         report: dict[str, dict[str, float]] = {}
-        for name, wanted in _shares(self.weights, self.rows).items():
+        for name, wanted in sorted(_shares(self.weights, self.rows).items()):  # the run id does not see the order of keys
             if wanted == 0:
                 continue
             rows, counts = self._draw_task(name, wanted, source, seed, held_out, count_tokens)

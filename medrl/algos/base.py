@@ -134,6 +134,7 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
     Raises:
         Interrupted: a signal came; its checkpoint is written.
     """
+    import torch
     from transformers import PrinterCallback
 
     from medrl import checkpoints, track
@@ -158,6 +159,8 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
             job.stop.signal,
         )
     write_model(trainer, job.tokenizer, out)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def write_model(trainer: Any, tokenizer: Any, out: Path) -> None:
@@ -165,6 +168,7 @@ def write_model(trainer: Any, tokenizer: Any, out: Path) -> None:
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     trainer.save_model(str(partial))
+    trainer.model.generation_config.save_pretrained(partial)  # which TRL leaves out beside an adapter
     tokenizer.save_pretrained(partial)
     for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
         (partial / stray).unlink(missing_ok=True)

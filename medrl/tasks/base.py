@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from medrl.answers import Format, extract
-from medrl.errors import RowError
+from medrl.errors import Problem, RowError
 
 if TYPE_CHECKING:
     from medrl.sources import Row, Source
@@ -82,6 +82,12 @@ class Task(ABC):
         """Where the rows of a split are."""
         config, _, name = getattr(self, split).partition("/")
         return Location(config, name)
+
+    def problems(self) -> Iterator[Problem]:
+        """Mistakes in the configuration of this task alone."""
+        for split in ("train", "test"):
+            if getattr(self, split).count("/") != 1:
+                yield Problem(split, f"is {getattr(self, split)!r}, should be config/split")
 
     @abstractmethod
     def example(self, row: Mapping[str, Any]) -> Example:

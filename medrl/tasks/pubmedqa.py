@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
+from medrl.errors import Problem
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Location, Split, Task, named_option, text_of
 
@@ -38,6 +39,13 @@ class PubMedQA(Task):
         if config != "pqa_labeled":
             return Location(config, name)
         return Location(config, "train", lambda row: (row.get("pubid") in official_test_ids()) == (name == "test"))
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        for split in ("train", "test"):
+            config, _, name = getattr(self, split).partition("/")
+            if config == "pqa_labeled" and name not in ("train", "test"):
+                yield Problem(split, f"names the split {name!r} of pqa_labeled, which has the official train and test")
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """Contexts are joined by newlines, as S0 does."""
