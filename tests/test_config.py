@@ -290,7 +290,7 @@ ALONE = [
     ("paper=unheard_of", "conf", "unheard_of"),
     ("source=local", "source.root", "is None, should be a valid string"),
     ("~seed", "seed", "is missing"),
-    ("model.lora=4", "model.lora", "is 4, should be an instance of lora"),
+    ("model.lora=4", "model.lora", "is 4, should be an instance of Lora"),
 ]
 
 
@@ -406,7 +406,7 @@ def test_targets_are_classes_of_ours(compose, target, said):
 def test_a_class_of_another_section_is_refused(compose):
     tree = compose()
     tree["algo"] = tree["eval"]
-    with pytest.raises(ConfigError, match=r"algo  .*should be an instance of algo"):
+    with pytest.raises(ConfigError, match=r"algo  .*should be an instance of Algo"):
         build.check(tree)
 
 

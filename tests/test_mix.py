@@ -335,7 +335,7 @@ def test_flaws_leave_free_text_alone():
         ({"weights": {"pubmedqa": float("nan")}}, "data_mix.weights", "sum to nan"),
         ({"weights": {"pubmedqa": float("inf")}}, "data_mix.weights", "sum to inf"),
         ({"weights": {}}, "data_mix.weights", "sum to 0"),
-        ({"weights": {"pubmedqa": "0.7"}}, "data_mix.weights", "should be a valid number"),
+        ({"weights": {"pubmedqa": "0.7"}}, "data_mix.weights.pubmedqa", "should be a valid number"),
         ({"weights": {"pubmedqs": 1.0}}, "data_mix.weights", "pubmedqs, which is not among tasks: pubmedqa"),
         ({"held_out": ["pubmedqs"]}, "data_mix.held_out", "pubmedqs, which is not among tasks: pubmedqa"),
         ({"rows": 0}, "data_mix.rows", "greater than 0"),
