@@ -88,6 +88,7 @@ def main():
         max_grad_norm=1.0,
         num_generations=8,
         max_completion_length=96,
+        scale_rewards="none",
         reward_weights=[0.5, 0.5, 0.5, 0.5, 2.0],
         save_steps=10,
         save_total_limit=2,
