@@ -91,7 +91,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``did you mean x?`` for the nearest known word, else the list of what there is."""
     options = sorted(known)
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"there is: {', '.join(options)}"
+    return f"did you mean {close[0]}?" if close else f"there is: {', '.join(options) or 'none'}"
 
 
 def unknown(key: str, known: Iterable[str]) -> str:

@@ -178,7 +178,7 @@ def _curves(log: list[dict[str, Any]]) -> dict[str, Any]:
     if not log:
         return {"steps": 0, "seconds": 0.0}
     tenth = max(1, len(log) // 10)
-    curves: dict[str, Any] = {"steps": log[-1]["step"], "seconds": round(sum(line.get("step_time") or 0 for line in log), 1)}
+    curves: dict[str, Any] = {"steps": log[-1]["step"], "seconds": round(sum(line["seconds"] for line in log), 1)}
     for name in log[-1]:
         if name in ("reward", "loss") or (name.startswith("rewards/") and name.endswith("/mean")):
             key = "reward/" + name.split("/")[1] if "/" in name else name
@@ -195,7 +195,7 @@ def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
     """What the run took; peak memory is this process's on a CPU and the GPU allocator's otherwise."""
     import resource
 
-    seconds = sum(line.get("step_time") or 0 for line in log)
+    seconds = sum(line["seconds"] for line in log)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if settings.hardware.device == "cuda":
         import torch

@@ -13,7 +13,11 @@ def table(metrics: dict[str, Any], folder: Path) -> str:
     lines += [header, "-" * len(header)]
     for name, task in metrics["tasks"].items():
         lines += _task_lines(name, task)
-    return "\n".join([*lines, "", f"report: {folder / 'report.html'}"])
+    if steps := metrics["train"]["steps"]:
+        lines.append(
+            f"{steps} steps in {metrics['train']['seconds']:.0f} s, peak memory {metrics['cost']['peak_memory_gib']:.1f} GiB"
+        )
+    return "\n".join([*lines, f"report: {folder / 'report.html'}"])
 
 
 def _task_lines(name: str, task: dict[str, Any]) -> list[str]:

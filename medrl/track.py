@@ -119,6 +119,7 @@ def callback(log: Path) -> Any:
     class Track(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.file: IO[str] = log.open("a", encoding="utf-8")
+            self.clock = time.perf_counter()
             # A pipe gets a line now and then, a terminal a bar.
             interval = 0.1 if sys.stderr.isatty() else 15.0
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", mininterval=interval)
@@ -126,7 +127,9 @@ def callback(log: Path) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "train_runtime" in logs:  # the trainer's closing summary
                 return
-            line = {"step": state.global_step, "time": round(time.time(), 3), **_finite(logs)}
+            before, self.clock = self.clock, time.perf_counter()
+            seconds = round(self.clock - before, 3)  # kept a step, so that a resumed run does not count its pause
+            line = {"step": state.global_step, "time": round(time.time(), 3), "seconds": seconds, **_finite(logs)}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
             shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}

@@ -1,0 +1,30 @@
+"""An installed wheel is whole: configuration, studies and the embedded model are inside it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_from_any_folder(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    built, installed = tmp_path / "built", tmp_path / "installed"
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", built, ROOT], check=True)
+    (wheel,) = built.glob("*.whl")
+    assert wheel.stat().st_size < 8 * 2**20
+    subprocess.run([*pip, "install", "--no-deps", "--target", installed, wheel], check=True)
+    command = [sys.executable, "-m", "medrl", "study=tiny", "hardware=cpu", "dry_run=true", "source.train_rows=40"]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [*command, "data_mix.rows=20"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pubmedqa" in done.stdout
+    where = [sys.executable, "-c", "import medrl.config as config; print(config.root('conf'), config.root('experiments'))"]
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert found == [str(installed / "medrl" / "conf"), str(installed / "medrl" / "experiments")]
