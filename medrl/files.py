@@ -32,11 +32,20 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out."""
+    """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out.
+
+    Raises:
+        UserError: another line is damaged.
+    """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")  # bytes, because a kill may tear a character too
-    return [json.loads(line) for line in lines[:-1]]
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):  # bytes: a kill may tear a character too
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise UserError(f"{path}:{number} is damaged; remove the file and run the same command again.") from None
+    return rows
 
 
 @contextmanager

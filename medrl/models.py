@@ -218,7 +218,23 @@ class Scratch(Model):
 
 
 def trained(run: Run, folder: Path) -> tuple[Any, Any]:
-    """Policy and tokenizer as a run's ``model/`` holds them; an adapter is put on its base."""
+    """Policy and tokenizer as a run's ``model/`` holds them; an adapter is put on its base.
+
+    Raises:
+        UserError: the folder is damaged.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return _trained(run, folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        first = str(error).partition("\n")[0]
+        raise UserError(
+            f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
+        ) from error
+
+
+def _trained(run: Run, folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = _ready(AutoTokenizer.from_pretrained(folder))

@@ -47,7 +47,10 @@ def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
     path = folder / "metrics.json"
     if not path.exists():
         return None
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None  # damaged by another program; it is made again from what it was made of
     return metrics if metrics["eval"] == tree["eval"] else None
 
 

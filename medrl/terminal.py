@@ -14,9 +14,8 @@ def table(metrics: dict[str, Any], folder: Path) -> str:
     for name, task in metrics["tasks"].items():
         lines += _task_lines(name, task)
     if steps := metrics["train"]["steps"]:
-        lines.append(
-            f"{steps} steps in {metrics['train']['seconds']:.0f} s, peak memory {metrics['cost']['peak_memory_gib']:.1f} GiB"
-        )
+        seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
+        lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
     return "\n".join([*lines, f"report: {folder / 'report.html'}"])
 
 

@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,34 @@ def test_two_processes_on_one_run_folder(tmp_path):
     with (folder / ".lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "in use by another process")
+
+
+def test_damaged_results_are_named_and_a_damaged_summary_is_made_again(tmp_path):
+    command = ("algo=none", *SHORT[:4], f"runs={tmp_path}")
+    assert medrl(*command).returncode == 0
+    (folder,) = tmp_path.iterdir()
+    (folder / "metrics.json").write_text('{"run_id": ')
+    assert medrl(*command).returncode == 0
+    (folder / "metrics.json").unlink()
+    results = min((folder / "eval").iterdir())
+    results.write_text("{" + results.read_text()[5:])
+    told(medrl(*command), f"{results}:1 is damaged", "remove the file")
+
+
+@pytest.mark.slow
+def test_a_damaged_model_folder_is_written_anew(tmp_path):
+    assert medrl(*SHORT, f"runs={tmp_path}").returncode == 0
+    (folder,) = tmp_path.iterdir()
+    (folder / "metrics.json").unlink()
+    for results in (folder / "eval").glob("*-trained-*"):
+        results.unlink()
+    weights = folder / "model" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:1000])
+    told(medrl(*SHORT, f"runs={tmp_path}"), "cannot be loaded", "remove it")
+    shutil.rmtree(folder / "model")
+    assert medrl(*SHORT, f"runs={tmp_path}").returncode == 0
+    assert weights.read_bytes() == before
 
 
 @pytest.mark.slow
