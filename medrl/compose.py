@@ -21,6 +21,10 @@ from medrl.config import Tree
 from medrl.errors import ConfigError, Problem
 
 
+NAMED = ("paper", "study")
+"""The groups under ``experiments``, which are groups before they have an option."""
+
+
 def prepare() -> None:
     """Register the resolvers that the YAML files use."""
     OmegaConf.register_new_resolver("experiments", lambda: str(config.root("experiments")), replace=True)
@@ -133,11 +137,12 @@ def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
         name = override.key_or_group.partition("@")[0]
         if name.startswith("hydra"):
             groups.append(word)
-        elif (options := group_options(name)) and not isinstance(override.value(), dict | list):
+        elif (name in NAMED or group_options(name)) and not isinstance(override.value(), dict | list):
+            options = group_options(name)
             if override.is_delete() or override.value() in options:
                 groups.append(word)
             elif override.value() is None:  # Hydra takes no null for a group
-                problems.append(Problem(name, f"names an option or is left out; there is: {', '.join(options)}"))
+                problems.append(Problem(name, f"names an option or is left out; there is: {', '.join(options) or 'none'}"))
             else:
                 problems.append(
                     Problem(name, f"has no option {override.value()!r}; {build.nearest(str(override.value()), options)}")

@@ -285,9 +285,10 @@ ALONE = [
     # What makes other mistakes hard to see: a part that is missing or another part in its place.
     ("algo=", "algo", "has no option ''; there is: "),
     ("algo=null", "algo", "there is: "),  # Hydra takes no null for a group
-    ("paper=null", "conf", "override"),
-    ("paper=2501.00001", "conf", "override"),  # a number is no name, and Hydra says so
-    ("paper=unheard_of", "conf", "unheard_of"),
+    ("paper=null", "paper", "names an option"),
+    ("paper=2501.00001", "paper", "has no option 2501.00001"),
+    ("paper=unheard_of", "paper", "has no option 'unheard_of'"),
+    ("study=unheard_of", "study", "has no option 'unheard_of'; there is: tiny"),
     ("source=local", "source.root", "is None, should be a valid string"),
     ("~seed", "seed", "is missing"),
     ("model.lora=4", "model.lora", "is 4, should be an instance of Lora"),
