@@ -20,7 +20,6 @@ from medrl import build, config
 from medrl.config import Tree
 from medrl.errors import ConfigError, Problem
 
-
 NAMED = ("paper", "study")
 """The groups under ``experiments``, which are groups before they have an option."""
 

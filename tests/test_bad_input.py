@@ -21,7 +21,7 @@ def medrl(*overrides, **options):
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
 
 
-def told(done, *words):
+def check_told(done, *words):
     """One message with these words, a non-zero exit and no traceback."""
     assert done.returncode != 0, done.stdout
     assert "Traceback" not in done.stdout, done.stdout
@@ -41,14 +41,14 @@ def without_override_of_permissions():
 
 def test_a_read_only_run_folder(tmp_path):
     (tmp_path / "runs").mkdir(mode=0o555)
-    told(
+    check_told(
         medrl("algo=none", f"runs={tmp_path / 'runs'}", preexec_fn=without_override_of_permissions), "cannot be written", "runs="
     )
 
 
 def test_a_file_where_the_runs_should_be(tmp_path):
     (tmp_path / "runs").write_text("no folder")
-    told(medrl("algo=none", f"runs={tmp_path / 'runs'}"), "no folder", "runs=FOLDER")
+    check_told(medrl("algo=none", f"runs={tmp_path / 'runs'}"), "no folder", "runs=FOLDER")
 
 
 def test_two_processes_on_one_run_folder(tmp_path):
@@ -56,7 +56,7 @@ def test_two_processes_on_one_run_folder(tmp_path):
     (folder,) = tmp_path.iterdir()
     with (folder / ".lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "in use by another process")
+        check_told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "in use by another process")
 
 
 def test_damaged_results_are_named_and_a_damaged_summary_is_made_again(tmp_path):
@@ -68,7 +68,7 @@ def test_damaged_results_are_named_and_a_damaged_summary_is_made_again(tmp_path)
     (folder / "metrics.json").unlink()
     results = min((folder / "eval").iterdir())
     results.write_text("{" + results.read_text()[5:])
-    told(medrl(*command), f"{results}:1 is damaged", "remove the file")
+    check_told(medrl(*command), f"{results}:1 is damaged", "remove the file")
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_a_damaged_model_folder_is_written_anew(tmp_path):
     weights = folder / "model" / "model.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(before[:1000])
-    told(medrl(*SHORT, f"runs={tmp_path}"), "cannot be loaded", "remove it")
+    check_told(medrl(*SHORT, f"runs={tmp_path}"), "cannot be loaded", "remove it")
     shutil.rmtree(folder / "model")
     assert medrl(*SHORT, f"runs={tmp_path}").returncode == 0
     assert weights.read_bytes() == before
@@ -94,7 +94,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
     def little_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**22, 2**22))
 
-    told(medrl(*SHORT, f"runs={tmp_path}", preexec_fn=little_room), "No room left", "run the same command again")
+    check_told(medrl(*SHORT, f"runs={tmp_path}", preexec_fn=little_room), "No room left", "run the same command again")
     (folder,) = tmp_path.iterdir()
     assert not (folder / "model").exists() and not (folder / "metrics.json").exists()
     done = medrl(*SHORT, f"runs={tmp_path}")
@@ -107,11 +107,11 @@ def test_a_disk_that_is_full_from_the_start(tmp_path):
     (folder,) = tmp_path.iterdir()
     (folder / "metrics.json").unlink()
     (folder / "provenance.json.partial").symlink_to("/dev/full")  # a device on which there is never room
-    told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "No room left to write", "run the same command again")
+    check_told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "No room left to write", "run the same command again")
 
 
 def test_a_gpu_preset_without_a_gpu(tmp_path):
-    told(
+    check_told(
         medrl("hardware=h100", f"runs={tmp_path}", env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}),
         "asks for a GPU",
         "hardware=cpu",
@@ -119,7 +119,7 @@ def test_a_gpu_preset_without_a_gpu(tmp_path):
 
 
 def test_a_task_that_is_not_in_the_local_folder(tmp_path):
-    told(
+    check_told(
         medrl("source=local", f"source.root={tmp_path}", f"runs={tmp_path}"),
         "pubmedqa is not in",
         "qiaojin/PubMedQA",
@@ -128,7 +128,7 @@ def test_a_task_that_is_not_in_the_local_folder(tmp_path):
 
 
 def test_no_local_folder_named(tmp_path):
-    told(medrl("source=local", f"runs={tmp_path}"), "source.root")
+    check_told(medrl("source=local", f"runs={tmp_path}"), "source.root")
 
 
 def test_a_malformed_local_row_is_named_by_file_and_line(tmp_path):
@@ -138,4 +138,4 @@ def test_a_malformed_local_row_is_named_by_file_and_line(tmp_path):
     (folder / "train.jsonl").write_text(good)
     (folder / "test.jsonl").write_text(good.replace("How many?", "How much?") + '{"question": "And?"}\n')
     done = medrl("algo=none", "data_mix=gsm8k", "source=local", f"source.root={tmp_path}", f"runs={tmp_path / 'runs'}")
-    told(done, f"{Path('openai/gsm8k/main/test.jsonl')}:2", "'answer'", "missing")
+    check_told(done, f"{Path('openai/gsm8k/main/test.jsonl')}:2", "'answer'", "missing")

@@ -46,7 +46,7 @@ def wait_for_step(process, runs, step):
     assert process.poll() is None, process.communicate()[0]
 
 
-def same(folder, reference):
+def check_same(folder, reference):
     """Weights bit for bit, and every step logged once with the same loss."""
     assert (folder / "model" / "model.safetensors").read_bytes() == (reference / "model" / "model.safetensors").read_bytes()
     ours, theirs = (read_jsonl(place / "train" / "log.jsonl") for place in (folder, reference))
@@ -68,7 +68,7 @@ def test_after_sigkill(reference, tmp_path):
     process.kill()
     process.communicate()
     folder, _ = finish(algo, tmp_path)
-    same(folder, unbroken)
+    check_same(folder, unbroken)
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     weights = newest / "optimizer.pt"
     weights.write_bytes(weights.read_bytes()[:1000])  # as a kill in the middle of writing leaves it
     folder, _ = finish(algo, tmp_path)
-    same(folder, unbroken)
+    check_same(folder, unbroken)
 
 
 @pytest.mark.slow
