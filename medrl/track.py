@@ -67,7 +67,7 @@ def provenance() -> dict[str, Any]:
 
     return {
         **commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [*_program(), *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
@@ -75,6 +75,12 @@ def provenance() -> dict[str, Any]:
         "gpus": list(detected_gpus()),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def _program() -> list[str]:
+    """How the program was called, without the folders of this machine."""
+    name = Path(sys.argv[0]).name
+    return ["python", "-m", "medrl"] if name == "__main__.py" else [name]
 
 
 def _version(package: str) -> str | None:
