@@ -94,7 +94,7 @@ def test_a_torn_last_line_is_left_out_wherever_it_was_torn(tmp_path):
 def test_a_torn_line_in_the_middle_is_no_kill(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1\n{"step": 2}\n')
-    with pytest.raises(UserError, match="log.jsonl:1 is damaged"):
+    with pytest.raises(UserError, match=r"log\.jsonl:1 is damaged"):
         read_jsonl(path)
 
 
