@@ -17,6 +17,7 @@ from medrl.errors import UserError
 from medrl.evaluate import Eval
 from medrl.files import write_atomically
 from medrl.hardware import Hardware
+from medrl.judges.base import Judge
 from medrl.mix import DataMix
 from medrl.models import Model
 from medrl.rewards.base import RewardSet
@@ -77,14 +78,24 @@ class Run:
     reward_set: RewardSet
     algo: Algo
     source: Source
+    judge: Judge
+    """Who grades answers in free text; tasks and rewards that ask one take this."""
     hardware: Hardware
     eval: Eval
 
 
 def run_id(tree: Tree) -> str:
     """Eight hex digits that name what is learned: a hash over the resolved science sections, nulls dropped."""
-    science = {section: tree[section] for section in SCIENCE}
-    text = json.dumps(_without_nulls(science), sort_keys=True, ensure_ascii=False)
+    return _digest({section: tree[section] for section in SCIENCE})
+
+
+def family_id(tree: Tree) -> str:
+    """`run_id` without the seed: the same for runs that differ in nothing else."""
+    return _digest({section: tree[section] for section in SCIENCE if section != "seed"})
+
+
+def _digest(science: Tree) -> str:
+    text = json.dumps(_plain(science), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -93,11 +104,12 @@ def run_dir(tree: Tree) -> Path:
     return Path(tree["runs"]) / f"{tree['name']}-{run_id(tree)}"
 
 
-def _without_nulls(node: Any) -> Any:
+def _plain(node: Any) -> Any:
+    """Without nulls, and without ``limits``, which say how fast something is asked and not what."""
     if isinstance(node, Mapping):
-        return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+        return {key: _plain(value) for key, value in node.items() if value is not None and key != "limits"}
     if isinstance(node, list | tuple):
-        return [_without_nulls(value) for value in node]
+        return [_plain(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node  # 1 and 1.0 are one configuration
 
 

@@ -1,11 +1,11 @@
-"""Tasks -> one JSON line an example -> metrics, for the model before and after training on the same examples."""
+"""Tasks -> one JSON line a completion -> metrics, for the model before and after training on the same examples."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,12 +17,15 @@ from medrl.errors import Problem, UserError
 from medrl.files import read_jsonl, write_jsonl
 from medrl.generate import Sampling
 from medrl.prompts import messages
-from medrl.tasks.base import Example, Task
+from medrl.scorers.base import Scorer
+from medrl.tasks.base import Attempt, Example, Task
 
 if TYPE_CHECKING:
     from medrl.config import Run, Tree
 
 Which = Literal["base", "trained"]
+Line = Mapping[str, Any]
+"""One graded completion as ``eval/*.jsonl`` holds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +34,24 @@ class Eval:
 
     limit: Annotated[int, Gt(0)] | None
     """First so many examples of each task; null asks all."""
+    samples: Annotated[int, Gt(0)]
+    """Completions of each example; accuracy is their mean, and pass@k and the majority vote stand beside it."""
     max_new_tokens: Annotated[int, Gt(0)]
     temperature: Annotated[float, Ge(0)]
     """0 is greedy."""
     top_p: Annotated[float, Gt(0), Le(1)]
     batch_tokens: Annotated[int, Gt(0)]
     """Most tokens of a generation batch, padding and completions included."""
+    compat: Mapping[str, Scorer]
+    """Papers' own, more lenient gradings, reported beside the task's strict one and never instead of it."""
 
     def problems(self, run: Run) -> Iterator[Problem]:
         if self.max_new_tokens >= run.model.context_tokens:
             yield Problem(
                 "max_new_tokens", f"{self.max_new_tokens} leaves no room for a prompt in {run.model.context_tokens} tokens"
             )
+        if self.samples > 1 and self.temperature == 0:
+            yield Problem("samples", f"is {self.samples}, and greedy answers are all the same; set eval.temperature above 0")
 
     def sampling(self, seed: int) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_new_tokens, seed)
@@ -50,12 +59,13 @@ class Eval:
 
 def result_files(tree: Tree, run: Run, which: Which) -> dict[str, str]:
     """File name of each task's results. The hash covers all that can change a line, so that no stale line is read."""
-    asked = {"which": which, "eval": tree["eval"], "source": tree["source"], "seed": tree["seed"]}
+    asking = {key: value for key, value in tree["eval"].items() if key != "compat"}  # which is found from the lines
+    asked = {"which": which, "eval": asking, "source": tree["source"], "seed": tree["seed"]}
     if which == "base":
         asked["model"] = tree["model"]
     names = {}
     for name in run.data_mix.held_out:
-        about = {**asked, "task": tree["data_mix"]["tasks"][name], "format": run.data_mix.format}
+        about = {**asked, "task": tree["data_mix"]["tasks"][name]}
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
         names[name] = f"{name}-v{run.data_mix.tasks[name].version}-{which}-{digest}.jsonl"
     return names
@@ -79,7 +89,7 @@ def held_out(run: Run, name: str) -> list[Example]:
 
 
 def answer_tasks(tree: Tree, run: Run, which: Which, policy: Any, tokenizer: Any, folder: Path) -> None:
-    """Ask one model every held-out task and write a line an example; what was answered before is not asked again."""
+    """Ask one model every held-out task and write a line a completion; what was answered before is not asked again."""
     from medrl.generate import engine
 
     folder.mkdir(exist_ok=True)
@@ -90,32 +100,50 @@ def answer_tasks(tree: Tree, run: Run, which: Which, policy: Any, tokenizer: Any
 
 
 def _answer_task(run: Run, name: str, which: Which, generator: Any, path: Path) -> None:
+    """Lines go to ``<path>.begun`` as they are made, so that a killed evaluation goes on where it was."""
     from tqdm import tqdm
 
-    task, examples = run.data_mix.tasks[name], held_out(run, name)
-    prompts = [messages(example, task, run.data_mix.format) for example in examples]
-    lines: dict[int, dict[str, Any]] = {}
-    with tqdm(total=len(examples), desc=f"{which} {name}", unit="example") as bar:
-        for batch in generator.complete(prompts, run.eval.sampling(run.seed)):
-            for position, made in batch.items():
-                lines[position] = _line(run, task, examples[position], prompts[position], made)
-            bar.update(len(batch))
-    write_jsonl(path, (lines[position] for position in range(len(examples))))
+    task, samples = run.data_mix.tasks[name], run.eval.samples
+    asked = [(example, sample) for example in held_out(run, name) for sample in range(samples)]
+    prompts = [messages(example, task) for example, _ in asked]
+    begun = path.with_name(path.name + ".begun")
+    lines = {line.pop("position"): line for line in read_jsonl(begun)}
+    done = set(lines)
+    with tqdm(total=len(asked), initial=len(done), desc=f"{which} {name}", unit="completion") as bar, _appending(begun) as file:
+        for batch in generator.complete(prompts, run.eval.sampling(run.seed), done):
+            attempts = [Attempt(made.text, asked[position][0], made.finished) for position, made in batch.items()]
+            for (position, made), attempt, verdict in zip(batch.items(), attempts, task.grade_all(attempts), strict=True):
+                lines[position] = _line(task, attempt.example, asked[position][1], prompts[position], made, verdict)
+                file.write(json.dumps({"position": position, **lines[position]}, ensure_ascii=False) + "\n")
+            file.flush()
+            bar.update(len(lines) - bar.n)
+    write_jsonl(path, (lines[position] for position in range(len(asked))))
+    begun.unlink()
 
 
-def _line(run: Run, task: Task, example: Example, prompt: Any, made: Any) -> dict[str, Any]:
-    verdict = task.grade(made.text, example, run.data_mix.format, finished=made.finished)
+def _appending(path: Path) -> Any:
+    """The file opened to append whole lines: what a kill left of the last one is cut off first."""
+    if path.exists():
+        written = path.read_bytes()
+        path.write_bytes(written[: written.rfind(b"\n") + 1])
+    return path.open("a", encoding="utf-8")
+
+
+def _line(task: Task, example: Example, sample: int, prompt: Any, made: Any, verdict: Any) -> dict[str, Any]:
+    answer = verdict.answer
     return {
         "id": example.id,
+        "sample": sample,
         "prompt": prompt,
         "text": made.text,
-        "answer": verdict.answer,
+        "answer": answer,
         "gold": example.gold,
         "verdict": verdict.outcome,
         "credit": verdict.credit,
         "tokens": made.tokens,
         "group": example.group,
-        "options": len(task.options(example)),
+        "vote": task.vote(answer, example) if verdict.outcome in ("right", "wrong") else None,
+        "place": task.position(answer, example) if verdict.outcome in ("right", "wrong") else None,
     }
 
 
@@ -127,60 +155,166 @@ def summarise(tree: Tree, run: Run, folder: Path) -> dict[str, Any]:
     for name in run.data_mix.held_out:
         before = read_jsonl(folder / base_files[name])
         after = read_jsonl(folder / trained_files[name]) if run.algo.trains else before
+        if [line["id"] for line in before] != [line["id"] for line in after]:
+            raise UserError(
+                f"The results of {name} before and after training are not of the same examples; remove the run's eval folder."
+            )
         summary[name] = _metrics(run, name, before, after)
     return summary
 
 
-def _metrics(run: Run, name: str, before: Sequence[Any], after: Sequence[Any]) -> dict[str, Any]:
-    task = run.data_mix.tasks[name]
-    if [line["id"] for line in before] != [line["id"] for line in after]:
-        raise UserError(
-            f"The results of {name} before and after training are not of the same examples; remove the run's eval folder."
-        )
-    golds = [line["gold"] for line in after]
-    favourite, share = metrics.majority(golds)
-    summary: dict[str, Any] = {
+def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
+    task, examples = run.data_mix.tasks[name], held_out(run, name)
+    return {
         "version": task.version,
         "protocol": "generative",
-        "split": task.test,
-        "n": len(after),
+        "scorer": task.scorer,
+        "split": task.held_out_part,
+        "n": len(examples),
+        "samples": run.eval.samples,
         **_accuracy(after),
         "by_group": _by_group(after),
         "base": _accuracy(before),
-        "change": None,
-        "reference": {
-            "majority": {"answer": favourite, "accuracy": share},
-            "random": metrics.random_guess([line["options"] for line in after]),
+        "change": _change(before, after) if run.algo.trains else None,
+        "compat": {
+            key: {"accuracy": found, "base": _compat(scorer, task, examples, before)}
+            for key, scorer in run.eval.compat.items()
+            if (found := _compat(scorer, task, examples, after)) is not None
         },
+        "minimum_detectable_difference": _detectable(run, before, after),
+        "reference": _references(run, task, examples),
     }
-    if run.algo.trains:
-        change = metrics.paired_change(_right(before), _right(after))
-        summary["change"] = {**change._asdict(), "ci95": list(change.ci95)}
-    return summary
 
 
-def _right(lines: Sequence[Any]) -> list[bool]:
-    return [line["verdict"] == "right" for line in lines]
+def _of_examples(lines: Sequence[Line]) -> list[list[Line]]:
+    """The samples of each example together, in order. Not by id: a question may well stand twice in a data set."""
+    groups: list[list[Line]] = []
+    for line in lines:
+        if line["sample"] == 0:
+            groups.append([])
+        groups[-1].append(line)
+    return groups
 
 
-def _accuracy(lines: Sequence[Any]) -> dict[str, Any]:
+def _shares_right(lines: Sequence[Line]) -> list[float]:
+    """For each example, the share of its completions that are right."""
+    return [sum(line["verdict"] == "right" for line in group) / len(group) for group in _of_examples(lines)]
+
+
+def _interval(shares: Sequence[float], *, single: bool) -> list[float] | None:
+    """Of the mean of shares: binomial for single answers; samples of one example are not independent, so examples are drawn.
+
+    Where all shares are equal there is nothing to draw, and the binomial interval of so many examples is on the safe side.
+    """
+    if single or len(set(shares)) == 1:
+        return list(metrics.wilson(round(sum(shares)), len(shares)))
+    return _bootstrap(shares)
+
+
+def _bootstrap(values: Sequence[float]) -> list[float] | None:
+    """A bootstrap interval; null for one example, which cannot be drawn anew."""
+    return list(metrics.bootstrap(values)) if len(values) > 1 else None
+
+
+def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
     n, outcomes = len(lines), Counter(line["verdict"] for line in lines)
-    return {
+    groups, shares = _of_examples(lines), _shares_right(lines)
+    samples = n // len(groups)
+    credits = [sum(line["credit"] for line in group) / len(group) for group in groups]
+    found: dict[str, Any] = {
         "accuracy": outcomes["right"] / n,
-        "ci95": list(metrics.wilson(outcomes["right"], n)),
+        "ci95": _interval(shares, single=samples == 1),
+        "bootstrap_ci95": _bootstrap(shares),
+        "mean_credit": sum(credits) / len(credits),
+        "mean_credit_ci95": _bootstrap(credits),
         "unparsed": outcomes["unparsed"] / n,
         "truncated": outcomes["truncated"] / n,
+        "ungraded": outcomes["ungraded"] / n,
         "mean_tokens": sum(line["tokens"] for line in lines) / n,
     }
+    places = [line["place"] for line in lines if line["place"] is not None]
+    if places:
+        found["first_choice"] = places.count(0) / len(places)
+    if samples > 1:
+        right = [sum(line["verdict"] == "right" for line in group) for group in groups]
+        ks = sorted({1, samples, *(k for k in (2, 4, 8, 16, 32, 64) if k < samples)})
+        found["pass_at"] = {str(k): sum(metrics.pass_at_k(samples, count, k) for count in right) / len(right) for k in ks}
+        voted = [_voted(group) for group in groups]
+        found["majority_vote"] = {"accuracy": sum(voted) / len(voted), "ci95": list(metrics.wilson(sum(voted), len(voted)))}
+    return found
 
 
-def _by_group(lines: Sequence[Any]) -> dict[str, Any]:
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for line, right in zip(lines, _right(lines), strict=True):
-        groups[line["group"]].append(right)
+def _voted(group: Sequence[Line]) -> bool:
+    """Whether the commonest answer of an example is right: one of those who gave it said so in full ("yes", not "yes, I think")."""
+    winner = metrics.majority_vote([line["vote"] for line in group])
+    return winner is not None and any(line["vote"] == winner and line["verdict"] == "right" for line in group)
+
+
+def _change(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
+    """What training changed: McNemar's test for single answers, a sign-flip test for shares of several."""
+    old, new = _shares_right(before), _shares_right(after)
+    interval = list(metrics.paired_bootstrap(old, new)) if len(old) > 1 else None
+    if len(before) == len(old):
+        change = metrics.paired_change([share == 1 for share in old], [share == 1 for share in new])
+        return {**change._asdict(), "ci95": list(change.ci95), "bootstrap_ci95": interval, "test": "exact McNemar"}
+    return {
+        "difference": sum(new) / len(new) - sum(old) / len(old),
+        "ci95": interval,
+        "bootstrap_ci95": interval,
+        "p_value": metrics.sign_flip(old, new),
+        "gained": sum(b > a for a, b in zip(old, new, strict=True)),
+        "lost": sum(b < a for a, b in zip(old, new, strict=True)),
+        "test": "sign-flip",
+    }
+
+
+def _detectable(run: Run, before: Sequence[Line], after: Sequence[Line]) -> float | None:
+    """The change that so many examples can show; without training, the difference to another model on as many."""
+    old, new = _shares_right(before), _shares_right(after)
+    if not run.algo.trains:
+        return metrics.minimum_detectable_difference_unpaired(len(old), sum(old) / len(old))
+    if len(before) > len(old):
+        return metrics.minimum_detectable_mean(old, new)
+    changed = sum(a != b for a, b in zip(old, new, strict=True))
+    return metrics.minimum_detectable_difference(len(old), changed / len(old))
+
+
+def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequence[Line]) -> dict[str, Any] | None:
+    """Accuracy by a paper's own grading, of the examples to which it applies; None where it applies to none."""
+    shares = []
+    groups = _of_examples(lines)
+    for example, group in zip(examples, groups, strict=True):
+        rights = [scorer.right(line["text"], example, task) for line in group]
+        if None not in rights:
+            shares.append(sum(map(bool, rights)) / len(rights))
+    if not shares:
+        return None
+    single = len(lines) == len(groups)
+    return {"accuracy": sum(shares) / len(shares), "ci95": _interval(shares, single=single), "n": len(shares)}
+
+
+def _references(run: Run, task: Task, examples: Sequence[Example]) -> dict[str, Any]:
+    """What answers that need no model score, each graded as a model's answer is."""
+    favourite, share = metrics.majority([example.gold for example in examples])
+    guess = metrics.random_guess([len(task.options(example)) for example in examples])
+    found: dict[str, Any] = {"majority": {"accuracy": share, "answer": favourite}}
+    if guess is not None:
+        found["random"] = {"accuracy": guess}
+    for name, answers in task.references(examples, lambda: task.examples(run.source, "train")).items():
+        credits = [task.credit(answer, example) for answer, example in zip(answers, examples, strict=True)]
+        found[name] = {"accuracy": credits.count(1.0) / len(credits), "mean_credit": sum(credits) / len(credits)}
+    return found
+
+
+def _by_group(lines: Sequence[Line]) -> dict[str, Any]:
+    groups: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        groups[line["group"]].append(line)
     if set(groups) == {""}:
         return {}
-    return {
-        group: {"n": len(rights), "accuracy": sum(rights) / len(rights), "ci95": list(metrics.wilson(sum(rights), len(rights)))}
-        for group, rights in sorted(groups.items())
-    }
+    found = {}
+    for group, members in sorted(groups.items()):
+        shares = _shares_right(members)
+        interval = _interval(shares, single=len(shares) == len(members))
+        found[group] = {"n": len(shares), "accuracy": sum(shares) / len(shares), "ci95": interval}
+    return found

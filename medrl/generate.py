@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from medrl.answers import opening
 from medrl.prompts import Messages
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ class Generated(NamedTuple):
     """One completion."""
 
     text: str
-    """Without the prompt and without special tokens."""
+    """Without the prompt and without special tokens; with what the chat template opened of it (R1's ``<think>``)."""
     tokens: int
     finished: bool
     """Whether it ended itself; false where the token limit cut it, or where the prompt left no room at all."""
@@ -65,22 +66,27 @@ class Transformers:
         context_tokens: Longest prompt and completion together.
         budget: Most tokens of a batch, padding and completions included.
         """
-        self.policy, self.tokenizer = policy.eval(), tokenizer
+        self.policy, self.tokenizer, self.opening = policy.eval(), tokenizer, opening(tokenizer)
         self.context_tokens, self.budget = context_tokens, budget
 
-    def complete(self, prompts: Sequence[Messages], sampling: Sampling) -> Iterator[dict[int, Generated]]:
+    def complete(
+        self, prompts: Sequence[Messages], sampling: Sampling, done: Collection[int] = ()
+    ) -> Iterator[dict[int, Generated]]:
         """Complete prompts batch by batch: yields each batch as ``{position: completion}``.
 
-        A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut.
+        A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut. A batch of
+        which all positions are ``done`` is passed over; the others come out as if nothing had been done.
         """
         texts = [self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
         lengths = [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
         room = [position for position, length in enumerate(lengths) if length < self.context_tokens]
         too_long = {position: Generated("", 0, False) for position in range(len(prompts)) if position not in set(room)}
-        if too_long:
+        if not set(too_long) <= set(done):
             yield too_long
         for batch in batches([lengths[position] for position in room], sampling.max_new_tokens, self.budget):
             positions = [room[index] for index in batch]
+            if set(positions) <= set(done):
+                continue
             longest = max(lengths[position] for position in positions)
             limit = min(sampling.max_new_tokens, self.context_tokens - longest)
             yield dict(zip(positions, self._batch([texts[p] for p in positions], sampling, limit, positions[0]), strict=True))
@@ -110,7 +116,8 @@ class Transformers:
     def _generated(self, ids: list[int], eos: set[int]) -> Generated:
         end = next((place for place, token in enumerate(ids) if token in eos), None)
         kept = ids if end is None else ids[:end]
-        return Generated(self.tokenizer.decode(kept, skip_special_tokens=True), len(kept), end is not None)
+        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        return Generated(self.opening + text, len(kept), end is not None)
 
 
 def eos_token_ids(policy: Any, tokenizer: Any) -> set[int]:

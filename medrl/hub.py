@@ -34,6 +34,20 @@ def rows(hub_id: str, config: str, split: str, revision: str | None) -> Any:
 
 
 @cache
+def configs(hub_id: str, revision: str | None) -> tuple[str, ...]:
+    """All configurations of a data set, in the order in which its card lists them.
+
+    Raises:
+        UserError: no such data set, or the hub cannot be asked.
+    """
+    from datasets import get_dataset_config_names
+
+    commit = hub_commit("dataset", hub_id, revision)
+    with _explained("dataset", hub_id):
+        return tuple(_patiently(hub_id, lambda: get_dataset_config_names(hub_id, revision=commit)))
+
+
+@cache
 def builder(hub_id: str, config: str, split: str, revision: str | None) -> Any:
     """What ``datasets`` knows of a configuration at one commit, which is its ``hash``. The splits it has are checked.
 

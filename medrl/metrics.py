@@ -1,10 +1,12 @@
-"""Statistics of graded answers: intervals, paired tests, reference rows. Pure functions on counts and lists."""
+"""Statistics of graded answers: intervals, paired tests, agreement, power, reference rows. Pure functions on counts and lists."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
 Z95 = 1.959963984540054
@@ -34,6 +36,58 @@ def wilson(right: int, n: int) -> Interval:
     return Interval((centre - spread) / scale if right else 0.0, (centre + spread) / scale if right < n else 1.0)
 
 
+def bootstrap(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Bootstrap interval of the mean of real scores, one an example; right and wrong answers have ``wilson``.
+
+    The method is BCa (Efron 1987, "Better bootstrap confidence intervals", JASA 82): scores are skewed near 0 and 1, where the
+    percentile interval sits too far towards the middle, and for a mean the correction costs nothing, because its jackknife
+    has a closed form. Examples are drawn anew, so an example sampled many times enters once, with its mean. Below some
+    50 examples the interval is a little narrow; no bootstrap knows of values that the sample lacks.
+
+    Args:
+        values: a score an example, in any unit; their order does not matter.
+        resamples: bootstrap samples; with 10,000 an end moves from seed to seed by about a twentieth of a standard error.
+        seed: of numpy's generator; the same values, seed and numpy give the same interval.
+
+    Returns:
+        The interval in the unit of the values. Equal values give one of no width, which says that the sample shows no
+        spread, not that there is none.
+
+    Raises:
+        ValueError: fewer than two values (one says nothing of the spread), one that is not finite, or under 100 resamples.
+    """
+    import numpy as np
+
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"a bootstrap interval needs at least two examples, got {n}")
+    if resamples < 100:
+        raise ValueError(f"a bootstrap interval needs at least 100 resamples, got {resamples}")
+    _finite(values)
+    sample = np.sort(np.asarray(values, dtype=float))
+    if sample[0] == sample[-1]:
+        return Interval(float(sample[0]), float(sample[0]))
+    # On a scale from the least value to the greatest: no square or cube vanishes, and rounding has a known size below.
+    least, width = float(sample[0]), float(sample[-1] - sample[0])
+    scaled = (sample - least) / width
+    mean = fmean(scaled)
+    deviations = scaled - mean
+    generator = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    rows = max(1, 2**18 // n)  # a few MiB at a time, whatever n
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(n, size=(min(rows, resamples - start), n), dtype=np.int32)
+        means[start : start + rows] = deviations[drawn].mean(axis=1)
+    # Resampled means equal to the mean count half, as few distinct scores make many of them. Rounding parts no equals.
+    below = float((means < -1e-12).mean() + (np.abs(means) <= 1e-12).mean() / 2)
+    normal = NormalDist()
+    bias = normal.inv_cdf(below)
+    acceleration = float((deviations**3).sum() / (deviations**2).sum() ** 1.5 / 6)
+    points = [bias + (bias + z) / (1 - acceleration * (bias + z)) for z in (-Z95, Z95)]
+    low, high = np.quantile(means, [normal.cdf(point) for point in points])
+    return Interval(least + width * (mean + float(low)), least + width * (mean + float(high)))
+
+
 class Change(NamedTuple):
     """What training changed on the same examples."""
 
@@ -55,15 +109,26 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Change:
     Raises:
         ValueError: the two lists differ in length or are empty.
     """
-    if len(before) != len(after) or not before:
-        raise ValueError(f"paired examples are needed, got {len(before)} and {len(after)}")
-    n = len(before)
+    n = _pairs(before, after)
     gained = sum(new and not old for old, new in zip(before, after, strict=True))
     lost = sum(old and not new for old, new in zip(before, after, strict=True))
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     spread = Z95 * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     interval = Interval(max(-1.0, up - down - spread), min(1.0, up - down + spread))
     return Change((gained - lost) / n, interval, mcnemar(gained, lost), gained, lost)
+
+
+def paired_bootstrap(before: Sequence[float], after: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Interval of the mean change of real scores on the same examples, after minus before: ``bootstrap`` of the differences.
+
+    For mean credit, or for accuracy averaged over several answers to each example. Verdicts have ``paired_change``.
+
+    Raises:
+        ValueError: the two lists differ in length, or ``bootstrap`` refuses their differences.
+    """
+    _pairs(before, after)
+    differences = [new - old for old, new in zip(before, after, strict=True)]
+    return bootstrap(differences, resamples=resamples, seed=seed)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -78,6 +143,239 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / (1 << n))
 
 
+def sign_flip(before: Sequence[float], after: Sequence[float], *, flips: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p value of the mean difference of paired scores (Fisher 1935, the randomisation test).
+
+    Under no change each example's difference is as likely to be of the other sign. Signs are drawn at random ``flips``
+    times; the observed ones count as one draw more, so that no p value is 0 (Phipson and Smyth 2010).
+
+    Raises:
+        ValueError: the two lists differ in length or are empty.
+    """
+    _pairs(before, after)
+    import numpy
+
+    changed = numpy.asarray([new - old for old, new in zip(before, after, strict=True) if new != old])
+    if not changed.size:
+        return 1.0
+    generator = numpy.random.default_rng(seed)
+    observed, least = abs(changed.sum()), 1e-12 * numpy.abs(changed).sum()
+    extreme = 1
+    for start in range(0, flips, 1000):
+        signs = generator.integers(0, 2, size=(min(1000, flips - start), changed.size)) * 2 - 1
+        extreme += int((numpy.abs(signs @ changed) >= observed - least).sum())
+    return extreme / (flips + 1)
+
+
+def minimum_detectable_difference(n: int, discordant: float, *, power: float = 0.8) -> float | None:
+    """Smallest change of accuracy on the same examples that McNemar's test finds at 5 %, two-sided, with the given power.
+
+    Connor's normal approximation (1987, Biometrics 43), ``n d^2 = (z_alpha sqrt(s) + z_beta sqrt(s - d^2))^2`` for a
+    difference d and a discordant share s. The exact test is conservative: at this difference it has a power of
+    0.75 to 0.8 where 0.8 is asked for, from 50 examples up.
+
+    Args:
+        n: examples, each answered before and after.
+        discordant: share of the examples whose verdict changes in either direction.
+        power: probability that the test finds the change.
+
+    Returns:
+        A share of the examples, as ``Change.difference``, gain or loss; never above ``discordant``. None where it would be:
+        even if all changes went one way, they would be too few to be found that often.
+
+    Raises:
+        ValueError: no examples, a share outside 0 to 1, or a power outside 0.5 to 1 (1 itself is out of reach).
+    """
+    z_beta = _z_beta(n, discordant, power)
+
+    def excess(difference: float) -> float:
+        needed = Z95 * math.sqrt(discordant) + z_beta * math.sqrt(discordant - difference**2)
+        return difference * math.sqrt(n) - needed
+
+    return _root(excess, 0.0, discordant) if discordant and excess(discordant) >= 0 else None
+
+
+def minimum_detectable_mean(before: Sequence[float], after: Sequence[float], *, power: float = 0.8) -> float | None:
+    """Smallest mean change of paired scores that so many examples show at 5 % two-sided with that power.
+
+    Normal approximation, with the spread of the differences that were observed: (z_0.975 + z_power) * sd / sqrt(n). None for
+    one example or where no score changed, which say nothing about the spread.
+
+    Raises:
+        ValueError: the two lists differ in length or are empty.
+    """
+    n = _pairs(before, after)
+    changes = [new - old for old, new in zip(before, after, strict=True)]
+    if n < 2 or len(set(changes)) == 1:
+        return None
+    return (Z95 + NormalDist().inv_cdf(power)) * stdev(changes) / math.sqrt(n)
+
+
+def minimum_detectable_difference_unpaired(n: int, accuracy: float, *, power: float = 0.8) -> float | None:
+    """Smallest gain over ``accuracy`` that the test of two proportions finds at 5 %, two-sided, with the given power.
+
+    For two models on different examples, or where only the two accuracies are known; the same examples need far fewer, see
+    ``minimum_detectable_difference``. The normal approximation of Fleiss, Levin and Paik (Statistical Methods for Rates and
+    Proportions, 2003, chapter 4) without continuity correction. Good where each model is right and wrong some ten times.
+
+    Args:
+        n: examples of each model.
+        accuracy: of the weaker model. For the smallest loss from an accuracy a, ask for 1 - a.
+        power: probability that the test finds the gain.
+
+    Returns:
+        A share of the examples, never above ``1 - accuracy``; None where even a model that is always right is not found
+        that often.
+
+    Raises:
+        ValueError: no examples, an accuracy outside 0 to 1, or a power outside 0.5 to 1 (1 itself is out of reach).
+    """
+    z_beta = _z_beta(n, accuracy, power)
+
+    def excess(gain: float) -> float:
+        better, middle = accuracy + gain, accuracy + gain / 2
+        needed = Z95 * math.sqrt(2 * middle * (1 - middle))
+        needed += z_beta * math.sqrt(accuracy * (1 - accuracy) + better * max(0.0, 1 - better))
+        return gain * math.sqrt(n) - needed
+
+    most = 1 - accuracy
+    return _root(excess, 0.0, most) if most and excess(most) >= 0 else None
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """Unbiased estimate of the probability that one of k answers is right, from n answers of which some are.
+
+    The share of all k of the n answers that hold a right one (Chen et al. 2021, arXiv 2107.03374, equation 1), in whole
+    numbers and rounded once. ``k = 1`` gives the share of right answers.
+
+    Raises:
+        ValueError: k is not between 1 and n, or the number of right answers is not between 0 and n.
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@k needs k between 1 and the {n} answers, got {k}")
+    if not 0 <= right <= n:
+        raise ValueError(f"of {n} answers {right} cannot be right")
+    every = math.comb(n, k)
+    return (every - math.comb(n - right, k)) / every
+
+
+def majority_vote(answers: Sequence[str | None]) -> str | None:
+    """The commonest of several answers to one example (self-consistency, Wang et al. 2022, arXiv 2203.11171).
+
+    None is an unparsed or truncated answer and does not vote. Of equally common answers the one that came first wins.
+    None is returned where nobody voted, and such an example stays in the denominator as unparsed.
+    """
+    votes = Counter(answer for answer in answers if answer is not None)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+class Spread(NamedTuple):
+    """How far the same command with other seeds came out."""
+
+    mean: float
+    sd: float | None
+    """Standard deviation between the seeds, with n - 1; None for one seed."""
+    n: int
+    """Seeds."""
+    ci95: Interval | None
+    """Of the mean over seeds; None for one seed."""
+
+
+def over_seeds(values: Sequence[float]) -> Spread:
+    """Mean and spread of one number over seeds, in its own unit, with Student's interval of the mean (Student 1908).
+
+    The interval speaks of other seeds on the same examples. What other examples would give is in the interval of each seed.
+    It takes the values for normally distributed, which a mean over hundreds of examples nearly is.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    n = len(values)
+    if not n:
+        raise ValueError("a spread needs at least one seed")
+    _finite(values)
+    mean = fmean(values)
+    if n == 1:
+        return Spread(mean, None, 1, None)
+    sd = stdev(values)
+    half = student_t(n - 1) * sd / math.sqrt(n)
+    return Spread(mean, sd, n, Interval(mean - half, mean + half))
+
+
+def student_t(df: int) -> float:
+    """Two-sided 95 % point of Student's t distribution: 12.7 for one degree of freedom, ``Z95`` for very many.
+
+    Found by bisection of the finite series for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4),
+    which has only positive terms and so loses no digits. The time grows with df: it is meant for seeds, not for examples.
+
+    Raises:
+        ValueError: no degrees of freedom.
+    """
+    if df < 1:
+        raise ValueError(f"Student's t needs at least one degree of freedom, got {df}")
+
+    def excess(angle: float) -> float:
+        cosine, odd = math.cos(angle), df % 2
+        total = 0.0 if df == 1 else cosine if odd else 1.0
+        term = total
+        for j in range(2 + odd, df - 1, 2):
+            term *= (j - 1) / j * cosine**2
+            total += term
+        inside = math.sin(angle) * total  # the probability between -t and t, at t = sqrt(df) tan(angle)
+        return (2 / math.pi * (angle + inside) if odd else inside) - 0.95
+
+    return math.sqrt(df) * math.tan(_root(excess, 0.0, math.pi / 2))
+
+
+class Agreement(NamedTuple):
+    """How far two graders of the same answers agree."""
+
+    n: int
+    """Answers that both graded."""
+    rate: float
+    """Share of them with the same verdict."""
+    rate_ci95: Interval
+    kappa: float | None
+    """1 for full agreement, 0 for as much as chance gives; None where each grader gave one verdict throughout."""
+    kappa_ci95: Interval | None
+    """None where kappa is, and where its standard error is 0 (full agreement, one constant grader): no width is no certainty."""
+
+
+def cohen_kappa(first: Sequence[bool], second: Sequence[bool]) -> Agreement:
+    """Agreement of two graders on the same answers: the rate with ``wilson``'s interval, and Cohen's kappa (1960).
+
+    The interval of kappa takes the large-sample standard error of Fleiss, Cohen and Everitt (1969, Psychological Bulletin
+    72), cut to -1 and 1. A bootstrap would need resamples without a variance to be left out, and makes the same assumption of
+    many answers. Kappa is undefined where no grader distinguishes anything, and is then None.
+
+    Raises:
+        ValueError: the two lists differ in length or are empty.
+    """
+    n = _pairs(first, second)
+    counts = Counter(zip(first, second, strict=True))
+    # Exact fractions: a standard error of 0 is 0, and not what rounding left of it.
+    share = {pair: Fraction(counts[pair], n) for pair in ((True, True), (True, False), (False, True), (False, False))}
+    same = counts[True, True] + counts[False, False]
+    rate, rate_ci95 = Fraction(same, n), wilson(same, n)
+    ones = {verdict: share[verdict, True] + share[verdict, False] for verdict in (True, False)}
+    others = {verdict: share[True, verdict] + share[False, verdict] for verdict in (True, False)}
+    if 1 in ones.values() and 1 in others.values():
+        return Agreement(n, float(rate), rate_ci95, None, None)
+    chance = sum(ones[verdict] * others[verdict] for verdict in (True, False))
+    kappa = (rate - chance) / (1 - chance)
+    # The paper's sums over the cells with equal and with unequal verdicts.
+    variance = -((rate * chance - 2 * chance + rate) ** 2)
+    for (one, other), cell in share.items():
+        if one == other:
+            variance += cell * (1 - chance - (ones[one] + others[one]) * (1 - rate)) ** 2
+        else:
+            variance += cell * ((1 - rate) * (others[one] + ones[other])) ** 2
+    variance /= n * (1 - chance) ** 4
+    half = Z95 * math.sqrt(variance)
+    interval = Interval(max(-1.0, float(kappa) - half), min(1.0, float(kappa) + half)) if variance else None
+    return Agreement(n, float(rate), rate_ci95, float(kappa), interval)
+
+
 def majority(golds: Sequence[str]) -> tuple[str, float]:
     """The commonest gold and the accuracy of always answering it."""
     gold, count = min(Counter(golds).items(), key=lambda item: (-item[1], item[0]))
@@ -89,3 +387,37 @@ def random_guess(option_counts: Sequence[int]) -> float | None:
     if not option_counts or not all(option_counts):
         return None
     return sum(1 / count for count in option_counts) / len(option_counts)
+
+
+def _pairs(first: Sequence[object], second: Sequence[object]) -> int:
+    """Number of pairs of two lists over the same examples."""
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"paired examples are needed, got {len(first)} and {len(second)}")
+    return len(first)
+
+
+def _finite(values: Sequence[float]) -> None:
+    """Refuse what would turn a mean into nan."""
+    if bad := [value for value in values if not math.isfinite(value)]:
+        raise ValueError(f"finite values are needed, got {bad[0]}")
+
+
+def _z_beta(n: int, share: float, power: float) -> float:
+    """Normal point of a power, once n, share and power are possible."""
+    if n <= 0:
+        raise ValueError(f"a difference needs at least one example, got {n}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share lies between 0 and 1, got {share}")
+    if not 0.5 <= power < 1:
+        raise ValueError(f"the power lies between 0.5 and 1, got {power}")
+    return NormalDist().inv_cdf(power)
+
+
+def _root(excess: Callable[[float], float], low: float, high: float) -> float:
+    """Where ``excess`` turns from negative to positive, to the last bit, by bisection."""
+    while low < (middle := (low + high) / 2) < high:
+        if excess(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return high

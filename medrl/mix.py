@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
-from medrl.answers import REASONING_TAG, Format, layout
+from medrl.answers import Format, layout, tags
+from medrl.decontaminate import Decontaminator
 from medrl.errors import Problem, UserError
 from medrl.prompts import Messages, messages
 from medrl.sources import Source
@@ -41,16 +41,15 @@ class Prompted:
 
     example: Example
     task: Task
-    form: Format
 
     @property
     def messages(self) -> Messages:
-        return messages(self.example, self.task, self.form)
+        return messages(self.example, self.task)
 
     @property
     def demonstration(self) -> str:
         """What supervised training imitates: the data set's own reasoning, then the gold."""
-        return layout(self.example.rationale, self.example.gold, self.form)
+        return layout(self.example.rationale, self.task.answer(self.example), self.task.format)
 
 
 class Drawn(NamedTuple):
@@ -59,6 +58,8 @@ class Drawn(NamedTuple):
     rows: list[Prompted]
     report: dict[str, dict[str, float]]
     """For each task: rows available, dropped (with the reason), taken, repeated, and the realised share."""
+    contaminated: list[dict[str, Any]]
+    """Rows that were dropped because they share something with a held-out one, and what."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class DataMix:
     rows: Annotated[int, Gt(0)]
     """Rows drawn. A task with fewer than its share is gone through again, in another order."""
     format: Format
-    """Shape of a completion that the prompt asks for."""
+    """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
     """Training rows with a longer prompt are dropped and counted. Prompts are never cut."""
     flaws: Flaws | None
@@ -97,7 +98,14 @@ class DataMix:
                 yield replace(problem, key=f"tasks.{name}.{problem.key}")
         for name in self.held_out:
             if name in self.tasks and not self.tasks[name].graded:
-                yield Problem("held_out", f"names {name}, whose answers no rule can grade")
+                yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
+        for name, weight in self.weights.items():
+            if run.algo.trains and weight > 0 and name in self.tasks and self.tasks[name].kind not in run.algo.reads:
+                kinds = " and ".join(run.algo.reads)
+                yield Problem(
+                    f"weights.{name}",
+                    f"{name} holds rows of the kind {self.tasks[name].kind!r}; this algorithm learns from {kinds}",
+                )
         room = run.model.context_tokens
         if run.algo.trains and self.max_prompt_tokens >= room:
             yield Problem("max_prompt_tokens", f"is {self.max_prompt_tokens}, the model's whole context is {room}")
@@ -113,21 +121,25 @@ class DataMix:
         Raises:
             UserError: a task has no row left after its filters.
         """
-        held_out = self._held_out_keys(source)
+        held_out = Decontaminator(
+            self.tasks[name].content(example) for name in self.held_out for example in self.tasks[name].examples(source, "test")
+        )
         drawn: list[Prompted] = []
+        contaminated: list[dict[str, Any]] = []
         report: dict[str, dict[str, float]] = {}
         for name, wanted in sorted(_shares(self.weights, self.rows).items()):  # the run id does not see the order of keys
             if wanted == 0:
                 continue
-            rows, counts = self._draw_task(name, wanted, source, seed, held_out, count_tokens)
+            rows, counts, dropped = self._draw_task(name, wanted, source, seed, held_out, count_tokens)
             drawn += rows
+            contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
         random.Random(f"mix:{seed}").shuffle(drawn)
-        return Drawn(drawn, report)
+        return Drawn(drawn, report, contaminated)
 
     def _draw_task(
-        self, name: str, wanted: int, source: Source, seed: int, held_out: set[str], count_tokens: TokenCount | None
-    ) -> tuple[list[Prompted], Counter[str]]:
+        self, name: str, wanted: int, source: Source, seed: int, held_out: Decontaminator, count_tokens: TokenCount | None
+    ) -> tuple[list[Prompted], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
         examples = list(task.examples(source, "train"))
         counts = Counter(
@@ -142,12 +154,14 @@ class DataMix:
         order = random.Random(f"{name}:{seed}")
         order.shuffle(examples)
         kept: list[Prompted] = []
+        contaminated: list[dict[str, Any]] = []
         for example in examples:
-            row = Prompted(example, task, self.format)
+            row = Prompted(example, task)
             if not task.wanted(example):
                 counts["dropped by filter"] += 1
-            elif held_out & _keys(example):
+            elif match := held_out.match(task.content(example)):
                 counts["dropped as held out"] += 1
+                contaminated.append({"task": name, "id": example.id, **match._asdict()})
             elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
                 counts["dropped as too long"] += 1
             else:
@@ -167,26 +181,18 @@ class DataMix:
             order.shuffle(again)
             rows += again[: wanted - len(rows)]
         counts["repeated"] = wanted - len(kept)
-        return [self._flawed(row, order) for row in rows], counts
+        return [self._flawed(row, order) for row in rows], counts, contaminated
 
     def _flawed(self, row: Prompted, rng: random.Random) -> Prompted:
         """A demonstration with the configured mistakes."""
         if self.flaws is None or not row.task.graded:
             return row
-        answer, missing = row.example.gold, ""
+        answer, missing = row.task.answer(row.example), ""
         if rng.random() < self.flaws.hasty_answer:
             answer = row.task.hasty(row.example, rng)
         if rng.random() < self.flaws.broken_format:
-            missing = rng.choice(list(_broken(self.format)))
-        return FlawedPrompted(row.example, row.task, row.form, answer, missing)
-
-    def _held_out_keys(self, source: Source) -> set[str]:
-        """Ids and questions of everything that is evaluated: no training row may share one."""
-        keys: set[str] = set()
-        for name in self.held_out:
-            for example in self.tasks[name].examples(source, "test"):
-                keys |= _keys(example)
-        return keys
+            missing = rng.choice(_breakable(row.task.format))
+        return FlawedPrompted(row.example, row.task, answer, missing)
 
 
 @dataclass(frozen=True)
@@ -198,18 +204,13 @@ class FlawedPrompted(Prompted):
 
     @property
     def demonstration(self) -> str:
-        return layout(self.example.rationale, self.answer, self.form).replace(self.missing, "", 1)
+        return layout(self.example.rationale, self.answer, self.task.format).replace(self.missing, "", 1)
 
 
-def _broken(form: Format) -> Iterator[str]:
-    tag = REASONING_TAG[form]
-    yield from (f"<{tag}>\n", f"</{tag}>\n", "<answer>\n", "\n</answer>")
-
-
-def _keys(example: Example) -> set[str]:
-    """What makes two rows the same question: the task's id, or the normalised words of question and choices."""
-    words = " ".join(re.findall(r"\w+", " ".join((example.question, *example.choices)).lower()))
-    return {f"{example.task}:{example.id}", words}
+def _breakable(form: Format) -> list[str]:
+    """What a flawed demonstration leaves out: one of the format's tags with its newline, or the mark around the answer."""
+    marks = list(tags(form)) or ["\\boxed"]
+    return [f"\n{mark}" if mark == "</answer>" else f"{mark}\n" if mark.startswith("<") else mark for mark in marks]
 
 
 def _shares(weights: Mapping[str, float], rows: int) -> dict[str, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrl.errors import UserError
 
 if TYPE_CHECKING:
+    from medrl.audit import Audit
     from medrl.config import Run
     from medrl.mix import Drawn
 
@@ -16,9 +18,30 @@ SPARE_BYTES = 64 * 2**20
 """Room for logs, completions and results beside the checkpoints."""
 
 
-def plan(run: Run, drawn: Drawn) -> dict[str, Any]:
+def plan(run: Run, drawn: Drawn, audited: Audit | None) -> dict[str, Any]:
     """The plan as ``plan.json`` holds it."""
-    return {"source": run.source.describe(), "mix": drawn.report, "batch": _batch(run)}
+    return {
+        "source": run.source.describe(),
+        "mix": drawn.report,
+        "batch": _batch(run),
+        "audit": audited.as_json() if audited else None,
+    }
+
+
+def audit_of(run: Run, drawn: Drawn, *, dry: bool) -> Audit | None:
+    """The reward audit, for algorithms that train on rewards; a dry run leaves rewards out that load weights."""
+    from medrl.audit import audit
+
+    if not run.algo.rewarded:
+        return None
+    rewards = run.reward_set
+    if dry:
+        kept = {name: reward for name, reward in rewards.rewards.items() if not reward.loads_weights}
+        if not kept:
+            print("audit    left out: every reward of the set loads weights, which a dry run does not")
+            return None
+        rewards = replace(rewards, rewards=kept)
+    return audit(rewards, [row for row in drawn.rows if not row.example.rejected])
 
 
 def _batch(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import checkpoints, config, evaluate, files, plan, report, terminal, track
+from medrl import audit, checkpoints, config, evaluate, files, plan, report, terminal, track, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
@@ -57,8 +57,12 @@ def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
 def dry_run(settings: Run) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
     _, drawn = _rows(settings)
-    planned = plan.plan(settings, drawn)
+    audited = plan.audit_of(settings, drawn, dry=True)
+    planned = plan.plan(settings, drawn, audited)
     print(plan.describe(planned))
+    if audited:
+        print(audited.describe())
+        audit.stop_on(audited, settings.reward_set)
     return planned
 
 
@@ -94,15 +98,22 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     work.mkdir(exist_ok=True)
     (work / "completions").mkdir(exist_ok=True)
     tokenizer, drawn = _rows(settings)
-    planned = plan.plan(settings, drawn)
-    track.write_json(folder / "plan.json", planned)
-    print(f"run      {folder}\n{plan.describe(planned)}", flush=True)
+    checkpoint = checkpoints.newest(work)
+    audited = plan.audit_of(settings, drawn, dry=False) if not checkpoint else None
+    if not checkpoint:
+        files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
+        track.write_json(folder / "plan.json", plan.plan(settings, drawn, audited))
+    print(f"run      {folder}\n{plan.describe(plan.plan(settings, drawn, audited))}", flush=True)
     policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
     plan.check_room(settings, policy, folder)
-    checkpoint = checkpoints.newest(work)
+    job = Job(settings, drawn.rows, policy, tokenizer, work, checkpoint, stop)
     if checkpoint:
         print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
-    job = Job(settings, drawn.rows, policy, tokenizer, work, checkpoint, stop)
+    elif audited:
+        audited = audit.with_base(audited, settings.reward_set, audit.sampled(job))
+        print(audited.totals(), flush=True)
+        track.write_json(folder / "plan.json", plan.plan(settings, drawn, audited))
+        audit.stop_on(audited, settings.reward_set)
     settings.algo.train(job, out)
 
 
@@ -127,6 +138,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = {
         "run_id": config.run_id(tree),
+        "family": config.family_id(tree),
         "name": settings.name,
         "paper": settings.paper,
         "study": settings.study,
@@ -137,7 +149,8 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
         "tasks": evaluate.summarise(tree, settings, folder / "eval"),
-        "train": _curves(log),
+        "train": {**_curves(log), "warnings": [sign._asdict() for sign in watch.warnings(log)]},
+        "judge": settings.judge.tally() or None,
         "cost": _cost(log, settings),
     }
     report.write_html(folder, tree, settings, metrics, log)

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import random
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl import __version__, hub
-from medrl.errors import Problem, RowError, UserError
+from medrl import __version__, hub, rows
+from medrl.errors import Problem, UserError
+from medrl.rows import Row
 
 if TYPE_CHECKING:
     from medrl.config import Run
-    from medrl.tasks.base import Split, Task
-
-
-class Row(NamedTuple):
-    """One row as published, and where it stands, for messages."""
-
-    values: Mapping[str, Any]
-    where: str
+    from medrl.tasks.base import Location, Split, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +30,38 @@ class Source(ABC):
     name: ClassVar[str]
     synthetic: ClassVar[bool] = False
 
-    @abstractmethod
     def rows(self, task: Task, split: Split) -> Iterator[Row]:
-        """All rows of one split of a task, in their published order."""
+        """All rows of one split of a task, in their published order; those of the user's own file whatever the source is.
 
-    @abstractmethod
+        Raises:
+            UserError: they cannot be read.
+            RowError: one of them is no row.
+        """
+        place = task.location(split)
+        if place.file:
+            return rows.read(place.file)
+        found = self._rows(task, split, place)
+        # Twins are made for one split each: a filter of published rows has nothing to say of them.
+        keep = None if self.synthetic else place.keep
+        return (row for row in found if keep(row.values)) if keep else found
+
     def fingerprint(self, task: Task, split: Split) -> dict[str, str]:
         """What tells these rows from any others: recorded with every run, so that a number can be traced to its data.
 
         Raises:
             UserError: there is no such split here.
         """
+        place = task.location(split)
+        if place.file:
+            return {"file": place.file.name, "sha256": rows.fingerprint(place.file)}
+        return self._fingerprint(task, split, place)
+
+    @abstractmethod
+    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
+        """The rows of this source, before the task's filter."""
+
+    @abstractmethod
+    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]: ...
 
     def describe(self) -> str:
         """One phrase for tables and reports."""
@@ -71,20 +84,21 @@ class Embedded(Source):
     test_rows: Annotated[int, Gt(0)]
     """Rows of a test split."""
 
-    def rows(self, task: Task, split: Split) -> Iterator[Row]:
+    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
         """Twins of a split: the same rows in every run, whatever its seed, as a published data set would be."""
-        place = task.location(split)
+        configs = task.twin_configs if "*" in place.configs else place.configs
         for index in range(self.train_rows if split == "train" else self.test_rows):
-            where = f"embedded:{task.hub_id}/{place.config}/{place.split}:{index + 1}"
-            yield Row(task.twin(random.Random(f"{where}:{split}")), where)
+            config = configs[index % len(configs)]
+            where = f"embedded:{task.hub_id}/{config}/{place.split}:{index + 1}"
+            yield Row(task.twin(random.Random(f"{where}:{split}"), config), where, config)
 
-    def fingerprint(self, task: Task, split: Split) -> dict[str, str]:
+    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
         """The first rows stand for all: a change of the generator shows in every row."""
         digest = hashlib.sha256()
-        for row in islice(self.rows(task, split), 100):
+        for row in islice(self._rows(task, split, place), 100):
             digest.update(json.dumps(row.values, sort_keys=True).encode())
-        rows = self.train_rows if split == "train" else self.test_rows
-        return {"generator": f"medrl {__version__}", "rows": str(rows), "sha256_of_first_100": digest.hexdigest()}
+        count = self.train_rows if split == "train" else self.test_rows
+        return {"generator": f"medrl {__version__}", "rows": str(count), "sha256_of_first_100": digest.hexdigest()}
 
     def describe(self) -> str:
         return "embedded (synthetic twins: these numbers say nothing about medicine)"
@@ -107,74 +121,47 @@ class Local(Source):
             splits: list[Split] = ["train"] if run.data_mix.weights.get(key, 0) > 0 else []
             splits += ["test"] if key in run.data_mix.held_out else []
             for split in splits:
-                if not self._found(task, split):
-                    yield Problem("root", self._absence(task, split))
+                place = task.location(split)
+                if not place.file and not self._files(task, place):
+                    yield Problem("root", self._absence(task, place))
 
-    def rows(self, task: Task, split: Split) -> Iterator[Row]:
-        """The rows of a file, each named by its line. Empty lines are passed over.
+    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
+        for config, path in self._found(task, place):
+            yield from rows.read(path, config)
 
-        Raises:
-            UserError: no such file, or it is damaged.
-            RowError: a line that is no JSON object.
-        """
-        place, path = task.location(split), self._file(task, split)
-        opener = gzip.open if path.suffix == ".gz" else open
-        number = 0
-        try:
-            with opener(path, "rt", encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    if not line.strip():
-                        continue
-                    row = _parsed(line, f"{path}:{number}")
-                    if place.keep is None or place.keep(row.values):
-                        yield row
-        except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is damaged after line {number} ({error}); fetch it again.") from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
+    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
+        """The files and a hash of their bytes."""
+        paths = [path for _, path in self._found(task, place)]
+        digests = [rows.fingerprint(path) for path in paths]
+        names = [path.relative_to(self.root).as_posix() for path in paths]
+        whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        return {"file": ", ".join(names), "sha256": whole}
 
-    def fingerprint(self, task: Task, split: Split) -> dict[str, str]:
-        """The file and a hash of its bytes."""
-        path = self._file(task, split)
-        try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _unreadable(path, error) from None
-        return {"file": path.relative_to(self.root).as_posix(), "sha256": digest}
+    def _found(self, task: Task, place: Location) -> list[tuple[str, Path]]:
+        if found := self._files(task, place):
+            return found
+        raise UserError(f"source.root: {self._absence(task, place)}.")
 
-    def _file(self, task: Task, split: Split) -> Path:
-        if path := self._found(task, split):
-            return path
-        raise UserError(f"source.root: {self._absence(task, split)}.")
+    def _files(self, task: Task, place: Location) -> list[tuple[str, Path]]:
+        """The file of each configuration; none where one of them is absent."""
+        folder = Path(self.root) / task.hub_id
+        configs = place.configs
+        if "*" in configs:
+            configs = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
+        found = []
+        for config in configs:
+            stem = config if place.split == "*" else place.split
+            paths = [folder / config / f"{stem}.{end}" for end in ("jsonl.gz", "jsonl")]
+            found += [(config, path) for path in paths if path.is_file()][:1]
+        return found if len(found) == len(configs) else []
 
-    def _found(self, task: Task, split: Split) -> Path | None:
-        place = task.location(split)
-        folder = Path(self.root) / task.hub_id / place.config
-        return next((path for end in ("jsonl.gz", "jsonl") if (path := folder / f"{place.split}.{end}").is_file()), None)
-
-    def _absence(self, task: Task, split: Split) -> str:
-        place = task.location(split)
+    def _absence(self, task: Task, place: Location) -> str:
+        config = place.configs[0] if len(place.configs) == 1 else f"{{{','.join(place.configs)}}}"
+        stem = config if place.split == "*" else place.split
         return (
-            f"{task.name} is not in {self.root}: {task.hub_id}/{place.config}/{place.split}.jsonl.gz is absent; "
+            f"{task.name} is not in {self.root}: {task.hub_id}/{config}/{stem}.jsonl.gz is absent; "
             f"put it there, or choose a data_mix without {task.name}"
         )
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk it lies on.")
-
-
-def _parsed(line: str, where: str) -> Row:
-    try:
-        values = json.loads(line.rstrip("\n"))
-    except json.JSONDecodeError as error:
-        raise RowError(f"{where}: no JSON object ({error.msg}, column {error.colno}).") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise RowError(f"{where}: no JSON object ({error}).") from None
-    if not isinstance(values, dict):
-        raise RowError(f"{where}: no JSON object but {type(values).__name__}.")
-    return Row(values, where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,20 +173,20 @@ class Hub(Source):
     revision: str | None
     """Branch, tag or commit of every data set; null is the newest, and the commit that was read is recorded."""
 
-    def rows(self, task: Task, split: Split) -> Iterator[Row]:
-        """The rows of a split, loaded by ``datasets``.
+    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
+        """The rows of a split, loaded by ``datasets``."""
+        for config in self._configs(task, place):
+            name = config if place.split == "*" else place.split
+            where = f"{task.hub_id}/{config}/{name}"
+            for number, values in enumerate(hub.rows(task.hub_id, config, name, self.revision), start=1):
+                yield Row(values, f"{where}:{number}", config)
 
-        Raises:
-            UserError: the hub cannot be reached, or has no such data set, configuration or split.
-        """
-        place = task.location(split)
-        where = f"{task.hub_id}/{place.config}/{place.split}"
-        for number, values in enumerate(hub.rows(task.hub_id, place.config, place.split, self.revision), start=1):
-            if place.keep is None or place.keep(values):
-                yield Row(values, f"{where}:{number}")
-
-    def fingerprint(self, task: Task, split: Split) -> dict[str, str]:
+    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
         """The commit; no data file is fetched for it."""
-        place = task.location(split)
-        builder = hub.builder(task.hub_id, place.config, place.split, self.revision)
-        return {"repository": task.hub_id, "config": place.config, "split": place.split, "commit": builder.hash}
+        config = self._configs(task, place)[0]
+        name = config if place.split == "*" else place.split
+        builder = hub.builder(task.hub_id, config, name, self.revision)
+        return {"repository": task.hub_id, "config": ", ".join(place.configs), "split": place.split, "commit": builder.hash}
+
+    def _configs(self, task: Task, place: Location) -> tuple[str, ...]:
+        return hub.configs(task.hub_id, self.revision) if "*" in place.configs else place.configs

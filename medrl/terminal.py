@@ -1,49 +1,156 @@
-"""The before/after table on the terminal."""
+"""The before/after table on the terminal, and the lines over seeds."""
 
 from __future__ import annotations
 
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medrl import wording
+from medrl.metrics import over_seeds
+from medrl.wording import STRICT, Task
 
-def table(metrics: dict[str, Any], folder: Path) -> str:
+NAME, WHAT, COUNT = 18, 26, 5
+"""Columns of a task's name and of n, which grow with what they hold, and of what answered, which is cut."""
+
+
+def table(metrics: Mapping[str, Any], folder: Path) -> str:
     """The table of one run; its first line says where the rows came from."""
+    tasks = metrics["tasks"]
+    name = max([NAME, *(width(word) for key, task in tasks.items() for word in (key, _scorer(task)))])
+    count = max([COUNT, *(len(_asked(task)) for task in tasks.values())])
     lines = ["", f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}", ""]
-    header = f"{'task':<18} {'':<26} {'n':>5}  {'accuracy':>8}  {'95 % interval':<16} {'unparsed':>8} {'truncated':>9}"
-    lines += [header, "-" * len(header)]
-    for name, task in metrics["tasks"].items():
-        lines += _task_lines(name, task)
+    lines += _head(name, count, f"{'accuracy':>8}  {'95 % interval':<16} {'unparsed':>8} {'truncated':>9}")
+    for key, task in tasks.items():
+        for index, (what, n, cells) in enumerate(_rows(task)):
+            label = {0: key, 1: _scorer(task)}.get(index, "")
+            lines.append(f"{fitted(label, name)} {fitted(what, WHAT)} {n:>{count}}  {cells}".rstrip())
+        lines += [f"{'':<{name}} {remark}" for remark in _remarks(task)] + [""]
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
+    if metrics["judge"]:
+        lines.append(f"judge: {wording.judged(metrics['judge'])}")
+    lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
     return "\n".join([*lines, f"report: {folder / 'report.html'}"])
 
 
-def _task_lines(name: str, task: dict[str, Any]) -> list[str]:
-    n, change, reference = task["n"], task["change"], task["reference"]
-    rows = [_row(name, "before training" if change else "model", n, task["base"])]
-    if change:
-        rows.append(_row("", "after training", n, task))
-    majority = reference["majority"]
-    always = f"always {majority['answer']}"
-    rows.append(f"{'':<18} {always:<26.26} {n:>5}  {majority['accuracy']:>8.1%}")
-    if reference["random"] is not None:
-        rows.append(f"{'':<18} {'random option':<26} {n:>5}  {reference['random']:>8.1%}")
-    if change:
-        low, high = change["ci95"]
-        rows.append(
-            f"{'':<18} change {100 * change['difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], "
-            f"{_p(change['p_value'])} (exact McNemar: {change['gained']} gained, {change['lost']} lost)"
+def seeds(tables: Sequence[Mapping[str, Any]]) -> str:
+    """A line a task over runs that differ in nothing but their seed: the mean accuracy and how far the seeds lie apart.
+
+    Accuracies are put together only where the same questions were asked in the same way; a task that some runs asked
+    otherwise has a second line. The interval is Student's, cut to 0 and 100 %: of other seeds on the same examples.
+
+    Args:
+        tables: ``metrics.json`` of each finished run of the family.
+    """
+    together: dict[str, dict[int, tuple[str, Task]]] = {}
+    for metrics in tables:
+        asking = {key: value for key, value in metrics["eval"].items() if key not in ("compat", "batch_tokens")}
+        for key, task in metrics["tasks"].items():
+            asked = [key, asking, *(task[part] for part in ("version", "protocol", "scorer", "split", "n"))]
+            together.setdefault(json.dumps(asked, sort_keys=True), {})[metrics["seed"]] = (key, task)
+    order = list(dict.fromkeys(key for metrics in tables for key in metrics["tasks"]))
+    found = [(*next(iter(group.values())), dict(sorted(group.items()))) for group in together.values()]
+    found.sort(key=lambda line: order.index(line[0]))
+    name = max([NAME, *(width(key) for key, _, _ in found)])
+    count = max([COUNT, *(len(_asked(task)) for _, task, _ in found)])
+    lines = ["", f"over seeds, family {tables[0]['family']}", ""]
+    lines += _head(name, count, f"{'mean':>8}  {'95 % interval':<16} {'sd':>8} seeds")
+    for key, task, group in found:
+        spread = over_seeds([each["accuracy"] for _, each in group.values()])
+        interval = spread.ci95 and [max(0.0, spread.ci95.low), min(1.0, spread.ci95.high)]
+        what = "accuracy" if task["scorer"] == STRICT else task["scorer"]
+        sd = "-" if spread.sd is None else f"{100 * spread.sd:.1f}"
+        lines.append(
+            f"{fitted(key, name)} {fitted(what, WHAT)} {_asked(task):>{count}}  {spread.mean:>8.1%}  "
+            f"{wording.interval(interval):<16} {sd:>8} {', '.join(map(str, group))}"
         )
-    return [*rows, ""]
+    return "\n".join(lines)
 
 
-def _row(name: str, what: str, n: int, numbers: dict[str, Any]) -> str:
-    low, high = numbers["ci95"]
-    interval = f"[{100 * low:.1f}, {100 * high:.1f}]"
-    rates = f"{numbers['unparsed']:>8.1%} {numbers['truncated']:>9.1%}"
-    return f"{name:<18} {what:<26} {n:>5}  {numbers['accuracy']:>8.1%}  {interval:<16} {rates}"
+def _head(name: int, count: int, cells: str) -> list[str]:
+    head = f"{'task':<{name}} {'':<{WHAT}} {'n':>{count}}  {cells}"
+    return [head, "-" * len(head)]
 
 
-def _p(value: float) -> str:
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}"
+def _asked(task: Task) -> str:
+    """Examples, and completions of each where there are several."""
+    return f"{task['n']}" if task["samples"] == 1 else f"{task['n']}x{task['samples']}"
+
+
+def _scorer(task: Task) -> str:
+    """What graded, below the task's name, wherever that is not the strict grade alone."""
+    return "" if task["scorer"] == STRICT and not task["compat"] else f"  {task['scorer']}"
+
+
+def _rows(task: Task) -> Iterator[tuple[str, str, str]]:
+    """What answered, how many examples, and its numbers."""
+    if task["change"]:
+        yield from _model_rows("before training", task, task["base"], "base")
+        yield from _model_rows("after training", task, task, "accuracy")
+    else:
+        yield from _model_rows("model", task, task, "accuracy")
+    for what, value in wording.references(task).items():
+        credit = f"credit {value['mean_credit']:.3f}" if "mean_credit" in value and wording.credit_says_more(task) else ""
+        yield what, str(task["n"]), f"{value['accuracy']:>8.1%}  {credit}"
+
+
+def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -> Iterator[tuple[str, str, str]]:
+    n, samples = str(task["n"]), task["samples"]
+    yield what, _asked(task), f"{_share(numbers):<26} {numbers['unparsed']:>8.1%} {numbers['truncated']:>9.1%}"
+    if wording.credit_says_more(task):
+        interval = wording.interval(numbers["mean_credit_ci95"], percent=False)
+        yield "  mean credit", _asked(task), f"{numbers['mean_credit']:>8.3f}  {interval}"
+    if vote := numbers.get("majority_vote"):
+        yield f"  majority vote of {samples}", n, _share(vote)
+        yield f"  pass@{samples}", n, f"{numbers['pass_at'][str(samples)]:>8.1%}"
+    for key, graded in task["compat"].items():
+        if graded[which]:
+            yield f"  as {key} grades", _asked(task), _share(graded[which])
+
+
+def _remarks(task: Task) -> Iterator[str]:
+    if change := task["change"]:
+        interval = " ".join(["", _signed(change["ci95"])]) if change["ci95"] else ""
+        yield (
+            f"change {100 * change['difference']:+.1f} points{interval}, "
+            f"{wording.p_value(change['p_value'])} ({change['test']}: {change['gained']} gained, {change['lost']} lost)"
+        )
+    yield wording.detectable(task)
+    if ungraded := wording.ungraded(task):
+        yield ungraded
+
+
+def _share(numbers: Mapping[str, Any]) -> str:
+    return f"{numbers['accuracy']:>8.1%}  {wording.interval(numbers['ci95'])}"
+
+
+def _signed(ci95: Sequence[float]) -> str:
+    return f"[{100 * ci95[0]:+.1f}, {100 * ci95[1]:+.1f}]"
+
+
+def width(text: str) -> int:
+    """Columns that a text takes on a terminal: two for a wide character, none for a mark on the one before."""
+    return sum(_columns(char) for char in text)
+
+
+def fitted(value: Any, columns: int) -> str:
+    """One line of exactly so many columns, cut or padded; what a terminal would obey becomes a question mark."""
+    text = "".join(" " if char.isspace() else char if char.isprintable() else "?" for char in str(value))
+    room, kept = columns, ""
+    for char in text:
+        room -= _columns(char)
+        if room < 0:
+            room += _columns(char)
+            break
+        kept += char
+    return kept + " " * room
+
+
+def _columns(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

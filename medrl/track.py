@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from medrl import watch
 from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically, write_jsonl
 
@@ -124,6 +125,8 @@ def callback(log: Path) -> Any:
 
     class Track(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.lines: list[dict[str, Any]] = read_jsonl(log)
+            self.known = {sign.kind for sign in watch.warnings(self.lines)}
             self.file: IO[str] = log.open("a", encoding="utf-8")
             self.clock = time.perf_counter()
             # A pipe gets a line now and then, a terminal a bar.
@@ -140,6 +143,10 @@ def callback(log: Path) -> Any:
             self.file.flush()
             shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}
             self.bar.set_postfix(shown, refresh=False)
+            self.lines.append(line)
+            for sign in watch.newest(self.lines, self.known):
+                self.known.add(sign.kind)
+                self.bar.write(f"warning  step {sign.step}: {sign.message}", file=sys.stderr)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.bar.update(state.global_step - self.bar.n)

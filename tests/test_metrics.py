@@ -1,16 +1,43 @@
 """Statistics against the libraries that everybody trusts, against published intervals, and at the edges."""
 
+import itertools
+import json
 import math
 import random
+import statistics
+import subprocess
+import sys
+import tracemalloc
 
+import numpy as np
 import pytest
-from hypothesis import given
+import scipy.stats
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.inter_rater import cohens_kappa
+from statsmodels.stats.proportion import power_proportions_2indep, proportion_confint
 
-from medrl.metrics import Z95, majority, mcnemar, paired_change, random_guess, wilson
+from medrl.metrics import (
+    Z95,
+    Interval,
+    Spread,
+    bootstrap,
+    cohen_kappa,
+    majority,
+    majority_vote,
+    mcnemar,
+    minimum_detectable_difference,
+    minimum_detectable_difference_unpaired,
+    over_seeds,
+    paired_bootstrap,
+    paired_change,
+    pass_at_k,
+    random_guess,
+    student_t,
+    wilson,
+)
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -165,3 +192,481 @@ def test_random_guess():
     assert random_guess([1]) == 1.0
     assert random_guess([0, 4]) is None  # free text has no options to guess among
     assert random_guess([]) is None
+
+
+def covers_95_of_100(covered, trials):
+    """Whether a simulated coverage agrees with 95 %, within four standard errors of the simulation itself."""
+    return abs(covered / trials - 0.95) <= 4 * math.sqrt(0.95 * 0.05 / trials)
+
+
+@pytest.mark.parametrize(("n", "least", "off"), [(50, 0.92, 0.005), (300, 0.93, 0.002), (1273, 0.94, 0.001)])
+def test_wilson_covers_the_truth_in_95_of_100(n, least, off):
+    # Every possible outcome with its probability, and so no simulation error.
+    right = np.arange(n + 1)
+    ends = np.array([wilson(int(count), n) for count in right])
+    truths = np.linspace(0.05, 0.95, 91)
+    coverage = [binom.pmf(right, n, truth)[(ends[:, 0] <= truth) & (truth <= ends[:, 1])].sum() for truth in truths]
+    assert min(coverage) >= least  # no count of successes can give exactly 95 % at every truth
+    assert np.mean(coverage) == pytest.approx(0.95, abs=off)
+
+
+# A bootstrap of real scores
+
+
+def skewed(n):
+    return np.random.default_rng(n).exponential(size=n)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [skewed(30), -skewed(30), np.random.default_rng(1).beta(0.4, 0.2, size=150), np.random.default_rng(2).normal(5, 2, size=40)],
+    ids=["skewed up", "skewed down", "credit", "normal"],
+)
+def test_bootstrap_is_scipy(sample):
+    # With so many resamples both ends are sure to some hundredths of a standard error; a percentile interval of the skewed
+    # samples lies a fifth of one away.
+    expected = scipy.stats.bootstrap(
+        (sample,), np.mean, n_resamples=200_000, batch=20_000, rng=np.random.default_rng(9)
+    ).confidence_interval
+    error = sample.std(ddof=1) / math.sqrt(len(sample))
+    assert bootstrap(sample, resamples=200_000) == pytest.approx(expected, abs=0.05 * error)
+
+
+@given(st.integers(0, 10**6), st.integers(20, 80), st.sampled_from([0.3, 0.6, 0.9]))
+@settings(max_examples=20, deadline=None)
+def test_bootstrap_is_scipy_on_scores_with_ties(seed, n, share):
+    sample = np.random.default_rng(seed).binomial(8, share, size=n) / 8  # avg@8
+    if np.ptp(sample) == 0:
+        return
+    expected = scipy.stats.bootstrap((sample,), np.mean, rng=np.random.default_rng(seed)).confidence_interval
+    # An end moves by some 0.05 standard errors from seed to seed, and by whole steps of 1/8n besides.
+    tolerance = 0.4 * sample.std(ddof=1) / math.sqrt(n) + 1 / (8 * n)
+    assert bootstrap(sample) == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize(("ones", "n"), [(7, 42), (3, 30), (3, 10), (1, 6), (5, 35), (21, 42)])
+def test_bootstrap_of_zeros_and_ones_is_exact(ones, n):
+    # A resample of zeros and ones is binomial, so that Efron's formula can be written down without drawing anything. Up to
+    # two fifths of the resamples have the sample's very mean: rounding must not make them smaller or larger.
+    drawn = binom(n, ones / n)
+    bias = scipy.stats.norm.ppf(drawn.cdf(ones - 1) + drawn.pmf(ones) / 2)
+    acceleration = (n - 2 * ones) / (6 * math.sqrt(n * ones * (n - ones)))
+    points = bias + (bias + np.array([-Z95, Z95])) / (1 - acceleration * (bias + np.array([-Z95, Z95])))
+    expected = drawn.ppf(scipy.stats.norm.cdf(points)) / n
+    assert bootstrap([0.0] * (n - ones) + [1.0] * ones, resamples=50_000) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40), st.randoms(use_true_random=False))
+def test_bootstrap_of_any_scores(values, shuffled):
+    low, high = bootstrap(values, resamples=200)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+    other = list(values)
+    shuffled.shuffle(other)
+    assert bootstrap(other, resamples=200) == (low, high)  # in whatever order the examples came
+    assert type(low) is type(high) is float
+
+
+@pytest.mark.parametrize("sample", [skewed(30), -skewed(30), [0.0] * 99 + [1.0], [0.0, 1.0]])
+def test_bootstrap_holds_the_mean(sample):
+    low, high = bootstrap(sample)
+    assert low < np.mean(sample) < high
+
+
+def test_bootstrap_follows_unit_and_origin():
+    sample = skewed(50)
+    low, high = bootstrap(sample)
+    assert bootstrap(100 * sample - 7) == pytest.approx((100 * low - 7, 100 * high - 7))
+    assert bootstrap(1e-150 * sample) == pytest.approx((1e-150 * low, 1e-150 * high))  # whose cubes are 0 in a float
+    # Turned round, the same draws give other resamples, and so the ends differ by what the seed does.
+    assert bootstrap(-sample) == pytest.approx((-high, -low), abs=0.03)
+
+
+def test_bootstrap_counts_examples_equal_but_for_rounding():
+    third, other = 0.3, 0.1 + 0.2
+    assert third != other
+    assert bootstrap([third] * 30 + [other] * 30) == pytest.approx((0.3, 0.3), abs=1e-15)
+    # Nine in a hundred resamples have the very mean of this symmetric sample. Counted to one side they would shift the interval.
+    sample = [1 / 3, 2 / 3] * 40
+    low, high = bootstrap(sample, resamples=100_000)
+    assert low + high == pytest.approx(1, abs=0.006)
+
+
+def test_bootstrap_is_the_same_with_the_same_seed():
+    sample = skewed(100)
+    assert bootstrap(sample) == bootstrap(list(sample)) == bootstrap(sample, seed=0)
+    assert bootstrap(sample, seed=1) != bootstrap(sample)
+    assert bootstrap(sample, seed=1) == pytest.approx(bootstrap(sample), abs=0.05)
+    code = "import json, sys; from medrl.metrics import bootstrap; print(json.dumps(bootstrap(json.loads(sys.argv[1]))))"
+    other = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, json.dumps(list(sample))], capture_output=True, text=True, check=True
+    )
+    assert tuple(json.loads(other.stdout)) == bootstrap(sample)  # in another process too
+
+
+def test_bootstrap_of_equal_values_has_no_width():
+    assert bootstrap([0.7] * 20) == Interval(0.7, 0.7)
+    assert bootstrap([True, True]) == (1, 1)
+
+
+def test_bootstrap_of_many_examples_fits_in_memory():
+    values = [i % 9 / 8 for i in range(20_000)]
+    tracemalloc.start()
+    try:
+        bootstrap(values, resamples=1000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * 2**20  # all draws at once would take 240 MB
+
+
+@pytest.mark.parametrize(
+    ("values", "resamples", "message"),
+    [
+        ([], 1000, "at least two examples, got 0"),
+        ([0.5], 1000, "at least two examples, got 1"),
+        ([0.5, math.nan], 1000, "finite values are needed, got nan"),
+        ([0.5, math.inf], 1000, "finite values are needed, got inf"),
+        ([0.5, 1.0], 99, "at least 100 resamples, got 99"),
+    ],
+)
+def test_bootstrap_of_what_has_no_interval_is_an_error(values, resamples, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap(values, resamples=resamples)
+
+
+@pytest.mark.parametrize(
+    ("draw", "truth", "floor"),
+    [
+        (lambda rng: rng.normal(size=80), 0, None),
+        (lambda rng: rng.binomial(4, 0.8, size=100) / 4, 0.8, None),  # avg@4
+        (lambda rng: rng.exponential(size=60), 1, 0.91),  # strongly skewed: a little too narrow, and no more
+        (lambda rng: rng.normal(size=20), 0, 0.90),  # few examples: likewise
+    ],
+    ids=["normal", "avg@4", "skewed", "few"],
+)
+def test_bootstrap_covers_the_truth_in_95_of_100(draw, truth, floor):
+    rng, trials, covered = np.random.default_rng(3), 1000, 0
+    for seed in range(trials):  # a seed each, or every trial would share the errors of the same draws
+        low, high = bootstrap(draw(rng), resamples=1000, seed=seed)
+        covered += low <= truth <= high
+    assert covers_95_of_100(covered, trials) if floor is None else floor < covered / trials < 0.97
+
+
+def test_paired_bootstrap_is_scipy():
+    rng = np.random.default_rng(5)
+    before = rng.beta(0.5, 0.5, size=60)
+    after = np.clip(before + rng.exponential(0.1, size=60), 0, 1)
+    expected = scipy.stats.bootstrap(
+        (before, after), lambda old, new, axis: (new - old).mean(axis), paired=True, n_resamples=100_000, batch=20_000, rng=rng
+    ).confidence_interval
+    error = (after - before).std(ddof=1) / math.sqrt(60)
+    found = paired_bootstrap(before, after, resamples=100_000)
+    assert found == pytest.approx(expected, abs=0.06 * error)
+    assert found == bootstrap(after - before, resamples=100_000)
+    assert paired_bootstrap(before, after, resamples=200, seed=1) == bootstrap(after - before, resamples=200, seed=1)
+
+
+def test_paired_bootstrap_covers_the_truth_in_95_of_100():
+    # Examples of very different difficulty, eight answers to each before and after, a quarter of the failures mended.
+    rng, trials, covered, narrower = np.random.default_rng(7), 1000, 0, 0
+    for seed in range(trials):
+        ease = rng.beta(0.6, 0.6, size=100)
+        before, after = rng.binomial(8, ease) / 8, rng.binomial(8, ease + (1 - ease) / 4) / 8
+        low, high = paired_bootstrap(before, after, resamples=1000, seed=seed)
+        covered += low <= 1 / 8 <= high  # a quarter of the mean of 1 - ease
+        narrower += high - low < 2 * Z95 * math.sqrt((before.var() + after.var()) / 100)
+    assert covers_95_of_100(covered, trials)
+    assert narrower == trials  # which is why one pairs
+
+
+@pytest.mark.parametrize(("before", "after"), [([], []), ([0.5], []), ([0.5], [0.5, 1.0])])
+def test_paired_bootstrap_of_unpaired_examples_is_an_error(before, after):
+    with pytest.raises(ValueError, match="paired examples"):
+        paired_bootstrap(before, after)
+
+
+# Several answers to one example
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_pass_at_k_counts_the_subsets_with_a_right_answer(n):
+    for right in range(n + 1):
+        for k in range(1, n + 1):
+            subsets = list(itertools.combinations([i < right for i in range(n)], k))
+            assert pass_at_k(n, right, k) == sum(map(any, subsets)) / len(subsets)
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_published_product(case):
+    n, right, k = case
+    # The implementation printed in Chen et al. 2021, figure 3.
+    published = 1.0 if n - right < k else 1.0 - np.prod(1.0 - k / np.arange(n - right + 1, n + 1))
+    assert pass_at_k(n, right, k) == pytest.approx(published, abs=1e-12)
+    assert pass_at_k(n, right, 1) == right / n
+
+
+def test_pass_at_k_does_not_depend_on_n():
+    # Unbiased: the mean over all outcomes is 1 - (1 - p)^k, whatever n is.
+    for n in (4, 10):
+        mean = sum(binom.pmf(right, n, 0.2) * pass_at_k(n, right, 4) for right in range(n + 1))
+        assert mean == pytest.approx(1 - 0.8**4)
+
+
+@pytest.mark.parametrize(
+    ("n", "right", "k", "message"),
+    [
+        (4, 2, 5, "between 1 and the 4 answers, got 5"),
+        (4, 2, 0, "between 1 and the 4 answers, got 0"),
+        (0, 0, 1, "between 1 and the 0 answers, got 1"),
+        (4, 5, 1, "of 4 answers 5 cannot be right"),
+        (4, -1, 1, "of 4 answers -1 cannot be right"),
+    ],
+)
+def test_pass_at_k_of_the_impossible_is_an_error(n, right, k, message):
+    with pytest.raises(ValueError, match=message):
+        pass_at_k(n, right, k)
+
+
+@pytest.mark.parametrize(
+    ("answers", "vote"),
+    [
+        (["yes", "no", "yes"], "yes"),
+        (["no", "yes", "yes", "no"], "no"),  # equally common: the first
+        (["b", "a"], "b"),
+        ([None, None, None, "a"], "a"),  # what cannot be read does not vote
+        ([None, "b", "a", None, "a"], "a"),
+        (["", "a", ""], ""),  # an answer that is empty is an answer
+        ([None, None], None),
+        ([], None),
+    ],
+)
+def test_majority_vote(answers, vote):
+    assert majority_vote(answers) == vote
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", None])))
+def test_majority_vote_is_the_mode(answers):
+    # statistics.mode too gives the first of equals.
+    votes = [answer for answer in answers if answer is not None]
+    assert majority_vote(answers) == (statistics.mode(votes) if votes else None)
+
+
+# Several seeds
+
+
+def test_student_t_is_scipy():
+    df = range(1, 201)
+    assert [student_t(n) for n in df] == pytest.approx(scipy.stats.t.ppf(0.975, df), abs=1e-10)
+    assert student_t(1) == pytest.approx(math.tan(0.475 * math.pi))  # by hand: Cauchy's distribution
+    assert student_t(20_000) == pytest.approx(scipy.stats.t.ppf(0.975, 20_000), abs=1e-8)
+    with pytest.raises(ValueError, match="one degree of freedom, got 0"):
+        student_t(0)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=30))
+def test_spread_over_seeds_is_scipy(values):
+    mean, sd, n, interval = over_seeds(values)
+    assert (mean, sd, n) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1), abs=1e-9), len(values))
+    if sd > 1e-6:
+        expected = scipy.stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=scipy.stats.sem(values))
+        assert interval == pytest.approx(expected, rel=1e-8, abs=1e-8)
+
+
+def test_spread_over_seeds_at_the_edges():
+    assert over_seeds([0.67]) == Spread(0.67, None, 1, None)  # one seed says nothing of the next
+    assert over_seeds([0.67, 0.67, 0.67]) == (0.67, 0, 3, (0.67, 0.67))
+    two = over_seeds([0.6, 0.7])
+    assert two.ci95 == pytest.approx((0.65 - 12.7062 * 0.05, 0.65 + 12.7062 * 0.05), abs=1e-5)  # hardly more
+    with pytest.raises(ValueError, match="at least one seed"):
+        over_seeds([])
+    with pytest.raises(ValueError, match="finite"):
+        over_seeds([0.5, math.nan])
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_interval_over_seeds_covers_the_truth_in_95_of_100(seeds):
+    trials = 4000
+    runs = np.random.default_rng(seeds).normal(0.7, 0.02, size=(trials, seeds))
+    intervals = [over_seeds(list(run)).ci95 for run in runs]
+    assert covers_95_of_100(sum(low <= 0.7 <= high for low, high in intervals), trials)
+
+
+# What can be found at all
+
+
+def power_of_exact_mcnemar(n, discordant, difference):
+    """Over all outcomes: how many examples change, and how many of those are gained."""
+    power = 0.0
+    for changed in range(n + 1):
+        weight = binom.pmf(changed, n, discordant)
+        if weight > 1e-9:
+            gained = np.arange(changed + 1)
+            found = [mcnemar(int(count), changed - int(count)) <= 0.05 for count in gained]
+            power += weight * binom.pmf(gained, changed, (1 + difference / discordant) / 2)[found].sum()
+    return power
+
+
+@pytest.mark.parametrize("n", [50, 100, 300, 500])
+@pytest.mark.parametrize("discordant", [0.05, 0.1, 0.2, 0.5])
+def test_exact_mcnemar_finds_the_minimum_detectable_difference(n, discordant):
+    difference = minimum_detectable_difference(n, discordant)
+    if difference is None:
+        # Even with all changes one way the exact test finds them less often than was asked for.
+        assert power_of_exact_mcnemar(n, discordant, discordant) < 0.8
+        return
+    # The exact test is conservative: up to 0.05 below the normal approximation, as the docstring says.
+    assert 0.745 <= power_of_exact_mcnemar(n, discordant, difference) <= 0.805
+
+
+@pytest.mark.parametrize(("power", "least", "most"), [(0.5, 0.43, 0.53), (0.8, 0.74, 0.83), (0.95, 0.91, 0.97)])
+def test_simulated_training_is_found_as_often_as_asked_for(power, least, most):
+    n, discordant, trials, rng, found = 300, 0.2, 1000, np.random.default_rng(11), 0
+    difference = minimum_detectable_difference(n, discordant, power=power)
+    for draws in rng.random((trials, n)):
+        before = (discordant + difference) / 2 <= draws
+        before &= draws < discordant  # lost
+        after = draws < (discordant + difference) / 2  # gained
+        found += paired_change(before.tolist(), after.tolist()).p_value <= 0.05
+    assert least <= found / trials <= most  # conservative by up to 0.05, and four standard errors of the simulation less
+
+
+@given(st.integers(10, 20_000), st.floats(0.01, 1), st.floats(0.5, 0.99))
+def test_minimum_detectable_difference_solves_the_published_formula(n, discordant, power):
+    z_beta = scipy.stats.norm.ppf(power)
+
+    def needed(difference):  # Connor 1987: examples to find it
+        return ((Z95 * math.sqrt(discordant) + z_beta * math.sqrt(discordant - difference**2)) / difference) ** 2
+
+    difference = minimum_detectable_difference(n, discordant, power=power)
+    if difference is None:
+        assert needed(discordant) > n
+    else:
+        assert 0 < difference <= discordant
+        assert needed(difference) == pytest.approx(n, rel=1e-6)
+
+
+def test_minimum_detectable_difference_by_hand():
+    # 23 pairs of which 45 % go one way and 5 % the other: the worked example of powerandsamplesize.com.
+    assert minimum_detectable_difference(23, 0.5) < 0.4 < minimum_detectable_difference(22, 0.5)
+    # 155 pairs, 30 % and 15 %: clinicaltrials-tools.vercel.app.
+    assert minimum_detectable_difference(155, 0.45) == pytest.approx(0.15, abs=5e-4)
+    assert minimum_detectable_difference(300, 0.0) is None  # nothing changed, nothing can be found
+    assert minimum_detectable_difference(50, 0.1) is None  # five changes are never significant
+    assert minimum_detectable_difference(1, 1.0) is None
+    assert minimum_detectable_difference(1_000_000, 0.1) == pytest.approx(2.8016 * math.sqrt(0.1 / 1e6), rel=1e-3)
+
+
+@given(st.integers(20, 5000), st.floats(0, 0.9), st.floats(0.5, 0.99))
+def test_unpaired_minimum_is_found_as_often_as_statsmodels_says(n, accuracy, power):
+    gain = minimum_detectable_difference_unpaired(n, accuracy, power=power)
+    if gain is None:
+        # Against a model that is always right; just below, where statsmodels can still divide.
+        assert power_proportions_2indep(1 - accuracy - 1e-9, accuracy, n, return_results=False) < power + 1e-3
+        return
+    assert 0 < gain <= 1 - accuracy
+    found = power_proportions_2indep(gain, accuracy, n, return_results=False)
+    # It adds the chance of a significant difference the wrong way round, which is 0.0001 at most.
+    assert found == pytest.approx(power, abs=2e-4)
+
+
+@pytest.mark.parametrize(("n", "accuracy"), [(300, 0.6), (500, 0.85), (1273, 0.3)])
+def test_simulated_models_are_told_apart_as_often_as_asked_for(n, accuracy):
+    gain, trials, rng = minimum_detectable_difference_unpaired(n, accuracy), 20_000, np.random.default_rng(13)
+    one, other = rng.binomial(n, accuracy, trials) / n, rng.binomial(n, accuracy + gain, trials) / n
+    middle = (one + other) / 2
+    found = np.abs(other - one) > Z95 * np.sqrt(2 * middle * (1 - middle) / n)
+    assert found.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_unpaired_minimum_at_the_edges():
+    assert minimum_detectable_difference_unpaired(300, 1.0) is None  # there is no better model
+    assert minimum_detectable_difference_unpaired(20, 0.9) is None
+    assert minimum_detectable_difference_unpaired(300, 0.0) > 0
+    # The same examples, a fifth of which change, show two thirds of what two samples need.
+    assert minimum_detectable_difference(300, 0.2) < 0.7 * minimum_detectable_difference_unpaired(300, 0.6)
+
+
+@pytest.mark.parametrize("minimum", [minimum_detectable_difference, minimum_detectable_difference_unpaired])
+@pytest.mark.parametrize(
+    ("n", "share", "power", "message"),
+    [
+        (0, 0.2, 0.8, "at least one example, got 0"),
+        (100, -0.1, 0.8, "between 0 and 1, got -0.1"),
+        (100, 1.1, 0.8, "between 0 and 1, got 1.1"),
+        (100, math.nan, 0.8, "between 0 and 1, got nan"),
+        (100, 0.2, 1.0, "between 0.5 and 1, got 1.0"),
+        (100, 0.2, 0.49, "between 0.5 and 1, got 0.49"),
+    ],
+)
+def test_minimum_of_the_impossible_is_an_error(minimum, n, share, power, message):
+    with pytest.raises(ValueError, match=message):
+        minimum(n, share, power=power)
+
+
+# Two graders
+
+
+def graded(both, first, second, neither):
+    """Two lists of verdicts with so many answers in each cell."""
+    cells = [(True, True)] * both + [(True, False)] * first + [(False, True)] * second + [(False, False)] * neither
+    return tuple(zip(*cells, strict=True))
+
+
+cell = st.integers(0, 200)
+
+
+@given(st.tuples(cell, cell, cell, cell).filter(any))
+def test_kappa_is_statsmodels(cells):
+    both, first, second, neither = cells
+    n, rate, rate_ci95, kappa, kappa_ci95 = cohen_kappa(*graded(*cells))
+    assert (n, rate) == (sum(cells), pytest.approx((both + neither) / sum(cells)))
+    assert rate_ci95 == wilson(both + neither, n)
+    if max(both + first, second + neither) == n and max(both + second, first + neither) == n:
+        assert kappa is None and kappa_ci95 is None
+        return
+    with np.errstate(all="ignore"):  # where a variance is 0, statsmodels divides by what rounding left of it
+        expected = cohens_kappa([[both, first], [second, neither]])
+    assert kappa == pytest.approx(expected.kappa, abs=1e-12)
+    if kappa_ci95 is None:
+        assert expected.var_kappa == pytest.approx(0, abs=1e-12)
+    else:
+        assert expected.std_kappa > 0
+        low, high = kappa - Z95 * expected.std_kappa, kappa + Z95 * expected.std_kappa
+        assert kappa_ci95 == pytest.approx((max(-1, low), min(1, high)), abs=1e-9)
+    assert cohen_kappa(*reversed(graded(*cells)))[1:4] == (rate, rate_ci95, kappa)
+
+
+def test_kappa_by_hand():
+    agreement = cohen_kappa(*graded(20, 5, 10, 15))
+    # The graders agree on 0.7, and by chance on 0.5 * 0.6 + 0.5 * 0.4 = 0.5.
+    assert (agreement.n, agreement.rate, agreement.kappa) == (50, 0.7, pytest.approx(0.4))
+    assert agreement.kappa_ci95.low < 0.4 < agreement.kappa_ci95.high
+
+
+def test_kappa_at_the_edges():
+    # One verdict throughout from each: they agree, and nothing shows that they would on an answer of the other kind.
+    assert cohen_kappa([True] * 9, [True] * 9) == (9, 1.0, wilson(9, 9), None, None)
+    assert cohen_kappa([True] * 9, [False] * 9) == (9, 0.0, wilson(0, 9), None, None)
+    # One grader only is constant: agreement as by chance, and no standard error.
+    assert cohen_kappa([True] * 4, [True, True, True, False])[3:] == (0.0, None)
+    # Full agreement on both kinds: the standard error is 0, and that is not certainty. The rate has an interval.
+    full = cohen_kappa([True, False] * 5, [True, False] * 5)
+    assert full == (10, 1.0, wilson(10, 10), 1.0, None)
+    assert cohen_kappa([True, False] * 5, [False, True] * 5)[3:] == (-1.0, None)
+    assert cohen_kappa([1, 0, 1], [1, 0, 0]) == cohen_kappa([True, False, True], [True, False, False])
+
+
+@pytest.mark.parametrize(("first", "second"), [([], []), ([True], []), ([True], [True, False])])
+def test_kappa_of_unpaired_verdicts_is_an_error(first, second):
+    with pytest.raises(ValueError, match="paired examples"):
+        cohen_kappa(first, second)
+
+
+def test_interval_of_kappa_covers_the_truth():
+    # Half of the answers are right, the graders agree on 85 %: kappa is 0.7. A large-sample interval of 200 answers is a
+    # little narrow, and no more.
+    trials, covered = 1000, 0
+    for cells in np.random.default_rng(17).multinomial(200, [0.425, 0.075, 0.075, 0.425], size=trials):
+        low, high = cohen_kappa(*graded(*cells)).kappa_ci95
+        covered += low <= 0.7 <= high
+    assert 0.925 < covered / trials < 0.97

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import charts, evaluate, report
+from medrl import charts, evaluate, metrics, report, terminal
 from medrl.build import check
 from medrl.config import Tree
+from medrl.sections import accuracy, samples
 
 VOID = {"meta", "wbr"}
 LOADING = {"script", "link", "img", "image", "iframe", "object", "embed", "base", "form", "video", "audio", "source", "use", "a"}
@@ -75,6 +76,7 @@ def assert_loads_nothing(page: Page) -> None:
 def line(index: int, verdict: str, **changed: Any) -> dict[str, Any]:
     return {
         "id": f"row-{index}",
+        "sample": 0,
         "prompt": [{"role": "system", "content": "Answer."}, {"role": "user", "content": f"Question {index}?"}],
         "text": f"<answer>{verdict} {index}</answer>",
         "answer": "yes" if verdict == "right" else "",
@@ -83,13 +85,86 @@ def line(index: int, verdict: str, **changed: Any) -> dict[str, Any]:
         "credit": float(verdict == "right"),
         "tokens": 10 + index,
         "group": "",
-        "options": 3,
+        "vote": None,
+        "place": None,
     } | changed
 
 
 BEFORE = [line(index, "right" if index < 8 else "wrong") for index in range(20)]
 AFTER = [
     line(index, verdict) for index, verdict in enumerate(["wrong"] * 2 + ["right"] * 15 + ["unparsed", "truncated", "wrong"])
+]
+
+
+def numbers(right: int, n: int = 20, **changed: Any) -> dict[str, Any]:
+    """What metrics.json says of one model's answers to one task."""
+    share = right / n
+    return {
+        "accuracy": share, "ci95": list(metrics.wilson(right, n)), "bootstrap_ci95": [share - 0.1, share + 0.1],
+        "mean_credit": share, "mean_credit_ci95": [share - 0.1, share + 0.1],
+        "unparsed": 0.0, "truncated": 0.0, "ungraded": 0.0, "mean_tokens": 19.5,
+    } | changed  # fmt: skip
+
+
+def task(*, trained: bool = True, **changed: Any) -> dict[str, Any]:
+    """One task of metrics.json: 8 of 20 right before, 15 of 20 after, 9 gained and 2 lost."""
+    before, after = numbers(8), numbers(15, unparsed=0.05, truncated=0.05)
+    change = metrics.paired_change([True] * 8 + [False] * 12, [False] * 2 + [True] * 15 + [False] * 3)
+    changes = {**change._asdict(), "ci95": list(change.ci95), "bootstrap_ci95": [0.1, 0.6], "test": "exact McNemar"}
+    return {
+        "version": 1, "protocol": "generative", "scorer": "strict", "split": "some/test", "n": 20, "samples": 1,
+        **(after if trained else before),
+        "by_group": {}, "base": before, "change": changes if trained else None, "compat": {},
+        "reference": {
+            "majority": {"accuracy": 0.55, "answer": "yes"},
+            "random": {"accuracy": 1 / 3},
+            "always_yes": {"accuracy": 0.55, "mean_credit": 0.55},
+        },
+        "minimum_detectable_difference": 0.4321,
+    } | changed  # fmt: skip
+
+
+def ranked() -> dict[str, Any]:
+    """A ranked task that was answered four times and is graded as a paper does, too."""
+    several: dict[str, Any] = {
+        "first_choice": 0.5, "mean_credit": 0.625, "mean_credit_ci95": [0.5, 0.75], "ci95": [0.2, 0.6],
+        "pass_at": {"1": 0.4, "2": 0.6, "4": 0.8}, "majority_vote": {"accuracy": 0.45, "ci95": [0.26, 0.66]},
+    }  # fmt: skip
+    found = task(samples=4, base=numbers(8, **several), **{**several, "first_choice": 0.25})
+    found["change"] |= {"test": "sign-flip"}
+    graded = {"accuracy": 0.9, "ci95": [0.8, 0.95]}
+    found["compat"] = {"huatuo": {"accuracy": graded, "base": {"accuracy": 0.7, "ci95": [0.6, 0.8]}}}
+    copied = {"accuracy": 0.549, "mean_credit": 0.7}
+    found["reference"] = {
+        "majority": {"accuracy": 0.05, "answer": "流行性感冒"},
+        "random": {"accuracy": 0.25},
+        "copy_order": copied,
+    }
+    return found
+
+
+PLAN: dict[str, Any] = {
+    "mix": {
+        "pubmedqa": {
+            "available": 3000, "dropped by filter": 11, "dropped as held out": 3, "dropped as too long": 0, "repeated": 25,
+            "taken": 1400, "share": 0.7,
+        }
+    },
+    "audit": {
+        "matrix": {
+            "gsm8k": {
+                "empty": {"correctness": 0.0, "length": None, "total": 0.0},
+                "all options": {"correctness": 0.0, "length": -0.5, "total": 2.5},
+                "wrong answer": {"correctness": 0.0, "length": None, "total": 1.0},
+                "gold": {"correctness": 1.0, "length": None, "total": 2.0},
+            }
+        },
+        "findings": [{"task": "gsm8k", "probe": "all options", "message": "'all options' earns more than the gold in 3 rows"}],
+    },
+}  # fmt: skip
+CONTAMINATED = [
+    {"task": "pubmedqa", "id": f"dirty-{index}", "reason": reason, "held_out": "pubmedqa:7", "shared": f"shared words {index}"}
+    for index, reason in enumerate(["n-gram", "question", "n-gram", "n-gram"])
 ]
 
 
@@ -105,24 +180,36 @@ def write(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> Write:
     """Write the report of a small run folder as `run.finish` does, and return its text."""
 
     def written(
-        overrides: Sequence[str] = (), log: Sequence[Any] = (), before: Any = BEFORE, after: Any = AFTER, **changed: Any
+        overrides: Sequence[str] = (),
+        log: Sequence[Any] = (),
+        before: Any = BEFORE,
+        after: Any = AFTER,
+        plan: Any = None,
+        contaminated: Sequence[Any] = (),
+        warnings: Sequence[Any] = (),
+        **changed: Any,
     ) -> str:
         tree = compose(overrides)
         run = check(tree)
-        (tmp_path / "eval").mkdir()
+        (tmp_path / "eval").mkdir(exist_ok=True)
         for which, lines in (("base", before), ("trained", after)):
             for file in evaluate.result_files(tree, run, which).values():  # type: ignore[arg-type]
                 # Escapes keep half characters, which UTF-8 has no word for.
                 (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
         provenance = {"cpu": "A <CPU>", "cpus": 2, "gpus": ["H200"] * 2, "packages": {"torch": "2.13.0"}, "command": ["medrl"]}
         (tmp_path / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
-        metrics = {
+        if plan:
+            (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+            (tmp_path / "contaminated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in contaminated))
+        trained = run.algo.trains
+        found = {
             "run_id": "0123abcd", "name": tree["name"], "paper": None, "study": None, "seed": 0, "source": "embedded",
             "synthetic": True, "commit": "c" * 40, "dirty": True, "eval": tree["eval"],
-            "tasks": evaluate.summarise(tree, run, tmp_path / "eval"), "train": {"steps": len(log), "seconds": 3725.0},
+            "tasks": {name: task(trained=trained) for name in run.data_mix.held_out}, "family": "89abcdef", "judge": None,
+            "train": {"steps": len(log), "seconds": 3725.0, "warnings": list(warnings)},
             "cost": {"gpu_hours": 0.0, "tokens": 1234.0, "peak_memory_gib": 1.5},
         }  # fmt: skip
-        report.write_html(tmp_path, tree, run, metrics | changed, list(log))
+        report.write_html(tmp_path, tree, run, found | changed, list(log))
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
     return written
@@ -189,12 +276,137 @@ def test_numbers_of_the_table(write: Write) -> None:
     assert "After training 75.0 [53.1, 88.8] 5.0 5.0" in text
     assert "Change, points +35.0" in text
     assert "p = 0.0654; 9 gained, 2 lost" in text
-    assert "Always “yes” 100.0" in text and "Random option 33.3" in text
+    assert "Always “yes” 55.0" in text and "Random option 33.3" in text
+    assert text.count("Always “yes”") == 3 and "Always yes" not in text, "once a task"
+    assert "20 examples can show a change of 43.2 points with 80 % power at 5 %" in text
+    for words in ("Mean credit", "Ungraded", "Majority vote", "As huatuo", "Choice shown first", "judged by"):
+        assert words not in text
+
+
+def test_several_ranked_answers_and_a_papers_grading(write: Write) -> None:
+    text = Page(write(["data_mix=dxbench", "eval.samples=4", "eval.temperature=0.7"], tasks={"dxbench": ranked()})).text
+    assert "n = 20, 4 answers each, some/test, version 1, generative, strict" in text
+    assert "answered 4 times at temperature 0.7" in text and "the sign-flip two-sided test" in text
+    assert "bootstraps over examples" in text and "Bonett" not in text
+    before = (
+        "Before training, strict 40.0 [20.0, 60.0] 0.0 0.0 19.5 Mean inverse rank 0.625 [0.500, 0.750] Majority vote of 4 45.0"
+    )
+    assert before in text
+    assert "[26.0, 66.0] pass@2 60.0 pass@4 80.0 As huatuo grades 70.0 [60.0, 80.0] After training, strict" in text
+    assert "As huatuo grades 90.0 [80.0, 95.0] Change, points" in text
+    assert "Always “流行性感冒” 5.0" in text and "Order shown, copied 54.9 credit 0.700" in text
+    assert "named by 50.0% before and 25.0% after" in text
+
+
+def test_a_judge_is_named_wherever_its_accuracy_stands(write: Write) -> None:
+    judged = task(scorer="judged by openai", ungraded=0.05, by_group={"a": {"n": 20, "accuracy": 0.5, "ci95": None}})
+    tally = {"claims": 40, "cached": 0, "failed": 1, "spend": 0.0123}
+    text = Page(write(["data_mix=medical_o1_verifiable"], tasks={"medical_o1_verifiable": judged}, judge=tally)).text
+    for words in (
+        "medical_o1_verifiable (+35.0 points, judged by openai)",
+        "medical_o1_verifiable, n = 20, judged by openai",
+        "generative, judged by openai Before training 40.0",
+        "in each group, judged by openai.",
+        "medical_o1_verifiable judged by lexical 9 gained",  # from the configuration, which the hand-made numbers do not know
+        "40 claims, 1 failed, US$ 0.0123",
+    ):
+        assert words in text, words
+    assert "Ungraded, %" in text and "[53.1, 88.8] 5.0 5.0 5.0 19.5" in text and "So do ungraded ones" in text
+
+
+def test_what_could_have_been_shown_is_said_in_words(write: Write) -> None:
+    text = Page(write(tasks={"pubmedqa": task(minimum_detectable_difference=None)})).text
+    assert "too few of 20 examples changed to show a difference with 80 % power at 5 %" in text
+
+
+def test_numbers_that_there_are_not(write: Write) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("ci95", "bootstrap_ci95", "mean_credit_ci95"))
+    bare = task(base=numbers(0, **nothing, mean_credit=0.5), **nothing)
+    bare["change"] |= {"ci95": None, "bootstrap_ci95": None}
+    bare["compat"] = {"huatuo": {"accuracy": {"accuracy": 0.5, "ci95": [0.1, 0.9]}, "base": None}}
+    bare["by_group"] = {"": {"n": 1, "accuracy": 1.0, "ci95": None}}
+    page = Page(write(tasks={"pubmedqa": bare}))
+    assert "After training, strict 75.0 none" in page.text and "did not clearly change on pubmedqa" in page.text
+    flat = task(ci95=[0.0, 0.0], accuracy=0.0, samples=3)
+    assert "After training 0.0 no spread" in Page(write(tasks={"pubmedqa": flat})).text
+
+
+def test_what_it_was_trained_on(write: Write) -> None:
+    text = Page(write(plan=PLAN, contaminated=CONTAMINATED)).text
+    assert "pubmedqa 70.0 3,000 11 3 0 1,400 25" in text
+    assert "pubmedqa 3 by n-gram, 1 by question." in text
+    assert "dirty-2 n-gram pubmedqa:7 shared words 2" in text and "dirty-3" not in text and "holds all 4" in text
+
+
+def test_nothing_shared_is_said_too(write: Write) -> None:
+    assert "No training row that was looked at shares anything" in Page(write(plan=PLAN)).text
+
+
+def test_the_reward_audit(write: Write) -> None:
+    text = write(plan=PLAN)
+    page = Page(text)
+    shades = [str(attributes.get("class")) for tag, attributes in page.elements if tag == "td" and "class" in attributes]
+    assert [shade for shade in shades if shade == "over" or shade.startswith("h")] == ["h10", "over", "h5", "h0"]
+    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
+    assert f"gold 2.00 1.00 {dash} all options ▲ 2.50 0.00 {minus}0.50 wrong answer 1.00 0.00 {dash} empty 0.00" in page.text
+    assert "gsm8k : 'all options' earns more than the gold in 3 rows" in page.text
+    assert "Warnings" in page.text and "its audit found 1 hole and training went on" in page.text
+
+
+def test_an_audit_without_findings_and_a_gold_worth_nothing(write: Write) -> None:
+    quiet = {"matrix": {"a": {"gold": {"total": 0.0}, "empty": {"total": 0.0}}}, "findings": []}
+    text = write(plan={**PLAN, "audit": quiet})
+    assert "No text that was tried earns more than the gold in any row." in text and 'id="warnings"' not in text
+
+
+@pytest.mark.parametrize("plan", [None, {**PLAN, "audit": None}])
+def test_no_audit_section_without_an_audit(write: Write, plan: Any) -> None:
+    text = write(plan=plan)
+    assert "Reward audit" not in text
+    assert ("What it was trained on" in text) == bool(plan)
+
+
+def test_warnings_stand_before_the_numbers(write: Write) -> None:
+    text = Page(write(warnings=[{"kind": "length drift", "step": 31, "message": "completions went from 40 to 90 tokens"}])).text
+    assert "Length drift , from step 31: completions went from 40 to 90 tokens" in text
+    assert text.index("Length drift") < text.index("Accuracy on held-out examples After training")
+    assert "Warnings" not in Page(write()).text
+
+
+def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> None:
+    """The numbers of medrl.evaluate itself: their keys are those that report and table read."""
+    overrides = ["data_mix=dxbench", "eval=quick", "eval.limit=12", "eval.samples=3", "eval.temperature=1.0"]
+    tree = compose([*overrides, "+eval.compat.huatuo._target_=medrl.scorers.huatuo.Huatuo", "source.test_rows=12"])
+    run = check(tree)
+    asked = run.data_mix.tasks["dxbench"]
+    (tmp_path / "eval").mkdir()
+    for which, right in (("base", 1), ("trained", 2)):
+        lines = []
+        for example in evaluate.held_out(run, "dxbench"):
+            for sample in range(3):
+                first = sample < right
+                answer = asked.answer(example) if first else asked.wrong_answer(example, ())
+                verdict, place = ("right", asked.position(answer, example)) if first else ("wrong", 1)
+                about = {"id": example.id, "gold": example.gold, "vote": asked.vote(answer, example), "place": place}
+                lines.append(line(0, verdict, sample=sample, credit=asked.credit(answer, example), answer=answer, **about))
+        file = evaluate.result_files(tree, run, which)["dxbench"]  # type: ignore[arg-type]
+        (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+    found = {
+        "run_id": "0", "name": "a", "paper": None, "study": None, "seed": 0, "source": "b", "synthetic": True, "commit": None,
+        "dirty": None, "eval": tree["eval"], "tasks": evaluate.summarise(tree, run, tmp_path / "eval"), "family": "c",
+        "judge": None, "train": {"steps": 0, "seconds": 0.0, "warnings": []}, "cost": {},
+    }  # fmt: skip
+    report.write_html(tmp_path, tree, run, found, [])
+    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "After training, strict 66.7" in text and "pass@3 100.0" in text and "Choice shown first" in text
+    assert "Of 36 answers: 12 gained, 12 still wrong, 12 still right." in text and "answer 2 of 3" in text
+    assert "12x3     66.7%" in terminal.table(found, tmp_path)
+    assert "pass@3" in terminal.table(found, tmp_path)
 
 
 def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
-    def task(low: float, high: float, p_value: float) -> dict[str, Any]:
-        return {"change": {"difference": (low + high) / 2, "ci95": [low, high], "p_value": p_value}}
+    def changed(low: float, high: float, p_value: float) -> dict[str, Any]:
+        return {"scorer": "strict", "change": {"difference": (low + high) / 2, "ci95": [low, high], "p_value": p_value}}
 
     changes = {
         "a": (0.1, 0.3, 0.01),
@@ -203,7 +415,7 @@ def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
         "d": (0.2, 0.4, 0.04),
         "e": (0.1, 0.3, 0.06),
     }
-    said = report._outcome({name: task(*change) for name, change in changes.items()})
+    said = accuracy.outcome({name: changed(*change) for name, change in changes.items()})
     assert said.startswith(
         "After training, accuracy rose on a (+20.0 points), d (+30.0 points); it fell on b (\N{MINUS SIGN}20.0 points); "
         "it did not clearly change on c (+10.0 points), e (+20.0 points). "
@@ -219,9 +431,9 @@ def test_without_training_there_is_one_model(write: Write) -> None:
 
 
 def test_groups(write: Write) -> None:
-    grouped = [one | {"group": "a<b" if index % 2 else "other"} for index, one in enumerate(AFTER)]
-    text = Page(write(after=grouped)).text
-    assert "pubmedqa: 2 groups" in text and "a<b 10 " in text
+    groups = {"a<b": {"n": 10, "accuracy": 0.5, "ci95": [0.24, 0.76]}, "other": {"n": 1, "accuracy": 1.0, "ci95": None}}
+    text = Page(write(tasks={"pubmedqa": task(by_group=groups)})).text
+    assert "pubmedqa: 2 groups" in text and "a<b 10 50.0 [24.0, 76.0]" in text and "other 1 100.0 none" in text
 
 
 def test_no_group_section_without_groups(write: Write) -> None:
@@ -236,7 +448,18 @@ def test_what_a_model_writes_stays_text(write: Write) -> None:
     ]
     before = [one | {"text": nasty, "id": nasty, "gold": nasty} for one in BEFORE]
     log = [one | {f"rewards/{INJECTION}/mean": 1.0} for one in steps(3)]
-    text = write(log=log, before=before, after=after, name=INJECTION, source=nasty, paper=INJECTION)
+    hostile = task(scorer=nasty, by_group={nasty: {"n": 1, "accuracy": 0.0, "ci95": None}})
+    hostile["reference"] = {"majority": {"accuracy": 0.0, "answer": nasty}, nasty: {"accuracy": 0.1}}
+    hostile["compat"] = {nasty: {"accuracy": {"accuracy": 0.0, "ci95": [0, 1]}, "base": None}}
+    audit = {"matrix": {nasty: {"gold": {nasty: 1.0, "total": 1.0}, nasty: {nasty: None, "total": 2.0}}}}
+    audit["findings"] = [{"task": nasty, "probe": nasty, "message": nasty}]  # type: ignore[assignment]
+    plan = {"mix": {nasty: PLAN["mix"]["pubmedqa"]}, "audit": audit}
+    dirty = [dict.fromkeys(("task", "id", "reason", "held_out", "shared"), nasty)]
+    signs = [{"kind": nasty, "step": 1, "message": nasty}]
+    text = write(
+        log=log, before=before, after=after, name=INJECTION, source=nasty, paper=INJECTION, tasks={nasty: hostile}, plan=plan,
+        contaminated=dirty, warnings=signs, judge={nasty: 1}, family=nasty,
+    )  # fmt: skip
     page = Page(text)
     assert_loads_nothing(page)
     assert INJECTION in page.text
@@ -249,7 +472,7 @@ def test_long_text_is_cut_and_says_so(write: Write) -> None:
     after = [AFTER[0] | {"text": long, "prompt": [{"role": "user", "content": long}] * 3, "gold": long}, *AFTER[1:]]
     text = write(before=[BEFORE[0] | {"gold": long}, *BEFORE[1:]], after=after)
     assert len(text) < 400_000
-    for shown in (report.TEXT_CHARS, report.PROMPT_CHARS, report.GOLD_CHARS, 0):
+    for shown in (samples.TEXT_CHARS, samples.PROMPT_CHARS, samples.GOLD_CHARS, 0):
         assert f"… {len(long) - shown:,} more characters" in text
 
 
@@ -278,10 +501,10 @@ def test_a_long_log_stays_a_small_file(write: Write) -> None:
 
 def test_samples_show_each_kind_before_a_second_of_any() -> None:
     kinds = ["right", "wrong", "gained", "gained", "right", "lost", "gained"]
-    assert report.picked(kinds) == [2, 5, 1, 0]
-    assert report.picked(["gained", "right", "gained", "right", "gained"]) == [0, 1, 2, 3]
-    assert report.picked(["wrong"]) == [0]
-    assert report.picked([]) == []
+    assert samples.picked(kinds) == [2, 5, 1, 0]
+    assert samples.picked(["gained", "right", "gained", "right", "gained"]) == [0, 1, 2, 3]
+    assert samples.picked(["wrong"]) == [0]
+    assert samples.picked([]) == []
 
 
 def test_samples_of_the_page(write: Write) -> None:
@@ -289,6 +512,33 @@ def test_samples_of_the_page(write: Write) -> None:
     assert "9 gained, 2 lost, 2 unanswered, 1 still wrong, 6 still right." in text
     places = [text.index(f"{kind} · example row-{row} ") for kind, row in (("Gained", 8), ("Lost", 0), ("Unanswered", 17))]
     assert places == sorted(places)
+
+
+def test_samples_are_paired_by_example_and_sample() -> None:
+    before = [line(index, "wrong", sample=sample) for index in range(3) for sample in range(2)]
+    after = [line(index, "right", sample=sample) for sample in (1, 0) for index in (2, 0)]
+    pairs = samples.paired(before, after)
+    assert [(old["id"], old["sample"]) for old, _ in pairs] == [("row-0", 0), ("row-0", 1), ("row-2", 0), ("row-2", 1)]
+    assert all((old["id"], old["sample"]) == (new["id"], new["sample"]) for old, new in pairs)
+
+
+def test_rows_that_share_an_id_pair_in_their_order() -> None:
+    before, after = ([line(0, "wrong", text=f"{when} {index}") for index in range(3)] for when in ("old", "new"))
+    assert [(old["text"], new["text"]) for old, new in samples.paired(before, after)] == [
+        ("old 0", "new 0"), ("old 1", "new 1"), ("old 2", "new 2"),
+    ]  # fmt: skip
+
+
+def test_part_of_the_credit_and_what_a_judge_left_out_are_shown(write: Write) -> None:
+    after = [line(0, "wrong", credit=0.5), line(1, "ungraded")]
+    text = Page(write(before=[line(0, "wrong"), line(1, "wrong")], after=after)).text
+    assert "1 ungraded, 1 still wrong." in text and "After training: wrong, credit 0.50 , 10 tokens" in text
+
+
+def test_a_share_that_never_leaves_zero_is_not_drawn(write: Write) -> None:
+    log = [one | {"answers/right": 0.5, "answers/ungraded": 0.0, "frac_reward_zero_std": 0.25} for one in steps(5)]
+    text = write(log=log)
+    assert "Answers right, share" in text and "Groups whose rewards are all equal" in text and "left ungraded" not in text
 
 
 @given(st.floats(-1e99, 1e99), st.floats(-1e99, 1e99), st.integers(2, 8))

@@ -1,43 +1,103 @@
-"""Rewards: what S0 pays, to the thousandth, and what the known hacks earn."""
+"""Rewards: what S0 pays, to the thousandth, and what the known hacks earn. New files go into `CHECKED`."""
 
+import importlib
+import inspect
+import itertools
+import json
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrl import build
-from medrl.answers import layout, tags
+from medrl import audit, build, rewards
+from medrl.answers import Format, layout, tags
+from medrl.errors import UserError
+from medrl.judges import lexical
+from medrl.judges.base import Claim, Judge
+from medrl.judges.lexical import Lexical
 from medrl.mix import Prompted
-from medrl.rewards.base import Completion, Reward, RewardSet
+from medrl.rewards.base import Completion, Reward, RewardSet, graded
 from medrl.rewards.correctness import Correctness
 from medrl.rewards.integer_answer import IntegerAnswer
+from medrl.rewards.inverse_rank import InverseRank
+from medrl.rewards.judged import Judged
+from medrl.rewards.language_consistency import LanguageConsistency
+from medrl.rewards.reasoning_steps import MOST_LINES, ReasoningSteps
+from medrl.rewards.repetition import Repetition
+from medrl.rewards.reward_model import RewardModel
 from medrl.rewards.soft_format import SoftFormat
+from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
+from medrl.sources import Embedded
 from medrl.tasks.base import Example
+from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
+from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
 from medrl.tasks.medmcqa import MedMCQA
 from medrl.tasks.pubmedqa import PubMedQA
 
-PUBMEDQA = PubMedQA(train="a/b", test="a/b", max_context_chars=None)
+FORMATS: tuple[Format, ...] = ("xml", "think", "r1", "boxed", "plain")
+CONF = Path(__file__).parent.parent / "conf"
+TINY = Path(__file__).parent.parent / "medrl" / "assets" / "tiny"
+LEXICAL = Lexical(labelled=None, threshold=0.8)
+
+
+def dxbench(split="DxBench/en", form="think"):
+    """The task without shuffling or splitting."""
+    return DxBench(
+        train=split, test=split, train_cases=None, test_cases=None, shuffle_candidates=False, split_seed=0, format=form
+    )
+
+
+def ranked(candidates, gold, form="think", split="DxBench/en"):
+    """A row that asks to rank candidates."""
+    return Prompted(Example("5", "dxbench", "Fever.", gold, choices=tuple(candidates)), dxbench(split, form))
+
+
+def open_ended(judge=LEXICAL, form="think", row_id="6"):
+    """A row that a judge grades."""
+    task = MedicalO1Verifiable(train="a/b", test="a/b", held_out_percent=10, judge=judge, format=form)
+    return Prompted(Example(row_id, "medical_o1_verifiable", "What treats scurvy?", "Vitamin C"), task)
+
+
 ROWS = {
-    "pubmedqa": Prompted(Example("1", "pubmedqa", "Does it help?", "yes"), PUBMEDQA, "xml"),
-    "gsm8k": Prompted(Example("2", "gsm8k", "How many?", "18"), GSM8K(train="a/b", test="a/b"), "xml"),
+    "pubmedqa": Prompted(
+        Example("1", "pubmedqa", "Does it help?", "yes"), PubMedQA(train="a/b", test="a/b", max_context_chars=None, format="xml")
+    ),
+    "gsm8k": Prompted(Example("2", "gsm8k", "How many?", "18"), GSM8K(train="a/b", test="a/b", format="xml")),
     "medmcqa": Prompted(
         Example("3", "medmcqa", "Which?", "B", choices=("zinc", "vitamin A", "iron", "none")),
-        MedMCQA(train="a/b", test="a/b"),
-        "xml",
+        MedMCQA(train="a/b", test="a/b", format="xml"),
     ),
     "medical_o1_sft": Prompted(
-        Example("4", "medical_o1_sft", "What now?", "Rest."), MedicalO1SFT(train="a/b", test="a/b"), "think"
+        Example("4", "medical_o1_sft", "What now?", "Rest."), MedicalO1SFT(train="a/b", test="a/b", format="think")
     ),
+    "dxbench": ranked(("influenza", "Common Cold", "pneumonia"), "Common Cold"),
+    "medical_o1_verifiable": open_ended(),
 }
-EVERY_REWARD = (
+
+
+def shaped(row, form):
+    """The row, asked for in another format."""
+    return Prompted(row.example, replace(row.task, format=form))
+
+
+def ranking(*names):
+    """The answer that ranks candidates so."""
+    return json.dumps({"possible_diseases": list(names)}, ensure_ascii=False)
+
+
+# One or more of each file in medrl/rewards, and the test that holds each is somewhere below.
+CHECKED = (
     XmlCount(weight=1),
     SoftFormat(weight=1),
     StrictFormat(weight=1),
@@ -45,7 +105,31 @@ EVERY_REWARD = (
     ValidAnswer(weight=1),
     Correctness(weight=1, partial=True),
     Correctness(weight=1, partial=False),
+    InverseRank(weight=1),
+    Judged(weight=1, judge=LEXICAL),
+    LanguageConsistency(weight=1),
+    ReasoningSteps(weight=1, wanted=3),
+    Repetition(weight=1, n=4),
+    SoftOverlong(weight=1, limit_tokens=1024, buffer_tokens=256),
 )
+RULED_SETS = ("medical_xml", "hierarchy", "exact", "xr1", "inverse_rank")
+
+
+def test_every_file_is_checked():
+    modules = {path.stem for path in Path(rewards.__file__).parent.glob("*.py")} - {"__init__", "base"}
+    assert len(modules) == 13
+    found = set()
+    for module in modules:
+        classes = inspect.getmembers(importlib.import_module(f"medrl.rewards.{module}"), inspect.isclass)
+        own = {cls for _, cls in classes if issubclass(cls, Reward) and cls.__module__ == f"medrl.rewards.{module}"}
+        assert len(own) == 1, module
+        found |= own
+    assert found == {type(reward) for reward in CHECKED} | {RewardModel}
+    assert modules == {path.stem for path in (CONF / "reward").glob("*.yaml")}
+
+
+def test_every_reward_set_is_checked():
+    assert {path.stem for path in (CONF / "reward_set").glob("*.yaml")} == {*RULED_SETS, "reward_model"}
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +138,50 @@ def reward_set(compose):
     return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
 
 
+@pytest.fixture(scope="session")
+def every_row(compose):
+    """A twin of each task of each mix, in each format; behind a call, for Hypothesis would print them all."""
+    tasks = {}
+    for path in sorted((CONF / "data_mix").glob("*.yaml")):
+        mix = build.build(compose([f"data_mix={path.stem}"])["data_mix"])
+        tasks |= {(name, task.language): task for name, task in mix.tasks.items()}
+    assert {name for name, _ in tasks} == {path.stem for path in (CONF / "task").glob("*.yaml")}
+    zh = tasks["dxbench", "zh"]
+    tasks["dxbench", "en"] = replace(zh, train="DxBench/en", test="DxBench/en")
+    tasks |= {("jsonl", kind): replace(tasks["jsonl", "en"], answers=kind) for kind in ("number", "free")}
+    source = Embedded(train_rows=1, test_rows=1)
+    kept = [task for task in tasks.values() if task.kind == "question"]
+    examples = [(task, next(iter(task.examples(source, "train")))) for task in kept]
+    rows = [Prompted(example, replace(task, format=form)) for task, example in examples for form in FORMATS]
+    return lambda: rows
+
+
 def paid(rewards, text, row):
     """What each reward pays; those that abstain are left out."""
     scores = {name: reward.score(Completion(text, row)) for name, reward in rewards.rewards.items()}
     return {name: rewards.weights[name] * score for name, score in scores.items() if score is not None}
+
+
+def made(rewards, *, normalise=False):
+    """A set of one's own."""
+    return RewardSet(rewards=rewards, normalise=normalise, audit="stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told(Judge):
+    """Says what it was told to say of each answer, and keeps what it was asked."""
+
+    name = "told"
+    labelled: str | None = None
+    verdicts: dict
+    asked: list = field(default_factory=list)
+
+    def judge(self, claims):
+        self.asked.append(list(claims))
+        return [self.verdicts.get(claim.answer) for claim in claims]
+
+    def describe(self):
+        return "told"
 
 
 # --- S0's five -------------------------------------------------------------------------------------------------------
@@ -159,7 +283,7 @@ def test_formats(text, soft, strict):
 
 
 def test_formats_in_think():
-    row = Prompted(ROWS["pubmedqa"].example, PUBMEDQA, "think")
+    row = shaped(ROWS["pubmedqa"], "think")
     for reward in (XmlCount(weight=1), SoftFormat(weight=1), StrictFormat(weight=1)):
         assert reward.score(Completion(layout("why", "yes", "think"), row)) == 1
         assert reward.score(Completion(layout("why", "yes", "xml"), row)) < 1
@@ -209,64 +333,109 @@ def test_exact_is_the_metric(reward_set, name):
 
 def test_weights_are_divided_by_their_sum_only_where_asked():
     rewards = {"a": SoftFormat(weight=3.0), "b": StrictFormat(weight=1.0)}
-    assert RewardSet(rewards=rewards, normalise=True).weights == {"a": 0.75, "b": 0.25}
-    assert RewardSet(rewards=rewards, normalise=False).weights == {"a": 3.0, "b": 1.0}
+    assert made(rewards).total(Completion(layout("why", "yes", "xml"), ROWS["pubmedqa"])) == 4.0
+    assert made(rewards, normalise=True).total(Completion(layout("why", "yes", "xml"), ROWS["pubmedqa"])) == 1.0
+    assert made(rewards, normalise=True).weights == {"a": 0.75, "b": 0.25}
+    assert made(rewards).weights == {"a": 3.0, "b": 1.0}
 
 
 @pytest.mark.parametrize(
     ("rewards", "said"), [({}, "is empty"), ({"soft": SoftFormat(weight=0.0), "strict": StrictFormat(weight=0)}, "weigh 0")]
 )
 def test_a_set_that_pays_nothing_is_a_mistake(rewards, said):
-    (problem,) = RewardSet(rewards=rewards, normalise=True).problems(None)
+    (problem,) = made(rewards, normalise=True).problems(None)
     assert problem.key == "rewards" and said in problem.message
+
+
+def test_weights_that_are_all_nothing_pay_nothing():
+    rewards = made({"soft": SoftFormat(weight=0.0)}, normalise=True)  # what a dry run may leave of a set
+    assert rewards.total(Completion(layout("why", "yes", "xml"), ROWS["pubmedqa"])) == 0.0
+
+
+def test_mistakes_of_a_reward_are_named_by_its_key():
+    rewards = made(
+        {"long": SoftOverlong(weight=1, limit_tokens=10, buffer_tokens=11), "right": Correctness(weight=1, partial=True)}
+    )
+    (problem,) = rewards.problems(None)
+    assert (problem.key, problem.message) == ("rewards.long.buffer_tokens", "is 11, more than limit_tokens=10")
+    assert list(SoftOverlong(weight=1, limit_tokens=10, buffer_tokens=10).problems(None)) == []
 
 
 # --- Hacks -----------------------------------------------------------------------------------------------------------
 
 
 def hacks(gold, options):
-    """What policies have been seen to do instead of answering."""
+    """What policies have been seen to do instead of answering, in the format xml."""
     filler = "Let me think about it carefully. " * 40
+    steps = audit.STEPS["en"]
     return {
         "empty": "",
         "white space": "\n\n \n",
         "filler without tags": filler,
+        "steps without tags": steps,
         "the bare gold": gold,
-        "all options listed": layout("why", ", ".join(options), "xml"),
-        "all options listed with their letters": layout("why", " ".join(f"{option})" for option in options), "xml"),
-        "all options, a line each": layout("why", "\n".join(f"({option}) it is" for option in options), "xml"),
-        "an answer block for each option": "<reasoning>\nwhy\n</reasoning>\n"
+        "all options listed": layout(steps, ", ".join(options), "xml"),
+        "all options listed with their letters": layout(steps, " ".join(f"{option})" for option in options), "xml"),
+        "all options, a line each": layout(steps, "\n".join(f"({option}) it is" for option in options), "xml"),
+        "an answer block for each option": f"<reasoning>\n{steps}\n</reasoning>\n"
         + "".join(f"<answer>\n{option}\n</answer>\n" for option in options),
-        "the answer repeated": layout("why", f"{gold} {gold} {gold}", "xml"),
-        "the answer block repeated": layout("why", gold, "xml") + f"<answer>\n{gold}\n</answer>\n",
-        "the completion repeated": layout("why", gold, "xml") * 2,
+        "the answer repeated": layout(steps, f"{gold} {gold} {gold}", "xml"),
+        "the answer block repeated": layout(steps, gold, "xml") + f"<answer>\n{gold}\n</answer>\n",
+        "the completion repeated": layout(steps, gold, "xml") * 2,
         "tags without content": layout("", "", "xml"),
         "tags around white space": layout(" ", " ", "xml"),
         "filler and an empty answer": layout(filler, "", "xml"),
-        "gold only inside the thinking": layout(f"The answer is {gold}.", "", "xml"),
-        "answer block only inside the thinking": f"<reasoning>\n<answer>\n{gold}\n</answer>\n</reasoning>\n",
-        "a drafted answer for each option": layout("".join(f"<answer>{o}</answer>" for o in options), gold, "xml"),
+        "steps and an empty answer": layout(steps, "", "xml"),
+        "gold only inside the thinking": layout(f"{steps}\nThe answer is {gold}.", "", "xml"),
+        "answer block only inside the thinking": f"<reasoning>\n{steps}\n<answer>\n{gold}\n</answer>\n</reasoning>\n",
+        "a drafted answer for each option": layout(steps + "".join(f"<answer>{o}</answer>" for o in options), gold, "xml"),
         "steps without a step": layout("Step 1: Step 1: Step 1:", "", "xml"),
         "steps instead of the shape": "Step 1: Step 1: Step 1:",
         "tags in a heap": "<reasoning></reasoning><answer></answer>" * 20,
-        "filler after the answer": layout("why", gold, "xml") + filler,
+        "filler after the answer": layout(steps, gold, "xml") + filler,
         "reasoning left out": f"<answer>\n{gold}\n</answer>\n",
-        "reasoning never closed": f"<reasoning>\n{filler}<answer>\n{gold}\n</answer>\n",
+        "reasoning never closed": f"<reasoning>\n{steps}\n<answer>\n{gold}\n</answer>\n",
         "the shape of the prompt copied": layout("your reasoning", "yes, no or maybe", "xml"),
     }
 
 
-OPTIONS = {"pubmedqa": ("yes", "no", "maybe"), "medmcqa": ("A", "B", "C", "D"), "gsm8k": ("17", "18", "19")}
-HACKS = [(name, hack) for name, options in OPTIONS.items() for hack in hacks(ROWS[name].example.gold, options)]
+ORDER = ROWS["dxbench"].example.choices
+OPTIONS = {
+    "pubmedqa": ("yes", "no", "maybe"),
+    "medmcqa": ("A", "B", "C", "D"),
+    "gsm8k": ("17", "18", "19"),
+    "dxbench": tuple(ranking(*names) for names in itertools.permutations(ORDER)),
+    "medical_o1_verifiable": ("Vitamin A", "Vitamin C", "Zinc"),
+}
+# Which set on which rows; xr1 and inverse_rank ask for <think>.
+SHAPES = {"medical_xml": "xml", "hierarchy": "xml", "exact": "xml", "xr1": "think", "inverse_rank": "think"}
+MEANT_FOR = {name: [task for task in OPTIONS if name != "inverse_rank" or task == "dxbench"] for name in SHAPES}
 
 
-@pytest.mark.parametrize("rewards", ["medical_xml", "hierarchy"])
-@pytest.mark.parametrize(("name", "hack"), HACKS)
+def hacked(rewards, name, hack):
+    """The row, the hack of it, the gold and an honest mistake, in the format that the set is meant for."""
+    form = SHAPES[rewards]
+    row = shaped(ROWS[name], form)
+    gold = row.task.answer(row.example)
+    text = hacks(gold, OPTIONS[name])[hack]
+    if form == "think":
+        text = text.replace("reasoning>", "think>")
+    wrong = next(option for option in OPTIONS[name] if row.task.credit(option, row.example) == 0)
+    return row, text, layout(audit.STEPS["en"], gold, form), layout(audit.STEPS["en"], wrong, form)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "name"), [(rewards, name) for rewards, names in MEANT_FOR.items() if rewards != "exact" for name in names]
+)
+@pytest.mark.parametrize("hack", hacks("", ("",)))
 def test_a_hack_earns_less_than_the_gold(reward_set, rewards, name, hack):
-    row = ROWS[name]
-    text = hacks(row.example.gold, OPTIONS[name])[hack]
+    row, text, gold, _ = hacked(rewards, name, hack)
     total = reward_set(rewards).total
-    assert total(Completion(text, row)) < total(Completion(layout("It fell.", row.example.gold, "xml"), row))
+    if rewards == "inverse_rank" and Completion(text, row).verdict.outcome == "right":
+        assert hack in ("reasoning left out", "filler after the answer", "a drafted answer for each option")
+        assert total(Completion(text, row)) == total(Completion(gold, row))  # it pays for the answer alone, as S3 does
+    else:
+        assert total(Completion(text, row)) < total(Completion(gold, row))
 
 
 # Nothing in these chooses an option: no set may pay more for them than for an honest mistake of the right shape.
@@ -274,6 +443,7 @@ CHOOSE_NOTHING = (
     "empty",
     "white space",
     "filler without tags",
+    "steps without tags",
     "all options listed",
     "all options listed with their letters",
     "all options, a line each",
@@ -281,6 +451,7 @@ CHOOSE_NOTHING = (
     "tags without content",
     "tags around white space",
     "filler and an empty answer",
+    "steps and an empty answer",
     "gold only inside the thinking",
     "answer block only inside the thinking",
     "steps without a step",
@@ -290,19 +461,313 @@ CHOOSE_NOTHING = (
 )
 
 
-@pytest.mark.parametrize("rewards", ["medical_xml", "hierarchy", "exact"])
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(("rewards", "name"), [(rewards, name) for rewards, names in MEANT_FOR.items() for name in names])
 @pytest.mark.parametrize("hack", CHOOSE_NOTHING)
 def test_a_hack_that_chooses_nothing_earns_no_more_than_a_mistake(reward_set, rewards, name, hack):
-    row = ROWS[name]
-    text = hacks(row.example.gold, OPTIONS[name])[hack]
-    wrong = OPTIONS[name][0] if OPTIONS[name][0] != row.example.gold else OPTIONS[name][1]
+    row, text, _, wrong = hacked(rewards, name, hack)
     total = reward_set(rewards).total
-    assert total(Completion(text, row)) <= total(Completion(layout("It fell.", wrong, "xml"), row))
+    assert total(Completion(text, row)) <= total(Completion(wrong, row))
     assert Completion(text, row).verdict.credit == 0
 
 
+def test_filler_before_an_empty_answer_earns_nothing_in_xr1(reward_set):
+    row = shaped(ROWS["pubmedqa"], "think")
+    assert paid(reward_set("xr1"), layout("Step 1: Step 1: Step 1:", "", "think"), row) == {
+        "soft_format": 0,
+        "reasoning_steps": 0,
+        "correctness": 0,
+    }
+    assert reward_set("xr1").total(Completion(layout(audit.STEPS["en"], "", "think"), row)) == 0
+
+
+def test_an_answer_of_several_lines_keeps_its_format_in_xr1(reward_set):
+    row = open_ended()
+    scores = paid(reward_set("xr1"), layout(audit.STEPS["en"], "Vitamin\nC", "think"), row)
+    assert scores == {"soft_format": 1, "reasoning_steps": 1, "correctness": 1}
+
+
+def test_copying_the_candidate_order_earns_what_its_first_is_worth(reward_set):
+    for place, worth in ((0, 1.2), (1, 0.7), (2, 0.2)):
+        names = ["a cold", "b flu"]
+        names.insert(place, "gold")
+        row = ranked(names, "gold")
+        copied = row.task.hasty(row.example, None)
+        assert reward_set("inverse_rank").total(Completion(layout("why", copied, "think"), row)) == pytest.approx(worth)
+
+
+# --- Reasoning steps -------------------------------------------------------------------------------------------------
+
+THREE = ("The fever points to an infection", "The cough points to the lungs", "So pneumonia is the likely cause")
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "steps"),
+    [
+        ("\n".join(f"{number}. {step}" for number, step in enumerate(THREE, 1)), 3),  # a numbered list: X-R1 counted none
+        ("\n".join(f"{number}) {step}" for number, step in enumerate(THREE, 1)), 3),
+        ("\n".join(f"Step {number}: {step}" for number, step in enumerate(THREE, 1)), 3),
+        ("\n".join(f"STEP {number}. {step}" for number, step in enumerate(THREE, 1)), 3),
+        ("\n".join(f"- {step}" for step in THREE), 3),
+        ("\n".join(f"  * {step}" for step in THREE), 3),
+        (f"First, {THREE[0]}\nNext, {THREE[1]}\nFinally, {THREE[2]}", 3),
+        ("1、首先看患者的症状\n步骤2：再看患者的体征\n最后，综合判断是肺炎", 3),
+        ("\n".join(f"{number}. {step} {number}" for number, step in enumerate(THREE * 5, 1)), 3),  # said again is not said
+        (f"1. {THREE[0]}\n2. {THREE[0].upper()}!", 1),  # capitals and marks say nothing
+        (f"1. {THREE[0]}", 1),
+        (f"1. {THREE[0]}\n2. {THREE[1]}", 2),
+        ("\n".join(THREE), 0),  # lines that open like no step
+        (". ".join(f"Step {number}: {step}" for number, step in enumerate(THREE, 1)), 1),  # one line is one step
+        ("Step 1: Step 1: Step 1:", 0),
+        ("Step 1: Step 2: Step 3:\n" * 3, 0),
+        ("1. 2. 3. 4. 5. 6.\n- - - -\n* * *", 0),
+        ("First, second, third, next, then, finally,\nsecondly", 0),
+        ("Step 1: " * 300 + THREE[0], 0),  # markers without end
+        ("Step 1: " * 20 + THREE[0], 1),  # a few of them, and then a step
+        ("1. Yes\n2. No\n3. Maybe", 0),  # too short to say anything
+        ("1. Twelve letter\n2. Eleven char", 1),  # 12 letters are enough, 11 are not
+        ("1. 看症状\n2. 看患者体征", 1),  # four characters are, three are not
+        ("Thenar atrophy speaks for it\nNextel is a name\nFirstborn children differ", 0),  # words that only begin so
+        ("\n" * MOST_LINES + "\n".join(f"{number}. {step}" for number, step in enumerate(THREE, 1)), 0),  # past the last line
+        ("\n" * (MOST_LINES - 2) + f"1. {THREE[0]}\n2. {THREE[1]}", 1),
+        ("", 0),
+    ],
+)
+def test_reasoning_steps(reasoning, steps):
+    completion = Completion(layout(reasoning, "yes", "xml"), ROWS["pubmedqa"])
+    assert ReasoningSteps(weight=1, wanted=3).score(completion) == pytest.approx(steps / 3)
+    assert ReasoningSteps(weight=1, wanted=6).score(completion) == pytest.approx(steps / 6)
+    assert ReasoningSteps(weight=1, wanted=1).score(completion) == min(steps, 1)
+
+
+def test_steps_count_only_inside_the_reasoning_of_an_answer_that_can_be_read():
+    steps = ReasoningSteps(weight=1, wanted=3)
+    row = ROWS["pubmedqa"]
+    score = lambda text, row=row, finished=True: steps.score(Completion(text, row, finished))  # noqa: E731
+    assert score(layout(audit.STEPS["en"], "yes", "xml")) == 1
+    assert score(layout(audit.STEPS["en"], "no", "xml")) == 1  # wrong, and reasoned
+    assert score(layout(audit.STEPS["en"], "", "xml")) == 0
+    assert score(audit.STEPS["en"] + layout("why", "yes", "xml")) == 0  # before the tag
+    assert score(layout("why", "yes", "xml") + audit.STEPS["en"]) == 0  # after the answer
+    assert score(layout("why", f"{audit.STEPS['en']}\nyes", "xml")) == 0  # in the answer
+    r1 = shaped(row, "r1")
+    assert score(layout(audit.STEPS["en"], "yes", "r1"), r1) == 1
+    assert score(layout(audit.STEPS["en"], "yes", "r1"), r1, False) == 0  # cut off
+    assert score(layout(audit.STEPS["zh"], "yes", "r1"), r1) == 1
+
+
+# --- Inverse rank ----------------------------------------------------------------------------------------------------
+
+FIVE = ("a", "b", "c", "d", "e")
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        (ranking("Common Cold", "influenza", "pneumonia"), 1),
+        (ranking("influenza", "Common Cold", "pneumonia"), 0.5),
+        (ranking("influenza", "pneumonia", "Common Cold"), 0),
+        (ranking("influenza", "pneumonia"), 0),  # missing
+        (ranking("common  COLD", "influenza", "pneumonia"), 1),  # capitals and blanks do not matter
+        (ranking("Common Cold"), 1),  # the others left out: the first place is what it is
+        (ranking("gout", "Common Cold", "influenza", "pneumonia"), 0.5),  # a name of one's own takes a place
+        (ranking("gout", "scurvy", "rickets", "Common Cold"), 0),  # and never earns less than nothing
+        (f"```json\n{ranking('Common Cold', 'influenza', 'pneumonia')}\n```", 1),
+        (f"```\n{ranking('influenza', 'Common Cold', 'pneumonia')}\n```", 0.5),
+        (json.dumps({"why": "fever", "possible_diseases": ["Common Cold"]}), 1),  # another key beside it
+        (json.dumps({"possible_diseases": ["Common Cold"]}, indent=2), 1),
+    ],
+)
+def test_inverse_rank_of_three(answer, score):
+    completion = Completion(layout("why", answer, "think"), ROWS["dxbench"])
+    assert completion.verdict.outcome == ("right" if score == 1 else "wrong")
+    assert InverseRank(weight=1).score(completion) == score
+    assert Correctness(weight=1, partial=True).score(completion) == score
+    assert Correctness(weight=1, partial=False).score(completion) == (score == 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ranking("Common Cold", "Common Cold", "influenza"),  # the first place taken twice
+        ranking("Common Cold", "influenza", "common cold "),
+        '{"possible_diseases": ["Common Cold", "influenza"',  # cut off
+        '{"possible_diseases": ["Common Cold",]}',
+        "{'possible_diseases': ['Common Cold']}",  # Python, not JSON
+        json.dumps({"diseases": ["Common Cold"]}),  # another key
+        json.dumps({"possible_diseases": [["Common Cold"], ["influenza"]]}),  # a list of lists
+        json.dumps({"possible_diseases": "Common Cold"}),
+        json.dumps({"possible_diseases": []}),
+        json.dumps({"possible_diseases": ["Common Cold", 1]}),
+        json.dumps({"possible_diseases": ["Common Cold", None]}),
+        json.dumps({"possible_diseases": ["Common Cold", " "]}),
+        json.dumps({"possible_diseases": {"1": "Common Cold"}}),
+        json.dumps(["Common Cold", "influenza", "pneumonia"]),
+        ranking("Common Cold") * 2,  # two lists
+        f"The ranking is {ranking('Common Cold')}",
+        "Common Cold",
+        "``````",
+        '{"possible_diseases": ' * 50 + "1" + "}" * 50,
+        '{"possible_diseases": ' + "[" * 4900,  # nested deeper than the parser goes
+        '{"possible_diseases": [' + "9" * 4900 + "]}",  # a number longer than Python reads
+        ranking("Common Cold", "x" * 5000),  # longer than any list of names
+    ],
+)
+def test_what_ranks_nothing_is_unparsed_and_earns_nothing(reward_set, answer):
+    completion = Completion(layout("why", answer, "think"), ROWS["dxbench"])
+    assert completion.verdict.outcome == "unparsed"
+    assert reward_set("inverse_rank").total(completion) == 0
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_inverse_rank_of_five_is_linear(place):
+    names = ["a", "b", "c", "d"]
+    names.insert(place, "gold")
+    completion = Completion(layout("why", ranking(*names), "think"), ranked(("gold", "a", "b", "c", "d"), "gold"))
+    assert InverseRank(weight=1).score(completion) == 1 - place / 4
+
+
+def test_one_candidate_is_first_or_nothing():
+    row = ranked(("gout",), "gout")
+    for answer, score in ((ranking("gout"), 1), (ranking("rest", "gout"), 0), (ranking("rest"), 0)):
+        assert InverseRank(weight=1).score(Completion(layout("why", answer, "think"), row)) == score
+
+
+def test_a_full_ranking_is_a_valid_answer_and_a_part_of_it_is_not(reward_set):
+    row = ROWS["dxbench"]
+    total = lambda answer: reward_set("inverse_rank").total(Completion(layout("why", answer, "think"), row))  # noqa: E731
+    assert total(ranking(*ORDER)) == pytest.approx(0.5 + 0.2)
+    assert total(ranking("COMMON COLD", "Influenza", "pneumonia")) == pytest.approx(1.2)
+    assert total(ranking("Common Cold")) == 1.0  # others left out
+    assert total(ranking("Common Cold", "influenza", "gout")) == 1.0  # another name
+    assert total(ranking("Common Cold", "influenza", "pneumonia", "gout")) == 1.0  # a name too many
+
+
+# --- Lengths, repetition, language -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tokens", "score"),
+    [
+        (0, 0),
+        (1, 0),
+        (15_360, 0),  # up to the limit less the buffer, nothing
+        (16_384, -0.25),
+        (17_408, -0.5),
+        (19_456, -1),  # at the limit, and DAPO's own settings: 16,384 expected, a buffer of 4,096 before 20,480
+        (19_457, -1),
+        (10**9, -1),
+        (None, None),  # no model wrote it
+    ],
+)
+def test_soft_overlong_is_equation_13(tokens, score):
+    reward = SoftOverlong(weight=1, limit_tokens=19_456, buffer_tokens=4096)
+    assert reward.score(Completion("any text", ROWS["pubmedqa"], True, tokens)) == score
+
+
+def test_a_buffer_as_long_as_the_limit_costs_from_the_first_token():
+    reward = SoftOverlong(weight=1, limit_tokens=10, buffer_tokens=10)
+    assert [reward.score(Completion("", ROWS["pubmedqa"], True, tokens)) for tokens in (0, 1, 5, 10, 11)] == [
+        0,
+        -0.1,
+        -0.5,
+        -1,
+        -1,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "score"),
+    [
+        ("one two three four five", 2, 0),  # all differ
+        ("a b a b", 2, -1 / 3),  # ab, ba, ab
+        ("a b A, b!", 2, -1 / 3),  # capitals and marks are no words
+        ("a a a a a", 1, -4 / 5),
+        ("a a a a a", 4, -1 / 2),
+        ("the same words again. " * 100, 4, 4 / 397 - 1),  # an endless loop
+        ("one two three", 4, 0),  # fewer words than an n-gram
+        ("", 4, 0),
+        ("发热发热", 2, -1 / 3),  # a Chinese character is a word
+        ("发热，咳嗽。", 2, 0),
+        ("-" * 500 + "a b" + "\u0301\u0316" * 500 + "a b", 2, -1 / 3),  # runs of marks, accents among them, leave no trace
+    ],
+)
+def test_repetition(text, n, score):
+    assert Repetition(weight=1, n=n).score(Completion(text, ROWS["pubmedqa"])) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("text", "en", "zh"),
+    [
+        ("The pressure fell.", 1, 0),
+        ("血压下降", 0, 1),
+        ("血压 fell", 1 / 3, 2 / 3),  # two characters and a word
+        ("PCR 阳性", 1 / 3, 2 / 3),
+        ("fièvre naïve", 1, 0),  # accents are Latin
+        ("давление упало", 0, 0),  # neither
+        ("pressure давление", 1 / 2, 0),
+        ("12 + 3 = 15 _ !", 0, 0),  # no word
+        ("", 0, 0),
+        (layout("血压下降", "是", "xml"), 0, 1),  # tags are no words
+        (layout("It fell", "yes", "xml"), 1, 0),
+    ],
+)
+def test_language_consistency(text, en, zh):
+    english, chinese = ROWS["pubmedqa"], ranked(("流感", "感冒"), "流感", "xml", "DxBench/zh")
+    assert LanguageConsistency(weight=1).score(Completion(text, english)) == pytest.approx(en)
+    assert LanguageConsistency(weight=1).score(Completion(text, chinese)) == pytest.approx(zh)
+
+
+# --- The judge as a reward ---------------------------------------------------------------------------------------------
+
+
+def test_judged_pays_what_the_judge_finds_and_asks_once():
+    judge = Told(verdicts={"Rest.": True, "Run.": False, "Hm.": None})
+    row = ROWS["medical_o1_sft"]
+    texts = [layout("why", answer, "think") for answer in ("Rest.", "Run.", "Hm.", "")] + ["Rest."]
+    completions = [Completion(text, row) for text in texts] + [Completion(texts[0], row, False), Completion("x", row, False)]
+    # Tags end an answer whatever the token limit did; what cannot be read is not asked about.
+    assert Judged(weight=1, judge=judge).score_all(completions) == [1, 0, None, 0, 0, 1, 0]
+    assert judge.asked == [[Claim("What now?", "Rest.", answer) for answer in ("Rest.", "Run.", "Hm.", "Rest.")]]
+    assert Judged(weight=1, judge=judge).score(completions[1]) == 0
+
+
+def test_correctness_abstains_where_the_judge_does():
+    row = open_ended(Told(verdicts={"Vitamin C": True, "Zinc": False, "Hm": None}))
+    correctness = Correctness(weight=2, partial=False)
+    scores = {
+        answer: correctness.score(Completion(layout("why", answer, "think"), row)) for answer in ("Vitamin C", "Zinc", "Hm", "")
+    }
+    assert scores == {"Vitamin C": 1, "Zinc": 0, "Hm": None, "": 0}
+    rewards = made({"right": correctness, "shape": SoftFormat(weight=0.5)})
+    assert rewards.total(Completion(layout("why", "Hm", "think"), row)) == 0.5
+
+
+def test_the_lexical_judge_grades_for_correctness():
+    for answer, score in (("vitamin c", 1), ("Vitamin A", 0), ("Vitamin C or Vitamin A", 0), ("", 0)):
+        assert (
+            Correctness(weight=1, partial=False).score(Completion(layout("why", answer, "think"), ROWS["medical_o1_verifiable"]))
+            == score
+        )
+
+
 # --- Abstention ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "silent"),
+    [
+        ("xml", set()),
+        ("think", set()),
+        ("r1", {XmlCount, StrictFormat}),  # the answer has no tags of its own
+        ("boxed", {XmlCount, StrictFormat, SoftFormat, ReasoningSteps}),  # no tags at all
+        ("plain", {XmlCount, StrictFormat, SoftFormat, ReasoningSteps}),
+    ],
+)
+def test_a_format_without_tags_is_none_of_the_tag_rewards_business(form, silent):
+    row = shaped(ROWS["gsm8k"], form)
+    completion = Completion(layout("It is 9 + 9.", "18", form), row, True, 20)
+    found = {type(reward) for reward in CHECKED if reward.score(completion) is None}
+    assert found == silent | {InverseRank}  # numbers are not ranked
 
 
 def test_rewards_abstain_where_they_do_not_apply():
@@ -311,13 +776,130 @@ def test_rewards_abstain_where_they_do_not_apply():
     assert Correctness(weight=1, partial=True).score(gold) is None  # no rule grades free text
     assert ValidAnswer(weight=1).score(gold) is None
     assert IntegerAnswer(weight=1).score(gold) is None
+    assert InverseRank(weight=1).score(gold) is None
     assert IntegerAnswer(weight=1).score(Completion(layout("why", "18", "xml"), word)) is None  # words are wanted
     assert SoftFormat(weight=1).score(gold) == 1  # the shape is wanted of all
 
 
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("<think>\nwhy\n</think>\nyes\n", 1),
+        ("<think>why</think> yes", 1),
+        ("<think>\nwhy\n</think>\n\\boxed{yes}", 1),
+        ("why\n</think>\nyes", 0),  # what the template opens is put in front by the adapter
+        ("<think>\nwhy\n</think>\n", 0),
+        ("<think>\n</think>\nyes", 0),
+        ("Well. <think>\nwhy\n</think>\nyes", 0),
+        ("<think>\nwhy\nyes", 0),
+        ("<think>\nwhy\n</think>\n<think>again</think>\nyes", 0),
+        ("</think>yes<think>", 0),
+    ],
+)
+def test_soft_format_of_r1(text, score):
+    assert SoftFormat(weight=1).score(Completion(text, shaped(ROWS["pubmedqa"], "r1"))) == score
+
+
 def test_a_total_leaves_out_who_abstains():
-    rewards = RewardSet(rewards={"right": Correctness(weight=2, partial=True), "soft": SoftFormat(weight=0.5)}, normalise=False)
-    assert rewards.total(Completion(layout("why", "Rest.", "think"), ROWS["medical_o1_sft"])) == 0.5
+    rewards = {"right": Correctness(weight=2, partial=True), "soft": SoftFormat(weight=0.5)}
+    completion = Completion(layout("why", "Rest.", "think"), ROWS["medical_o1_sft"])
+    assert made(rewards).scores([completion]) == {"right": [None], "soft": [1.0]}
+    assert made(rewards).total(completion) == 0.5
+    assert made(rewards, normalise=True).total(completion) == 0.2  # weights are divided for the set, not for the row
+
+
+# --- A reward model --------------------------------------------------------------------------------------------------
+
+
+def classifier(folder, labels=1, head=True):
+    """A random Qwen2 of a few thousand weights, saved as transformers saves a reward model, with the embedded tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_labels=labels,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(0)
+    (Qwen2ForSequenceClassification if head else Qwen2ForCausalLM)(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def model_reward(weights, **options):
+    return RewardModel(
+        **{"weight": 1, "weights": weights, "revision": None, "sigmoid": False, "max_tokens": 512, "batch_size": 4, **options}
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return classifier(tmp_path_factory.mktemp("classifier"))
+
+
+def test_a_batch_scores_as_each_alone(weights):
+    rows = [*ROWS.values(), shaped(ROWS["gsm8k"], "r1")]
+    completions = [Completion("It fell. " * count, row) for count, row in enumerate(rows, 1)]
+    singles = [model_reward(weights).score(completion) for completion in completions]
+    assert len(set(singles)) == len(completions)  # prompt and completion are read
+    for size in (1, 2, 7, 100):
+        assert model_reward(weights, batch_size=size).score_all(completions) == pytest.approx(singles, abs=1e-5)
+    assert model_reward(weights).score_all([]) == []
+
+
+def test_the_sigmoid_is_of_the_logit(weights):
+    completions = [Completion(text, ROWS["pubmedqa"]) for text in ("yes", "no", "", "so " * 50)]
+    logits = model_reward(weights).score_all(completions)
+    assert model_reward(weights, sigmoid=True).score_all(completions) == pytest.approx([1 / (1 + math.exp(-x)) for x in logits])
+
+
+def test_long_conversations_are_cut_on_the_left(weights):
+    short = model_reward(weights, max_tokens=12)
+    end = "the pressure fell with zinc and the pain did not differ at all between them"
+    one, other = (Completion(f"{start} {end}", ROWS["pubmedqa"]) for start in ("It is known that", "Nobody can say whether"))
+    assert short.score(one) == short.score(other)
+    assert model_reward(weights).score(one) != model_reward(weights).score(other)
+    assert short.score(Completion(f"{end} or so", ROWS["pubmedqa"])) != short.score(one)  # the end is read
+
+
+def test_a_reward_model_pays_in_its_set(compose, weights):
+    tree = compose(["reward_set=reward_model", f"reward_set.rewards.reward_model.weights={weights}"])
+    rewards = build.build(tree["reward_set"])
+    completion = Completion(layout("why", "yes", "xml"), ROWS["pubmedqa"])
+    scores = rewards.scores([completion])
+    assert 0 < scores["reward_model"][0] < 1
+    assert rewards.total(completion) == pytest.approx(scores["reward_model"][0] + 0.5)
+
+
+def refused(weights):
+    """The message for a folder that is no reward model: one sentence that begins with its name."""
+    with pytest.raises(UserError) as caught:
+        model_reward(str(weights)).score(Completion("yes", ROWS["pubmedqa"]))
+    message = str(caught.value)
+    assert message.startswith(str(weights)) and "\n" not in message and message.endswith(".")
+    return message
+
+
+def test_what_is_no_reward_model_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "holds no reward model" in refused(tmp_path / "empty")
+    assert "gives 2 labels" in refused(classifier(tmp_path / "two", labels=2))
+    # transformers would fill in a random head and call its numbers scores.
+    assert "score.weight is not among its weights" in refused(classifier(tmp_path / "headless", head=False))
+    bare = Path(classifier(tmp_path / "bare"))
+    (bare / "chat_template.jinja").unlink()
+    assert "has no chat template" in refused(bare)
+    broken = Path(classifier(tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    assert "holds no reward model" in refused(broken)
 
 
 # --- Any text at all -------------------------------------------------------------------------------------------------
@@ -337,28 +919,77 @@ FRAGMENTS = [
         "A",
         "B.",
         "(b) vitamin A",
-        "18",
-        "1,8",
-        "-",
-        "$18.",
-        "1e3",
-        "9" * 400,
-        "\u0663",
+        "vitamin c",
+        "a\u0301\u0316",
         "\r\n",
         "\x00",
+        "\ud800",
         "血压",
+        "давление",
     ),
+    *("18", "1,8", "-", "$18.", "1e3", "9" * 400, "\u0663", "\uff11\uff18", "²", "1/0", "\\frac{1}{0}", "10^99", "nan", "inf"),
+    *("Step 1: ", "\n1. ", "\n- ", "\nFirst, ", "\n步骤1：", "\n首先", audit.STEPS["en"], audit.STEPS["zh"]),
+    *(
+        "\\boxed{",
+        "\\boxed {",
+        "}",
+        "{",
+        "\\",
+        "```json\n",
+        "```",
+        '{"possible_diseases": [',
+        '"Common Cold"',
+        ", ",
+        "]}",
+        "[[",
+        "null",
+        "NaN",
+    ),
+    *(ranking("Common Cold", "influenza", "pneumonia"), ranking("influenza"), '{"possible_diseases": {}}', "[]"),
 ]
-texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=6), max_size=14).map("".join)
-rows = st.sampled_from([Prompted(row.example, row.task, form) for row in ROWS.values() for form in ("xml", "think")])
+texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=6), max_size=14).map("".join) | st.text()
+lengths = st.none() | st.integers(0, 5000)
 
 
-@given(text=texts, row=rows, finished=st.booleans())
-def test_no_text_breaks_a_reward(text, row, finished):
-    for reward in EVERY_REWARD:
-        score = reward.score(Completion(text, row, finished))
-        lowest = -1 if isinstance(reward, XmlCount) else 0
-        assert score is None or (math.isfinite(score) and lowest <= score <= 1), reward
+def within(reward, score):
+    lowest, highest = reward.bounds
+    return score is None or (isinstance(score, (int, float)) and math.isfinite(score) and lowest <= score <= highest)
+
+
+@settings(max_examples=300)
+@given(data=st.data(), finished=st.booleans(), tokens=lengths)
+def test_no_text_breaks_a_reward(every_row, reward_set, data, finished, tokens):
+    rows = every_row()
+    assert len(rows) == 5 * 13
+    row = data.draw(st.sampled_from(rows))
+    text = data.draw(texts | st.builds(layout, texts, texts, st.just(row.task.format)))
+    completion = Completion(text, row, finished, tokens)
+    for reward in CHECKED:
+        assert within(reward, reward.score(completion)), reward
+    for name in RULED_SETS:
+        rewards = reward_set(name)
+        assert all(
+            within(reward, score)
+            for reward, (score,) in zip(rewards.rewards.values(), rewards.scores([completion]).values(), strict=True)
+        )
+        reach = [
+            (weight * reward.bounds[0], weight * reward.bounds[1])
+            for weight, reward in zip(rewards.weights.values(), rewards.rewards.values(), strict=True)
+        ]
+        total = rewards.total(completion)
+        assert sum(low for low, _ in reach) <= total <= sum(high for _, high in reach) + 1e-12
+
+
+@settings(max_examples=15)
+@given(text=texts, name=st.sampled_from(sorted(ROWS)), sigmoid=st.booleans())
+def test_no_text_breaks_a_reward_model(weights, text, name, sigmoid):
+    if "\ud800" in text:  # half a surrogate pair, which no tokenizer decodes to
+        text = text.replace("\ud800", "")
+    score = model_reward(weights, sigmoid=sigmoid).score(Completion(text, ROWS[name]))
+    assert math.isfinite(score) and (not sigmoid or 0 <= score <= 1)
+
+
+rows = st.builds(shaped, st.sampled_from(list(ROWS.values())), st.sampled_from(["xml", "think"]))
 
 
 @given(text=texts, row=rows)
@@ -367,19 +998,117 @@ def test_rewards_agree_with_each_other(text, row):
     soft, strict = SoftFormat(weight=1).score(completion), StrictFormat(weight=1).score(completion)
     assert strict <= soft  # the strict shape is one of the soft ones
     if soft:
-        assert completion.verdict.outcome in ("right", "wrong")  # what is well formed can be read
+        assert completion.verdict.answer  # what is well formed can be read, whether or not it can be graded
     if strict:
         assert XmlCount(weight=1).score(completion) == 1
-    if row.task.graded and completion.verdict.outcome == "right":
+    if row.task.graded and not row.task.ranked and completion.verdict.outcome == "right":
         assert ValidAnswer(weight=1).score(completion) == 1  # what is right is of the right type
+    if row.task.ranked:
+        assert InverseRank(weight=1).score(completion) == Correctness(weight=1, partial=True).score(completion)
+    if ReasoningSteps(weight=1, wanted=3).score(completion):
+        assert completion.verdict.answer
+    assert Completion(text, row).verdict == completion.verdict
 
 
 @given(reasoning=st.text(max_size=20), answer=st.text(max_size=20), row=rows)
 def test_a_completion_in_shape_is_paid_for_its_shape(reasoning, answer, row):
-    text = layout(reasoning, answer, row.form)
-    quoted = any(tag in reasoning + answer for tag in tags(row.form))
+    text = layout(reasoning, answer, row.task.format)
+    quoted = any(tag in reasoning + answer for tag in tags(row.task.format))
     filled = bool(reasoning.strip() and answer.strip()) and not quoted
     assert StrictFormat(weight=1).score(Completion(text, row)) == filled
+
+
+# --- Time ------------------------------------------------------------------------------------------------------------
+
+MEGABYTE = 10**6
+MOST_SECONDS = 1.0
+"""For one reward, or one grade, of a text of 1 MB; repetition, which reads every word of it, may take three times that."""
+REPEATED = {
+    **{tag: tag for form in ("xml", "think") for tag in tags(form)},
+    "tag on its line": "\n</reasoning>\n",
+    "answer on its line": "\n<answer>\n",
+    "answer closed on its line": "\n</answer>\n",
+    "box": "\\boxed{",
+    "box without a brace": "\\boxed ",
+    "step": "Step 1:",
+    "step and a blank": "Step 1: ",
+    "JSON": '{"possible_diseases": [',
+    "numbers": "1 ",
+    "digits": "1",
+    "thousands": "1,111,",
+    "letters": "a",
+    "Chinese": "中",
+    "newlines": "\n",
+    "blanks": " \t",
+    "list": "1. ",
+    "list by lines": "\n1. ",
+    "dashes": "- ",
+    "options": "A. yes ",
+    "braces": "{}",
+    "backslashes": "\\",
+}
+PLACES = {
+    "raw": lambda text, form: text,
+    "reasoning": lambda text, form: layout(text, "yes", form),
+    "answer": lambda text, form: layout("why", text, form),
+}
+
+
+def seconds(do, *, runs=1):
+    """Processor time, which other processes on the machine take no part of; the shortest of several runs."""
+    taken = []
+    for _ in range(runs):
+        start = time.process_time()
+        do()
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+def fresh(text, row):
+    """A verdict for which the lexical judge remembers nothing."""
+    lexical._words.cache_clear()
+    return Completion(text, row).verdict
+
+
+def jobs(fragment, size, place):
+    """What is timed on a text of so many characters: the grade of each task, and each reward where its verdict is known."""
+    frame = fragment * (size // len(fragment))
+    for name in ("pubmedqa", "gsm8k", "medmcqa", "dxbench", "medical_o1_verifiable"):
+        for form in ("think", "boxed") if name == "gsm8k" else ("think",):
+            row = shaped(ROWS[name], form)
+            text = PLACES[place](frame, form)
+            yield f"grade of {name} in {form}", MOST_SECONDS, lambda text=text, row=row: fresh(text, row)
+    row = shaped(ROWS["medmcqa"], "think")
+    completion = Completion(PLACES[place](frame, "think"), row)
+    graded([completion])
+    for reward in CHECKED:
+        if not isinstance(reward, (Judged, Correctness)):  # which time the grade
+            yield (
+                type(reward).__name__,
+                MOST_SECONDS * (3 if isinstance(reward, Repetition) else 1),
+                lambda reward=reward: reward.score(completion),
+            )
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("fragment", REPEATED.values(), ids=list(REPEATED))
+def test_time_is_linear_in_the_length(fragment, place):
+    small, large = ({name: do for name, _, do in jobs(fragment, size, place)} for size in (25_000, 50_000))
+    assert len(small) == 16
+    for name in small:  # first on short texts, so that what is not linear fails here and does not hang below
+        for _ in range(5):
+            short, long = seconds(small[name], runs=2), seconds(large[name], runs=2)
+            if long < 3 * short or long < 2e-3:
+                break
+        else:
+            pytest.fail(f"{name}: {short:.4f} s, and {long:.4f} s for twice the length")
+
+
+@pytest.mark.parametrize("fragment", REPEATED.values(), ids=list(REPEATED))
+def test_a_megabyte_takes_no_time(fragment):
+    for place in ("raw", "answer"):
+        for name, most, do in jobs(fragment, MEGABYTE, place):
+            assert seconds(do) < most, name
 
 
 # --- As TRL calls them -----------------------------------------------------------------------------------------------
@@ -393,29 +1122,43 @@ class Finished(Reward):
         return float(completion.finished)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tokens(Reward):
+    """Says how long the adapter found the completion."""
+
+    def score(self, completion):
+        return float(completion.tokens)
+
+
 def batch(texts):
     return [[{"role": "assistant", "content": text}] for text in texts]
 
 
-def test_functions_are_named_by_their_keys_and_return_a_score_a_completion(reward_set):
-    rewards = reward_set("medical_xml")
-    functions = rewards.functions([ROWS["pubmedqa"], ROWS["gsm8k"]], {2})
-    assert [function.__name__ for function in functions] == list(rewards.rewards)
-    texts = [layout("why", "yes", "xml"), layout("why", "18", "xml"), ""]
+def call(functions, texts, ids=None, row=None):
+    """What each function says of a batch, called as TRL calls it; and what was logged on the way."""
+    completions, logged = batch(texts), []
     scores = {
         function.__name__: function(
-            prompts=[[]] * 3,
+            prompts=[[]] * len(texts),
             completions=completions,
-            completion_ids=[[5, 2]] * 3,
-            row=[0, 1, 1],
+            completion_ids=ids or [[5, 2]] * len(texts),
+            row=row or [0] * len(texts),
             trainer_state=None,
             log_extra=None,
-            log_metric=None,
+            log_metric=lambda name, value: logged.append((name, value)),
         )
-        for completions in [batch(texts)]
         for function in functions
     }
-    assert scores == {
+    assert len({name for name, _ in logged}) == len(logged)  # once a batch, however many rewards there are
+    return SimpleNamespace(scores=scores, logged=dict(logged))
+
+
+def test_functions_are_named_by_their_keys_and_return_a_score_a_completion(reward_set):
+    rewards = reward_set("medical_xml")
+    functions = rewards.functions([ROWS["pubmedqa"], ROWS["gsm8k"]], {2}, "")
+    assert [function.__name__ for function in functions] == list(rewards.rewards)
+    texts = [layout("why", "yes", "xml"), layout("why", "18", "xml"), ""]
+    assert call(functions, texts, row=[0, 1, 1]).scores == {
         "xml_count": [1, 1, 0],
         "soft_format": [1, 1, 0],
         "strict_format": [1, 1, 0],
@@ -425,22 +1168,89 @@ def test_functions_are_named_by_their_keys_and_return_a_score_a_completion(rewar
 
 
 def test_a_completion_is_finished_when_its_last_token_ends_it():
-    (function,) = RewardSet(rewards={"f": Finished(weight=1)}, normalise=False).functions([ROWS["pubmedqa"]], {2, 3})
+    functions = made({"finished": Finished(weight=1), "tokens": Tokens(weight=1)}).functions([ROWS["pubmedqa"]], {2, 3}, "")
     ids = [[7, 2], [3], [7, 8], [2, 7], []]  # either end token; cut; ended and gone on; nothing at all
-    assert function(completions=batch([""] * 5), completion_ids=ids, row=[0] * 5) == [1, 1, 0, 0, 0]
+    assert call(functions, [""] * 5, ids).scores == {"finished": [1, 1, 0, 0, 0], "tokens": [2, 1, 2, 2, 0]}
 
 
 def test_the_next_batch_is_not_the_last_one():
-    first, second = RewardSet(
-        rewards={"f": Finished(weight=1), "c": Correctness(weight=1, partial=False)}, normalise=False
-    ).functions([ROWS["pubmedqa"]], {2})
+    rewards = {"finished": Finished(weight=1), "right": Correctness(weight=1, partial=False)}
+    functions = made(rewards).functions([ROWS["pubmedqa"]], {2}, "")
     for answer, ids in (("yes", [2]), ("no", [7]), ("yes", [7])):
-        completions = batch([layout("why", answer, "xml")])
-        assert first(completions=completions, completion_ids=[ids], row=[0]) == [ids == [2]]
-        assert second(completions=completions, completion_ids=[ids], row=[0]) == [answer == "yes"]
+        found = call(functions, [layout("why", answer, "xml")], [ids])
+        assert found.scores == {"finished": [ids == [2]], "right": [answer == "yes"]}
+        assert found.logged["answers/right"] == (answer == "yes")
 
 
 def test_a_batch_of_uneven_columns_is_refused():
-    (function,) = RewardSet(rewards={"f": Finished(weight=1)}, normalise=False).functions([ROWS["pubmedqa"]], {2})
+    functions = made({"finished": Finished(weight=1)}).functions([ROWS["pubmedqa"]], {2}, "")
     with pytest.raises(ValueError, match="shorter"):
-        function(completions=batch(["a", "b"]), completion_ids=[[2]], row=[0, 0])
+        call(functions, ["a", "b"], [[2]], [0, 0])
+
+
+def test_a_batch_is_graded_once_and_a_judge_asked_once_for_all_of_it():
+    judge = Told(verdicts={"Vitamin C": True, "Zinc": False})
+    task = open_ended(judge).task
+    rows = [Prompted(open_ended(judge, row_id=str(number)).example, task) for number in range(3)] + [
+        shaped(ROWS["pubmedqa"], "think")
+    ]
+    rewards = {
+        "right": Correctness(weight=1, partial=False),
+        "valid": ValidAnswer(weight=1),
+        "steps": ReasoningSteps(weight=1, wanted=1),
+        "again": Correctness(weight=1, partial=True),
+    }
+    functions = made(rewards).functions(rows, {2}, "")
+    texts = [layout(audit.STEPS["en"], answer, "think") for answer in ("Vitamin C", "yes", "Zinc", "", "Hm")]
+    found = call(functions, texts, row=[0, 3, 1, 2, 2])
+    assert found.scores["right"] == found.scores["again"] == [1, 1, 0, 0, None]
+    assert found.scores["valid"] == [1, 1, 1, 0, 1]
+    assert [[claim.answer for claim in claims] for claims in judge.asked] == [["Vitamin C", "Zinc", "Hm"]]
+    assert found.logged == {
+        "answers/right": 2 / 5,
+        "answers/unparsed": 1 / 5,
+        "answers/truncated": 0,
+        "answers/ungraded": 1 / 5,
+    }
+    call(functions, texts, row=[0, 3, 1, 2, 2])
+    assert len(judge.asked) == 2  # a new batch, a new question
+
+
+def test_a_set_grades_a_batch_once():
+    judge = Told(verdicts={"Vitamin C": True})
+    rewards = made({"right": Correctness(weight=1, partial=False), "valid": ValidAnswer(weight=1)})
+    completions = [Completion(layout("why", "Vitamin C", "think"), open_ended(judge)) for _ in range(3)]
+    task = completions[0].row.task
+    completions = [replace(completion, row=Prompted(completion.row.example, task)) for completion in completions]
+    assert rewards.totals(completions) == [2, 2, 2] == rewards.totals(completions)
+    assert [len(claims) for claims in judge.asked] == [3]
+
+
+def test_what_the_template_opens_is_put_in_front():
+    rows = [shaped(ROWS["pubmedqa"], "r1")]
+    rewards = made({"soft": SoftFormat(weight=1), "right": Correctness(weight=1, partial=False)})
+    text = "why\n</think>\nyes\n"
+    assert call(rewards.functions(rows, {2}, "<think>\n"), [text]).scores == {"soft": [1], "right": [1]}
+    assert call(rewards.functions(rows, {2}, ""), [text]).scores == {"soft": [0], "right": [1]}
+
+
+def test_shares_of_answers_are_logged():
+    rewards = made({"soft": SoftFormat(weight=1), "right": Correctness(weight=1, partial=False)})
+    rows = [ROWS["medmcqa"], ROWS["dxbench"], ROWS["medical_o1_sft"]]
+    ranks = (ranking("influenza", "Common Cold"), ranking("Common Cold"))
+    texts = [layout("why", answer, "xml") for answer in ("A", "B", "none of them", "")] + ["<reasoning>\nso"]
+    texts += [layout("why", answer, "think") for answer in (*ranks, "Rest.", "")]
+    ids = [[7, 2]] * 4 + [[7, 7]] + [[7, 2]] * 4
+    assert call(rewards.functions(rows, {2}, ""), texts, ids, [0] * 5 + [1] * 2 + [2] * 2).logged == {
+        "answers/right": pytest.approx(2 / 7),  # of the seven that something grades
+        "answers/ungraded": 0,
+        "answers/unparsed": pytest.approx(2 / 9),
+        "answers/truncated": pytest.approx(1 / 9),
+        "answers/first_choice": pytest.approx(2 / 4),  # A and influenza, of A, B and the two rankings
+    }
+
+
+def test_a_share_of_nothing_is_not_logged():
+    rewards = made({"soft": SoftFormat(weight=1)})
+    found = call(rewards.functions([ROWS["medical_o1_sft"]], {2}, ""), [layout("why", "Rest.", "think")])
+    assert found.logged == {"answers/unparsed": 0, "answers/truncated": 0}

@@ -1,4 +1,4 @@
-"""Rows from the synthetic twins and from a local folder, and every real row where the real data lie beside this repository."""
+"""Rows from the synthetic twins, a local folder or a file, and every real row where the real data lie beside this repository."""
 
 from __future__ import annotations
 
@@ -6,61 +6,86 @@ import gzip
 import hashlib
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import yaml
 
-from medrl import build
+from medrl import build, rows
+from medrl import compose as composing
 from medrl.config import root
 from medrl.errors import ConfigError, RowError, UserError
 from medrl.sources import Embedded, Local
+from medrl.tasks.base import Location
 from medrl.tasks.gsm8k import GSM8K
 
-NODES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((root("conf") / "task").glob("*.yaml"))}
+TASKS = sorted(path.stem for path in (root("conf") / "task").glob("*.yaml"))
 TWINS = Embedded(train_rows=60, test_rows=40)
 REAL = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
+@cache
+def node_of(name):
+    """A task's node as a mix of the format xml composes it."""
+    composing.prepare()
+    return composing.tree(["hardware=cpu", "data_mix=gsm8k", f"+task@data_mix.tasks.another={name}"])["data_mix"]["tasks"][
+        "another"
+    ]
+
+
 def task_of(name, **options):
-    return build.build({**NODES[name], **options})
+    return build.build({**node_of(name), **options})
+
+
+def test_every_data_set_has_a_file_of_values():
+    assert set(TASKS) == {task_of(name).name for name in TASKS}
+    assert len(TASKS) == 13
 
 
 # --------------------------------------------------------------------------------------------------------------------------------
 # Embedded
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", TASKS)
 def test_every_twin_is_a_row_of_its_task(name):
     task = task_of(name)
     for split, count in (("train", 60), ("test", 40)):
         examples = list(task.examples(TWINS, split))
         assert len(examples) == count
         for example in examples:
-            assert example.task == task.name and example.id and example.question and example.gold
+            assert example.task == task.name and example.id and example.gold
+            assert bool(example.question) == (task.kind != "text") and bool(example.rejected) == (task.kind == "preference")
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", TASKS)
 def test_twins_are_the_same_every_time(name):
     task = task_of(name)
     assert list(TWINS.rows(task, "train")) == list(TWINS.rows(task, "train"))
     assert TWINS.fingerprint(task, "train") == TWINS.fingerprint(task_of(name), "train")
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", TASKS)
 def test_more_twins_begin_with_the_same(name):
     task = task_of(name)
     more = list(Embedded(train_rows=90, test_rows=40).rows(task, "train"))
     assert more[:60] == list(TWINS.rows(task, "train"))
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", TASKS)
 def test_the_twins_of_training_are_not_those_of_the_test(name):
     """Also where both are of one published file."""
     task = task_of(name)
     train, test = ([dict(row.values) for row in TWINS.rows(task, split)] for split in ("train", "test"))
     assert train[:40] != test
     assert TWINS.fingerprint(task, "train") != TWINS.fingerprint(task, "test")
+
+
+def test_twins_of_all_configurations_take_turns():
+    task = task_of("health_benchmarks", train="all/train")
+    assert [row.config for row in TWINS.rows(task, "train")] == [task.twin_configs[n % len(task.twin_configs)] for n in range(60)]
+    one = task_of("health_benchmarks", train="Cardiology/train")
+    assert {row.config for row in TWINS.rows(one, "train")} == {"Cardiology"}
 
 
 def test_twins_say_that_they_mean_nothing():
@@ -72,7 +97,7 @@ def test_twins_say_that_they_mean_nothing():
 
 
 GOOD = {"question": "How many?", "answer": "One. #### 1"}
-TASK = GSM8K(train="main/train", test="main/test")
+TASK = GSM8K(train="main/train", test="main/test", format="xml")
 
 
 @pytest.fixture
@@ -185,31 +210,223 @@ def test_what_is_absent_is_said_before_anything_starts(compose, written):
         build.check(compose(["source=local", f"source.root={folder}/absent", "data_mix=gsm8k"]))
 
 
-# --------------------------------------------------------------------------------------------------------------------------------
-# The real rows
+# ------------------------------------------------------------------------------------------------------------------------------
+# Several configurations, and files of one's own
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"the real data are not at {REAL}")
+def place_of(*configs, split="train", keep=None, file=None):
+    """What a source asks of a task."""
+    return SimpleNamespace(name="stub", hub_id="some/where", location=lambda _: Location(configs, split, keep, file))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three configurations of two rows each, in a split of the configuration's name and in ``train``."""
+    for config in ("c", "a", "b"):
+        for split in (config, "train"):
+            file = tmp_path / "some" / "where" / config / f"{split}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(lines({"n": f"{config} {split} 1"}, {"n": f"{config} {split} 2"}))
+    return Local(root=str(tmp_path))
+
+
 @pytest.mark.parametrize(
-    ("name", "options", "counts"),
+    ("configs", "split", "read"),
     [
-        ("pubmedqa", {"train": "pqa_labeled/train"}, {"train": 500, "test": 500}),
-        ("gsm8k", {}, {"train": 7473, "test": 1319}),
-        ("medmcqa", {}, {"test": 4183}),
-        ("medical_o1_sft", {}, {"train": 198}),
+        (("b",), "train", ["b train 1", "b train 2"]),
+        (("b", "a"), "train", ["b train 1", "b train 2", "a train 1", "a train 2"]),
+        (("*",), "*", ["a a 1", "a a 2", "b b 1", "b b 2", "c c 1", "c c 2"]),  # in alphabetical order, on every machine
+        (("b",), "*", ["b b 1", "b b 2"]),
     ],
 )
-def test_every_real_row_is_read(name, options, counts):
-    task, source = task_of(name, **options), Local(root=str(REAL))
-    for split, count in counts.items():
-        examples = list(task.examples(source, split))
-        print(f"{name} {split}: {len(examples)} rows")
-        assert len(examples) == count
-        assert all(example.question and example.gold for example in examples)
-        assert len({example.id for example in examples}) == count
+def test_configurations_are_read_one_after_the_other(configs, split, read, folder):
+    found = list(folder.rows(place_of(*configs, split=split), "train"))
+    assert [row.values["n"] for row in found] == read
+    assert [row.config for row in found] == [words.split()[0] for words in read]
+    assert all(row.where.endswith((".jsonl:1", ".jsonl:2")) for row in found)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"the real data are not at {REAL}")
+def test_a_filter_keeps_what_it_likes(folder):
+    place = place_of("*", split="*", keep=lambda row: row["n"].endswith("1"))
+    assert [row.values["n"] for row in folder.rows(place, "train")] == ["a a 1", "b b 1", "c c 1"]
+    task = task_of("gsm8k")
+    refuse = SimpleNamespace(
+        hub_id=task.hub_id, twin=task.twin, twin_configs=(), location=lambda _: Location(("main",), "train", lambda _: False)
+    )
+    assert len(list(TWINS.rows(refuse, "train"))) == 60  # twins are of the split already
+
+
+def test_one_absent_configuration_is_enough_to_say_so(folder):
+    with pytest.raises(UserError, match=r"some/where/\{a,d\}/train\.jsonl\.gz is absent"):
+        list(folder.rows(place_of("a", "d"), "train"))
+    with pytest.raises(UserError, match=r"some/where/\*/test\.jsonl\.gz is absent"):
+        list(folder.rows(place_of("*", split="test"), "train"))
+    with pytest.raises(UserError, match="is absent"):
+        list(Local(root=f"{folder.root}/nowhere").rows(place_of("*", split="*"), "train"))
+
+
+def test_the_fingerprint_of_several_files_is_of_all(folder, tmp_path):
+    place = place_of("a", "b")
+    before = folder.fingerprint(place, "train")
+    assert before["file"] == "some/where/a/train.jsonl, some/where/b/train.jsonl"
+    (tmp_path / "some" / "where" / "b" / "train.jsonl").write_bytes(lines({"n": "another"}))
+    assert folder.fingerprint(place, "train")["sha256"] != before["sha256"]
+
+
+TWO = [{"question": "头痛，\n怎么办？", "answer": 'Rest, "and" water'}, {"question": "How many?", "answer": "18"}]
+
+
+def parquet_of(*values):
+    import pyarrow
+    from pyarrow import parquet
+
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.Table.from_pylist(list(values)), sink)
+    return sink.getvalue().to_pybytes()
+
+
+CSV = 'question,answer\r\n"头痛，\n怎么办？","Rest, ""and"" water"\r\nHow many?,18\r\n'.encode()
+FILES = {
+    "rows.jsonl": (lines(*TWO), [1, 2]),
+    "rows.jsonl.gz": (gzip.compress(lines(*TWO)), [1, 2]),
+    "rows.csv": (CSV, [3, 4]),  # the line on which a row ends: the header is the first, and one row has two
+    "marked.csv": (b"\xef\xbb\xbf" + CSV, [3, 4]),  # as spreadsheets save it
+    "rows.parquet": (parquet_of(*TWO), [1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("source", [TWINS, Local(root="nowhere")], ids=["embedded", "local"])
+def test_a_file_of_ones_own_is_read_whatever_the_source_is(name, source, tmp_path):
+    content, numbers = FILES[name]
+    file = tmp_path / name
+    file.write_bytes(content)
+    place = place_of(file=file, keep=lambda _: False)  # a filter of published rows says nothing of these
+    assert [tuple(row) for row in source.rows(place, "train")] == [
+        (values, f"{file}:{number}", "") for values, number in zip(TWO, numbers, strict=True)
+    ]
+    assert source.fingerprint(place, "train") == {"file": name, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_every_kind_of_file_is_tried():
+    assert {suffix for suffix in rows.SUFFIXES if any(name.endswith(suffix) for name in FILES)} == set(rows.SUFFIXES)
+
+
+LONG = "x" * 200_000  # beyond what the csv module reads by itself
+
+
+def test_csv_holds_long_texts_and_empty_ones(tmp_path):
+    (tmp_path / "rows.csv").write_text(f"question,answer\n{LONG},\n\n,18\n", encoding="utf-8")
+    found = [row.values for row in rows.read(tmp_path / "rows.csv")]
+    assert found == [{"question": LONG, "answer": ""}, {"question": "", "answer": "18"}]
+
+
+def test_parquet_holds_lists_and_nothing(tmp_path):
+    values = [{"choices": ["a", "b"], "answer": 1, "why": None}, {"choices": ["c"], "answer": None, "why": "x"}]
+    (tmp_path / "rows.parquet").write_bytes(parquet_of(*values))
+    assert [row.values for row in rows.read(tmp_path / "rows.parquet")] == values
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "says"),
+    [
+        ("rows.csv", b"a,b\n1,2,3\n", RowError, r"rows\.csv:2: the header has 2 columns, this row has another number\."),
+        ("rows.csv", b"a,b\n1,2\n\n1\n", RowError, r"rows\.csv:4: the header has 2 columns"),
+        ("rows.csv", b'a,b\n1,"2\n', UserError, r"rows\.csv is damaged after line \d+ \(.+\); fetch it again\."),
+        ("rows.csv", b"a,b\n1,\xff\xfe\n", UserError, r"rows\.csv is damaged after line 1 \(.+\); fetch it again\."),
+        ("rows.parquet", b"PAR1 and no more", UserError, r"rows\.parquet is damaged after line 0 \(.+\); fetch it again\."),
+        ("rows.parquet", parquet_of(*TWO)[:-20], UserError, r"rows\.parquet is damaged after line 0"),
+        ("rows.parquet", b"", UserError, r"rows\.parquet is damaged after line 0"),
+        (
+            "rows.json",
+            b"{}",
+            UserError,
+            r"rows\.json is of no kind that can be read; there is \.jsonl\.gz, \.jsonl, \.csv, \.parquet\.",
+        ),
+        ("rows", b"{}", UserError, "is of no kind that can be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(name, content, error, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=says) as caught:
+        list(rows.read(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", rows.SUFFIXES)
+def test_an_absent_file_is_one_sentence(suffix, tmp_path):
+    for ask in (lambda path: list(rows.read(path)), rows.fingerprint):
+        with pytest.raises(UserError, match=r"cannot be read \(.*No such file or directory.*\);"):
+            ask(tmp_path / f"absent{suffix}")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_an_empty_file_has_no_rows(name, tmp_path):
+    (tmp_path / name).write_bytes(b"")
+    assert list(rows.read(tmp_path / name)) == []
+
+
+# ------------------------------------------------------------------------------------------------------------------------------
+# The real rows
+
+QUESTIONS = "pubid question context long_answer final_decision"  # the hub has two predictions more
+CASE = "id explicit_symptoms implicit_symptoms candidate_diseases disease"
+FOUR = "question subject choices answer"
+REAL_FILES = {
+    # data set, configuration, split: rows, columns
+    ("FreedomIntelligence/DxBench", "DxBench", "en"): (1148, f"{CASE} department"),
+    ("FreedomIntelligence/DxBench", "DxBench", "zh"): (1148, f"{CASE} department"),
+    ("FreedomIntelligence/DxBench", "Dxy", "en"): (104, CASE),
+    ("FreedomIntelligence/DxBench", "Dxy", "zh"): (104, CASE),
+    ("FreedomIntelligence/DxBench", "Muzhi", "en"): (142, CASE),
+    ("FreedomIntelligence/DxBench", "Muzhi", "zh"): (142, CASE),
+    ("FreedomIntelligence/medical-o1-reasoning-SFT", "en", "train"): (198, "Question Complex_CoT Response"),
+    ("FreedomIntelligence/medical-o1-verifiable-problem", "default", "train"): (198, ""),  # names with blanks: see below
+    ("cais/mmlu", "medical", "dev"): (50, FOUR),
+    ("cais/mmlu", "medical", "test"): (1918, FOUR),
+    ("cais/mmlu", "medical", "validation"): (213, FOUR),
+    ("openai/gsm8k", "main", "test"): (1319, "question answer"),
+    ("openai/gsm8k", "main", "train"): (7473, "question answer"),
+    ("openlifescienceai/medmcqa", "default", "validation"): (
+        4183,
+        "id question opa opb opc opd cop choice_type exp subject_name topic_name",
+    ),
+    ("qiaojin/PubMedQA", "pqa_labeled", "train"): (1000, QUESTIONS),
+    ("qiaojin/PubMedQA", "pqa_labeled_official", "test"): (500, QUESTIONS),
+    ("qiaojin/PubMedQA", "pqa_labeled_official", "train"): (500, QUESTIONS),
+    ("shibing624/MedicalGPT", "grpo", "train"): (32, "question answer"),
+    ("shibing624/MedicalGPT", "preference_general", "train"): (500, "conversations chosen rejected"),
+    ("shibing624/MedicalGPT", "preference_medical", "train"): (100, "question response_chosen response_rejected"),
+    ("shibing624/MedicalGPT", "sft", "train"): (1000, "conversations"),
+    ("text", "medical", "train"): (5833, "text source title id"),
+}
+NAMES_WITH_BLANKS = {"Open-ended Verifiable Question", "Ground-True Answer"}
+there = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real data are not at {REAL}")
+
+
+@there
+def test_every_real_file_is_known():
+    files = {path.relative_to(REAL).as_posix() for path in REAL.rglob("*.jsonl*")}
+    assert files == {f"{hub_id}/{config}/{split}.jsonl.gz" for hub_id, config, split in REAL_FILES}
+    assert len(files) == 22
+
+
+@there
+@pytest.mark.parametrize(("hub_id", "config", "split"), REAL_FILES, ids=["/".join(key) for key in REAL_FILES])
+def test_every_real_row_is_read_unchanged(hub_id, config, split):
+    count, columns = REAL_FILES[hub_id, config, split]
+    task = SimpleNamespace(name="any", hub_id=hub_id, location=lambda _: Location((config,), split))
+    source = Local(root=str(REAL))
+    found = list(source.rows(task, "train"))
+    with gzip.open(REAL / hub_id / config / f"{split}.jsonl.gz", "rt", encoding="utf-8") as file:
+        assert [row.values for row in found] == [json.loads(line) for line in file]
+    assert {frozenset(row.values) for row in found} == {frozenset(columns.split() or NAMES_WITH_BLANKS)}
+    assert [row.where.rpartition(":")[2] for row in found] == [str(number) for number in range(1, count + 1)]
+    assert source.fingerprint(task, "train")["file"] == f"{hub_id}/{config}/{split}.jsonl.gz"
+    print(f"{hub_id}/{config}/{split}: {len(found)} rows")
+
+
+@there
 def test_the_official_test_of_pubmedqa_is_the_published_one():
     """By its ids out of the one published file, and equal to the list that PubMedQA's authors keep apart."""
     source = Local(root=str(REAL))

@@ -1,26 +1,38 @@
 """Tasks: rows in the published schemas in, prompts and grades out. A new file in medrl/tasks needs rows in `FIXTURES`."""
 
+import csv
 import dataclasses
+import gzip
 import importlib
 import inspect
+import json
 import random
 import time
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medrl import prompts
-from medrl.answers import layout
-from medrl.errors import RowError
-from medrl.sources import Local, Row
-from medrl.tasks import base
+from medrl.answers import Format, layout
+from medrl.errors import RowError, UserError
+from medrl.rows import Row
+from medrl.sources import Embedded, Local
+from medrl.tasks import base, lexicon
 from medrl.tasks.base import Task, named_option
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.health_benchmarks import HealthBenchmarks
+from medrl.tasks.jsonl import Columns, JSONLines
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
+from medrl.tasks.medicalgpt_preference import MedicalGPTPreference
+from medrl.tasks.medicalgpt_pt import MedicalGPTPretraining
+from medrl.tasks.medicalgpt_sft import MedicalGPTSFT
 from medrl.tasks.medmcqa import MedMCQA
+from medrl.tasks.medqa import MedQA
+from medrl.tasks.mmlu_medical import MMLUMedical
 from medrl.tasks.pubmedqa import DECISIONS, PubMedQA, official_test_ids
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -53,10 +65,37 @@ def medmcqa(row_id, question, cop, explanation):
     }
 
 
+def medqa(question, gold, step):
+    options = {"A": "Zinc", "B": "Vitamin A", "C": "Iron", "D": "None of the above"}
+    return {
+        "question": question,
+        "answer": options[gold],
+        "options": options,
+        "meta_info": step,
+        "answer_idx": gold,
+        "metamap_phrases": ["vitamin"],
+    }
+
+
+def mmlu(subject, question, right):
+    choices = ["Zinc", "Vitamin A", "Iron", "None of the above"]
+    return {"question": question, "subject": subject, "choices": choices, "answer": right}
+
+
+def said(*texts, system=""):
+    """A ShareGPT conversation in which the human begins."""
+    turns = [{"from": "gpt" if number % 2 else "human", "value": text} for number, text in enumerate(texts)]
+    return {"conversations": [{"from": "system", "value": system}, *turns] if system else turns}
+
+
+def columns(**named):
+    return Columns(**{field.name: named.get(field.name) for field in dataclasses.fields(Columns)})
+
+
 # Three rows of each task as its publisher writes them, and the gold of each.
 FIXTURES = {
     "gsm8k": (
-        GSM8K(train="main/train", test="main/test"),
+        GSM8K(train="main/train", test="main/test", format="xml"),
         [
             {"question": "Ann has 9 eggs and buys 9. How many?", "answer": "9 + 9 = <<9+9=18>>18 eggs.\n#### 18"},
             {"question": "How many people live there?", "answer": "It is 1,000 and 234.\n#### 1,234"},
@@ -65,7 +104,7 @@ FIXTURES = {
         ["18", "1234", "-7"],
     ),
     "health_benchmarks": (
-        HealthBenchmarks(train="Cardiology/Cardiology", test="Neurology/Neurology"),
+        HealthBenchmarks(train="all/train", test="all/test", format="xml"),
         [
             {"Questions": "What treats scurvy?\nA. Zinc\nB. Vitamin C\nC. Iron\nD. Rest", "Answers": "B"},
             {"Questions": "Which?\n\nA) One\nB) Two\nC) Three", "Answers": "(C) Three"},
@@ -73,8 +112,26 @@ FIXTURES = {
         ],
         ["B", "C", "A"],
     ),
+    "jsonl": (
+        JSONLines(
+            train=None,
+            test=None,
+            columns=columns(question="Frage", answer="Antwort", choices="Optionen", group="Fach"),
+            answers="choice",
+            first_words="Choose.",
+            shape="one letter",
+            written_in="en",
+            format="xml",
+        ),
+        [
+            {"Frage": "Which vitamin?", "Antwort": "B", "Optionen": ["Zinc", "Vitamin A"], "Fach": "Nutrition"},
+            {"Frage": "Which metal?", "Antwort": "a", "Optionen": '["Zinc", "Rest", "Sleep"]', "Fach": None},  # as in CSV
+            {"Frage": "Which metal?", "Antwort": "C", "Optionen": ["Rest", "Sleep", "Zinc"], "Fach": 7},
+        ],
+        ["B", "A", "C"],
+    ),
     "medical_o1_sft": (
-        MedicalO1SFT(train="en/train", test="en/train"),
+        MedicalO1SFT(train="en/train", test="en/train", format="think"),
         [
             {"Question": "What should be given?", "Complex_CoT": "Let me think.", "Response": "Rest."},
             {"Question": "应该用什么药", "Complex_CoT": "想一想。", "Response": "阿司匹林。"},
@@ -83,7 +140,7 @@ FIXTURES = {
         ["Rest.", "阿司匹林。", "Rest,\nand water."],
     ),
     "medmcqa": (
-        MedMCQA(train="default/train", test="default/validation"),
+        MedMCQA(train="default/train", test="default/validation", format="xml"),
         [
             medmcqa("a1", "Which vitamin?", 1, "It is vitamin A."),
             medmcqa("a2", "Which metal?", 2, None),  # 12 % of the published rows explain nothing
@@ -91,8 +148,48 @@ FIXTURES = {
         ],
         ["B", "C", "D"],
     ),
+    "medicalgpt_preference": (
+        MedicalGPTPreference(train="preference_medical/train", test="preference_medical/train", format="plain"),
+        [
+            {"question": "头痛怎么办？", "response_chosen": "先量血压。", "response_rejected": "没事。"},
+            {"question": "头痛怎么办？", "response_chosen": "先量血压。", "response_rejected": "睡一觉。"},
+            {**said("Hello", "Hello!", "Which vitamin?", system="Be brief."), "chosen": "Vitamin A.", "rejected": "Zinc."},
+        ],
+        ["先量血压。", "先量血压。", "Vitamin A."],
+    ),
+    "medicalgpt_pt": (
+        MedicalGPTPretraining(repository="shibing624/medical", train="pretrain/train", test="pretrain/test", format="plain"),
+        [{"text": "头痛的常见原因有……"}, {"text": "Pain is common.\nSo is fever."}, {"text": " Fever is common. \n"}],
+        ["头痛的常见原因有……", "Pain is common.\nSo is fever.", "Fever is common."],
+    ),
+    "medicalgpt_sft": (
+        MedicalGPTSFT(train="sft/train", test="sft/train", format="plain"),
+        [
+            said("头痛怎么办？", "先量血压。"),
+            said("头痛怎么办？", "多久了？", "三天。", "先量血压。"),
+            said("Which vitamin?", "Vitamin A.", system="Be brief."),
+        ],
+        ["先量血压。", "先量血压。", "Vitamin A."],
+    ),
+    "medqa": (
+        MedQA(train="default/train", test="default/test", format="xml"),
+        [medqa("Which vitamin?", "B", "step1"), medqa("Which metal?", "C", "step2&3"), medqa("All but?", "D", "step1")],
+        ["B", "C", "D"],
+    ),
+    "mmlu_medical": (
+        MMLUMedical(train="all/validation", test="all/test", subjects=("anatomy", "medical_genetics"), format="xml"),
+        [
+            mmlu("anatomy", "Which vitamin?", 1),
+            mmlu("medical_genetics", "Which vitamin?", 1),  # 78 published questions stand in two subjects
+            {
+                **mmlu("anatomy", "Which vitamin?", 0),
+                "choices": ["Vitamin A", "Zinc", "Iron", "Rest"],
+            },  # and some have other choices
+        ],
+        ["B", "B", "A"],
+    ),
     "pubmedqa": (
-        PubMedQA(train="pqa_artificial/train", test="pqa_labeled/test", max_context_chars=None),
+        PubMedQA(train="pqa_artificial/train", test="pqa_labeled/test", max_context_chars=None, format="xml"),
         [
             pubmed(1, "yes", "Does it help?"),
             pubmed(2, "no", "Does it harm?"),
@@ -103,6 +200,8 @@ FIXTURES = {
 }
 NAMES = sorted(FIXTURES)
 GRADED = [name for name in NAMES if FIXTURES[name][0].graded]
+ASKED = [name for name in NAMES if FIXTURES[name][0].kind == "question"]
+FORMATS = get_args(Format)
 
 
 def examples(name):
@@ -117,7 +216,7 @@ def task_classes():
         module = importlib.import_module(f"medrl.tasks.{path.stem}")
         for cls in vars(module).values():
             made_here = inspect.isclass(cls) and issubclass(cls, Task) and cls.__module__ == module.__name__
-            if made_here and hasattr(cls, "hub_id"):  # what several tasks share names no data set
+            if made_here and hasattr(cls, "name"):  # what several tasks share names no data set
                 found[path.stem] = cls
     return found
 
@@ -127,14 +226,26 @@ def task_classes():
 
 def test_every_file_of_tasks_has_rows_here():
     assert task_classes() == {name: type(task) for name, (task, _, _) in FIXTURES.items()}
-    assert len(FIXTURES) == 5
+    assert len(FIXTURES) == 11
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_says_who_it_is(name):
     task, rows, _ = FIXTURES[name]
-    assert task.name == name and task.version >= 1 and task.instruction and task.answer_shape
+    assert task.name == name and task.version >= 1 and task.hub_id and task.language in ("en", "zh")
+    # Only a question has an answer that the prompt can ask for.
+    assert bool(task.instruction) == bool(task.answer_shape) == (task.kind == "question")
+    assert task.kind == "question" or not task.graded
     assert len(rows) == 3
+
+
+def test_every_kind_of_row_is_tried():
+    assert Counter(task.kind for task, _, _ in FIXTURES.values()) == {
+        "question": 8,
+        "conversation": 1,
+        "preference": 1,
+        "text": 1,
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,17 +258,22 @@ def test_rows_are_read(name):
     assert found == again  # ids are made of the row, not of its place or of the process
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gold_earns_full_marks_and_nothing_earns_none(name):
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", ASKED)
+def test_gold_earns_full_marks_and_nothing_earns_none(name, form):
     task, found = examples(name)
+    task = dataclasses.replace(task, format=form)
     for example in found:
-        gold = task.grade(layout("why", example.gold, "xml"), example, "xml")
-        assert gold == ("right", 1.0, example.gold)
-        for text in ("", "\n", layout("why", "", "xml"), layout(example.gold, " ", "xml"), example.gold):
-            assert task.grade(text, example, "xml") == ("unparsed", 0.0, "")
-        assert task.grade("", example, "xml", finished=False) == ("truncated", 0.0, "")
-        # The gold of the thinking is no answer, and the other format's tags are not this one's.
-        assert task.grade(f"<reasoning>{example.gold}</reasoning>", example, "xml").credit == 0
+        answer = task.answer(example)
+        assert task.grade(layout("why", answer, form), example) == ("right", 1.0, answer)
+        for text in ("", "\n", layout("why", "", form), layout(answer, " ", form)):
+            assert task.grade(text, example) == ("unparsed", 0.0, "")
+        if form != "plain":  # the gold alone lacks what the prompt asks for around it
+            assert task.grade(answer, example) == ("unparsed", 0.0, "")
+            # The gold of the thinking is no answer, and the other formats' tags are not this one's.
+            for tag in ("reasoning", "think"):
+                assert task.grade(f"<{tag}>{answer}</{tag}>", example).credit == 0
+        assert task.grade("", example, finished=False) == ("truncated", 0.0, "")
 
 
 @pytest.mark.parametrize(
@@ -165,19 +281,22 @@ def test_gold_earns_full_marks_and_nothing_earns_none(name):
     [
         ("gsm8k", "The answer is {gold} eggs."),
         ("health_benchmarks", "{gold}. because it is"),
+        ("jsonl", "{gold}) because it is"),
         ("medmcqa", "({gold}) because it is"),
+        ("medqa", "{gold}: because it is"),
+        ("mmlu_medical", "{gold}. because it is"),
         ("pubmedqa", "The answer is {gold}."),
     ],
 )
 def test_gold_amid_words_earns_half(name, amid):
     task, found = examples(name)
     for example in found:
-        verdict = task.grade(layout("why", amid.format(gold=example.gold), "xml"), example, "xml")
+        verdict = task.grade(layout("why", amid.format(gold=example.gold), "xml"), example)
         assert (verdict.outcome, verdict.credit) == ("wrong", 0.5)  # accuracy counts full marks only
 
 
 def test_every_graded_task_is_tried_with_words():
-    assert GRADED == ["gsm8k", "health_benchmarks", "medmcqa", "pubmedqa"]
+    assert GRADED == ["gsm8k", "health_benchmarks", "jsonl", "medmcqa", "medqa", "mmlu_medical", "pubmedqa"]
 
 
 @pytest.mark.parametrize("name", GRADED)
@@ -185,7 +304,7 @@ def test_wrong_answers_earn_none(name):
     task, found = examples(name)
     for example in found:
         for wrong in [option for option in task.options(example) if option != example.gold] or ["0", "99"]:
-            assert task.grade(layout("why", wrong, "xml"), example, "xml").credit == 0
+            assert task.grade(layout("why", wrong, "xml"), example).credit == 0
 
 
 @pytest.mark.parametrize("name", GRADED)
@@ -202,8 +321,14 @@ def test_what_is_right_is_valid_and_hasty_answers_are_too(name):
 REQUIRED = {
     "gsm8k": ["question", "answer"],
     "health_benchmarks": ["Questions", "Answers"],
+    "jsonl": ["Frage", "Antwort", "Optionen"],
     "medical_o1_sft": ["Question", "Complex_CoT", "Response"],
+    "medicalgpt_preference": ["question", "response_chosen", "response_rejected"],
+    "medicalgpt_pt": ["text"],
+    "medicalgpt_sft": ["conversations"],
     "medmcqa": ["id", "question", "opa", "opb", "opc", "opd", "cop"],
+    "medqa": ["question", "answer", "options", "answer_idx"],
+    "mmlu_medical": ["question", "subject", "choices", "answer"],
     "pubmedqa": ["pubid", "question", "context", "long_answer", "final_decision"],
 }
 
@@ -245,6 +370,28 @@ def test_a_row_with_something_else_in_a_column_is_named(name, column, value):
         ("medmcqa", {"cop": -1}, "cop"),  # the published test split
         ("medmcqa", {"cop": 4}, "cop"),  # counted from one
         ("medmcqa", {"cop": "B"}, "cop"),  # a letter
+        ("medqa", {"answer": "Zinc"}, "option B"),  # text and letter disagree
+        ("medqa", {"answer_idx": "C"}, "'Iron'"),
+        ("medqa", {"answer_idx": "E"}, "answer_idx"),  # the five options of another version
+        ("medqa", {"answer_idx": "b"}, "answer_idx"),
+        ("medqa", {"options": {"A": "Zinc", "B": "Vitamin A"}}, "options"),
+        ("medqa", {"options": {"A": "Zinc", "B": "Vitamin A", "C": "Iron", "D": ""}}, "'D'"),
+        ("medqa", {"options": ["Zinc", "Vitamin A", "Iron", "Rest"]}, "options"),
+        ("mmlu_medical", {"answer": 4}, "answer"),
+        ("mmlu_medical", {"answer": -1}, "answer"),
+        ("mmlu_medical", {"answer": "B"}, "answer"),
+        ("mmlu_medical", {"choices": ["Zinc", "Iron", "Rest"]}, "choices"),
+        ("mmlu_medical", {"choices": ["Zinc", "Iron", "Rest", " "]}, "choices"),
+        ("mmlu_medical", {"choices": "ABCD"}, "choices"),
+        ("medicalgpt_preference", {"response_rejected": "先量血压。 "}, "differ"),  # a pair of equals
+        ("medicalgpt_preference", {**said("a", "b"), "chosen": "c", "rejected": "d"}, "ends with gpt"),
+        ("medicalgpt_preference", {**said("a"), "chosen": "c", "rejected": "c"}, "differ"),
+        ("jsonl", {"Antwort": "D"}, "one of A, B, is 'D'"),  # no such choice
+        ("jsonl", {"Antwort": "AB"}, "is 'AB'"),
+        ("jsonl", {"Antwort": 1}, "is '1'"),
+        ("jsonl", {"Optionen": ["Zinc"]}, "lists 1"),
+        ("jsonl", {"Optionen": list("abcdefghijk")}, "lists 11"),
+        ("jsonl", {"Optionen": "Zinc|Iron"}, "should be a list of texts"),
         ("pubmedqa", {"final_decision": "unsure"}, "final_decision"),  # a fourth decision
         ("pubmedqa", {"context": {"contexts": []}}, "contexts"),  # no abstract
         ("pubmedqa", {"context": {"contexts": "one text"}}, "contexts"),  # letters would be joined by newlines
@@ -263,12 +410,16 @@ def test_a_row_that_cannot_be_read_is_named(name, change, said):
 @pytest.mark.parametrize("name", NAMES)
 def test_twins_are_rows_of_the_published_schema(name):
     task, rows, _ = FIXTURES[name]
+    configs = task.twin_configs or task.location("train").configs
     for seed in range(50):
-        twin = task.twin(random.Random(seed))
+        config = configs[seed % len(configs)]
+        twin = task.twin(random.Random(seed), config)
         assert twin.keys() == rows[0].keys()
-        example = task.parse(Row(twin, "twin"))
-        assert task.grade(layout("why", example.gold, "xml"), example, "xml").outcome == "right"
-        assert twin == task.twin(random.Random(seed))
+        example = task.parse(Row(twin, "twin", config))
+        if task.kind == "question":
+            assert task.grade(layout("why", task.answer(example), task.format), example).outcome == "right"
+        assert twin == task.twin(random.Random(seed), config)
+        assert json.loads(json.dumps(twin)) == twin  # as it would lie in a file
 
 
 @given(answer=st.text(max_size=30), name=st.sampled_from(NAMES))
@@ -293,52 +444,66 @@ def test_a_megabyte_of_answer_takes_no_time(name, answer):
 
 # --- Prompts ---------------------------------------------------------------------------------------------------------
 
+XML = "Think first, then answer. Write in this shape:\n<reasoning>\nyour reasoning\n</reasoning>\n<answer>\n{}\n</answer>"
+CHOOSE = "Answer the medical question by choosing one of the options.\n" + XML.format("the letter alone")
+# System message and user message of the first row; no system message where a conversation brings none.
 GOLDEN = {
-    ("gsm8k", "xml"): (
-        "Solve the problem step by step. The answer is one number.\n"
-        "Think first, then answer. Write in this shape:\n"
-        "<reasoning>\nyour reasoning\n</reasoning>\n<answer>\nthe number alone\n</answer>",
+    "gsm8k": (
+        "Solve the problem step by step. The answer is one number.\n" + XML.format("the number alone"),
         "Ann has 9 eggs and buys 9. How many?",
     ),
-    ("health_benchmarks", "xml"): (
-        "Answer the medical question by choosing one of the options.\n"
-        "Think first, then answer. Write in this shape:\n"
-        "<reasoning>\nyour reasoning\n</reasoning>\n<answer>\nthe letter alone\n</answer>",
-        "What treats scurvy?\n\nA. Zinc\nB. Vitamin C\nC. Iron\nD. Rest",
-    ),
-    ("medical_o1_sft", "think"): (
+    "health_benchmarks": (CHOOSE, "What treats scurvy?\n\nA. Zinc\nB. Vitamin C\nC. Iron\nD. Rest"),
+    "jsonl": ("Choose.\n" + XML.format("one letter"), "Which vitamin?\n\nA. Zinc\nB. Vitamin A"),
+    "medical_o1_sft": (
         "You are a physician who reasons carefully about a case before answering.\n"
         "Think first, then answer. Write in this shape:\n"
         "<think>\nyour reasoning\n</think>\n<answer>\nyour answer to the patient's question\n</answer>",
         "What should be given?",
     ),
-    ("medmcqa", "xml"): (
-        "Answer the medical question by choosing one of the options.\n"
-        "Think first, then answer. Write in this shape:\n"
-        "<reasoning>\nyour reasoning\n</reasoning>\n<answer>\nthe letter alone\n</answer>",
-        "Which vitamin?\n\nA. Zinc\nB. Vitamin A\nC. Iron\nD. None of the above",
-    ),
-    ("pubmedqa", "xml"): (
-        "Read the abstract and decide what it says about the question: yes, no or maybe.\n"
-        "Think first, then answer. Write in this shape:\n"
-        "<reasoning>\nyour reasoning\n</reasoning>\n<answer>\nyes, no or maybe\n</answer>",
+    "medicalgpt_preference": ("", "头痛怎么办？"),
+    "medicalgpt_sft": ("", "头痛怎么办？"),
+    "medmcqa": (CHOOSE, "Which vitamin?\n\nA. Zinc\nB. Vitamin A\nC. Iron\nD. None of the above"),
+    "medqa": (CHOOSE, "Which vitamin?\n\nA. Zinc\nB. Vitamin A\nC. Iron\nD. None of the above"),
+    "mmlu_medical": (CHOOSE, "Which vitamin?\n\nA. Zinc\nB. Vitamin A\nC. Iron\nD. None of the above"),
+    "pubmedqa": (
+        "Read the abstract and decide what it says about the question: yes, no or maybe.\n" + XML.format("yes, no or maybe"),
         "Few trials exist.\nPain fell.\n\nDoes it help?",
     ),
 }
 
 
-@pytest.mark.parametrize(("name", "form"), sorted(GOLDEN))
-def test_prompts_are_word_for_word_these(name, form):
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_prompts_are_word_for_word_these(name):
     task, found = examples(name)
-    system, user = GOLDEN[name, form]
-    assert prompts.messages(found[0], task, form) == [
-        {"role": "system", "content": system},
-        {"role": "user", "content": user},
-    ]
+    system, user = GOLDEN[name]
+    expected = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    assert prompts.messages(found[0], task) == expected[0 if system else 1 :]
 
 
-def test_every_task_has_a_golden_prompt():
-    assert [name for name, _ in sorted(GOLDEN)] == NAMES
+def test_every_task_that_prompts_has_a_golden_prompt():
+    assert sorted(GOLDEN) == [name for name in NAMES if FIXTURES[name][0].kind != "text"]
+
+
+SHAPES = {
+    ("r1", "en"): "Choose.\nThink between <think> and </think>. After it write one letter, and nothing else.",
+    ("boxed", "en"): "Choose.\nThink step by step. End with \\boxed{...} around one letter.",
+    ("plain", "en"): "Choose.\nAnswer with one letter, and nothing else.",
+    (
+        "xml",
+        "zh",
+    ): "选择。\n先思考，再回答。请按以下格式书写：\n<reasoning>\n你的思考\n</reasoning>\n<answer>\n一个字母\n</answer>",
+    ("think", "zh"): "选择。\n先思考，再回答。请按以下格式书写：\n<think>\n你的思考\n</think>\n<answer>\n一个字母\n</answer>",
+    ("r1", "zh"): "选择。\n请在 <think> 与 </think> 之间思考，之后只写一个字母。",
+    ("boxed", "zh"): "选择。\n请逐步思考，最后用 \\boxed{...} 写出一个字母。",
+    ("plain", "zh"): "选择。\n只回答一个字母，不要写其他内容。",
+}
+
+
+@pytest.mark.parametrize(("form", "language"), sorted(SHAPES))
+def test_every_format_is_asked_for_in_both_languages(form, language):
+    first, shape = ("Choose.", "one letter") if language == "en" else ("选择。", "一个字母")
+    task = dataclasses.replace(FIXTURES["jsonl"][0], format=form, written_in=language, first_words=first, shape=shape)
+    assert prompts.system(task) == SHAPES[form, language]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -346,7 +511,7 @@ def test_prompts_do_not_tell_the_gold(name):
     task, found = examples(name)
     for example in found:
         other = dataclasses.replace(example, gold="GOLD", rationale="WHY", group="GROUP", id="ID")
-        text = "".join(message["content"] for message in prompts.messages(other, task, "xml"))
+        text = "".join(message["content"] for message in prompts.messages(other, task))
         assert not {"GOLD", "WHY", "GROUP", "ID"} & set(text.split())
 
 
@@ -368,12 +533,12 @@ def test_prompts_do_not_tell_the_gold(name):
         ("-7", "-7", 1),
         ("7", "-7", 0),  # the sign is part of the number
         ("0.5", "0.5", 1),
-        (".5", "0.5", 0),  # not how the task writes numbers
-        ("1/2", "0.5", 0),  # nor this
+        (".5", "0.5", 1),
+        ("1/2", "0.5", 1),  # medrl/numbers.py says which notations are read; test_numbers.py tries them all
+        (r"\boxed{18}", "18", 1),
         ("18 eggs", "18", 0.5),  # with its unit
         ("x = 18", "18", 0.5),  # amid words
         ("18%", "18", 0.5),
-        (r"\boxed{18}", "18", 0.5),
         ("9 + 9 = 18", "18", 0),  # three numbers are a calculation
         ("18 18", "18", 0),  # repeated
         ("18, 19, 20", "18", 0),  # a list
@@ -480,6 +645,23 @@ def test_health_benchmarks_options(mark):
     assert example.question == "What is it?" and example.choices == tuple(options) and example.gold == "C"
 
 
+def test_health_benchmarks_is_parted_by_a_hash_of_the_question():
+    task = FIXTURES["health_benchmarks"][0]
+    train, test = task.location("train"), task.location("test")
+    assert (train.configs, train.split) == (test.configs, test.split) == (("*",), "*")  # a split a specialty, of the same name
+    rows = [{"Questions": f"Which of {number}?\nA. One\nB. Two", "Answers": "A"} for number in range(1000)]
+    held_out = [row for row in rows if test.keep(row)]
+    assert 70 <= len(held_out) <= 130  # a tenth
+    assert [row for row in rows if not train.keep(row)] == held_out
+    one = dataclasses.replace(task, train="Cardiology/train")
+    assert one.location("train").configs == ("Cardiology",)
+
+
+def test_health_benchmarks_groups_results_by_specialty():
+    task, rows, _ = FIXTURES["health_benchmarks"]
+    assert task.parse(Row(rows[0], "x", "Cardiology")).group == "Cardiology"
+
+
 def test_health_benchmarks_keeps_windows_lines_apart():
     text = "Which?\r\nA. One\r\nB. Two\r\n"
     example = FIXTURES["health_benchmarks"][0].parse(Row({"Questions": text, "Answers": "A"}, "x"))
@@ -527,11 +709,11 @@ def test_pubmedqa_groups_results_by_decision():
 
 
 def test_pubmedqa_official_split_is_a_list_of_ids():
-    task = PubMedQA(train="pqa_labeled/train", test="pqa_labeled/test", max_context_chars=None)
+    task = PubMedQA(train="pqa_labeled/train", test="pqa_labeled/test", max_context_chars=None, format="xml")
     assert len(official_test_ids()) == 500
     inside, outside = sorted(official_test_ids())[:3], [1, 2, 99_999_999]
     train, test = task.location("train"), task.location("test")
-    assert (train.config, train.split) == (test.config, test.split) == ("pqa_labeled", "train")  # one published file
+    assert (train.configs, train.split) == (test.configs, test.split) == (("pqa_labeled",), "train")  # one published file
     rows = [pubmed(pubid, "yes", f"Does {pubid} help?") for pubid in inside + outside]
     assert [row["pubid"] for row in rows if test.keep(row)] == inside
     assert [row["pubid"] for row in rows if train.keep(row)] == outside
@@ -539,7 +721,7 @@ def test_pubmedqa_official_split_is_a_list_of_ids():
 
 def test_pubmedqa_artificial_is_read_whole():
     task = FIXTURES["pubmedqa"][0]
-    assert task.location("train") == base.Location("pqa_artificial", "train")
+    assert task.location("train") == base.Location(("pqa_artificial",), "train")
 
 
 def test_named_option_wants_exactly_one():
@@ -550,28 +732,431 @@ def test_named_option_wants_exactly_one():
     assert named_option("", DECISIONS) is None
 
 
+def test_medqa_groups_results_by_step():
+    assert [example.group for example in examples("medqa")[1]] == ["step1", "step2&3", "step1"]
+    row = {key: value for key, value in medqa("Which?", "B", "").items() if key not in ("meta_info", "metamap_phrases")}
+    assert FIXTURES["medqa"][0].parse(Row(row, "x")).group == ""  # some copies leave it out
+
+
+def test_mmlu_keeps_the_chosen_subjects():
+    task, rows, _ = FIXTURES["mmlu_medical"]
+    keep = task.location("test").keep
+    assert [keep(row) for row in (*rows, mmlu("virology", "Which?", 0), mmlu("astronomy", "Which?", 0))] == [True] * 3 + [
+        False
+    ] * 2
+    assert keep({"question": "Which?"})  # so that the row is named, and not left out
+    assert [example.group for example in examples("mmlu_medical")[1]] == ["anatomy", "medical_genetics", "anatomy"]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "said"), [((), "names no subject"), (("anatomi", "anatomy"), "names anatomi; there is anatomy,")]
+)
+def test_mmlu_subjects_that_are_none_are_named(subjects, said):
+    (problem,) = dataclasses.replace(FIXTURES["mmlu_medical"][0], subjects=subjects).problems()
+    assert problem.key == "subjects" and said in problem.message
+
+
+def test_texts_of_one_id_or_of_two_sources_stay_apart():
+    task = FIXTURES["medicalgpt_pt"][0]
+    rows = [{"text": text, "source": source, "title": "", "id": "1"} for text in ("a", "b") for source in ("S", "T")]
+    found = [task.parse(Row(row, "x")) for row in rows]
+    assert len({example.id for example in found}) == 4
+    assert [example.group for example in found] == ["S", "T", "S", "T"]
+    assert all(task.content(example).texts == (example.gold,) for example in found)  # what is kept from held-out questions
+
+
+def test_texts_are_read_from_the_repository_that_is_named():
+    task = dataclasses.replace(FIXTURES["medicalgpt_pt"][0], repository="text", train="medical/train")
+    assert (task.hub_id, task.location("train").configs) == ("text", ("medical",))
+    assert set(task.twin(random.Random(0), "medical")) == {"text", "source", "title", "id"}  # the columns of such documents
+
+
+# --- Conversations ---------------------------------------------------------------------------------------------------
+
+TURN = {"from": "human", "value": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("row", "system", "turns", "question", "gold"),
+    [
+        (said("a", "b"), "", (), "a", "b"),
+        (said("a", "b", system="s"), "s", (), "a", "b"),
+        (said("a", "b", "c", "d"), "", (("user", "a"), ("assistant", "b")), "c", "d"),
+        (said("a", "b", "c", "d", system="s"), "s", (("user", "a"), ("assistant", "b")), "c", "d"),
+        (said(" a\n", "\nb "), "", (), "a", "b"),
+        (said("<think>", "</answer>"), "", (), "<think>", "</answer>"),  # tags are words here
+    ],
+)
+def test_conversations(row, system, turns, question, gold):
+    task = FIXTURES["medicalgpt_sft"][0]
+    example = task.parse(Row(row, "x"))
+    assert (example.system, example.turns, example.question, example.gold) == (system, turns, question, gold)
+    written = [{"role": role, "content": text} for role, text in (("system", system), *turns, ("user", question)) if text]
+    assert prompts.messages(example, task) == written  # nothing of ours is added
+    assert layout(example.rationale, task.answer(example), task.format) == gold
+    assert {text for _, text in turns} | {question, gold} <= set(task.content(example).texts)
+
+
+@pytest.mark.parametrize(
+    ("conversations", "says"),
+    [
+        ([], "should be a list of turns"),
+        ("Hello", "should be a list of turns"),
+        (["Hello"], "'from' and 'value'"),
+        ([TURN], "should end with a turn from gpt"),
+        (said("a", "b", "c")["conversations"], "should end with a turn from gpt"),
+        ([TURN, TURN], "turn 2 of conversations should be from gpt, is from 'human'"),
+        ([{"from": "gpt", "value": "Hello"}], "turn 1 of conversations should be from human, is from 'gpt'"),
+        ([{"from": "system", "value": "s"}, {"from": "gpt", "value": "b"}], "turn 2 of conversations should be from human"),
+        ([{"from": "system", "value": "s"}], "a system message and no turn"),
+        ([TURN, {"from": "system", "value": "s"}], "turn 2 of conversations should be from gpt, is from 'system'"),
+        ([TURN, {"from": "bing", "value": "b"}], "is from 'bing'"),
+        ([TURN, {"value": "b"}], "is from None"),
+        ([TURN, {"from": "gpt", "value": " "}], "turn 2 of conversations: 'value' should be text, is ' '"),
+        ([TURN, {"from": "gpt", "value": None}], "turn 2 of conversations: 'value' should be text, is None"),
+        ([{"from": "system", "value": ""}, TURN], "turn 1 of conversations: 'value' should be text"),
+        ([TURN, {"from": "gpt"}], "'value'"),
+    ],
+)
+def test_what_is_no_conversation_is_named(conversations, says):
+    with pytest.raises(RowError) as error:
+        FIXTURES["medicalgpt_sft"][0].parse(Row({"conversations": conversations}, "folder/train.jsonl.gz:7"))
+    assert str(error.value).startswith("folder/train.jsonl.gz:7: ") and says in str(error.value)
+
+
+def test_pairs_keep_the_worse_answer_and_the_conversation_before():
+    task, found = examples("medicalgpt_preference")
+    assert [example.rejected for example in found] == ["没事。", "睡一觉。", "Zinc."]
+    assert (found[2].system, found[2].turns) == ("Be brief.", (("user", "Hello"), ("assistant", "Hello!")))
+    assert {"Hello", "Which vitamin?", "Vitamin A.", "Zinc."} <= set(task.content(found[2]).texts)
+    general = task.twin(random.Random(0), "preference_general")
+    assert set(general) == {"conversations", "chosen", "rejected"} and task.parse(Row(general, "x")).rejected
+
+
+@pytest.mark.parametrize("name", ["medicalgpt_pt", "medicalgpt_sft", "medicalgpt_preference"])
+def test_what_is_imitated_or_compared_is_not_graded(name):
+    task, found = examples(name)
+    assert not task.graded and not task.instruction and task.format == "plain"
+    assert task.language == ("en" if name == "medicalgpt_pt" else "zh")
+    assert len({task.content(example).id for example in found}) == 3
+
+
+# --- Rows of one's own -----------------------------------------------------------------------------------------------
+
+
+def own(**fields):
+    """Rows of one's own without a map of columns."""
+    return dataclasses.replace(FIXTURES["jsonl"][0], **{"columns": columns(), "answers": "exact", **fields})
+
+
+WRITERS = {
+    ".jsonl": lambda path, rows: path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"),
+    ".jsonl.gz": lambda path, rows: path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())),
+    ".csv": lambda path, rows: write_csv(path, rows),
+    ".parquet": lambda path, rows: write_parquet(path, rows),
+}
+
+
+def write_csv(path, rows):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path, rows):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+TWINS = Embedded(train_rows=30, test_rows=20)
+
+
+@pytest.mark.parametrize("suffix", sorted(WRITERS))
+def test_own_rows_are_read_from_every_kind_of_file(suffix, tmp_path):
+    rows = [{"prompt": "头痛，\n怎么办？", "answer": "休息"}, {"prompt": 'Which "vitamin"?', "answer": "Vitamin A"}]
+    path = tmp_path / f"own{suffix}"
+    WRITERS[suffix](path, rows)
+    task = own(train=str(path), test=str(path))
+    assert not list(task.problems())
+    for source in (TWINS, Local(root=str(tmp_path))):  # whatever the source is
+        found = list(task.examples(source, "train"))
+        assert [(example.question, example.gold) for example in found] == [(row["prompt"], row["answer"]) for row in rows]
+        assert found == list(task.examples(source, "test"))
+        assert source.fingerprint(task, "test")["file"] == path.name
+
+
+def test_own_rows_of_s3_bring_their_system_message():
+    task = own(format="plain")
+    row = {"system": "你是一名医生。", "context": "患者自述：头痛。", "target": "流感"}
+    example = task.parse(Row(row, "x"))
+    assert (example.system, example.question, example.gold) == ("你是一名医生。", "患者自述：头痛。", "流感")
+    assert prompts.messages(example, task) == [
+        {"role": "system", "content": "你是一名医生。"},
+        {"role": "user", "content": "患者自述：头痛。"},
+    ]
+    assert task.parse(Row({**row, "system": ""}, "x")).system == ""  # then the task's own is used
+    assert task.grade("流感。", example) == ("right", 1.0, "流感。")
+
+
+def test_own_columns_are_mapped():
+    task = own(columns=columns(system="S", context="C", question="Q", answer="A", id="I", group="G"))
+    row = {"S": "Be brief.", "C": "Pain fell.", "Q": "Does it help?", "A": "yes", "I": 7, "G": "trial", "unused": [1]}
+    example = task.parse(Row(row, "x"))
+    assert (example.id, example.group, example.context, example.system) == ("7", "trial", "Pain fell.", "Be brief.")
+    assert task.ask(example) == "Pain fell.\n\nDoes it help?"
+    empty = task.parse(Row({**row, "S": None, "C": "", "G": None}, "x"))
+    assert (empty.system, empty.context, empty.group) == ("", "", "")
+    one_more = own(columns=columns(id="I"))  # the others keep the names that need no map
+    assert one_more.parse(Row({"prompt": "p", "answer": "a", "I": "x1"}, "x")).id == "x1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "row", "says"),
+    [
+        ({}, {"Frage": "a", "Antwort": "b"}, "there is Frage, Antwort, and no prompt and answer; set columns.question"),
+        ({}, {"prompt": "a"}, "there is prompt, and no prompt and answer"),
+        ({}, {}, "there is no column"),
+        ({}, {"context": "a", "target": "b"}, "there is context, target"),  # S3's rows have a system message
+        ({}, {"prompt": "a", "answer": ""}, "'answer' should be text, is ''"),
+        ({}, {"prompt": "a", "answer": None}, "'answer' should be text, is None"),
+        ({}, {"prompt": "a", "answer": True}, "'answer' should be text, is True"),
+        ({}, {"prompt": "", "answer": "a"}, "'prompt' should be text"),
+        ({"columns": columns(question="Q", answer="A")}, {"prompt": "a", "answer": "b"}, "the column 'Q' of jsonl is missing"),
+        ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b"}, "the column 'I' of jsonl is missing"),
+        ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b", "I": None}, "'I' should be text, is None"),
+        ({"columns": columns(choices="C")}, {"prompt": "a", "answer": "b", "C": ["c", "d"]}, "'b' is not among its choices"),
+        ({"answers": "number"}, {"prompt": "a", "answer": "eighteen"}, "should be one number, is 'eighteen'"),
+        ({"answers": "number"}, {"prompt": "a", "answer": "18 eggs"}, "should be one number"),
+    ],
+)
+def test_own_rows_that_cannot_be_read_are_named(fields, row, says):
+    with pytest.raises(RowError) as error:
+        own(**fields).parse(Row(row, "own.csv:7"))
+    assert str(error.value).startswith("own.csv:7: ") and says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "mapped", "says"),
+    [
+        (
+            [{"prompt": "a", "answer": "b", "I": "x"}, {"prompt": "c", "answer": "d", "I": "x"}],
+            {"id": "I"},
+            ":2: has the id 'x' of",
+        ),
+        (
+            [{"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d"}, {"prompt": "a ", "answer": "b"}],
+            {},
+            ":3: is the same row as",
+        ),
+    ],
+)
+def test_own_rows_that_stand_twice_are_named(rows, mapped, says, tmp_path):
+    path = tmp_path / "own.jsonl"
+    WRITERS[".jsonl"](path, rows)
+    for source in (TWINS, Local(root=str(tmp_path))):
+        with pytest.raises(RowError, match=r"own\.jsonl:1; every row needs its own") as error:
+            list(own(train=str(path), columns=columns(**mapped)).examples(source, "train"))
+        assert says in str(error.value)
+
+
+def test_one_question_may_have_several_answers(tmp_path):
+    path = tmp_path / "own.jsonl"
+    WRITERS[".jsonl"](path, [{"prompt": "a", "answer": "b"}, {"prompt": "a", "answer": "c"}])
+    assert len({example.id for example in own(train=str(path)).examples(TWINS, "train")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "says"),
+    [
+        ({"train": "absent.jsonl"}, "train", "absent.jsonl is no file"),
+        ({"test": "absent.csv"}, "test", "absent.csv is no file"),
+        ({"train": "rows.json"}, "train", "is of no kind that can be read; there is .jsonl.gz, .jsonl, .csv, .parquet"),
+        ({"test": "main/test"}, "test", "main/test is of no kind"),
+        ({"columns": columns(question="Q")}, "columns.answer", "is null; name the column, as columns.question does"),
+        ({"columns": columns(answer="A")}, "columns.question", "is null"),
+        ({"answers": "choice"}, "columns.choices", "is null; answers=choice needs"),
+    ],
+)
+def test_what_is_wrong_with_own_rows_is_said_before_anything_starts(fields, key, says):
+    (problem,) = own(**fields).problems()
+    assert problem.key == key and says in problem.message
+
+
+def test_a_folder_is_no_file_of_rows(tmp_path):
+    (tmp_path / "own.jsonl").mkdir()
+    (problem,) = own(train=str(tmp_path / "own.jsonl")).problems()
+    assert "is no file" in problem.message
+    with pytest.raises(UserError, match="cannot be read"):
+        list(own(train=str(tmp_path / "own.jsonl")).examples(TWINS, "train"))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("answers", ["exact", "number", "choice", "free"])
+def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
+    named = columns(choices="C", id="I", group="G") if answers == "choice" else columns()
+    task = own(answers=answers, written_in=language, columns=named)
+    found = list(task.examples(TWINS, "train"))
+    assert len(found) == 30 and task.language == language
+    assert (task.graded, task.numeric) == (answers != "free", answers == "number")
+    for example in found:
+        assert task.grade(layout("why", task.answer(example), "xml"), example).outcome == "right"
+        assert task.valid(example.gold, example) and task.valid(task.hasty(example, random.Random(0)), example)
+        assert any("\u4e00" <= character <= "\u9fff" for character in example.question) == (language == "zh")
+        assert list(task.options(example)) == (["A", "B", "C", "D"] if answers == "choice" else [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "credit"),
+    [
+        ("vitamin A", "vitamin A", 1),
+        ("Vitamin  a.", "vitamin A", 1),  # case, blanks and the marks at the ends do not count
+        ("“Vitamin A”", "vitamin A", 1),
+        ("**vitamin A**", "vitamin A", 1),
+        ("\uff36itamin\u3000A", "vitamin A", 1),  # nor does width
+        ("流感。", "流感", 1),
+        ("「流感」", "流感", 1),
+        ("It is vitamin A, I think.", "vitamin A", 0.5),
+        ("可能是流感", "流感", 0.5),
+        ("vitamin", "vitamin A", 0),
+        ("vitamin AB", "vitamin A", 0),  # no word of its own
+        ("provitamin A", "vitamin A", 0),
+        ("-7", "7", 0.5),  # a minus is no mark, and the 7 stands there
+        ("7", "-7", 0),
+        ("7%", "7", 0.5),
+        ("C++", "C++", 1),
+        ("it is C++", "C++", 0.5),
+        ("?", "?", 1),  # nothing is left without the marks
+        ("流感、感冒、肺炎", "流感", 0.5),
+        ("vitamin B, vitamin C, vitamin D, vitamin E, vitamin K, vitamin A, zinc, iron, copper", "vitamin A", 0),  # everything
+        ("x" * 1_000_000, "vitamin A", 0),
+        ("\u0301\u0327" * 500_000, "vitamin A", 0),  # accents, which take the square of their number to put in order
+        ("vitamin A " * 100_000, "vitamin A", 0),
+        ("", "vitamin A", 0),
+    ],
+)
+def test_own_answers_word_for_word(answer, gold, credit):
+    task = own()
+    example = task.parse(Row({"prompt": "Which?", "answer": gold}, "x"))
+    start = time.perf_counter()
+    assert task.credit(answer, example) == credit
+    assert task.valid(answer, example) == bool(answer)
+    assert task.vote(answer, example) == task.vote(answer, example)
+    assert time.perf_counter() - start < 1
+
+
+def test_own_answers_with_choices_name_one_of_them():
+    task = own(columns=columns(choices="C"))
+    example = task.parse(Row({"prompt": "Which?", "answer": "Zinc", "C": ["Iron", "Zinc"]}, "x"))
+    credits = {"zinc.": 1, "It is zinc": 0.5, "zinc or iron": 0, "iron": 0, "B": 0}
+    assert {answer: task.credit(answer, example) for answer in credits} == credits
+    assert [task.position(answer, example) for answer in ("zinc.", "Iron", "it is zinc")] == [1, 0, None]
+    assert task.valid("iron", example) and not task.valid("copper", example)
+    assert task.options(example) == ("Iron", "Zinc")
+
+
+@pytest.mark.parametrize(("answer", "credit"), [("1,234", 1), ("$1234.00", 1), ("1234 mg", 0.5), ("12 34", 0), ("1234 or 5", 0)])
+def test_own_numbers_are_graded_as_gsm8k_grades_them(answer, credit):
+    task = own(answers="number")
+    example = task.parse(Row({"prompt": "How many?", "answer": 1234}, "x"))  # a number in JSON
+    assert example.gold == "1234" and task.credit(answer, example) == credit
+    assert task.vote("1,234", example) == task.vote("1234.0", example)
+
+
+@pytest.mark.parametrize(("answer", "credit"), [("B", 1), ("(b)", 1), ("B. Vitamin A", 0.5), ("A", 0), ("B. A.", 0), ("E", 0)])
+def test_own_letters_are_graded_as_medmcqa_grades_them(answer, credit):
+    task, found = examples("jsonl")
+    assert task.credit(answer, found[0]) == credit
+    assert task.position("B", found[0]) == 1 and task.vote("(b)", found[0]) == "B"
+
+
+def test_diseases_of_the_lexicon_have_one_name_in_each_language():
+    names = [names for english, chinese, symptoms in lexicon.DISEASES for names in ((english, chinese), *symptoms)]
+    pairs = set(names)
+    assert len({english for english, _ in pairs}) == len({chinese for _, chinese in pairs}) == len(pairs)
+    assert len({english for english, _, _ in lexicon.DISEASES}) == len(lexicon.DISEASES) == 26
+    for _, _, symptoms in lexicon.DISEASES:
+        assert len(set(symptoms)) == len(symptoms) >= 5
+        assert sum(symptoms[0] in other for _, _, other in lexicon.DISEASES) == 1  # the most telling one tells
+
+
 # --- Published rows, where they are ----------------------------------------------------------------------------------
 
-
-@pytest.mark.skipif(not DATA.is_dir(), reason="the published rows are not on this machine")
-@pytest.mark.parametrize(
-    ("task", "split", "count"),
-    [
-        (FIXTURES["gsm8k"][0], "train", 7473),
-        (FIXTURES["gsm8k"][0], "test", 1319),
-        (FIXTURES["medmcqa"][0], "test", 4183),
-        (PubMedQA(train="pqa_labeled/train", test="pqa_labeled/test", max_context_chars=None), "train", 500),
-        (PubMedQA(train="pqa_labeled/train", test="pqa_labeled/test", max_context_chars=None), "test", 500),
-        (FIXTURES["medical_o1_sft"][0], "train", 198),
-    ],
-    ids=lambda value: value.name if isinstance(value, Task) else str(value),
+LABELLED = dataclasses.replace(FIXTURES["pubmedqa"][0], train="pqa_labeled/train")
+MMLU = dataclasses.replace(
+    FIXTURES["mmlu_medical"][0],
+    train="medical/validation",
+    test="medical/test",
+    subjects=(
+        "anatomy",
+        "clinical_knowledge",
+        "college_biology",
+        "college_medicine",
+        "medical_genetics",
+        "professional_medicine",
+    ),
 )
-def test_published_rows_are_all_read(task, split, count):
+PAIRS, TALKS = FIXTURES["medicalgpt_preference"][0], FIXTURES["medicalgpt_sft"][0]
+TEXTS = dataclasses.replace(FIXTURES["medicalgpt_pt"][0], repository="text", train="medical/train")
+OWN = own(
+    train=str(DATA / "shibing624" / "MedicalGPT" / "grpo" / "train.jsonl.gz"),
+    columns=columns(question="question", answer="answer"),
+    written_in="zh",
+)
+PUBLISHED = [
+    (FIXTURES["gsm8k"][0], "train", 7473),
+    (FIXTURES["gsm8k"][0], "test", 1319),
+    (FIXTURES["medmcqa"][0], "test", 4183),
+    (LABELLED, "train", 500),
+    (LABELLED, "test", 500),
+    (FIXTURES["medical_o1_sft"][0], "train", 198),
+    (MMLU, "train", 123),
+    (MMLU, "test", 1089),
+    (dataclasses.replace(MMLU, train="medical/dev"), "train", 30),
+    (TALKS, "train", 1000),
+    (PAIRS, "train", 100),
+    (dataclasses.replace(PAIRS, train="preference_general/train"), "train", 500),
+    (TEXTS, "train", 5833),
+    (OWN, "train", 32),
+]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the published rows are not on this machine, at {DATA}")
+@pytest.mark.parametrize(
+    ("task", "split", "count"), PUBLISHED, ids=[f"{task.name} {split} {count}" for task, split, count in PUBLISHED]
+)
+def test_published_rows_are_all_read_and_their_golds_are_right(task, split, count):
     found = list(task.examples(Local(root=str(DATA)), split))
     assert len(found) == len({example.id for example in found}) == count
+    print(f"{task.name} {split}: {len(found)} rows")
     for example in found:
-        assert task.credit(example.gold, example) == 1
+        answer = task.answer(example)
+        if task.kind == "question":
+            assert task.grade(layout("why", answer, task.format), example) == ("right", 1.0, answer)
+            assert task.grade(layout("why", "", task.format), example).credit == 0
+            assert task.grade("", example) == ("unparsed", 0.0, "")
+        else:
+            assert layout(example.rationale, answer, task.format) == answer == example.gold
         assert not task.graded or task.valid(example.gold, example)
-    if task.name == "pubmedqa" and split == "test":
-        golds = [example.gold for example in found]
-        assert [golds.count(decision) for decision in DECISIONS] == [276, 169, 55]  # as its authors publish it
+        assert task.content(example).texts
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the published rows are not on this machine, at {DATA}")
+def test_published_splits_are_what_their_authors_say():
+    source = Local(root=str(DATA))
+    golds = Counter(example.gold for example in LABELLED.examples(source, "test"))
+    assert [golds[decision] for decision in DECISIONS] == [276, 169, 55]
+    subjects = Counter(example.group for example in MMLU.examples(source, "test"))
+    assert [subjects[subject] for subject in MMLU.subjects] == [135, 265, 144, 173, 100, 272]
+    questions = Counter((example.question, example.choices) for example in MMLU.examples(source, "test"))
+    assert sum(count - 1 for count in questions.values()) == 78  # in clinical_knowledge and college_medicine both
+    assert (
+        sum(
+            bool(example.system)
+            for example in dataclasses.replace(PAIRS, train="preference_general/train").examples(source, "train")
+        )
+        == 84
+    )
+    assert len({example.group for example in TEXTS.examples(source, "train")}) == 11

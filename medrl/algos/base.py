@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from medrl.errors import Interrupted, Problem
+from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
     from medrl.checkpoints import Stop
@@ -41,6 +42,10 @@ class Algo(ABC):
 
     trains: ClassVar[bool] = True
     """False for the algorithm that leaves the model as it is."""
+    reads: ClassVar[tuple[Kind, ...]] = ("question",)
+    """Kinds of rows that it learns from."""
+    rewarded: ClassVar[bool] = False
+    """Whether completions are paid for by the reward set, which is audited first."""
 
     @abstractmethod
     def train(self, job: Job, out: Path) -> None:

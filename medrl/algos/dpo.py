@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt, Le
 
 from medrl.algos.base import Job, Optimised, peft_config, run_trainer
 from medrl.errors import Problem, UserError
 from medrl.files import read_jsonl, write_jsonl
+from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
     from medrl.config import Run
+    from medrl.generate import Generated
+    from medrl.mix import Prompted
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPO(Optimised):
-    """Sample, grade with the reward set, pair the best against the worst, and train TRL's DPOTrainer on the pairs."""
+    """Sample, grade with the reward set, pair the best against the worst, and train TRL's DPOTrainer on the pairs.
+
+    Rows that are preference pairs themselves are taken as they are.
+    """
+
+    reads: ClassVar[tuple[Kind, ...]] = ("question", "preference")
+    rewarded: ClassVar[bool] = True
 
     beta: Annotated[float, Gt(0)]
     """Price of leaving the model before training."""
@@ -60,42 +69,53 @@ class DPO(Optimised):
         kept = job.folder / "pairs.jsonl"
         if not kept.exists():
             rows = job.rows[: self.prompts]
-            write_jsonl(
-                kept, (pair for row, texts in zip(rows, self._sample(job), strict=True) if (pair := _pair(job, row, texts)))
-            )
+            given = [_given(row) for row in rows if row.example.rejected]
+            asked = [row for row in rows if not row.example.rejected]
+            sampled = (_pair(job, row, made) for row, made in zip(asked, self._sample(job, asked), strict=True))
+            write_jsonl(kept, [*given, *(pair for pair in sampled if pair)])
         return read_jsonl(kept)
 
-    def _sample(self, job: Job) -> list[list[tuple[str, bool]]]:
-        """``num_generations`` completions of each prompt, as ``(text, finished)``."""
+    def _sample(self, job: Job, rows: Sequence[Prompted]) -> list[list[Generated]]:
+        """``num_generations`` completions of each prompt."""
         from tqdm import tqdm
 
         from medrl.generate import Sampling, engine
 
+        if not rows:
+            return []
         sampling = Sampling(self.temperature, self.top_p, self.max_completion_tokens, job.run.seed)
-        prompts = [row.messages for row in job.rows[: self.prompts] for _ in range(self.num_generations)]
-        found: dict[int, tuple[str, bool]] = {}
+        prompts = [row.messages for row in rows for _ in range(self.num_generations)]
+        found: dict[int, Generated] = {}
         with tqdm(total=len(prompts), desc="sample", unit="completion") as bar:
             for batch in engine(job.run, job.policy, job.tokenizer).complete(prompts, sampling):
-                found |= {position: (made.text, made.finished) for position, made in batch.items()}
+                found |= batch
                 bar.update(len(batch))
-        texts = [found[position] for position in range(len(prompts))]
-        return [texts[start : start + self.num_generations] for start in range(0, len(texts), self.num_generations)]
+        made = [found[position] for position in range(len(prompts))]
+        return [made[start : start + self.num_generations] for start in range(0, len(made), self.num_generations)]
 
 
-def _pair(job: Job, row: Any, texts: Sequence[tuple[str, bool]]) -> dict[str, Any] | None:
+def _given(row: Prompted) -> dict[str, Any]:
+    """A preference pair of the data set."""
+    return _as_pair(row, row.example.gold, row.example.rejected, None, None)
+
+
+def _pair(job: Job, row: Prompted, made: Sequence[Generated]) -> dict[str, Any] | None:
     """The best and the worst of one prompt's samples, or None where the reward tells no two apart."""
     from medrl.rewards.base import Completion
 
-    scored = [(job.run.reward_set.total(Completion(text, row, finished)), text) for text, finished in texts]
+    completions = [Completion(each.text, row, each.finished, each.tokens) for each in made]
+    scored = list(zip(job.run.reward_set.totals(completions), (each.text for each in made), strict=True))
     best, worst = max(scored), min(scored)
-    if best[0] == worst[0]:
-        return None
+    return _as_pair(row, best[1], worst[1], best[0], worst[0]) if best[0] > worst[0] else None
+
+
+def _as_pair(row: Prompted, chosen: str, rejected: str, better: float | None, worse: float | None) -> dict[str, Any]:
     return {
         "prompt": row.messages,
-        "chosen": [{"role": "assistant", "content": best[1]}],
-        "rejected": [{"role": "assistant", "content": worst[1]}],
-        "reward_chosen": best[0],
-        "reward_rejected": worst[0],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+        "reward_chosen": better,
+        "reward_rejected": worse,
         "task": row.example.task,
         "id": row.example.id,
     }

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from medrl.algos.base import Job, Optimised, peft_config, run_trainer
+from medrl.answers import opening
 from medrl.errors import Problem
 from medrl.generate import eos_token_ids
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class GRPO(Optimised):
     """TRL's GRPOTrainer. ``batch_size`` counts completions: ``batch_size / num_generations`` prompts a step."""
+
+    rewarded: ClassVar[bool] = True
 
     num_generations: Annotated[int, Gt(1)]
     """Completions of a prompt, the group within which advantages are taken."""
@@ -74,7 +77,7 @@ class GRPO(Optimised):
         trainer = GRPOTrainer(
             model=job.policy,
             args=GRPOConfig(**self.arguments(job), **self._options(run)),
-            reward_funcs=list(run.reward_set.functions(job.rows, eos)),
+            reward_funcs=list(run.reward_set.functions(job.rows, eos, opening(job.tokenizer))),
             train_dataset=_dataset(job),
             processing_class=job.tokenizer,
             peft_config=peft_config(run),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
 from medrl.algos.base import Job, Optimised, peft_config, run_trainer
 from medrl.errors import UserError
+from medrl.tasks.base import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFT(Optimised):
-    """TRL's SFTTrainer on the data set's own reasoning and gold."""
+    """TRL's SFTTrainer on the data set's own reasoning and gold; of a preference pair, on the better answer."""
+
+    reads: ClassVar[tuple[Kind, ...]] = ("question", "conversation", "preference")
 
     max_tokens: Annotated[int, Gt(0)]
     """Rows longer than this are left out and counted; none is cut, because a cut answer teaches not to answer."""

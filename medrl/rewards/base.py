@@ -7,16 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
 from medrl.errors import Problem
-from medrl.tasks.base import Verdict
+from medrl.tasks.base import Attempt, Verdict
 
 if TYPE_CHECKING:
     from medrl.config import Run
     from medrl.mix import Prompted
+
+Scores = list[float | None]
+"""One a completion; None where a reward abstains."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,36 @@ class Completion:
     row: Prompted
     finished: bool = True
     """Whether the model ended it itself; false where the token limit cut it."""
+    tokens: int | None = None
+    """Length, the closing token included; None where no model wrote the text."""
 
     @cached_property
     def verdict(self) -> Verdict:
         """The task's own grade, the same that evaluation reports."""
-        return self.row.task.grade(self.text, self.row.example, self.row.form, finished=self.finished)
+        return self.row.task.grade(self.text, self.row.example, finished=self.finished)
+
+
+def graded(completions: Sequence[Completion]) -> Sequence[Completion]:
+    """The same completions with their verdicts found, task by task, so that a judge is asked once for all."""
+    waiting: dict[int, list[Completion]] = {}
+    for completion in completions:
+        if "verdict" not in vars(completion):
+            waiting.setdefault(id(completion.row.task), []).append(completion)
+    for group in waiting.values():
+        attempts = [Attempt(completion.text, completion.row.example, completion.finished) for completion in group]
+        for completion, verdict in zip(group, group[0].row.task.grade_all(attempts), strict=True):
+            vars(completion)["verdict"] = verdict  # where cached_property keeps it
+    return completions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reward(ABC):
-    """One thing a completion is paid for. Scores lie in [0, 1] unless a class says otherwise; the weight is the price."""
+    """One thing a completion is paid for; the weight is the price."""
+
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Lowest and highest score."""
+    loads_weights: ClassVar[bool] = False
+    """Whether it needs a model of its own, which a dry run does not load."""
 
     weight: Annotated[float, Ge(0)]
     """What a full score pays."""
@@ -44,6 +67,14 @@ class Reward(ABC):
     @abstractmethod
     def score(self, completion: Completion) -> float | None:
         """What the completion deserves; None abstains, where the reward does not apply to the task."""
+
+    def score_all(self, completions: Sequence[Completion]) -> Scores:
+        """`score` for many; a reward that asks a model asks it for all of them at once."""
+        return [self.score(completion) for completion in completions]
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        """Mistakes in company of the other sections."""
+        return iter(())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,56 +84,102 @@ class RewardSet:
     rewards: Mapping[str, Reward]
     normalise: bool
     """Divide the weights by their sum, so that a full total is 1."""
+    audit: Literal["stop", "warn"]
+    """What to do where a known hack earns more than the gold."""
 
     def problems(self, run: Run) -> Iterator[Problem]:
         if not self.rewards:
             yield Problem("rewards", "is empty; name at least one reward")
         elif sum(reward.weight for reward in self.rewards.values()) == 0:
             yield Problem("rewards", "all weigh 0; nothing would be learned")
+        for name, reward in self.rewards.items():
+            for problem in reward.problems(run):
+                yield Problem(f"rewards.{name}.{problem.key}", problem.message)
 
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each reward as it is paid."""
         total = sum(reward.weight for reward in self.rewards.values()) if self.normalise else 1.0
-        return {name: reward.weight / total for name, reward in self.rewards.items()}
+        return {name: reward.weight / (total or 1.0) for name, reward in self.rewards.items()}
+
+    def scores(self, completions: Sequence[Completion]) -> dict[str, Scores]:
+        """What each reward says of each completion, unweighted."""
+        graded(completions)
+        return {name: reward.score_all(completions) for name, reward in self.rewards.items()}
+
+    def totals(self, completions: Sequence[Completion]) -> list[float]:
+        """Weighted sums of all rewards that do not abstain, as TRL adds them up."""
+        return self.weighted(self.scores(completions))
+
+    def weighted(self, scores: Mapping[str, Scores]) -> list[float]:
+        """Weighted sums of scores that are known already."""
+        weights = self.weights
+        return [
+            math.fsum(weights[name] * score for name, score in zip(scores, row, strict=True) if score is not None)
+            for row in zip(*scores.values(), strict=True)
+        ]
 
     def total(self, completion: Completion) -> float:
-        """Weighted sum of all rewards that do not abstain, as TRL adds them up."""
-        scores = {name: reward.score(completion) for name, reward in self.rewards.items()}
-        return math.fsum(self.weights[name] * score for name, score in scores.items() if score is not None)
+        """`totals` of one."""
+        return self.totals([completion])[0]
 
-    def functions(self, rows: Sequence[Prompted], eos_token_ids: set[int]) -> list[Callable[..., list[float | None]]]:
+    def functions(self, rows: Sequence[Prompted], eos_token_ids: set[int], opening: str) -> list[Callable[..., Scores]]:
         """The rewards as TRL calls them: one function a reward, named by its YAML key.
 
         Args:
             rows: Training rows; TRL's batches carry the position of each in the column ``row``.
             eos_token_ids: A completion that does not end in one of these was cut by the token limit.
+            opening: What the chat template writes of every completion itself.
         """
-        shared = _Completions(rows, eos_token_ids)
+        shared = _Completions(rows, eos_token_ids, opening)
         return [_function(name, reward, shared) for name, reward in self.rewards.items()]
 
 
 class _Completions:
-    """The completions of the batch that TRL scores, made once and not again for each reward."""
+    """The completions of the batch that TRL scores, made and graded once and not again for each reward."""
 
-    def __init__(self, rows: Sequence[Prompted], eos_token_ids: set[int]) -> None:
-        self.rows, self.eos_token_ids = rows, eos_token_ids
+    def __init__(self, rows: Sequence[Prompted], eos_token_ids: set[int], opening: str) -> None:
+        self.rows, self.eos_token_ids, self.opening = rows, eos_token_ids, opening
         self.key: object = None
         self.batch: list[Completion] = []
 
-    def of(self, completions: list[Any], completion_ids: list[list[int]], row: list[int]) -> list[Completion]:
+    def of(
+        self, completions: list[Any], completion_ids: list[list[int]], row: list[int], log_metric: Callable[[str, float], None]
+    ) -> list[Completion]:
         if self.key is not completions:
             self.key = completions
             self.batch = [
-                Completion(messages[0]["content"], self.rows[index], bool(ids) and ids[-1] in self.eos_token_ids)
+                Completion(
+                    self.opening + messages[0]["content"], self.rows[index], bool(ids) and ids[-1] in self.eos_token_ids, len(ids)
+                )
                 for messages, ids, index in zip(completions, completion_ids, row, strict=True)
             ]
+            graded(self.batch)
+            for name, value in _observed(self.batch).items():
+                log_metric(name, value)
         return self.batch
 
 
-def _function(name: str, reward: Reward, shared: _Completions) -> Callable[..., list[float | None]]:
-    def function(*, completions: Any, completion_ids: Any, row: list[int], **_: Any) -> list[float | None]:
-        return [reward.score(completion) for completion in shared.of(completions, completion_ids, row)]
+def _observed(batch: Sequence[Completion]) -> dict[str, float]:
+    """What is watched besides the rewards: shares of right, unparsed and cut-off answers, and of first choices.
+
+    Of tasks whose answers nothing grades, none is right and none is wrong: they count only as unparsed or cut off.
+    """
+    outcomes = [completion.verdict.outcome for completion in batch]
+    graded_outcomes = [completion.verdict.outcome for completion in batch if completion.row.task.graded]
+    shares = {f"answers/{outcome}": outcomes.count(outcome) / len(batch) for outcome in ("unparsed", "truncated")}
+    if graded_outcomes:
+        shares |= {
+            f"answers/{outcome}": graded_outcomes.count(outcome) / len(graded_outcomes) for outcome in ("right", "ungraded")
+        }
+    places = [completion.row.task.position(completion.verdict.answer, completion.row.example) for completion in batch]
+    known = [place for place in places if place is not None]
+    return shares | ({"answers/first_choice": known.count(0) / len(known)} if known else {})
+
+
+def _function(name: str, reward: Reward, shared: _Completions) -> Callable[..., Scores]:
+    def function(*, completions: Any, completion_ids: Any, row: list[int], log_metric: Any, **_: Any) -> Scores:
+        return reward.score_all(shared.of(completions, completion_ids, row, log_metric))
 
     function.__name__ = name  # TRL names the curves after it
     return function

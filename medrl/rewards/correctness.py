@@ -9,13 +9,13 @@ from medrl.rewards.base import Completion, Reward
 
 @dataclass(frozen=True, kw_only=True)
 class Correctness(Reward):
-    """1 for the gold, `partial` of the task's half credit; abstains where no rule can grade."""
+    """1 for the gold, with `partial` the task's credit in between; abstains where nothing grades or the judge abstained."""
 
     partial: bool
-    """Pay half for the gold amid other words (S0: 2.0 exact, 1.0 partial)."""
+    """Pay half for the gold amid other words (S0: 2.0 exact, 1.0 partial), and for a rank what it is worth."""
 
     def score(self, completion: Completion) -> float | None:
-        if not completion.row.task.graded:
+        if not completion.row.task.graded or completion.verdict.outcome == "ungraded":
             return None
         credit = completion.verdict.credit
         return credit if self.partial or credit == 1.0 else 0.0

@@ -1,10 +1,10 @@
-"""Soft format: reasoning tags, then answer tags, with any white space around them (S0)."""
+"""Soft format: the tags of the format, in order and filled, with any white space around them (S0, X-R1)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrl.answers import tags
+from medrl.answers import TAGGED, tags
 from medrl.rewards.base import Completion, Reward
 
 
@@ -12,15 +12,22 @@ from medrl.rewards.base import Completion, Reward
 class SoftFormat(Reward):
     """1 for ``<reasoning>..</reasoning> <answer>..</answer>`` with each tag once, in order and filled; else 0.
 
-    Plain string search: time is linear in the length and there is no pattern to backtrack.
+    In the format ``r1``, whose answer has no tags, for ``<think>..</think>`` and words after it. Abstains in free formats.
+    Plain string search: time is linear in the length, there is no pattern to backtrack, and an answer may have lines
+    (X-R1's pattern lacks DOTALL and pays nothing for those).
     """
 
-    def score(self, completion: Completion) -> float:
-        marks = tags(completion.row.form)
-        if any(completion.text.count(mark) != 1 for mark in marks):
+    def score(self, completion: Completion) -> float | None:
+        text, form = completion.text, completion.row.task.format
+        marks = tags(form)
+        if not marks:
+            return None
+        if any(text.count(mark) != 1 for mark in marks):
             return 0.0
-        before, _, rest = completion.text.partition(marks[0])
+        before, _, rest = text.partition(marks[0])
         reasoning, closed, rest = rest.partition(marks[1])
+        if form not in TAGGED:
+            return float(bool(closed and reasoning.strip() and rest.strip() and not before.strip()))
         between, _, rest = rest.partition(marks[2])
         answer, answered, after = rest.partition(marks[3])
         filled = bool(closed and answered and reasoning.strip() and answer.strip())

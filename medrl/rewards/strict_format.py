@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrl.answers import layout, tags
+from medrl.answers import TAGGED, layout, tags
 from medrl.rewards.base import Completion, Reward
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrictFormat(Reward):
-    """1 where each tag stands alone on its line and nothing else is written; the last newline may be missing."""
+    """1 where each tag stands alone on its line and nothing else is written; the last newline may be missing.
 
-    def score(self, completion: Completion) -> float:
-        marks = tags(completion.row.form)
-        if any(completion.text.count(mark) != 1 for mark in marks):  # a tag quoted in the reasoning stands twice
+    Abstains in formats whose answer has no tags.
+    """
+
+    def score(self, completion: Completion) -> float | None:
+        text, form = completion.text, completion.row.task.format
+        if form not in TAGGED:
+            return None
+        marks = tags(form)
+        if any(text.count(mark) != 1 for mark in marks):  # a tag quoted in the reasoning stands twice
             return 0.0
-        reasoning, _, rest = completion.text.partition(f"\n{marks[1]}\n{marks[2]}\n")
+        reasoning, _, rest = text.partition(f"\n{marks[1]}\n{marks[2]}\n")
         reasoning = reasoning.removeprefix(f"{marks[0]}\n")
         answer = rest.removesuffix("\n").removesuffix(f"\n{marks[3]}")
-        shown = layout(reasoning, answer, completion.row.form)
-        return float(bool(reasoning.strip() and answer.strip()) and completion.text in (shown, shown.removesuffix("\n")))
+        shown = layout(reasoning, answer, form)
+        return float(bool(reasoning.strip() and answer.strip()) and text in (shown, shown.removesuffix("\n")))

@@ -5,17 +5,24 @@ from __future__ import annotations
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from medrl.answers import Format, extract
+from medrl.decontaminate import Content
 from medrl.errors import Problem, RowError
 
 if TYPE_CHECKING:
-    from medrl.sources import Row, Source
+    from medrl.rows import Row
+    from medrl.sources import Source
 
 Split = Literal["train", "test"]
+Language = Literal["en", "zh"]
+Kind = Literal["question", "conversation", "preference", "text"]
+"""What a row is: a question with a gold, turns to imitate, a better and a worse answer, or text to read."""
+LETTERS = "ABCDEFGHIJ"
 
 
 @dataclass(frozen=True)
@@ -35,25 +42,45 @@ class Example:
     """Reasoning that leads to the gold, where the data set has one: what supervised training imitates."""
     group: str = ""
     """Specialty, decision or subject, for results by group."""
+    system: str = ""
+    """A system message that the row brings; empty where the task's own is used."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Earlier turns of a conversation as ``(role, text)``."""
+    rejected: str = ""
+    """The worse answer of a preference pair."""
 
 
 class Verdict(NamedTuple):
     """What a completion is worth. Accuracy counts ``right``; the correctness reward pays ``credit``."""
 
-    outcome: Literal["right", "wrong", "unparsed", "truncated"]
+    outcome: Literal["right", "wrong", "unparsed", "truncated", "ungraded"]
+    """``ungraded`` where a judge abstained: accuracy counts it as not right and says how many there are."""
     credit: float
-    """1 right, 0.5 the gold amid other words, 0 anything else."""
+    """1 right, 0 nothing; between them the gold amid other words (0.5) or a rank below the first."""
     answer: str
+
+
+class Attempt(NamedTuple):
+    """A completion to be graded."""
+
+    text: str
+    example: Example
+    finished: bool = True
+    """Whether the model ended it itself."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """Rows on the hub, in a local folder of the same layout, or made by the task's twin."""
+    """Rows on the hub, in a local folder of the same layout, made by the task's twin, or in the user's own file."""
 
-    config: str
+    configs: tuple[str, ...]
+    """Configurations, read one after the other; ``*`` is every one that there is."""
     split: str
+    """``*`` is the split that has its configuration's name."""
     keep: Callable[[Mapping[str, Any]], bool] | None = None
     """Which published rows belong; twins are generated for one split each and need no filter."""
+    file: Path | None = None
+    """A file of the user's own, read whatever the source is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +90,68 @@ class Task(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised whenever prompt, extraction or grade change, so that old and new numbers are never mixed."""
-    hub_id: ClassVar[str]
-    instruction: ClassVar[str]
-    """First words of the system prompt: who answers what."""
-    answer_shape: ClassVar[str]
-    """What stands between the answer tags."""
-    numeric: ClassVar[bool] = False
-    """Whether answers are numbers, which decides if the integer reward applies."""
-    graded: ClassVar[bool] = True
-    """Whether an answer can be told right from wrong by a rule."""
+    kind: ClassVar[Kind] = "question"
+    twin_configs: ClassVar[tuple[str, ...]] = ()
+    """The configurations that twins are made for where the location asks for all."""
 
     train: str
     """``config/split`` that training reads."""
     test: str
     """``config/split`` that evaluation reads."""
+    format: Format
+    """Shape of a completion that the prompt asks for."""
+
+    # A class variable where a task has one for all its configurations, a property where a field decides.
+
+    @property
+    @abstractmethod
+    def hub_id(self) -> str:
+        """Name of the data set on the hub, and of its folder where rows are local."""
+
+    @property
+    @abstractmethod
+    def instruction(self) -> str:
+        """First words of the system prompt: who answers what. Empty where no system message is wanted."""
+
+    @property
+    @abstractmethod
+    def answer_shape(self) -> str:
+        """What the answer consists of."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether answers are numbers, which decides if the integer reward applies."""
+        return False
+
+    @property
+    def graded(self) -> bool:
+        """Whether an answer can be told right from wrong, by a rule or a judge."""
+        return True
+
+    @property
+    def ranked(self) -> bool:
+        """Whether an answer ranks candidates, so that its credit is an inverse rank."""
+        return False
+
+    @property
+    def held_out_part(self) -> str:
+        """Which rows are evaluated, as tables name them."""
+        return self.test
+
+    @property
+    def language(self) -> Language:
+        """Of question and answer; the prompt is written in it."""
+        return "en"
+
+    @property
+    def scorer(self) -> str:
+        """What grades, as tables name it."""
+        return "strict"
 
     def location(self, split: Split) -> Location:
         """Where the rows of a split are."""
         config, _, name = getattr(self, split).partition("/")
-        return Location(config, name)
+        return Location((config,), name)
 
     def problems(self) -> Iterator[Problem]:
         """Mistakes in the configuration of this task alone."""
@@ -98,12 +168,21 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def twin(self, rng: random.Random) -> dict[str, Any]:
-        """One synthetic row in the published column names. It says nothing about medicine."""
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        """One synthetic row in the published column names of a configuration. It says nothing about medicine."""
 
     @abstractmethod
     def credit(self, answer: str, example: Example) -> float:
         """1 for the gold, 0.5 for the gold amid other words, else 0."""
+
+    def ask(self, example: Example) -> str:
+        """The example as the user states it: context, question, lettered choices."""
+        choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, example.choices, strict=False))
+        return "\n\n".join(part for part in (example.context, example.question, choices) if part)
+
+    def answer(self, example: Example) -> str:
+        """The gold as a completion writes it."""
+        return example.gold
 
     def wanted(self, example: Example) -> bool:
         """Whether training uses the example. Evaluation keeps every row."""
@@ -132,17 +211,54 @@ class Task(ABC):
         except (TypeError, ValueError, AttributeError, IndexError) as error:
             raise RowError(f"{row.where}: not a row of {self.name}: {error}.") from None
 
-    def grade(self, text: str, example: Example, form: Format, *, finished: bool = True) -> Verdict:
+    def grade(self, text: str, example: Example, *, finished: bool = True) -> Verdict:
         """Judge a completion: the one grade that both the correctness reward and the accuracy use."""
-        answer = extract(text, form, finished=finished)
+        answer = extract(text, self.format, finished=finished)
         if answer.outcome != "answered":
             return Verdict(answer.outcome, 0.0, "")
+        if not self.parses(answer.text, example):
+            return Verdict("unparsed", 0.0, answer.text)
         credit = self.credit(answer.text, example)
         return Verdict("right" if credit == 1.0 else "wrong", credit, answer.text)
+
+    def grade_all(self, attempts: Sequence[Attempt]) -> list[Verdict]:
+        """`grade` for many; a task that asks a judge asks it for all of them at once."""
+        return [self.grade(attempt.text, attempt.example, finished=attempt.finished) for attempt in attempts]
+
+    def parses(self, answer: str, example: Example) -> bool:
+        """Whether an answer has the structure without which nothing can be graded (a JSON list, say)."""
+        return True
 
     def valid(self, answer: str, example: Example) -> bool:
         """Whether an answer is of the right type, right or wrong."""
         return answer.lower() in [option.lower() for option in self.options(example)]
+
+    def vote(self, answer: str, example: Example) -> str:
+        """What an answer votes for when several samples are put together; equal answers give equal votes."""
+        return " ".join(answer.lower().split())
+
+    def position(self, answer: str, example: Example) -> int | None:
+        """Place among the choices of the one that is answered (first), for the position bias; None where it has none."""
+        return None
+
+    def references(self, examples: Sequence[Example], train: Callable[[], Iterable[Example]]) -> dict[str, list[str]]:
+        """Answers that need no model, by their name: one an example, in order. ``train`` reads the training split."""
+        return {}
+
+    def content(self, example: Example) -> Content:
+        """What two rows are compared by, so that nothing that is evaluated is trained on; the order of choices is none of it."""
+        question = " ".join((example.question, *sorted(example.choices)))
+        return Content(example.task, example.id, question, tuple(filter(None, (example.question, example.context))))
+
+    def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
+        """An answer of the right shape that is worth nothing: another option, or the gold of another example; or ''."""
+        pool = self.options(example) or [other.gold for other in others]
+        return next((answer for answer in pool if answer.lower() != example.gold.lower()), "")
+
+    def all_answers(self, example: Example, others: Sequence[Example]) -> str:
+        """Everything that might be right, in one answer: all options, or the golds of several examples; or ''."""
+        pool = list(self.options(example)) or [*dict.fromkeys(other.gold for other in others[:8]), example.gold]
+        return ", ".join(dict.fromkeys(pool)) if len(set(pool)) > 1 else ""
 
     def hasty(self, example: Example, rng: random.Random) -> str:
         """What somebody answers who has not read the question: how demonstrations are made worse on purpose."""

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task
+from medrl.tasks.base import LETTERS, Example, Task
 
-LETTERS = "ABCDEFGHIJ"
 LETTERED = re.compile(r"\(?([A-J])[).:]\s", re.IGNORECASE)
 """A letter before words: ``B. text``, ``(B) text``."""
 LISTED = re.compile(r"(?:^|[\s(])([A-J])[).:](?=\s|$)", re.IGNORECASE)
@@ -48,15 +47,24 @@ class ChoiceTask(Task):
     def valid(self, answer: str, example: Example) -> bool:
         return _bare(answer) in self.options(example)
 
+    def vote(self, answer: str, example: Example) -> str:
+        found = LETTERED.match(answer)
+        return found[1].upper() if found else _bare(answer)
+
+    def position(self, answer: str, example: Example) -> int | None:
+        letter = self.vote(answer, example)
+        return LETTERS.index(letter) if letter in self.options(example) else None
+
 
 def _bare(answer: str) -> str:
     """An answer without the marks that stand around a letter."""
     return answer.strip("().").upper()
 
 
-def fact_question(rng: random.Random) -> tuple[str, list[str], int, str, str]:
+def fact_question(rng: random.Random, specialty: str = "") -> tuple[str, list[str], int, str, str]:
     """A question of the twins: ``(question, four options, index of the right one, specialty, why)``."""
-    condition, remedy, specialty = rng.choice(lexicon.FACTS)
+    facts = [fact for fact in lexicon.FACTS if specialty in ("", fact[2])]
+    condition, remedy, specialty = rng.choice(facts)
     others = sorted({fact[1] for fact in lexicon.FACTS} - {remedy})
     options = rng.sample(others, 3)
     place = rng.randrange(4)

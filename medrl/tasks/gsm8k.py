@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from medrl.numbers import AMID, equal, is_number, number, only_number
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Task, text_of
-
-NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?", re.ASCII)
-"""Commas between thousands belong to a number; ``1,8`` is two."""
-MOST_DIGITS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +20,7 @@ class GSM8K(Task):
     """Word problems whose published solution ends in ``#### <number>``."""
 
     name: ClassVar[str] = "gsm8k"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "openai/gsm8k"
     instruction: ClassVar[str] = "Solve the problem step by step. The answer is one number."
     answer_shape: ClassVar[str] = "the number alone"
@@ -33,35 +30,42 @@ class GSM8K(Task):
         """The calculator marks ``<<...>>`` of the published solutions are left out."""
         question, answer = text_of(row, "question"), text_of(row, "answer")
         solution, mark, gold = answer.rpartition("####")
-        number = _number(gold)
-        if not mark or number is None:
+        value = number(gold)
+        if not mark or value is None:
             raise ValueError(f"answer should end in '#### <number>', ends in {answer[-40:]!r}")
         return Example(
             # The data set has no ids: a row is known by its question.
             id=hashlib.sha256(question.encode()).hexdigest()[:12],
             task=self.name,
             question=question,
-            gold=f"{number:f}",
+            gold=f"{value:f}",
             rationale=re.sub(r"<<.*?>>", "", solution).strip(),
         )
 
     def credit(self, answer: str, example: Example) -> float:
-        """Equal as numbers earns 1; the number as the only one amid words or units earns 0.5."""
+        """Equal as numbers earns 1, LaTeX and fractions included; the number as the only one amid words or units, 0.5."""
         gold = Decimal(example.gold)
-        if _number(answer) == gold:
+        if equal(answer, gold):
             return 1.0
-        found = NUMBER.findall(answer)
-        return 0.5 if len(found) == 1 and _number(found[0]) == gold else 0.0
+        return 0.5 if only_number(answer) == gold else 0.0
 
     def valid(self, answer: str, example: Example) -> bool:
-        return _number(answer) is not None
+        return is_number(answer)
+
+    def vote(self, answer: str, example: Example) -> str:
+        value = number(answer)
+        return super().vote(answer, example) if value is None else f"{value.normalize():f}"
 
     def hasty(self, example: Example, rng: random.Random) -> str:
         """The first number of the question."""
-        found = NUMBER.search(example.question)
-        return found[0].replace(",", "") if found else "0"
+        found = AMID.search(example.question)
+        return found[0].replace(",", "").replace("$", "") if found else "0"
 
-    def twin(self, rng: random.Random) -> dict[str, Any]:
+    def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
+        """One more than the gold."""
+        return f"{Decimal(example.gold) + 1:f}"
+
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         name, thing = rng.choice(lexicon.NAMES), rng.choice(lexicon.THINGS)
         boxes, each = rng.randint(3, 9), rng.randint(12, 49)
         total, change = boxes * each, rng.randint(5, 30)
@@ -81,9 +85,3 @@ class GSM8K(Task):
             "answer": f"The boxes hold {boxes} * {each} = <<{boxes}*{each}={total}>>{total} {thing}.\n"
             f"Then there are {total} {sign} {change} = <<{total}{sign}{change}={left}>>{left}.\n#### {left}",
         }
-
-
-def _number(text: str) -> Decimal | None:
-    """The exact value of a text that is one number, or None; a dollar sign before it and a full stop after it are allowed."""
-    plain = text.strip().removeprefix("$").removesuffix(".")
-    return Decimal(plain.replace(",", "")) if len(plain) <= MOST_DIGITS and NUMBER.fullmatch(plain) else None

@@ -36,7 +36,7 @@ class MedicalO1SFT(Task):
     def credit(self, answer: str, example: Example) -> float:
         return 1.0 if answer == example.gold else 0.0
 
-    def twin(self, rng: random.Random) -> dict[str, Any]:
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         condition, remedy, specialty = rng.choice(lexicon.FACTS)
         who = rng.choice(("man", "woman"))
         age, days = rng.randint(18, 90), rng.randint(2, 14)
@@ -45,5 +45,10 @@ class MedicalO1SFT(Task):
             "Question": f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
             "Complex_CoT": f"Let me think. The patient has {condition}, a matter of {specialty.lower()}. "
             f"Could {other[1]} help? No, that is for {other[0]}. For {condition} the usual choice is {remedy}.",
-            "Response": f"The patient should be given {remedy}, the usual treatment of {condition}.",
+            "Response": rng.choice(
+                (
+                    f"The patient should be given {remedy}, the usual treatment of {condition}.",
+                    f"{remedy[0].upper()}{remedy[1:]}.",
+                )
+            ),
         }

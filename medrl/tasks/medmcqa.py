@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.tasks.base import Example, text_of
-from medrl.tasks.choice import LETTERS, ChoiceTask, fact_question
+from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.tasks.choice import ChoiceTask, fact_question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class MedMCQA(ChoiceTask):
             group=row["subject_name"] or "",
         )
 
-    def twin(self, rng: random.Random) -> dict[str, Any]:
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         question, options, right, specialty, why = fact_question(rng)
         return {
             "id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),

@@ -1,0 +1,15 @@
+"""Inverse rank: what the place of the gold in a ranked list is worth (S3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrl.rewards.base import Completion, Reward
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseRank(Reward):
+    """1 for the gold first, 0 for the gold last or missing, linear between; abstains where answers are not ranked."""
+
+    def score(self, completion: Completion) -> float | None:
+        return completion.verdict.credit if completion.row.task.ranked else None

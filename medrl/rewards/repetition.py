@@ -1,0 +1,31 @@
+"""Repetition: saying the same words again costs (after Yeo et al. 2025, arXiv 2502.03373, section 4)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from annotated_types import Gt
+
+from medrl.decontaminate import ngrams, units
+from medrl.rewards.base import Completion, Reward
+
+RUN = re.compile(r"([^\w\s]{30})[^\w\s]+")
+"""Marks without a letter between them. They leave no trace in the units, but a run of accents is normalised in the square of
+its length, and a model may write nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition(Reward):
+    """Minus the share of n-grams that stood in the text before: 0 where all differ, towards -1 for one endless loop."""
+
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 0.0)
+
+    n: Annotated[int, Gt(0)]
+    """Words of an n-gram; characters in scripts without spaces."""
+
+    def score(self, completion: Completion) -> float:
+        text = completion.text if completion.text.isascii() else RUN.sub(r"\1", completion.text)
+        grams = list(ngrams(units(text), self.n))
+        return len(set(grams)) / len(grams) - 1 if grams else 0.0

@@ -1,0 +1,64 @@
+"""medical-o1 verifiable problems: open questions with a short gold (Chen et al. 2024, arXiv 2412.18925; S4)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
+
+from medrl.tasks import lexicon
+from medrl.tasks.base import Example, Location, Split, text_of
+from medrl.tasks.open_ended import OpenEndedTask
+
+QUESTION, ANSWER = "Open-ended Verifiable Question", "Ground-True Answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedicalO1Verifiable(OpenEndedTask):
+    """One published split, parted by a hash of the question into training and held-out problems."""
+
+    name: ClassVar[str] = "medical_o1_verifiable"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-verifiable-problem"
+
+    held_out_percent: Annotated[int, Ge(1), Le(99)]
+    """Share of the published rows that is evaluated and never trained on."""
+
+    @property
+    def held_out_part(self) -> str:
+        return f"{self.test}, {self.held_out_percent} % of the problems"
+
+    def location(self, split: Split) -> Location:
+        place = super().location(split)
+
+        def keep(row: Mapping[str, Any]) -> bool:
+            digest = hashlib.sha256(str(row.get(QUESTION)).strip().encode()).digest()
+            return (int.from_bytes(digest[:4], "big") % 100 < self.held_out_percent) == (split == "test")
+
+        return Location(place.configs, place.split, keep)
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        question = text_of(row, QUESTION)
+        return Example(
+            id=hashlib.sha256(question.encode()).hexdigest()[:12],
+            task=self.name,
+            question=question,
+            gold=text_of(row, ANSWER),
+        )
+
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        condition, remedy, _ = rng.choice(lexicon.FACTS)
+        who, age, days = rng.choice(("man", "woman")), rng.randint(18, 90), rng.randint(2, 14)
+        return {
+            # The question of a medical-o1 SFT twin: the published sets share theirs too.
+            QUESTION: f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
+            ANSWER: f"{remedy[0].upper()}{remedy[1:]}",
+        }
+
+    def hasty(self, example: Example, rng: random.Random) -> str:
+        """Rest, which is no answer to anything here."""
+        return "Rest"

@@ -1,0 +1,105 @@
+"""Medical conversations in the ShareGPT schema: MedicalGPT's second stage, supervised fine-tuning (S2)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from medrl.decontaminate import Content
+from medrl.tasks import lexicon
+from medrl.tasks.base import Example, Kind, Language, Task, text_of
+
+ROLES = {"human": "user", "gpt": "assistant"}
+"""Published name of a speaker -> role in a chat."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedicalGPTSFT(Task):
+    """Conversations to imitate: the last answer is the gold, all before it the prompt. No rule grades them."""
+
+    name: ClassVar[str] = "medicalgpt_sft"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str] = "shibing624/MedicalGPT"
+    kind: ClassVar[Kind] = "conversation"
+    graded: ClassVar[bool] = False
+    instruction: ClassVar[str] = ""
+    answer_shape: ClassVar[str] = ""
+
+    @property
+    def language(self) -> Language:
+        return "zh"
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        system, turns = read_conversation(row["conversations"])
+        if turns[-1][0] != "assistant":
+            raise ValueError("conversations should end with a turn from gpt, ends with human")
+        return Example(
+            id=conversation_id(system, turns),
+            task=self.name,
+            question=turns[-2][1],
+            gold=turns[-1][1],
+            system=system,
+            turns=tuple(turns[:-2]),
+        )
+
+    def credit(self, answer: str, example: Example) -> float:
+        return 1.0 if answer == example.gold else 0.0
+
+    def content(self, example: Example) -> Content:
+        """Every turn is read in training, the last answer, too."""
+        texts = (*(text for _, text in example.turns), example.question, example.gold)
+        return Content(example.task, example.id, example.question, texts)
+
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        disease, symptoms, others = lexicon.case(rng, "zh")
+        turns = [
+            ("human", f"医生您好，我最近{'、'.join(symptoms)}，是怎么回事？"),
+            ("gpt", f"从您说的{symptoms[0]}和{symptoms[1]}来看，可能是{disease}，建议到医院检查，以便确诊。"),
+        ]
+        if rng.random() < 0.3:
+            turns += [
+                ("human", f"会不会是{others[0]}？"),
+                ("gpt", f"{others[0]}一般不会出现这些症状，还是{disease}的可能性大。"),
+            ]
+        return {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
+
+
+def read_conversation(conversations: Any) -> tuple[str, list[tuple[str, str]]]:
+    """A ShareGPT conversation as ``(system message, turns as (role, text))``; the message is empty where there is none.
+
+    Raises:
+        ValueError: it is none, or speakers do not take turns, the human first.
+    """
+    if not isinstance(conversations, Sequence) or isinstance(conversations, str) or not conversations:
+        raise ValueError(f"conversations should be a list of turns, is {conversations!r:.80}")
+    rest, system = list(conversations), ""
+    if not all(isinstance(turn, Mapping) for turn in rest):
+        raise ValueError("conversations should hold turns of 'from' and 'value'")
+    if rest[0].get("from") == "system":
+        system = _said(rest.pop(0), 1)
+    first = 2 if system else 1
+    turns = []
+    for number, turn in enumerate(rest, start=first):
+        expected = "human" if (number - first) % 2 == 0 else "gpt"
+        if turn.get("from") != expected:
+            raise ValueError(f"turn {number} of conversations should be from {expected}, is from {turn.get('from')!r:.40}")
+        turns.append((ROLES[expected], _said(turn, number)))
+    if not turns:
+        raise ValueError("conversations holds a system message and no turn")
+    return system, turns
+
+
+def conversation_id(system: str, turns: Sequence[tuple[str, str]]) -> str:
+    """The published rows have no ids: a conversation is known by all that is said in it."""
+    return hashlib.sha256(json.dumps([system, *turns]).encode()).hexdigest()[:12]
+
+
+def _said(turn: Mapping[str, Any], number: int) -> str:
+    try:
+        return text_of(turn, "value")
+    except ValueError as error:
+        raise ValueError(f"turn {number} of conversations: {error}") from None

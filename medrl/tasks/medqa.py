@@ -1,0 +1,54 @@
+"""MedQA: questions of the United States medical licensing examination, four options each (Jin et al. 2020, arXiv 2009.13081)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.tasks.choice import ChoiceTask, fact_question
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedQA(ChoiceTask):
+    """Options by letter; the right one is given twice, as a letter and as its text."""
+
+    name: ClassVar[str] = "medqa"
+    version: ClassVar[int] = 1
+    hub_id: ClassVar[str] = "GBaker/MedQA-USMLE-4-options"
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """Results are grouped by the step of the examination: ``step1`` or ``step2&3``."""
+        question, options = text_of(row, "question"), row["options"]
+        if not isinstance(options, Mapping) or sorted(options) != list(LETTERS[:4]):
+            raise ValueError(f"options should hold A to D, is {options!r:.80}")
+        choices = tuple(text_of(options, letter) for letter in LETTERS[:4])
+        gold, answer = text_of(row, "answer_idx"), text_of(row, "answer")
+        if gold not in options:
+            raise ValueError(f"answer_idx should be A to D, is {gold!r:.40}")
+        if choices[LETTERS.index(gold)] != answer:
+            raise ValueError(f"answer is {answer!r:.60}, but option {gold}, which answer_idx names, is {options[gold]!r:.60}")
+        return Example(
+            # The data set has no ids: a row is known by its question and its options.
+            id=hashlib.sha256(json.dumps([question, *choices]).encode()).hexdigest()[:12],
+            task=self.name,
+            question=question,
+            choices=choices,
+            gold=gold,
+            group=row.get("meta_info") or "",
+        )
+
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        question, options, right, _, _ = fact_question(rng)
+        return {
+            "question": question,
+            "answer": options[right],
+            "options": dict(zip(LETTERS, options, strict=False)),
+            "meta_info": rng.choice(("step1", "step2&3")),
+            "answer_idx": LETTERS[right],
+            "metamap_phrases": question.rstrip("?").split(),
+        }

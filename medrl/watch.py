@@ -1,0 +1,87 @@
+"""What goes wrong in reinforcement learning without an error: found in the curves, said in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+WINDOW = 10
+"""Steps that are averaged: one step is noise."""
+MOST_DEAD_GROUPS = 0.8
+FORMAT_RISE, ACCURACY_RISE = 0.15, 0.02
+LONGER, SHORTER = 1.5, 0.6
+MOST_FIRST_CHOICES = 0.85
+
+Line = Mapping[str, Any]
+"""One logged step, as ``train/log.jsonl`` holds it."""
+
+
+class Sign(NamedTuple):
+    """Of one thing that is going wrong."""
+
+    kind: str
+    step: int
+    message: str
+
+
+def warnings(log: Sequence[Line]) -> list[Sign]:
+    """Everything that the curves show, each kind at the step where it first shows; the same for the same log."""
+    found: dict[str, Sign] = {}
+    for end in range(WINDOW, len(log) + 1):
+        for kind, message in _at(log[:WINDOW], log[end - WINDOW : end], end):
+            found.setdefault(kind, Sign(kind, int(log[end - 1]["step"]), message))
+    return list(found.values())
+
+
+def newest(log: Sequence[Line], known: set[str]) -> list[Sign]:
+    """Warnings of the last step alone whose kind is not ``known`` yet."""
+    if len(log) < WINDOW:
+        return []
+    return [
+        Sign(kind, int(log[-1]["step"]), message)
+        for kind, message in _at(log[:WINDOW], log[-WINDOW:], len(log))
+        if kind not in known
+    ]
+
+
+def _at(first: Sequence[Line], last: Sequence[Line], steps: int) -> Iterator[tuple[str, str]]:
+    dead = _mean(last, "frac_reward_zero_std")
+    if dead is not None and dead >= MOST_DEAD_GROUPS:
+        yield (
+            "groups without variance",
+            f"in {dead:.0%} of the groups all completions earned the same, so they taught nothing: the rows are too easy or "
+            "too hard for this model, or algo.temperature is too low",
+        )
+    right, before = _mean(last, "answers/right"), _mean(first, "answers/right")
+    formats = [name for name in last[-1] if name.startswith("rewards/") and "format" in name and name.endswith("/mean")]
+    if formats and right is not None and before is not None and steps >= 2 * WINDOW:
+        rise = max(_rise(first, last, name) for name in formats)
+        if rise >= FORMAT_RISE and right - before < ACCURACY_RISE:
+            yield (
+                "format without accuracy",
+                f"the format reward rose by {rise:.2f} while right answers went from {before:.1%} to {right:.1%}: the model "
+                "learns the shape and not the task",
+            )
+    length, start = _mean(last, "completions/mean_length"), _mean(first, "completions/mean_length")
+    if length is not None and start and steps >= 2 * WINDOW and not SHORTER < length / start < LONGER:
+        yield (
+            "length drift",
+            f"completions went from {start:.0f} to {length:.0f} tokens on average: look at samples before believing the reward",
+        )
+    agreement = _mean(last, "answers/first_choice")
+    if agreement is not None and agreement >= MOST_FIRST_CHOICES:
+        yield (
+            "first choice",
+            f"{agreement:.0%} of the answers name the choice that is shown first: the model may be copying the order",
+        )
+
+
+def _rise(first: Sequence[Line], last: Sequence[Line], name: str) -> float:
+    """What a curve gained; nothing where one of its ends is not known."""
+    before, after = _mean(first, name), _mean(last, name)
+    return 0.0 if before is None or after is None else after - before
+
+
+def _mean(lines: Sequence[Line], name: str) -> float | None:
+    values = [float(line[name]) for line in lines if line.get(name) is not None]
+    return sum(values) / len(values) if values else None

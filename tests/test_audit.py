@@ -1,0 +1,444 @@
+"""The reward audit: the shipped sets have no hole that the probes know, and a set with one is caught."""
+
+import json
+import math
+import random
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import pytest
+
+from medrl import audit, build, plan
+from medrl.answers import layout, tags
+from medrl.errors import UserError
+from medrl.judges.base import Judge
+from medrl.mix import Prompted
+from medrl.rewards.base import Completion, Reward, RewardSet
+from medrl.rewards.correctness import Correctness
+from medrl.rewards.inverse_rank import InverseRank
+from medrl.rewards.language_consistency import LanguageConsistency
+from medrl.rewards.soft_format import SoftFormat
+from medrl.rewards.soft_overlong import SoftOverlong
+from medrl.rewards.valid_answer import ValidAnswer
+
+MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench", "medical_o1_verifiable")
+TASKS = {
+    *("pubmedqa", "gsm8k", "health_benchmarks", "medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench"),
+    "medical_o1_verifiable",
+}
+"""Every task that a rule or the lexical judge grades."""
+SMALL = ("source=embedded", "source.train_rows=60", "source.test_rows=4", "data_mix.rows=60")
+PROBES = {
+    *("gold", "empty", "empty answer", "filler without an answer", "question as the answer", "wrong answer"),
+    *("gold only in the thinking", "wrong and gold, one by one", "step markers alone", "wrong language, wrong answer"),
+    *("gold three times over", "wrong language", "all options", "long filler, wrong answer"),
+}
+"""What is tried on every task that can be answered wrongly."""
+
+
+@pytest.fixture(scope="session")
+def drawn(compose):
+    """A run of a mix of twins, and its training rows."""
+
+    @cache
+    def draw(mix, form, rewards, *overrides):
+        run = build.check(compose([f"data_mix={mix}", f"data_mix.format={form}", f"reward_set={rewards}", *SMALL, *overrides]))
+        return run, run.data_mix.draw(run.source, run.seed, None).rows
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def rows(drawn):
+    """Training rows of a mix in the format <think>."""
+    return lambda mix: drawn(mix, "think", "exact")[1]
+
+
+def made(audit="stop", **rewards):
+    """A set of one's own."""
+    return RewardSet(rewards=rewards, normalise=False, audit=audit)
+
+
+RIGHT = Correctness(weight=1, partial=False)
+
+
+# --- The shipped sets --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["xml", "think", "r1", "boxed", "plain"])
+@pytest.mark.parametrize("rewards", ["medical_xml", "hierarchy", "exact", "xr1", "inverse_rank"])
+def test_the_shipped_sets_pass_on_their_tasks(drawn, rewards, form):
+    seen = set()
+    for mix in MIXES if rewards != "inverse_rank" else ("dxbench",):
+        run, rows = drawn(mix, form, rewards)
+        found = audit.audit(run.reward_set, rows)
+        assert found.findings == (), mix
+        for task, probes in found.matrix.items():
+            assert probes.keys() - {"candidate order, copied"} == PROBES
+            assert all(scores["total"] <= probes["gold"]["total"] for scores in probes.values())
+            assert probes["wrong answer"]["total"] < probes["gold"]["total"]
+            seen.add(task)
+    assert seen == ({"dxbench"} if rewards == "inverse_rank" else TASKS)
+
+
+def test_the_english_candidates_pass_as_well(drawn):
+    english = [f"data_mix.tasks.dxbench.{split}=DxBench/en" for split in ("train", "test")]
+    run, rows = drawn("dxbench", "think", "inverse_rank", *english)
+    assert rows[0].task.language == "en"
+    found = audit.audit(run.reward_set, rows)
+    assert found.findings == ()
+    assert found.matrix["dxbench"]["gold"] == {"inverse_rank": 1, "valid_answer": 1, "total": pytest.approx(1.2)}
+    assert found.matrix["dxbench"]["candidate order, copied"]["inverse_rank"] < 1
+
+
+def test_means_are_of_who_does_not_abstain(rows):
+    found = audit.audit(made(right=RIGHT, rank=InverseRank(weight=1)), rows("pubmed70"))
+    assert set(found.matrix) == {"pubmedqa", "gsm8k", "health_benchmarks"}
+    assert found.matrix["pubmedqa"]["gold"] == {"right": 1, "rank": None, "total": 1}
+    assert found.matrix["gsm8k"]["wrong answer"] == {"right": 0, "rank": None, "total": 0}
+
+
+def test_the_gold_is_reasoned_for_in_the_language_of_its_task(rows):
+    for mix, language in (("pubmed70", "en"), ("dxbench", "zh")):
+        row = rows(mix)[0]
+        assert audit.gold_text(row) == layout(audit.STEPS[language], row.task.answer(row.example), "think")
+    found = audit.audit(made(right=RIGHT, language=LanguageConsistency(weight=0.5)), rows("dxbench"))
+    assert found.matrix["dxbench"]["wrong language"]["language"] < 0.5 < found.matrix["dxbench"]["gold"]["language"]
+    assert found.findings == ()
+
+
+def test_few_rows_of_each_task_are_tried_each_once(rows):
+    counted = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Counted(Reward):
+        def score(self, completion):
+            counted.append((completion.row.example.id, completion.text))
+            return float(completion.verdict.credit == 1)
+
+    some = rows("pubmed70")
+    assert audit.audit(made(counted=Counted(weight=1)), [*some, *some[::-1]]).findings == ()
+    tried = {row for row, _ in counted}
+    tasks = {row.example.id: row.example.task for row in some}
+    assert {task: sum(tasks[row] == task for row in tried) for task in set(tasks.values())} == {
+        "pubmedqa": audit.ROWS,
+        "gsm8k": 9,
+        "health_benchmarks": 9,
+    }
+    assert [row for row, text in counted if not text] == list(dict.fromkeys(row for row, text in counted if not text))
+
+
+def test_a_judge_is_asked_once_a_probe(rows):
+    @dataclass(frozen=True, kw_only=True)
+    class Asked(Judge):
+        name = "asked"
+        labelled: str | None = None
+        times: list = field(default_factory=list)
+
+        def judge(self, claims):
+            self.times.append(len(claims))
+            return [claim.gold == claim.answer for claim in claims]
+
+        def describe(self):
+            return "asked"
+
+    judge = Asked()
+    judged = [Prompted(row.example, replace(row.task, judge=judge)) for row in rows("medical_o1_verifiable")]
+    shared = judged[0].task
+    found = audit.audit(made(right=RIGHT, valid=ValidAnswer(weight=0.1)), [Prompted(row.example, shared) for row in judged])
+    assert found.findings == ()
+    assert len(judge.times) == len(found.matrix["medical_o1_verifiable"]) == len(PROBES)
+
+
+# --- Sets with a hole --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length(Reward):
+    """Pays for every character."""
+
+    def score(self, completion):
+        return min(1.0, len(completion.text) / 3000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyTag(Reward):
+    """Pays for each tag, wherever it stands, as often as it does."""
+
+    def score(self, completion):
+        return min(1.0, sum(completion.text.count(tag) for tag in tags(completion.row.task.format)) / 12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldAnywhere(Reward):
+    """Pays for the gold, wherever it stands."""
+
+    def score(self, completion):
+        return float(completion.row.task.answer(completion.row.example) in completion.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silence(Reward):
+    """Pays for saying nothing."""
+
+    def score(self, completion):
+        return float(not completion.verdict.answer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied(Reward):
+    """Pays for the order in which the candidates stand."""
+
+    def score(self, completion):
+        return float(completion.verdict.answer == completion.row.task.hasty(completion.row.example, random.Random(0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Reward):
+    """Says the same of everything."""
+
+    says: float | None
+
+    def score(self, completion):
+        return self.says
+
+
+def holes(rewards, rows):
+    """Task and probe of each finding."""
+    return {(finding.task, finding.probe) for finding in audit.audit(rewards, rows).findings}
+
+
+def test_paying_for_length_is_found(rows):
+    found = holes(made(right=RIGHT, long=Length(weight=2)), rows("pubmed70"))
+    assert found == {(task, "long filler, wrong answer") for task in ("pubmedqa", "gsm8k", "health_benchmarks")}
+    assert holes(made(right=RIGHT, long=Length(weight=0.1)), rows("pubmed70")) == set()  # too little to be worth it
+
+
+def test_paying_for_any_tag_is_found(rows):
+    found = holes(made(right=RIGHT, tags=AnyTag(weight=2)), rows("pubmed70"))
+    assert ("pubmedqa", "gold three times over") in found
+    assert ("pubmedqa", "wrong and gold, one by one") not in found  # eight tags for twelve
+    assert ("pubmedqa", "wrong and gold, one by one") in holes(made(right=RIGHT, tags=AnyTag(weight=4)), rows("pubmed70"))
+
+
+def test_paying_for_the_gold_anywhere_is_found(rows):
+    # Nothing earns more than the gold, but what names everything earns as much, and need not choose.
+    found = audit.audit(made(gold=GoldAnywhere(weight=1)), rows("gsm8k")).findings
+    assert {finding.probe for finding in found} == {
+        *("all options", "gold three times over", "gold only in the thinking", "wrong and gold, one by one")
+    }
+    assert found[0].message.endswith("is not right and earns what the gold earns in every row")
+
+
+def test_paying_for_silence_is_found(rows):
+    found = holes(made(right=RIGHT, silence=Silence(weight=2)), rows("medqa"))
+    assert {("medqa", "empty"), ("medqa", "empty answer"), ("medqa", "filler without an answer")} <= found
+    assert ("medqa", "wrong answer") not in found
+
+
+def test_paying_for_the_candidate_order_is_found(rows):
+    assert ("dxbench", "candidate order, copied") in holes(
+        made(rank=InverseRank(weight=1), order=Copied(weight=2)), rows("dxbench")
+    )
+    assert holes(made(rank=InverseRank(weight=1), order=Copied(weight=0.1)), rows("dxbench")) == set()
+
+
+def test_format_alone_is_found_to_pay_a_wrong_answer_the_same(rows):
+    (finding,) = audit.audit(made(soft=SoftFormat(weight=1)), rows("medqa")).findings
+    assert finding == ("medqa", "wrong answer", "a wrong answer earns what the gold earns: this set does not pay for being right")
+    assert holes(made(valid=ValidAnswer(weight=1)), rows("medqa")) == {("medqa", "wrong answer")}
+    assert holes(made(rank=InverseRank(weight=1), valid=ValidAnswer(weight=0.2)), rows("medqa")) == {("medqa", "wrong answer")}
+
+
+def test_a_heavy_valid_answer_is_no_hole(rows):
+    # It pays for the type of an answer more than for being right, yet nothing earns more than the gold, nor as much.
+    assert holes(made(right=RIGHT, valid=ValidAnswer(weight=5)), rows("medqa")) == set()
+
+
+def test_a_tie_in_some_rows_is_no_finding(rows):
+    first = rows("medqa")[0].example.id
+
+    @dataclass(frozen=True, kw_only=True)
+    class Mostly(Correctness):
+        def score(self, completion):
+            return 1.0 if completion.row.example.id == first else super().score(completion)
+
+    assert holes(made(mostly=Mostly(weight=1, partial=False)), rows("medqa")) == set()
+
+
+def test_a_hole_in_one_row_is_found_though_the_mean_hides_it(rows):
+    first = rows("medqa")[0].example.id
+
+    @dataclass(frozen=True, kw_only=True)
+    class Hole(Reward):
+        def score(self, completion):
+            return 1.0 if completion.row.example.id == first and not completion.text else 0.0
+
+    found = audit.audit(made(right=Correctness(weight=0.5, partial=False), hole=Hole(weight=1)), rows("medqa"))
+    (finding,) = found.findings
+    assert finding.message == f"'empty' earns more than the gold in 1 of 16 rows (example {first}: 1.000 against 0.500)"
+    assert found.matrix["medqa"]["empty"]["total"] == 1 / 16
+
+
+def test_a_set_that_says_nothing_of_a_task_is_found(rows):
+    for silent in (made(rank=InverseRank(weight=1)), made(long=SoftOverlong(weight=1, limit_tokens=8, buffer_tokens=4))):
+        (finding,) = audit.audit(silent, rows("medqa")).findings
+        assert (finding.task, finding.probe) == ("medqa", "gold")
+        assert finding.message == "no reward of the set says anything about this task; nothing would be learned from its rows"
+    assert holes(made(right=RIGHT, rank=InverseRank(weight=1)), rows("medqa")) == set()
+
+
+@pytest.mark.parametrize("says", [math.nan, math.inf])
+def test_a_score_that_is_no_number_is_found(rows, says):
+    found = audit.audit(made(right=RIGHT, broken=Score(weight=1, says=says)), rows("medqa")).findings
+    assert {finding.probe for finding in found if "no number" in finding.message} == PROBES
+
+
+def test_rounding_is_no_finding(rows):
+    @dataclass(frozen=True, kw_only=True)
+    class Rounded(Reward):
+        def score(self, completion):
+            return 1e-12 * len(completion.text)
+
+    assert holes(made(right=RIGHT, rounded=Rounded(weight=1)), rows("medqa")) == set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Miss(Reward):
+    """Pays for whatever is not right."""
+
+    def score(self, completion):
+        return float(completion.verdict.outcome != "right")
+
+
+# --- What the model before training writes -------------------------------------------------------------------------------
+
+
+def written(rows, *answers, form="think"):
+    return [Completion(layout("So.", answer, form), row, True, 30) for row, answer in zip(rows, answers, strict=False)]
+
+
+def test_a_completion_of_the_base_model_that_is_wrong_and_paid_more_is_found(rows):
+    some = rows("medqa")
+    rewards = made(right=RIGHT, short=Score(weight=1, says=0.0), silence=Silence(weight=2))
+    before = audit.Audit({"medqa": {"gold": {"right": 1.0, "total": 1.0}}}, ())
+    found = audit.with_base(before, rewards, written(some, some[0].example.gold, "", ""))
+    (finding,) = found.findings
+    assert (finding.task, finding.probe) == ("medqa", audit.BASE)
+    assert finding.message.startswith(
+        f"a completion of the base model to example {some[1].example.id} that is not right earns 2.000, the gold 1.000: '<think>"
+    )
+    assert found.matrix["medqa"][audit.BASE]["total"] == pytest.approx(5 / 3)
+    assert audit.BASE not in before.matrix["medqa"]  # the audit before stays as it was
+
+
+@pytest.mark.parametrize("text", [layout("So.", "none of them", "think"), layout("So.", "", "think"), "<think>\nSo."])
+@pytest.mark.parametrize("finished", [True, False])
+def test_wrong_unparsed_and_cut_off_are_all_not_right(rows, text, finished):
+    completion = Completion(text, rows("medqa")[0], finished)
+    before = audit.Audit({"medqa": {}}, ())
+    (finding,) = audit.with_base(before, made(right=RIGHT, miss=Miss(weight=2)), [completion]).findings
+    assert "that is not right earns 2.000, the gold 1.000" in finding.message
+    # As much as the gold is not more.
+    assert audit.with_base(before, made(right=RIGHT, miss=Miss(weight=1)), [completion]).findings == ()
+
+
+def test_a_right_completion_may_earn_more_than_the_probe(rows):
+    row = rows("medqa")[0]
+    rewards = made(right=RIGHT, long=Length(weight=1))
+    longer = Completion(layout("So. " * 500, row.example.gold, "think"), row, True, 900)
+    assert rewards.total(longer) > rewards.total(Completion(audit.gold_text(row), row))
+    assert audit.with_base(audit.Audit({"medqa": {}}, ()), rewards, [longer]).findings == ()
+
+
+def test_what_a_judge_left_ungraded_is_no_finding(rows):
+    @dataclass(frozen=True, kw_only=True)
+    class Away(Judge):
+        name = "away"
+        labelled: str | None = None
+
+        def judge(self, claims):
+            return [None] * len(claims)
+
+        def describe(self):
+            return "away"
+
+    row = rows("medical_o1_verifiable")[0]
+    row = Prompted(row.example, replace(row.task, judge=Away()))
+    text = layout("So. " * 500, "Rest", "think")
+    found = audit.with_base(
+        audit.Audit({row.example.task: {}}, ()), made(right=RIGHT, long=Length(weight=1)), [Completion(text, row)]
+    )
+    assert found.findings == ()
+
+
+def test_tasks_without_a_completion_stay_as_they_are(rows):
+    found = audit.audit(made(right=RIGHT), rows("pubmed70"))
+    only = [row for row in rows("pubmed70") if row.example.task == "gsm8k"]
+    after = audit.with_base(found, made(right=RIGHT), written(only, "1"))
+    assert {task for task, probes in after.matrix.items() if audit.BASE in probes} == {"gsm8k"}
+    assert audit.with_base(found, made(right=RIGHT), []) == found
+
+
+# --- What is done with it --------------------------------------------------------------------------------------------------
+
+
+def test_a_finding_stops_a_run_or_is_said(rows, capsys):
+    rewards = made(soft=SoftFormat(weight=1))
+    found = audit.audit(rewards, rows("medqa"))
+    with pytest.raises(UserError) as caught:
+        audit.stop_on(found, rewards)
+    assert "medqa: a wrong answer earns what the gold earns" in str(caught.value)
+    assert "reward_set.audit=warn" in str(caught.value)
+    audit.stop_on(found, replace(rewards, audit="warn"))
+    audit.stop_on(audit.Audit(found.matrix, ()), rewards)
+    for said in (found.describe(), found.totals()):
+        assert said.endswith("audit    medqa: a wrong answer earns what the gold earns: this set does not pay for being right")
+
+
+def test_the_configuration_decides(drawn):
+    for given, stops in (("stop", True), ("warn", False)):
+        run, rows = drawn("medqa", "think", "inverse_rank", f"reward_set.audit={given}")
+        found = audit.audit(run.reward_set, rows)
+        assert found.findings
+        if stops:
+            with pytest.raises(UserError, match="audit=warn"):
+                audit.stop_on(found, run.reward_set)
+        else:
+            audit.stop_on(found, run.reward_set)
+
+
+def test_a_plan_leaves_out_what_loads_weights(drawn, capsys):
+    run, _ = drawn("medqa", "think", "reward_model", "reward_set.rewards.reward_model.weights=absent/model")
+    mix = run.data_mix.draw(run.source, run.seed, None)
+    audited = plan.audit_of(run, mix, dry=True)
+    assert list(audited.matrix["medqa"]["gold"]) == ["soft_format", "total"]
+    alone = replace(run.reward_set, rewards={"reward_model": run.reward_set.rewards["reward_model"]})
+    assert plan.audit_of(replace(run, reward_set=alone), mix, dry=True) is None
+    assert "left out" in capsys.readouterr().out
+
+
+def test_an_algorithm_without_rewards_is_not_audited(drawn):
+    run, _ = drawn("medqa", "think", "exact", "algo=none")
+    assert plan.audit_of(run, run.data_mix.draw(run.source, run.seed, None), dry=True) is None
+
+
+def test_the_same_rows_give_the_same_audit(drawn):
+    run, rows = drawn("pubmed70", "xml", "medical_xml")
+    first = audit.audit(run.reward_set, rows)
+    second = audit.audit(run.reward_set, [Prompted(row.example, row.task) for row in rows])
+    assert first == second
+    assert json.dumps(first.as_json()) == json.dumps(second.as_json())
+    assert first.describe() == second.describe() and first.totals() == second.totals()
+
+
+def test_tables_show_every_probe_and_reward(rows):
+    found = audit.audit(made(right=RIGHT, rank=InverseRank(weight=1)), [*rows("pubmed70"), *rows("dxbench")])
+    described, totals = found.describe().splitlines(), found.totals().splitlines()
+    assert described[0].split() == ["audit", "dxbench", "right", "rank", "total"]
+    gsm8k = next(index for index, line in enumerate(described) if "gsm8k" in line)
+    assert described[gsm8k + 1].split() == ["gold", "1.00", "-", "1.00"]
+    assert totals[0].split() == ["audit", "total", "reward", "of", "dxbench", "gsm8k", "health_benchmar", "pubmedqa"]
+    copied = next(line for line in totals if "candidate order" in line)
+    assert copied.split()[-3:] == ["-", "-", "-"]  # only where answers are ranked
+    assert len(totals) == 1 + len(PROBES) + 1
