@@ -76,6 +76,8 @@ def written(rng: random.Random, row: Prompted, others: Sequence[Prompted]) -> st
     """A completion to a row: right, wrong or unparsed."""
     task, example = row.task, row.example
     right, wrong = task.answer(example), task.wrong_answer(example, [other.example for other in others])
+    if not task.options(example) and not task.numeric:  # free text is seldom wrong twice in the same words
+        wrong = f"{wrong} for {rng.randint(2, 9999)} days"
     answer = rng.choice((right, right, wrong, wrong, ""))
     frame = len(layout("", answer, task.format))
     text = layout(reasoning(rng, task.language, CHARACTERS - frame), answer, task.format)
@@ -83,6 +85,20 @@ def written(rng: random.Random, row: Prompted, others: Sequence[Prompted]) -> st
         block = layout("", right, task.format).partition(tags(task.format)[1])[2]
         text = rng.choice((text, text.replace(tags(task.format)[3], ""), text.replace("<answer>\n\n</answer>", block * 2)))
     return text
+
+
+def drawn(rng: random.Random, rows: Sequence[Prompted], count: int) -> list[tuple[list[int], list[str]]]:
+    """Batches of completions: the positions of their rows, and their texts."""
+    batches = []
+    for _ in range(-(-count // BATCH)):
+        places = [rng.randrange(len(rows)) for _ in range(BATCH)]
+        batches.append((places, [written(rng, rows[place], rng.sample(alike(rows, place), 2)) for place in places]))
+    return batches
+
+
+def alike(rows: Sequence[Prompted], place: int) -> list[Prompted]:
+    """Other rows of the same task."""
+    return [row for row in rows if row.task is rows[place].task and row is not rows[place]]
 
 
 def one_round(rewards: RewardSet, rows: Sequence[Prompted], batches: Sequence[tuple[list[int], list[str]]]) -> float:
@@ -120,25 +136,19 @@ def main() -> None:
         small = ("source=embedded", "hardware=cpu", "data_mix.rows=256", "source.train_rows=256", "source.test_rows=8")
         run = build.check(compose.tree([*small, *case.overrides]))
         rows = run.data_mix.draw(run.source, 0, None).rows
-        rng = random.Random(0)
-        batches = []
-        for _ in range(-(-options.completions // BATCH)):
-            places = [rng.randrange(len(rows)) for _ in range(BATCH)]
-            batches.append((places, [written(rng, rows[place], rng.sample(_alike(rows, place), 2)) for place in places]))
-        texts = [text for _, batch in batches for text in batch]
-        seconds = min(one_round(run.reward_set, rows, batches) for _ in range(options.rounds))
-        rate = len(texts) / seconds
+        taken, characters = [], []
+        for number in range(options.rounds):
+            batches = drawn(random.Random(number), rows, options.completions)
+            texts = [text for _, batch in batches for text in batch]
+            characters.append(sum(map(len, texts)) / len(texts))
+            taken.append(one_round(run.reward_set, rows, batches) / len(texts))
+        rate = 1 / min(taken)
         held = rate >= LEAST_PER_SECOND
         kept = kept and (held or not case.ruled)
         verdict = ("kept" if held else "BROKEN") if case.ruled else "no promise"
-        print(f"{case.name:<20} {rate:>10,.0f} a second   {sum(map(len, texts)) / len(texts):,.0f} characters   {verdict}")
+        print(f"{case.name:<20} {rate:>10,.0f} a second   {sum(characters) / len(characters):,.0f} characters   {verdict}")
     print(f"promised: at least {LEAST_PER_SECOND:,} a second")
     sys.exit(0 if kept else 1)
-
-
-def _alike(rows: Sequence[Prompted], place: int) -> list[Prompted]:
-    """Other rows of the same task."""
-    return [row for row in rows if row.task is rows[place].task and row is not rows[place]]
 
 
 if __name__ == "__main__":

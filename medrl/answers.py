@@ -94,7 +94,7 @@ def _tagged(text: str, form: Format) -> str:
 
 
 def _boxed(text: str) -> str:
-    """The inside of the only ``\\boxed{...}``, braces matched; empty where there is none, several, or no end."""
+    r"""The inside of the only ``\boxed{...}``, braces matched; empty where there is none, several, or no end."""
     found = list(islice(BOXED.finditer(text), 2))
     if len(found) != 1:
         return ""

@@ -245,7 +245,7 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _voted(group: Sequence[Line]) -> bool:
-    """Whether the commonest answer of an example is right: one of those who gave it said so in full ("yes", not "yes, I think")."""
+    """Whether the commonest answer of an example is right: one that gave it said it in full ("yes", not "yes, I think")."""
     winner = metrics.majority_vote([line["vote"] for line in group])
     return winner is not None and any(line["vote"] == winner and line["verdict"] == "right" for line in group)
 

@@ -41,10 +41,21 @@ def configs(hub_id: str, revision: str | None) -> tuple[str, ...]:
         UserError: no such data set, or the hub cannot be asked.
     """
     from datasets import get_dataset_config_names
+    from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
     commit = hub_commit("dataset", hub_id, revision)
+
+    def ask() -> list[str]:
+        # The card is in the client's cache. datasets itself answers "default" where it cannot ask, whatever there is.
+        with suppress(EntryNotFoundError):
+            card = DatasetCard.load(hf_hub_download(hub_id, "README.md", repo_type="dataset", revision=commit))
+            if listed := card.data.get("configs"):
+                return [config["config_name"] for config in listed]
+        return get_dataset_config_names(hub_id, revision=commit)  # type: ignore[no-any-return]
+
     with _explained("dataset", hub_id):
-        return tuple(_patiently(hub_id, lambda: get_dataset_config_names(hub_id, revision=commit)))
+        return tuple(_patiently(hub_id, ask))
 
 
 @cache

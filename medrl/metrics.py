@@ -85,7 +85,8 @@ def bootstrap(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0
     acceleration = float((deviations**3).sum() / (deviations**2).sum() ** 1.5 / 6)
     points = [bias + (bias + z) / (1 - acceleration * (bias + z)) for z in (-Z95, Z95)]
     low, high = np.quantile(means, [normal.cdf(point) for point in points])
-    return Interval(least + width * (mean + float(low)), least + width * (mean + float(high)))
+    # No resample leaves the sample's own range, but rounding may.
+    return Interval(least + width * max(0.0, mean + float(low)), least + width * min(1.0, mean + float(high)))
 
 
 class Change(NamedTuple):

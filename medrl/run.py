@@ -33,13 +33,21 @@ def run(tree: Tree) -> dict[str, Any]:
         with track.locked(folder):
             if settings.force:
                 _clear(folder)
-            if metrics := finished(tree, folder):
-                print(terminal.table(metrics, folder))
-                return metrics
+            if done := finished(tree, folder):
+                print(terminal.table(done, folder))
+                if family := _family(folder, done):
+                    print(terminal.seeds(family))
+                return done
             begin(tree, settings, folder)
-            train(settings, folder, stop)
-            evaluate_models(tree, settings, folder)
-            return finish(tree, settings, folder)
+            try:
+                train(settings, folder, stop)
+                evaluate_models(tree, settings, folder)
+                metrics = finish(tree, settings, folder)
+            finally:  # what a process asked was paid for, however it ended
+                track.note_tally(folder, settings.judge.tally())
+            if family := _family(folder, metrics):
+                print(terminal.seeds(family))
+            return metrics
 
 
 def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
@@ -72,6 +80,8 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     Raises:
         UserError: the run was begun with other rows or weights than there are now.
     """
+    if _asks_judge(settings):
+        settings.judge.ready()
     now = {**track.provenance(), **_inputs(settings)}
     path = folder / "provenance.json"
     if path.exists():
@@ -143,20 +153,71 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "paper": settings.paper,
         "study": settings.study,
         "seed": settings.seed,
-        "source": settings.source.describe(),
-        "synthetic": settings.source.synthetic,
+        "source": _source(settings),
+        "synthetic": settings.source.synthetic and not _own_files(settings),
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
         "tasks": evaluate.summarise(tree, settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in watch.warnings(log)]},
-        "judge": settings.judge.tally() or None,
+        "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
     }
     report.write_html(folder, tree, settings, metrics, log)
     track.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
     print(terminal.table(metrics, folder))
     return metrics
+
+
+def _family(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Metrics of the finished runs beside this one, evaluated alike, that differ from it only in the seed; none if alone."""
+    found = []
+    for path in sorted(folder.parent.glob("*/metrics.json")):
+        try:
+            beside = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # being written by another process, or another program's
+            continue
+        if isinstance(beside, dict) and all(beside.get(key) == metrics[key] for key in ("family", "eval")):
+            found.append(beside)
+    return found if len({beside["seed"] for beside in found}) > 1 else []
+
+
+def _asks_judge(settings: Run) -> bool:
+    """Whether anything of this run asks the judge."""
+    mix = settings.data_mix
+    names = {*mix.held_out, *(name for name, weight in mix.weights.items() if weight > 0 and settings.algo.trains)}
+    rewards = settings.reward_set.rewards.values() if settings.algo.rewarded else ()
+    return any(hasattr(node, "judge") for node in (*(mix.tasks[name] for name in names), *rewards))
+
+
+def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
+    """Who judged, what was asked in all processes of this run, and how far the judge agrees with people."""
+    from medrl.judges.agreement import agreement, labelled_rows
+
+    if not _asks_judge(settings):
+        return None
+    judge = settings.judge
+    agreed = agreement(judge, labelled_rows(Path(judge.labelled))) if judge.labelled else None
+    return {"name": judge.describe(), "agreement": agreed, "calls": track.tallies(folder, judge.tally())}
+
+
+def _own_files(settings: Run) -> list[str]:
+    """Files of the user's own that the run reads, whatever the source."""
+    mix = settings.data_mix
+    splits: list[tuple[str, Split]] = [(name, "train") for name, weight in mix.weights.items() if weight > 0]
+    splits += [(name, "test") for name in mix.held_out]
+    files = (mix.tasks[name].location(split).file for name, split in splits)
+    return list(dict.fromkeys(file.name for file in files if file))
+
+
+def _source(settings: Run) -> str:
+    """Where the rows came from, for the first line of every table."""
+    own, mix = _own_files(settings), settings.data_mix
+    names = {*mix.held_out, *(name for name, weight in mix.weights.items() if weight > 0)}
+    if not own:
+        return settings.source.describe()
+    elsewhere = [name for name in names if not any(mix.tasks[name].location(split).file for split in ("train", "test"))]
+    return ", ".join([*own, *([settings.source.describe()] if elsewhere else [])])
 
 
 def _inputs(settings: Run) -> dict[str, Any]:

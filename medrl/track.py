@@ -10,7 +10,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -110,6 +111,21 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def note_tally(folder: Path, tally: Mapping[str, int | float]) -> None:
+    """Keep what this process asked of the judge; nothing where it asked nothing."""
+    if any(tally.values()):
+        with (folder / "judge.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(tally) + "\n")
+
+
+def tallies(folder: Path, now: Mapping[str, int | float]) -> dict[str, int | float]:
+    """What all processes of a run asked of the judge, this one included."""
+    counts: Counter[str] = Counter()
+    for tally in (*read_jsonl(folder / "judge.jsonl"), now):
+        counts.update(tally)
+    return dict(counts)
 
 
 def cut_back(log: Path, step: int) -> None:

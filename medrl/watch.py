@@ -11,6 +11,8 @@ MOST_DEAD_GROUPS = 0.8
 FORMAT_RISE, ACCURACY_RISE = 0.15, 0.02
 LONGER, SHORTER = 1.5, 0.6
 MOST_FIRST_CHOICES = 0.85
+LEAST_PLACED = 0.1
+"""Share of the answers that name a choice at all; of fewer, nothing is said."""
 
 Line = Mapping[str, Any]
 """One logged step, as ``train/log.jsonl`` holds it."""
@@ -68,8 +70,8 @@ def _at(first: Sequence[Line], last: Sequence[Line], steps: int) -> Iterator[tup
             "length drift",
             f"completions went from {start:.0f} to {length:.0f} tokens on average: look at samples before believing the reward",
         )
-    agreement = _mean(last, "answers/first_choice")
-    if agreement is not None and agreement >= MOST_FIRST_CHOICES:
+    agreement, placed = _mean(last, "answers/first_choice"), _mean(last, "answers/placed")
+    if agreement is not None and agreement >= MOST_FIRST_CHOICES and (placed is None or placed >= LEAST_PLACED):
         yield (
             "first choice",
             f"{agreement:.0%} of the answers name the choice that is shown first: the model may be copying the order",

@@ -70,14 +70,22 @@ def ungraded(task: Task) -> str:
     return f"ungraded, which counts as not right: {shares}"
 
 
-def judged(tally: Mapping[str, float]) -> str:
-    """What a judge was asked and what it cost; what did not happen is left out."""
-    words = [
+def judged(judge: Mapping[str, Any]) -> str:
+    """Who judged, what it was asked and what it cost, and how far it agrees with people; what did not happen is left out."""
+    words = [judge["name"]]
+    words += [
         f"US$ {count:.4f}" if what == "spend" else f"{count:,.0f} {what.replace('_', ' ')}"
-        for what, count in tally.items()
+        for what, count in judge["calls"].items()
         if count
     ]
-    return ", ".join(words) or "not asked"
+    if agreed := judge["agreement"]:
+        words.append(f"agrees with {agreed['n']} labels in {_rate(agreed)} of them")
+        words.append("kappa undefined" if agreed["kappa"] is None else f"kappa {agreed['kappa']:.2f}")
+    return ", ".join(words)
+
+
+def _rate(agreed: Mapping[str, Any]) -> str:
+    return "none" if agreed["rate"] is None else f"{agreed['rate']:.1%} {interval(agreed['ci95'])}"
 
 
 def first_choice(task: Task) -> str:

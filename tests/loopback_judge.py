@@ -83,6 +83,8 @@ class LoopbackJudge:
 
     delay: float = 0.0
     """Seconds before each answer, so that requests meet."""
+    otherwise: Reply = field(default_factory=Reply)
+    """What a request gets that no test has written anything for."""
     clock: Callable[[], float] = time.monotonic
     requests: list[Asked] = field(default_factory=list)
     """Everything that was asked, in order."""
@@ -124,7 +126,7 @@ class LoopbackJudge:
         except ValueError:
             return Reply()
         once = self._once.get(answer)
-        return once.pop(0) if once else self._always.get(answer, Reply())
+        return once.pop(0) if once else self._always.get(answer, self.otherwise)
 
 
 class Server(ThreadingHTTPServer):

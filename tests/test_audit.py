@@ -41,17 +41,23 @@ def drawn(compose):
     """A run of a mix of twins, and its training rows."""
 
     @cache
-    def draw(mix, form, rewards, *overrides):
-        run = build.check(compose([f"data_mix={mix}", f"data_mix.format={form}", f"reward_set={rewards}", *SMALL, *overrides]))
+    def draw(mix, form, *overrides):
+        run = build.check(compose([f"data_mix={mix}", f"data_mix.format={form}", *SMALL, *overrides]))
         return run, run.data_mix.draw(run.source, run.seed, None).rows
 
     return draw
 
 
 @pytest.fixture(scope="session")
+def reward_set(compose):
+    """A shipped set by the name of its file."""
+    return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
+
+
+@pytest.fixture(scope="session")
 def rows(drawn):
     """Training rows of a mix in the format <think>."""
-    return lambda mix: drawn(mix, "think", "exact")[1]
+    return lambda mix: drawn(mix, "think")[1]
 
 
 def made(audit="stop", **rewards):
@@ -67,11 +73,10 @@ RIGHT = Correctness(weight=1, partial=False)
 
 @pytest.mark.parametrize("form", ["xml", "think", "r1", "boxed", "plain"])
 @pytest.mark.parametrize("rewards", ["medical_xml", "hierarchy", "exact", "xr1", "inverse_rank"])
-def test_the_shipped_sets_pass_on_their_tasks(drawn, rewards, form):
+def test_the_shipped_sets_pass_on_their_tasks(drawn, reward_set, rewards, form):
     seen = set()
     for mix in MIXES if rewards != "inverse_rank" else ("dxbench",):
-        run, rows = drawn(mix, form, rewards)
-        found = audit.audit(run.reward_set, rows)
+        found = audit.audit(reward_set(rewards), drawn(mix, form)[1])
         assert found.findings == (), mix
         for task, probes in found.matrix.items():
             assert probes.keys() - {"candidate order, copied"} == PROBES
@@ -81,11 +86,11 @@ def test_the_shipped_sets_pass_on_their_tasks(drawn, rewards, form):
     assert seen == ({"dxbench"} if rewards == "inverse_rank" else TASKS)
 
 
-def test_the_english_candidates_pass_as_well(drawn):
+def test_the_english_candidates_pass_as_well(drawn, reward_set):
     english = [f"data_mix.tasks.dxbench.{split}=DxBench/en" for split in ("train", "test")]
-    run, rows = drawn("dxbench", "think", "inverse_rank", *english)
+    _, rows = drawn("dxbench", "think", *english)
     assert rows[0].task.language == "en"
-    found = audit.audit(run.reward_set, rows)
+    found = audit.audit(reward_set("inverse_rank"), rows)
     assert found.findings == ()
     assert found.matrix["dxbench"]["gold"] == {"inverse_rank": 1, "valid_answer": 1, "total": pytest.approx(1.2)}
     assert found.matrix["dxbench"]["candidate order, copied"]["inverse_rank"] < 1
@@ -96,6 +101,20 @@ def test_means_are_of_who_does_not_abstain(rows):
     assert set(found.matrix) == {"pubmedqa", "gsm8k", "health_benchmarks"}
     assert found.matrix["pubmedqa"]["gold"] == {"right": 1, "rank": None, "total": 1}
     assert found.matrix["gsm8k"]["wrong answer"] == {"right": 0, "rank": None, "total": 0}
+    first = rows("medqa")[0].example.id
+
+    @dataclass(frozen=True, kw_only=True)
+    class Now(Reward):
+        def score(self, completion):
+            return 0.5 if completion.row.example.id == first else None
+
+    some = audit.audit(made(right=RIGHT, now=Now(weight=1)), rows("medqa")).matrix["medqa"]["gold"]
+    assert some == {"right": 1, "now": 0.5, "total": 1 + 0.5 / 16}
+
+
+def test_the_candidate_order_is_tried_where_it_is_wrong(rows):
+    found = audit.audit(made(right=RIGHT), rows("dxbench")).matrix["dxbench"]
+    assert found["candidate order, copied"] == {"right": 0, "total": 0}
 
 
 def test_the_gold_is_reasoned_for_in_the_language_of_its_task(rows):
@@ -300,7 +319,9 @@ def test_rounding_is_no_finding(rows):
         def score(self, completion):
             return 1e-12 * len(completion.text)
 
-    assert holes(made(right=RIGHT, rounded=Rounded(weight=1)), rows("medqa")) == set()
+    found = audit.audit(made(right=RIGHT, rounded=Rounded(weight=1)), rows("dxbench"))
+    total = {probe: scores["total"] for probe, scores in found.matrix["dxbench"].items()}
+    assert total["gold"] < total["wrong language"] < total["gold"] + 1e-9 and found.findings == ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +399,8 @@ def test_tasks_without_a_completion_stay_as_they_are(rows):
     after = audit.with_base(found, made(right=RIGHT), written(only, "1"))
     assert {task for task, probes in after.matrix.items() if audit.BASE in probes} == {"gsm8k"}
     assert audit.with_base(found, made(right=RIGHT), []) == found
+    holey = audit.audit(made(soft=SoftFormat(weight=1)), only)
+    assert audit.with_base(holey, made(right=RIGHT), written(only, "1")).findings == holey.findings != ()
 
 
 # --- What is done with it --------------------------------------------------------------------------------------------------
@@ -398,7 +421,7 @@ def test_a_finding_stops_a_run_or_is_said(rows, capsys):
 
 def test_the_configuration_decides(drawn):
     for given, stops in (("stop", True), ("warn", False)):
-        run, rows = drawn("medqa", "think", "inverse_rank", f"reward_set.audit={given}")
+        run, rows = drawn("medqa", "think", "reward_set=inverse_rank", f"reward_set.audit={given}")
         found = audit.audit(run.reward_set, rows)
         assert found.findings
         if stops:
@@ -409,7 +432,7 @@ def test_the_configuration_decides(drawn):
 
 
 def test_a_plan_leaves_out_what_loads_weights(drawn, capsys):
-    run, _ = drawn("medqa", "think", "reward_model", "reward_set.rewards.reward_model.weights=absent/model")
+    run, _ = drawn("medqa", "think", "reward_set=reward_model", "reward_set.rewards.reward_model.weights=absent/model")
     mix = run.data_mix.draw(run.source, run.seed, None)
     audited = plan.audit_of(run, mix, dry=True)
     assert list(audited.matrix["medqa"]["gold"]) == ["soft_format", "total"]
@@ -419,12 +442,12 @@ def test_a_plan_leaves_out_what_loads_weights(drawn, capsys):
 
 
 def test_an_algorithm_without_rewards_is_not_audited(drawn):
-    run, _ = drawn("medqa", "think", "exact", "algo=none")
+    run, _ = drawn("medqa", "think", "algo=none")
     assert plan.audit_of(run, run.data_mix.draw(run.source, run.seed, None), dry=True) is None
 
 
 def test_the_same_rows_give_the_same_audit(drawn):
-    run, rows = drawn("pubmed70", "xml", "medical_xml")
+    run, rows = drawn("pubmed70", "xml")
     first = audit.audit(run.reward_set, rows)
     second = audit.audit(run.reward_set, [Prompted(row.example, row.task) for row in rows])
     assert first == second

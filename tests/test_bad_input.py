@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -21,9 +22,9 @@ def medrl(*overrides, **options):
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
 
 
-def check_told(done, *words):
-    """One message with these words, a non-zero exit and no traceback."""
-    assert done.returncode != 0, done.stdout
+def check_told(done, *words, code=None):
+    """One message with these words, a non-zero exit (of this code) and no traceback."""
+    assert done.returncode != 0 and done.returncode == (code or done.returncode), done.stdout
     assert "Traceback" not in done.stdout, done.stdout
     messages = [line for line in done.stdout.splitlines() if line.startswith("medrl: ")]
     assert len(messages) == 1, done.stdout
@@ -139,3 +140,123 @@ def test_a_malformed_local_row_is_named_by_file_and_line(tmp_path):
     (folder / "test.jsonl").write_text(good.replace("How many?", "How much?") + '{"question": "And?"}\n')
     done = medrl("algo=none", "data_mix=gsm8k", "source=local", f"source.root={tmp_path}", f"runs={tmp_path / 'runs'}")
     check_told(done, f"{Path('openai/gsm8k/main/test.jsonl')}:2", "'answer'", "missing")
+
+
+# --- Rows of one's own -----------------------------------------------------------------------------------------------
+
+
+def own(folder, ending, train, test="question,gold\nWhich metal?,Zinc\n"):
+    """Options of a run on two files, which hold these texts."""
+    options = ["data_mix=jsonl", "data_mix.tasks.jsonl.columns.question=question", "data_mix.tasks.jsonl.columns.answer=gold"]
+    for split, text in (("train", train), ("test", test)):
+        (folder / f"{split}.{ending}").write_text(text, encoding="utf-8")
+        options.append(f"data_mix.tasks.jsonl.{split}={folder}/{split}.{ending}")
+    return [*options, "hardware=cpu", "dry_run=true", f"runs={folder / 'runs'}"]
+
+
+def test_a_file_of_ones_own_that_is_not_there(tmp_path):
+    options = own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\n")
+    (tmp_path / "train.csv").rename(tmp_path / "trian.csv")
+    (tmp_path / "test.csv").rename(tmp_path / "test.txt")
+    options = [option.replace("/test.csv", "/test.txt") for option in options]
+    done = medrl(*options)
+    check_told(done, "2 mistakes", f"{tmp_path}/train.csv is no file", "test.txt is of no kind that can be read", code=2)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_columns_that_the_file_does_not_have(tmp_path):
+    rows = json.dumps({"prompt": "Which drink?", "gold": "Tea"}) + "\n"
+    options = own(tmp_path, "jsonl", rows, rows.replace("prompt", "question"))
+    check_told(medrl(*options), f"{tmp_path}/train.jsonl:1", "the column 'question'", "the row has: prompt, gold", code=1)
+
+
+def test_columns_that_nobody_has_named(tmp_path):
+    rows = json.dumps({"frage": "Which drink?", "antwort": "Tea"}) + "\n"
+    options = [option for option in own(tmp_path, "jsonl", rows, rows) if ".columns." not in option]
+    said = ("test.jsonl:1", "there is frage, antwort, and no prompt and answer", "set columns.question and columns.answer")
+    check_told(medrl(*options), *said, code=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("question,gold\nWhich drink?,Tea\nWhich metal, please?,Iron\n", 3),  # a comma that no quotes enclose
+        ("question,gold\nWhich drink?\n", 2),  # an answer is missing
+        ('question,gold\n"Which\ndrink?",Tea\nWhich metal?,Iron,extra\n', 4),  # after a field of two lines
+    ],
+    ids=["long", "short", "after a field of two lines"],
+)
+def test_ragged_rows_of_a_csv_file(tmp_path, text, line):
+    said = (f"{tmp_path}/train.csv:{line}: ", "the header has 2 columns, this row has another number")
+    check_told(medrl(*own(tmp_path, "csv", text)), *said, code=1)
+
+
+def test_a_row_that_stands_twice(tmp_path):
+    twice = "question,gold\nWhich drink?,Tea\nWhich drink?,Tea\n"
+    check_told(medrl(*own(tmp_path, "csv", twice)), f"{tmp_path}/train.csv:3", "is the same row as", "train.csv:2", code=1)
+
+
+def test_rows_of_ones_own_make_a_plan(tmp_path):
+    """The options of the tests above are right but for what each of them breaks."""
+    done = medrl(*own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\nWhich food?,Rice\n"))
+    assert done.returncode == 0 and "500 rows of 2" in done.stdout, done.stdout
+
+
+# --- Settings that make no sense -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["judge=lexicla"], ["has no option 'lexicla'; did you mean lexical?"]),
+        (["judge=gpt"], ["has no option 'gpt'; there is: lexical, openai"]),
+        (["eval.samples=4"], ["eval.samples", "greedy answers are all the same; set eval.temperature above 0"]),
+        (["data_mix=medicalgpt_sft"], ["holds rows of the kind 'conversation'; this algorithm learns from question"]),
+    ],
+    ids=["misspelt judge", "unknown judge", "greedy samples", "rows of another kind"],
+)
+def test_settings_that_make_no_sense(tmp_path, options, said):
+    check_told(medrl(*options, "hardware=cpu", f"runs={tmp_path / 'runs'}"), "1 mistake", *said, code=2)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_samples_that_differ_are_no_mistake(tmp_path):
+    done = medrl("eval.samples=4", "eval.temperature=0.7", "--cfg", "job")
+    assert done.returncode == 0, done.stdout
+
+
+# --- A reward with a hole --------------------------------------------------------------------------------------------
+
+HOLE = ("reward_set=exact", "reward_set.rewards.correctness.weight=0", "+reward@reward_set.rewards.valid_answer=valid_answer")
+"""Any answer of the right type is paid for, right or wrong."""
+
+
+def without_weights(folder):
+    """The embedded model with weights that nothing can load: whoever tries says so."""
+    from medrl.models import EMBEDDED
+
+    shutil.copytree(EMBEDDED / "tiny", folder)
+    (folder / "model.safetensors").write_bytes(b"none")
+    return f"model.weights={folder}"
+
+
+def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path):
+    options = (*HOLE, *SHORT, f"runs={tmp_path / 'runs'}", without_weights(tmp_path / "model"))
+    said = ("The reward audit found", "pubmedqa: a wrong answer earns what the gold earns", "reward_set.audit=warn")
+    check_told(medrl(*options), *said, code=1)
+    assert not list(tmp_path.glob("runs/*/train/log.jsonl"))
+    (folder,) = (tmp_path / "runs").iterdir()
+    findings = json.loads((folder / "plan.json").read_text())["audit"]["findings"]
+    assert {finding["task"] for finding in findings} == {"pubmedqa", "gsm8k", "health_benchmarks"}
+    check_told(medrl(*options, "dry_run=true"), *said, code=1)
+
+
+@pytest.mark.slow
+def test_a_reward_with_a_hole_is_trained_on_where_one_insists(tmp_path):
+    done = medrl(*HOLE, *SHORT, "reward_set.audit=warn", f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout
+    assert "a wrong answer earns what the gold earns" in done.stdout and "medrl: " not in done.stdout
+    (folder,) = tmp_path.iterdir()
+    plan = json.loads((folder / "plan.json").read_text())
+    assert "base model" in plan["audit"]["matrix"]["pubmedqa"] and plan["audit"]["findings"]
+    assert (folder / "metrics.json").exists()

@@ -21,14 +21,16 @@ COUNTS = {
     # Files of each group. A new file is composed and checked below by itself; its number is stated here so that none is
     # passed over in silence.
     "algo": 4,
-    "data_mix": 6,
-    "eval": 2,
+    "data_mix": 14,
+    "eval": 3,
     "hardware": 5,
+    "judge": 2,
     "model": 5,
-    "reward_set": 3,
+    "reward": 13,
+    "reward_set": 6,
     "source": 3,
     "study": 1,
-    "task": 5,
+    "task": 13,
     "tuned": 1,
 }
 FOLDERS = [folder for parent in ("conf", "experiments") for folder in sorted((ROOT / parent).iterdir()) if folder.is_dir()]
@@ -43,13 +45,30 @@ def mistakes(*words):
     return error.value
 
 
+ASKED = {
+    # What an option leaves to the user, or what it cannot be checked without; the folder of a local source is `overrides_of`'s.
+    ("data_mix", "medicalgpt_preference"): ["algo=dpo"],
+    ("data_mix", "medicalgpt_pt"): ["algo=none"],
+    ("data_mix", "medicalgpt_sft"): ["algo=sft"],
+    ("judge", "openai"): ["data_mix=medical_o1_verifiable"],
+    ("judge", "lexical"): ["data_mix=medical_o1_verifiable"],
+    ("reward", "reward_model"): ["reward_set.rewards.another.weights=org/judge"],
+    ("reward", "soft_overlong"): ["reward_set.rewards.another.buffer_tokens=32"],
+    ("reward_set", "inverse_rank"): ["data_mix=dxbench"],
+    ("reward_set", "reward_model"): ["reward_set.rewards.reward_model.weights=org/judge"],
+}
+PARTS = {"task": "data_mix.tasks", "reward": "reward_set.rewards"}
+"""Groups whose options are parts of another section, and what part."""
+
+
 def overrides_of(group, option, tmp_path):
     """What composes one option on a machine without a GPU, a hub or data."""
-    if group == "task":  # a part of data_mix
-        return [f"+task@data_mix.tasks.another={option}"]
+    asked = ASKED.get((group, option), [])
     if (group, option) == ("source", "local"):
-        return ["source=local", f"source.root={tmp_path}"]
-    return [f"{group}={option}"]
+        asked = [f"source.root={tmp_path}"]
+    if group in PARTS:
+        return [f"+{group}@{PARTS[group]}.another={option}", *asked]
+    return [f"{group}={option}", *asked]
 
 
 def checked(tree, tmp_path):
@@ -72,9 +91,10 @@ def _touch(tree, folder):
         task = build.build(node)
         for split in ("train", "test"):
             place = task.location(split)
-            path = folder / task.hub_id / place.config / f"{place.split}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            for name in ("Cardiology",) if place.configs == ("*",) else place.configs:
+                path = folder / task.hub_id / name / f"{name if place.split == '*' else place.split}.jsonl"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
 
 
 # --- Every file ------------------------------------------------------------------------------------------------------
@@ -146,6 +166,15 @@ def test_values_of_the_command_line_win(compose):
     assert compose(["data_mix.weights={pubmedqa: 0.5, gsm8k: 0.5, health_benchmarks: 0}"])["data_mix"]["weights"]["gsm8k"] == 0.5
 
 
+def test_a_mix_hands_its_format_to_the_tasks_that_have_none_of_their_own(compose):
+    formats = {name: task["format"] for name, task in compose(["data_mix.format=boxed"])["data_mix"]["tasks"].items()}
+    assert formats == {"pubmedqa": "boxed", "gsm8k": "boxed", "health_benchmarks": "boxed"}
+    own = compose(["data_mix.format=boxed", "data_mix.tasks.gsm8k.format=think"])["data_mix"]["tasks"]
+    assert {name: task["format"] for name, task in own.items()} == {**formats, "gsm8k": "think"}
+    lessons = compose(["data_mix=tiny_lessons"])["data_mix"]["tasks"]
+    assert {task["format"] for task in lessons.values()} == {"xml", "think", "plain"}
+
+
 def test_build_makes_what_the_nodes_name(compose):
     tree = compose(["algo.steps=7"])
     run = build.check(tree)
@@ -211,11 +240,59 @@ def test_run_id_does_not_change_with_how_it_is_computed_or_asked(compose, change
     assert config.run_id(compose([change])) == config.run_id(compose())
 
 
+JUDGED = ("data_mix=medical_o1_verifiable", "judge=openai")
+
+
+def other_than(value):
+    """Another value of the same kind, for a change that counts."""
+    return value + 1 if isinstance(value, int | float) and not isinstance(value, bool) else f"{value}x"
+
+
+def judges(tree):
+    """Every copy of the judge in a tree: the section, and one in each task and reward that asks it."""
+    return [node for node, _ in nodes(tree) if ".judges." in node["_target_"] and not node["_target_"].endswith("Limits")]
+
+
+def test_run_id_knows_the_judge_but_not_how_fast_it_is_asked(compose):
+    tree = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
+    assert len(judges(tree)) == 3
+    for copy in judges(tree):
+        assert set(copy["limits"]) >= {"concurrency", "max_spend", "timeout_seconds", "cache"}
+        for key, value in copy["limits"].items():
+            if key != "_target_":
+                copy["limits"][key] = other_than(value)
+    plain = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
+    assert (config.run_id(tree), config.family_id(tree)) == (config.run_id(plain), config.family_id(plain))
+    for key in set(plain["judge"]) - {"limits"}:
+        tree = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
+        for copy in judges(tree):
+            copy[key] = other_than(copy[key])
+        assert config.run_id(tree) != config.run_id(plain), key
+        assert config.family_id(tree) != config.family_id(plain), key
+
+
+def test_run_id_does_not_know_a_judge_that_nothing_asks(compose):
+    assert config.run_id(compose(["judge=openai"])) == config.run_id(compose())
+    assert config.run_id(compose(["data_mix=medical_o1_verifiable", "judge.threshold=0.9"])) != config.run_id(
+        compose(["data_mix=medical_o1_verifiable"])
+    )
+
+
+def test_a_family_differs_in_nothing_but_the_seed(compose):
+    one, two, three = (compose(words) for words in (["seed=0"], ["seed=1"], ["seed=1", "algo.learning_rate=1e-4"]))
+    assert re.fullmatch("[0-9a-f]{8}", config.family_id(one))
+    assert config.family_id(one) == config.family_id(two) != config.family_id(three)
+    assert len({config.run_id(tree) for tree in (one, two, three)}) == 3
+    assert config.family_id(one) == config.family_id(compose(["hardware=t4", "eval=quick", "name=x"]))
+    assert config.family_id(one) not in {config.run_id(tree) for tree in (one, two, three)}
+
+
 def test_run_ids_of_all_options_differ(compose):
-    science = [(group, option) for group, option in FILES if group in ("model", "data_mix", "reward_set", "algo", "source")]
+    groups = ("model", "data_mix", "reward_set", "algo", "source", "task", "reward", "judge")
+    science = [(group, option) for group, option in FILES if group in groups]
     ids = {config.run_id(compose(overrides_of(group, option, "x"))) for group, option in science}
-    defaults = 5  # each group's default is the same run
-    assert len(ids) == len(science) - defaults + 1
+    repeated = 4 + 1  # five groups' defaults are one run, and the lexical judge is the default of the mix that asks one
+    assert len(ids) == len(science) - repeated
 
 
 # --- Freezing --------------------------------------------------------------------------------------------------------
@@ -290,6 +367,8 @@ ALONE = [
     ("paper=unheard_of", "paper", "has no option 'unheard_of'"),
     ("study=unheard_of", "study", "has no option 'unheard_of'; there is: tiny"),
     ("source=local", "source.root", "is None, should be a valid string"),
+    ("reward_set=reward_model", "reward_set.rewards.reward_model.weights", "is None, should be a valid string"),
+    ("+reward@reward_set.rewards.mine=soft_overlong", "reward_set.rewards.mine.buffer_tokens", "is 256, more than limit_tokens"),
     ("~seed", "seed", "is missing"),
     ("model.lora=4", "model.lora", "is 4, should be an instance of Lora"),
 ]
@@ -350,6 +429,14 @@ TOGETHER = [
     ("model.weights=embedded:huge", "model.weights", "is not in the package"),
     ("hardware.rollout=vllm", "hardware.rollout", "vllm needs a GPU"),
     ("eval.max_new_tokens=2048", "eval.max_new_tokens", "leaves no room"),
+    ("eval.samples=4", "eval.samples", "greedy answers are all the same; set eval.temperature above 0"),
+    ("judge=lexicl", "judge", "has no option 'lexicl'; did you mean lexical?"),
+    ("judge.treshold=1", "judge.treshold", "did you mean threshold? (conf/judge/lexical.yaml)"),
+    ("judge.labelled=nowhere.jsonl", "judge.labelled", "nowhere.jsonl is no file"),
+    ("reward_set.audit=ask", "reward_set.audit", "is 'ask', should be 'stop' or 'warn'"),
+    ("+reward@reward_set.rewards.mine=corectness", "reward", "did you mean correctness?"),
+    ("+task@data_mix.tasks.mine=medqaa", "task", "did you mean medqa?"),
+    ("data_mix.tasks.gsm8k.format=json", "data_mix.tasks.gsm8k.format", "'xml', 'think', 'r1', 'boxed' or 'plain'"),
 ]
 
 

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
@@ -27,6 +28,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from loopback_hub import Fault, LoopbackHub, commit_of
+from omegaconf import OmegaConf
 
 from medrl import build
 from medrl.config import root
@@ -38,28 +40,46 @@ from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.pubmedqa import official_test_ids
 
 REPOSITORY = Path(__file__).parent.parent
-NODES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((root("conf") / "task").glob("*.yaml"))}
-JSON_LINES = {"medical_o1_sft", "health_benchmarks"}  # the others are Parquet
+# What a mix hands to its tasks, and the tasks; rows of one's own (jsonl) are in no repository.
+GIVEN = {"data_mix": {"format": "xml"}, "judge": OmegaConf.load(root("conf") / "judge" / "lexical.yaml")}
+NODES = {
+    path.stem: OmegaConf.to_container(OmegaConf.create({**GIVEN, "node": OmegaConf.load(path)}).node, resolve=True)
+    for path in sorted((root("conf") / "task").glob("*.yaml"))
+    if path.stem != "jsonl"
+}
+SPECIALTIES = ("Cardiology", "Nutrition", "Neurology")  # of the fifty-odd, in the order of the card, which is no alphabet's
+PARQUET = {"cais/mmlu", "openai/gsm8k", "openlifescienceai/medmcqa", "qiaojin/PubMedQA"}  # the others are JSON lines
 SETTINGS = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "XDG_CACHE_HOME")  # of the machine that runs the tests: not passed on
 ONE_MODEL_AT_A_TIME = threading.Lock()  # transformers builds models under a setting of the whole process
+ONE_READER_AT_A_TIME = defaultdict(threading.Lock)  # of each repository: two threads would write the same file of the cache
 
 
 # --------------------------------------------------------------------------------------------------------------------------------
 # What the hub holds
 
 
-def published(name):
-    """A task's repository as it is published, and the rows in it by ``config/split``: twins, 20 a split."""
-    task = build.build(NODES[name])
-    rows = {}
-    for split in ("train", "test"):
-        place = task.location(split)
-        key = f"{place.config}/{place.split}"
-        rows[key] = [task.twin(random.Random(f"{key}:{number}")) for number in range(20)]
-        if name == "pubmedqa" and place.keep:
-            for row, official in zip(rows[key][::2], sorted(official_test_ids()), strict=False):
-                row["pubid"] = official
-    return files_of(rows, "jsonl" if name in JSON_LINES else "parquet"), rows
+def published():
+    """Repositories as they are published, by their names: files, and the rows in them by ``config/split``: twins, 40 a split."""
+    found = {}
+    for name, node in NODES.items():
+        task = build.build(node)
+        rows = found.setdefault(task.hub_id, {})
+        for split in ("train", "test"):
+            place = task.location(split)
+            for key, config in keys_of(place):
+                rows[key] = [task.twin(random.Random(f"{key}:{number}"), config) for number in range(40)]
+                if name == "pubmedqa" and place.keep:
+                    for row, official in zip(rows[key][::4], sorted(official_test_ids()), strict=False):
+                        row["pubid"] = official
+                if name == "mmlu_medical":
+                    rows[key][3]["subject"] = "virology"  # not among those that are asked for
+    return {hub_id: (files_of(rows, "parquet" if hub_id in PARQUET else "jsonl"), rows) for hub_id, rows in found.items()}
+
+
+def keys_of(place):
+    """``config/split`` and configuration of every file that a location reads, in order."""
+    configs = SPECIALTIES if place.configs == ("*",) else place.configs
+    return [(f"{config}/{config if place.split == '*' else place.split}", config) for config in configs]
 
 
 def files_of(rows, ending):
@@ -87,7 +107,7 @@ def jsonl(rows):
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-PUBLISHED = {build.build(node).hub_id: published(name) for name, node in NODES.items()}
+PUBLISHED = published()
 GSM8K_FILES, GSM8K_ROWS = PUBLISHED["openai/gsm8k"]
 TINY = {path.name: path.read_bytes() for path in (EMBEDDED / "tiny").iterdir()}
 
@@ -197,9 +217,13 @@ def came_of(wanted):
 def split(node=None, repository="openai/gsm8k", place="main/train", side="train", revision=None):
     """In the other process: the rows of a split and where they came from."""
     elsewhere = type("Elsewhere", (GSM8K,), {"hub_id": repository})
-    task = build.build(node) if node else elsewhere(train=place, test=place)
+    task = build.build(node) if node else elsewhere(train=place, test=place, format="xml")
     source = Hub(revision=revision)
-    return {"fingerprint": source.fingerprint(task, side), "rows": [row.values for row in source.rows(task, side)]}
+    with ONE_READER_AT_A_TIME[task.hub_id]:
+        rows = list(source.rows(task, side))
+        fingerprint = source.fingerprint(task, side)
+    configs = list(dict.fromkeys(row.config for row in rows))
+    return {"fingerprint": fingerprint, "rows": [row.values for row in rows], "configs": configs}
 
 
 def weights(name):
@@ -214,7 +238,9 @@ def weights(name):
 def main():
     import datasets  # noqa: F401 - not first imported by many threads at once
     import transformers  # noqa: F401
+    from tqdm import tqdm
 
+    tqdm.get_lock()  # or the thread that first asks for one takes it away from the others when it is done
     wanted = json.load(sys.stdin)
     with ThreadPoolExecutor(len(wanted)) as pool:  # most of them wait
         json.dump(dict(zip(wanted, pool.map(came_of, wanted.values()), strict=True)), sys.stdout)
@@ -227,6 +253,7 @@ def came(hub, home):
     wanted |= {f"{name}/gsm8k": {"repository": f"{name}/gsm8k"} for name in (*FAULTS, *RECOVERIES, "moved")}
     wanted |= {f"{name}/tiny": {"weights": f"{name}/tiny"} for name in ("medrl", *MODEL_FAULTS)}
     wanted |= {f"mistaken {name}": mistake for name, (mistake, _, _) in MISTAKES.items()}
+    wanted["one specialty"] = {"node": {**NODES["health_benchmarks"], "train": "Nutrition/train"}}
     wanted["pinned"] = {"revision": commit_of(GSM8K_FILES)}
     return read(wanted, hub.url, home)
 
@@ -259,12 +286,32 @@ def test_rows_arrive_as_they_were_published(name, came):
     files, rows = PUBLISHED[task.hub_id]
     for side in ("train", "test"):
         place = task.location(side)
-        expected = [row for row in rows[f"{place.config}/{place.split}"] if place.keep is None or place.keep(row)]
+        expected = [row for key, _ in keys_of(place) for row in rows[key] if place.keep is None or place.keep(row)]
         got = came[f"{name}/{side}"]
         assert got["rows"] == expected and expected
         assert got["fingerprint"] == {
-            "repository": task.hub_id, "config": place.config, "split": place.split, "commit": commit_of(files),
+            "repository": task.hub_id, "config": ", ".join(place.configs), "split": place.split, "commit": commit_of(files),
         }  # fmt: skip
+
+
+def test_all_configurations_are_read_one_after_the_other(came):
+    """Every specialty, each in the split that has its name; a question is in train or in test and never in both."""
+    files, rows = PUBLISHED["yesilhealth/Health_Benchmarks"]
+    assert list(rows) == [f"{name}/{name}" for name in SPECIALTIES] and {len(part) for part in rows.values()} == {40}
+    train, test = (came[f"health_benchmarks/{side}"] for side in ("train", "test"))
+    order = [row for part in rows.values() for row in part]
+    found = sorted([*train["rows"], *test["rows"]], key=order.index)
+    assert found == order and train["configs"] == list(SPECIALTIES)
+    assert came["one specialty"]["rows"] == [row for row in train["rows"] if row in rows["Nutrition/Nutrition"]]
+    assert came["one specialty"]["configs"] == ["Nutrition"]
+    assert train["fingerprint"]["commit"] == came["one specialty"]["fingerprint"]["commit"] == commit_of(files)
+    assert train["fingerprint"]["config"] == "*" and came["one specialty"]["fingerprint"]["config"] == "Nutrition"
+
+
+def test_two_tasks_of_one_repository_read_their_own_configurations(came):
+    assert build.build(NODES["medicalgpt_sft"]).hub_id == build.build(NODES["medicalgpt_preference"]).hub_id
+    assert set(came["medicalgpt_sft/train"]["rows"][0]) == {"conversations"}
+    assert set(came["medicalgpt_preference/train"]["rows"][0]) == {"question", "response_chosen", "response_rejected"}
 
 
 def test_the_official_test_split_is_told_from_the_rest_by_its_ids(came):
@@ -361,13 +408,14 @@ def test_offline_reads_what_was_fetched_before_and_asks_nobody(came, hub, home):
     asked = len(hub.requests)
     wanted = {
         "rows": {"node": NODES["pubmedqa"], "side": "test"},
+        "all": {"node": NODES["health_benchmarks"], "side": "train"},
         "weights": {"weights": "medrl/tiny"},
         "absent": {"repository": "never/fetched"},
         "config": {"place": "socratic/train"},
     }
     got = read(wanted, hub.url, home, HF_HUB_OFFLINE="1")
     assert len(hub.requests) == asked
-    for name, online in (("rows", "pubmedqa/test"), ("weights", "medrl/tiny")):
+    for name, online in (("rows", "pubmedqa/test"), ("all", "health_benchmarks/train"), ("weights", "medrl/tiny")):
         assert {**got[name], "seconds": 0} == {**came[online], "seconds": 0}
     why = "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it"
     assert_one_sentence(got["absent"]["error"], "never/fetched", hub.url, why, "unset HF_HUB_OFFLINE")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from medrl import build
 from medrl.answers import layout, tags
+from medrl.decontaminate import units
 from medrl.errors import ConfigError, UserError
 from medrl.mix import DataMix, FlawedPrompted, Flaws, _shares
 from medrl.sources import Embedded, Local
@@ -23,19 +25,20 @@ from medrl.tasks.medmcqa import MedMCQA
 from medrl.tasks.pubmedqa import PubMedQA
 
 ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "data"
 TASKS = {
-    "gsm8k": GSM8K(train="main/train", test="main/test"),
-    "health_benchmarks": HealthBenchmarks(train="default/train", test="default/test"),
-    "medical_o1_sft": MedicalO1SFT(train="en/train", test="en/test"),
-    "medmcqa": MedMCQA(train="default/train", test="default/test"),
-    "pubmedqa": PubMedQA(train="main/train", test="main/test", max_context_chars=1024),
+    "gsm8k": GSM8K(train="main/train", test="main/test", format="xml"),
+    "health_benchmarks": HealthBenchmarks(train="Nutrition/train", test="Nutrition/test", format="xml"),
+    "medical_o1_sft": MedicalO1SFT(train="en/train", test="en/test", format="xml"),
+    "medmcqa": MedMCQA(train="default/train", test="default/test", format="xml"),
+    "pubmedqa": PubMedQA(train="main/train", test="main/test", format="xml", max_context_chars=1024),
 }
 TWINS = Embedded(train_rows=400, test_rows=40)
 
 
 def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, flaws=None, form="xml"):
     return DataMix(
-        tasks=TASKS,
+        tasks={name: replace(task, format=form) for name, task in TASKS.items()},
         weights=weights,
         held_out=tuple(held_out),
         rows=rows,
@@ -50,7 +53,8 @@ def written(folder, **splits):
     for key, rows in splits.items():
         name, split = key.rsplit("_", 1)
         place = TASKS[name].location(split)
-        path = folder / TASKS[name].hub_id / place.config / f"{place.split}.jsonl"
+        (config,) = place.configs
+        path = folder / TASKS[name].hub_id / config / f"{config if place.split == '*' else place.split}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return Local(root=str(folder))
@@ -238,21 +242,123 @@ def test_a_row_with_a_held_out_question_is_dropped(tmp_path, question):
     assert ("What is 4 + 4?" in {row.example.question for row in drawn.rows}) == (not same)
 
 
+def held_out_by_hash(question):
+    """A question of Health Benchmarks with as many blanks before it as put it into the tenth that is evaluated."""
+    keep = TASKS["health_benchmarks"].location("test").keep
+    spaced = (question.replace("?", "?" + " " * blanks, 1) for blanks in range(1000))
+    return next(row for row in ({"Questions": text, "Answers": "A"} for text in spaced) if keep(row))
+
+
 def test_a_question_held_out_by_another_task_is_dropped(tmp_path):
-    row = {"id": "1", "question": "Which metal?", "opa": "Zinc", "opb": "Salt", "opc": "Rest", "opd": "Tea", "cop": 0}
-    row |= {"exp": None, "subject_name": "", "choice_type": "single", "topic_name": None}
+    options = ("Zinc", "Salt", "Rest", "Tea")
     source = written(
         tmp_path,
-        medmcqa_train=[row, {**row, "id": "2", "question": "Which drink?"}],
-        health_benchmarks_test=[{"Questions": "Which metal?\nA. zinc\nB. salt\nC. rest\nD. tea", "Answers": "A"}],
+        medmcqa_train=[choice("1", "Which metal?", *options), choice("2", "Which drink?", *options)],
+        health_benchmarks_test=[held_out_by_hash("Which metal?\nA. zinc\nB. salt\nC. rest\nD. tea")],
     )
     drawn = mix({"medmcqa": 1.0}, ["health_benchmarks"], rows=1).draw(source, 0, None)
     assert [row.example.id for row in drawn.rows] == ["2"]
 
 
+def choice(row_id, question, *options, cop=0):
+    row = dict(zip(("opa", "opb", "opc", "opd"), options, strict=True), id=row_id, question=question, cop=cop)
+    return {**row, "exp": None, "subject_name": "", "choice_type": "single", "topic_name": None}
+
+
+def test_a_held_out_question_is_dropped_whatever_the_order_of_its_choices(tmp_path):
+    source = written(
+        tmp_path,
+        medmcqa_train=[
+            choice("same", "Which metal?", "Rest", "salt", "Tea", "zinc", cop=3),  # other order, other capitals
+            choice("other", "Which metal?", "Rest", "Salt", "Tea", "Iron", cop=3),  # other choices are another question
+        ],
+        medmcqa_test=[choice("test", "Which metal?", "Zinc", "Salt", "rest", "tea")],
+    )
+    drawn = mix({"medmcqa": 1.0}, ["medmcqa"], rows=2).draw(source, 0, None)
+    assert {row.example.id for row in drawn.rows} == {"other"}
+    assert drawn.contaminated == [
+        {
+            "task": "medmcqa",
+            "id": "same",
+            "reason": "question",
+            "held_out": "medmcqa:test",
+            "shared": "which metal rest salt tea zinc",
+        }
+    ]
+
+
+TRIAL = "A cohort of ninety women after caesarean section was followed for two years and nobody was lost."
+PLANTED = "Ann takes nine tablets from a box of forty every morning before she goes to work."
+
+
+def test_planted_rows_are_listed_with_what_they_share(tmp_path):
+    source = written(
+        tmp_path,
+        gsm8k_train=[
+            *sums(5),
+            {"question": f"Bea is ill. {PLANTED} How many are left?", "answer": "#### 31"},  # inside other words
+            {"question": PLANTED.replace("forty", "fifty"), "answer": "#### 41"},  # no thirteen words in a row
+            {"question": "what is 90 + 90", "answer": "#### 180"},
+        ],
+        gsm8k_test=[{"question": f"{PLANTED} What remains?", "answer": "#### 31"}, *sums(1, first=90)],
+        pubmedqa_train=[
+            pubmed(1, "Does it help?"),
+            pubmed(2, "Does rest help?", f"Rest is cheap.\n{TRIAL.upper()}"),  # the question is new, its abstract is not
+            pubmed(3, "Does it harm?"),
+        ],
+        pubmedqa_test=[pubmed(3, "Asked in other words?"), pubmed(4, "Is it safe?", TRIAL)],
+    )
+    drawn = mix({"gsm8k": 0.5, "pubmedqa": 0.5}, ["gsm8k", "pubmedqa"], rows=14).draw(source, 0, None)
+    planted, again = TASKS["gsm8k"].examples(source, "test")
+    twice = {example.question: example.id for example in TASKS["gsm8k"].examples(source, "train")}
+    found = {(row["task"], row["id"]): (row["reason"], row["held_out"], row["shared"]) for row in drawn.contaminated}
+    assert found == {
+        ("gsm8k", twice[f"Bea is ill. {PLANTED} How many are left?"]): (
+            "n-gram",
+            f"gsm8k:{planted.id}",
+            "ann takes nine tablets from a box of forty every morning before she",
+        ),
+        ("gsm8k", twice["what is 90 + 90"]): ("question", f"gsm8k:{again.id}", "what is 90 90"),
+        ("pubmedqa", "2"): ("n-gram", "pubmedqa:4", " ".join(units(TRIAL)[:13])),
+        ("pubmedqa", "3"): ("id", "pubmedqa:3", "3"),
+    }
+    assert len(drawn.contaminated) == len(found)
+    assert {name: counts["dropped as held out"] for name, counts in drawn.report.items()} == {"gsm8k": 2, "pubmedqa": 2}
+    assert not {(row.example.task, row.example.id) for row in drawn.rows} & set(found)
+    assert {row.example.id for row in drawn.rows if row.example.task == "pubmedqa"} == {"1"}
+    assert PLANTED.replace("forty", "fifty") in {row.example.question for row in drawn.rows}
+
+
+def test_nothing_is_contaminated_where_nothing_is_held_out(tmp_path):
+    source = written(tmp_path, gsm8k_train=sums(5), gsm8k_test=sums(5))
+    drawn = mix({"gsm8k": 1.0}, rows=5).draw(source, 0, None)
+    assert drawn.contaminated == [] and drawn.report["gsm8k"]["dropped as held out"] == 0
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data with the published rows is not beside this checkout")
+def test_medical_o1_demonstrations_of_held_out_problems_are_dropped(compose):
+    """The two published sets share their questions, under names and ids of their own."""
+    tree = compose(
+        [
+            *("algo=sft", "data_mix=medical_o1_sft", "data_mix.held_out=[medical_o1_verifiable]", "data_mix.rows=198"),
+            *("+task@data_mix.tasks.medical_o1_verifiable=medical_o1_verifiable", "source=local", f"source.root={REAL}"),
+        ]
+    )
+    run = build.check(tree)
+    tasks = run.data_mix.tasks
+    drawn = run.data_mix.draw(run.source, 0, None)
+    held_out = {" ".join(units(each.question)) for each in tasks["medical_o1_verifiable"].examples(run.source, "test")}
+    train = list(tasks["medical_o1_sft"].examples(run.source, "train"))
+    shared = {example.id for example in train if " ".join(units(example.question)) in held_out}
+    assert len(train) == 198 and len(held_out) > 10 and len(shared) == len(held_out)  # every held-out problem is demonstrated
+    dropped = {row["id"] for row in drawn.contaminated}
+    assert shared <= dropped and drawn.report["medical_o1_sft"]["dropped as held out"] == len(dropped)
+    assert {row["reason"] for row in drawn.contaminated if row["id"] in shared} == {"question"}
+    assert {row.example.id for row in drawn.rows} == {example.id for example in train} - dropped
+
+
 def test_the_same_id_in_another_task_is_another_row(tmp_path):
-    row = {"id": "1", "question": "Which metal?", "opa": "Zinc", "opb": "Salt", "opc": "Rest", "opd": "Tea", "cop": 0}
-    row |= {"exp": None, "subject_name": "", "choice_type": "single", "topic_name": None}
+    row = choice("1", "Which metal?", "Zinc", "Salt", "Rest", "Tea")
     source = written(tmp_path, medmcqa_train=[row], pubmedqa_test=[pubmed(1, "Does it help?")])
     assert len(mix({"medmcqa": 1.0}, ["pubmedqa"], rows=1).draw(source, 0, None).rows) == 1
 
@@ -289,7 +395,7 @@ def test_demonstrations_are_right_unless_flaws_are_asked_for(form):
     drawn = mix({"gsm8k": 0.5, "pubmedqa": 0.5}, rows=60, form=form).draw(TWINS, 0, None)
     for row in drawn.rows:
         assert row.demonstration == layout(row.example.rationale, row.example.gold, form)
-        assert row.task.grade(row.demonstration, row.example, form).outcome == "right"
+        assert row.task.grade(row.demonstration, row.example).outcome == "right"
 
 
 def test_flaws_come_in_the_shares_that_were_asked_for():
@@ -315,7 +421,7 @@ def test_flaws_are_demonstrated_and_never_graded_by():
     golds = {example.id: example.gold for example in TASKS["gsm8k"].examples(TWINS, "train")}
     rows = asked.draw(TWINS, 0, None).rows
     assert all(row.example.gold == golds[row.example.id] for row in rows)  # a reward that reads the row pays the truth
-    outcomes = Counter(row.task.grade(row.demonstration, row.example, "xml").outcome for row in rows)
+    outcomes = Counter(row.task.grade(row.demonstration, row.example).outcome for row in rows)
     assert outcomes["wrong"] > 180
 
 
@@ -340,7 +446,7 @@ def test_flaws_leave_free_text_alone():
         ({"held_out": ["pubmedqs"]}, "data_mix.held_out", "pubmedqs, which is not among tasks: pubmedqa"),
         ({"rows": 0}, "data_mix.rows", "greater than 0"),
         ({"rows": 10.5}, "data_mix.rows", "valid integer"),
-        ({"format": "json"}, "data_mix.format", "'xml' or 'think'"),
+        ({"format": "json"}, "data_mix.format", "'xml', 'think', 'r1', 'boxed' or 'plain'"),
         ({"max_prompt_tokens": 2048}, "data_mix.max_prompt_tokens", "whole context is 2048"),
     ],
 )
@@ -356,8 +462,34 @@ def test_a_task_that_no_rule_grades_cannot_be_held_out(compose):
     tree = compose(["data_mix=medical_o1_sft", "algo=sft"])
     build.check(tree)
     tree["data_mix"]["held_out"] = ["medical_o1_sft"]
-    with pytest.raises(ConfigError, match="no rule can grade"):
+    with pytest.raises(ConfigError, match="neither a rule nor a judge grades"):
         build.check(tree)
+
+
+@pytest.mark.parametrize(
+    ("algo", "data_mix", "kind", "learns"),
+    [
+        ("grpo", "medicalgpt_sft", "conversation", "question"),
+        ("grpo", "medicalgpt_preference", "preference", "question"),
+        ("grpo", "medicalgpt_pt", "text", "question"),
+        ("dpo", "medicalgpt_sft", "conversation", "question and preference"),
+        ("sft", "medicalgpt_pt", "text", "question and conversation and preference"),
+    ],
+)
+def test_rows_that_the_algorithm_cannot_read_are_named(compose, algo, data_mix, kind, learns):
+    overrides = [f"algo={algo}", f"data_mix={data_mix}"]
+    with pytest.raises(ConfigError) as error:
+        build.check(compose(overrides))
+    (problem,) = error.value.problems
+    assert problem.key == f"data_mix.weights.{data_mix}"
+    assert problem.message == f"{data_mix} holds rows of the kind {kind!r}; this algorithm learns from {learns}"
+
+
+def test_rows_that_nobody_trains_on_may_be_of_any_kind(compose):
+    build.check(compose(["algo=none", "data_mix=medicalgpt_sft"]))
+    tree = compose(["algo=grpo", "data_mix=medicalgpt_sft"])
+    tree["data_mix"]["weights"] = {"medicalgpt_sft": 0.0, "pubmedqa": 1.0}
+    build.check(tree)
 
 
 def test_weights_may_miss_one_by_rounding(compose):

@@ -300,7 +300,12 @@ def test_several_ranked_answers_and_a_papers_grading(write: Write) -> None:
 
 def test_a_judge_is_named_wherever_its_accuracy_stands(write: Write) -> None:
     judged = task(scorer="judged by openai", ungraded=0.05, by_group={"a": {"n": 20, "accuracy": 0.5, "ci95": None}})
-    tally = {"claims": 40, "cached": 0, "failed": 1, "spend": 0.0123}
+    agreed = {"n": 50, "abstained": 0, "rate": 0.9, "ci95": [0.786, 0.957], "kappa": 0.8, "kappa_ci95": [0.63, 0.97]}
+    tally = {
+        "name": "gpt at host",
+        "agreement": agreed,
+        "calls": {"claims": 40, "cached": 0, "failed": 1, "spend": 0.0123},
+    }
     text = Page(write(["data_mix=medical_o1_verifiable"], tasks={"medical_o1_verifiable": judged}, judge=tally)).text
     for words in (
         "medical_o1_verifiable (+35.0 points, judged by openai)",
@@ -308,7 +313,7 @@ def test_a_judge_is_named_wherever_its_accuracy_stands(write: Write) -> None:
         "generative, judged by openai Before training 40.0",
         "in each group, judged by openai.",
         "medical_o1_verifiable judged by lexical 9 gained",  # from the configuration, which the hand-made numbers do not know
-        "40 claims, 1 failed, US$ 0.0123",
+        "gpt at host, 40 claims, 1 failed, US$ 0.0123, agrees with 50 labels in 90.0% [78.6, 95.7] of them, kappa 0.80",
     ):
         assert words in text, words
     assert "Ungraded, %" in text and "[53.1, 88.8] 5.0 5.0 5.0 19.5" in text and "So do ungraded ones" in text

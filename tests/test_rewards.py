@@ -28,7 +28,7 @@ from medrl.rewards.integer_answer import IntegerAnswer
 from medrl.rewards.inverse_rank import InverseRank
 from medrl.rewards.judged import Judged
 from medrl.rewards.language_consistency import LanguageConsistency
-from medrl.rewards.reasoning_steps import MOST_LINES, ReasoningSteps
+from medrl.rewards.reasoning_steps import ReasoningSteps
 from medrl.rewards.repetition import Repetition
 from medrl.rewards.reward_model import RewardModel
 from medrl.rewards.soft_format import SoftFormat
@@ -231,6 +231,8 @@ def test_s0_pays_half_for_the_gold_amid_words(reward_set, name, answer, correctn
         ("<reasoning>x</reasoning><answer>yes</answer>", 0.0),  # no tag on a line of its own
         ("<reasoning>\n<reasoning>\nx", 0.0),  # the same tag twice is in no place
         ("<reasoning>\nx\n</reasoning>\ny\n</reasoning>\n", 0.125),  # nor is a closing one
+        ("<reasoning>\nx\n</reasoning>\n<answer>\nyes\n<answer>\nno", 0.25),  # nor an answer begun again
+        ("<reasoning>\nx\n</reasoning>\n<answer>\nyes\n</answer>\n</answer>", 0.375),  # or ended again
         (
             "<reasoning>\r\nx\r\n</reasoning>\r\n<answer>\r\nyes\r\n</answer>",
             0.125,
@@ -516,6 +518,7 @@ THREE = ("The fever points to an infection", "The cough points to the lungs", "S
         (f"1. {THREE[0]}", 1),
         (f"1. {THREE[0]}\n2. {THREE[1]}", 2),
         ("\n".join(THREE), 0),  # lines that open like no step
+        ("\n".join(f"So step {number}: {step}" for number, step in enumerate(THREE, 1)), 0),  # the marker opens no line
         (". ".join(f"Step {number}: {step}" for number, step in enumerate(THREE, 1)), 1),  # one line is one step
         ("Step 1: Step 1: Step 1:", 0),
         ("Step 1: Step 2: Step 3:\n" * 3, 0),
@@ -524,11 +527,11 @@ THREE = ("The fever points to an infection", "The cough points to the lungs", "S
         ("Step 1: " * 300 + THREE[0], 0),  # markers without end
         ("Step 1: " * 20 + THREE[0], 1),  # a few of them, and then a step
         ("1. Yes\n2. No\n3. Maybe", 0),  # too short to say anything
-        ("1. Twelve letter\n2. Eleven char", 1),  # 12 letters are enough, 11 are not
+        ("1. Twelve letter\n2. Eleven chars", 1),  # 12 letters are enough, 11 are not
         ("1. 看症状\n2. 看患者体征", 1),  # four characters are, three are not
         ("Thenar atrophy speaks for it\nNextel is a name\nFirstborn children differ", 0),  # words that only begin so
-        ("\n" * MOST_LINES + "\n".join(f"{number}. {step}" for number, step in enumerate(THREE, 1)), 0),  # past the last line
-        ("\n" * (MOST_LINES - 2) + f"1. {THREE[0]}\n2. {THREE[1]}", 1),
+        ("\n" * 200 + "\n".join(f"{number}. {step}" for number, step in enumerate(THREE, 1)), 0),  # past the last line
+        ("\n" * (198) + f"1. {THREE[0]}\n2. {THREE[1]}", 1),
         ("", 0),
     ],
 )
@@ -702,7 +705,7 @@ def test_repetition(text, n, score):
         ("血压下降", 0, 1),
         ("血压 fell", 1 / 3, 2 / 3),  # two characters and a word
         ("PCR 阳性", 1 / 3, 2 / 3),
-        ("fièvre naïve", 1, 0),  # accents are Latin
+        ("éclair, ûber, ƀ", 1, 0),  # accents are Latin
         ("давление упало", 0, 0),  # neither
         ("pressure давление", 1 / 2, 0),
         ("12 + 3 = 15 _ !", 0, 0),  # no word
@@ -729,6 +732,8 @@ def test_judged_pays_what_the_judge_finds_and_asks_once():
     assert Judged(weight=1, judge=judge).score_all(completions) == [1, 0, None, 0, 0, 1, 0]
     assert judge.asked == [[Claim("What now?", "Rest.", answer) for answer in ("Rest.", "Run.", "Hm.", "Rest.")]]
     assert Judged(weight=1, judge=judge).score(completions[1]) == 0
+    plain = shaped(row, "plain")  # where a cut answer cannot be told from a whole one
+    assert Judged(weight=1, judge=judge).score_all([Completion("Rest.", plain), Completion("Rest.", plain, False)]) == [1, 0]
 
 
 def test_correctness_abstains_where_the_judge_does():
@@ -853,6 +858,36 @@ def test_a_batch_scores_as_each_alone(weights):
     for size in (1, 2, 7, 100):
         assert model_reward(weights, batch_size=size).score_all(completions) == pytest.approx(singles, abs=1e-5)
     assert model_reward(weights).score_all([]) == []
+
+
+def test_the_prompt_is_read(weights):
+    one, other = (Completion("yes", row) for row in (ROWS["pubmedqa"], ROWS["medmcqa"]))
+    assert model_reward(weights).score(one) != model_reward(weights).score(other)
+
+
+def test_tokens_are_those_of_the_chat_template(weights, tmp_path):
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    begins = Path(classifier(tmp_path / "begins"))
+    tokenizer = AutoTokenizer.from_pretrained(begins)
+    first = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", first)]
+    )
+    tokenizer.save_pretrained(begins)
+    assert AutoTokenizer.from_pretrained(begins)("yes")["input_ids"][0] == first  # which a template has written already
+    completion = Completion("yes", ROWS["pubmedqa"])
+    assert model_reward(str(begins)).score(completion) == model_reward(weights).score(completion)
+
+
+def test_a_model_that_names_no_padding_scores_batches(weights, tmp_path):
+    silent = Path(classifier(tmp_path / "silent"))
+    config = json.loads((silent / "config.json").read_text())
+    (silent / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    completions = [Completion("It fell. " * count, ROWS["pubmedqa"]) for count in range(3)]
+    found = model_reward(str(silent), batch_size=3).score_all(completions)
+    assert found == pytest.approx(model_reward(weights, batch_size=1).score_all(completions), abs=1e-5)
 
 
 def test_the_sigmoid_is_of_the_logit(weights):
@@ -1090,6 +1125,12 @@ def jobs(fragment, size, place):
             )
 
 
+@pytest.mark.parametrize("accents", ["\u0316\u0301", "\u0f73"])
+def test_accents_without_a_letter_take_repetition_no_time(accents):
+    text = accents * (200_000 // len(accents))  # in NFKC, the square of which is minutes
+    assert seconds(lambda: Repetition(weight=1, n=4).score(Completion(text, ROWS["pubmedqa"]))) < MOST_SECONDS
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fragment", REPEATED.values(), ids=list(REPEATED))
 def test_time_is_linear_in_the_length(fragment, place):
@@ -1211,6 +1252,7 @@ def test_a_batch_is_graded_once_and_a_judge_asked_once_for_all_of_it():
         "answers/unparsed": 1 / 5,
         "answers/truncated": 0,
         "answers/ungraded": 1 / 5,
+        "answers/placed": 0,
     }
     call(functions, texts, row=[0, 3, 1, 2, 2])
     assert len(judge.asked) == 2  # a new batch, a new question
@@ -1237,20 +1279,21 @@ def test_what_the_template_opens_is_put_in_front():
 def test_shares_of_answers_are_logged():
     rewards = made({"soft": SoftFormat(weight=1), "right": Correctness(weight=1, partial=False)})
     rows = [ROWS["medmcqa"], ROWS["dxbench"], ROWS["medical_o1_sft"]]
-    ranks = (ranking("influenza", "Common Cold"), ranking("Common Cold"))
+    ranks = (ranking("influenza", "Common Cold"), ranking("influenza"))
     texts = [layout("why", answer, "xml") for answer in ("A", "B", "none of them", "")] + ["<reasoning>\nso"]
     texts += [layout("why", answer, "think") for answer in (*ranks, "Rest.", "")]
     ids = [[7, 2]] * 4 + [[7, 7]] + [[7, 2]] * 4
     assert call(rewards.functions(rows, {2}, ""), texts, ids, [0] * 5 + [1] * 2 + [2] * 2).logged == {
-        "answers/right": pytest.approx(2 / 7),  # of the seven that something grades
+        "answers/right": pytest.approx(1 / 7),  # of the seven that something grades
         "answers/ungraded": 0,
         "answers/unparsed": pytest.approx(2 / 9),
         "answers/truncated": pytest.approx(1 / 9),
-        "answers/first_choice": pytest.approx(2 / 4),  # A and influenza, of A, B and the two rankings
+        "answers/placed": pytest.approx(4 / 9),  # A, B and the two rankings
+        "answers/first_choice": pytest.approx(3 / 4),  # all of them but B
     }
 
 
 def test_a_share_of_nothing_is_not_logged():
     rewards = made({"soft": SoftFormat(weight=1)})
     found = call(rewards.functions([ROWS["medical_o1_sft"]], {2}, ""), [layout("why", "Rest.", "think")])
-    assert found.logged == {"answers/unparsed": 0, "answers/truncated": 0}
+    assert found.logged == {"answers/unparsed": 0, "answers/truncated": 0, "answers/placed": 0}

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
-    "accelerate", "bitsandbytes", "datasets", "huggingface_hub", "numpy", "pandas", "peft", "pyarrow", "scipy", "tokenizers",
-    "torch", "transformers", "trl", "vllm", "wandb",
+    "accelerate", "bitsandbytes", "datasets", "httpx", "huggingface_hub", "math_verify", "numpy", "openai", "pandas", "peft",
+    "pyarrow", "scipy", "sympy", "tokenizers", "torch", "transformers", "trl", "vllm", "wandb",
 }  # fmt: skip
 LIMIT_SECONDS = 1.0
 

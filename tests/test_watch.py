@@ -14,6 +14,7 @@ HEALTHY = {
     "rewards/correctness/mean": 0.5,
     "answers/right": 0.5,
     "answers/first_choice": 0.3,
+    "answers/placed": 0.9,
     "completions/mean_length": 100.0,
 }
 DEAD, FORMAT, LENGTH, FIRST = "groups without variance", "format without accuracy", "length drift", "first choice"
@@ -138,6 +139,11 @@ def test_first_choice(share, found):
         assert warnings(log)[0].message.startswith(f"{share:.0%} of the answers name the choice that is shown first")
 
 
+@pytest.mark.parametrize(("placed", "found"), [(0.11, [FIRST]), (0.09, []), (None, [FIRST])])
+def test_first_choices_of_few_answers_say_nothing(placed, found):
+    assert kinds(curve(15, answers__first_choice=1.0, answers__placed=placed)) == found
+
+
 # --- When and how often ------------------------------------------------------------------------------------------------
 
 BROKEN = {"frac_reward_zero_std": 1.0, "answers__first_choice": 1.0}
@@ -195,6 +201,7 @@ VALUES = {
     "rewards/soft_format/mean": st.floats(0, 1),
     "answers/right": st.floats(0, 1),
     "answers/first_choice": st.floats(0, 1),
+    "answers/placed": st.floats(0, 1),
     "completions/mean_length": st.floats(0, 2000),
 }
 PHASE = st.tuples(

@@ -174,7 +174,8 @@ def _observed(batch: Sequence[Completion]) -> dict[str, float]:
         }
     places = [completion.row.task.position(completion.verdict.answer, completion.row.example) for completion in batch]
     known = [place for place in places if place is not None]
-    return shares | ({"answers/first_choice": known.count(0) / len(known)} if known else {})
+    placed = {"answers/placed": len(known) / len(batch)}  # how many the next share is taken of
+    return shares | placed | ({"answers/first_choice": known.count(0) / len(known)} if known else {})
 
 
 def _function(name: str, reward: Reward, shared: _Completions) -> Callable[..., Scores]:

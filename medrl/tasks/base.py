@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from medrl.answers import Format, extract
-from medrl.decontaminate import Content
+from medrl.decontaminate import Content, units
 from medrl.errors import Problem, RowError
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class Task(ABC):
 
     def content(self, example: Example) -> Content:
         """What two rows are compared by, so that nothing that is evaluated is trained on; the order of choices is none of it."""
-        question = " ".join((example.question, *sorted(example.choices)))
+        question = " ".join((example.question, *sorted(example.choices, key=units)))  # units: a capital is no other place
         return Content(example.task, example.id, question, tuple(filter(None, (example.question, example.context))))
 
     def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:

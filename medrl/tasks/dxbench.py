@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.decontaminate import Content
+from medrl.decontaminate import Content, units
 from medrl.errors import Problem
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Language, Split, Task, text_of
@@ -200,7 +200,7 @@ class DxBench(Task):
         symptoms = example.question
         for opening in ("complains", "asked", "denied", "silent"):
             symptoms = symptoms.replace(WORDS[self.language][opening], " ")
-        return Content(example.task, example.id, " ".join((symptoms, *sorted(example.choices))), (symptoms,))
+        return Content(example.task, example.id, " ".join((symptoms, *sorted(example.choices, key=units))), (symptoms,))
 
     def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
         """The gold last."""

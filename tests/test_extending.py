@@ -1,0 +1,80 @@
+"""The worked example of docs/extending.md: its files, put into a copy of the package, do what it says."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^`(\S+)`\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+COMMANDS = re.findall(r"^python (-m medrl .*)$", PAGE, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A checkout with the files of the page in it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for part in ("medrl", "conf", "experiments"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, text in FILES.items():
+        assert not (folder / path).exists(), path
+        (folder / path).write_text(text, encoding="utf-8")
+    return folder
+
+
+def run(folder, *words):
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_page_holds_what_it_speaks_of():
+    assert sorted(FILES) == [
+        "conf/data_mix/vaccine_facts.yaml",
+        "conf/reward/short_reasoning.yaml",
+        "conf/task/vaccine_facts.yaml",
+        "medrl/rewards/short_reasoning.py",
+        "medrl/scorers/last_word.py",
+        "medrl/tasks/vaccine_facts.py",
+    ]
+    assert len(COMMANDS) == 2
+
+
+def test_the_new_reward_is_audited_on_the_new_task(extended):
+    ended = run(extended, *shlex.split(COMMANDS[0]))
+    assert ended.returncode == 0, ended.stderr
+    header, gold, *_ = re.findall(r"^(?:audit| {6}).*(?:short_reasoning|gold  ).*$", ended.stdout, re.MULTILINE)
+    assert "vaccine_facts" in header
+    assert gold.split()[1] == "1.00" and re.search(r"\b1\.00\s+3\.70$", gold)  # S0's 3.5 for words, and 0.2 for few of them
+    wrong = re.search(r"^ +wrong answer .*$", ended.stdout, re.MULTILINE)[0]
+    assert wrong.split()[-2:] == ["0.00", "1.50"]
+
+
+def test_the_new_task_is_evaluated_with_the_new_scorer_beside(extended):
+    ended = run(extended, *shlex.split(COMMANDS[1]), "runs=out", "hardware=cpu")
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^vaccine_facts +model +20 ", ended.stdout, re.MULTILINE)
+    assert "as last_word grades" in ended.stdout and "random option" in ended.stdout
+
+
+def test_a_damaged_row_of_the_new_task_is_named_by_its_line(extended):
+    rows = extended / "data" / "example" / "vaccine-facts" / "default"
+    rows.mkdir(parents=True)
+    good = '{"id": 1, "claim": "It helps.", "label": 1, "disease": "polio"}'
+    (rows / "train.jsonl").write_text(f"{good}\n", encoding="utf-8")
+    (rows / "test.jsonl").write_text(f'{good}\n{good.replace("1,", "2,", 1).replace(": 1, ", ": 7, ")}\n', encoding="utf-8")
+    words = ["-m", "medrl", "algo=none", "data_mix=vaccine_facts", "source=local", "source.root=data", "hardware=cpu"]
+    ended = run(extended, *words)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert "test.jsonl:2: not a row of vaccine_facts: label should be 0 or 1, is 7" in ended.stderr
