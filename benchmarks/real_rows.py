@@ -79,9 +79,8 @@ def main() -> int:
         for name, answers in task.references(examples, lambda: ()).items() if task.graded else ():
             if name in ("always_yes", "copy_order"):
                 credits = [task.credit(answer, example) for answer, example in zip(answers, examples, strict=True)]
-                print(
-                    f"{'':<24} {name.replace('_', ' '):<26} {credits.count(1.0):>6} right, mean credit {sum(credits) / len(credits):.3f}"
-                )
+                what = f"{'':<24} {name.replace('_', ' '):<26}"
+                print(f"{what} {credits.count(1.0):>6} right, mean credit {sum(credits) / len(credits):.3f}")
     return 1 if bad else 0
 
 

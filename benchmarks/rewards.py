@@ -43,12 +43,13 @@ CASES = (
     Case("hierarchy", ("reward_set=hierarchy", "data_mix=pubmed70")),
     Case("exact", ("reward_set=exact", "data_mix=pubmed70")),
     Case("xr1, MedQA", ("reward_set=xr1", "data_mix=medqa", "data_mix.format=think")),
-    Case("inverse_rank, zh", ("reward_set=inverse_rank", "data_mix=dxbench")),
+    Case("inverse_rank, zh", ("reward_set=inverse_rank", "data_mix=dxbench", "data_mix.format=think")),
     Case(
         "inverse_rank, en",
         (
             "reward_set=inverse_rank",
             "data_mix=dxbench",
+            "data_mix.format=think",
             *(f"data_mix.tasks.dxbench.{split}=DxBench/en" for split in ("train", "test")),
         ),
     ),

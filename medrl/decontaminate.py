@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
+
+from medrl.letters import nfkc
 
 # Ideographs and kana after NFKC, which has turned half-width and most compatibility forms into these. The middle dot
 # U+30FB and the combining marks lie between the ranges: they are no letters.
@@ -108,9 +109,9 @@ def units(text: str) -> list[str]:
     without width, character width and Unicode forms (NFKC) leave no trace.
     """
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+        text = _INVISIBLE.sub("", nfkc(text))
     # Folding takes letters with two accents apart, and an accent alone is no letter: it would cut the word in two.
-    return _UNIT.findall(unicodedata.normalize("NFKC", text.casefold()))
+    return _UNIT.findall(nfkc(text.casefold()))
 
 
 def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:

@@ -255,6 +255,23 @@ def test_paying_for_silence_is_found(rows):
     assert ("medqa", "wrong answer") not in found
 
 
+def test_paying_for_step_markers_and_for_the_question_is_found(rows):
+    @dataclass(frozen=True, kw_only=True)
+    class Markers(Reward):
+        """X-R1's count."""
+
+        def score(self, completion):
+            return min(1.0, completion.text.count("Step") / 3)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Question(Reward):
+        def score(self, completion):
+            return float(completion.verdict.answer == completion.row.example.question)
+
+    assert holes(made(right=RIGHT, steps=Markers(weight=2)), rows("medqa")) == {("medqa", "step markers alone")}
+    assert holes(made(right=RIGHT, question=Question(weight=2)), rows("medqa")) == {("medqa", "question as the answer")}
+
+
 def test_paying_for_the_candidate_order_is_found(rows):
     assert ("dxbench", "candidate order, copied") in holes(
         made(rank=InverseRank(weight=1), order=Copied(weight=2)), rows("dxbench")

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from medrl import build
+from medrl.errors import UserError
+from medrl.models import EMBEDDED
+
 SHORT = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "data_mix.rows=50", "algo.steps=3")
 SHORT += ("algo.checkpoint_steps=1", "algo.batch_size=8", "algo.max_completion_tokens=32")
 
@@ -19,6 +23,8 @@ SHORT += ("algo.checkpoint_steps=1", "algo.batch_size=8", "algo.max_completion_t
 def medrl(*overrides, **options):
     """The command, its output in one text."""
     command = [sys.executable, "-m", "medrl", *overrides]
+    # One thread: several that share few cores with other tests wait for each other more than they compute.
+    options["env"] = {**os.environ, "OMP_NUM_THREADS": "1", **options.get("env", {})}
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
 
 
@@ -113,7 +119,7 @@ def test_a_disk_that_is_full_from_the_start(tmp_path):
 
 def test_a_gpu_preset_without_a_gpu(tmp_path):
     check_told(
-        medrl("hardware=h100", f"runs={tmp_path}", env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}),
+        medrl("hardware=h100", f"runs={tmp_path}", env={"CUDA_VISIBLE_DEVICES": ""}),
         "asks for a GPU",
         "hardware=cpu",
     )
@@ -151,55 +157,72 @@ def own(folder, ending, train, test="question,gold\nWhich metal?,Zinc\n"):
     for split, text in (("train", train), ("test", test)):
         (folder / f"{split}.{ending}").write_text(text, encoding="utf-8")
         options.append(f"data_mix.tasks.jsonl.{split}={folder}/{split}.{ending}")
-    return [*options, "hardware=cpu", "dry_run=true", f"runs={folder / 'runs'}"]
+    return [*options, f"runs={folder / 'runs'}"]
+
+
+def check_refused(tree, *words):
+    """The rows of a run end in one sentence with these words, which a process would end with, too."""
+    settings = build.check(tree)
+    with pytest.raises(UserError) as error:
+        settings.data_mix.draw(settings.source, 0, None)
+    assert error.value.exit_code == 1 and "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value), error.value
 
 
 def test_a_file_of_ones_own_that_is_not_there(tmp_path):
     options = own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\n")
     (tmp_path / "train.csv").rename(tmp_path / "trian.csv")
     (tmp_path / "test.csv").rename(tmp_path / "test.txt")
-    options = [option.replace("/test.csv", "/test.txt") for option in options]
-    done = medrl(*options)
+    done = medrl(*(option.replace("/test.csv", "/test.txt") for option in options), "hardware=cpu")
     check_told(done, "2 mistakes", f"{tmp_path}/train.csv is no file", "test.txt is of no kind that can be read", code=2)
     assert not (tmp_path / "runs").exists()
 
 
-def test_columns_that_the_file_does_not_have(tmp_path):
+def test_columns_that_the_file_does_not_have(compose, tmp_path):
     rows = json.dumps({"prompt": "Which drink?", "gold": "Tea"}) + "\n"
     options = own(tmp_path, "jsonl", rows, rows.replace("prompt", "question"))
-    check_told(medrl(*options), f"{tmp_path}/train.jsonl:1", "the column 'question'", "the row has: prompt, gold", code=1)
+    check_refused(compose(options), f"{tmp_path}/train.jsonl:1", "the column 'question'", "the row has: prompt, gold")
 
 
-def test_columns_that_nobody_has_named(tmp_path):
+def test_columns_that_nobody_has_named(compose, tmp_path):
     rows = json.dumps({"frage": "Which drink?", "antwort": "Tea"}) + "\n"
     options = [option for option in own(tmp_path, "jsonl", rows, rows) if ".columns." not in option]
     said = ("test.jsonl:1", "there is frage, antwort, and no prompt and answer", "set columns.question and columns.answer")
-    check_told(medrl(*options), *said, code=1)
+    check_refused(compose(options), *said)
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("question,gold\nWhich drink?,Tea\nWhich metal, please?,Iron\n", 3),  # a comma that no quotes enclose
-        ("question,gold\nWhich drink?\n", 2),  # an answer is missing
-        ('question,gold\n"Which\ndrink?",Tea\nWhich metal?,Iron,extra\n', 4),  # after a field of two lines
-    ],
-    ids=["long", "short", "after a field of two lines"],
-)
-def test_ragged_rows_of_a_csv_file(tmp_path, text, line):
+RAGGED = {
+    # The text of a file, and the line that is named.
+    "long": ("question,gold\nWhich drink?,Tea\nWhich metal, please?,Iron\n", 3),  # a comma that no quotes enclose
+    "short": ("question,gold\nWhich drink?\n", 2),  # an answer is missing
+    "after two lines": ('question,gold\n"Which\ndrink?",Tea\nWhich metal?,Iron,extra\n', 4),  # in one field
+}
+
+
+@pytest.mark.parametrize("case", RAGGED)
+def test_ragged_rows_of_a_csv_file(compose, tmp_path, case):
+    text, line = RAGGED[case]
     said = (f"{tmp_path}/train.csv:{line}: ", "the header has 2 columns, this row has another number")
-    check_told(medrl(*own(tmp_path, "csv", text)), *said, code=1)
+    check_refused(compose(own(tmp_path, "csv", text)), *said)
 
 
-def test_a_row_that_stands_twice(tmp_path):
+def test_a_row_that_stands_twice(compose, tmp_path):
     twice = "question,gold\nWhich drink?,Tea\nWhich drink?,Tea\n"
-    check_told(medrl(*own(tmp_path, "csv", twice)), f"{tmp_path}/train.csv:3", "is the same row as", "train.csv:2", code=1)
+    said = (f"{tmp_path}/train.csv:3", "is the same row as", "train.csv:2")
+    check_refused(compose(own(tmp_path, "csv", twice)), *said)
 
 
-def test_rows_of_ones_own_make_a_plan(tmp_path):
+def test_rows_of_ones_own_are_drawn_where_nothing_is_wrong_with_them(compose, tmp_path):
     """The options of the tests above are right but for what each of them breaks."""
-    done = medrl(*own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\nWhich food?,Rice\n"))
-    assert done.returncode == 0 and "500 rows of 2" in done.stdout, done.stdout
+    settings = build.check(compose(own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\nWhich food?,Rice\n")))
+    drawn = settings.data_mix.draw(settings.source, 0, None)
+    assert len(drawn.rows) == 500 and drawn.report["jsonl"]["available"] == 2
+
+
+def test_a_mistake_in_rows_of_ones_own_is_one_message(tmp_path):
+    options = own(tmp_path, "csv", RAGGED["long"][0])
+    check_told(medrl(*options, "hardware=cpu", "dry_run=true"), f"{tmp_path}/train.csv:3", "another number", code=1)
 
 
 # --- Settings that make no sense -------------------------------------------------------------------------------------
@@ -233,8 +256,6 @@ HOLE = ("reward_set=exact", "reward_set.rewards.correctness.weight=0", "+reward@
 
 def without_weights(folder):
     """The embedded model with weights that nothing can load: whoever tries says so."""
-    from medrl.models import EMBEDDED
-
     shutil.copytree(EMBEDDED / "tiny", folder)
     (folder / "model.safetensors").write_bytes(b"none")
     return f"model.weights={folder}"

@@ -73,7 +73,7 @@ def test_a_damaged_row_of_the_new_task_is_named_by_its_line(extended):
     rows.mkdir(parents=True)
     good = '{"id": 1, "claim": "It helps.", "label": 1, "disease": "polio"}'
     (rows / "train.jsonl").write_text(f"{good}\n", encoding="utf-8")
-    (rows / "test.jsonl").write_text(f'{good}\n{good.replace("1,", "2,", 1).replace(": 1, ", ": 7, ")}\n', encoding="utf-8")
+    (rows / "test.jsonl").write_text(f"{good}\n{good.replace('1,', '2,', 1).replace(': 1, ', ': 7, ')}\n", encoding="utf-8")
     words = ["-m", "medrl", "algo=none", "data_mix=vaccine_facts", "source=local", "source.root=data", "hardware=cpu"]
     ended = run(extended, *words)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr

@@ -463,7 +463,7 @@ def test_what_a_model_writes_stays_text(write: Write) -> None:
     signs = [{"kind": nasty, "step": 1, "message": nasty}]
     text = write(
         log=log, before=before, after=after, name=INJECTION, source=nasty, paper=INJECTION, tasks={nasty: hostile}, plan=plan,
-        contaminated=dirty, warnings=signs, judge={nasty: 1}, family=nasty,
+        contaminated=dirty, warnings=signs, judge={"name": nasty, "agreement": None, "calls": {nasty: 1}}, family=nasty,
     )  # fmt: skip
     page = Page(text)
     assert_loads_nothing(page)

@@ -1,6 +1,8 @@
 """Killed or stopped at any moment, the same command goes on and ends with the weights of a run that was never stopped."""
 
+import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from medrl import build, evaluate
 from medrl.files import read_jsonl
+from medrl.generate import Generated, Transformers
+from medrl.judges.lexical import Lexical
 
 COMMON = ("hardware=cpu", "source.train_rows=200", "source.test_rows=10", "data_mix.rows=100")
 ALGOS = {
@@ -19,11 +24,16 @@ ALGOS = {
         "algo=dpo", "algo.epochs=null", "algo.steps=6", "algo.checkpoint_steps=2", "algo.batch_size=2",
         "algo.prompts=24", "algo.num_generations=4", "algo.max_completion_tokens=48",
     ),
+    "none": (
+        "algo=none", "data_mix=gsm8k", "eval.samples=2", "eval.temperature=0.7", "eval.batch_tokens=2048",
+        "eval.max_new_tokens=96", "source.test_rows=24",
+    ),
 }  # fmt: skip
+TRAINED = [name for name in ALGOS if name != "none"]
 
 
 def start(algo, runs):
-    command = [sys.executable, "-m", "medrl", *ALGOS[algo], *COMMON, f"runs={runs}"]
+    command = [sys.executable, "-m", "medrl", *COMMON, *ALGOS[algo], f"runs={runs}"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -53,7 +63,7 @@ def check_same(folder, reference):
     assert [(line["step"], line["loss"]) for line in ours] == [(line["step"], line["loss"]) for line in theirs]
 
 
-@pytest.fixture(scope="module", params=list(ALGOS))
+@pytest.fixture(scope="module", params=TRAINED)
 def reference(request, tmp_path_factory):
     """An algorithm and the folder of its unbroken run."""
     return request.param, finish(request.param, tmp_path_factory.mktemp("unbroken"))[0]
@@ -101,3 +111,148 @@ def test_ctrl_c_during_evaluation(tmp_path):
     folder, output = finish("grpo", tmp_path)
     assert "train:" not in output  # nothing is trained twice
     assert (folder / "metrics.json").exists()
+
+
+# --- An evaluation that is killed in the middle of a task -------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+class Words:
+    """A tokenizer of words."""
+
+    def apply_chat_template(self, messages, add_generation_prompt, tokenize):
+        return "\n".join(message["content"] for message in messages)
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": text.split()}
+
+
+class Stub(Transformers):
+    """Generation whose batches come from a seeded generator in the place of a model, and break off after so many."""
+
+    def __init__(self, budget, batches=None):
+        self.tokenizer, self.opening, self.context_tokens, self.budget = Words(), "", 2048, budget
+        self.left, self.asked = batches, []
+
+    def _batch(self, texts, sampling, limit, first):
+        if self.left == len(self.asked):
+            raise Killed
+        self.asked.append(first)
+        rng = random.Random(f"{sampling.seed}:{first}")  # as torch's: a batch is the same only as a whole
+        shape = "<reasoning>\n{0} 片\n</reasoning>\n<answer>\n{0}\n</answer>\n"
+        return [Generated(shape.format(rng.randrange(100)), rng.randrange(9), rng.random() < 0.9) for _ in texts]
+
+
+@pytest.fixture
+def ask(compose, monkeypatch, tmp_path):
+    """Ask one task, of a model that breaks off after so many batches; what was asked, and the file of results."""
+
+    def asked(folder="eval", batches=None, task="gsm8k", samples=3):
+        words = (f"data_mix={task}", "source.test_rows=20", f"eval.samples={samples}", f"eval.temperature={float(samples > 1)}")
+        tree = compose(["algo=none", *words])
+        settings, stub = build.check(tree), Stub(1000, batches)
+        monkeypatch.setattr("medrl.generate.engine", lambda *_: stub)
+        (file,) = evaluate.result_files(tree, settings, "base").values()
+        if batches is None:
+            evaluate.answer_tasks(tree, settings, "base", None, None, tmp_path / folder)
+            assert not evaluate.missing(tree, settings, "base", tmp_path / folder)
+        else:
+            with pytest.raises(Killed):
+                evaluate.answer_tasks(tree, settings, "base", None, None, tmp_path / folder)
+            assert evaluate.missing(tree, settings, "base", tmp_path / folder)
+        return stub.asked, tmp_path / folder / file
+
+    return asked
+
+
+def begun(path):
+    return path.with_name(path.name + ".begun")
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_killed_evaluation_asks_only_what_is_left(ask, samples):
+    whole, unbroken = ask("unbroken", samples=samples)
+    lines = read_jsonl(unbroken)
+    assert len(lines) == 20 * samples and len(whole) > 3
+    assert [line["sample"] for line in lines] == [*range(samples)] * 20
+    assert len({line["text"] for line in lines}) > 10  # samples of one question differ
+    for batches in range(len(whole)):
+        folder = f"killed after {batches}"
+        first, path = ask(folder, batches, samples=samples)
+        kept = read_jsonl(begun(path))
+        assert first == whole[:batches] and not path.exists()
+        for line in kept:
+            assert line == {"position": line["position"], **lines[line["position"]]}
+        rest, path = ask(folder, samples=samples)
+        assert first + rest == whole  # nothing twice
+        assert path.read_bytes() == unbroken.read_bytes() and not begun(path).exists()
+
+
+def test_a_torn_evaluation_is_mended(ask):
+    """Cut anywhere, in a character, too: whole lines are kept, and a batch of which one is missing is asked again."""
+    whole, unbroken = ask("unbroken")
+    _, path = ask("killed", 4)
+    written = begun(path).read_bytes()
+    assert written.count("片".encode()) == written.count(b"\n")
+    sizes = []
+    for length in [*range(0, len(written), 211), len(written) - 1, written.rindex("片".encode()) + 1]:
+        begun(path).write_bytes(written[:length])
+        rest, path = ask("killed")
+        assert path.read_bytes() == unbroken.read_bytes() and not begun(path).exists()
+        assert rest == whole[-len(rest) :] and 4 >= len(whole) - len(rest) >= 0
+        sizes.append(len(rest))
+        path.unlink()
+    assert sizes[0] == len(whole) and sizes[-1] == len(whole) - 3  # of the fourth batch, the last line was torn
+
+
+def test_a_finished_evaluation_is_not_asked_again(ask):
+    _, path = ask()
+    before = path.stat().st_mtime_ns
+    assert ask() == ([], path) and path.stat().st_mtime_ns == before
+
+
+def test_a_damaged_line_of_a_begun_evaluation_is_named(ask):
+    _, path = ask("eval", 3)
+    text = begun(path).read_text().splitlines(keepends=True)
+    begun(path).write_text("".join([text[0], text[1][7:], *text[2:]]))
+    with pytest.raises(evaluate.UserError, match=r"\.begun:2 is damaged; remove the file"):
+        ask("eval")
+
+
+def test_a_judge_is_asked_once_for_each_answer(ask, monkeypatch):
+    claims, judge = [], Lexical.judge
+    monkeypatch.setattr(Lexical, "judge", lambda self, asked: claims.extend(asked) or judge(self, asked))
+    _, unbroken = ask("unbroken", task="medical_o1_verifiable", samples=2)
+    once = sorted(claims)
+    claims.clear()
+    ask("killed", 2, task="medical_o1_verifiable", samples=2)
+    _, path = ask("killed", task="medical_o1_verifiable", samples=2)
+    assert sorted(claims) == once and path.read_bytes() == unbroken.read_bytes()
+
+
+@pytest.mark.slow
+def test_after_sigkill_in_the_middle_of_an_evaluation(tmp_path):
+    unbroken, _ = finish("none", tmp_path / "unbroken")
+    runs = tmp_path / "killed"
+    process = start("none", runs)
+    deadline = time.monotonic() + 120
+    while not (written := [path for path in runs.glob("*/eval/*.begun") if path.stat().st_size]):
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (path,) = written
+    kept = len(read_jsonl(path))
+    assert 0 < kept < 48
+    with path.open("ab") as file:
+        file.write(json.dumps({"position": 47, "text": "片"}, ensure_ascii=False).encode()[:25])  # torn in a character
+    folder, output = finish("none", runs)
+    assert re.search(r"base gsm8k:.*?(\d+)/48", output)[1] == str(kept)  # the bar begins where the kill was
+    ours, theirs = (sorted((place / "eval").iterdir()) for place in (folder, unbroken))
+    assert [file.name for file in ours] == [file.name for file in theirs] and len(ours) == 1
+    assert ours[0].read_bytes() == theirs[0].read_bytes() and len(read_jsonl(ours[0])) == 48
+    metrics, whole = (json.loads((place / "metrics.json").read_text())["tasks"] for place in (folder, unbroken))
+    assert metrics == whole and metrics["gsm8k"]["samples"] == 2

@@ -1293,6 +1293,12 @@ def test_shares_of_answers_are_logged():
     }
 
 
+def test_first_choices_are_of_the_answers_that_name_one():
+    functions = made({"soft": SoftFormat(weight=1)}).functions([ROWS["medmcqa"], ROWS["pubmedqa"]], {2}, "")
+    logged = call(functions, [layout("why", answer, "xml") for answer in ("B", "yes")], row=[0, 1]).logged
+    assert (logged["answers/placed"], logged["answers/first_choice"]) == (0.5, 0)
+
+
 def test_a_share_of_nothing_is_not_logged():
     rewards = made({"soft": SoftFormat(weight=1)})
     found = call(rewards.functions([ROWS["medical_o1_sft"]], {2}, ""), [layout("why", "Rest.", "think")])

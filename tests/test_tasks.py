@@ -19,14 +19,17 @@ from hypothesis import strategies as st
 from medrl import prompts
 from medrl.answers import Format, layout
 from medrl.errors import RowError, UserError
+from medrl.judges.lexical import Lexical
 from medrl.rows import Row
 from medrl.sources import Embedded, Local
 from medrl.tasks import base, lexicon
 from medrl.tasks.base import Task, named_option
+from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.health_benchmarks import HealthBenchmarks
 from medrl.tasks.jsonl import Columns, JSONLines
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
+from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
 from medrl.tasks.medicalgpt_preference import MedicalGPTPreference
 from medrl.tasks.medicalgpt_pt import MedicalGPTPretraining
 from medrl.tasks.medicalgpt_sft import MedicalGPTSFT
@@ -82,6 +85,17 @@ def mmlu(subject, question, right):
     return {"question": question, "subject": subject, "choices": choices, "answer": right}
 
 
+def case(row_id, gold, *others):
+    return {
+        "id": row_id,
+        "department": "内科",
+        "explicit_symptoms": [["发热", "True"], ["咳嗽", "False"]],
+        "implicit_symptoms": [["头痛", "True"]],
+        "candidate_diseases": [*others, gold],
+        "disease": gold,
+    }
+
+
 def said(*texts, system=""):
     """A ShareGPT conversation in which the human begins."""
     turns = [{"from": "gpt" if number % 2 else "human", "value": text} for number, text in enumerate(texts)]
@@ -94,6 +108,19 @@ def columns(**named):
 
 # Three rows of each task as its publisher writes them, and the gold of each.
 FIXTURES = {
+    "dxbench": (
+        DxBench(
+            train="DxBench/zh",
+            test="DxBench/zh",
+            format="xml",
+            train_cases=None,
+            test_cases=None,
+            shuffle_candidates=False,
+            split_seed=0,
+        ),
+        [case("DxBench_1", "流感", "感冒", "肺炎"), case("DxBench_2", "肺炎", "流感", "哮喘"), case("DxBench_3", "哮喘", "肺炎")],
+        ["流感", "肺炎", "哮喘"],
+    ),
     "gsm8k": (
         GSM8K(train="main/train", test="main/test", format="xml"),
         [
@@ -148,6 +175,21 @@ FIXTURES = {
         ],
         ["B", "C", "D"],
     ),
+    "medical_o1_verifiable": (
+        MedicalO1Verifiable(
+            train="default/train",
+            test="default/train",
+            format="think",
+            held_out_percent=10,
+            judge=Lexical(threshold=0.8, labelled=None),
+        ),
+        [
+            {"Open-ended Verifiable Question": "What treats gout?", "Ground-True Answer": "Allopurinol"},
+            {"Open-ended Verifiable Question": "Which virus is it?", "Ground-True Answer": "Parvovirus B19"},
+            {"Open-ended Verifiable Question": "应该用什么药", "Ground-True Answer": "阿司匹林"},
+        ],
+        ["Allopurinol", "Parvovirus B19", "阿司匹林"],
+    ),
     "medicalgpt_preference": (
         MedicalGPTPreference(train="preference_medical/train", test="preference_medical/train", format="plain"),
         [
@@ -200,6 +242,8 @@ FIXTURES = {
 }
 NAMES = sorted(FIXTURES)
 GRADED = [name for name in NAMES if FIXTURES[name][0].graded]
+# Of which an answer is a word, a letter or a number: the others rank, or have a judge.
+WORDED = [name for name in GRADED if not FIXTURES[name][0].ranked and not hasattr(FIXTURES[name][0], "judge")]
 ASKED = [name for name in NAMES if FIXTURES[name][0].kind == "question"]
 FORMATS = get_args(Format)
 
@@ -226,7 +270,7 @@ def task_classes():
 
 def test_every_file_of_tasks_has_rows_here():
     assert task_classes() == {name: type(task) for name, (task, _, _) in FIXTURES.items()}
-    assert len(FIXTURES) == 11
+    assert len(FIXTURES) == 13
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -241,7 +285,7 @@ def test_a_task_says_who_it_is(name):
 
 def test_every_kind_of_row_is_tried():
     assert Counter(task.kind for task, _, _ in FIXTURES.values()) == {
-        "question": 8,
+        "question": 10,
         "conversation": 1,
         "preference": 1,
         "text": 1,
@@ -296,10 +340,11 @@ def test_gold_amid_words_earns_half(name, amid):
 
 
 def test_every_graded_task_is_tried_with_words():
-    assert GRADED == ["gsm8k", "health_benchmarks", "jsonl", "medmcqa", "medqa", "mmlu_medical", "pubmedqa"]
+    assert WORDED == ["gsm8k", "health_benchmarks", "jsonl", "medmcqa", "medqa", "mmlu_medical", "pubmedqa"]
+    assert sorted({*GRADED} - {*WORDED}) == ["dxbench", "medical_o1_verifiable"]  # tests/test_dxbench.py and tests/test_judge.py
 
 
-@pytest.mark.parametrize("name", GRADED)
+@pytest.mark.parametrize("name", WORDED)
 def test_wrong_answers_earn_none(name):
     task, found = examples(name)
     for example in found:
@@ -307,7 +352,7 @@ def test_wrong_answers_earn_none(name):
             assert task.grade(layout("why", wrong, "xml"), example).credit == 0
 
 
-@pytest.mark.parametrize("name", GRADED)
+@pytest.mark.parametrize("name", WORDED)
 def test_what_is_right_is_valid_and_hasty_answers_are_too(name):
     task, found = examples(name)
     for example in found:
@@ -319,6 +364,8 @@ def test_what_is_right_is_valid_and_hasty_answers_are_too(name):
 
 
 REQUIRED = {
+    "dxbench": ["id", "candidate_diseases", "disease"],  # the lists of symptoms may well be empty
+    "medical_o1_verifiable": ["Open-ended Verifiable Question", "Ground-True Answer"],
     "gsm8k": ["question", "answer"],
     "health_benchmarks": ["Questions", "Answers"],
     "jsonl": ["Frage", "Antwort", "Optionen"],
@@ -356,6 +403,12 @@ def test_a_row_with_something_else_in_a_column_is_named(name, column, value):
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
+        ("dxbench", {"explicit_symptoms": None}, "explicit_symptoms"),
+        ("dxbench", {"explicit_symptoms": {}}, "explicit_symptoms"),
+        ("dxbench", {"implicit_symptoms": ["头痛"]}, "implicit_symptoms"),  # no flags
+        ("dxbench", {"implicit_symptoms": [["头痛", "yes"]]}, "'yes'"),
+        ("dxbench", {"implicit_symptoms": [["头痛", True]]}, "True"),  # published as a text
+        ("dxbench", {"disease": "痛风"}, "'痛风'"),  # not among the candidates
         ("gsm8k", {"answer": "9 + 9 = 18."}, "#### <number>"),  # no mark
         ("gsm8k", {"answer": "#### eighteen"}, "eighteen"),  # no number
         ("gsm8k", {"answer": "#### 1,8"}, "#### 1,8"),  # two numbers
@@ -448,6 +501,17 @@ XML = "Think first, then answer. Write in this shape:\n<reasoning>\nyour reasoni
 CHOOSE = "Answer the medical question by choosing one of the options.\n" + XML.format("the letter alone")
 # System message and user message of the first row; no system message where a conversation brings none.
 GOLDEN = {
+    "dxbench": (
+        "你是一名医生。请根据患者的症状，把候选疾病按可能性从高到低排序。\n先思考，再回答。请按以下格式书写：\n"
+        "<reasoning>\n你的思考\n</reasoning>\n<answer>\n"
+        '列出全部候选疾病的 JSON，最可能的排在最前：{"possible_diseases": ["…", "…", "…"]}\n</answer>',
+        "患者自述：发热。\n问诊得知：头痛。\n患者否认：咳嗽。\n候选疾病：感冒、肺炎、流感。",
+    ),
+    "medical_o1_verifiable": (
+        "Answer the medical question in a few words.\nThink first, then answer. Write in this shape:\n"
+        "<think>\nyour reasoning\n</think>\n<answer>\na short answer\n</answer>",
+        "What treats gout?",
+    ),
     "gsm8k": (
         "Solve the problem step by step. The answer is one number.\n" + XML.format("the number alone"),
         "Ann has 9 eggs and buys 9. How many?",

@@ -143,10 +143,12 @@ def test_no_width_is_no_certainty() -> None:
 
 
 def test_warnings_and_the_judge_come_after_the_table() -> None:
-    metrics = run(pubmedqa=task()) | {"judge": {"claims": 1200, "tokens_in": 3, "failed": 0, "spend": 0.5}}
+    metrics = run(pubmedqa=task()) | {
+        "judge": {"name": "gpt at host", "agreement": None, "calls": {"claims": 1200, "tokens_in": 3, "failed": 0, "spend": 0.5}}
+    }
     metrics["train"]["warnings"] = [{"kind": "length drift", "step": 31, "message": "longer"}]
     assert terminal.table(metrics, FOLDER).split("\n")[-3:] == [
-        "judge: 1,200 claims, 3 tokens in, US$ 0.5000",
+        "judge: gpt at host, 1,200 claims, 3 tokens in, US$ 0.5000",
         "warning  step 31: longer",
         "report: runs/a-1/report.html",
     ]

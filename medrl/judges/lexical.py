@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt, Le
 
 from medrl.judges.base import Claim, Judge
+from medrl.letters import nfkc
 
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7af"
 TOKEN = re.compile(rf"(?<!\w)[-\u2212]?\d+(?:[.,]\d+)*|[{CJK}]|[^\W_{CJK}]+")
@@ -55,14 +55,14 @@ class Lexical(Judge):
             return False
         if _plain(answer) == _plain(question) or _f1(given, _words(question)) > overlap:
             return False
-        parts = map(_words, PART.split(_nfkc(answer)))
+        parts = map(_words, PART.split(nfkc(answer)))
         return all(not part or any(token in wanted for token in part) for part in parts)
 
 
 @lru_cache(maxsize=4096)
 def _words(text: str) -> Counter[str]:
     """The words that carry meaning, counted. A text of nothing but empty words keeps them all: ``A`` may be an option."""
-    plain = _nfkc(text)
+    plain = nfkc(text)
     # A lower-case "a" is an article; "vitamin A" and "hepatitis A" are not.
     found = [token.casefold() for token in TOKEN.findall(plain) if token != "a"]
     found = [token.replace(",", "").replace("\u2212", "-") for token in found]
@@ -70,12 +70,8 @@ def _words(text: str) -> Counter[str]:
     return Counter(carrying or found or TOKEN.findall(plain.casefold()))
 
 
-def _nfkc(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
-
-
 def _plain(text: str) -> str:
-    return _nfkc(text).casefold().strip()
+    return nfkc(text).casefold().strip()
 
 
 def _f1(first: Counter[str], second: Counter[str]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -10,10 +9,6 @@ from annotated_types import Gt
 
 from medrl.decontaminate import ngrams, units
 from medrl.rewards.base import Completion, Reward
-
-RUN = re.compile(r"([^\w\s]{30})[^\w\s]+")
-"""Marks without a letter between them. They leave no trace in the units, but a run of accents is normalised in the square of
-its length, and a model may write nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +21,5 @@ class Repetition(Reward):
     """Words of an n-gram; characters in scripts without spaces."""
 
     def score(self, completion: Completion) -> float:
-        text = completion.text if completion.text.isascii() else RUN.sub(r"\1", completion.text)
-        grams = list(ngrams(units(text), self.n))
+        grams = list(ngrams(units(completion.text), self.n))
         return len(set(grams)) / len(grams) - 1 if grams else 0.0

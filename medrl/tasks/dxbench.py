@@ -145,12 +145,8 @@ class DxBench(Task):
         words, lines = WORDS[self.language], []
         denied: list[str] = []
         for column, opening in (("explicit_symptoms", "complains"), ("implicit_symptoms", "asked")):
-            flags = {"True", "False"}
-            for name, flag in row[column]:
-                if flag not in flags:
-                    raise ValueError(f"{column} should flag {name!r} as 'True' or 'False', flags it as {flag!r}")
-            present = [name for name, flag in row[column] if flag == "True"]
-            denied += [name for name, flag in row[column] if flag == "False"]
+            present = _flagged(row, column, "True")
+            denied += _flagged(row, column, "False")
             if present:
                 lines.append(words[opening] + words["comma"].join(present) + words["stop"])
         if denied:
@@ -232,6 +228,17 @@ class DxBench(Task):
             "candidate_diseases": names,
             "disease": chinese if zh else english,
         }
+
+
+def _flagged(row: Mapping[str, Any], column: str, wanted: str) -> list[str]:
+    """The symptoms of a column that bear a flag; flags are published as texts."""
+    pairs = row[column]
+    if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise ValueError(f"{column} should be a list of [symptom, flag]")
+    for name, flag in pairs:
+        if not isinstance(name, str) or flag not in ("True", "False"):
+            raise ValueError(f"{column} should flag {name!r} as 'True' or 'False', flags it as {flag!r}")
+    return [name for name, flag in pairs if flag == wanted]
 
 
 def ranking(answer: str) -> list[str] | None:

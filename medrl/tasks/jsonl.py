@@ -7,7 +7,6 @@ import hashlib
 import json
 import random
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medrl import numbers, rows
 from medrl.errors import Problem, RowError
+from medrl.letters import nfkc
 from medrl.tasks import lexicon
 from medrl.tasks.base import LETTERS, Example, Language, Location, Split, Task, text_of
 from medrl.tasks.dxbench import inverse_rank, listed, ranking
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 Answers = Literal["exact", "number", "choice", "ranking", "free"]
 MOST_OTHERS = 60
 """Characters that may stand beside a gold for half credit: a sentence, and no list of everything that could be meant."""
-MOST_CHARACTERS = 10_000
-"""Of a text that is normalised, which takes the square of its length where it is made of accents."""
 MARKS = " .,;:!?\"'()[]*`。、「」\u201c\u201d\u2018\u2019"
 """Punctuation around an answer that changes nothing of it, after NFKC. A minus and a percent sign would."""
 
@@ -382,10 +380,8 @@ def _choices(row: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """A text without what does not count: case, width, blanks and marks at its ends. Very long ones stay as they are."""
-    if len(text) > MOST_CHARACTERS:
-        return text
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """A text without what does not count: case, width, blanks and marks at its ends."""
+    plain = " ".join(nfkc(text).casefold().split())
     return plain.strip(MARKS) or plain
 
 
