@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,22 @@ def test_a_run_leaves_what_the_contract_promises(grpo):
     assert config.load(folder) == tree
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commit", "dirty", "packages", "cpu", "gpus", "command", "data"} <= set(provenance)
-    assert json.loads((folder / "plan.json").read_text())["mix"]["pubmedqa"]["share"] == pytest.approx(0.7)
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["mix"]["pubmedqa"]["share"] == pytest.approx(0.7)
+    contaminated = read_jsonl(folder / "contaminated.jsonl")
+    dropped = {name: counts["dropped as held out"] for name, counts in plan["mix"].items()}
+    assert Counter(row["task"] for row in contaminated) == Counter(dropped) and len(contaminated) > 0
+    assert all(set(row) == {"task", "id", "reason", "held_out", "shared"} and row["shared"] for row in contaminated)
+    assert plan["audit"]["findings"] == [] and set(plan["audit"]["matrix"]) == set(metrics["tasks"])
+    for probes in plan["audit"]["matrix"].values():
+        assert {"gold", "wrong answer", "base model"} <= set(probes) and "correctness" in probes["gold"]
     log = read_jsonl(folder / "train" / "log.jsonl")
     assert [line["step"] for line in log] == [1, 2, 3]
     assert {"reward", "rewards/correctness/mean", "rewards/xml_count/mean", "loss"} <= set(log[0])
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert set(metrics["tasks"]) == {"pubmedqa", "gsm8k", "health_benchmarks"}
+    assert metrics["family"] == config.family_id(tree) and metrics["judge"] is None  # nothing here asks one
+    assert not list(folder.rglob("*.begun"))
     assert (folder / "report.html").stat().st_size > 10_000
 
 
@@ -54,7 +65,9 @@ def test_metrics_agree_with_the_lines_on_disk(grpo):
         assert len(lines) == task["n"] == 24
         assert task["accuracy"] == sum(line["verdict"] == "right" for line in lines) / 24
         assert task["ci95"][0] <= task["accuracy"] <= task["ci95"][1]
-        assert {"id", "prompt", "text", "answer", "gold", "verdict", "tokens"} <= set(lines[0])
+        assert {"id", "sample", "prompt", "text", "answer", "gold", "verdict", "credit", "tokens"} <= set(lines[0])
+        assert task["samples"] == 1 and {line["sample"] for line in lines} == {0} and task["scorer"] == "strict"
+        assert task["mean_credit"] == pytest.approx(sum(line["credit"] for line in lines) / 24)
         assert task["reference"]["majority"]["accuracy"] == max(
             sum(line["gold"] == gold for line in lines) / 24 for gold in {line["gold"] for line in lines}
         )
@@ -116,6 +129,8 @@ def test_another_evaluation_keeps_the_trained_model(grpo):
     [
         (["algo=sft", "data_mix=medical_o1_sft", "algo.steps=4", "algo.max_tokens=512"], "loss"),
         ([*DPO, "algo.prompts=16", "algo.batch_size=4"], "loss"),
+        (["algo=sft", "data_mix=medicalgpt_sft", "algo.steps=3", "algo.max_tokens=512"], "loss"),
+        ([*DPO, "data_mix=medicalgpt_preference", "algo.prompts=16", "algo.batch_size=4"], "loss"),
         (["algo=none"], None),
         (["reward_set=hierarchy", "algo.steps=1", "algo.batch_size=8"], "reward/valid_answer"),
         (["reward_set=exact", "algo.steps=1", "algo.batch_size=8", "data_mix=gsm8k", "algo.beta=0.04"], "reward"),
@@ -124,7 +139,7 @@ def test_another_evaluation_keeps_the_trained_model(grpo):
             "reward",
         ),
     ],
-    ids=["sft", "dpo", "none", "hierarchy", "kl", "lora"],
+    ids=["sft", "dpo", "conversations", "pairs", "none", "hierarchy", "kl", "lora"],
 )
 def test_algorithms_run_on_embedded_rows(compose, tmp_path, overrides, curve):
     metrics = run.run(compose([*overrides, *SMALL, f"runs={tmp_path}"]))
@@ -165,3 +180,34 @@ def test_quickstart_learns(compose, tmp_path, seed):
     change = run.run(compose([f"seed={seed}", "data_mix.held_out=[pubmedqa]", f"runs={tmp_path}"]))["tasks"]["pubmedqa"]["change"]
     assert change["difference"] >= 0.15
     assert change["p_value"] < 0.01
+
+
+@pytest.mark.slow
+def test_ranking_is_learned(compose, tmp_path, capsys):
+    """DxBench's twins, paid by the inverse rank of the gold: better than the order that was shown, and than the prior."""
+    overrides = ["data_mix=dxbench", "reward_set=inverse_rank", f"runs={tmp_path}"]
+    metrics = run.run(compose(overrides))
+    task, printed = metrics["tasks"]["dxbench"], capsys.readouterr().out
+    assert task["n"] == 300 and task["change"]["difference"] > 0 and task["change"]["p_value"] < 0.01
+    assert task["scorer"] == "strict" and task["split"] == "DxBench/zh, 300 cases, candidates shuffled"
+    assert set(task["reference"]) == {"majority", "random", "copy_order", "prior"}
+    assert all(task["accuracy"] > reference["accuracy"] for reference in task["reference"].values())
+    assert task["mean_credit"] > max(task["reference"][name]["mean_credit"] for name in ("copy_order", "prior"))
+    for words in ("random option", "order shown, copied", "commonest in training", "mean credit", "exact McNemar"):
+        assert words in printed
+    assert {"reward/inverse_rank", "reward/valid_answer"} <= set(metrics["train"])
+
+
+@pytest.mark.slow
+def test_open_answers_are_learned_from_a_judge(compose, tmp_path, capsys):
+    """medical-o1's verifiable twins, with a judge that needs no model and the rewards of X-R1."""
+    overrides = ["data_mix=medical_o1_verifiable", "reward_set=xr1", "algo.steps=12", "eval=quick", f"runs={tmp_path}"]
+    metrics = run.run(compose(overrides))
+    task, printed = metrics["tasks"]["medical_o1_verifiable"], capsys.readouterr().out
+    assert task["n"] == 100 and task["change"]["difference"] > 0 and task["change"]["p_value"] < 0.01
+    assert task["scorer"] == "judged by lexical" and "  judged by lexical " in printed
+    assert task["split"] == "default/train, 10 % of the problems" and task["ungraded"] == 0
+    assert set(task["reference"]) == {"majority"} and task["accuracy"] > task["reference"]["majority"]["accuracy"]
+    assert f"always {task['reference']['majority']['answer']} " in printed
+    assert metrics["judge"]["name"] == "lexical (token overlap, no model)" and f"judge: {metrics['judge']['name']}" in printed
+    assert {"reward/soft_format", "reward/reasoning_steps", "reward/correctness"} <= set(metrics["train"])
