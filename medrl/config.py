@@ -95,7 +95,7 @@ def family_id(tree: Tree) -> str:
 
 
 def _digest(science: Tree) -> str:
-    text = json.dumps(_plain(science), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(plain(science), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -104,12 +104,12 @@ def run_dir(tree: Tree) -> Path:
     return Path(tree["runs"]) / f"{tree['name']}-{run_id(tree)}"
 
 
-def _plain(node: Any) -> Any:
-    """Without nulls, and without ``limits``, which say how fast something is asked and not what."""
+def plain(node: Any) -> Any:
+    """A node as it is hashed: without nulls, and without ``limits``, which say how fast something is asked and not what."""
     if isinstance(node, Mapping):
-        return {key: _plain(value) for key, value in node.items() if value is not None and key != "limits"}
+        return {key: plain(value) for key, value in node.items() if value is not None and key != "limits"}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [plain(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node  # 1 and 1.0 are one configuration
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from medrl import metrics
+from medrl import metrics, power
 from medrl.errors import Problem, UserError
 from medrl.files import read_jsonl, write_jsonl
 from medrl.generate import Sampling
@@ -59,6 +59,8 @@ class Eval:
 
 def result_files(tree: Tree, run: Run, which: Which) -> dict[str, str]:
     """File name of each task's results. The hash covers all that can change a line, so that no stale line is read."""
+    from medrl.config import plain
+
     asking = {key: value for key, value in tree["eval"].items() if key != "compat"}  # which is found from the lines
     asked = {"which": which, "eval": asking, "source": tree["source"], "seed": tree["seed"]}
     if which == "base":
@@ -66,7 +68,7 @@ def result_files(tree: Tree, run: Run, which: Which) -> dict[str, str]:
     names = {}
     for name in run.data_mix.held_out:
         about = {**asked, "task": tree["data_mix"]["tasks"][name]}
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(plain(about), sort_keys=True).encode()).hexdigest()[:8]
         names[name] = f"{name}-v{run.data_mix.tasks[name].version}-{which}-{digest}.jsonl"
     return names
 
@@ -272,11 +274,11 @@ def _detectable(run: Run, before: Sequence[Line], after: Sequence[Line]) -> floa
     """The change that so many examples can show; without training, the difference to another model on as many."""
     old, new = _shares_right(before), _shares_right(after)
     if not run.algo.trains:
-        return metrics.minimum_detectable_difference_unpaired(len(old), sum(old) / len(old))
+        return power.minimum_detectable_difference_unpaired(len(old), sum(old) / len(old))
     if len(before) > len(old):
-        return metrics.minimum_detectable_mean(old, new)
+        return power.minimum_detectable_mean(old, new)
     changed = sum(a != b for a, b in zip(old, new, strict=True))
-    return metrics.minimum_detectable_difference(len(old), changed / len(old))
+    return power.minimum_detectable_difference(len(old), changed / len(old))
 
 
 def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequence[Line]) -> dict[str, Any] | None:

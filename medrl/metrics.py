@@ -1,4 +1,4 @@
-"""Statistics of graded answers: intervals, paired tests, agreement, power, reference rows. Pure functions on counts and lists."""
+"""Statistics of graded answers: intervals, paired tests, agreement, reference rows. Pure functions on counts and lists."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Change:
     Raises:
         ValueError: the two lists differ in length or are empty.
     """
-    n = _pairs(before, after)
+    n = pairs(before, after)
     gained = sum(new and not old for old, new in zip(before, after, strict=True))
     lost = sum(old and not new for old, new in zip(before, after, strict=True))
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
@@ -127,7 +127,7 @@ def paired_bootstrap(before: Sequence[float], after: Sequence[float], *, resampl
     Raises:
         ValueError: the two lists differ in length, or ``bootstrap`` refuses their differences.
     """
-    _pairs(before, after)
+    pairs(before, after)
     differences = [new - old for old, new in zip(before, after, strict=True)]
     return bootstrap(differences, resamples=resamples, seed=seed)
 
@@ -153,7 +153,7 @@ def sign_flip(before: Sequence[float], after: Sequence[float], *, flips: int = 1
     Raises:
         ValueError: the two lists differ in length or are empty.
     """
-    _pairs(before, after)
+    pairs(before, after)
     import numpy
 
     changed = numpy.asarray([new - old for old, new in zip(before, after, strict=True) if new != old])
@@ -166,81 +166,6 @@ def sign_flip(before: Sequence[float], after: Sequence[float], *, flips: int = 1
         signs = generator.integers(0, 2, size=(min(1000, flips - start), changed.size)) * 2 - 1
         extreme += int((numpy.abs(signs @ changed) >= observed - least).sum())
     return extreme / (flips + 1)
-
-
-def minimum_detectable_difference(n: int, discordant: float, *, power: float = 0.8) -> float | None:
-    """Smallest change of accuracy on the same examples that McNemar's test finds at 5 %, two-sided, with the given power.
-
-    Connor's normal approximation (1987, Biometrics 43), ``n d^2 = (z_alpha sqrt(s) + z_beta sqrt(s - d^2))^2`` for a
-    difference d and a discordant share s. The exact test is conservative: at this difference it has a power of
-    0.75 to 0.8 where 0.8 is asked for, from 50 examples up.
-
-    Args:
-        n: examples, each answered before and after.
-        discordant: share of the examples whose verdict changes in either direction.
-        power: probability that the test finds the change.
-
-    Returns:
-        A share of the examples, as ``Change.difference``, gain or loss; never above ``discordant``. None where it would be:
-        even if all changes went one way, they would be too few to be found that often.
-
-    Raises:
-        ValueError: no examples, a share outside 0 to 1, or a power outside 0.5 to 1 (1 itself is out of reach).
-    """
-    z_beta = _z_beta(n, discordant, power)
-
-    def excess(difference: float) -> float:
-        needed = Z95 * math.sqrt(discordant) + z_beta * math.sqrt(discordant - difference**2)
-        return difference * math.sqrt(n) - needed
-
-    return _root(excess, 0.0, discordant) if discordant and excess(discordant) >= 0 else None
-
-
-def minimum_detectable_mean(before: Sequence[float], after: Sequence[float], *, power: float = 0.8) -> float | None:
-    """Smallest mean change of paired scores that so many examples show at 5 % two-sided with that power.
-
-    Normal approximation, with the spread of the differences that were observed: (z_0.975 + z_power) * sd / sqrt(n). None for
-    one example or where no score changed, which say nothing about the spread.
-
-    Raises:
-        ValueError: the two lists differ in length or are empty.
-    """
-    n = _pairs(before, after)
-    changes = [new - old for old, new in zip(before, after, strict=True)]
-    if n < 2 or len(set(changes)) == 1:
-        return None
-    return (Z95 + NormalDist().inv_cdf(power)) * stdev(changes) / math.sqrt(n)
-
-
-def minimum_detectable_difference_unpaired(n: int, accuracy: float, *, power: float = 0.8) -> float | None:
-    """Smallest gain over ``accuracy`` that the test of two proportions finds at 5 %, two-sided, with the given power.
-
-    For two models on different examples, or where only the two accuracies are known; the same examples need far fewer, see
-    ``minimum_detectable_difference``. The normal approximation of Fleiss, Levin and Paik (Statistical Methods for Rates and
-    Proportions, 2003, chapter 4) without continuity correction. Good where each model is right and wrong some ten times.
-
-    Args:
-        n: examples of each model.
-        accuracy: of the weaker model. For the smallest loss from an accuracy a, ask for 1 - a.
-        power: probability that the test finds the gain.
-
-    Returns:
-        A share of the examples, never above ``1 - accuracy``; None where even a model that is always right is not found
-        that often.
-
-    Raises:
-        ValueError: no examples, an accuracy outside 0 to 1, or a power outside 0.5 to 1 (1 itself is out of reach).
-    """
-    z_beta = _z_beta(n, accuracy, power)
-
-    def excess(gain: float) -> float:
-        better, middle = accuracy + gain, accuracy + gain / 2
-        needed = Z95 * math.sqrt(2 * middle * (1 - middle))
-        needed += z_beta * math.sqrt(accuracy * (1 - accuracy) + better * max(0.0, 1 - better))
-        return gain * math.sqrt(n) - needed
-
-    most = 1 - accuracy
-    return _root(excess, 0.0, most) if most and excess(most) >= 0 else None
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
@@ -325,7 +250,7 @@ def student_t(df: int) -> float:
         inside = math.sin(angle) * total  # the probability between -t and t, at t = sqrt(df) tan(angle)
         return (2 / math.pi * (angle + inside) if odd else inside) - 0.95
 
-    return math.sqrt(df) * math.tan(_root(excess, 0.0, math.pi / 2))
+    return math.sqrt(df) * math.tan(root(excess, 0.0, math.pi / 2))
 
 
 class Agreement(NamedTuple):
@@ -352,7 +277,7 @@ def cohen_kappa(first: Sequence[bool], second: Sequence[bool]) -> Agreement:
     Raises:
         ValueError: the two lists differ in length or are empty.
     """
-    n = _pairs(first, second)
+    n = pairs(first, second)
     counts = Counter(zip(first, second, strict=True))
     # Exact fractions: a standard error of 0 is 0, and not what rounding left of it.
     share = {pair: Fraction(counts[pair], n) for pair in ((True, True), (True, False), (False, True), (False, False))}
@@ -390,7 +315,7 @@ def random_guess(option_counts: Sequence[int]) -> float | None:
     return sum(1 / count for count in option_counts) / len(option_counts)
 
 
-def _pairs(first: Sequence[object], second: Sequence[object]) -> int:
+def pairs(first: Sequence[object], second: Sequence[object]) -> int:
     """Number of pairs of two lists over the same examples."""
     if len(first) != len(second) or not len(first):
         raise ValueError(f"paired examples are needed, got {len(first)} and {len(second)}")
@@ -403,18 +328,7 @@ def _finite(values: Sequence[float]) -> None:
         raise ValueError(f"finite values are needed, got {bad[0]}")
 
 
-def _z_beta(n: int, share: float, power: float) -> float:
-    """Normal point of a power, once n, share and power are possible."""
-    if n <= 0:
-        raise ValueError(f"a difference needs at least one example, got {n}")
-    if not 0 <= share <= 1:
-        raise ValueError(f"a share lies between 0 and 1, got {share}")
-    if not 0.5 <= power < 1:
-        raise ValueError(f"the power lies between 0.5 and 1, got {power}")
-    return NormalDist().inv_cdf(power)
-
-
-def _root(excess: Callable[[float], float], low: float, high: float) -> float:
+def root(excess: Callable[[float], float], low: float, high: float) -> float:
     """Where ``excess`` turns from negative to positive, to the last bit, by bisection."""
     while low < (middle := (low + high) / 2) < high:
         if excess(middle) < 0:

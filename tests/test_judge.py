@@ -28,11 +28,13 @@ from loopback_judge import STRING, LoopbackJudge, Reply, naive
 from medrl import build
 from medrl.config import root
 from medrl.errors import ConfigError, Interrupted, RowError, UserError
-from medrl.judges import openai_compatible
+from medrl.judges import asking, openai_compatible, replies
 from medrl.judges.agreement import Labelled, agreement, labelled_rows
 from medrl.judges.base import Claim
 from medrl.judges.lexical import Lexical
-from medrl.judges.openai_compatible import Limits, OpenAICompatible, Verdicts, Window
+from medrl.judges.limits import Limits, Window
+from medrl.judges.openai_compatible import OpenAICompatible
+from medrl.judges.verdicts import Verdicts
 
 REPOSITORY = Path(__file__).parent.parent
 NODES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((root("conf") / "judge").glob("*.yaml"))}
@@ -203,7 +205,7 @@ def some(n):
 
 def another_process(judge):
     """From here on, equal judges know nothing of what was before, as in a process started anew."""
-    openai_compatible._account.cache_clear()
+    asking.account_of.cache_clear()
     return judge
 
 
@@ -590,8 +592,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch, endpoint):
     made_up = Clock()
-    monkeypatch.setattr(openai_compatible, "_now", made_up.now)
-    monkeypatch.setattr(openai_compatible, "_pause", made_up.pause)
+    monkeypatch.setattr(asking, "_now", made_up.now)
+    monkeypatch.setattr(asking, "_pause", made_up.pause)
     endpoint.clock = made_up.now
     return made_up
 
@@ -631,12 +633,12 @@ def test_an_endpoint_that_asks_for_an_hour_is_not_waited_for(endpoint, tmp_path,
     ("header", "seconds"), [("", 0), ("3", 3), (" 0.5 ", 0.5), ("-4", 0), ("soon", 0), ("9" * 400, 0), ("inf", 0), ("٣", 0)]
 )
 def test_how_long_an_endpoint_asks_to_wait(header, seconds):
-    assert openai_compatible._asked_wait({"retry-after": header}) == seconds
+    assert replies.asked_wait({"retry-after": header}) == seconds
 
 
 def test_an_endpoint_may_ask_to_wait_until_a_date():
-    assert 25 < openai_compatible._asked_wait({"retry-after": formatdate(time.time() + 30, usegmt=True)}) <= 30
-    assert openai_compatible._asked_wait({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0
+    assert 25 < replies.asked_wait({"retry-after": formatdate(time.time() + 30, usegmt=True)}) <= 30
+    assert replies.asked_wait({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0
 
 
 def assert_within(uses, most):

@@ -28,15 +28,19 @@ from medrl.metrics import (
     majority,
     majority_vote,
     mcnemar,
-    minimum_detectable_difference,
-    minimum_detectable_difference_unpaired,
     over_seeds,
     paired_bootstrap,
     paired_change,
     pass_at_k,
     random_guess,
+    sign_flip,
     student_t,
     wilson,
+)
+from medrl.power import (
+    minimum_detectable_difference,
+    minimum_detectable_difference_unpaired,
+    minimum_detectable_mean,
 )
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -670,3 +674,43 @@ def test_interval_of_kappa_covers_the_truth():
         low, high = cohen_kappa(*graded(*cells)).kappa_ci95
         covered += low <= 0.7 <= high
     assert 0.925 < covered / trials < 0.97
+
+
+# --- Shares of several samples ----------------------------------------------------------------------------------------
+
+
+def test_sign_flip_by_hand():
+    assert sign_flip([0.5, 0.25], [0.5, 0.25]) == 1.0  # nothing changed
+    assert sign_flip([0.0], [1.0]) == pytest.approx(1.0)  # one example: either sign is as extreme
+    assert sign_flip([0.0] * 3, [1.0] * 3) == pytest.approx(0.25, abs=0.02)  # 2 of 8 signs
+    assert sign_flip([0.0] * 40, [0.25] * 40) == 1 / 10_001  # never 0
+    with pytest.raises(ValueError, match="1 and 2"):
+        sign_flip([0.0], [0.0, 1.0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9))
+def test_sign_flip_is_the_share_of_signs_as_extreme(pairs):
+    before, after = [old / 4 for old, _ in pairs], [new / 4 for _, new in pairs]
+    changes = [new - old for old, new in zip(before, after, strict=True)]
+    observed = abs(sum(changes))
+    signs = list(itertools.product((-1, 1), repeat=len(changes)))
+    exact = sum(abs(sum(s * c for s, c in zip(sign, changes, strict=True))) >= observed - 1e-12 for sign in signs) / len(signs)
+    assert sign_flip(before, after) == pytest.approx(exact, abs=0.025)
+    assert sign_flip(before, after) == sign_flip(before, after) == pytest.approx(sign_flip(after, before), abs=1e-12)
+
+
+def test_sign_flip_rejects_no_more_than_it_says():
+    rng = np.random.default_rng(5)
+    trials = [rng.binomial(8, 0.4, size=(2, 40)) / 8 for _ in range(400)]
+    rejected = sum(sign_flip(list(old), list(new), flips=1000) <= 0.05 for old, new in trials)
+    assert binomtest(rejected, len(trials), 0.05).pvalue > 1e-4
+
+
+def test_the_detectable_mean_is_found_as_often_as_it_says():
+    rng, n = np.random.default_rng(7), 80
+    old = rng.binomial(8, 0.4, size=(1500, n)) / 8
+    new = rng.binomial(8, 0.4, size=(1500, n)) / 8
+    least = np.mean([minimum_detectable_mean(list(a), list(b)) for a, b in zip(old[:200], new[:200], strict=True)])
+    found = scipy.stats.ttest_rel(new + least, old, axis=1).pvalue <= 0.05
+    assert abs(found.mean() - 0.8) < 0.04
+    assert minimum_detectable_mean([0.5], [0.75]) is None and minimum_detectable_mean([0.5, 0.5], [0.75, 0.75]) is None
