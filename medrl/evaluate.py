@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,8 +127,7 @@ def _answer_task(run: Run, name: str, which: Which, generator: Any, path: Path) 
 def _appending(path: Path) -> Any:
     """The file opened to append whole lines: what a kill left of the last one is cut off first."""
     if path.exists():
-        written = path.read_bytes()
-        path.write_bytes(written[: written.rfind(b"\n") + 1])
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
     return path.open("a", encoding="utf-8")
 
 

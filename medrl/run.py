@@ -114,6 +114,8 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
         files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
         track.write_json(folder / "plan.json", plan.plan(settings, drawn, audited))
     print(f"run      {folder}\n{plan.describe(plan.plan(settings, drawn, audited))}", flush=True)
+    if audited:
+        audit.stop_on(audited, settings.reward_set)
     policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
     plan.check_room(settings, policy, folder)
     job = Job(settings, drawn.rows, policy, tokenizer, work, checkpoint, stop)
@@ -154,7 +156,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "study": settings.study,
         "seed": settings.seed,
         "source": _source(settings),
-        "synthetic": settings.source.synthetic and not _own_files(settings),
+        "synthetic": settings.source.synthetic and None in _own_files(settings),
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
@@ -201,33 +203,32 @@ def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
     return {"name": judge.describe(), "agreement": agreed, "calls": track.tallies(folder, judge.tally())}
 
 
-def _own_files(settings: Run) -> list[str]:
-    """Files of the user's own that the run reads, whatever the source."""
+def _splits(settings: Run) -> list[tuple[str, Split]]:
+    """The training split of every task with a weight, which references may read where nothing is trained; what is held out."""
     mix = settings.data_mix
-    splits: list[tuple[str, Split]] = [(name, "train") for name, weight in mix.weights.items() if weight > 0]
-    splits += [(name, "test") for name in mix.held_out]
-    files = (mix.tasks[name].location(split).file for name, split in splits)
-    return list(dict.fromkeys(file.name for file in files if file))
+    weighed = [name for name, weight in mix.weights.items() if weight > 0]
+    return [*((name, "train") for name in weighed), *((name, "test") for name in mix.held_out)]
+
+
+def _own_files(settings: Run) -> list[str | None]:
+    """For each split that is trained on or evaluated, the user's own file that holds it; None where the source does."""
+    read = [(name, split) for name, split in _splits(settings) if split == "test" or settings.algo.trains]
+    files = (settings.data_mix.tasks[name].location(split).file for name, split in read)
+    return [file.name if file else None for file in files]
 
 
 def _source(settings: Run) -> str:
     """Where the rows came from, for the first line of every table."""
-    own, mix = _own_files(settings), settings.data_mix
-    names = {*mix.held_out, *(name for name, weight in mix.weights.items() if weight > 0)}
-    if not own:
-        return settings.source.describe()
-    elsewhere = [name for name in names if not any(mix.tasks[name].location(split).file for split in ("train", "test"))]
-    return ", ".join([*own, *([settings.source.describe()] if elsewhere else [])])
+    own = _own_files(settings)
+    return ", ".join(dict.fromkeys(name or settings.source.describe() for name in own)) or settings.source.describe()
 
 
 def _inputs(settings: Run) -> dict[str, Any]:
     """What tells the data and the weights of a run from any others: file hashes, commits on the hub."""
-    mix = settings.data_mix
-    splits: list[tuple[str, Split]] = [(name, "train") for name, weight in mix.weights.items() if weight > 0]
-    splits += [(name, "test") for name in mix.held_out]
+    tasks = settings.data_mix.tasks
     return {
         "model": settings.model.fingerprint(),
-        "data": {f"{name}/{split}": settings.source.fingerprint(mix.tasks[name], split) for name, split in splits},
+        "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in _splits(settings)},
     }
 
 

@@ -76,8 +76,7 @@ class DxBench(Task):
 
     @property
     def held_out_part(self) -> str:
-        cases = f"{self.test_cases} cases" if self.test_cases else "all cases"
-        return f"{self.test}, {cases}, candidates {'shuffled' if self.shuffle_candidates else 'as published'}"
+        return f"{self.test}, candidates {'shuffled' if self.shuffle_candidates else 'in the published order'}"
 
     @property
     def ranked(self) -> bool:

@@ -30,7 +30,7 @@ class MedicalO1Verifiable(OpenEndedTask):
 
     @property
     def held_out_part(self) -> str:
-        return f"{self.test}, {self.held_out_percent} % of the problems"
+        return f"{self.test}, held-out part"
 
     def location(self, split: Split) -> Location:
         place = super().location(split)
