@@ -58,6 +58,7 @@ def test_a_file_where_the_runs_should_be(tmp_path):
     check_told(medrl("algo=none", f"runs={tmp_path / 'runs'}"), "no folder", "runs=FOLDER")
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_run_folder(tmp_path):
     assert medrl("algo=none", *SHORT[:4], f"runs={tmp_path}").returncode == 0
     (folder,) = tmp_path.iterdir()
@@ -66,6 +67,7 @@ def test_two_processes_on_one_run_folder(tmp_path):
         check_told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "in use by another process")
 
 
+@pytest.mark.slow
 def test_damaged_results_are_named_and_a_damaged_summary_is_made_again(tmp_path):
     command = ("algo=none", *SHORT[:4], f"runs={tmp_path}")
     assert medrl(*command).returncode == 0
@@ -109,6 +111,7 @@ def test_a_full_disk_loses_nothing(tmp_path):
     assert (folder / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_from_the_start(tmp_path):
     assert medrl("algo=none", *SHORT[:4], f"runs={tmp_path}").returncode == 0
     (folder,) = tmp_path.iterdir()
@@ -138,6 +141,7 @@ def test_no_local_folder_named(tmp_path):
     check_told(medrl("source=local", f"runs={tmp_path}"), "source.root")
 
 
+@pytest.mark.slow
 def test_a_malformed_local_row_is_named_by_file_and_line(tmp_path):
     folder = tmp_path / "openai" / "gsm8k" / "main"
     folder.mkdir(parents=True)
@@ -220,6 +224,7 @@ def test_rows_of_ones_own_are_drawn_where_nothing_is_wrong_with_them(compose, tm
     assert len(drawn.rows) == 500 and drawn.report["jsonl"]["available"] == 2
 
 
+@pytest.mark.slow
 def test_a_mistake_in_rows_of_ones_own_is_one_message(tmp_path):
     options = own(tmp_path, "csv", RAGGED["long"][0])
     check_told(medrl(*options, "hardware=cpu", "dry_run=true"), f"{tmp_path}/train.csv:3", "another number", code=1)
@@ -261,6 +266,7 @@ def without_weights(folder):
     return f"model.weights={folder}"
 
 
+@pytest.mark.slow
 def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path):
     options = (*HOLE, *SHORT, f"runs={tmp_path / 'runs'}", without_weights(tmp_path / "model"))
     said = ("The reward audit found", "pubmedqa: a wrong answer earns what the gold earns", "reward_set.audit=warn")
