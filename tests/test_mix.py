@@ -486,10 +486,10 @@ def test_rows_that_the_algorithm_cannot_read_are_named(compose, algo, data_mix, 
 
 
 def test_rows_that_nobody_trains_on_may_be_of_any_kind(compose):
-    build.check(compose(["algo=none", "data_mix=medicalgpt_sft"]))
+    assert not build.check(compose(["algo=none", "data_mix=medicalgpt_sft"])).algo.trains
     tree = compose(["algo=grpo", "data_mix=medicalgpt_sft"])
     tree["data_mix"]["weights"] = {"medicalgpt_sft": 0.0, "pubmedqa": 1.0}
-    build.check(tree)
+    assert build.check(tree).data_mix.tasks["medicalgpt_sft"].kind not in build.check(tree).algo.reads
 
 
 def test_weights_may_miss_one_by_rounding(compose):
