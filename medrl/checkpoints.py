@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ def step_of(checkpoint: Path) -> int:
 class Stop:
     """SIGINT and SIGTERM, held back while an optimiser step is under way so that a checkpoint can be written first.
 
-    Outside :meth:`held` a signal ends the process at once. A second signal always does.
+    Outside :meth:`held` a signal ends the process at once. A second signal always does. Where it falls into a destructor or
+    a callback from C, whose exceptions the interpreter only prints, it is sent again until it falls elsewhere.
     """
 
     def __init__(self) -> None:
@@ -83,9 +85,11 @@ class Stop:
             yield
             return
         before = {number: signal.signal(number, self._received) for number in (signal.SIGINT, signal.SIGTERM)}
+        unraisable, sys.unraisablehook = sys.unraisablehook, _sent_again
         try:
             yield
         finally:
+            sys.unraisablehook = unraisable
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -106,6 +110,15 @@ class Stop:
             os.write(2, f"\n{name}: writing a checkpoint, then stopping (again to stop at once).\n".encode())
             return
         raise Interrupted(f"{name}: stopped. Run the same command again to go on.", number)
+
+
+def _sent_again(lost: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception was lost; any other lost exception is printed as ever."""
+    if isinstance(lost.exc_value, Interrupted):
+        number = lost.exc_value.exit_code - 128
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def callbacks(stop: Stop, align: int) -> list[Any]:
