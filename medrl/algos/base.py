@@ -46,6 +46,8 @@ class Algo(ABC):
     """Kinds of rows that it learns from."""
     rewarded: ClassVar[bool] = False
     """Whether completions are paid for by the reward set, which is audited first."""
+    classifies: ClassVar[bool] = False
+    """Whether it writes a reward model, a classifier with one output, and no policy."""
 
     @abstractmethod
     def train(self, job: Job, out: Path) -> None:
