@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from medrl import launch
 from medrl.errors import Interrupted
 from medrl.files import write_atomically
 
@@ -74,9 +75,12 @@ class Stop:
     a callback from C, whose exceptions the interpreter only prints, it is sent again until it falls elsewhere.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, announced: bool = True) -> None:
+        """Args:
+        announced: Whether a signal that is held back is answered on the terminal.
+        """
         self.signal: int | None = None
-        self._held = False
+        self._held, self._announced = False, announced
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -106,8 +110,8 @@ class Stop:
         name = signal.Signals(number).name
         if self._held and self.signal is None:
             self.signal = number
-            # print() is not safe inside a signal handler that may have interrupted a print
-            os.write(2, f"\n{name}: writing a checkpoint, then stopping (again to stop at once).\n".encode())
+            if self._announced:  # print() is not safe inside a signal handler that may have interrupted a print
+                os.write(2, f"\n{name}: writing a checkpoint, then stopping (again to stop at once).\n".encode())
             return
         raise Interrupted(f"{name}: stopped. Run the same command again to go on.", number)
 
@@ -132,12 +136,15 @@ def callbacks(stop: Stop, align: int) -> list[Any]:
 
     class Seal(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            launch.wait_for_all()  # each process writes its own random state
             if state.is_world_process_zero:
                 seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     class StopAfterStep(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            if stop.signal is not None and state.global_step % align == 0:
+            # Asked of all: a signal reaches processes at different steps, and all have to stop after the same one.
+            if state.global_step % align == 0 and launch.agreed(stop.signal is not None):
+                stop.signal = stop.signal or signal.SIGTERM
                 control.should_save = control.should_training_stop = True
             return control
 

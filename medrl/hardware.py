@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 
 from medrl.errors import Problem, UserError
 
@@ -15,11 +17,13 @@ if TYPE_CHECKING:
     from medrl.config import Run
 
 PRESETS = {
-    # What NVIDIA's driver calls the device -> the option of the group `hardware`.
+    # A word of what NVIDIA's driver calls the device -> the option of the group `hardware`.
     "T4": "t4",
+    "L4": "l4",
+    "A10G": "a10g",
     "A100": "a100",
     "H100": "h100",
-    "H200": "h100",
+    "H200": "h200",
 }
 
 
@@ -31,7 +35,16 @@ class Hardware:
     precision: Literal["fp32", "fp16", "bf16"]
     """What the forward and backward passes compute in."""
     gpus: Annotated[int, Gt(0)]
-    """Processes of a run, one a GPU (one process in all on a CPU)."""
+    """Processes that train on this node, one a GPU; on a CPU, so many processes share it."""
+    nodes: Annotated[int, Gt(0)]
+    """Machines that train together, each with ``gpus`` processes; all see the run folder."""
+    node_rank: Annotated[int, Ge(0)]
+    """Which of the machines this is. 0 evaluates and writes; each is given the same command but for this."""
+    rendezvous: str | None
+    """``HOST:PORT`` of node 0, where processes meet; null for a free port of this machine."""
+    sharding: Literal["none", "fsdp", "zero2", "zero3"]
+    """What the processes divide among themselves: nothing, weights, gradients and optimiser (PyTorch's FSDP2; DeepSpeed's
+    ZeRO-3), or gradients and optimiser (ZeRO-2; Rajbhandari et al. 2020, arXiv 1910.02054)."""
     micro_batch_size: Annotated[int, Gt(0)]
     """Most sequences a device computes at a time; the largest divisor of the device's share of a batch is used."""
     gradient_checkpointing: bool
@@ -44,22 +57,69 @@ class Hardware:
     def problems(self, run: Run) -> Iterator[Problem]:
         """A GPU preset needs a GPU; a quantised model needs one too."""
         found = detected_gpus()
+        yield from self._process_problems(run)
         if self.device == "cuda" and not found:
             yield Problem("", "asks for a GPU, and NVIDIA's driver reports none here; write hardware=cpu")
         elif self.device == "cuda" and self.gpus > len(found):
             yield Problem("gpus", f"is {self.gpus}, and this machine has {len(found)}")
-        if self.gpus > 1:
-            yield Problem("gpus", f"is {self.gpus}; this version runs one process, write hardware.gpus=1")
         if self.device == "cpu" and self.rollout == "vllm":
             yield Problem("rollout", "vllm needs a GPU; write hardware.rollout=transformers")
         if self.device == "cpu" and run.model.quantisation:
             yield Problem("", f"model.quantisation={run.model.quantisation} needs a GPU; write model.quantisation=null")
 
+    def _process_problems(self, run: Run) -> Iterator[Problem]:
+        """What does not go together among processes."""
+        if self.node_rank >= self.nodes:
+            yield Problem("node_rank", f"is {self.node_rank}, and nodes={self.nodes} are numbered from 0")
+        if self.nodes > 1 and not re.fullmatch(r"[^:\s]+:\d{1,5}", self.rendezvous or ""):
+            yield Problem("rendezvous", f"is {self.rendezvous!r}; several nodes meet at node 0's HOST:PORT")
+        if self.sharding != "none" and self.processes == 1:
+            yield Problem("sharding", f"{self.sharding} divides among processes, and there is one; write hardware.gpus=N")
+        if self.sharding != "none" and self.device == "cpu":
+            yield Problem("sharding", f"{self.sharding} needs GPUs; write hardware.sharding=none")
+        if self.sharding in ("zero2", "zero3") and not find_spec("deepspeed"):
+            yield Problem("sharding", f"{self.sharding} is DeepSpeed's: pip install 'medrl[deepspeed]', or write fsdp")
+        if self.sharding in ("fsdp", "zero3") and run.model.quantisation:
+            yield Problem(
+                "sharding", f"{self.sharding} would divide 4-bit weights; write none or zero2, or model.quantisation=null"
+            )
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together, over all nodes."""
+        return self.gpus * self.nodes
+
+    def sharding_arguments(self) -> dict[str, Any]:
+        """The same for transformers' trainers."""
+        if self.sharding == "fsdp":
+            # FSDP recomputes activations itself; the model's own checkpointing would gather the weights twice.
+            checkpointing = {"gradient_checkpointing": False} if self.gradient_checkpointing else {}
+            return {
+                "fsdp": True,
+                "fsdp_config": {"version": 2, "activation_checkpointing": self.gradient_checkpointing},
+            } | checkpointing
+        if self.sharding in ("zero2", "zero3"):
+            return {"deepspeed": _deepspeed(int(self.sharding[-1]))}
+        return {}
+
     def split(self, batch_size: int) -> tuple[int, int]:
         """``(micro_batch_size, accumulation_steps)`` that make up a global batch of ``batch_size`` sequences."""
-        share = batch_size // self.gpus
+        share = batch_size // self.processes
         micro = max(size for size in range(1, min(share, self.micro_batch_size) + 1) if share % size == 0)
         return micro, share // micro
+
+
+def _deepspeed(stage: int) -> dict[str, Any]:
+    """A DeepSpeed configuration; ``auto`` is filled in by transformers from the trainer's own options."""
+    return {
+        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True},
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+    }
 
 
 @cache
@@ -96,7 +156,7 @@ def detected_preset() -> str:
     gpus = detected_gpus()
     if not gpus:
         return "cpu"
-    for word, preset in PRESETS.items():
-        if word in gpus[0]:
-            return preset
+    for word in re.split(r"[\s-]", gpus[0]):  # "NVIDIA A10G", "Tesla T4", "NVIDIA H100 80GB HBM3"
+        if word in PRESETS:
+            return PRESETS[word]
     raise UserError(f"No preset fits {gpus[0]!r}; name one of hardware={{{','.join(sorted(set(PRESETS.values())))}}}.")

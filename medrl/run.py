@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, plan, report, terminal, track, watch
+from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, terminal, track, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
 from medrl.mix import Drawn
 from medrl.tasks.base import Split
+
+JOIN_SECONDS = 600.0
+"""How long a node waits for the first one to begin the run."""
 
 
 def run(tree: Tree) -> dict[str, Any]:
@@ -29,6 +33,9 @@ def run(tree: Tree) -> dict[str, Any]:
     with files.explained(folder), stop.listening():
         if settings.dry_run:
             return dry_run(settings)
+        if settings.hardware.node_rank:
+            join(settings, folder, stop)
+            return {}
         folder.mkdir(parents=True, exist_ok=True)
         with track.locked(folder):
             if settings.force:
@@ -40,7 +47,7 @@ def run(tree: Tree) -> dict[str, Any]:
                 return done
             begin(tree, settings, folder)
             try:
-                train(settings, folder, stop)
+                _train_here_or_in_processes(settings, folder, stop)
                 evaluate_models(tree, settings, folder)
                 metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
@@ -97,29 +104,57 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     track.write_json(path, now)
 
 
+def _train_here_or_in_processes(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+    if settings.hardware.processes == 1:
+        train(settings, folder, stop)
+    elif settings.algo.trains and not (folder / "model").exists():
+        checkpoints.newest(folder / "train")  # removes torn ones, once and not in every process
+        launch.in_processes(settings.hardware, folder, stop)
+
+
+def join(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+    """Train on a node that is not the first, which freezes the configuration, evaluates and writes.
+
+    Raises:
+        UserError: the first node has not begun the run.
+    """
+    deadline = time.monotonic() + JOIN_SECONDS
+    while not (folder / "config.yaml").exists():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"Node 0 has not begun {folder} within {JOIN_SECONDS:.0f} seconds; start the same command there with "
+                "hardware.node_rank=0, and set runs=FOLDER to one that all nodes see."
+            )
+        time.sleep(1)
+    if not (folder / "model").exists():
+        launch.in_processes(settings.hardware, folder, stop)
+
+
 def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
-    """Train and write ``model/``; nothing to do where it stands already."""
+    """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it."""
     from medrl.algos.base import Job
 
     out, work = folder / "model", folder / "train"
     if not settings.algo.trains or out.exists():
         return
     _quiet()
-    work.mkdir(exist_ok=True)
-    (work / "completions").mkdir(exist_ok=True)
+    (work / "completions").mkdir(parents=True, exist_ok=True)
     tokenizer, drawn = _rows(settings)
     checkpoint = checkpoints.newest(work)
-    audited = plan.audit_of(settings, drawn, dry=False) if not checkpoint else None
-    if not checkpoint:
-        files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
-        track.write_json(folder / "plan.json", plan.plan(settings, drawn, audited))
-    print(f"run      {folder}\n{plan.describe(plan.plan(settings, drawn, audited))}", flush=True)
+    first = launch.rank() == 0
+    audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
+    if first:
+        planned = plan.plan(settings, drawn, audited)
+        if not checkpoint:
+            files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
+            track.write_json(folder / "plan.json", planned)
+        print(f"run      {folder}\n{plan.describe(planned)}", flush=True)
     if audited:
         audit.stop_on(audited, settings.reward_set)
     policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
     plan.check_room(settings, policy, folder)
     job = Job(settings, drawn.rows, policy, tokenizer, work, checkpoint, stop)
-    if checkpoint:
+    if checkpoint and first:
         print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
     elif audited:
         audited = audit.with_base(audited, settings.reward_set, audit.sampled(job))
@@ -270,19 +305,13 @@ def _mean(lines: list[dict[str, Any]], name: str) -> float | None:
 
 
 def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
-    """What the run took; peak memory is this process's on a CPU and the GPU allocator's otherwise."""
-    import resource
-
+    """What the run took; memory of one process, the first, which evaluates, too."""
     seconds = sum(line["seconds"] for line in log)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if settings.hardware.device == "cuda":
-        import torch
-
-        peak = torch.cuda.max_memory_allocated()
+    on_gpu = settings.hardware.device == "cuda"
     return {
-        "gpu_hours": seconds * settings.hardware.gpus / 3600 if settings.hardware.device == "cuda" else 0.0,
+        "gpu_hours": seconds * settings.hardware.processes / 3600 if on_gpu else 0.0,
         "tokens": log[-1].get("num_tokens", 0) if log else 0,
-        "peak_memory_gib": round(peak / 2**30, 2),
+        "peak_memory_gib": max([track.peak_memory_gib(), *(line["peak_memory_gib"] for line in log)]),
     }
 
 

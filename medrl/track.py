@@ -128,6 +128,17 @@ def tallies(folder: Path, now: Mapping[str, int | float]) -> dict[str, int | flo
     return dict(counts)
 
 
+def peak_memory_gib() -> float:
+    """The most that this process has held so far: of the GPU's memory where it uses one, else of the machine's."""
+    import resource
+
+    import torch
+
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return round(peak / 2**30, 2)
+
+
 def cut_back(log: Path, step: int) -> None:
     """Drop the lines of steps that are about to be done again."""
     if log.exists():
@@ -154,7 +165,8 @@ def callback(log: Path) -> Any:
                 return
             before, self.clock = self.clock, time.perf_counter()
             seconds = round(self.clock - before, 3)  # kept a step, so that a resumed run does not count its pause
-            line = {"step": state.global_step, "time": round(time.time(), 3), "seconds": seconds, **_finite(logs)}
+            cost = {"seconds": seconds, "peak_memory_gib": peak_memory_gib()}
+            line = {"step": state.global_step, "time": round(time.time(), 3), **cost, **_finite(logs)}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
             shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}

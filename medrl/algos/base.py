@@ -127,6 +127,8 @@ class Optimised(Algo):
             "bf16": run.hardware.precision == "bf16",
             "fp16": run.hardware.precision == "fp16",
             "gradient_checkpointing": run.hardware.gradient_checkpointing,
+            "ddp_find_unused_parameters": False,  # every trained weight is used in every pass
+            **run.hardware.sharding_arguments(),
         }
 
 
@@ -141,17 +143,17 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
     Raises:
         Interrupted: a signal came; its checkpoint is written.
     """
-    import torch
     from transformers import PrinterCallback
 
-    from medrl import checkpoints, track
+    from medrl import checkpoints, launch, track
 
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
     log = job.folder / "log.jsonl"
-    track.cut_back(log, done)
     trainer.remove_callback(PrinterCallback)
     tracker = track.callback(log)
-    trainer.add_callback(tracker)
+    if launch.rank() == 0:
+        track.cut_back(log, done)
+        trainer.add_callback(tracker)
     for callback in checkpoints.callbacks(job.stop, align):
         trainer.add_callback(callback)
     try:
@@ -166,15 +168,20 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
             job.stop.signal,
         )
     write_model(trainer, job.tokenizer, out)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def write_model(trainer: Any, tokenizer: Any, out: Path) -> None:
     """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
+    from medrl import launch
+
     partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    trainer.save_model(str(partial))
+    if launch.rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+    launch.wait_for_all()
+    trainer.save_model(str(partial))  # by all: each holds its share of sharded weights
+    launch.wait_for_all()
+    if launch.rank() > 0:
+        return
     trainer.model.generation_config.save_pretrained(partial)  # which TRL leaves out beside an adapter
     tokenizer.save_pretrained(partial)
     for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
