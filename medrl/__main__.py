@@ -9,7 +9,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from medrl import compose, config
+from medrl import chain, compose, config
 from medrl.errors import Interrupted, UserError
 
 failed: list[int] = []
@@ -37,6 +37,8 @@ def main() -> int:
     """Answer mistakes in one message each, without a traceback; 0 when all went well."""
     try:
         compose.prepare()
+        if chain.named(sys.argv[1:]):
+            return chain.main(sys.argv[1:])
         compose.check_command_line(sys.argv[1:])
         job()
     except UserError as error:

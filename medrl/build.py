@@ -13,10 +13,12 @@ import inspect
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from medrl.config import Run, Tree
 from medrl.errors import ConfigError, Problem
+
+T = TypeVar("T")
 
 RENAMED = {
     # What TRL called it once, or calls it now, and what to write here.
@@ -85,6 +87,16 @@ def build(node: Any) -> Any:
     if problems:
         raise ConfigError(problems)
     return built
+
+
+def made(cls: type[T], values: Any, path: str, problems: list[Problem]) -> T | None:
+    """An object of one class from a mapping of its fields; None where it is none, with what is wrong among ``problems``."""
+    if not isinstance(values, Mapping):
+        problems.append(Problem(path, f"is {values!r:.60}, should be a mapping"))
+        return None
+    node = _construct(dict(values), path, problems)
+    found = Unbuilt() if isinstance(node, Unbuilt) else _call(cls, node, path, problems)
+    return found if isinstance(found, cls) else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

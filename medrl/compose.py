@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medrl import build, config
 from medrl.config import Tree
-from medrl.errors import ConfigError, Problem
+from medrl.errors import ConfigError, Problem, UserError
 
 NAMED = ("paper", "study")
 """The groups under ``experiments``, which are groups before they have an option."""
@@ -29,6 +29,7 @@ def prepare() -> None:
     OmegaConf.register_new_resolver("experiments", lambda: str(config.root("experiments")), replace=True)
     OmegaConf.register_new_resolver("options", lambda group: ", ".join(group_options(group)) or "(none yet)", replace=True)
     OmegaConf.register_new_resolver("detected", _detected, replace=True)
+    OmegaConf.register_new_resolver("of_run", _of_run, replace=True)
 
 
 def _detected(key: str) -> Any:
@@ -37,6 +38,13 @@ def _detected(key: str) -> Any:
 
     preset = OmegaConf.load(config.root("conf") / "hardware" / f"{detected_preset()}.yaml")
     return OmegaConf.select(preset, key)
+
+
+def _of_run(run: str | None, key: str) -> Any:
+    """A value of the run that a model starts from."""
+    from medrl.from_run import of_run
+
+    return of_run(run, key)
 
 
 def resolved(cfg: DictConfig) -> Tree:
@@ -154,8 +162,18 @@ def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
             accepted = [str(override.input_line) for override in values if _settable(override, known, problems)]
             return resolved(_compose(groups + accepted))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            problems.append(Problem("conf", str(error).strip().splitlines()[0]))
+            problems.append(_composition_problem(error))
             return None
+
+
+def _composition_problem(error: Exception) -> Problem:
+    """Hydra's or OmegaConf's complaint; in a resolver's own words where one of ours found the mistake."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, UserError):
+            return Problem("model.run", str(cause))
+        cause = cause.__cause__ or cause.__context__
+    return Problem("conf", str(error).strip().splitlines()[0])
 
 
 def _compose(overrides: list[str]) -> DictConfig:

@@ -29,6 +29,9 @@ Tree = dict[str, Any]
 SCIENCE = ("model", "data_mix", "reward_set", "algo", "source", "seed")
 """The sections that decide what is learned. How a batch is split and what is asked afterwards are not among them."""
 
+UNHASHED = ("limits", "run")
+"""Keys that are left out of a hash: how fast a judge is asked, and where the run lies whose id stands beside."""
+
 
 def root(name: str) -> Path:
     """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
@@ -105,9 +108,9 @@ def run_dir(tree: Tree) -> Path:
 
 
 def plain(node: Any) -> Any:
-    """A node as it is hashed: without nulls, and without ``limits``, which say how fast something is asked and not what."""
+    """A node as it is hashed: without nulls and without what says how or where, and not what."""
     if isinstance(node, Mapping):
-        return {key: plain(value) for key, value in node.items() if value is not None and key != "limits"}
+        return {key: plain(value) for key, value in node.items() if value is not None and key not in UNHASHED}
     if isinstance(node, list | tuple):
         return [plain(value) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node  # 1 and 1.0 are one configuration

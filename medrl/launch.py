@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,27 +39,36 @@ def in_processes(hardware: Hardware, folder: Path, stop: Stop) -> None:
         Interrupted: a signal came, and every process ended with a checkpoint written.
     """
     command = [sys.executable, "-m", "medrl.worker", str(folder)]
-    # In a session of their own, so that a terminal's Ctrl-C reaches them once, through the parent.
-    with stop.held():
-        processes = [
-            subprocess.Popen(command, env=environment, start_new_session=True)
-            for environment in environments(hardware, os.environ)
-        ]
+    logs = [None, *(folder / "train" / f"process-{local}.log" for local in range(1, hardware.gpus))]
+    (folder / "train").mkdir(exist_ok=True)
+    with stop.held(), ExitStack() as opened:
+        processes = []
+        for environment, log in zip(environments(hardware, os.environ), logs, strict=True):
+            # What one process says, all would; and those that another left alone end in tracebacks of no interest.
+            output = opened.enter_context(log.open("wb")) if log else None
+            # In a session of its own, so that a terminal's Ctrl-C reaches it once, through the parent.
+            processes.append(subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True))
         try:
-            failed = _wait(processes, stop)
+            failed = wait(processes, stop)
         finally:
-            for process in processes:
-                process.kill()  # nothing where it has ended
+            end(processes)
     if failed is None:
         return
     if stop.signal is not None:
         raise Interrupted("Stopped; the newest checkpoint is kept. Run the same command again to go on.", stop.signal)
     number, code = failed
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}; its message is above"
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    log = logs[number]
+    said = f"it said:\n{_last_lines(log)}\n" if log else "its message is above. "
     raise UserError(
-        f"Process {number} of {len(processes)} failed ({how}). "
+        f"Process {number} of {len(processes)} failed ({how}); {said}"
         "The newest checkpoint is kept: mend it and run the same command again."
     )
+
+
+def _last_lines(log: Path) -> str:
+    """The end of what a process said."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:])
 
 
 def environments(hardware: Hardware, inherited: Mapping[str, str]) -> list[dict[str, str]]:
@@ -120,7 +130,7 @@ def wait_for_all() -> None:
         torch.distributed.barrier()
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]], stop: Stop) -> tuple[int, int] | None:
+def wait(processes: Sequence[subprocess.Popen[bytes]], stop: Stop) -> tuple[int, int] | None:
     """Until all have ended: number and exit code of the one that failed first, or None. A signal is handed on once."""
     told, failed, deadline = False, None, math.inf
     while True:
@@ -138,6 +148,13 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], stop: Stop) -> tuple[int
             for process in running:
                 process.kill()
         time.sleep(POLL_SECONDS)
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Kill what still runs, which is nothing unless something here went wrong or a second signal came."""
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def _free_port() -> int:

@@ -76,6 +76,13 @@ class Model(ABC):
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model before training, without an adapter."""
 
+    def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """The model on which the adapter that a run writes is put to be evaluated."""
+        return self.policy(tokenizer, hardware, seed)
+
+    def settle(self, written: Path) -> None:  # noqa: B027 - most models have nothing to add
+        """Last touch to what a run has trained, before its folder becomes ``model/``."""
+
     def fingerprint(self) -> dict[str, str]:
         """What tells the weights from any others, beyond the configuration: recorded with every run.
 
@@ -241,7 +248,7 @@ def _trained(run: Run, folder: Path) -> tuple[Any, Any]:
     if (folder / "adapter_config.json").exists():
         from peft import PeftModel
 
-        policy = PeftModel.from_pretrained(run.model.policy(tokenizer, run.hardware, run.seed), str(folder))
+        policy = PeftModel.from_pretrained(run.model.adapter_base(tokenizer, run.hardware, run.seed), str(folder))
     else:
         dtype = weight_dtype(run.model, run.hardware)
         policy = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(run.hardware.device)

@@ -167,10 +167,10 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
             "Run the same command again to go on.",
             job.stop.signal,
         )
-    write_model(trainer, job.tokenizer, out)
+    write_model(trainer, job, out)
 
 
-def write_model(trainer: Any, tokenizer: Any, out: Path) -> None:
+def write_model(trainer: Any, job: Job, out: Path) -> None:
     """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
     from medrl import launch
 
@@ -183,7 +183,8 @@ def write_model(trainer: Any, tokenizer: Any, out: Path) -> None:
     if launch.rank() > 0:
         return
     trainer.model.generation_config.save_pretrained(partial)  # which TRL leaves out beside an adapter
-    tokenizer.save_pretrained(partial)
+    job.tokenizer.save_pretrained(partial)
+    job.run.model.settle(partial)
     for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
         (partial / stray).unlink(missing_ok=True)
     partial.replace(out)

@@ -1,0 +1,210 @@
+"""Runs that start from one another, one by one and as a chain."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from medrl import chain, config, from_run
+from medrl import compose as composing
+from medrl.algos.grpo import GRPO
+from medrl.errors import ConfigError, UserError
+
+SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=16", "data_mix.rows=64", "eval.max_new_tokens=48")
+STAGES = {
+    # Two steps a stage: what each learns is seen in experiments/, here is seen that they follow one another.
+    "pt": ("pt.algo.steps=2", "pt.algo.batch_size=4"),
+    "sft": ("sft.algo.steps=2", "sft.algo.batch_size=4"),
+    "rm": ("rm.algo.steps=2", "rm.algo.batch_size=4"),
+    "rl": ("rl.algo.steps=2", "rl.algo.batch_size=8", "rl.algo.max_completion_tokens=24"),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_planned():
+    composing.prepare()
+    yield
+    from_run.planned.clear()
+
+
+def refused(listed):
+    with pytest.raises(ConfigError) as error:
+        chain.parsed(yaml.safe_load(listed), "mine")
+    return [(problem.key, problem.message) for problem in error.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("listed", "key", "said"),
+    [
+        ("[]", "mine", "a chain lists stages by name"),
+        ("sft: [algo=sft]", "mine.sft", "should be a mapping"),
+        ("sft: {word: [algo=sft]}", "mine.sft.word", "did you mean words?"),
+        ("sft: {words: algo=sft}", "mine.sft.words", "should be a valid"),
+        ("sft: {words: [algo=sft], after: pt}", "mine.sft.after", "names no stage; there is: sft"),
+        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "did you mean sft?"),
+        ("model: {words: []}", "mine.model", "cannot have the name of a section"),
+    ],
+)
+def test_a_file_that_is_no_chain_is_refused(listed, key, said):
+    assert any(where == key and said in message for where, message in refused(listed)), refused(listed)
+
+
+def test_a_circle_is_named():
+    circle = {"a": {"words": [], "after": "c"}, "b": {"words": [], "after": "a"}, "c": {"words": [], "after": "b"}}
+    with pytest.raises(UserError, match=r"The chain mine goes round in a circle: . -> . -> . -> .;"):
+        chain.order("mine", chain.parsed(circle, "mine"))
+
+
+def test_an_unknown_chain_names_the_nearest():
+    with pytest.raises(UserError, match="There is no chain 'medicalgtp'; did you mean medicalgpt"):
+        chain.read("medicalgtp")
+
+
+def test_a_chain_takes_no_flags():
+    with pytest.raises(UserError, match="takes overrides and no flags"):
+        chain.main(["-m", "chain=medicalgpt", "seed=0,1"])
+
+
+def test_the_four_stages_start_from_one_another(tmp_path):
+    stages = {stage.name: stage for stage in chain.planned("medicalgpt", [*SMALL, f"runs={tmp_path}", "rl.algo=grpo"])}
+    assert list(stages) == ["pt", "sft", "rm", "rl"]
+    assert all(stage.folder.parent == tmp_path for stage in stages.values())
+    for name, before in (("sft", "pt"), ("rm", "sft"), ("rl", "sft")):
+        model = stages[name].tree["model"]
+        assert model["run"] == str(stages[before].folder) and stages[before].folder.name.endswith(model["id"])
+    rewards = stages["rl"].tree["reward_set"]["rewards"]
+    assert rewards["reward_model"]["weights"] == str(stages["rm"].folder / "model")
+    assert stages["rl"].tree["algo"]["_target_"].endswith(GRPO.__name__)  # an override of one stage
+    assert "tuned=sft_tiny" in stages["sft"].words  # of the model that the chain began with
+
+
+def test_mistakes_of_a_stage_carry_its_name(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        chain.planned("medicalgpt", [*SMALL, f"runs={tmp_path}", "sft.algo.learning_rat=1"])
+    (problem,) = error.value.problems
+    assert problem.key == "sft: algo.learning_rat" and "did you mean learning_rate?" in problem.message
+
+
+def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp_path):
+    ids = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        tree = compose(["algo=sft"])
+        from_run.planned[folder] = tree
+        tree = composing.tree(["model=from_run", f"model.run={folder}", "hardware=cpu"])
+        ids.append(config.run_id(tree))
+    assert ids[0] == ids[1]
+    from_run.planned[tmp_path / "b"] = compose(["algo=sft", "seed=1"])
+    other = composing.tree(["model=from_run", f"model.run={tmp_path / 'b'}", "hardware=cpu"])
+    assert config.run_id(other) != ids[0]
+
+
+def problems(*words):
+    with pytest.raises(ConfigError) as error:
+        composing.check_command_line(["model=from_run", "hardware=cpu", *words])
+    return "; ".join(f"{problem.key} {problem.message}" for problem in error.value.problems)
+
+
+def test_what_one_cannot_start_from_is_said(compose, tmp_path):
+    assert problems() == "model.run model=from_run needs model.run=FOLDER, the folder of a finished run."
+    assert problems("model.run=none") == "model.run none is no run folder: it holds no config.yaml."
+    trained = compose(["algo=sft", f"runs={tmp_path}"])
+    for name, tree, said in (
+        ("begun", trained, "is unfinished; run its command again until it ends with a table"),
+        ("untrained", compose(["algo=none"]), "has trained nothing; name its model itself"),
+        ("judge", compose(["algo=rm", "data_mix=medicalgpt_preference"]), "has trained a reward model"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        config.freeze(tree, folder)
+        assert said in problems(f"model.run={folder}") and str(folder) in problems(f"model.run={folder}")
+    (tmp_path / "begun" / "metrics.json").write_text("{}")
+    assert "is finished and has lost its model/" in problems(f"model.run={tmp_path / 'begun'}")
+    (tmp_path / "begun" / "model").mkdir()
+    assert "there are not two; write merged" in problems(f"model.run={tmp_path / 'begun'}", "model.adapter=stacked")
+
+
+def test_two_adapters_are_written_as_one(tmp_path):
+    """The sum of both, whatever their ranks, scales and layers."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    def base():
+        torch.manual_seed(0)
+        shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        return Qwen2ForCausalLM(Qwen2Config(**shape, num_key_value_heads=2)).eval()
+
+    def adapted(model, rank, alpha, modules, seed, folder, rslora=False):
+        torch.manual_seed(seed)
+        made = get_peft_model(
+            model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, init_lora_weights=False, use_rslora=rslora)
+        )
+        made.save_pretrained(folder)
+        return made.merge_and_unload()
+
+    below, above = tmp_path / "below", tmp_path / "above"
+    both = adapted(base(), 4, 8, ["q_proj", "down_proj"], 1, below, rslora=True)
+    both = adapted(both, 2, 3, ["q_proj", "v_proj"], 2, above)
+    from_run.stack(below, above)
+    stacked = PeftModel.from_pretrained(base(), str(above)).eval()
+    tokens = torch.arange(20).reshape(2, 10)
+    with torch.no_grad():
+        ours, theirs, alone = stacked(tokens).logits, both(tokens).logits, base()(tokens).logits
+    assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(ours, alone, atol=1e-2)
+    assert json.loads((above / "adapter_config.json").read_text())["r"] == 6
+
+
+@pytest.mark.slow
+def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
+    """Each way, the model before training is the first run's model after it, and the result loads with peft alone."""
+    from medrl import run
+
+    lora = "model.lora={_target_:medrl.models.Lora,rank:4,alpha:8,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
+    words = ["algo=sft", "data_mix=pubmedqa", "algo.steps=3", "algo.batch_size=8", "algo.learning_rate=5e-3", *SMALL]
+    first = run.run(compose([*words, lora, f"runs={tmp_path / 'first'}"]))
+    (folder,) = (tmp_path / "first").iterdir()
+    for adapter in ("merged", "stacked"):
+        start = ["model=from_run", f"model.run={folder}", f"model.adapter={adapter}", "seed=1"]
+        again = run.run(compose([*words, *start, f"runs={tmp_path / adapter}"]))
+        ours, theirs = again["tasks"]["pubmedqa"]["base"], first["tasks"]["pubmedqa"]
+        assert ours["accuracy"] == theirs["accuracy"] and ours["mean_tokens"] == theirs["mean_tokens"]
+        (made,) = (tmp_path / adapter).iterdir()
+        written = json.loads((made / "model" / "adapter_config.json").read_text())
+        assert written["r"] == (4 if adapter == "merged" else 8)
+        base = written["base_model_name_or_path"]
+        assert base == str(folder / "merged") if adapter == "merged" else base.endswith("tiny")
+    assert (folder / "merged" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_chain_that_is_killed_goes_on(tmp_path):
+    """MedicalGPT's four stages on the twins, killed at any moment; then once more, which does nothing."""
+    words = ["chain=medicalgpt", *SMALL, *(word for stage in STAGES.values() for word in stage), f"runs={tmp_path}"]
+    command = [sys.executable, "-m", "medrl", *words]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not list(tmp_path.glob("medicalgpt-pt-*/metrics.json")) and killed.poll() is None:
+        time.sleep(0.05)
+    time.sleep(10 * random.random())  # in one of the later stages, or between two
+    killed.send_signal(signal.SIGTERM)
+    output = killed.communicate(timeout=100)[0]
+    assert killed.returncode in (0, 128 + signal.SIGTERM), output
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.json")}
+    assert finished
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())  # finished stages are free
+    assert sorted(path.parent.name.rsplit("-", 1)[0] for path in tmp_path.glob("*/metrics.json")) == [
+        "medicalgpt-pt", "medicalgpt-rl", "medicalgpt-rm", "medicalgpt-sft",
+    ]  # fmt: skip
+    table = done.stdout[done.stdout.rindex("chain medicalgpt") :]
+    for words in ("medicalgpt_pt", "perplexity", "pair accuracy", "reward/reward_model", "synthetic twins"):
+        assert words in table
+    stored = json.loads(next(tmp_path.glob("chain-medicalgpt-*.json")).read_text())
+    assert list(stored["stages"]) == ["pt", "sft", "rm", "rl"]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert again.returncode == 0 and again.stdout.count(": finished") == 4 and "train:" not in again.stderr

@@ -1,0 +1,196 @@
+"""Several processes train as one: the same batches, one stop, one checkpoint, one message."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from medrl import build, hardware, launch, run
+from medrl.checkpoints import Stop
+from medrl.errors import ConfigError, Interrupted, UserError
+from medrl.files import read_jsonl
+
+SFT = (
+    "algo=sft", "data_mix=pubmedqa", "data_mix.rows=48", "source.train_rows=100", "source.test_rows=8", "algo.batch_size=8",
+    "algo.steps=4", "algo.learning_rate=1e-3", "hardware=cpu",
+)  # fmt: skip
+GRPO = (
+    "algo.steps=6", "algo.batch_size=16", "algo.checkpoint_steps=2", "algo.max_completion_tokens=48", "data_mix.rows=100",
+    "source.train_rows=200", "source.test_rows=8", "data_mix.held_out=[pubmedqa]", "hardware=cpu", "hardware.gpus=2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def made(compose):
+    def hardware_of(*words):
+        return build.build(compose(words)["hardware"])
+
+    return hardware_of
+
+
+def test_environments_number_the_processes_of_all_nodes(made):
+    second = made("hardware.gpus=2", "hardware.nodes=3", "hardware.node_rank=1", "hardware.rendezvous=node0:29500")
+    found = launch.environments(second, {"HOME": "/home", "OMP_NUM_THREADS": "7"})
+    assert [each["RANK"] for each in found] == ["2", "3"] and [each["LOCAL_RANK"] for each in found] == ["0", "1"]
+    for each in found:
+        assert (each["WORLD_SIZE"], each["MASTER_ADDR"], each["MASTER_PORT"]) == ("6", "node0", "29500")
+        assert each["HOME"] == "/home" and each["OMP_NUM_THREADS"] == "7"
+    alone = launch.environments(made("hardware.gpus=2"), {})
+    assert alone[0]["MASTER_ADDR"] == "127.0.0.1" and alone[0]["MASTER_PORT"] == alone[1]["MASTER_PORT"]
+    assert int(alone[0]["OMP_NUM_THREADS"]) >= 1
+
+
+def test_the_batch_is_global(made):
+    assert made("hardware.micro_batch_size=8").split(8) == (8, 1)
+    assert made("hardware.micro_batch_size=1").split(8) == (1, 8)
+    assert made("hardware.micro_batch_size=8", "hardware.gpus=2").split(8) == (4, 1)
+    assert made("hardware.micro_batch_size=2", "hardware.gpus=2", "hardware.nodes=2").split(32) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "said"),
+    [
+        (["hardware.node_rank=1"], "hardware.node_rank", "nodes=1 are numbered from 0"),
+        (["hardware.nodes=2"], "hardware.rendezvous", "several nodes meet at node 0's HOST:PORT"),
+        (["hardware.nodes=2", "hardware.rendezvous=node0"], "hardware.rendezvous", "HOST:PORT"),
+        (["hardware.sharding=fsdp"], "hardware.sharding", "divides among processes, and there is one"),
+        (["hardware.sharding=zero2", "hardware.gpus=2"], "hardware.sharding", "needs GPUs"),
+        (["hardware.gpus=3", "algo.batch_size=64"], "algo.batch_size", "64 does not divide"),
+    ],
+)
+def test_what_does_not_go_together_is_said(compose, words, key, said):
+    with pytest.raises(ConfigError) as error:
+        build.check(compose(words))
+    assert [problem.message for problem in error.value.problems if problem.key == key and said in problem.message]
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("Tesla T4", "t4"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA A10G", "a10g"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H200", "h200"),
+    ],
+)
+def test_the_preset_of_a_gpu_is_found(monkeypatch, name, preset):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: (name,))
+    assert hardware.detected_preset() == preset
+
+
+def test_an_unknown_gpu_is_no_known_one(monkeypatch):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: ("NVIDIA L40S",))  # which is no L4
+    with pytest.raises(UserError, match="No preset fits 'NVIDIA L40S'"):
+        hardware.detected_preset()
+
+
+def test_sharding_in_the_words_of_transformers(made):
+    assert made().sharding_arguments() == {}
+    sharded = replace(made("hardware.gpus=2"), sharding="fsdp", gradient_checkpointing=True).sharding_arguments()
+    assert sharded["fsdp"] is True and sharded["fsdp_config"]["activation_checkpointing"] is True
+    assert sharded["gradient_checkpointing"] is False  # FSDP does it itself
+    zero = replace(made("hardware.gpus=2"), sharding="zero2").sharding_arguments()
+    assert zero["deepspeed"]["zero_optimization"]["stage"] == 2
+
+
+def python(*lines):
+    return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], stderr=subprocess.DEVNULL)
+
+
+def test_the_first_failure_ends_the_others(monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    processes = [python("import time; time.sleep(60)"), python("raise SystemExit(3)")]
+    assert launch.wait(processes, Stop()) == (1, 3)
+    assert processes[0].poll() == -signal.SIGKILL
+
+
+def test_a_signal_is_handed_on_once():
+    stop, waiting = Stop(), python("import time", "time.sleep(60)")
+    time.sleep(0.3)
+    stop.signal = signal.SIGINT
+    assert launch.wait([waiting], stop) == (0, -signal.SIGTERM)
+
+
+def test_alone_there_is_nobody_to_wait_for():
+    launch.wait_for_all()
+    assert launch.agreed(True) is True and launch.agreed(False) is False
+    assert launch.rank() == 0
+
+
+@pytest.mark.slow
+def test_the_split_of_a_batch_changes_nothing(compose, tmp_path):
+    """1 x 8, 8 x 1 and 2 processes x 4: the same sequences in every step, so the same losses but for rounding."""
+    losses = {}
+    splits = {
+        "1x8": ["hardware.micro_batch_size=8"],
+        "8x1": ["hardware.micro_batch_size=1"],
+        "2 processes": ["hardware.gpus=2"],
+    }
+    for name, words in splits.items():
+        metrics = run.run(compose([*SFT, *words, f"runs={tmp_path / name}"]))
+        (folder,) = (tmp_path / name).iterdir()
+        losses[name] = [line["loss"] for line in read_jsonl(folder / "train" / "log.jsonl")]
+        assert len(losses[name]) == 4 and folder.name.endswith(metrics["run_id"])
+    assert losses["8x1"] == pytest.approx(losses["1x8"], rel=1e-4)
+    assert losses["2 processes"] == pytest.approx(losses["1x8"], rel=1e-4)
+    assert len({folder.name for folder in tmp_path.glob("*/*")}) == 1  # one id: how a batch is split is no part of it
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_go_on_as_one(tmp_path):
+    def started(name):
+        command = [sys.executable, "-m", "medrl", *GRPO, f"runs={tmp_path / name}"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    stopped = started("stopped")
+    deadline = time.monotonic() + 120
+    while not any(len(read_jsonl(log)) >= 3 for log in tmp_path.glob("stopped/*/train/log.jsonl")):
+        assert time.monotonic() < deadline and stopped.poll() is None, stopped.communicate()[0]
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGINT)
+    output = stopped.communicate(timeout=60)[0]
+    assert stopped.returncode == 128 + signal.SIGINT and output.count("Run the same command again") == 1, output
+    assert "Traceback" not in output
+    for name in ("stopped", "unbroken"):
+        process = started(name)
+        output = process.communicate(timeout=200)[0]
+        assert process.returncode == 0, output
+    ours, theirs = (next(tmp_path.glob(f"{name}/*")) for name in ("stopped", "unbroken"))
+    for file in ("model/model.safetensors",):
+        assert (ours / file).read_bytes() == (theirs / file).read_bytes()
+    logs = [[(line["step"], line["loss"]) for line in read_jsonl(folder / "train" / "log.jsonl")] for folder in (ours, theirs)]
+    assert logs[0] == logs[1] and len(logs[0]) == 6
+
+
+@pytest.mark.slow
+def test_a_failing_process_says_why_once(tmp_path):
+    """The audit stops the first process; the second waits for it in vain."""
+    command = [sys.executable, "-m", "medrl", *GRPO, "~reward_set.rewards.correctness", f"runs={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stderr.count("The reward audit found what training would find") == 1, done.stderr
+    assert "Process 0 of 2 failed (exit code 1); its message is above" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*/model"))
+
+
+def test_interrupted_is_raised_where_a_signal_ended_the_processes(made, monkeypatch, tmp_path):
+    stop, codes = Stop(), iter([(0, 143), (0, 143), (1, 2)])
+    monkeypatch.setattr(launch, "wait", lambda processes, stop: next(codes))  # they find no run folder and end
+    stop.signal = signal.SIGTERM
+    with pytest.raises(Interrupted, match="Run the same command again"):
+        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+    stop.signal = None
+    with pytest.raises(UserError, match=r"Process 0 of 2 failed \(exit code 143\); its message is above"):
+        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+    monkeypatch.setattr(launch, "end", lambda processes: [process.wait() for process in processes])
+    with pytest.raises(UserError, match=r"(?s)Process 1 of 2 failed \(exit code 2\); it said:\n.*is no run folder"):
+        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+
+
+def test_a_worker_reads_the_run_folder_and_nothing_else(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "medrl.worker", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 1 and "is no run folder: it holds no config.yaml" in done.stderr
