@@ -8,6 +8,7 @@ and a stopped one goes on, because the same command resumes a run. What ties the
 from __future__ import annotations
 
 import graphlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from medrl import build, compose, config, files, from_run, launch, run, terminal
 from medrl.checkpoints import Stop
 from medrl.config import Run, Tree
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
+from medrl.files import write_atomically
+
+HEAD = ("stage", "held out", "measure", "n", "before", "after", "change")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +84,11 @@ def main(argv: Sequence[str]) -> int:
                 return 0
     metrics = {stage.name: json.loads((stage.folder / "metrics.json").read_text(encoding="utf-8")) for stage in stages}
     print(table(name, metrics))
-    file = stages[-1].folder.parent / f"chain-{name}-{config.run_id(stages[-1].tree)}.json"
+    ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in stages).encode()).hexdigest()[:8]
+    file = stages[-1].folder.parent / f"chain-{name}-{ids}.json"
     track.write_json(file, {"chain": name, "stages": metrics})
-    print(f"table: {file}")
+    write_atomically(file.with_suffix(".md"), markdown(metrics))
+    print(f"table: {file.with_suffix('.md')}")
     return 0
 
 
@@ -102,8 +108,10 @@ def planned(name: str, words: Sequence[str]) -> list[Planned]:
     found: dict[str, Planned] = {}
     for key in order(name, stages):
         stage = stages[key]
-        command = [*stage.words, *mine[""], *mine[key], *_links(stage, found)]
-        command = [*command, *_tuned(command, mine[""])]
+        # What is said of the model holds for the one that a chain begins with; the others are made from it.
+        shared = [word for word in mine[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
+        command = _last_said([*stage.words, *_links(stage, found), *shared, *mine[key]])
+        command += _tuned(command, mine[""])
         try:
             compose.check_command_line(command)
         except ConfigError as error:
@@ -175,6 +183,11 @@ def _needs(stage: Stage) -> Iterator[str]:
     yield from (other for other in (stage.after, stage.rewarded_by) if other is not None)
 
 
+def _last_said(words: Sequence[str]) -> list[str]:
+    """Overrides without those that a later one of the same key replaces."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
 def _links(stage: Stage, found: Mapping[str, Planned]) -> Iterator[str]:
     """Overrides that say where a stage starts and what pays it."""
     if stage.after:
@@ -223,12 +236,11 @@ def table(name: str, stages: Mapping[str, Mapping[str, Any]]) -> str:
         name: Of the chain.
         stages: ``metrics.json`` of each stage, by its name.
     """
-    rows = [row for stage, metrics in stages.items() for row in _rows(stage, metrics)]
+    rows = _rows(stages)
     sources = dict.fromkeys(metrics["source"] for metrics in stages.values())
-    head = ("stage", "held out", "measure", "n", "before", "after", "change")
-    widths = [max(terminal.width(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    widths = [max(terminal.width(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
     lines = ["", f"chain {name}  seed {next(iter(stages.values()))['seed']}  source: {', '.join(sources)}", ""]
-    for index, row in enumerate([head, *rows]):
+    for index, row in enumerate([HEAD, *rows]):
         cells = [terminal.fitted(cell, width) for cell, width in zip(row, widths, strict=True)]
         lines.append("  ".join(cells).rstrip())
         if index == 0:
@@ -236,7 +248,21 @@ def table(name: str, stages: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _rows(stage: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def markdown(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same table in Markdown, its first line saying where the rows came from."""
+    lines = [f"Rows: {', '.join(dict.fromkeys(metrics['source'] for metrics in stages.values()))}.", ""]
+    for index, row in enumerate([HEAD, *_rows(stages)]):
+        lines.append(f"| {' | '.join(row)} |")
+        if index == 0:
+            lines.append("|---" * len(HEAD) + "|")
+    return "\n".join([*lines, ""])
+
+
+def _rows(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [row for stage, metrics in stages.items() for row in _stage_rows(stage, metrics)]
+
+
+def _stage_rows(stage: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     label = iter([stage])
     for key, task in metrics["tasks"].items():
         what = "pair accuracy" if task["protocol"] != "generative" else "accuracy"

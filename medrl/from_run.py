@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medrl import build, config
 from medrl.errors import Problem, UserError
+from medrl.files import weights_digest
 from medrl.models import Model, Pretrained, Texts
 
 if TYPE_CHECKING:
@@ -81,11 +81,7 @@ class FromRun(Model):
 
     def fingerprint(self) -> dict[str, str]:
         """The id of the run and a hash of the weights that it wrote."""
-        digest = hashlib.sha256()
-        for file in sorted((Path(self.run) / "model").glob("*.safetensors")):
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-        return {"run": self.id, "sha256": digest.hexdigest()}
+        return {"run": self.id, **weights_digest(Path(self.run) / "model")}
 
     def tokenizer(self, texts: Texts) -> Any:
         return self._at(Path(self.run) / "model").tokenizer(texts)

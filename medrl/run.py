@@ -94,7 +94,7 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = [key for key in before["data"] if before["data"][key] != now["data"].get(key, before["data"][key])]
-        changed += ["model"] if before["model"] != now["model"] else []
+        changed += [part for part in ("model", "rewards") if before.get(part, {}) != now[part]]
         if changed:
             raise UserError(
                 f"{folder} was begun with other rows or weights than there are now ({', '.join(changed)}; provenance.json "
@@ -263,8 +263,15 @@ def _inputs(settings: Run) -> dict[str, Any]:
     tasks = settings.data_mix.tasks
     return {
         "model": settings.model.fingerprint(),
+        "rewards": _reward_fingerprints(settings),
         "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in _splits(settings)},
     }
+
+
+def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
+    """Of the rewards that have weights of their own, where completions are paid."""
+    rewards = settings.reward_set.rewards if settings.algo.rewarded else {}
+    return {name: found for name, reward in rewards.items() if (found := reward.fingerprint())}
 
 
 def _rows(settings: Run) -> tuple[Any, Drawn]:
@@ -272,6 +279,9 @@ def _rows(settings: Run) -> tuple[Any, Drawn]:
     from medrl.generate import token_count
 
     tokenizer = settings.model.tokenizer(_texts(settings))
+    if settings.algo.rewarded:
+        for reward in settings.reward_set.rewards.values():
+            reward.suits(tokenizer)
     drawn = settings.data_mix.draw(settings.source, settings.seed, lambda messages: token_count(tokenizer, messages))
     return tokenizer, drawn
 

@@ -76,6 +76,17 @@ class Reward(ABC):
         """Mistakes in company of the other sections."""
         return iter(())
 
+    def suits(self, tokenizer: Any) -> None:  # noqa: B027 - most rewards read text and nothing else
+        """Asked before weights load.
+
+        Raises:
+            UserError: it cannot score what a policy with this tokenizer writes.
+        """
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells the weights of a reward from any others; empty where it has none."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSet:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
 from medrl.errors import UserError
+from medrl.files import weights_digest
 from medrl.rewards.base import Completion, Reward, Scores
 
 
@@ -31,6 +33,33 @@ class RewardModel(Reward):
     """Longer conversations are cut on the left, so that the answer is read."""
     batch_size: Annotated[int, Gt(0)]
     """Conversations that are scored at once."""
+    any_tokenizer: bool
+    """Let the reward model read through a tokenizer and chat template that are not the policy's. It scores text, so it can;
+    but a special token of one is plain characters to the other, so it has to be meant."""
+
+    def suits(self, tokenizer: Any) -> None:
+        """Raises:
+        UserError: the tokenizers differ, or the reward model's cannot be read.
+        """
+        own = _tokenizer(self.weights, self.revision)
+        if self.any_tokenizer:
+            return
+        for what, ours, theirs in (
+            ("vocabulary", own.get_vocab(), tokenizer.get_vocab()),
+            ("chat template", own.chat_template, tokenizer.chat_template),
+        ):
+            if ours != theirs:
+                raise UserError(
+                    f"The reward model {self.weights} has another {what} than the policy; train one from the same model "
+                    "(algo=rm), or set any_tokenizer=true beside its weights to let it read through its own."
+                )
+
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of weights in a folder, the commit of those on the hub."""
+        from medrl.hub import hub_commit
+
+        folder = Path(self.weights)
+        return weights_digest(folder) if folder.is_dir() else {"commit": hub_commit("model", self.weights, self.revision)}
 
     def score(self, completion: Completion) -> float | None:
         return self.score_all([completion])[0]
@@ -70,7 +99,7 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
     import torch
     from httpx import HTTPError
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     try:
         config = AutoConfig.from_pretrained(weights, revision=revision)
@@ -79,17 +108,34 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             weights, revision=revision, dtype=torch.float32, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(weights, revision=revision)
     except (OSError, ValueError, HTTPError, SafetensorError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise UserError(f"{weights} holds no reward model that transformers can read ({first}).") from error
+        raise _unreadable(weights, error) from error
     if loading["missing_keys"]:  # which transformers fills with random numbers
         missing = ", ".join(sorted(loading["missing_keys"]))
         raise UserError(f"{weights} was never trained as a reward model: {missing} is not among its weights.")
+    tokenizer = _tokenizer(weights, revision)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+
+
+@cache
+def _tokenizer(weights: str, revision: str | None) -> Any:
+    """The reward model's own tokenizer, with the template through which it reads."""
+    from httpx import HTTPError
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(weights, revision=revision)
+    except (OSError, ValueError, HTTPError) as error:
+        raise _unreadable(weights, error) from error
     if tokenizer.chat_template is None:
         raise UserError(f"{weights} has no chat template; a reward model reads prompt and completion through its own.")
     tokenizer.truncation_side = tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    return tokenizer
+
+
+def _unreadable(weights: str, error: Exception) -> UserError:
+    first = str(error).strip().partition("\n")[0]
+    return UserError(f"{weights} holds no reward model that transformers can read ({first}).")
