@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medrl import build, config
+from medrl import build, chat_formats, config
 from medrl.errors import Problem, UserError
 from medrl.files import weights_digest
 from medrl.models import Model, Pretrained, Texts
@@ -84,13 +84,22 @@ class FromRun(Model):
         return {"run": self.id, **weights_digest(Path(self.run) / "model")}
 
     def tokenizer(self, texts: Texts) -> Any:
-        return self._at(Path(self.run) / "model").tokenizer(texts)
+        from transformers import AutoTokenizer
+
+        folder = Path(self.run) / "model"
+        if self.lora:
+            self.adapter_config()  # refuses layers that the architecture lacks
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self._trusts_remote_code())
+        return chat_formats.ready(tokenizer, None, str(folder))
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         return self._at(self._start(hardware)).policy(tokenizer, hardware, seed)
 
     def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         return self._at(self._start(hardware)).classifier(tokenizer, hardware, seed)
+
+    def skeleton(self) -> Any:
+        return self._before().skeleton()
 
     def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         if self.adapter == "merged":

@@ -7,52 +7,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
+from medrl import architecture, chat_formats
+from medrl.chat_formats import ChatFormat
 from medrl.errors import Problem, UserError
+from medrl.lora import Lora, Task
 
 if TYPE_CHECKING:
     from medrl.config import Run
     from medrl.hardware import Hardware
 
+T = TypeVar("T")
 Texts = Callable[[], Iterable[str]]
 
 EMBEDDED = Path(__file__).parent / "assets"
-CHAT_TEMPLATE = (
-    # ChatML. The generation mark is what TRL's assistant-only loss looks for.
-    "{%- for message in messages -%}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
-    "{%- if message['role'] == 'assistant' -%}"
-    "{%- generation -%}{{- message['content'] + '<|im_end|>' -}}{%- endgeneration -%}{{- '\\n' -}}"
-    "{%- else -%}{{- message['content'] + '<|im_end|>\\n' -}}{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): weights W + alpha / rank * B A, with only A and B trained."""
-
-    rank: Annotated[int, Gt(0)]
-    alpha: Annotated[float, Gt(0)]
-    dropout: Annotated[float, Ge(0)]
-    modules: tuple[str, ...]
-    """Names of the linear layers that get an adapter."""
-
-    def peft_config(self) -> Any:
-        """The same for peft."""
-        from peft import LoraConfig
-
-        return LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=list(self.modules),
-            task_type="CAUSAL_LM",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +54,25 @@ class Model(ABC):
     def settle(self, written: Path) -> None:  # noqa: B027 - most models have nothing to add
         """Last touch to what a run has trained, before its folder becomes ``model/``."""
 
+    @abstractmethod
+    def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """The model with one number for a head in place of words, without an adapter: a reward model before training.
+
+        The head is drawn with `seed`. It reads the last token that is no padding.
+        """
+
+    @abstractmethod
+    def skeleton(self) -> Any:
+        """The language model on the meta device: every layer and shape, no weights."""
+
+    def adapter_config(self, task: Task = "CAUSAL_LM") -> Any:
+        """The adapter as peft is told of it, or None where all weights are trained.
+
+        Raises:
+            UserError: ``lora.modules`` names a layer that the architecture lacks.
+        """
+        return self.lora.peft_config(self.lora.targets(self.skeleton()), task) if self.lora else None
+
     def fingerprint(self) -> dict[str, str]:
         """What tells the weights from any others, beyond the configuration: recorded with every run.
 
@@ -104,11 +94,15 @@ class Pretrained(Model):
     """Hub id, folder, or ``embedded:NAME``."""
     revision: str | None
     """Branch, tag or commit on the hub."""
+    chat_format: ChatFormat | None
+    """How turns are marked; null takes the tokenizer's own template, which most base models lack."""
     trust_remote_code: bool
-    """Run Python code that comes with the weights."""
+    """Run Python code that comes with the weights; its commit goes into ``provenance.json``."""
 
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
+        if not self.weights:
+            yield Problem("weights", "names no weights; write a hub id or a folder (the model's file in conf/model says more)")
         if self.weights.startswith("embedded:") and not self.path.exists():
             yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
 
@@ -118,18 +112,53 @@ class Pretrained(Model):
         return EMBEDDED / self.weights.removeprefix("embedded:")
 
     def tokenizer(self, texts: Texts) -> Any:
+        """Raises:
+        UserError: transformers cannot run the model, LoRA names a layer it lacks, or it has no chat format.
+        """
         from transformers import AutoTokenizer
 
-        return _ready(self._fetched(AutoTokenizer.from_pretrained))
+        self._check("AutoModelForCausalLM")
+        if self.lora:
+            self.adapter_config()
+        return chat_formats.ready(self._fetched(AutoTokenizer.from_pretrained, **self._pinned()), self.chat_format, self.weights)
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """Raises:
         UserError: the weights cannot be fetched or read.
         """
-        import torch
         from transformers import AutoModelForCausalLM
 
-        extra: dict[str, Any] = {"dtype": weight_dtype(self, hardware)}
+        from medrl.generate import eos_token_ids
+
+        self._check("AutoModelForCausalLM")
+        policy = self._loaded(AutoModelForCausalLM.from_pretrained, hardware)
+        policy.generation_config.eos_token_id = sorted(eos_token_ids(policy, tokenizer))
+        return policy
+
+    def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """Raises:
+        UserError: the weights cannot be fetched or read, or transformers makes no classifier of them.
+        """
+        from transformers import AutoModelForSequenceClassification, set_seed
+
+        self._check("AutoModelForSequenceClassification")
+        set_seed(seed)
+        classifier = self._loaded(AutoModelForSequenceClassification.from_pretrained, hardware, num_labels=1)
+        classifier.config.pad_token_id = tokenizer.pad_token_id
+        return classifier
+
+    def skeleton(self) -> Any:
+        from transformers import AutoConfig
+
+        self._check("AutoModelForCausalLM")
+        config = self._fetched(AutoConfig.from_pretrained, **self._pinned())
+        return architecture.skeleton(config, trusted=self.trust_remote_code)
+
+    def _loaded(self, load: Callable[..., Any], hardware: Hardware, **extra: Any) -> Any:
+        """Weights in the type that training wants, quantised where asked."""
+        import torch
+
+        extra |= {"dtype": weight_dtype(self, hardware), **self._pinned()}
         if self.quantisation:
             from transformers import BitsAndBytesConfig
 
@@ -138,16 +167,55 @@ class Pretrained(Model):
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=torch.bfloat16 if hardware.precision == "bf16" else torch.float16,
+                # A fresh head has nothing to be kept in 4 bits: it is trained whole.
+                llm_int8_skip_modules=["score"] if "num_labels" in extra else None,
             )
-            extra["device_map"] = {"": 0}
-        policy = self._fetched(AutoModelForCausalLM.from_pretrained, **extra)
-        return policy if self.quantisation else policy.to(hardware.device)
+            extra["device_map"] = {"": torch.cuda.current_device()}
+        loaded = self._fetched(load, **extra)
+        return loaded if self.quantisation else loaded.to(hardware.device)
+
+    def _check(self, head: architecture.Head) -> None:
+        """Whether this can be run, asked of ``config.json`` alone."""
+        declared = self._declared()
+        architecture.check(declared, self.weights, head, trusted=self.trust_remote_code)
+        architecture.check_context(declared, self.weights, self.context_tokens)
+
+    def _declared(self) -> architecture.Declared:
+        """``config.json``."""
+        from transformers import PretrainedConfig
+
+        def read(name: str, *, revision: str, **_: Any) -> architecture.Declared:
+            declared: architecture.Declared = PretrainedConfig.get_config_dict(name, revision=revision)[0]
+            return declared
+
+        return self._fetched(read)
 
     def fingerprint(self) -> dict[str, str]:
-        """The commit of weights on the hub, a hash of embedded ones; those in a folder are the user's to keep apart."""
+        """The commit of weights on the hub, a hash of embedded ones; those in a folder are the user's to keep apart.
+
+        Code that comes with the weights and is run is told from any other in all three cases.
+        """
         if self.weights.startswith("embedded:"):
             return {"sha256": hashlib.sha256((self.path / "model.safetensors").read_bytes()).hexdigest()}
-        return {"repository": self.weights, "commit": self._commit()} if self._on_hub else {}
+        found = {"repository": self.weights, "commit": self._commit()} if self._on_hub else {}
+        return found | self._code() if self.trust_remote_code else found
+
+    def _code(self) -> dict[str, str]:
+        """Where the Python code comes from that is run with the weights; nothing where none comes with them."""
+        commits = {name: self._code_commit(name) for name in sorted(architecture.code_repositories(self._declared()))}
+        return {f"code of {name or self.weights}": commit for name, commit in commits.items()}
+
+    def _pinned(self) -> dict[str, str]:
+        """The commit of code that is run and stands in another repository than the weights."""
+        elsewhere = architecture.code_repositories(self._declared()) - {""} if self.trust_remote_code else set()
+        return {"code_revision": self._code_commit(elsewhere.pop())} if len(elsewhere) == 1 else {}
+
+    def _code_commit(self, repository: str) -> str:
+        from medrl.hub import hub_commit
+
+        if repository:
+            return hub_commit("model", repository, None)
+        return self._commit() if self._on_hub else architecture.code_hash(Path(self.weights))
 
     @property
     def _on_hub(self) -> bool:
@@ -158,7 +226,8 @@ class Pretrained(Model):
 
         return hub_commit("model", self.weights, self.revision)
 
-    def _fetched(self, load: Callable[..., Any], **extra: Any) -> Any:
+    def _fetched(self, load: Callable[..., T], **extra: Any) -> T:
+        """What one of the ``from_pretrained`` makes of the weights' files, at one commit."""
         from httpx import HTTPError
         from safetensors import SafetensorError
 
@@ -205,23 +274,44 @@ class Scratch(Model):
             model_max_length=self.context_tokens,
             clean_up_tokenization_spaces=False,
         )
-        tokenizer.chat_template = CHAT_TEMPLATE
-        return _ready(tokenizer)
+        return chat_formats.ready(tokenizer, "chatml", "the mix")
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if self.quantisation:
+            yield Problem("quantisation", f"{self.quantisation} is for weights that exist; random ones are trained whole")
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
-        from transformers import AutoModelForCausalLM, Qwen2Config, set_seed
+        from transformers import AutoModelForCausalLM
+
+        return self._drawn(AutoModelForCausalLM.from_config, tokenizer, hardware, seed)
+
+    def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return self._drawn(AutoModelForSequenceClassification.from_config, tokenizer, hardware, seed, num_labels=1)
+
+    def skeleton(self) -> Any:
+        return architecture.skeleton(self._config(vocab_size=self.vocabulary))
+
+    def _drawn(self, make: Callable[..., Any], tokenizer: Any, hardware: Hardware, seed: int, **extra: Any) -> Any:
+        from transformers import set_seed
 
         set_seed(seed)
-        config = Qwen2Config(
-            vocab_size=len(tokenizer),
+        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        config = self._config(vocab_size=len(tokenizer), **ends, **extra)
+        return make(config, dtype=weight_dtype(self, hardware)).to(hardware.device)
+
+    def _config(self, **extra: Any) -> Any:
+        from transformers import Qwen2Config
+
+        return Qwen2Config(
             max_position_embeddings=self.context_tokens,
             tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
             bos_token_id=None,
             **self.architecture,
+            **extra,
         )
-        return AutoModelForCausalLM.from_config(config, dtype=weight_dtype(self, hardware)).to(hardware.device)
 
 
 def trained(run: Run, folder: Path) -> tuple[Any, Any]:
@@ -244,14 +334,16 @@ def trained(run: Run, folder: Path) -> tuple[Any, Any]:
 def _trained(run: Run, folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = _ready(AutoTokenizer.from_pretrained(folder))
+    trusted = getattr(run.model, "trust_remote_code", False)
+    tokenizer = chat_formats.ready(AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted), None, str(folder))
     if (folder / "adapter_config.json").exists():
         from peft import PeftModel
 
         policy = PeftModel.from_pretrained(run.model.adapter_base(tokenizer, run.hardware, run.seed), str(folder))
     else:
         dtype = weight_dtype(run.model, run.hardware)
-        policy = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(run.hardware.device)
+        policy = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trusted)
+        policy = policy.to(run.hardware.device)
     return policy, tokenizer
 
 
@@ -260,10 +352,3 @@ def weight_dtype(model: Model, hardware: Hardware) -> Any:
     import torch
 
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[hardware.precision if model.lora else "fp32"]
-
-
-def _ready(tokenizer: Any) -> Any:
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer

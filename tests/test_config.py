@@ -52,6 +52,7 @@ ASKED = {
     ("data_mix", "medicalgpt_sft"): ["algo=sft"],
     ("judge", "openai"): ["data_mix=medical_o1_verifiable"],
     ("judge", "lexical"): ["data_mix=medical_o1_verifiable"],
+    ("model", "ziya_llama_13b"): ["model.weights=folder"],
     ("reward", "reward_model"): ["reward_set.rewards.another.weights=org/judge"],
     ("reward", "soft_overlong"): ["reward_set.rewards.another.buffer_tokens=32"],
     ("reward_set", "inverse_rank"): ["data_mix=dxbench"],

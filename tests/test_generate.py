@@ -4,10 +4,11 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medrl.answers import opening
+from medrl.chat_formats import ready
 from medrl.generate import Sampling, Transformers
-from medrl.models import CHAT_TEMPLATE, EMBEDDED, _ready
+from medrl.models import EMBEDDED
 
-ASSISTANT = "'<|im_start|>assistant\\n'"
+ASSISTANT = "add_generation_prompt -%}{{- '<|im_start|>assistant\\n"
 PROMPTS = [[{"role": "user", "content": f"Ben has {boxes} boxes with 12 eggs in each. How many eggs?"}] for boxes in range(2, 11)]
 
 
@@ -18,8 +19,9 @@ def policy():
 
 def tokenizer_that_opens(text):
     """The embedded tokenizer with a template that writes the beginning of every completion, as DeepSeek-R1's does."""
-    tokenizer = _ready(AutoTokenizer.from_pretrained(EMBEDDED / "tiny"))
-    tokenizer.chat_template = CHAT_TEMPLATE.replace(ASSISTANT, f"'<|im_start|>assistant\\n{text}'")
+    tokenizer = ready(AutoTokenizer.from_pretrained(EMBEDDED / "tiny"), None, "tiny")
+    assert ASSISTANT in tokenizer.chat_template
+    tokenizer.chat_template = tokenizer.chat_template.replace(ASSISTANT, ASSISTANT + text)
     return tokenizer
 
 

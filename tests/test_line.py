@@ -12,7 +12,7 @@ from medrl import config, run
 from medrl.files import read_jsonl
 
 SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")
-LORA = "model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj]}"
+LORA = ("model/lora=all_linear", "model.lora.rank=8", "model.lora.alpha=16", "model.lora.modules=[q_proj,v_proj]")
 DPO = ("algo=dpo", "algo.num_generations=4", "algo.max_completion_tokens=96")
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -134,10 +134,7 @@ def test_another_evaluation_keeps_the_trained_model(grpo):
         (["algo=none"], None),
         (["reward_set=hierarchy", "algo.steps=1", "algo.batch_size=8"], "reward/valid_answer"),
         (["reward_set=exact", "algo.steps=1", "algo.batch_size=8", "data_mix=gsm8k", "algo.beta=0.04"], "reward"),
-        (
-            ["model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj]}", "algo.steps=1"],
-            "reward",
-        ),
+        ([*LORA, "algo.steps=1"], "reward"),
     ],
     ids=["sft", "dpo", "conversations", "pairs", "none", "hierarchy", "kl", "lora"],
 )

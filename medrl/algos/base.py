@@ -134,7 +134,7 @@ class Optimised(Algo):
 
 def peft_config(run: Run) -> Any:
     """The adapter that the model's configuration asks for, or None."""
-    return run.model.lora.peft_config() if run.model.lora else None
+    return run.model.adapter_config()
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:

@@ -10,6 +10,7 @@ from annotated_types import Gt
 
 from medrl.algos.base import Job, Optimised, peft_config, run_trainer
 from medrl.errors import UserError
+from medrl.rendering import Rendering
 from medrl.tasks.base import Kind
 
 
@@ -44,10 +45,9 @@ class SFT(Optimised):
     def _dataset(self, job: Job) -> Any:
         from datasets import Dataset
 
-        tokenizer = job.tokenizer
-        rows = [{"prompt": row.messages, "completion": _assistant(row.demonstration)} for row in job.rows]
-        lengths = [len(tokenizer.apply_chat_template(row["prompt"] + row["completion"])["input_ids"]) for row in rows]
-        fitting = [row for row, length in zip(rows, lengths, strict=True) if length <= self.max_tokens]
+        rendering = Rendering(job.tokenizer)
+        rows = [rendering.tokens(row.messages, row.demonstration) for row in job.rows]
+        fitting = [row for row in rows if len(row.prompt) + len(row.completion) <= self.max_tokens]
         if len(fitting) < len(rows):
             print(f"sft: {len(rows) - len(fitting)} of {len(rows)} rows are longer than {self.max_tokens} tokens and left out")
         if len(fitting) < self.batch_size:
@@ -55,8 +55,4 @@ class SFT(Optimised):
                 f"{len(fitting)} of {len(rows)} rows fit in algo.max_tokens={self.max_tokens}, fewer than one batch of "
                 f"{self.batch_size}; raise algo.max_tokens or lower algo.batch_size."
             )
-        return Dataset.from_list(fitting)
-
-
-def _assistant(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
+        return Dataset.from_list([row.labelled() for row in fitting])

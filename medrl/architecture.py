@@ -1,0 +1,93 @@
+"""What a model's ``config.json`` says of it, read before any weights: whether it can be run, and which layers it has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from medrl.errors import UserError
+
+Declared = Mapping[str, Any]
+"""``config.json``."""
+Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
+"""The class of transformers that puts the wanted head on an architecture."""
+
+
+def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> None:
+    """Whether transformers can run the model with this head.
+
+    Args:
+        declared: Its ``config.json``.
+        weights: What the configuration calls it.
+        head: A classifier is made of any language model; a language model only of what was saved as one.
+        trusted: Whether Python code that comes with it may be run.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from transformers import CONFIG_MAPPING, __version__
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
+    kind, code = declared.get("model_type"), declared.get("auto_map") or {}
+    runs_code = bool(code) and trusted
+    if not runs_code and kind not in CONFIG_MAPPING:
+        unknown = f"{weights} is of the type {kind!r}, which transformers {__version__} does not carry"
+        if code:
+            raise UserError(
+                f"{unknown}; it comes with Python code of its own: set model.trust_remote_code=true to run that (provenance.json "
+                "then records it), or choose another model."
+            )
+        raise UserError(f"{unknown}, and no code comes with it; choose another model.")
+    if runs_code and head in code:
+        return
+    heads = {
+        "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        "AutoModelForSequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    }
+    known = heads[head].get(str(kind), ())
+    names = {known} if isinstance(known, str) else set(known)
+    saved = declared.get("architectures") or sorted(names)
+    if head == "AutoModelForSequenceClassification" and not names:
+        raise UserError(f"{weights} is of the type {kind!r}, which transformers {__version__} makes no classifier of.")
+    if head == "AutoModelForCausalLM" and not names & set(saved):
+        what = ", ".join(saved) or f"of the type {kind!r}"
+        raise UserError(f"{weights} is no causal language model but {what}; set model.weights to one that writes text.")
+
+
+def check_context(declared: Declared, weights: str, context_tokens: int) -> None:
+    """Whether its positions reach as far as the configuration asks.
+
+    Raises:
+        UserError: they do not.
+    """
+    reach = declared.get("max_position_embeddings")
+    if isinstance(reach, int) and reach < context_tokens:
+        raise UserError(f"{weights} reads at most {reach} tokens; set model.context_tokens={reach} or less.")
+
+
+def skeleton(config: Any, *, trusted: bool = False) -> Any:
+    """The language model with its weights on the meta device: every layer and shape, and no memory."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
+
+
+def code_repositories(declared: Declared) -> set[str]:
+    """Other repositories that hold the code of a model; ``""`` for its own."""
+    classes = (declared.get("auto_map") or {}).values()
+    return {name.rpartition("--")[0] for name in classes}
+
+
+def code_hash(folder: Path) -> str:
+    """SHA-256 over the Python files of a folder and their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
