@@ -297,15 +297,16 @@ def _texts(settings: Run) -> Callable[[], Iterator[str]]:
 
 
 def _curves(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """First and last value of every curve: means over the first and the last tenth of the steps."""
+    """First and last value of every curve: means over the first and the last tenth of the steps that have it."""
     if not log:
         return {"steps": 0, "seconds": 0.0}
-    tenth = max(1, len(log) // 10)
     curves: dict[str, Any] = {"steps": log[-1]["step"], "seconds": round(sum(line["seconds"] for line in log), 1)}
-    for name in log[-1]:
+    for name in dict.fromkeys(name for line in log for name in line):  # a step that generates nothing logs no reward
         if name in ("reward", "loss") or (name.startswith("rewards/") and name.endswith("/mean")):
             key = "reward/" + name.split("/")[1] if "/" in name else name
-            curves[key] = [_mean(log[:tenth], name), _mean(log[-tenth:], name)]
+            known = [line for line in log if name in line]
+            tenth = max(1, len(known) // 10)
+            curves[key] = [_mean(known[:tenth], name), _mean(known[-tenth:], name)]
     return curves
 
 
@@ -320,7 +321,7 @@ def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
     on_gpu = settings.hardware.device == "cuda"
     return {
         "gpu_hours": seconds * settings.hardware.processes / 3600 if on_gpu else 0.0,
-        "tokens": log[-1].get("num_tokens", 0) if log else 0,
+        "tokens": next((line["num_tokens"] for line in reversed(log) if "num_tokens" in line), 0),
         "peak_memory_gib": max([track.peak_memory_gib(), *(line["peak_memory_gib"] for line in log)]),
     }
 

@@ -55,7 +55,8 @@ def _at(first: Sequence[Line], last: Sequence[Line], steps: int) -> Iterator[tup
             "too hard for this model, or algo.temperature is too low",
         )
     right, before = _mean(last, "answers/right"), _mean(first, "answers/right")
-    formats = [name for name in last[-1] if name.startswith("rewards/") and "format" in name and name.endswith("/mean")]
+    names = dict.fromkeys(name for line in last for name in line)
+    formats = [name for name in names if name.startswith("rewards/") and "format" in name and name.endswith("/mean")]
     if formats and right is not None and before is not None and steps >= 2 * WINDOW:
         rise = max(_rise(first, last, name) for name in formats)
         if rise >= FORMAT_RISE and right - before < ACCURACY_RISE:

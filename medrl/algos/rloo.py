@@ -1,0 +1,68 @@
+"""REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, arXiv 2402.14740)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrl.algos.base import Job
+from medrl.algos.rollouts import Rollouts
+from medrl.errors import Problem
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLOO(Rollouts):
+    """TRL's RLOOTrainer: what a completion earns less the mean of the others of its group, on the probability of the whole
+    completion.
+
+    ``beta`` prices the divergence within the reward, so that the advantages hold it and the logged rewards do not. With it no
+    two rewards are equal, and ``frac_reward_zero_std`` is 0.
+    """
+
+    normalise_advantages: bool
+    """Bring the advantages of each round of generation to mean 0 and deviation 1."""
+    reward_clip: tuple[float, float] | None
+    """Lowest and highest total reward, before the divergence is taken off; null leaves it as it is."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if self.reward_clip and self.reward_clip[0] >= self.reward_clip[1]:
+            yield Problem("reward_clip", f"is {list(self.reward_clip)}; write the lower number first")
+
+    def trainer(self, job: Job) -> Any:
+        from trl import RLOOConfig, RLOOTrainer
+
+        trainer = RLOOTrainer(args=RLOOConfig(**self.arguments(job)), **self.materials(job))
+        trainer.add_callback(_keep_completions(trainer, job.folder / "completions"))
+        return trainer
+
+    def arguments(self, job: Job) -> dict[str, Any]:
+        return super().arguments(job) | {
+            "normalize_advantages": self.normalise_advantages,
+            "reward_clip_range": self.reward_clip,
+        }
+
+
+def _keep_completions(trainer: Any, folder: Path) -> Any:
+    """Trainer callback that writes each logged step's completions as GRPOTrainer does, which RLOOTrainer leaves out."""
+    from pyarrow import Table
+    from pyarrow.parquet import write_table
+    from transformers import TrainerCallback
+
+    class KeepCompletions(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            noted = trainer._logs
+            if not state.is_world_process_zero or not noted["prompt"]:
+                return
+            columns: dict[str, list[Any]] = {"step": [state.global_step] * len(noted["prompt"])}
+            columns |= {name: list(noted[name]) for name in ("prompt", "completion")}
+            columns |= {name: list(values) for group in ("rewards", "extra") for name, values in noted[group].items()}
+            columns["advantage"] = list(noted["advantages"])
+            write_table(Table.from_pydict(columns), folder / f"completions_{state.global_step:05d}.parquet")
+
+    return KeepCompletions()

@@ -1,0 +1,131 @@
+"""What algorithms share that learn from the rewards of completions sampled while they train."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge, Gt, Le
+
+from medrl.algos.base import Job, Optimised, peft_config, run_trainer
+from medrl.answers import opening
+from medrl.errors import Problem
+from medrl.generate import eos_token_ids
+from medrl.tasks.base import Kind
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollouts(Optimised):
+    """Several completions a prompt, paid by the reward set, each compared with the others of its group.
+
+    ``batch_size`` counts completions: ``batch_size / num_generations`` prompts an optimiser step. Completions are generated
+    for ``mini_batches`` steps at once, and each step is taken ``num_iterations`` times; where both are 1, every step sees
+    completions of the very model that it changes, all probability ratios are 1, and no clip range has an effect.
+    """
+
+    reads: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
+    rewarded: ClassVar[bool] = True
+
+    num_generations: Annotated[int, Gt(1)]
+    """Completions of a prompt, the group within which advantages are taken."""
+    max_completion_tokens: Annotated[int, Gt(0)]
+    temperature: Annotated[float, Gt(0)]
+    top_p: Annotated[float, Gt(0), Le(1)]
+    beta: Annotated[float, Ge(0)]
+    """Price of the divergence from the model before training; 0 keeps no reference model."""
+    mini_batches: Annotated[int, Gt(0)]
+    """Optimiser steps among which the completions of one round of generation are divided."""
+    num_iterations: Annotated[int, Gt(0)]
+    """Optimiser steps on each set of completions."""
+    epsilon: Annotated[float, Gt(0)]
+    """Clip range of the probability ratio, below 1 and, unless ``epsilon_high`` says otherwise, above it."""
+    epsilon_high: Annotated[float, Gt(0)] | None
+    mask_truncated: bool
+    """Leave completions that the token limit cut out of the loss."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if self.batch_size % self.num_generations:
+            lower = self.batch_size // self.num_generations * self.num_generations
+            near = [size for size in (lower, lower + self.num_generations) if size]
+            yield Problem(
+                "batch_size",
+                f"{self.batch_size} does not divide by num_generations={self.num_generations}; "
+                f"write {' or '.join(str(size) for size in near)}",
+            )
+        prompts = self.batch_size * self.mini_batches // self.num_generations
+        if prompts > run.data_mix.rows:
+            yield Problem(
+                "batch_size",
+                f"{self.batch_size} times mini_batches={self.mini_batches} asks for completions of {prompts} prompts at once, "
+                f"and the mix draws data_mix.rows={run.data_mix.rows}",
+            )
+        room = run.model.context_tokens
+        if run.data_mix.max_prompt_tokens + self.max_completion_tokens > room:
+            yield Problem(
+                "max_completion_tokens",
+                f"{self.max_completion_tokens} and data_mix.max_prompt_tokens={run.data_mix.max_prompt_tokens} are more than "
+                f"the model's context of {room}",
+            )
+
+    @property
+    def align(self) -> int:
+        return self.mini_batches * self.num_iterations
+
+    @abstractmethod
+    def trainer(self, job: Job) -> Any:
+        """TRL's trainer for the job."""
+
+    def train(self, job: Job, out: Path) -> None:
+        run_trainer(self.trainer(job), job, out, self.align)
+
+    def arguments(self, job: Job) -> dict[str, Any]:
+        """Options of TRL's online trainers, in its words."""
+        run, shared = job.run, super().arguments(job)
+        options: dict[str, Any] = {
+            "steps_per_generation": shared["gradient_accumulation_steps"] * self.mini_batches,
+            "num_generations": self.num_generations,
+            "max_completion_length": self.max_completion_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "beta": self.beta,
+            "num_iterations": self.num_iterations,
+            "epsilon": self.epsilon,
+            "epsilon_high": self.epsilon_high,
+            "mask_truncated_completions": self.mask_truncated,
+            "reward_weights": list(run.reward_set.weights.values()),
+            "log_completions": True,
+            "num_completions_to_print": 0,  # they go to train/completions/, not to the terminal
+        }
+        if run.hardware.rollout == "vllm":
+            options |= {
+                "use_vllm": True,
+                "vllm_mode": "colocate",
+                "vllm_gpu_memory_utilization": run.hardware.vllm_memory_share,
+                "vllm_max_model_length": run.data_mix.max_prompt_tokens + self.max_completion_tokens,
+            }
+        return shared | options
+
+    def materials(self, job: Job) -> dict[str, Any]:
+        """What TRL's online trainers are made of besides their options: the model, the rewards and the prompts."""
+        eos = eos_token_ids(job.policy, job.tokenizer)
+        return {
+            "model": job.policy,
+            "reward_funcs": list(job.run.reward_set.functions(job.rows, eos, opening(job.tokenizer))),
+            "train_dataset": _dataset(job),
+            "processing_class": job.tokenizer,
+            "peft_config": peft_config(job.run),
+        }
+
+
+def _dataset(job: Job) -> Any:
+    """Prompts, with the position by which a reward finds its row again."""
+    from datasets import Dataset
+
+    return Dataset.from_list([{"prompt": row.messages, "row": index} for index, row in enumerate(job.rows)])
