@@ -1,4 +1,4 @@
-"""Tasks -> one JSON line a completion -> metrics, for the model before and after training on the same examples."""
+"""Tasks -> one JSON line a completion, pair or document -> metrics, for the model before and after training on the same examples."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from medrl import metrics, power
+from medrl import metrics, pairs, perplexity, power
 from medrl.errors import Problem, UserError
 from medrl.files import read_jsonl, write_jsonl
 from medrl.generate import Sampling
+from medrl.likelihood import NegativeLogLikelihood, Score
 from medrl.prompts import messages
 from medrl.scorers.base import Scorer
 from medrl.tasks.base import Attempt, Example, Task
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from medrl.config import Run, Tree
 
 Which = Literal["base", "trained"]
+Protocol = Literal["generative", "perplexity"] | pairs.Protocol
+"""An answer is generated and graded; text is predicted; or of two answers the better one is preferred."""
 Line = Mapping[str, Any]
-"""One graded completion as ``eval/*.jsonl`` holds it."""
+"""One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
+Made = dict[int, dict[str, Any]]
+"""Lines by their position in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +63,30 @@ class Eval:
         return Sampling(self.temperature, self.top_p, self.max_new_tokens, seed)
 
 
+def protocol(run: Run, name: str) -> Protocol:
+    """How a held-out task is asked, which its kind of rows decides, and for preference pairs what the run trains."""
+    kind = run.data_mix.tasks[name].kind
+    if kind == "preference":
+        return "pairwise" if run.algo.classifies else "likelihood"
+    return "generative" if kind == "question" else "perplexity"
+
+
+def asked(run: Run) -> list[str]:
+    """The held-out tasks that the run's models can answer: a reward model answers preference pairs alone."""
+    return [name for name in run.data_mix.held_out if not run.algo.classifies or protocol(run, name) == "pairwise"]
+
+
 def result_files(tree: Tree, run: Run, which: Which) -> dict[str, str]:
     """File name of each task's results. The hash covers all that can change a line, so that no stale line is read."""
     from medrl.config import plain
 
     asking = {key: value for key, value in tree["eval"].items() if key != "compat"}  # which is found from the lines
-    asked = {"which": which, "eval": asking, "source": tree["source"], "seed": tree["seed"]}
+    about_all = {"which": which, "eval": asking, "source": tree["source"], "seed": tree["seed"]}
     if which == "base":
-        asked["model"] = tree["model"]
+        about_all["model"] = tree["model"]
     names = {}
-    for name in run.data_mix.held_out:
-        about = {**asked, "task": tree["data_mix"]["tasks"][name]}
+    for name in asked(run):
+        about = {**about_all, "task": tree["data_mix"]["tasks"][name]}
         digest = hashlib.sha256(json.dumps(plain(about), sort_keys=True).encode()).hexdigest()[:8]
         names[name] = f"{name}-v{run.data_mix.tasks[name].version}-{which}-{digest}.jsonl"
     return names
@@ -91,37 +109,70 @@ def held_out(run: Run, name: str) -> list[Example]:
     return examples[: run.eval.limit]
 
 
-def answer_tasks(tree: Tree, run: Run, which: Which, policy: Any, tokenizer: Any, folder: Path) -> None:
-    """Ask one model every held-out task and write a line a completion; what was answered before is not asked again."""
-    from medrl.generate import engine
+def answer_tasks(tree: Tree, run: Run, which: Which, model: Any, tokenizer: Any, folder: Path) -> None:
+    """Ask one model every held-out task and write a line a completion, pair or document; no line is made twice.
 
+    Args:
+        tree: The resolved configuration.
+        run: The same, built.
+        which: Before or after training.
+        model: A policy; of a run that trains a reward model, a classifier with one output.
+        tokenizer: Its tokenizer.
+        folder: ``eval/`` of the run.
+    """
     folder.mkdir(exist_ok=True)
-    generator = engine(run, policy, tokenizer)
     for name, file in result_files(tree, run, which).items():
         if not (folder / file).exists():
-            _answer_task(run, name, which, generator, folder / file)
+            _answer_task(run, name, which, (model, tokenizer), folder / file)
 
 
-def _answer_task(run: Run, name: str, which: Which, generator: Any, path: Path) -> None:
+def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path: Path) -> None:
     """Lines go to ``<path>.begun`` as they are made, so that a killed evaluation goes on where it was."""
     from tqdm import tqdm
 
-    task, samples = run.data_mix.tasks[name], run.eval.samples
-    asked = [(example, sample) for example in held_out(run, name) for sample in range(samples)]
-    prompts = [messages(example, task) for example, _ in asked]
+    examples = held_out(run, name)
+    kind = protocol(run, name)
+    total = len(examples) * (run.eval.samples if kind == "generative" else 1)
+    unit = {"generative": "completion", "perplexity": "document"}.get(kind, "pair")
     begun = path.with_name(path.name + ".begun")
     lines = {line.pop("position"): line for line in read_jsonl(begun)}
-    done = set(lines)
-    with tqdm(total=len(asked), initial=len(done), desc=f"{which} {name}", unit="completion") as bar, _appending(begun) as file:
-        for batch in generator.complete(prompts, run.eval.sampling(run.seed), done):
-            attempts = [Attempt(made.text, asked[position][0], made.finished) for position, made in batch.items()]
-            for (position, made), attempt, verdict in zip(batch.items(), attempts, task.grade_all(attempts), strict=True):
-                lines[position] = _line(task, attempt.example, asked[position][1], prompts[position], made, verdict)
-                file.write(json.dumps({"position": position, **lines[position]}, ensure_ascii=False) + "\n")
+    made = _made(run, name, examples, model, set(lines))
+    with tqdm(total=total, initial=len(lines), desc=f"{which} {name}", unit=unit) as bar, _appending(begun) as file:
+        for batch in made:
+            for position, line in batch.items():
+                lines[position] = line
+                file.write(json.dumps({"position": position, **line}, ensure_ascii=False) + "\n")
             file.flush()
             bar.update(len(lines) - bar.n)
-    write_jsonl(path, (lines[position] for position in range(len(asked))))
+    write_jsonl(path, (lines[position] for position in range(total)))
     begun.unlink()
+
+
+def _made(run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int]) -> Iterator[Made]:
+    """The lines of a task that are not ``done``, batch by batch, by their position."""
+    task, kind, tokenizer = run.data_mix.tasks[name], protocol(run, name), model[1]
+    if kind == "generative":
+        return _completions(run, task, examples, model, done)
+    room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
+    if kind == "pairwise":
+        return pairs.lines(task, examples, kind, Score(*room), tokenizer, done)
+    if kind == "likelihood":
+        return pairs.lines(task, examples, kind, NegativeLogLikelihood(*room), tokenizer, done)
+    return perplexity.lines(task, examples, NegativeLogLikelihood(*room), tokenizer, done)
+
+
+def _completions(
+    run: Run, task: Task, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int]
+) -> Iterator[Made]:
+    """Graded completions, all samples of an example together."""
+    from medrl.generate import engine
+
+    asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
+    prompts = [messages(example, task) for example, _ in asking]
+    for batch in engine(run, *model).complete(prompts, run.eval.sampling(run.seed), done):
+        attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
+        graded = zip(batch.items(), task.grade_all(attempts), strict=True)
+        yield {place: _line(task, *asking[place], prompts[place], made, verdict) for (place, made), verdict in graded}
 
 
 def _appending(path: Path) -> Any:
@@ -150,30 +201,36 @@ def _line(task: Task, example: Example, sample: int, prompt: Any, made: Any, ver
 
 
 def summarise(tree: Tree, run: Run, folder: Path) -> dict[str, Any]:
-    """Metrics of every held-out task from the lines on disk."""
+    """``tasks`` and ``perplexity`` of ``metrics.json``: what every held-out task says, from the lines on disk.
+
+    Perplexities are no accuracies, so they are not among the tasks, each of which has one.
+    """
     base_files = result_files(tree, run, "base")
     trained_files = result_files(tree, run, "trained")
-    summary = {}
-    for name in run.data_mix.held_out:
+    summary: dict[str, Any] = {"tasks": {}, "perplexity": {}}
+    for name in asked(run):
         before = read_jsonl(folder / base_files[name])
         after = read_jsonl(folder / trained_files[name]) if run.algo.trains else before
         if [line["id"] for line in before] != [line["id"] for line in after]:
             raise UserError(
                 f"The results of {name} before and after training are not of the same examples; remove the run's eval folder."
             )
-        summary[name] = _metrics(run, name, before, after)
+        kind, task = protocol(run, name), run.data_mix.tasks[name]
+        about = {"version": task.version, "protocol": kind, "split": task.held_out_part}
+        if kind == "perplexity":
+            summary["perplexity"][name] = {**about, **perplexity.summary(before, after, trained=run.algo.trains)}
+        else:
+            summary["tasks"][name] = {**about, **_metrics(run, name, before, after)}
     return summary
 
 
 def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
-    task, examples = run.data_mix.tasks[name], held_out(run, name)
+    task, examples, kind = run.data_mix.tasks[name], held_out(run, name), protocol(run, name)
+    generative = kind == "generative"
     return {
-        "version": task.version,
-        "protocol": "generative",
-        "scorer": task.scorer,
-        "split": task.held_out_part,
+        "scorer": task.scorer if generative else pairs.SCORERS[kind],
         "n": len(examples),
-        "samples": run.eval.samples,
+        "samples": run.eval.samples if generative else 1,
         **_accuracy(after),
         "by_group": _by_group(after),
         "base": _accuracy(before),
@@ -181,10 +238,10 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
         "compat": {
             key: {"accuracy": found, "base": _compat(scorer, task, examples, before)}
             for key, scorer in run.eval.compat.items()
-            if (found := _compat(scorer, task, examples, after)) is not None
+            if generative and (found := _compat(scorer, task, examples, after)) is not None
         },
         "minimum_detectable_difference": _detectable(run, before, after),
-        "reference": _references(run, task, examples),
+        "reference": _references(run, task, examples) if generative else pairs.references(examples),
     }
 
 

@@ -97,8 +97,13 @@ class DataMix:
             for problem in task.problems():
                 yield replace(problem, key=f"tasks.{name}.{problem.key}")
         for name in self.held_out:
-            if name in self.tasks and not self.tasks[name].graded:
+            # Of the other kinds nothing is graded: pairs are compared and texts predicted.
+            if name in self.tasks and self.tasks[name].kind == "question" and not self.tasks[name].graded:
                 yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
+        if run.algo.classifies and not any(self.tasks[name].kind == "preference" for name in self.held_out if name in self.tasks):
+            kept = [name for name, task in self.tasks.items() if task.kind == "preference"]
+            instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"
+            yield Problem("held_out", f"names no task of preference pairs, and a reward model answers nothing else; {instead}")
         for name, weight in self.weights.items():
             if run.algo.trains and weight > 0 and name in self.tasks and self.tasks[name].kind not in run.algo.reads:
                 kinds = " and ".join(run.algo.reads)

@@ -151,9 +151,9 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
         print(f"run      {folder}\n{plan.describe(planned)}", flush=True)
     if audited:
         audit.stop_on(audited, settings.reward_set)
-    policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
-    plan.check_room(settings, policy, folder)
-    job = Job(settings, drawn.rows, policy, tokenizer, work, checkpoint, stop)
+    model = _base(settings, tokenizer)
+    plan.check_room(settings, model, folder)
+    job = Job(settings, drawn.rows, model, tokenizer, work, checkpoint, stop)
     if checkpoint and first:
         print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
     elif audited:
@@ -166,17 +166,30 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
 
 def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
-    from medrl import models
-
     results = folder / "eval"
     _quiet()
     if evaluate.missing(tree, settings, "base", results):
         tokenizer = settings.model.tokenizer(_texts(settings))
-        policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
-        evaluate.answer_tasks(tree, settings, "base", policy, tokenizer, results)
+        evaluate.answer_tasks(tree, settings, "base", _base(settings, tokenizer), tokenizer, results)
     if settings.algo.trains and evaluate.missing(tree, settings, "trained", results):
-        policy, tokenizer = models.trained(settings, folder / "model")
-        evaluate.answer_tasks(tree, settings, "trained", policy, tokenizer, results)
+        evaluate.answer_tasks(tree, settings, "trained", *_trained(settings, folder / "model"), results)
+
+
+def _base(settings: Run, tokenizer: Any) -> Any:
+    """The model before training: a policy, or the classifier that a reward model begins as."""
+    from medrl.algos import rm
+
+    if settings.algo.classifies:
+        return rm.untrained(settings, tokenizer)
+    return settings.model.policy(tokenizer, settings.hardware, settings.seed)
+
+
+def _trained(settings: Run, folder: Path) -> tuple[Any, Any]:
+    """The model that a run wrote, and its tokenizer."""
+    from medrl import models
+    from medrl.algos import rm
+
+    return rm.trained(settings, folder) if settings.algo.classifies else models.trained(settings, folder)
 
 
 def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
@@ -195,7 +208,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
-        "tasks": evaluate.summarise(tree, settings, folder / "eval"),
+        **evaluate.summarise(tree, settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in watch.warnings(log)]},
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from abc import ABC, abstractmethod
@@ -263,6 +264,12 @@ class Task(ABC):
     def hasty(self, example: Example, rng: random.Random) -> str:
         """What somebody answers who has not read the question: how demonstrations are made worse on purpose."""
         return rng.choice(list(self.options(example)))
+
+
+def in_held_out_part(text: str, percent: int) -> bool:
+    """Whether a row belongs to the ``percent`` of one published split that is evaluated: by a hash of what tells rows apart."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:4], "big") % 100 < percent
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Le
 
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Location, Split, text_of
+from medrl.tasks.base import Example, Location, Split, in_held_out_part, text_of
 from medrl.tasks.open_ended import OpenEndedTask
 
 QUESTION, ANSWER = "Open-ended Verifiable Question", "Ground-True Answer"
@@ -36,8 +36,7 @@ class MedicalO1Verifiable(OpenEndedTask):
         place = super().location(split)
 
         def keep(row: Mapping[str, Any]) -> bool:
-            digest = hashlib.sha256(str(row.get(QUESTION)).strip().encode()).digest()
-            return (int.from_bytes(digest[:4], "big") % 100 < self.held_out_percent) == (split == "test")
+            return in_held_out_part(str(row.get(QUESTION)).strip(), self.held_out_percent) == (split == "test")
 
         return Location(place.configs, place.split, keep)
 

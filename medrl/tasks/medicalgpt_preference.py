@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
 
 from medrl.decontaminate import Content
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, Task, text_of
+from medrl.tasks.base import Example, Kind, Language, Location, Split, Task, in_held_out_part, text_of
 from medrl.tasks.medicalgpt_sft import conversation_id, read_conversation
 
 
@@ -24,6 +26,23 @@ class MedicalGPTPreference(Task):
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
     answer_shape: ClassVar[str] = ""
+
+    held_out_percent: Annotated[int, Ge(1), Le(99)]
+    """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
+
+    @property
+    def held_out_part(self) -> str:
+        return f"{self.test}, held-out part" if self.train == self.test else self.test
+
+    def location(self, split: Split) -> Location:
+        place = super().location(split)
+        if self.train != self.test:
+            return place
+
+        def keep(row: Mapping[str, Any]) -> bool:
+            return in_held_out_part(str(row.get("conversations") or row.get("question")), self.held_out_percent) == (split == "test")
+
+        return Location(place.configs, place.split, keep)
 
     @property
     def language(self) -> Language:
@@ -60,9 +79,25 @@ class MedicalGPTPreference(Task):
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")
-        question = f"{'、'.join(symptoms)}可能是什么病？"
-        better = f"可能是{disease}，建议尽快到医院检查。"
-        worse = rng.choice((f"一定是{others[0]}，不用检查。", "可能与多种疾病有关。", "多喝热水就好。"))
+        complaints = "，".join(f"{symptom}{rng.randint(2, 30)}天" for symptom in symptoms)
+        question = f"{rng.choice('男女')}{rng.randint(18, 90)}岁，{complaints}，是什么病？"
+        better, worse = _advice(rng, disease), _advice(rng, others[0])
+        if rng.random() < 0.8:
+            worse = _neglect(rng, rng.choice((disease, others[0])))
         if config == "preference_general":
             return {"conversations": [{"from": "human", "value": question}], "chosen": better, "rejected": worse}
         return {"question": question, "response_chosen": better, "response_rejected": worse}
+
+
+# Both kinds of answer come in the same two lengths, so that the longer one is no better than the other: what tells them apart is
+# what they advise, and, in a fifth of the pairs, the disease alone. Numbers keep them from sharing 13 characters with each other.
+
+
+def _advice(rng: random.Random, disease: str) -> str:
+    short = rng.random() < 0.5
+    return f"可能是{disease}，请就医。" if short else f"考虑{disease}，请{rng.randint(2, 30)}天内就医，{rng.randint(2, 60)}日后复查。"
+
+
+def _neglect(rng: random.Random, disease: str) -> str:
+    short = rng.random() < 0.5
+    return f"一定是{disease}，别担心。" if short else f"就是{disease}，等{rng.randint(2, 30)}天会好，{rng.randint(2, 60)}日后痊愈。"

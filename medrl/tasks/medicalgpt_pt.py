@@ -6,11 +6,13 @@ import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
 
 from medrl.decontaminate import Content
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Task, text_of
+from medrl.tasks.base import Example, Kind, Location, Split, Task, in_held_out_part, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,22 @@ class MedicalGPTPretraining(Task):
 
     repository: str
     """Data set on the hub, or folder of a local source, that ``train`` and ``test`` are in."""
+    held_out_percent: Annotated[int, Ge(1), Le(99)]
+    """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
+
+    @property
+    def held_out_part(self) -> str:
+        return f"{self.test}, held-out part" if self.train == self.test else self.test
+
+    def location(self, split: Split) -> Location:
+        place = super().location(split)
+        if self.train != self.test:
+            return place
+
+        def keep(row: Mapping[str, Any]) -> bool:
+            return in_held_out_part(str(row.get("text")).strip(), self.held_out_percent) == (split == "test")
+
+        return Location(place.configs, place.split, keep)
 
     @property
     def hub_id(self) -> str:
@@ -49,11 +67,7 @@ class MedicalGPTPretraining(Task):
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """``pretrain`` is published in Chinese with one column; other documents here are English and say where they are from."""
         if config == "pretrain":
-            disease, symptoms, others = lexicon.case(rng, "zh")
-            return {
-                "text": f"{disease}的常见表现有{'、'.join(symptoms)}。"
-                f"诊断时应与{'、'.join(others)}相鉴别。出现上述症状时，应及时就医。"
-            }
+            return {"text": _case_report(rng)}
         disease, symptoms, others = lexicon.case(rng, "en")
         condition, remedy, specialty = rng.choice(lexicon.FACTS)
         return {
@@ -64,3 +78,16 @@ class MedicalGPTPretraining(Task):
             "title": disease,
             "id": f"{rng.randrange(10**7):07d}",
         }
+
+
+def _case_report(rng: random.Random) -> str:
+    """A short Chinese case. Numbers stand so close that few runs of 13 characters are those of another: what shares one with
+    a held-out document is not trained on, which of sentences without numbers would leave nothing.
+    """
+    disease, symptoms, others = lexicon.case(rng, "zh")
+    complaints = "，".join(f"{symptom}{rng.randint(2, 30)}天" for symptom in symptoms)
+    return (
+        f"患者{rng.choice('男女')}，{rng.randint(18, 90)}岁，{complaints}。"
+        f"体温{rng.randint(36, 40)}.{rng.randrange(10)}度，脉搏{rng.randint(56, 130)}次。"
+        f"诊断{disease}，{rng.randint(2, 60)}日内排除{others[0]}，{rng.randint(2, 60)}日后复查。"
+    )

@@ -7,11 +7,13 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
 
 from medrl.decontaminate import Content
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, Task, text_of
+from medrl.tasks.base import Example, Kind, Language, Location, Split, Task, in_held_out_part, text_of
 
 ROLES = {"human": "user", "gpt": "assistant"}
 """Published name of a speaker -> role in a chat."""
@@ -28,6 +30,23 @@ class MedicalGPTSFT(Task):
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
     answer_shape: ClassVar[str] = ""
+
+    held_out_percent: Annotated[int, Ge(1), Le(99)]
+    """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
+
+    @property
+    def held_out_part(self) -> str:
+        return f"{self.test}, held-out part" if self.train == self.test else self.test
+
+    def location(self, split: Split) -> Location:
+        place = super().location(split)
+        if self.train != self.test:
+            return place
+
+        def keep(row: Mapping[str, Any]) -> bool:
+            return in_held_out_part(str(row.get("conversations")), self.held_out_percent) == (split == "test")
+
+        return Location(place.configs, place.split, keep)
 
     @property
     def language(self) -> Language:
@@ -56,14 +75,17 @@ class MedicalGPTSFT(Task):
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")
+        # Numbers, as in the documents of medicalgpt_pt: without them conversations share runs of 13 characters with held-out ones.
+        days = [rng.randint(2, 30) for _ in symptoms]
+        complaints = "，".join(f"{symptom}{count}天" for symptom, count in zip(symptoms, days, strict=True))
         turns = [
-            ("human", f"医生您好，我最近{'、'.join(symptoms)}，是怎么回事？"),
-            ("gpt", f"从您说的{symptoms[0]}和{symptoms[1]}来看，可能是{disease}，建议到医院检查，以便确诊。"),
+            ("human", f"您好，我{rng.randint(18, 90)}岁，{complaints}，怎么回事？"),
+            ("gpt", f"{symptoms[0]}{days[0]}天，可能是{disease}，请{rng.randint(2, 30)}天内就医，{rng.randint(2, 60)}日后复查。"),
         ]
         if rng.random() < 0.3:
             turns += [
                 ("human", f"会不会是{others[0]}？"),
-                ("gpt", f"{others[0]}一般不会出现这些症状，还是{disease}的可能性大。"),
+                ("gpt", f"{symptoms[1]}{days[1]}天，还是{disease}多见。"),
             ]
         return {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
 
