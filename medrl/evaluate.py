@@ -1,4 +1,4 @@
-"""Tasks -> one JSON line a completion, pair or document -> metrics, for the model before and after training on the same examples."""
+"""Tasks -> a JSON line a completion, pair or document -> metrics: the model before and after training, on the same examples."""
 
 from __future__ import annotations
 

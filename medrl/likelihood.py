@@ -47,8 +47,8 @@ class Measure(Protocol):
 def document(tokenizer: Any, text: str) -> Passage:
     """A text as continued pre-training reads it, after whatever stands before a document there.
 
-    That is the token of its beginning, where the tokenizer writes one, and else the end of the document before. The end of this one
-    is no part of the text and is not scored.
+    That is the token of its beginning, where the tokenizer writes one, and else the end of the document before. The end of
+    this one is no part of the text and is not scored.
     """
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return Passage([opens(tokenizer)[0] if opens(tokenizer) else tokenizer.eos_token_id, *ids], 1)
@@ -104,7 +104,9 @@ class NegativeLogLikelihood:
         budget = min(self.batch_tokens, MOST_LOGITS // self.policy.config.get_text_config().vocab_size)
 
         def sums(batch: list[int]) -> list[float]:
-            read = [(passages[position].ids[window.begin : window.end], window) for position, window in map(parts.__getitem__, batch)]
+            read = [
+                (passages[position].ids[window.begin : window.end], window) for position, window in map(parts.__getitem__, batch)
+            ]
             return self._sums([ids for ids, _ in read], [window.first - window.begin for _, window in read])
 
         lengths = [window.end - window.begin for _, window in parts]
@@ -125,7 +127,10 @@ class NegativeLogLikelihood:
 
 @dataclass(frozen=True)
 class Score:
-    """Of each passage by a reward model: its one output. What is longer than the context is cut on the left, so that the answer is read."""
+    """Of each passage by a reward model: its one output.
+
+    What is longer than the context is cut on the left, so that the answer is read.
+    """
 
     model: Any
     context_tokens: int
@@ -134,7 +139,10 @@ class Score:
     def __call__(self, passages: Sequence[Passage], done: Collection[int] = ()) -> Iterator[dict[int, float]]:
         self.model.eval()
         read = [passage.ids[-self.context_tokens :] for passage in passages]
-        outputs = lambda batch: self._outputs([read[position] for position in batch])  # noqa: E731
+
+        def outputs(batch: list[int]) -> list[float]:
+            return self._outputs([read[position] for position in batch])
+
         yield from _added(range(len(read)), [len(ids) for ids in read], self.batch_tokens, done, outputs)
 
     def _outputs(self, rows: list[list[int]]) -> list[float]:

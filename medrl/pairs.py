@@ -12,7 +12,7 @@ from medrl.tasks.base import Example, Task
 Protocol = Literal["pairwise", "likelihood"]
 """Of a reward model, the higher score; of a policy, the higher mean log-probability of a token."""
 
-SCORERS: dict[Protocol, str] = {"pairwise": "pairs by score", "likelihood": "pairs by likelihood"}
+SCORERS = {"pairwise": "pairs by score", "likelihood": "pairs by likelihood"}
 """What grades, as tables name it."""
 
 
@@ -68,7 +68,7 @@ def _line(
 
 
 def references(examples: Sequence[Example]) -> dict[str, dict[str, float]]:
-    """What needs no model: chance, and the known short cuts by length in characters. Equal lengths are wrong, as equal scores are."""
+    """What needs no model: chance, and the known short cuts by length in characters; equal lengths are wrong, as equal scores."""
     longer = [len(example.gold) - len(example.rejected) for example in examples]
     return {
         "random": {"accuracy": 0.5},

@@ -1,7 +1,7 @@
 """How well a policy predicts held-out text: perplexity, bits a byte, and what training changed of them.
 
-Perplexity is exp of the negative log-likelihood of a token in nats, over all tokens of all documents. It depends on the tokenizer;
-bits a byte of UTF-8 do not.
+Perplexity is exp of the negative log-likelihood of a token in nats, over all tokens of all documents. It depends on the
+tokenizer; bits a byte of UTF-8 do not.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def change(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
 def ratio(values: Sequence[float], sizes: Sequence[int]) -> tuple[float, list[float] | None]:
     """Sum of values over sum of sizes, with a bootstrap interval over documents.
 
-    Long documents bring more of both, so that neither sum alone may be drawn anew. The ratio is linearised (Cochran 1977, Sampling
-    Techniques, chapter 6), R + (value - R size) / mean size, a number a document whose mean is R.
+    Long documents bring more of both, so that neither sum alone may be drawn anew. The ratio R is linearised (Cochran 1977,
+    Sampling Techniques, chapter 6): R + (value - R size) / mean size is a number a document, and its mean is R.
     """
     mean_size = sum(sizes) / len(sizes)
     found = sum(values) / sum(sizes)

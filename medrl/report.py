@@ -15,6 +15,7 @@ from medrl.config import Run, Tree
 from medrl.files import read_jsonl, write_atomically
 from medrl.sections.accuracy import accuracy, groups
 from medrl.sections.audit import audit
+from medrl.sections.perplexity import perplexity
 from medrl.sections.samples import samples
 from medrl.sections.trained_on import trained_on
 from medrl.sections.training import training
@@ -28,6 +29,7 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
     sections = {
         "warnings": ("Warnings", _warnings(metrics, plan)),
         "accuracy": ("Accuracy on held-out examples", accuracy(metrics, tree, run)),
+        "perplexity": ("Perplexity of held-out text", perplexity(metrics)),
         "groups": ("Accuracy by group", groups(metrics)),
         "trained-on": ("What it was trained on", trained_on(plan, contaminated)),
         "audit": ("Reward audit", audit(plan.get("audit"), run)),

@@ -177,11 +177,8 @@ def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
 
 def _base(settings: Run, tokenizer: Any) -> Any:
     """The model before training: a policy, or the classifier that a reward model begins as."""
-    from medrl.algos import rm
-
-    if settings.algo.classifies:
-        return rm.untrained(settings, tokenizer)
-    return settings.model.policy(tokenizer, settings.hardware, settings.seed)
+    make = settings.model.classifier if settings.algo.classifies else settings.model.policy
+    return make(tokenizer, settings.hardware, settings.seed)
 
 
 def _trained(settings: Run, folder: Path) -> tuple[Any, Any]:

@@ -22,12 +22,14 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     name = max([NAME, *(width(word) for key, task in tasks.items() for word in (key, _scorer(task)))])
     count = max([COUNT, *(len(_asked(task)) for task in tasks.values())])
     lines = ["", f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}", ""]
-    lines += _head(name, count, f"{'accuracy':>8}  {'95 % interval':<16} {'unparsed':>8} {'truncated':>9}")
+    if tasks:
+        lines += _head(name, count, f"{'accuracy':>8}  {'95 % interval':<16} {'unparsed':>8} {'truncated':>9}")
     for key, task in tasks.items():
         for index, (what, n, cells) in enumerate(_rows(task)):
             label = {0: key, 1: _scorer(task)}.get(index, "")
             lines.append(f"{fitted(label, name)} {fitted(what, WHAT)} {n:>{count}}  {cells}".rstrip())
         lines += [f"{'':<{name}} {remark}" for remark in _remarks(task)] + [""]
+    lines += _texts(_perplexities(metrics))
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
@@ -37,48 +39,80 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     return "\n".join([*lines, f"report: {folder / 'report.html'}"])
 
 
+def _perplexities(metrics: Mapping[str, Any]) -> Mapping[str, Task]:
+    """Of texts; metrics written before text was held out have none."""
+    found: Mapping[str, Task] = metrics.get("perplexity", {})
+    return found
+
+
+def _texts(tasks: Mapping[str, Task]) -> list[str]:
+    """The table of perplexities, which are no accuracies; empty where no text is held out."""
+    if not tasks:
+        return []
+    name = max([NAME, *map(width, tasks)])
+    lines = _head(name, 9, f"{'perplexity':>10}  {'95 % interval':<20} {'bits a byte':>11}", "documents")
+    for key, task in tasks.items():
+        models = [("before training", task["base"]), ("after training", task)] if task["change"] else [("model", task)]
+        for index, (what, numbers) in enumerate(models):
+            cells = f"{wording.perplexity(numbers['perplexity']):>10}  {wording.text_interval(numbers['ci95']):<20}"
+            label = fitted("" if index else key, name)
+            lines.append(f"{label} {fitted(what, WHAT)} {task['n']:>9}  {cells} {numbers['bits_per_byte']:>11.3f}")
+        lines += [f"{'':<{name}} change {wording.text_change(task)}"] if task["change"] else []
+        lines.append("")
+    return lines
+
+
 def seeds(tables: Sequence[Mapping[str, Any]]) -> str:
     """A line a task over runs that differ in nothing but their seed: the mean accuracy and how far the seeds lie apart.
 
-    Accuracies are put together only where the same questions were asked in the same way; a task that some runs asked
-    otherwise has a second line. The interval is Student's, cut to 0 and 100 %: of other seeds on the same examples.
+    Accuracies and perplexities are put together only where the same questions were asked in the same way; a task that some runs
+    asked otherwise has a second line. The interval is Student's, cut to 0 and 100 %: of other seeds on the same examples.
 
     Args:
         tables: ``metrics.json`` of each finished run of the family.
     """
     together: dict[str, dict[int, tuple[str, Task]]] = {}
+    order: dict[str, None] = {}
     for metrics in tables:
         asking = {key: value for key, value in metrics["eval"].items() if key not in ("compat", "batch_tokens")}
-        for key, task in metrics["tasks"].items():
-            asked = [key, asking, *(task[part] for part in ("version", "protocol", "scorer", "split", "n"))]
+        for key, task in {**metrics["tasks"], **_perplexities(metrics)}.items():
+            asked = [key, asking, *(task.get(part) for part in ("version", "protocol", "scorer", "split", "n"))]
             together.setdefault(json.dumps(asked, sort_keys=True), {})[metrics["seed"]] = (key, task)
-    order = list(dict.fromkeys(key for metrics in tables for key in metrics["tasks"]))
+            order.setdefault(key)
     found = [(*next(iter(group.values())), dict(sorted(group.items()))) for group in together.values()]
-    found.sort(key=lambda line: order.index(line[0]))
+    found.sort(key=lambda line: list(order).index(line[0]))
     name = max([NAME, *(width(key) for key, _, _ in found)])
     count = max([COUNT, *(len(_asked(task)) for _, task, _ in found)])
     lines = ["", f"over seeds, family {tables[0]['family']}", ""]
     lines += _head(name, count, f"{'mean':>8}  {'95 % interval':<16} {'sd':>8} seeds")
     for key, task, group in found:
-        spread = over_seeds([each["accuracy"] for _, each in group.values()])
-        interval = spread.ci95 and [max(0.0, spread.ci95.low), min(1.0, spread.ci95.high)]
-        what = "accuracy" if task["scorer"] == STRICT else task["scorer"]
-        sd = "-" if spread.sd is None else f"{100 * spread.sd:.1f}"
-        lines.append(
-            f"{fitted(key, name)} {fitted(what, WHAT)} {_asked(task):>{count}}  {spread.mean:>8.1%}  "
-            f"{wording.interval(interval):<16} {sd:>8} {', '.join(map(str, group))}"
-        )
+        what, cells = _spread(task, [each for _, each in group.values()])
+        lines.append(f"{fitted(key, name)} {fitted(what, WHAT)} {_asked(task):>{count}}  {cells} {', '.join(map(str, group))}")
     return "\n".join(lines)
 
 
-def _head(name: int, count: int, cells: str) -> list[str]:
-    head = f"{'task':<{name}} {'':<{WHAT}} {'n':>{count}}  {cells}"
+def _spread(task: Task, group: Sequence[Task]) -> tuple[str, str]:
+    """What is compared over seeds, and its mean, interval and standard deviation."""
+    if task["protocol"] == "perplexity":
+        spread = over_seeds([each["perplexity"] for each in group])
+        interval = spread.ci95 and [max(1.0, spread.ci95.low), spread.ci95.high]
+        sd = "-" if spread.sd is None else f"{spread.sd:.2f}"
+        return "perplexity", f"{wording.perplexity(spread.mean):>8}  {wording.text_interval(interval):<16} {sd:>8}"
+    spread = over_seeds([each["accuracy"] for each in group])
+    interval = spread.ci95 and [max(0.0, spread.ci95.low), min(1.0, spread.ci95.high)]
+    sd = "-" if spread.sd is None else f"{100 * spread.sd:.1f}"
+    what = "accuracy" if task["scorer"] == STRICT else task["scorer"]
+    return what, f"{spread.mean:>8.1%}  {wording.interval(interval):<16} {sd:>8}"
+
+
+def _head(name: int, count: int, cells: str, counted: str = "n") -> list[str]:
+    head = f"{'task':<{name}} {'':<{WHAT}} {counted:>{count}}  {cells}"
     return [head, "-" * len(head)]
 
 
 def _asked(task: Task) -> str:
     """Examples, and completions of each where there are several."""
-    return f"{task['n']}" if task["samples"] == 1 else f"{task['n']}x{task['samples']}"
+    return f"{task['n']}" if task.get("samples", 1) == 1 else f"{task['n']}x{task['samples']}"
 
 
 def _scorer(task: Task) -> str:
@@ -89,7 +123,7 @@ def _scorer(task: Task) -> str:
 def _rows(task: Task) -> Iterator[tuple[str, str, str]]:
     """What answered, how many examples, and its numbers."""
     if task["change"]:
-        yield from _model_rows("before training", task, task["base"], "base")
+        yield from _model_rows(wording.before(task), task, task["base"], "base")
         yield from _model_rows("after training", task, task, "accuracy")
     else:
         yield from _model_rows("model", task, task, "accuracy")
@@ -100,7 +134,8 @@ def _rows(task: Task) -> Iterator[tuple[str, str, str]]:
 
 def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -> Iterator[tuple[str, str, str]]:
     n, samples = str(task["n"]), task["samples"]
-    yield what, _asked(task), f"{_share(numbers):<26} {numbers['unparsed']:>8.1%} {numbers['truncated']:>9.1%}"
+    shares = f"{numbers['unparsed']:>8.1%} {numbers['truncated']:>9.1%}" if wording.generated(task) else ""
+    yield what, _asked(task), f"{_share(numbers):<26} {shares}"
     if wording.credit_says_more(task):
         interval = wording.interval(numbers["mean_credit_ci95"], percent=False)
         yield "  mean credit", _asked(task), f"{numbers['mean_credit']:>8.3f}  {interval}"

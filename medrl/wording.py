@@ -12,6 +12,8 @@ STRICT = "strict"
 POWER = "with 80 % power at 5 %"
 NAMES = {"random": "random option", "copy_order": "order shown, copied", "prior": "commonest in training"}
 """Reference answers whose key says too little; the others are their keys."""
+PAIR_NAMES = {"random": "chance", "longer_answer": "longer answer preferred", "shorter_answer": "shorter answer preferred"}
+"""The same for preference pairs."""
 
 
 def p_value(value: float) -> str:
@@ -35,12 +37,23 @@ def interval(ci95: Sequence[float] | None, *, percent: bool = True) -> str:
 def references(task: Task) -> dict[str, Mapping[str, Any]]:
     """Scores that need no model, by what answers; what always gives the majority answer is there once."""
     found = task["reference"]
-    again = f"always_{found['majority']['answer']}".lower()
+    again = f"always_{found['majority']['answer']}".lower() if "majority" in found else None
+    names = NAMES if generated(task) else PAIR_NAMES
     return {
-        f"always {value['answer']}" if kind == "majority" else NAMES.get(kind, kind.replace("_", " ")): value
+        f"always {value['answer']}" if kind == "majority" else names.get(kind, kind.replace("_", " ")): value
         for kind, value in found.items()
         if kind != again
     }
+
+
+def generated(task: Task) -> bool:
+    """Whether the model wrote answers; of preference pairs it only says which of two it prefers."""
+    return bool(task["protocol"] == "generative")
+
+
+def before(task: Task) -> str:
+    """What stands beside the trained model. A reward model had no head before training: a random one stands for it."""
+    return "untrained head" if task["protocol"] == "pairwise" else "before training"
 
 
 def credit_says_more(task: Task) -> bool:
@@ -58,6 +71,26 @@ def detectable(task: Task) -> str:
     if least is None:
         return f"{n} examples can show no better model {POWER}"
     return f"{n} examples each can show two models {100 * least:.1f} points apart {POWER}"
+
+
+def text_change(task: Task) -> str:
+    """What training changed of a perplexity."""
+    change = task["change"]
+    ends = "" if change["ci95"] is None else f" [{change['ci95'][0]:+.3f}, {change['ci95'][1]:+.3f}]"
+    return (
+        f"{change['difference']:+.3f} nats a token{ends}, {p_value(change['p_value'])} ({change['test']}: "
+        f"lower in {change['lower']} documents, higher in {change['higher']})"
+    )
+
+
+def text_interval(ci95: Sequence[float] | None) -> str:
+    """An interval of perplexity; of one document there is none."""
+    return "none" if ci95 is None else f"[{perplexity(ci95[0])}, {perplexity(ci95[1])}]"
+
+
+def perplexity(value: float) -> str:
+    """Three digits or more; a model that has never seen a script may well be at a million."""
+    return f"{value:.2f}" if value < 1000 else f"{value:.3g}"
 
 
 def ungraded(task: Task) -> str:

@@ -191,7 +191,9 @@ FIXTURES = {
         ["Allopurinol", "Parvovirus B19", "阿司匹林"],
     ),
     "medicalgpt_preference": (
-        MedicalGPTPreference(train="preference_medical/train", test="preference_medical/train", format="plain"),
+        MedicalGPTPreference(
+            train="preference_medical/train", test="preference_medical/test", format="plain", held_out_percent=20
+        ),
         [
             {"question": "头痛怎么办？", "response_chosen": "先量血压。", "response_rejected": "没事。"},
             {"question": "头痛怎么办？", "response_chosen": "先量血压。", "response_rejected": "睡一觉。"},
@@ -200,12 +202,14 @@ FIXTURES = {
         ["先量血压。", "先量血压。", "Vitamin A."],
     ),
     "medicalgpt_pt": (
-        MedicalGPTPretraining(repository="shibing624/medical", train="pretrain/train", test="pretrain/test", format="plain"),
+        MedicalGPTPretraining(
+            repository="shibing624/medical", train="pretrain/train", test="pretrain/test", format="plain", held_out_percent=5
+        ),
         [{"text": "头痛的常见原因有……"}, {"text": "Pain is common.\nSo is fever."}, {"text": " Fever is common. \n"}],
         ["头痛的常见原因有……", "Pain is common.\nSo is fever.", "Fever is common."],
     ),
     "medicalgpt_sft": (
-        MedicalGPTSFT(train="sft/train", test="sft/train", format="plain"),
+        MedicalGPTSFT(train="sft/train", test="sft/test", format="plain", held_out_percent=10),
         [
             said("头痛怎么办？", "先量血压。"),
             said("头痛怎么办？", "多久了？", "三天。", "先量血压。"),

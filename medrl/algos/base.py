@@ -27,7 +27,7 @@ class Job:
     run: Run
     rows: Sequence[Prompted]
     policy: Any
-    """The model before training, without an adapter."""
+    """The model before training, without an adapter; a classifier with one output where the algorithm ``classifies``."""
     tokenizer: Any
     folder: Path
     """``train/`` of the run folder: log, completions, checkpoints."""
@@ -52,6 +52,10 @@ class Algo(ABC):
     @abstractmethod
     def train(self, job: Job, out: Path) -> None:
         """Train and write the model to ``out``."""
+
+    def finish(self, job: Job, written: Path) -> None:
+        """Last touch to what was trained, by one process, before its folder becomes ``model/``."""
+        job.run.model.settle(written)
 
     def problems(self, run: Run) -> Iterator[Problem]:
         """Mistakes in company of the other sections."""
@@ -140,6 +144,12 @@ def peft_config(run: Run) -> Any:
 def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
     """Train from the newest whole checkpoint and write the model.
 
+    Args:
+        trainer: TRL's.
+        job: What it works on.
+        out: Folder of the model.
+        align: A stop waits for a multiple of this many steps.
+
     Raises:
         Interrupted: a signal came; its checkpoint is written.
     """
@@ -182,9 +192,10 @@ def write_model(trainer: Any, job: Job, out: Path) -> None:
     launch.wait_for_all()
     if launch.rank() > 0:
         return
-    trainer.model.generation_config.save_pretrained(partial)  # which TRL leaves out beside an adapter
+    if config := getattr(trainer.model, "generation_config", None):  # which a classifier lacks
+        config.save_pretrained(partial)  # and TRL leaves out beside an adapter
     job.tokenizer.save_pretrained(partial)
-    job.run.model.settle(partial)
     for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
         (partial / stray).unlink(missing_ok=True)
+    job.run.algo.finish(job, partial)
     partial.replace(out)

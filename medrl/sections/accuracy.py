@@ -14,12 +14,20 @@ from medrl.wording import STRICT, Task
 ANSWER_CHARS = 40
 """What is shown of a majority answer."""
 
+PAIRS = {
+    "pairwise": "A preference pair is right where the reward model scores the better answer higher; equal scores are wrong. "
+    "It is compared with the same model with a random head, untrained.",
+    "likelihood": "A preference pair is right where a token of the better answer has the higher mean log-probability; equal ones "
+    "are wrong.",
+}
+"""What the other protocols count as right."""
+
 
 def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> str:
     """The whole section."""
     tasks = metrics["tasks"]
     if not tasks:
-        return "<p>No held-out task was asked.</p>"
+        return "" if metrics.get("perplexity") else "<p>No held-out task was asked.</p>"
     return f"<p>{outcome(tasks)}</p>\n{_forest(tasks)}\n{_table(tasks, tree, run)}\n{_bootstrap(tasks)}"
 
 
@@ -65,7 +73,7 @@ def _forest(tasks: Mapping[str, Task]) -> str:
 
 def _references(task: Task) -> dict[str, Mapping[str, Any]]:
     """Reference answers by names that are the same for all tasks."""
-    majority = f"always {task['reference']['majority']['answer']}"
+    majority = f"always {task['reference'].get('majority', {}).get('answer')}"
     return {"majority answer" if kind == majority else kind: value for kind, value in wording.references(task).items()}
 
 
@@ -90,14 +98,12 @@ def _table(tasks: Mapping[str, Task], tree: Tree, run: Run) -> str:
 
 def _caption(tasks: Mapping[str, Task], tree: Tree, ungraded: bool) -> str:
     asked = tree["eval"]
-    trained, several = any(task["change"] for task in tasks.values()), asked["samples"] > 1
-    sampling = "greedily" if asked["temperature"] == 0 else f"at temperature {asked['temperature']}, top-p {asked['top_p']}"
-    times = f" {asked['samples']} times" if several else ""
-    said = [
-        f"{'The same examples before and after training' if trained else 'One model'}, answered{times} {sampling} in at most "
-        f"{asked['max_new_tokens']} tokens.",
-        "Answers that are unparsed, or cut off by that limit, count as not right.",
-    ]
+    trained = any(task["change"] for task in tasks.values())
+    several = any(task["samples"] > 1 for task in tasks.values())
+    said = [f"{'The same examples before and after training' if trained else 'One model'}{_answered(tasks, asked)}."]
+    if any(wording.generated(task) for task in tasks.values()):
+        said.append("Answers that are unparsed, or cut off by that limit, count as not right.")
+    said += [sentence for protocol, sentence in PAIRS.items() if any(task["protocol"] == protocol for task in tasks.values())]
     if ungraded:
         said.append("So do ungraded ones, on which the judge gave no verdict.")
     if several:
@@ -129,6 +135,15 @@ def _caption(tasks: Mapping[str, Task], tree: Tree, ungraded: bool) -> str:
     return " ".join(said)
 
 
+def _answered(tasks: Mapping[str, Task], asked: Mapping[str, Any]) -> str:
+    """How answers were sampled; empty where none were."""
+    if not any(wording.generated(task) for task in tasks.values()):
+        return ""
+    times = f" {asked['samples']} times" if asked["samples"] > 1 else ""
+    sampling = "greedily" if asked["temperature"] == 0 else f"at temperature {asked['temperature']}, top-p {asked['top_p']}"
+    return f", answered{times} {sampling} in at most {asked['max_new_tokens']} tokens"
+
+
 def _task_rows(name: str, task: Task, ranked: bool, columns: Mapping[str, str]) -> str:
     change, wide = task["change"], len(columns) + 3
     answers = "" if task["samples"] == 1 else f", {task['samples']} answers each"
@@ -136,7 +151,7 @@ def _task_rows(name: str, task: Task, ranked: bool, columns: Mapping[str, str]) 
     scorer = escaped(task["scorer"]) if task["scorer"] == STRICT else f"<strong>{escaped(task['scorer'])}</strong>"
     rows = [f'<tr class="task"><th scope="rowgroup" colspan="{wide + 1}">{escaped(name)} <span>{about}{scorer}</span></th></tr>']
     if change:
-        rows += _model_rows("Before training", "", task, task["base"], "base", ranked, columns)
+        rows += _model_rows(wording.before(task).capitalize(), "", task, task["base"], "base", ranked, columns)
         rows += _model_rows("After training", "strong", task, task, "accuracy", ranked, columns)
         interval = "none" if change["ci95"] is None else f"[{', '.join(map(signed, change['ci95']))}]"
         said = f"{wording.p_value(change['p_value'])}; {change['gained']} gained, {change['lost']} lost"
@@ -167,9 +182,9 @@ def _model_rows(
     columns: Mapping[str, str],
 ) -> Iterator[str]:
     """A model's own row, and below it what else its answers say."""
-    shares = [f"{100 * numbers[column]:.1f}" for column in columns]
+    shares = [f"{100 * numbers[column]:.1f}" for column in columns] + [f"{numbers['mean_tokens']:.1f}"]
     named = f"{label}, {escaped(task['scorer'])}" if task["compat"] else label
-    yield row(named, [*_share(numbers), *shares, f"{numbers['mean_tokens']:.1f}"], style)
+    yield row(named, [*_share(numbers), *(shares if wording.generated(task) else [""] * len(shares))], style)
 
     def under(what: str, cells: list[str]) -> str:
         return row(what, [*cells, *[""] * (len(columns) + 3 - len(cells))], "under")

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from medrl import evaluate
+from medrl import evaluate, pairs
 from medrl.charts import escaped
 from medrl.config import Run, Tree
 from medrl.files import read_jsonl
@@ -38,15 +38,19 @@ def samples(folder: Path, tree: Tree, run: Run) -> str:
     trained_files = evaluate.result_files(tree, run, "trained") if run.algo.trains else base_files
     parts = []
     for name, file in base_files.items():
-        pairs = paired(read_jsonl(folder / file), read_jsonl(folder / trained_files[name]))
-        if not pairs:
+        protocol = evaluate.protocol(run, name)
+        if protocol == "perplexity":  # nothing was answered
             continue
-        kinds = [_kind(before, after) for before, after in pairs]
+        lines = paired(read_jsonl(folder / file), read_jsonl(folder / trained_files[name]))
+        if not lines:
+            continue
+        kinds = [_kind(before, after) for before, after in lines]
         said = ", ".join(f"{count} {_label(kind, run.algo.trains)}" for kind in KINDS if (count := kinds.count(kind)))
-        shown = "\n".join(_sample(*pairs[place], kinds[place], run) for place in picked(kinds))
-        scorer = run.data_mix.tasks[name].scorer
+        sample = _sample if protocol == "generative" else _pair
+        shown = "\n".join(sample(*lines[place], kinds[place], run) for place in picked(kinds))
+        scorer = run.data_mix.tasks[name].scorer if protocol == "generative" else pairs.SCORERS[protocol]
         graded = "" if scorer == STRICT else f" <span>{escaped(scorer)}</span>"
-        counted = f"Of {len(pairs)} answers: " if run.eval.samples > 1 else ""
+        counted = f"Of {len(lines)} answers: " if run.eval.samples > 1 and protocol == "generative" else ""
         parts.append(f"<h3>{escaped(name)}{graded}</h3><p>{counted}{said}.</p>\n{shown}")
     rule = "the first answer of each kind in the order of the test set, then the second of each, and so on"
     return "\n".join([f"<p>Taken by rule, not by hand: {rule}.</p>", *parts]) if parts else ""
@@ -92,6 +96,26 @@ def _sample(before: Line, after: Line, kind: str, run: Run) -> str:
     return (
         f'<article class="sample"><p><span class="kind">{_label(kind, trained).capitalize()}</span> · '
         f"example <code>{text(after['id'], 80)}</code>{which} · gold <strong><bdi>{gold}</bdi></strong></p>"
+        f"<details><summary>Prompt</summary>{_prompt(after['prompt'])}</details>"
+        f'<div class="texts">{columns}</div></article>'
+    )
+
+
+def _pair(before: Line, after: Line, kind: str, run: Run) -> str:
+    """Both answers side by side, with what the models made of each."""
+    trained = run.algo.trains
+
+    def scored(which: str) -> str:
+        scores = [f"{line[which]:.3f}".replace("-", "\N{MINUS SIGN}") for line in ((before, after) if trained else (after,))]
+        return " before, ".join(scores) + (" after training" if trained else "")
+
+    columns = "".join(
+        f'<div><h4>{title}: <b>{scored(f"score_{which}")}</b></h4><pre dir="auto">{text(after[which], TEXT_CHARS)}</pre></div>'
+        for title, which in (("Better answer", "chosen"), ("Worse answer", "rejected"))
+    )
+    return (
+        f'<article class="sample"><p><span class="kind">{_label(kind, trained).capitalize()}</span> · '
+        f"pair <code>{text(after['id'], 80)}</code></p>"
         f"<details><summary>Prompt</summary>{_prompt(after['prompt'])}</details>"
         f'<div class="texts">{columns}</div></article>'
     )

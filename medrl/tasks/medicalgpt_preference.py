@@ -40,7 +40,9 @@ class MedicalGPTPreference(Task):
             return place
 
         def keep(row: Mapping[str, Any]) -> bool:
-            return in_held_out_part(str(row.get("conversations") or row.get("question")), self.held_out_percent) == (split == "test")
+            return in_held_out_part(str(row.get("conversations") or row.get("question")), self.held_out_percent) == (
+                split == "test"
+            )
 
         return Location(place.configs, place.split, keep)
 
@@ -95,9 +97,15 @@ class MedicalGPTPreference(Task):
 
 def _advice(rng: random.Random, disease: str) -> str:
     short = rng.random() < 0.5
-    return f"可能是{disease}，请就医。" if short else f"考虑{disease}，请{rng.randint(2, 30)}天内就医，{rng.randint(2, 60)}日后复查。"
+    return (
+        f"可能是{disease}，请就医。"
+        if short
+        else f"考虑{disease}，请{rng.randint(2, 30)}天内就医，{rng.randint(2, 60)}日后复查。"
+    )
 
 
 def _neglect(rng: random.Random, disease: str) -> str:
     short = rng.random() < 0.5
-    return f"一定是{disease}，别担心。" if short else f"就是{disease}，等{rng.randint(2, 30)}天会好，{rng.randint(2, 60)}日后痊愈。"
+    return (
+        f"一定是{disease}，别担心。" if short else f"就是{disease}，等{rng.randint(2, 30)}天会好，{rng.randint(2, 60)}日后痊愈。"
+    )

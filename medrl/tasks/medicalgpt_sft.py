@@ -75,7 +75,7 @@ class MedicalGPTSFT(Task):
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")
-        # Numbers, as in the documents of medicalgpt_pt: without them conversations share runs of 13 characters with held-out ones.
+        # Numbers, as in the documents of medicalgpt_pt: without them conversations share 13 characters with held-out ones.
         days = [rng.randint(2, 30) for _ in symptoms]
         complaints = "，".join(f"{symptom}{count}天" for symptom, count in zip(symptoms, days, strict=True))
         turns = [

@@ -1,0 +1,72 @@
+"""Continued pre-training: read domain text on (Gururangan et al. 2020, arXiv 2004.10964, section 3), MedicalGPT's first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Gt
+
+from medrl.algos.base import Job, Optimised, peft_config, run_trainer
+from medrl.errors import Problem, UserError
+from medrl.likelihood import opens
+from medrl.tasks.base import Kind
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class PT(Optimised):
+    """TRL's SFTTrainer on text in blocks, with the loss on every token. ``batch_size`` counts blocks."""
+
+    reads: ClassVar[tuple[Kind, ...]] = ("text",)
+
+    block_tokens: Annotated[int, Gt(1)]
+    """Documents are joined, each with the end-of-sequence token behind it, and cut into blocks of so many tokens."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if self.block_tokens > run.model.context_tokens:
+            yield Problem("block_tokens", f"is {self.block_tokens}, the model's whole context is {run.model.context_tokens}")
+
+    def train(self, job: Job, out: Path) -> None:
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        found = self._blocks(job)
+        trainer = SFTTrainer(
+            model=job.policy,
+            # The blocks are packed already: TRL would cut them anew at every thousandth document.
+            args=SFTConfig(**self.arguments(job), max_length=None, packing=False, completion_only_loss=False),
+            train_dataset=Dataset.from_dict({"input_ids": found, "labels": found}),
+            processing_class=job.tokenizer,
+            peft_config=peft_config(job.run),
+        )
+        run_trainer(trainer, job, out)
+
+    def _blocks(self, job: Job) -> list[list[int]]:
+        """Raises:
+        UserError: they do not fill one batch.
+        """
+        head, end = opens(job.tokenizer), job.tokenizer.eos_token_id
+        texts = (job.tokenizer(row.example.gold, add_special_tokens=False)["input_ids"] for row in job.rows)
+        found = blocks(([*head, *ids, end] for ids in texts), self.block_tokens)
+        if len(found) < self.batch_size:
+            raise UserError(
+                f"{len(job.rows)} documents make {len(found)} blocks of algo.block_tokens={self.block_tokens}, fewer than one "
+                f"batch of {self.batch_size}; raise data_mix.rows, or lower algo.block_tokens or algo.batch_size."
+            )
+        return found
+
+
+def blocks(documents: Iterable[list[int]], size: int) -> list[list[int]]:
+    """Token ids joined and cut into blocks of ``size``; the last may be shorter.
+
+    A single token at the end is left out, since nothing is predicted there.
+    """
+    stream = list(chain.from_iterable(documents))
+    return [stream[start : start + size] for start in range(0, len(stream) - 1, size)]

@@ -1,0 +1,114 @@
+"""Reward modelling: a score for prompt and answer that ranks the better answer of a pair higher (Ouyang et al. 2022,
+arXiv 2203.02155, section 3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Ge, Gt
+
+from medrl.algos.base import Job, Optimised, run_trainer
+from medrl.errors import Problem, UserError
+from medrl.likelihood import conversation
+from medrl.tasks.base import Kind
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RM(Optimised):
+    """TRL's RewardTrainer: the Bradley-Terry loss, -log sigmoid(score of chosen - score of rejected).
+
+    ``model/`` holds whole weights whether an adapter was trained or not: a reward model is loaded beside a policy, by
+    programs that have neither the adapter's base nor, for a fresh architecture, any way to come by it.
+    """
+
+    reads: ClassVar[tuple[Kind, ...]] = ("preference",)
+    classifies: ClassVar[bool] = True
+
+    max_tokens: Annotated[int, Gt(0)]
+    """Pairs with a longer conversation are left out and counted; none is cut."""
+    center_rewards_coefficient: Annotated[float, Ge(0)] | None
+    """Weight of the squared sum of a pair's scores, which keeps their mean near 0 (Eisenstein et al. 2023, arXiv 2312.09244,
+    section 2); null leaves it free."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if run.model.quantisation:
+            message = f"model.quantisation={run.model.quantisation} cannot hold the merged weights that rm writes"
+            yield Problem("", f"{message}; write model.quantisation=null")
+        if self.max_tokens > run.model.context_tokens:
+            yield Problem("max_tokens", f"is {self.max_tokens}, the model's whole context is {run.model.context_tokens}")
+
+    def train(self, job: Job, out: Path) -> None:
+        from trl import RewardConfig, RewardTrainer
+
+        config = RewardConfig(**self.arguments(job), max_length=None, center_rewards_coefficient=self.center_rewards_coefficient)
+        trainer = RewardTrainer(
+            model=job.policy,
+            args=config,
+            train_dataset=self._dataset(job),
+            processing_class=job.tokenizer,
+            peft_config=job.run.model.adapter_config("SEQ_CLS"),
+        )
+        run_trainer(trainer, job, out)
+
+    def finish(self, job: Job, written: Path) -> None:
+        """Replace a trained adapter by the whole weights, on the CPU: a GPU is full of what was trained."""
+        from peft import PeftModel
+
+        if not job.run.model.lora:
+            return
+        on_cpu = replace(job.run.hardware, device="cpu")
+        base = job.run.model.classifier(job.tokenizer, on_cpu, job.run.seed)
+        merged = PeftModel.from_pretrained(base, str(written)).merge_and_unload()
+        for file in written.glob("adapter_*"):
+            file.unlink()
+        merged.save_pretrained(written)
+
+    def _dataset(self, job: Job) -> Any:
+        from datasets import Dataset
+
+        pairs = [
+            {
+                "chosen_ids": conversation(job.tokenizer, row.messages, row.example.gold),
+                "rejected_ids": conversation(job.tokenizer, row.messages, row.example.rejected),
+            }
+            for row in job.rows
+        ]
+        fitting = [pair for pair in pairs if max(map(len, pair.values())) <= self.max_tokens]
+        if len(fitting) < len(pairs):
+            print(f"rm: {len(pairs) - len(fitting)} of {len(pairs)} pairs are longer than {self.max_tokens} tokens and left out")
+        if len(fitting) < self.batch_size:
+            raise UserError(
+                f"{len(fitting)} of {len(pairs)} pairs fit in algo.max_tokens={self.max_tokens}, fewer than one batch of "
+                f"{self.batch_size}; raise algo.max_tokens or data_mix.rows, or lower algo.batch_size."
+            )
+        return Dataset.from_list(fitting)
+
+
+def trained(run: Run, folder: Path) -> tuple[Any, Any]:
+    """Reward model and tokenizer as a run's ``model/`` holds them.
+
+    Raises:
+        UserError: the folder is damaged.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from medrl.models import weight_dtype
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=weight_dtype(run.model, run.hardware))
+    except (OSError, ValueError, SafetensorError) as error:
+        first = str(error).partition("\n")[0]
+        raise UserError(
+            f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
+        ) from error
+    return model.to(run.hardware.device), tokenizer

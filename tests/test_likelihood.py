@@ -1,0 +1,298 @@
+"""What models make of given text: windows, negative log-likelihoods against torch's own, perplexities, and preference pairs."""
+
+import math
+import random
+from functools import cache
+
+import pytest
+
+from medrl import build, evaluate, likelihood, pairs, perplexity, terminal
+from medrl.files import read_jsonl
+from medrl.likelihood import NegativeLogLikelihood, Passage, Window
+from medrl.tasks.base import Example
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@cache
+def tiny():
+    """The embedded model and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from medrl.models import EMBEDDED
+
+    policy = AutoModelForCausalLM.from_pretrained(EMBEDDED / "tiny").eval()
+    return policy, AutoTokenizer.from_pretrained(EMBEDDED / "tiny")
+
+
+# --- Windows ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_fits_is_read_whole():
+    assert likelihood.windows(8, 1, 8) == [Window(0, 8, 1)]
+    assert likelihood.windows(8, 6, 8) == [Window(0, 8, 6)]  # an answer after its prompt
+
+
+def test_a_long_text_is_read_in_windows_that_overlap_by_half():
+    assert likelihood.windows(20, 1, 8) == [Window(0, 8, 1), Window(4, 12, 8), Window(8, 16, 12), Window(12, 20, 16)]
+    assert likelihood.windows(20, 15, 8) == [Window(11, 19, 15), Window(15, 20, 19)]  # a prompt of more than the context
+
+
+def test_every_token_is_scored_once_with_half_a_context_before_it():
+    rng = random.Random(0)
+    for _ in range(500):
+        length, context = rng.randint(2, 200), rng.randint(2, 60)
+        first = rng.randint(1, length - 1)
+        found = likelihood.windows(length, first, context)
+        scored = [place for window in found for place in range(window.first, window.end)]
+        assert scored == list(range(first, length))
+        for window in found:
+            assert 0 <= window.begin < window.first and window.end - window.begin <= context
+            assert window.first - window.begin >= min(window.first, context // 2) or length <= context
+
+
+# --- Negative log-likelihood -----------------------------------------------------------------------------------------
+
+
+def by_hand(policy, ids, first):
+    """One passage alone, in one piece, by torch's cross entropy."""
+    import torch
+
+    with torch.inference_mode():
+        logits = policy(input_ids=torch.tensor([ids])).logits[0]
+    return torch.nn.functional.cross_entropy(logits[first - 1 : -1], torch.tensor(ids[first:]), reduction="sum").item()
+
+
+def test_batched_and_padded_as_one_alone():
+    policy, _ = tiny()
+    rng = random.Random(1)
+    passages = [Passage([rng.randrange(1500) for _ in range(rng.randint(3, 40))], rng.randint(1, 2)) for _ in range(12)]
+    found = {}
+    for batch in NegativeLogLikelihood(policy, 64, 128)(passages):
+        found |= batch
+    assert sorted(found) == list(range(12))
+    for position, passage in enumerate(passages):
+        assert found[position] == pytest.approx(by_hand(policy, *passage), rel=1e-5)
+
+
+def test_windows_add_up():
+    policy, _ = tiny()
+    ids = [random.Random(2).randrange(1500) for _ in range(50)]
+    (found,) = NegativeLogLikelihood(policy, 16, 64)([Passage(ids, 1)])
+    parts = [by_hand(policy, ids[w.begin : w.end], w.first - w.begin) for w in likelihood.windows(50, 1, 16)]
+    assert len(parts) > 4 and found[0] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_a_document_is_read_after_the_end_of_another():
+    _, tokenizer = tiny()
+    passage = likelihood.document(tokenizer, "Fever is common.")
+    assert passage.first == 1 and passage.ids[0] == tokenizer.eos_token_id
+    assert tokenizer.decode(passage.ids[1:]) == "Fever is common." and passage.tokens == len(passage.ids) - 1
+
+
+def test_of_an_answer_the_prompt_is_not_scored():
+    _, tokenizer = tiny()
+    passage = likelihood.reply(tokenizer, [{"role": "user", "content": "2 + 2?"}], "4.")
+    scored = tokenizer.decode(passage.ids[passage.first :])
+    assert scored == "4.<|im_end|>\n"
+    assert (
+        passage.ids
+        == tokenizer.apply_chat_template([{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}])[
+            "input_ids"
+        ]
+    )
+
+
+# --- Perplexity ------------------------------------------------------------------------------------------------------
+
+
+def line(nll, tokens, size=10, group=""):
+    return {"id": "x", "nll": nll, "tokens": tokens, "bytes": size, "group": group}
+
+
+def test_perplexity_is_of_tokens_not_of_documents():
+    found = perplexity.numbers([line(2.0, 1, 4), line(3.0, 9, 6)])
+    assert found["perplexity"] == pytest.approx(math.exp(0.5)) and found["nll_per_token"] == 0.5
+    assert found["bits_per_byte"] == pytest.approx(5 / math.log(2) / 10)
+    assert found["ci95"][0] <= found["perplexity"] <= found["ci95"][1]
+    assert found["ci95"] == [math.exp(end) for end in found["nll_per_token_ci95"]]
+    assert perplexity.numbers([line(2.0, 1)])["ci95"] is None
+
+
+def test_a_change_is_paired_over_documents():
+    before = [line(10.0 + k, 5 + k % 3) for k in range(20)]
+    after = [line(each["nll"] - each["tokens"], each["tokens"]) for each in before]  # one nat a token less, everywhere
+    change = perplexity.change(before, after)
+    assert change["difference"] == pytest.approx(-1) and change["ci95"] == pytest.approx([-1, -1])
+    assert (change["lower"], change["higher"]) == (20, 0) and change["p_value"] == pytest.approx(1e-4, rel=0.01)
+    same = perplexity.change(before, before)
+    assert (same["difference"], same["p_value"], same["lower"], same["higher"]) == (0, 1.0, 0, 0)
+    with pytest.raises(ValueError, match="same tokens"):
+        perplexity.change(before, [line(1.0, 99)] * 20)
+
+
+def test_the_interval_of_a_ratio_covers():
+    """Documents of very different lengths whose values follow them: 95 % of the intervals should hold the ratio."""
+    held, trials = 0, 200
+    for trial in range(trials):
+        rng = random.Random(trial)
+        sizes = [rng.randint(5, 200) for _ in range(60)]
+        _, interval = perplexity.ratio([2.0 * size + rng.gauss(0, size) for size in sizes], sizes)
+        held += interval[0] <= 2.0 <= interval[1]
+    assert 0.88 <= held / trials <= 0.99
+
+
+def test_documents_of_one_source_stand_together():
+    before = [line(4.0, 2, group="A"), line(6.0, 2, group="B"), line(2.0, 2, group="A")]
+    after = [line(2.0, 2, group="A"), line(6.0, 2, group="B"), line(1.0, 2, group="A")]
+    found = perplexity.summary(before, after, trained=True)["by_group"]
+    assert {group: numbers["n"] for group, numbers in found.items()} == {"A": 2, "B": 1}
+    assert found["A"]["nll_per_token"] == 0.75 and found["A"]["base"]["nll_per_token"] == 1.5
+    assert perplexity.summary([line(4.0, 2)], [line(4.0, 2)], trained=False)["by_group"] == {}
+
+
+# --- Preference pairs ------------------------------------------------------------------------------------------------
+
+
+def test_short_cuts_by_length_are_references():
+    examples = [
+        Example("", "t", "q", gold, rejected=worse) for gold, worse in (("abc", "a"), ("a", "bc"), ("ab", "cd"), ("abcd", "a"))
+    ]
+    found = pairs.references(examples)
+    assert {name: value["accuracy"] for name, value in found.items()} == {
+        "random": 0.5, "longer_answer": 0.5, "shorter_answer": 0.25,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def settings(compose):
+    tree = compose(["algo=none", "data_mix=medicalgpt_preference", "source.test_rows=6"])
+    return tree, build.check(tree)
+
+
+def made(settings, protocol, values, done=()):
+    """Lines of pairs whose answers measure as ``values`` say: chosen and rejected in turn, a batch each."""
+    _, run = settings
+    examples = evaluate.held_out(run, "medicalgpt_preference")
+
+    def measure(passages, measured=()):
+        assert len(passages) == 12
+        yield from ({place: value} for place, value in enumerate(values) if place not in measured)
+
+    found = {}
+    for batch in pairs.lines(run.data_mix.tasks["medicalgpt_preference"], examples, protocol, measure, tiny()[1], done):
+        found |= batch
+    return examples, found
+
+
+def test_a_higher_score_is_right_and_equal_scores_are_wrong(settings):
+    examples, found = made(settings, "pairwise", [2.0, 1.0, 1.0, 2.0, 1.0, 1.0, 3.0, -3.0, 0.0, 0.1, 5.0, 4.0])
+    assert [found[place]["verdict"] for place in range(6)] == ["right", "wrong", "wrong", "right", "wrong", "right"]
+    assert [found[place]["id"] for place in range(6)] == [example.id for example in examples]
+    assert (found[3]["score_chosen"], found[3]["score_rejected"]) == (3.0, -3.0)
+    assert sorted(made(settings, "pairwise", [1.0] * 12, done={0, 4})[1]) == [1, 2, 3, 5]
+
+
+def test_likelihood_is_of_a_token(settings):
+    """The longer answer is less probable as a whole and may still be the likelier one for its length."""
+    _, run = settings
+    examples = evaluate.held_out(run, "medicalgpt_preference")
+    task, tokenizer = run.data_mix.tasks["medicalgpt_preference"], tiny()[1]
+    sizes = [
+        likelihood.reply(tokenizer, evaluate.messages(example, task), text).tokens
+        for example in examples
+        for text in (example.gold, example.rejected)
+    ]
+    nll = [size * (1.0 if place % 2 == 0 else 1.1) for place, size in enumerate(sizes)]
+    _, found = made(settings, "likelihood", nll)
+    assert all(found[place]["verdict"] == "right" for place in range(6))
+    assert found[0]["score_chosen"] == pytest.approx(-1.0) and found[0]["score_rejected"] == pytest.approx(-1.1)
+    assert any(nll[2 * place] > nll[2 * place + 1] for place in range(6))  # which the sums alone would call wrong
+
+
+# --- The whole evaluation of a policy --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def held_out_kinds(compose):
+    """Text, conversations and pairs, held out together, of a model that is not trained."""
+    tree = compose(["algo=none", "data_mix=medicalgpt_preference", "source.test_rows=20", "eval.batch_tokens=600"])
+    others = [compose(["algo=none", f"data_mix={mix}"])["data_mix"] for mix in ("medicalgpt_pt", "medicalgpt_sft")]
+    for other in others:
+        tree["data_mix"]["tasks"] |= other["tasks"]
+    tree["data_mix"]["held_out"] = ["medicalgpt_pt", "medicalgpt_sft", "medicalgpt_preference"]
+    return tree
+
+
+def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_path, monkeypatch):
+    settings = build.check(held_out_kinds)
+    policy, tokenizer = tiny()
+    evaluate.answer_tasks(held_out_kinds, settings, "base", policy, tokenizer, tmp_path / "whole")
+    files = evaluate.result_files(held_out_kinds, settings, "base")
+    assert list(files) == ["medicalgpt_pt", "medicalgpt_sft", "medicalgpt_preference"]
+    counted, sums = [0], NegativeLogLikelihood._sums
+
+    def breaking(self, rows, firsts):
+        counted[0] += 1
+        if counted[0] % 4 == 0:
+            raise Killed
+        return sums(self, rows, firsts)
+
+    monkeypatch.setattr(NegativeLogLikelihood, "_sums", breaking)
+    kills = 0
+    while evaluate.missing(held_out_kinds, settings, "base", tmp_path / "killed"):
+        try:
+            evaluate.answer_tasks(held_out_kinds, settings, "base", policy, tokenizer, tmp_path / "killed")
+        except Killed:
+            kills += 1
+            assert kills < 30
+    assert kills > 2 and not list((tmp_path / "killed").glob("*.begun"))
+    for file in files.values():
+        assert len(read_jsonl(tmp_path / "whole" / file)) == 20
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    summary = evaluate.summarise(held_out_kinds, settings, tmp_path / "whole")
+    assert set(summary["tasks"]) == {"medicalgpt_preference"}
+    assert set(summary["perplexity"]) == {"medicalgpt_pt", "medicalgpt_sft"}
+    task = summary["tasks"]["medicalgpt_preference"]
+    assert (task["protocol"], task["scorer"], task["samples"], task["change"]) == ("likelihood", "pairs by likelihood", 1, None)
+    lines = read_jsonl(tmp_path / "whole" / files["medicalgpt_preference"])
+    assert task["accuracy"] == sum(line["score_chosen"] > line["score_rejected"] for line in lines) / 20
+    texts = read_jsonl(tmp_path / "whole" / files["medicalgpt_pt"])
+    example = evaluate.held_out(settings, "medicalgpt_pt")[7]
+    assert texts[7]["id"] == example.id and texts[7]["bytes"] == len(example.gold.encode())
+    assert texts[7]["nll"] == pytest.approx(by_hand(policy, *likelihood.document(tokenizer, example.gold)), rel=1e-5)
+
+
+# --- The table -------------------------------------------------------------------------------------------------------
+
+
+def metrics(seed=0, **perplexities):
+    return {
+        "run_id": "0123abcd", "family": "89abcdef", "name": "pt", "seed": seed, "source": "embedded",
+        "eval": {"samples": 1}, "tasks": {}, "perplexity": perplexities, "judge": None,
+        "train": {"steps": 0, "warnings": []}, "cost": {},
+    }  # fmt: skip
+
+
+def text_task(factor=0.5):
+    before = [line(4.0 + k % 3, 4) for k in range(30)]
+    after = [line(each["nll"] * factor, 4) for each in before]
+    about = {"version": 1, "protocol": "perplexity", "split": "a/test"}
+    return {**about, **perplexity.summary(before, after, trained=True)}
+
+
+def test_perplexities_have_a_table_of_their_own(tmp_path):
+    table = terminal.table(metrics(texts=text_task()), tmp_path).split("\n")
+    assert "accuracy" not in table[3] and "perplexity" in table[3] and "bits a byte" in table[3]
+    assert table[5].startswith("texts") and "before training" in table[5] and " 3.49 " in table[5]  # exp(5 / 4)
+    assert "after training" in table[6] and " 1.87 " in table[6]  # exp(5 / 8)
+    assert "change -0.625 nats a token [" in table[7] and "sign-flip: lower in 30 documents, higher in 0" in table[7]
+
+
+def test_perplexities_are_put_together_over_seeds():
+    table = terminal.seeds([metrics(0, texts=text_task(0.5)), metrics(1, texts=text_task(0.6))])
+    row = table.split("\n")[-1]
+    assert row.startswith("texts") and "perplexity" in row and row.endswith("0, 1")
+    assert f"{(math.exp(5 / 8) + math.exp(3 / 4)) / 2:.2f}" in row
