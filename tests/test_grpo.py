@@ -142,6 +142,16 @@ def test_merged_batches_are_what_trl_would_have_made_of_them_together():
     assert all(torch.equal(batch[name], values) for name, values in before.items())
 
 
+def test_the_divergence_of_padding_stays_finite():
+    """Its estimate exp(ref - new) - (ref - new) - 1 is multiplied by the mask, and infinity times 0 is no number."""
+    ours = {"ref_per_token_logps": torch.tensor([[-1.0], [-2.0]])}
+    theirs = {"ref_per_token_logps": torch.tensor([[-3.0, -4.0], [-5.0, -6.0]])}
+    reference = merge(ours, theirs, [], 2, pad_token_id=9)["ref_per_token_logps"]
+    difference = reference - torch.full((2, 2), -200.0)
+    assert reference[:, 0].tolist() == [-1.0, -2.0]
+    assert (difference.exp() - difference - 1)[:, 1].isfinite().all()
+
+
 @pytest.mark.parametrize("change", [{"pixel_values": torch.zeros(4)}, {"old_per_token_logps": None}])
 def test_tensors_that_are_not_known_stop_the_run(change):
     batch = batch_of([[1]] * 2, [[2], [3]], [0.0, 0.0])

@@ -39,6 +39,10 @@ LAYOUT: Mapping[str, Literal["left", "right", "rows", "all"]] = {
     "num_items_in_batch": "all",
 }
 
+FAR_BELOW = -1e4
+"""Fills log probabilities of the reference model. The estimate of the divergence raises e to their difference before it is
+masked, and where they were filled with 0 beside a very unlikely padding token, that would be infinite, and NaN once masked."""
+
 Batch = dict[str, Any]
 """What TRL makes of the prompts of one process: tensors by the names of `LAYOUT`."""
 Pairs = Sequence[tuple[int, int]]
@@ -157,7 +161,7 @@ def merge(batch: Batch, drawn: Batch, pairs: Pairs, size: int, pad_token_id: int
         drawn: Of the same process, with the same keys.
         pairs: Positions of groups within the two.
         size: Completions of a group.
-        pad_token_id: Fills token ids; everything else is filled with 0.
+        pad_token_id: Fills token ids; the reference's log probabilities are filled with `FAR_BELOW`, all else with 0.
 
     Raises:
         RuntimeError: TRL makes something of a batch that `LAYOUT` does not know, or not the same of both.
@@ -174,7 +178,8 @@ def merge(batch: Batch, drawn: Batch, pairs: Pairs, size: int, pad_token_id: int
             continue
         ours, theirs = values, drawn[name]
         if LAYOUT[name] != "rows":
-            width, fill = max(ours.shape[1], theirs.shape[1]), pad_token_id if name.endswith("_ids") else 0
+            fill = pad_token_id if name.endswith("_ids") else FAR_BELOW if name == "ref_per_token_logps" else 0
+            width = max(ours.shape[1], theirs.shape[1])
             ours, theirs = (_widened(tensor, width, LAYOUT[name] == "left", fill) for tensor in (ours, theirs))
         merged[name] = ours.clone()
         for old, new in pairs:
@@ -182,7 +187,7 @@ def merge(batch: Batch, drawn: Batch, pairs: Pairs, size: int, pad_token_id: int
     return merged
 
 
-def _widened(tensor: torch.Tensor, width: int, left: bool, fill: int) -> torch.Tensor:
+def _widened(tensor: torch.Tensor, width: int, left: bool, fill: float) -> torch.Tensor:
     """A tensor (rows, tokens) filled up to ``width`` tokens on one side."""
     from torch.nn.functional import pad
 
