@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from medrl import build, config, pairs, run
-from medrl.algos import rm
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 from medrl.rewards.base import Completion
@@ -62,7 +61,7 @@ def test_the_head_before_training_is_the_seeds(compose, model):
     def head(seed):
         settings = build.check(compose([*SMALL, f"model={model}", f"seed={seed}"]))
         tokenizer = settings.model.tokenizer(lambda: ["a text", "and another"])
-        classifier = rm.untrained(settings, tokenizer)
+        classifier = settings.model.classifier(tokenizer, settings.hardware, settings.seed)
         assert classifier.config.num_labels == 1 and classifier.config.pad_token_id == tokenizer.pad_token_id
         assert not any(weight.is_meta for weight in classifier.state_dict().values())
         return classifier.score.weight

@@ -1,0 +1,297 @@
+"""PPO: its mathematics against NumPy written independently, what it relies on in transformers' Trainer, and a real run."""
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medrl import build, config, run
+from medrl.algos import advantages as maths
+from medrl.algos import completions
+from medrl.errors import ConfigError
+from medrl.files import read_jsonl
+
+LORA = "model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.1,modules:[q_proj,v_proj]}"
+SMALL = (
+    "algo=ppo", "data_mix=pubmedqa", "source.train_rows=200", "source.test_rows=10", "data_mix.rows=100", "eval=quick",
+    "algo.batch_size=16", "algo.max_completion_tokens=64",
+)  # fmt: skip
+
+
+@st.composite
+def batches(draw):
+    """Completions of random lengths: the mask, and a generator of numbers whose padding is filled with nonsense."""
+    lengths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+    rng = numpy.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    mask = numpy.zeros((len(lengths), max(lengths) + draw(st.integers(0, 2))))
+    for row, length in enumerate(lengths):
+        mask[row, :length] = 1
+
+    def numbers(scale=1.0):
+        return numpy.where(mask > 0, scale * rng.standard_normal(mask.shape), rng.choice([1e3, -1e3], mask.shape))
+
+    return mask, numbers
+
+
+def tensor(array):
+    return torch.tensor(array, dtype=torch.float64)
+
+
+# --- Generalised advantage estimation ---------------------------------------------------------------------------------
+
+
+def advantages_by_definition(rewards, values, length, gamma, lambda_):
+    """Equation 16 of the paper as it stands: a sum over all later temporal differences, for one completion."""
+    deltas = [rewards[t] + gamma * (values[t + 1] if t + 1 < length else 0.0) - values[t] for t in range(length)]
+    return [sum((gamma * lambda_) ** (later - t) * deltas[later] for later in range(t, length)) for t in range(length)]
+
+
+@given(batches(), st.floats(0.5, 1), st.floats(0, 1))
+def test_advantages_are_the_papers_sum(batch, gamma, lambda_):
+    mask, numbers = batch
+    rewards, values = numbers(), numbers()
+    found, returns = maths.generalised_advantages(tensor(rewards), tensor(values), tensor(mask), gamma, lambda_)
+    for row, length in enumerate(mask.sum(1).astype(int)):
+        expected = advantages_by_definition(rewards[row], values[row], length, gamma, lambda_)
+        assert found[row, :length].tolist() == pytest.approx(expected, abs=1e-9)
+        assert returns[row, :length].tolist() == pytest.approx(expected + values[row, :length], abs=1e-9)
+        assert not found[row, length:].any() and not returns[row, length:].any()
+
+
+def test_advantages_by_hand():
+    """Three tokens, values all 0.5, 1 paid at the end; gamma 1, lambda 0.5.
+
+    Differences: 0 + 0.5 - 0.5 = 0; 0 + 0.5 - 0.5 = 0; 1 + 0 - 0.5 = 0.5. From behind: 0.5; 0 + 0.5 * 0.5 = 0.25; 0.125.
+    """
+    rewards, values = torch.tensor([[0.0, 0.0, 1.0]]), torch.full((1, 3), 0.5)
+    found, returns = maths.generalised_advantages(rewards, values, torch.ones(1, 3), 1.0, 0.5)
+    assert found.tolist() == [[0.125, 0.25, 0.5]]
+    assert returns.tolist() == [[0.625, 0.75, 1.0]]
+
+
+def test_with_lambda_1_a_return_is_all_that_is_paid_later():
+    rewards = torch.tensor([[1.0, 2.0, 4.0]])
+    _, returns = maths.generalised_advantages(rewards, torch.tensor([[9.0, -3.0, 0.5]]), torch.ones(1, 3), 1.0, 1.0)
+    assert returns.tolist() == [[7.0, 6.0, 4.0]]
+
+
+# --- Rewards of tokens ------------------------------------------------------------------------------------------------
+
+
+def test_the_score_stands_at_the_last_token_and_divergence_is_paid_for_at_each():
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    log_ratios = torch.tensor([[0.5, -1.0, 0.0], [2.0, 99.0, 99.0]])
+    rewards = maths.token_rewards(torch.tensor([3.0, 1.0]), log_ratios, mask, 0.5)
+    assert rewards.tolist() == [[-0.25, 0.5, 3.0], [0.0, 0.0, 0.0]]  # 1 - 0.5 * 2 = 0 at the only token of the second
+
+
+# --- Whitening --------------------------------------------------------------------------------------------------------
+
+
+@given(batches(), st.floats(0.01, 100))
+def test_whitening(batch, scale):
+    mask, numbers = batch
+    values = numbers(scale)
+    kept = values[mask > 0]
+    found = maths.whitened(tensor(values), tensor(mask), maths.moments(tensor(values), tensor(mask)))
+    expected = (kept - kept.mean()) / numpy.sqrt(kept.var() + 1e-8)
+    assert found.numpy()[mask > 0] == pytest.approx(expected, abs=1e-5)
+    assert not found.numpy()[mask == 0].any()
+
+
+@given(batches(), st.data())
+def test_moments_of_micro_batches_add_up(batch, data):
+    mask, numbers = batch
+    values, cut = numbers(), data.draw(st.integers(0, len(mask)))
+    parts = [maths.moments(tensor(values[part]), tensor(mask[part])) for part in (slice(cut), slice(cut, None))]
+    mean, variance = maths.mean_and_variance(parts[0] + parts[1])
+    kept = values[mask > 0]
+    assert float(mean) == pytest.approx(kept.mean()) and float(variance) == pytest.approx(kept.var(), abs=1e-9)
+
+
+@pytest.mark.parametrize(("values", "share"), [([1.0, 2.0, 3.0], 1.0), ([2.0, 2.0, 2.0], 0.0), ([3.0, 2.0, 1.0], -3.0)])
+def test_explained_variance(values, share):
+    returns, mask = torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3)
+    errors = maths.moments(returns - torch.tensor([values]), mask)
+    assert maths.explained_variance(maths.moments(returns, mask), errors) == pytest.approx(share)
+
+
+def test_of_returns_that_are_all_equal_no_variance_is_explained():
+    found = maths.moments(torch.ones(1, 3), torch.ones(1, 3))
+    assert numpy.isnan(maths.explained_variance(found, found))
+
+
+# --- Clipped losses ---------------------------------------------------------------------------------------------------
+
+
+@given(batches(), st.floats(0.05, 0.5))
+def test_policy_loss(batch, epsilon):
+    mask, numbers = batch
+    logps, old, advantages = numbers(), numbers(), numbers()
+    found, clipped = maths.policy_loss(tensor(logps), tensor(old), tensor(advantages), tensor(mask), epsilon)
+    ratio = numpy.exp(numpy.where(mask > 0, logps - old, 0))
+    bounded = numpy.clip(ratio, 1 - epsilon, 1 + epsilon)
+    expected = -numpy.minimum(ratio * advantages, bounded * advantages) * mask
+    assert found.numpy() == pytest.approx(expected, rel=1e-9)
+    worse = ((ratio > 1 + epsilon) & (advantages > 0)) | ((ratio < 1 - epsilon) & (advantages < 0))
+    assert (clipped.numpy() == (worse & (mask > 0))).all()
+
+
+@given(batches(), st.floats(0.05, 0.5) | st.none())
+def test_value_loss(batch, epsilon):
+    mask, numbers = batch
+    values, old, returns = numbers(), numbers(), numbers()
+    found = maths.value_loss(tensor(values), tensor(old), tensor(returns), tensor(mask), epsilon)
+    squares = (values - returns) ** 2
+    if epsilon is not None:
+        near = numpy.clip(values, old - epsilon, old + epsilon)
+        squares = numpy.maximum(squares, (near - returns) ** 2)
+    assert found.numpy() == pytest.approx(0.5 * squares * mask, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "learns"),
+    [(1.3, 1.0, False), (0.7, -1.0, False), (1.3, -1.0, True), (0.7, 1.0, True), (1.1, 1.0, True), (0.9, -1.0, True)],
+)
+def test_what_is_clipped_has_no_gradient(ratio, advantage, learns):
+    """Beyond the clip a good token gains no more and a bad one loses no more; the way back is always open."""
+    logps = torch.tensor([[ratio]]).log().requires_grad_()
+    loss, clipped = maths.policy_loss(logps, torch.zeros(1, 1), torch.tensor([[advantage]]), torch.ones(1, 1), 0.2)
+    loss.sum().backward()
+    assert logps.grad.item() == pytest.approx(-ratio * advantage if learns else 0.0)
+    assert bool(clipped) is not learns
+
+
+@pytest.mark.parametrize(("value", "learns"), [(0.5, False), (0.1, True), (-0.5, True)])
+def test_a_value_that_came_far_enough_has_no_gradient(value, learns):
+    """Old value 0, return 1: at 0.5 it has moved further towards the return than the 0.2 that are allowed."""
+    values = torch.tensor([[value]], requires_grad=True)
+    maths.value_loss(values, torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1), 0.2).sum().backward()
+    assert values.grad.item() == pytest.approx(value - 1 if learns else 0.0)
+
+
+@given(batches())
+def test_padding_changes_nothing(batch):
+    """Other nonsense in the padding, and more of it: the same loss and the same gradient, bit for bit."""
+    mask, numbers = batch
+    given_numbers = [numbers() for _ in range(6)]
+
+    def learned(arrays, mask):
+        logps, old, values, old_values, rewards, ratios = map(tensor, arrays)
+        logps.requires_grad_(), values.requires_grad_()
+        mask = tensor(mask)
+        paid = maths.token_rewards(torch.arange(len(mask), dtype=torch.float64), ratios, mask, 0.1) + rewards
+        advantages, returns = maths.generalised_advantages(paid, old_values, mask, 1.0, 0.95)
+        advantages = maths.whitened(advantages, mask, maths.moments(advantages, mask))
+        policy, _ = maths.policy_loss(logps, old, advantages, mask, 0.2)
+        loss = policy.sum() + maths.value_loss(values, old_values, returns, mask, 0.2).sum()
+        loss.backward()
+        return loss.detach(), logps.grad, values.grad
+
+    loss, *gradients = learned(given_numbers, mask)
+    wider = [numpy.pad(numpy.where(mask > 0, array, 7.0), ((0, 0), (0, 3)), constant_values=-5.0) for array in given_numbers]
+    other, *others = learned(wider, numpy.pad(mask, ((0, 0), (0, 3))))
+    assert torch.allclose(loss, other, rtol=1e-12)
+    for ours, theirs in zip(gradients, others, strict=True):
+        assert torch.equal(ours, theirs[:, : mask.shape[1]]) and not theirs[:, mask.shape[1] :].any()
+
+
+def test_log_probabilities_and_entropy():
+    rng = numpy.random.default_rng(0)
+    logits, tokens = rng.standard_normal((2, 3, 5)), rng.integers(0, 5, (2, 3))
+    shares = numpy.exp(logits) / numpy.exp(logits).sum(-1, keepdims=True)
+    logps, entropy = maths.log_probabilities(torch.tensor(logits), torch.tensor(tokens))
+    assert logps.numpy() == pytest.approx(numpy.log(numpy.take_along_axis(shares, tokens[..., None], -1))[..., 0], abs=1e-6)
+    assert entropy.numpy() == pytest.approx(-(shares * numpy.log(shares)).sum(-1), abs=1e-6)
+
+
+# --- Batches and configuration ----------------------------------------------------------------------------------------
+
+
+def test_a_micro_batch_is_padded_outwards_from_where_completions_begin():
+    episodes = [completions.Episode(0, [5, 6], [7]), completions.Episode(1, [8], [9, 10, 11])]
+    batch = completions.padded(episodes, 0, "cpu")
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 0, 0], [0, 8, 9, 10, 11]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [0, 1, 1, 1, 1]]
+    assert batch["mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_each_set_is_read_as_often_as_it_is_trained_on(compose):
+    ppo = build.check(compose([*SMALL, "algo.batch_size=2", "algo.num_iterations=3"])).algo
+    assert ppo.positions(5) == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3] and ppo.align == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "message"),
+    [
+        (["hardware=h100"], "algo", "add hardware.rollout=transformers"),
+        (["algo.batch_size=101"], "algo.batch_size", "the mix draws data_mix.rows=100"),
+        (["algo.max_completion_tokens=2048"], "algo.max_completion_tokens", "more than the model's context of 2048"),
+    ],
+)
+def test_mistakes_are_named_before_anything_loads(compose, words, key, message):
+    with pytest.raises(ConfigError) as caught:
+        build.check(compose([*SMALL, *words]))
+    assert any(problem.key == key and message in problem.message for problem in caught.value.problems)
+
+
+# --- Real runs on the embedded model ----------------------------------------------------------------------------------
+
+
+def trained(compose, folder, *words):
+    """The run's folder and its log."""
+    tree = compose([*SMALL, f"runs={folder}", *words])
+    run.run(tree)
+    return config.run_dir(tree), read_jsonl(config.run_dir(tree) / "train" / "log.jsonl")
+
+
+@pytest.mark.slow
+def test_a_run(compose, tmp_path):
+    """All weights trained, against a reference: what is written, what is logged, and how the Trainer adds up micro-batches."""
+    import pandas
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    words = ("algo.steps=2", "algo.checkpoint_steps=2", "algo.num_iterations=2")
+    folder, log = trained(compose, tmp_path / "one", *words, "hardware.micro_batch_size=16")
+    _, split = trained(compose, tmp_path / "four", *words, "hardware.micro_batch_size=4")
+    # 4 micro-batches padded each on its own, or one: the same loss of a token. Before the first step every ratio is 1 and
+    # advantages have mean 0, so the loss is the values' share; that pins how the Trainer scales and logs it.
+    for line in (log[0], split[0]):
+        assert line["loss"] == pytest.approx(0.1 * line["value_loss"], rel=1e-3) and abs(line["policy_loss"]) < 1e-4
+        assert line["clip_fraction"] == 0 and line["kl"] == pytest.approx(0, abs=1e-5)
+    assert split[0]["loss"] == pytest.approx(log[0]["loss"], rel=1e-4)
+    assert split[0]["grad_norm"] == pytest.approx(log[0]["grad_norm"], rel=1e-3)
+    assert split[0]["num_tokens"] == log[0]["num_tokens"] == log[1]["num_tokens"]  # the second pass reads the same set
+    names = {"reward", "reward_std", "rewards/correctness/mean", "answers/right", "completions/mean_length", "kl", "entropy"}
+    names |= {"loss", "value_loss", "policy_loss", "clip_fraction", "explained_variance", "num_tokens"}
+    assert all(names <= set(line) for line in log) and [line["step"] for line in log] == [1, 2]
+
+    (table,) = sorted((folder / "train" / "completions").glob("*.parquet"))  # one a set
+    frame = pandas.read_parquet(table)
+    assert table.name == "completions_00001.parquet" and len(frame) == 16
+    assert {"step", "prompt", "completion", "correctness", "advantage"} <= set(frame.columns)
+
+    checkpoint = folder / "train" / "checkpoint-2"
+    assert "value_head.pt" in json.loads((checkpoint / "complete.json").read_text())
+    head = torch.load(checkpoint / "value_head.pt", weights_only=True)
+    assert head["weight"].shape == (1, 160) and head["weight"].abs().max() > 1e-3
+    model, loading = AutoModelForCausalLM.from_pretrained(folder / "model", output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+    before = load_file(Path(run.__file__).parent / "assets" / "tiny" / "model.safetensors")
+    after = model.state_dict()
+    assert all(not torch.equal(weights, after[name]) for name, weights in before.items())
+
+
+@pytest.mark.slow
+def test_an_adapter_is_trained_and_switched_off_for_the_reference(compose, tmp_path):
+    """LoRA with dropout and gradient checkpointing; at the first step policy and reference are one model."""
+    words = (LORA, "hardware.gradient_checkpointing=true", "algo.beta=0.05", "algo.steps=2", "algo.schedule=constant")
+    folder, log = trained(compose, tmp_path, *words, "algo.warmup_fraction=0", "algo.learning_rate=1e-2")
+    assert (folder / "model" / "adapter_config.json").exists() and not (folder / "model" / "value_head.pt").exists()
+    assert log[0]["kl"] == pytest.approx(0, abs=1e-5) and log[0]["clip_fraction"] == 0  # no dropout in either
+    assert log[1]["kl"] != pytest.approx(0, abs=1e-4)
