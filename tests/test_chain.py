@@ -18,9 +18,9 @@ from medrl.errors import ConfigError, UserError
 SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=16", "data_mix.rows=64", "eval.max_new_tokens=48")
 STAGES = {
     # Two steps a stage: what each learns is seen in experiments/, here is seen that they follow one another.
-    "pt": ("pt.algo.steps=2", "pt.algo.batch_size=4"),
+    "pt": ("pt.algo.steps=2", "pt.algo.epochs=null", "pt.algo.batch_size=4"),
     "sft": ("sft.algo.steps=2", "sft.algo.batch_size=4"),
-    "rm": ("rm.algo.steps=2", "rm.algo.batch_size=4"),
+    "rm": ("rm.algo.steps=2", "rm.algo.epochs=null", "rm.algo.batch_size=4"),
     "rl": ("rl.algo.steps=2", "rl.algo.batch_size=8", "rl.algo.max_completion_tokens=24"),
 }
 
