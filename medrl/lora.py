@@ -43,6 +43,8 @@ class Lora:
         from medrl.build import nearest
 
         default, all_layers = linear_layers(model)
+        if not default:
+            raise UserError(f"{type(model).__name__} has no linear layers that LoRA could adapt; write model.lora=null.")
         if self.modules is None:
             return sorted(_last_parts(default))
         for name in self.modules:
@@ -71,10 +73,9 @@ class Lora:
 def linear_layers(model: Any) -> tuple[list[str], list[str]]:
     """Paths of the linear layers without the output head, and of all layers that can have an adapter."""
     from torch.nn import Embedding, Linear
-    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 
     head = model.get_output_embeddings()
-    linear = {path: layer for path, layer in model.named_modules() if isinstance(layer, Linear | Conv1D)}
+    linear = {path: layer for path, layer in model.named_modules() if isinstance(layer, Linear)}
     body = [path for path, layer in linear.items() if layer is not head]
     embeddings = [path for path, layer in model.named_modules() if isinstance(layer, Embedding)]
     return body, [*linear, *embeddings]

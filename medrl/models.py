@@ -132,6 +132,10 @@ class Pretrained(Model):
 
         self._check("AutoModelForCausalLM")
         policy = self._loaded(AutoModelForCausalLM.from_pretrained, hardware)
+        if not policy.can_generate():
+            raise UserError(
+                f"The code of {self.weights} was written for an older transformers: it cannot generate; choose another."
+            )
         policy.generation_config.eos_token_id = sorted(eos_token_ids(policy, tokenizer))
         return policy
 

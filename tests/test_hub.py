@@ -228,7 +228,10 @@ def split(node=None, repository="openai/gsm8k", place="main/train", side="train"
 
 def weights(name):
     """In the other process: load a model whole."""
-    model = build.build({**yaml.safe_load((root("conf") / "model" / "tiny.yaml").read_text(encoding="utf-8")), "weights": name})
+    files = [yaml.safe_load((root("conf") / file).read_text(encoding="utf-8")) for file in ("pretrained.yaml", "model/tiny.yaml")]
+    node = {**files[0], **files[1], "weights": name}
+    del node["defaults"]  # which name the first file
+    model = build.build(node)
     with ONE_MODEL_AT_A_TIME:
         tokenizer = model.tokenizer(list)
         policy = model.policy(tokenizer, SimpleNamespace(device="cpu", precision="fp32"), 0)
