@@ -88,7 +88,7 @@ def test_a_family_loads_trains_and_comes_back_through_peft(folders, model_of, tm
     tokenizer = model.tokenizer(list)
     policy = model.policy(tokenizer, CPU, 0)
     base = {name: weight.clone() for name, weight in policy.state_dict().items()}
-    adapter = model.adapter()
+    adapter = model.adapter_config()
     assert sorted(adapter.target_modules) == FAMILIES[kind][1]
     adapted = get_peft_model(policy, adapter)
     updates = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
@@ -118,7 +118,7 @@ def test_a_family_becomes_a_classifier_with_a_seeded_head(folders, model_of, kin
     body = {name: weight for name, weight in one.state_dict().items() if "score" not in name}
     trained = AutoModelForCausalLM.from_pretrained(folders[kind]).state_dict()
     assert body and all(torch.equal(trained[name], weight) for name, weight in body.items())
-    adapted = get_peft_model(one, model.adapter("SEQ_CLS")).eval()
+    adapted = get_peft_model(one, model.adapter_config("SEQ_CLS")).eval()
     learned = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert any("score" in name for name in learned) and any("lora_A" in name for name in learned)
     assert not any("lora" in name and "score" in name for name in learned)
@@ -131,7 +131,7 @@ def test_a_family_becomes_a_classifier_with_a_seeded_head(folders, model_of, kin
 def test_a_fresh_architecture_has_the_same_doors(model_of):
     model = model_of("model=tiny_scratch", "model/lora=all_linear", "model.lora.rank=8")
     tokenizer = model.tokenizer(lambda: ["chest pain and fever"] * 9)
-    assert sorted(model.adapter().target_modules) == LLAMA_LIKE
+    assert sorted(model.adapter_config().target_modules) == LLAMA_LIKE
     assert model.classifier(tokenizer, CPU, 0).score.weight.shape == (1, 160)
     first, again = (model.policy(tokenizer, CPU, 0) for _ in range(2))
     assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
@@ -145,7 +145,7 @@ def adapted_layer(folders, model_of, *overrides):
     words = ("model.lora.rank=16", "model.lora.alpha=8", "model.lora.modules=[q_proj]", "model.context_tokens=512")
     model = model_of(f"model.weights={folders['qwen2']}", "model/lora=all_linear", *words, *overrides)
     torch.manual_seed(0)
-    adapted = get_peft_model(model.policy(model.tokenizer(list), CPU, 0), model.adapter())
+    adapted = get_peft_model(model.policy(model.tokenizer(list), CPU, 0), model.adapter_config())
     return adapted.base_model.model.model.layers[0].self_attn.q_proj, adapted
 
 
@@ -206,8 +206,8 @@ def test_an_architecture_without_linear_layers_is_told_so(tmp_path, model_of):
 def test_layers_that_are_there_are_taken_as_named(folders, model_of, modules):
     words = ("model/lora=all_linear", f"model.lora.modules={modules}", "model.context_tokens=512")
     model = model_of(f"model.weights={folders['qwen2']}", *words)
-    assert sorted(model.adapter().target_modules) == sorted(modules.strip("[]").split(","))
-    get_peft_model(model.policy(model.tokenizer(list), CPU, 0), model.adapter())
+    assert sorted(model.adapter_config().target_modules) == sorted(modules.strip("[]").split(","))
+    get_peft_model(model.policy(model.tokenizer(list), CPU, 0), model.adapter_config())
 
 
 def test_the_command_line_switches_between_full_lora_and_qlora(compose):
@@ -324,7 +324,7 @@ for name in sys.argv[1:]:
         build.build(node | {"trust_remote_code": False}).tokenizer(list)
     except UserError as error:
         refusal = str(error)
-    found[name] = [type(policy).__name__, sorted(model.adapter().target_modules), model.fingerprint(), refusal]
+    found[name] = [type(policy).__name__, sorted(model.adapter_config().target_modules), model.fingerprint(), refusal]
 print(json.dumps(found))
 """
 
