@@ -30,6 +30,10 @@ class Passage(NamedTuple):
         return len(self.ids) - self.first
 
 
+Place = tuple[int, int]
+"""Of a passage: its group's position, and its own within the group."""
+
+
 class Window(NamedTuple):
     """Tokens ``begin`` to ``end`` of a passage in one forward pass; those from ``first`` on are scored."""
 
@@ -38,10 +42,14 @@ class Window(NamedTuple):
     first: int
 
 
-class Measure(Protocol):
-    """One number for each passage, batch by batch as ``{position: number}``; those that are ``done`` may be left out."""
+Group = Sequence[Passage]
+"""Passages that make one line of the results, such as both answers of a pair; they are read in neighbouring batches."""
 
-    def __call__(self, passages: Sequence[Passage], done: Collection[int] = ()) -> Iterator[dict[int, float]]: ...
+
+class Measure(Protocol):
+    """A number for each passage, batch by batch, as ``{position of the group: numbers}``; ``done`` groups may be left out."""
+
+    def __call__(self, groups: Sequence[Group], done: Collection[int] = ()) -> Iterator[dict[int, list[float]]]: ...
 
 
 def document(tokenizer: Any, text: str) -> Passage:
@@ -94,23 +102,19 @@ class NegativeLogLikelihood:
     batch_tokens: int
     """Most tokens of a batch, padding included; fewer where the vocabulary is large."""
 
-    def __call__(self, passages: Sequence[Passage], done: Collection[int] = ()) -> Iterator[dict[int, float]]:
+    def __call__(self, groups: Sequence[Group], done: Collection[int] = ()) -> Iterator[dict[int, list[float]]]:
         self.policy.eval()
+        budget = min(self.batch_tokens, MOST_LOGITS // self.policy.config.get_text_config().vocab_size)
         parts = [
-            (position, window)
-            for position, passage in enumerate(passages)
+            (place, passage.ids[window.begin : window.end], window.first - window.begin)
+            for place, passage in _places(groups)
             for window in windows(len(passage.ids), passage.first, self.context_tokens)
         ]
-        budget = min(self.batch_tokens, MOST_LOGITS // self.policy.config.get_text_config().vocab_size)
 
         def sums(batch: list[int]) -> list[float]:
-            read = [
-                (passages[position].ids[window.begin : window.end], window) for position, window in map(parts.__getitem__, batch)
-            ]
-            return self._sums([ids for ids, _ in read], [window.first - window.begin for _, window in read])
+            return self._sums([parts[index][1] for index in batch], [parts[index][2] for index in batch])
 
-        lengths = [window.end - window.begin for _, window in parts]
-        yield from _added([position for position, _ in parts], lengths, budget, done, sums)
+        yield from _added([place for place, _, _ in parts], [len(ids) for _, ids, _ in parts], budget, done, sums)
 
     def _sums(self, rows: list[list[int]], firsts: list[int]) -> list[float]:
         import torch
@@ -136,14 +140,14 @@ class Score:
     context_tokens: int
     batch_tokens: int
 
-    def __call__(self, passages: Sequence[Passage], done: Collection[int] = ()) -> Iterator[dict[int, float]]:
+    def __call__(self, groups: Sequence[Group], done: Collection[int] = ()) -> Iterator[dict[int, list[float]]]:
         self.model.eval()
-        read = [passage.ids[-self.context_tokens :] for passage in passages]
+        parts = [(place, passage.ids[-self.context_tokens :]) for place, passage in _places(groups)]
 
         def outputs(batch: list[int]) -> list[float]:
-            return self._outputs([read[position] for position in batch])
+            return self._outputs([parts[index][1] for index in batch])
 
-        yield from _added(range(len(read)), [len(ids) for ids in read], self.batch_tokens, done, outputs)
+        yield from _added([place for place, _ in parts], [len(ids) for _, ids in parts], self.batch_tokens, done, outputs)
 
     def _outputs(self, rows: list[list[int]]) -> list[float]:
         import torch
@@ -163,25 +167,36 @@ def _padded(rows: list[list[int]], pad: int, device: Any) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
+def _places(groups: Sequence[Group]) -> Iterator[tuple[Place, Passage]]:
+    for position, group in enumerate(groups):
+        for index, passage in enumerate(group):
+            yield (position, index), passage
+
+
 def _added(
-    owners: Sequence[int],
+    places: Sequence[Place],
     lengths: Sequence[int],
     budget: int,
     done: Collection[int],
     value: Callable[[list[int]], list[float]],
-) -> Iterator[dict[int, float]]:
-    """Sums of the values of each owner's parts, as soon as it has all of them.
+) -> Iterator[dict[int, list[float]]]:
+    """The values of each passage's parts, summed, as soon as all parts of its group have one.
 
-    The batches depend on the lengths alone; one of which all owners are done is passed over, so that a resumed evaluation
-    computes what an unbroken one would have computed.
+    The batches depend on the lengths alone; one of which all groups are done is passed over, so that a resumed evaluation
+    computes what an unbroken one would have computed. The parts of a group count as long as its longest, which keeps them
+    together: of an evaluation that is killed, no more than a batch or two are lost.
     """
-    left, sums = Counter(owners), defaultdict[int, float](float)
-    for batch in batches(lengths, 0, budget):
-        of = [owners[part] for part in batch]
-        if set(of) <= set(done):
+    longest: dict[int, int] = defaultdict(int)
+    for (group, _), length in zip(places, lengths, strict=True):
+        longest[group] = max(longest[group], length)
+    left = Counter(group for group, _ in places)
+    sums: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for batch in batches([longest[group] for group, _ in places], 0, budget):
+        of = [places[part] for part in batch]
+        if {group for group, _ in of} <= set(done):
             continue
-        for owner, found in zip(of, value(batch), strict=True):
-            sums[owner] += found
-            left[owner] -= 1
-        if ready := {owner: sums[owner] for owner in dict.fromkeys(of) if not left[owner]}:
-            yield ready
+        for (group, index), found in zip(of, value(batch), strict=True):
+            sums[group][index] += found
+            left[group] -= 1
+        if ready := [group for group in dict.fromkeys(group for group, _ in of) if not left[group]]:
+            yield {group: list(sums.pop(group).values()) for group in ready}

@@ -20,17 +20,14 @@ def lines(
     task: Task, examples: Sequence[Example], protocol: Protocol, measure: Measure, tokenizer: Any, done: Collection[int]
 ) -> Iterator[dict[int, dict[str, Any]]]:
     """A line a pair, by its position, as soon as both of its answers are measured."""
-    passages = [
-        _passage(tokenizer, task, example, answer, protocol)
+    groups = [
+        [_passage(tokenizer, task, example, answer, protocol) for answer in (example.gold, example.rejected)]
         for example in examples
-        for answer in (example.gold, example.rejected)
     ]
-    found: dict[int, float] = {}
-    measured = {place for position in done for place in (2 * position, 2 * position + 1)}
-    for batch in measure(passages, measured):
-        found |= batch
-        ready = {place // 2 for place in batch if place ^ 1 in found}
-        yield {position: _line(task, examples[position], protocol, passages, found, position) for position in sorted(ready)}
+    for batch in measure(groups, done):
+        yield {
+            position: _line(task, examples[position], protocol, groups[position], values) for position, values in batch.items()
+        }
 
 
 def _passage(tokenizer: Any, task: Task, example: Example, answer: str, protocol: Protocol) -> Passage:
@@ -38,17 +35,11 @@ def _passage(tokenizer: Any, task: Task, example: Example, answer: str, protocol
     return Passage(conversation(tokenizer, prompt, answer), 0) if protocol == "pairwise" else reply(tokenizer, prompt, answer)
 
 
-def _line(
-    task: Task,
-    example: Example,
-    protocol: Protocol,
-    passages: Sequence[Passage],
-    found: dict[int, float],
-    position: int,
-) -> dict[str, Any]:
+def _line(task: Task, example: Example, protocol: Protocol, group: Sequence[Passage], values: Sequence[float]) -> dict[str, Any]:
     """Equal scores are wrong: the model prefers neither."""
-    places = (2 * position, 2 * position + 1)
-    chosen, rejected = (found[place] if protocol == "pairwise" else -found[place] / passages[place].tokens for place in places)
+    chosen, rejected = (
+        value if protocol == "pairwise" else -value / passage.tokens for value, passage in zip(values, group, strict=True)
+    )
     right = chosen > rejected
     return {
         "id": example.id,
@@ -60,7 +51,7 @@ def _line(
         "score_rejected": rejected,
         "verdict": "right" if right else "wrong",
         "credit": float(right),
-        "tokens": sum(passages[place].tokens for place in places),
+        "tokens": sum(passage.tokens for passage in group),
         "group": example.group,
         "vote": None,
         "place": None,

@@ -25,7 +25,7 @@ def lines(
 ) -> Iterator[dict[int, dict[str, Any]]]:
     """A line a document, by its position; of a conversation, its last answer is the document and all before it is given."""
     passages = [_passage(tokenizer, task, example) for example in examples]
-    for batch in measure(passages, done):
+    for batch in measure([[passage] for passage in passages], done):
         yield {
             position: {
                 "id": examples[position].id,
@@ -34,7 +34,7 @@ def lines(
                 "bytes": len(examples[position].gold.encode()),
                 "group": examples[position].group,
             }
-            for position, nll in batch.items()
+            for position, (nll,) in batch.items()
         }
 
 

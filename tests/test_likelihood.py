@@ -69,20 +69,21 @@ def test_batched_and_padded_as_one_alone():
     policy, _ = tiny()
     rng = random.Random(1)
     passages = [Passage([rng.randrange(1500) for _ in range(rng.randint(3, 40))], rng.randint(1, 2)) for _ in range(12)]
+    groups = [passages[:1], passages[1:3], passages[3:9], passages[9:]]
     found = {}
-    for batch in NegativeLogLikelihood(policy, 64, 128)(passages):
+    for batch in NegativeLogLikelihood(policy, 64, 128)(groups):
         found |= batch
-    assert sorted(found) == list(range(12))
-    for position, passage in enumerate(passages):
-        assert found[position] == pytest.approx(by_hand(policy, *passage), rel=1e-5)
+    assert sorted(found) == list(range(4))
+    for position, group in enumerate(groups):
+        assert found[position] == pytest.approx([by_hand(policy, *passage) for passage in group], rel=1e-5)
 
 
 def test_windows_add_up():
     policy, _ = tiny()
     ids = [random.Random(2).randrange(1500) for _ in range(50)]
-    (found,) = NegativeLogLikelihood(policy, 16, 64)([Passage(ids, 1)])
+    (found,) = NegativeLogLikelihood(policy, 16, 64)([[Passage(ids, 1)]])
     parts = [by_hand(policy, ids[w.begin : w.end], w.first - w.begin) for w in likelihood.windows(50, 1, 16)]
-    assert len(parts) > 4 and found[0] == pytest.approx(sum(parts), rel=1e-5)
+    assert len(parts) > 4 and found[0][0] == pytest.approx(sum(parts), rel=1e-5)
 
 
 def test_a_document_is_read_after_the_end_of_another():
@@ -173,13 +174,13 @@ def settings(compose):
 
 
 def made(settings, protocol, values, done=()):
-    """Lines of pairs whose answers measure as ``values`` say: chosen and rejected in turn, a batch each."""
+    """Lines of pairs whose answers measure as ``values`` say: chosen and rejected in turn."""
     _, run = settings
     examples = evaluate.held_out(run, "medicalgpt_preference")
 
-    def measure(passages, measured=()):
-        assert len(passages) == 12
-        yield from ({place: value} for place, value in enumerate(values) if place not in measured)
+    def measure(groups, measured=()):
+        assert [len(group) for group in groups] == [2] * 6
+        yield from ({place: values[2 * place : 2 * place + 2]} for place in range(6) if place not in measured)
 
     found = {}
     for batch in pairs.lines(run.data_mix.tasks["medicalgpt_preference"], examples, protocol, measure, tiny()[1], done):
