@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from medrl import metrics, pairs, perplexity, power
+from medrl import metrics, perplexity, power, preferences
 from medrl.errors import Problem, UserError
-from medrl.files import read_jsonl, write_jsonl
+from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.generate import Sampling
 from medrl.likelihood import NegativeLogLikelihood, Score
 from medrl.prompts import messages
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from medrl.config import Run, Tree
 
 Which = Literal["base", "trained"]
-Protocol = Literal["generative", "perplexity"] | pairs.Protocol
+Protocol = Literal["generative", "perplexity"] | preferences.Protocol
 """An answer is generated and graded; text is predicted; or of two answers the better one is preferred."""
 Line = Mapping[str, Any]
 """One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
@@ -137,7 +136,7 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     begun = path.with_name(path.name + ".begun")
     lines = {line.pop("position"): line for line in read_jsonl(begun)}
     made = _made(run, name, examples, model, set(lines))
-    with tqdm(total=total, initial=len(lines), desc=f"{which} {name}", unit=unit) as bar, _appending(begun) as file:
+    with tqdm(total=total, initial=len(lines), desc=f"{which} {name}", unit=unit) as bar, appending(begun) as file:
         for batch in made:
             for position, line in batch.items():
                 lines[position] = line
@@ -155,9 +154,9 @@ def _made(run: Run, name: str, examples: Sequence[Example], model: tuple[Any, An
         return _completions(run, task, examples, model, done)
     room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
     if kind == "pairwise":
-        return pairs.lines(task, examples, kind, Score(*room), tokenizer, done)
+        return preferences.lines(task, examples, kind, Score(*room), tokenizer, done)
     if kind == "likelihood":
-        return pairs.lines(task, examples, kind, NegativeLogLikelihood(*room), tokenizer, done)
+        return preferences.lines(task, examples, kind, NegativeLogLikelihood(*room), tokenizer, done)
     return perplexity.lines(task, examples, NegativeLogLikelihood(*room), tokenizer, done)
 
 
@@ -173,13 +172,6 @@ def _completions(
         attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
         graded = zip(batch.items(), task.grade_all(attempts), strict=True)
         yield {place: _line(task, *asking[place], prompts[place], made, verdict) for (place, made), verdict in graded}
-
-
-def _appending(path: Path) -> Any:
-    """The file opened to append whole lines: what a kill left of the last one is cut off first."""
-    if path.exists():
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-    return path.open("a", encoding="utf-8")
 
 
 def _line(task: Task, example: Example, sample: int, prompt: Any, made: Any, verdict: Any) -> dict[str, Any]:
@@ -228,7 +220,7 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
     task, examples, kind = run.data_mix.tasks[name], held_out(run, name), protocol(run, name)
     generative = kind == "generative"
     return {
-        "scorer": task.scorer if generative else pairs.SCORERS[kind],
+        "scorer": task.scorer if generative else preferences.SCORERS[kind],
         "n": len(examples),
         "samples": run.eval.samples if generative else 1,
         **_accuracy(after),
@@ -241,7 +233,7 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
             if generative and (found := _compat(scorer, task, examples, after)) is not None
         },
         "minimum_detectable_difference": _detectable(run, before, after),
-        "reference": _references(run, task, examples) if generative else pairs.references(examples),
+        "reference": _references(run, task, examples) if generative else preferences.references(examples),
     }
 
 

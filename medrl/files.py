@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from medrl.errors import UserError
 
@@ -47,6 +47,13 @@ def read_jsonl(path: Path) -> list[Any]:
         except ValueError:
             raise UserError(f"{path}:{number} is damaged; remove the file and run the same command again.") from None
     return rows
+
+
+def appending(path: Path) -> IO[str]:
+    """The file opened to append whole lines: what a kill left of the last one is cut off first."""
+    if path.exists():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    return path.open("a", encoding="utf-8")
 
 
 @contextmanager

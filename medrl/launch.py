@@ -95,9 +95,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def join(device: str) -> None:
     """Meet the other processes; nothing where there are none."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if size() == 1:
         return
     import torch
     from accelerate import PartialState

@@ -71,7 +71,8 @@ def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
 
 def dry_run(settings: Run) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
-    _, drawn = _rows(settings)
+    tokenizer, drawn = _rows(settings)
+    settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
     planned = plan.plan(settings, drawn, audited)
     print(plan.describe(planned))
@@ -140,6 +141,7 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     _quiet()
     (work / "completions").mkdir(parents=True, exist_ok=True)
     tokenizer, drawn = _rows(settings)
+    settings.algo.check_rows(drawn.rows, tokenizer)
     checkpoint = checkpoints.newest(work)
     first = launch.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None

@@ -145,8 +145,13 @@ def cut_back(log: Path, step: int) -> None:
         write_jsonl(log, [line for line in read_jsonl(log) if line["step"] <= step])
 
 
-def callback(log: Path) -> Any:
-    """Trainer callback: a line of `log.jsonl` and a tick of the progress bar for each logged step."""
+def callback(log: Path, before: int = 0) -> Any:
+    """Trainer callback: a line of `log.jsonl` and a tick of the progress bar for each logged step.
+
+    Args:
+        log: Where the lines go.
+        before: Steps of trainers that came before this one in the same log.
+    """
     from tqdm import tqdm
     from transformers import TrainerCallback
 
@@ -163,10 +168,10 @@ def callback(log: Path) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "train_runtime" in logs:  # the trainer's closing summary
                 return
-            before, self.clock = self.clock, time.perf_counter()
-            seconds = round(self.clock - before, 3)  # kept a step, so that a resumed run does not count its pause
+            last, self.clock = self.clock, time.perf_counter()
+            seconds = round(self.clock - last, 3)  # kept a step, so that a resumed run does not count its pause
             cost = {"seconds": seconds, "peak_memory_gib": peak_memory_gib()}
-            line = {"step": state.global_step, "time": round(time.time(), 3), **cost, **_finite(logs)}
+            line = {"step": before + state.global_step, "time": round(time.time(), 3), **cost, **_finite(logs)}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
             shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}

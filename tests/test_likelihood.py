@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from medrl import build, evaluate, likelihood, pairs, perplexity, terminal
+from medrl import build, evaluate, likelihood, perplexity, terminal
 from medrl.files import read_jsonl
 from medrl.likelihood import NegativeLogLikelihood, Passage, Window
 from medrl.tasks.base import Example
@@ -161,7 +161,7 @@ def test_short_cuts_by_length_are_references():
     examples = [
         Example("", "t", "q", gold, rejected=worse) for gold, worse in (("abc", "a"), ("a", "bc"), ("ab", "cd"), ("abcd", "a"))
     ]
-    found = pairs.references(examples)
+    found = preferences.references(examples)
     assert {name: value["accuracy"] for name, value in found.items()} == {
         "random": 0.5, "longer_answer": 0.5, "shorter_answer": 0.25,
     }  # fmt: skip
@@ -183,7 +183,7 @@ def made(settings, protocol, values, done=()):
         yield from ({place: values[2 * place : 2 * place + 2]} for place in range(6) if place not in measured)
 
     found = {}
-    for batch in pairs.lines(run.data_mix.tasks["medicalgpt_preference"], examples, protocol, measure, tiny()[1], done):
+    for batch in preferences.lines(run.data_mix.tasks["medicalgpt_preference"], examples, protocol, measure, tiny()[1], done):
         found |= batch
     return examples, found
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, config, pairs, run
+from medrl import build, config, run
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 from medrl.rewards.base import Completion

@@ -61,6 +61,14 @@ class Algo(ABC):
         """Mistakes in company of the other sections."""
         return iter(())
 
+    def check_rows(self, rows: Sequence[Prompted], tokenizer: Any) -> None:
+        """Called before any weights load.
+
+        Raises:
+            UserError: these rows, or this chat template, cannot be learned from.
+        """
+        return
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimised(Algo):
@@ -153,16 +161,32 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
     Raises:
         Interrupted: a signal came; its checkpoint is written.
     """
+    fit(trainer, job, job.folder / "log.jsonl", align)
+    write_model(trainer, job, out)
+
+
+def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> None:
+    """Train from the newest whole checkpoint, with a line of ``log`` for each step.
+
+    Args:
+        trainer: Any of TRL's.
+        job: Its checkpoint is gone on from.
+        log: Lines of steps that are done again are cut off first.
+        align: A stop waits for a multiple of this many steps.
+        before: Steps of earlier rounds, after which the log counts on.
+
+    Raises:
+        Interrupted: a signal came; its checkpoint is written.
+    """
     from transformers import PrinterCallback
 
     from medrl import checkpoints, launch, track
 
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
-    log = job.folder / "log.jsonl"
     trainer.remove_callback(PrinterCallback)
-    tracker = track.callback(log)
+    tracker = track.callback(log, before)
     if launch.rank() == 0:
-        track.cut_back(log, done)
+        track.cut_back(log, before + done)
         trainer.add_callback(tracker)
     for callback in checkpoints.callbacks(job.stop, align):
         trainer.add_callback(callback)
@@ -177,7 +201,6 @@ def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
             "Run the same command again to go on.",
             job.stop.signal,
         )
-    write_model(trainer, job, out)
 
 
 def write_model(trainer: Any, job: Job, out: Path) -> None:

@@ -1,17 +1,22 @@
-"""Supervised fine-tuning: imitate demonstrations, with the loss on the completion alone."""
+"""Supervised fine-tuning: imitate demonstrations, with the loss on the completion alone or on more."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt
 
 from medrl.algos.base import Job, Optimised, peft_config, run_trainer
-from medrl.errors import UserError
+from medrl.errors import Problem, UserError
 from medrl.rendering import Rendering
 from medrl.tasks.base import Kind
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+    from medrl.mix import Prompted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +27,32 @@ class SFT(Optimised):
 
     max_tokens: Annotated[int, Gt(0)]
     """Rows longer than this are left out and counted; none is cut, because a cut answer teaches not to answer."""
+    loss_on: Literal["completion", "assistant", "all"]
+    """What is imitated: the last answer, every answer of a conversation, or the prompt, too."""
+    packing: bool
+    """Put several rows into one sequence of up to ``max_tokens``, where they do not see each other; ``batch_size`` then counts
+    such sequences."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if self.packing and self.max_tokens > run.model.context_tokens:
+            yield Problem("max_tokens", f"{self.max_tokens} is packed full; the model has {run.model.context_tokens}")
 
     def train(self, job: Job, out: Path) -> None:
         from trl import SFTConfig, SFTTrainer
 
         config = SFTConfig(
             **self.arguments(job),
-            max_length=None,
-            completion_only_loss=True,
+            # TRL packs up to max_length and cuts nothing, since longer rows are left out before.
+            max_length=self.max_tokens if self.packing else None,
+            packing=self.packing,
+            packing_strategy="bfd",
+            completion_only_loss=False,  # the rows say themselves where the loss is
             shuffle_dataset=False,
             dataset_num_proc=None,
         )
+        if self.packing:
+            check_apart(job.policy)
         trainer = SFTTrainer(
             model=job.policy,
             args=config,
@@ -40,19 +60,56 @@ class SFT(Optimised):
             processing_class=job.tokenizer,
             peft_config=peft_config(job.run),
         )
+        if len(trainer.train_dataset) < self.batch_size:
+            raise UserError(
+                f"The rows fill {len(trainer.train_dataset)} sequences of {self.max_tokens} tokens, fewer than one batch "
+                f"of {self.batch_size}; lower algo.batch_size or set algo.packing=false."
+            )
         run_trainer(trainer, job, out)
 
     def _dataset(self, job: Job) -> Any:
         from datasets import Dataset
 
-        rendering = Rendering(job.tokenizer)
-        rows = [rendering.tokens(row.messages, row.demonstration) for row in job.rows]
-        fitting = [row for row in rows if len(row.prompt) + len(row.completion) <= self.max_tokens]
-        if len(fitting) < len(rows):
-            print(f"sft: {len(rows) - len(fitting)} of {len(rows)} rows are longer than {self.max_tokens} tokens and left out")
-        if len(fitting) < self.batch_size:
+        found = [self._rows(Rendering(job.tokenizer), row) for row in job.rows]
+        fitting = [rows for rows in found if all(len(each["input_ids"]) <= self.max_tokens for each in rows)]
+        if len(fitting) < len(found):
+            print(f"sft: {len(found) - len(fitting)} of {len(found)} rows are longer than {self.max_tokens} tokens and left out")
+        if len(fitting) < self.batch_size and not self.packing:
             raise UserError(
-                f"{len(fitting)} of {len(rows)} rows fit in algo.max_tokens={self.max_tokens}, fewer than one batch of "
+                f"{len(fitting)} of {len(found)} rows fit in algo.max_tokens={self.max_tokens}, fewer than one batch of "
                 f"{self.batch_size}; raise algo.max_tokens or lower algo.batch_size."
             )
-        return Dataset.from_list([row.labelled() for row in fitting])
+        return Dataset.from_list([each for rows in fitting for each in rows])
+
+    def _rows(self, rendering: Rendering, row: Prompted) -> list[dict[str, list[int]]]:
+        """Tokens of a row and their labels; several where a template writes an answer otherwise once it is history."""
+        if self.loss_on == "assistant":
+            return rendering.conversation([*row.messages, {"role": "assistant", "content": row.demonstration}])
+        tokens = rendering.tokens(row.messages, row.demonstration)
+        if self.loss_on == "completion":
+            return [tokens.labelled()]
+        ids = tokens.prompt + tokens.completion
+        return [{"input_ids": ids, "labels": list(ids)}]
+
+
+def check_apart(policy: Any) -> None:
+    """Put two documents into one sequence, as packing does, and change the first: the second must not notice.
+
+    Raises:
+        UserError: it does, because the model or its attention takes no heed of positions that begin anew.
+    """
+    import torch
+
+    length = 8
+    words = torch.arange(1, 2 * length + 1, device=policy.device)
+    positions = torch.arange(length, device=policy.device).repeat(2)[None]
+    seen = []
+    with torch.no_grad():
+        for first in (words[:length], words[:length].flip(0)):
+            ids = torch.cat([first, words[length:]])[None]
+            seen.append(policy(input_ids=ids, position_ids=positions, use_cache=False).logits[0, length:])
+    if not torch.allclose(*seen):
+        raise UserError(
+            f"algo.packing: packed rows would see each other in {type(policy).__name__} with "
+            f"{policy.config._attn_implementation} attention; set algo.packing=false."
+        )

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from medrl import evaluate, pairs
+from medrl import evaluate
 from medrl.charts import escaped
 from medrl.config import Run, Tree
 from medrl.files import read_jsonl
@@ -48,7 +48,7 @@ def samples(folder: Path, tree: Tree, run: Run) -> str:
         said = ", ".join(f"{count} {_label(kind, run.algo.trains)}" for kind in KINDS if (count := kinds.count(kind)))
         sample = _sample if protocol == "generative" else _pair
         shown = "\n".join(sample(*lines[place], kinds[place], run) for place in picked(kinds))
-        scorer = run.data_mix.tasks[name].scorer if protocol == "generative" else pairs.SCORERS[protocol]
+        scorer = run.data_mix.tasks[name].scorer if protocol == "generative" else preferences.SCORERS[protocol]
         graded = "" if scorer == STRICT else f" <span>{escaped(scorer)}</span>"
         counted = f"Of {len(lines)} answers: " if run.eval.samples > 1 and protocol == "generative" else ""
         parts.append(f"<h3>{escaped(name)}{graded}</h3><p>{counted}{said}.</p>\n{shown}")

@@ -1,0 +1,195 @@
+"""DPO in rounds (S3): sample with the policy as it is now, grade, pair, train, and begin again from what was learned."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt
+
+from medrl import checkpoints
+from medrl.algos.base import Job, fit, peft_config, write_model
+from medrl.algos.samples import Sampled, describe, enough, texts
+from medrl.errors import Interrupted
+from medrl.files import read_jsonl, write_jsonl
+from medrl.launch import rank, wait_for_all
+
+if TYPE_CHECKING:
+    from medrl.mix import Prompted
+
+REFERENCE = "ref"
+"""TRL's name for the frozen copy of an adapter that is trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterativeDPO(Sampled):
+    """``rounds`` times DPO. In each the policy at its start is the reference.
+
+    ``steps``, ``epochs`` and the schedule of the learning rate are those of one round. All weights: the reference is a second
+    model that takes over the policy's weights before each round. LoRA: one adapter on the unchanged base is trained
+    through all rounds, and a frozen copy of it is the reference; merging it into the base between rounds would lose bits of a
+    4-bit base and leave no adapter to publish.
+
+    ``train/round-N/`` holds a round's samples, pairs, checkpoints and the model that it ended with; ``train/rounds.jsonl`` its
+    figures; ``train/log.jsonl`` the steps of all rounds, counted on.
+    """
+
+    rounds: Annotated[int, Gt(0)]
+    beta: Annotated[float, Gt(0)]
+    """Price of leaving the model of the round's start."""
+    keep_rounds: bool
+    """Keep the model of every round, to evaluate each; otherwise only the last stays."""
+
+    def train(self, job: Job, out: Path) -> None:
+        last = max((number for number in range(1, self.rounds + 1) if _model(job, number).exists()), default=0)
+        for number in range(last + 1, self.rounds + 1):
+            if job.stop.signal is not None:
+                raise Interrupted(
+                    f"Stopped after round {last} of {self.rounds}. Run the same command again to go on.", job.stop.signal
+                )
+            folder = _folder(job, number)
+            folder.mkdir(exist_ok=True)
+            started = replace(job, policy=_start(job, last), folder=folder, checkpoint=checkpoints.newest(folder))
+            if not self._round(started, job, number):
+                break
+            last = number
+            wait_for_all()
+        if rank() == 0:
+            self._clean(job, last)
+            _publish(_model(job, last), out, keep=self.keep_rounds)
+        wait_for_all()
+
+    def rows(self, rows: Sequence[Prompted], number: int) -> list[Prompted]:
+        """The rows of a round: each goes on where the one before ended, and begins anew at the end of the mix."""
+        first = (number - 1) * self.prompts
+        return [rows[at % len(rows)] for at in range(first, first + self.prompts)]
+
+    def _round(self, job: Job, whole: Job, number: int) -> bool:
+        """One round, from where it was left.
+
+        Args:
+            job: Of the round: its folder, its newest checkpoint, and the policy at its start.
+            whole: Of the run.
+            number: From 1.
+
+        Returns:
+            False where the samples gave too few pairs to go on.
+        """
+        print(f"round    {number} of {self.rounds}", flush=True)
+        seed = job.run.seed + (number - 1) * 1_000_003  # a prompt that comes again is answered anew
+        pairs, figures = self.pairs(job, job.folder, self.rows(whole.rows, number), seed)
+        print(describe(figures), flush=True)
+        kept = whole.folder / "rounds.jsonl"
+        earlier = [line for line in read_jsonl(kept) if line["round"] < number]
+        before = earlier[-1]["steps"] if earlier else 0
+        if number == 1:
+            enough(pairs, self, "pairs of unequal reward")
+        elif len(pairs) < self.batch_size:
+            print(f"round    {number} has fewer pairs than one batch of {self.batch_size}: training ends with the round before")
+            _note(kept, [*earlier, {"round": number, "steps": before, "trained": False, **figures}])
+            return False
+        trainer = self._trainer(job, whole, number, pairs)
+        fit(trainer, job, whole.folder / "log.jsonl", before=before)
+        steps = before + trainer.state.global_step
+        _note(kept, [*earlier, {"round": number, "steps": steps, "trained": True, **figures}])
+        _write(trainer, job)
+        wait_for_all()
+        if rank() == 0:
+            self._clean(whole, number)
+        return True
+
+    def _trainer(self, job: Job, whole: Job, number: int, pairs: Sequence[Any]) -> Any:
+        from trl import DPOConfig, DPOTrainer
+
+        lora = job.run.model.lora
+        trainer = self.trainer(
+            DPOTrainer,
+            DPOConfig(**self.arguments(job), beta=self.beta, max_length=None),
+            job,
+            texts(job.tokenizer, pairs),
+            ref_model=None if lora else whole.policy,
+            peft_config=peft_config(job.run) if number == 1 else None,
+        )
+        if lora and number > 1 and job.checkpoint:
+            _load_adapter(trainer.model, job.checkpoint)
+        return trainer
+
+    def _clean(self, whole: Job, last: int) -> None:
+        """Remove what finished rounds need no more."""
+        for number in range(1, last + 1):
+            for checkpoint in _folder(whole, number).glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+            if number < last and not self.keep_rounds:
+                shutil.rmtree(_model(whole, number), ignore_errors=True)
+
+
+def _folder(job: Job, number: int) -> Path:
+    return job.folder / f"round-{number}"
+
+
+def _model(job: Job, number: int) -> Path:
+    """Where a finished round leaves its model."""
+    return _folder(job, number) / "model"
+
+
+def _start(job: Job, last: int) -> Any:
+    """The policy as the round ``last`` left it, always from the disk, so that a resumed run starts as an unbroken one does.
+
+    Where all weights are trained, ``job.policy`` becomes the reference and takes over the same weights.
+    """
+    from medrl.models import trained
+
+    if not job.run.model.lora:
+        if not last:
+            return copy.deepcopy(job.policy)
+        policy, _ = trained(job.run, _model(job, last))
+        job.policy.load_state_dict(policy.state_dict())
+        return policy
+    if not last:
+        return job.policy
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(job.policy, str(_model(job, last)), is_trainable=True)
+
+
+def _write(trainer: Any, job: Job) -> None:
+    """Write the round's model; an adapter is taken off the base, on which the next round puts it from the disk."""
+    if not job.run.model.lora:
+        write_model(trainer, job, job.folder / "model")
+        return
+    adapted = trainer.accelerator.unwrap_model(trainer.model)
+    if REFERENCE in adapted.peft_config:
+        adapted.delete_adapter(REFERENCE)
+    write_model(trainer, job, job.folder / "model")
+    adapted.unload()
+
+
+def _load_adapter(policy: Any, checkpoint: Path) -> None:
+    """Load the adapter that is trained from a checkpoint that holds its reference, too.
+
+    transformers 5.17 then loads the adapters in folders of their own, which is the reference alone, and trains on from the start
+    of the round in silence.
+    """
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    set_peft_model_state_dict(policy, load_peft_weights(str(checkpoint)), adapter_name="default")
+
+
+def _publish(model: Path, out: Path, *, keep: bool) -> None:
+    """The last round's model as the run's, in one step."""
+    if not keep:
+        model.replace(out)
+        return
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(model, partial)
+    partial.replace(out)
+
+
+def _note(path: Path, lines: Sequence[Any]) -> None:
+    if rank() == 0:
+        write_jsonl(path, lines)

@@ -1,0 +1,135 @@
+"""Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306): completions that are good or bad each by itself,
+without pairs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt
+
+from medrl.algos.base import Job, peft_config, run_trainer
+from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
+from medrl.errors import Problem, UserError
+from medrl.files import write_jsonl
+from medrl.launch import rank
+from medrl.rendering import Rendering
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+    from medrl.mix import Prompted
+
+
+@dataclass(frozen=True, kw_only=True)
+class KTO(Sampled):
+    """All samples in TRL's KTOTrainer, labelled desirable or not. Of a preference pair both answers are taken, one of each."""
+
+    beta: Annotated[float, Gt(0)]
+    """Price of leaving the model before training."""
+    desirable_reward: float | None
+    """Completions that the reward set pays at least so much are desirable; null: those that the task itself grades right."""
+    desirable_weight: Annotated[float, Gt(0)] | None
+    """Weight of the loss of desirable completions; null balances the two kinds."""
+    undesirable_weight: Annotated[float, Gt(0)] | None
+    """The same of the others."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if not self.batch_size % run.hardware.gpus and run.hardware.split(self.batch_size)[0] < 2:
+            # Completions of one micro-batch are exchanged to estimate the divergence from the reference (section 4.1).
+            yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
+        for name, weight in run.data_mix.weights.items():
+            task = run.data_mix.tasks.get(name)
+            if weight > 0 and task and task.kind == "question" and not task.graded and self.desirable_reward is None:
+                yield Problem(
+                    "desirable_reward",
+                    f"is null, and nothing grades the answers to {name}; set the reward from which one is good",
+                )
+
+    def train(self, job: Job, out: Path) -> None:
+        from trl import KTOConfig, KTOTrainer
+
+        labelled = self.labelled(job)
+        good = sum(line["label"] for line in labelled)
+        print(f"labels   {len(labelled)} completions, {good} of them desirable", flush=True)
+        enough(labelled, self, "labelled completions")
+        if good in (0, len(labelled)):
+            kind = "desirable" if good else "undesirable"
+            raise UserError(
+                f"All {len(labelled)} completions are {kind}, so there is nothing to tell apart; raise algo.temperature or "
+                "algo.prompts, or change algo.desirable_reward."
+            )
+        desirable, undesirable = self.weights(good, len(labelled) - good)
+        config = KTOConfig(
+            **self.arguments(job),
+            beta=self.beta,
+            desirable_weight=desirable,
+            undesirable_weight=undesirable,
+            max_length=None,
+        )
+        rows = [{key: line[key] for key in ("prompt", "completion", "label")} for line in labelled]
+        if len(rows) % config.per_device_train_batch_size == 1:  # one alone would be exchanged for itself
+            rows = rows[:-1]
+        trainer = self.trainer(KTOTrainer, config, job, rows, ref_model=reference(job), peft_config=peft_config(job.run))
+        run_trainer(trainer, job, out)
+
+    def weights(self, desirable: int, undesirable: int) -> tuple[float, float]:
+        """Weights of the two kinds; one that is null brings their sums to 1 : 1, within Eq. 8 of the paper (1 to 4/3).
+
+        Where both are null the commoner kind weighs 1.
+
+        Args:
+            desirable: How many completions are.
+            undesirable: How many are not.
+        """
+        first, second = self.desirable_weight, self.undesirable_weight
+        if first is None and second is None:
+            first, second = (1.0, None) if desirable >= undesirable else (None, 1.0)
+        if first is None:
+            assert second is not None
+            return second * undesirable / desirable, second
+        return first, first * desirable / undesirable if second is None else second
+
+    def labelled(self, job: Job) -> list[dict[str, Any]]:
+        """Prompts, completions and labels in an order of their own, because TRL takes them in the order in which they come
+        and exchanges neighbours, which should not be answers to one prompt. Kept in ``train/labelled.jsonl``.
+        """
+        rows = job.rows[: self.prompts]
+        asked = [row for row in rows if not row.example.rejected]
+        found = [*self._own(asked, self.samples(job, asked, job.folder / "samples.jsonl", job.run.seed)), *_given(rows)]
+        random.Random(f"kto:{job.run.seed}").shuffle(found)
+        fits, rendering, lines = fitting(job), Rendering(job.tokenizer), []
+        for row, text, label in found:
+            prompt, completion = rendering.trl_pair(row.messages, text)
+            line = {"prompt": prompt, "completion": completion, "label": label}
+            if fits(prompt + completion):
+                lines.append(line | {"task": row.example.task, "id": row.example.id})
+        if len(lines) < len(found):
+            print(f"labels   {len(found) - len(lines)} completions do not fit in the model's context and are left out")
+        if rank() == 0:
+            write_jsonl(job.folder / "labelled.jsonl", lines)
+        return lines
+
+    def _own(self, asked: Sequence[Prompted], samples: Sequence[Sample]) -> Iterator[tuple[Prompted, str, bool]]:
+        """Samples with their labels, without those that a judge left open."""
+        for sample in samples:
+            if self.desirable_reward is not None:
+                # As in pairs, a text that was cut off is never the good one.
+                label = sample["finished"] and sample["reward"] >= self.desirable_reward
+            elif sample["outcome"] == "ungraded":
+                continue
+            else:
+                label = sample["outcome"] == "right"
+            yield asked[sample["row"]], sample["text"], label
+
+
+def _given(rows: Sequence[Prompted]) -> Iterator[tuple[Prompted, str, bool]]:
+    """Both answers of the data set's own pairs."""
+    for row in rows:
+        if row.example.rejected:
+            yield row, row.example.gold, True
+            yield row, row.example.rejected, False

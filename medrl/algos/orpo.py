@@ -1,0 +1,39 @@
+"""Odds ratio preference optimisation (Hong et al. 2024, arXiv 2403.07691): imitate the better completion and hold the worse
+one back, in one loss and without a reference model.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Gt
+
+from medrl.algos.base import Job, peft_config, run_trainer
+from medrl.algos.samples import Sampled, describe, enough, texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ORPO(Sampled):
+    """Pairs as DPO makes them, in TRL's ORPOTrainer, which TRL keeps among its experiments."""
+
+    beta: Annotated[float, Gt(0)]
+    """Weight of the odds ratio beside the likelihood of the better completion: the paper's lambda."""
+
+    def train(self, job: Job, out: Path) -> None:
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the notice that TRL documents this for, and no other
+        from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+        pairs, figures = self.pairs(job, job.folder, job.rows[: self.prompts], job.run.seed)
+        print(describe(figures), flush=True)
+        enough(pairs, self, "pairs of unequal reward")
+        config = ORPOConfig(
+            **self.arguments(job),
+            beta=self.beta,
+            max_length=job.run.model.context_tokens,  # None would cut at 512; pairs that are longer are left out before
+            remove_unused_columns=False,
+        )
+        trainer = self.trainer(ORPOTrainer, config, job, texts(job.tokenizer, pairs), peft_config=peft_config(job.run))
+        run_trainer(trainer, job, out)

@@ -1,0 +1,82 @@
+"""Preference pairs: which completions make one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from medrl.errors import UserError
+
+if TYPE_CHECKING:
+    from medrl.mix import Prompted
+
+Pair = Mapping[str, Any]
+"""``prompt`` (messages), ``chosen`` and ``rejected`` (texts), their rewards (null where the data set says which is better),
+``task`` and ``id``."""
+
+
+def best_and_worst(samples: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """The best and the worst of one prompt's samples; None where the reward tells no two apart.
+
+    The better one must have ended itself: a text that the token limit cut would teach to end in the middle of a sentence.
+    Among equals the first text in alphabetical order is taken, so that nothing depends on the order of sampling.
+    """
+    whole = [sample for sample in samples if sample["finished"]]
+    if not whole:
+        return None
+    best = min(whole, key=lambda sample: (-sample["reward"], sample["text"]))
+    worst = min(samples, key=lambda sample: (sample["reward"], sample["text"]))
+    return (best, worst) if best["reward"] > worst["reward"] else None
+
+
+def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[Prompted], each: int) -> tuple[list[Pair], int]:
+    """Pairs of graded samples.
+
+    Args:
+        samples: ``each`` of them for every row, in the order of the rows.
+        rows: What was asked.
+        each: Samples of a row.
+
+    Returns:
+        The pairs, at most one a row; and how many were left out because both texts are the same (a judge may grade one text
+        in two ways, a token limit may cut one and not the other).
+    """
+    found: list[Pair] = []
+    equal = 0
+    for at, row in enumerate(rows):
+        apart = best_and_worst(samples[at * each : (at + 1) * each])
+        if apart and apart[0]["text"] == apart[1]["text"]:
+            equal += 1
+        elif apart:
+            best, worst = apart
+            found.append(_pair(row, best["text"], worst["text"], best["reward"], worst["reward"]))
+    return found, equal
+
+
+def given(row: Prompted) -> Pair:
+    """A preference pair of the data set."""
+    return _pair(row, row.example.gold, row.example.rejected, None, None)
+
+
+def check_given(rows: Sequence[Prompted]) -> None:
+    """Raises:
+    UserError: a row's better answer is its worse one.
+    """
+    for row in rows:
+        if row.example.rejected and row.example.rejected == row.example.gold:
+            raise UserError(
+                f"Example {row.example.id} of {row.example.task}: both answers are {row.example.gold!r:.60}; a pair needs two "
+                "that differ. Take the row out of the data."
+            )
+
+
+def _pair(row: Prompted, chosen: str, rejected: str, better: float | None, worse: float | None) -> Pair:
+    return {
+        "prompt": row.messages,
+        "chosen": chosen,
+        "rejected": rejected,
+        "reward_chosen": better,
+        "reward_rejected": worse,
+        "task": row.example.task,
+        "id": row.example.id,
+    }

@@ -1,0 +1,219 @@
+"""The policy's own completions, graded: what DPO, KTO, ORPO and iterative DPO learn from."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Gt, Le
+
+from medrl.algos.base import Job, Optimised
+from medrl.algos.pairs import Pair, check_given, given, pairs_of
+from medrl.errors import Problem, UserError
+from medrl.files import appending, read_jsonl, write_jsonl
+from medrl.launch import rank, size, wait_for_all
+from medrl.rendering import Rendering
+from medrl.tasks.base import Kind
+
+if TYPE_CHECKING:
+    from medrl.config import Run
+    from medrl.generate import Generated
+    from medrl.mix import Prompted
+
+Sample = Mapping[str, Any]
+"""One graded completion as ``samples.jsonl`` holds it: ``row`` (its place among the rows asked), ``task``, ``id``, ``text``,
+``finished``, ``tokens``, ``reward`` and the ``outcome`` of the task's own grade."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled(Optimised):
+    """What algorithms share that sample completions, grade them with the reward set, and learn from the better and the worse.
+
+    Rows that are preference pairs themselves are taken as they are.
+    """
+
+    reads: ClassVar[tuple[Kind, ...]] = ("question", "preference")
+    rewarded: ClassVar[bool] = True
+
+    prompts: Annotated[int, Gt(0)]
+    """Rows of the mix that are sampled, the first ones."""
+    num_generations: Annotated[int, Gt(1)]
+    """Completions sampled for each."""
+    max_completion_tokens: Annotated[int, Gt(0)]
+    temperature: Annotated[float, Gt(0)]
+    top_p: Annotated[float, Gt(0), Le(1)]
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if self.prompts > run.data_mix.rows:
+            yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
+        if self.max_completion_tokens >= run.model.context_tokens:
+            yield Problem(
+                "max_completion_tokens",
+                f"{self.max_completion_tokens} leaves no room for a prompt in {run.model.context_tokens} tokens",
+            )
+
+    def check_rows(self, rows: Sequence[Prompted], tokenizer: Any) -> None:
+        check_given(rows)
+
+    def samples(self, job: Job, rows: Sequence[Prompted], path: Path, seed: int) -> list[Sample]:
+        """``num_generations`` graded completions of each row, in the order of the rows; kept in ``path`` and read back.
+
+        They are written to ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several
+        processes each samples every so many-th row with its own copy of the policy, and the first puts them together.
+        """
+        number, processes = rank(), size()
+        if not path.exists():
+            shares = [path.with_name(f"{path.name}.begun-{of}-of-{processes}") for of in range(processes)]
+            self._sample_share(job, [*enumerate(rows)][number::processes], shares[number], seed)
+            wait_for_all()
+            if number == 0:
+                made = [line for share in shares for line in read_jsonl(share)]
+                made.sort(key=lambda line: (line["row"], line["position"]))
+                write_jsonl(path, ({key: line[key] for key in line if key != "position"} for line in made))
+                for share in path.parent.glob(f"{path.name}.begun-*"):
+                    share.unlink()
+            wait_for_all()
+        return read_jsonl(path)
+
+    def _sample_share(self, job: Job, share: Sequence[tuple[int, Prompted]], begun: Path, seed: int) -> None:
+        from tqdm import tqdm
+
+        from medrl.generate import Sampling, engine
+
+        asked = [entry for entry in share for _ in range(self.num_generations)]
+        done = {line["position"] for line in read_jsonl(begun)}
+        sampling = Sampling(self.temperature, self.top_p, self.max_completion_tokens, seed)
+        batches = engine(job.run, job.policy, job.tokenizer).complete([row.messages for _, row in asked], sampling, done)
+        bar = tqdm(total=len(asked), initial=len(done), desc="sample", unit="completion", disable=rank() > 0)
+        with bar, appending(begun) as file:
+            for batch in batches:
+                fresh = {position: made for position, made in batch.items() if position not in done}
+                for line in _graded(job, fresh, asked):
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+                bar.update(len(fresh))
+
+    def pairs(self, job: Job, folder: Path, rows: Sequence[Prompted], seed: int) -> tuple[list[Pair], dict[str, Any]]:
+        """Best against worst of each prompt whose samples differ in reward, and what there was of what.
+
+        The samples are kept in ``folder/samples.jsonl``, the pairs in ``folder/pairs.jsonl``.
+
+        Returns:
+            The pairs in the order of the rows, and their figures for people and for ``rounds.jsonl``.
+        """
+        asked = [row for row in rows if not row.example.rejected]
+        samples = self.samples(job, asked, folder / "samples.jsonl", seed)
+        made, equal = pairs_of(samples, asked, self.num_generations)
+        ready = [given(row) for row in rows if row.example.rejected]
+        pairs, too_long = _fitting(job, [*ready, *made])
+        if rank() == 0:
+            write_jsonl(folder / "pairs.jsonl", pairs)
+        figures = _figures(samples, len(asked), made) | {"given": len(ready), "equal_texts": equal, "too_long": too_long}
+        return pairs, figures | {"pairs": len(pairs)}
+
+    def trainer(self, kind: Any, arguments: Any, job: Job, rows: Sequence[Mapping[str, Any]], **more: Any) -> Any:
+        """One of TRL's trainers on rows of plain text, that is to say: prompts and completions as the model sees them."""
+        from datasets import Dataset
+
+        dataset = Dataset.from_list([dict(row) for row in rows])
+        return kind(model=job.policy, args=arguments, train_dataset=dataset, processing_class=job.tokenizer, **more)
+
+
+def texts(tokenizer: Any, pairs: Sequence[Pair]) -> list[dict[str, str]]:
+    """Pairs as TRL reads them: ``prompt``, ``chosen`` and ``rejected`` in the words of the chat template."""
+    rendering, found = Rendering(tokenizer), []
+    for pair in pairs:
+        chosen, rejected = (rendering.trl_pair(pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
+        found.append({"prompt": chosen.prompt, "chosen": chosen.completion, "rejected": rejected.completion})
+    return found
+
+
+def enough(pairs: Sequence[Any], algo: Sampled, what: str) -> None:
+    """Raises:
+    UserError: there is less than a batch to learn from.
+    """
+    if len(pairs) < algo.batch_size:
+        raise UserError(
+            f"{algo.prompts} prompts gave {len(pairs)} {what}, fewer than one batch of {algo.batch_size}; "
+            "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
+        )
+
+
+def reference(job: Job) -> Any:
+    """A copy of the policy to measure from; None where an adapter is trained, because without it the policy is the reference.
+
+    TRL would load the reference by the name of the weights: without the revision, and from nowhere for a fresh model.
+    """
+    return None if job.run.model.lora else copy.deepcopy(job.policy)
+
+
+def describe(figures: Mapping[str, Any]) -> str:
+    """The figures of a sampling for the terminal."""
+    said = []
+    if figures["samples"]:
+        said += [
+            f"{figures['samples']} completions to {figures['prompts']} prompts, mean reward {figures['mean_reward']:.3f}",
+            f"{figures['right'] or 0:.1%} of them right",
+            f"{figures['without_pair']:.1%} of the prompts gave no pair",
+        ]
+    counts = {"given": "pairs of the data set", "equal_texts": "left out with equal texts", "too_long": "left out as too long"}
+    said += [f"{figures[key]} {words}" for key, words in counts.items() if figures[key]]
+    return f"pairs    {figures['pairs']}" + "".join(f"; {words}" for words in said)
+
+
+def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, Prompted]]) -> Iterator[dict[str, Any]]:
+    from medrl.rewards.base import Completion
+
+    completions = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]
+    for position, completion, total in zip(made, completions, job.run.reward_set.totals(completions), strict=True):
+        yield {
+            "position": position,
+            "row": asked[position][0],
+            "task": completion.row.example.task,
+            "id": completion.row.example.id,
+            "text": completion.text,
+            "finished": completion.finished,
+            "tokens": completion.tokens,
+            "reward": total,
+            "outcome": completion.verdict.outcome,
+        }
+
+
+def _fitting(job: Job, pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
+    """Pairs whose longer side fits in the model's context, and how many do not: none is cut."""
+    fits = fitting(job)
+    kept = [
+        pair
+        for pair, row in zip(pairs, texts(job.tokenizer, pairs), strict=True)
+        if fits(row["prompt"] + row["chosen"]) and fits(row["prompt"] + row["rejected"])
+    ]
+    return kept, len(pairs) - len(kept)
+
+
+def fitting(job: Job) -> Callable[[str], bool]:
+    """Whether a text fits in the model's context."""
+    return lambda text: len(job.tokenizer(text)["input_ids"]) <= job.run.model.context_tokens
+
+
+def _figures(samples: Sequence[Sample], prompts: int, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Means over samples and over pairs made of them; null where there are none."""
+    graded = [sample for sample in samples if sample["outcome"] != "ungraded"]
+    return {
+        "prompts": prompts,
+        "samples": len(samples),
+        "without_pair": 1 - len(pairs) / prompts if prompts else None,
+        "mean_reward": mean([sample["reward"] for sample in samples]),
+        "reward_chosen": mean([pair["reward_chosen"] for pair in pairs]),
+        "reward_rejected": mean([pair["reward_rejected"] for pair in pairs]),
+        "right": mean([sample["outcome"] == "right" for sample in graded]),
+    }
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """None of none."""
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,96 @@
+"""DPO in rounds: the reference moves, rounds are kept, and a stopped run goes on in its round."""
+
+import json
+import math
+import signal
+from dataclasses import replace
+
+import pytest
+from test_pairs import SMALL, job_of
+
+from medrl.checkpoints import Stop
+from medrl.errors import Interrupted
+from medrl.files import read_jsonl
+
+LORA = "model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj]}"
+ROUNDS = (
+    "algo=iterative_dpo", "algo.rounds=2", "algo.prompts=10", "algo.num_generations=4", "algo.batch_size=2", "algo.steps=3",
+    "algo.epochs=null", "algo.checkpoint_steps=1", "algo.learning_rate=1e-3", "algo.warmup_fraction=0", "algo.keep_rounds=true",
+)  # fmt: skip
+
+
+class StopAfter(Stop):
+    """A signal that comes once the log has so many lines."""
+
+    def __init__(self, log, lines):
+        self.log, self.lines = log, lines
+        super().__init__()
+
+    @property
+    def signal(self):
+        return signal.SIGTERM if len(read_jsonl(self.log)) >= self.lines else None
+
+    @signal.setter
+    def signal(self, number):
+        assert number is None
+
+
+def weights(model):
+    """The only file of weights of a model's folder."""
+    (path,) = model.glob("*.safetensors")
+    return path.read_bytes()
+
+
+def stripped(log):
+    return [(line["step"], line["loss"]) for line in read_jsonl(log)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["all weights", "lora"])
+def test_rounds(compose, tmp_path, kind):
+    tree = compose([*SMALL, *ROUNDS, *([LORA] if kind == "lora" else [])])
+    job, model = job_of(tree, tmp_path / "train"), tmp_path / "model"
+    job.run.algo.train(job, model)
+    log, rounds = (read_jsonl(job.folder / name) for name in ("log.jsonl", "rounds.jsonl"))
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+    # Policy and reference are one model at the start of a round, and only there.
+    assert [math.isclose(line["loss"], math.log(2), abs_tol=1e-6) for line in log] == [True, False, False] * 2
+    assert [(line["round"], line["steps"], line["trained"]) for line in rounds] == [(1, 3, True), (2, 6, True)]
+    first, second = (read_jsonl(job.folder / f"round-{number}" / "pairs.jsonl") for number in (1, 2))
+    assert [len(first), len(second)] == [line["pairs"] for line in rounds]
+    ids = [[row.example.id for row in job.run.algo.rows(job.rows, number)] for number in (1, 2)]
+    assert {pair["id"] for pair in first} <= set(ids[0]) and {pair["id"] for pair in second} <= set(ids[1]) and ids[0] != ids[1]
+    ends = [weights(job.folder / f"round-{number}" / "model") for number in (1, 2)]
+    assert ends[0] != ends[1] == weights(model)
+    assert not list(tmp_path.rglob("checkpoint-*")) and not list(tmp_path.rglob("ref"))
+    check_stopped_and_resumed(tree, tmp_path / "stopped", job, model)
+
+
+def check_stopped_and_resumed(tree, folder, unbroken, model):
+    """Stopped in its second round, the run goes on there and ends with the same weights, bit for bit."""
+    stopped = job_of(tree, folder / "train")
+    log = stopped.folder / "log.jsonl"
+    with pytest.raises(Interrupted, match="Stopped after step 2 of 3, with a checkpoint written"):
+        stopped.run.algo.train(replace(stopped, stop=StopAfter(log, 4)), folder / "model")
+    assert (stopped.folder / "round-2" / "checkpoint-2").is_dir() and not (folder / "model").exists()
+    with log.open("a") as file:  # a step that no checkpoint holds
+        file.write(json.dumps({"step": 6, "loss": 0.0}) + "\n")
+    again = job_of(tree, folder / "train")
+    again.run.algo.train(again, folder / "model")
+    assert weights(folder / "model") == weights(model)
+    assert stripped(log) == stripped(unbroken.folder / "log.jsonl")
+
+
+@pytest.mark.slow
+def test_a_round_without_pairs_ends_with_the_round_before(compose, tmp_path, capsys):
+    tree = compose([*SMALL, *ROUNDS, "algo.steps=1", "algo.keep_rounds=false", "algo.rounds=3"])
+    job, model = job_of(tree, tmp_path / "train"), tmp_path / "model"
+    flat = {"task": "-", "id": "-", "text": "yes", "finished": True, "tokens": 1, "reward": 1.0, "outcome": "wrong"}
+    (job.folder / "round-2").mkdir()
+    lines = [json.dumps({"row": row, **flat}) for row in range(10) for _ in range(4)]
+    (job.folder / "round-2" / "samples.jsonl").write_text("\n".join(lines) + "\n")
+    job.run.algo.train(job, model)
+    assert "round    2 has fewer pairs than one batch of 2: training ends with the round before" in capsys.readouterr().out
+    first, second = read_jsonl(job.folder / "rounds.jsonl")
+    assert first["trained"] and not second["trained"] and second["without_pair"] == 1 and second["steps"] == 1
+    assert weights(model) and not (job.folder / "round-1" / "model").exists() and not (job.folder / "round-3").exists()

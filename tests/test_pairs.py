@@ -1,0 +1,195 @@
+"""Samples, and what is made of them: pairs, labels, texts."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from medrl import checkpoints
+from medrl.algos.base import Job
+from medrl.algos.pairs import best_and_worst, check_given, given, pairs_of
+from medrl.algos.samples import describe, place
+from medrl.build import check
+from medrl.errors import ConfigError, UserError
+from medrl.files import read_jsonl
+from medrl.mix import Prompted
+from medrl.run import _rows
+
+SMALL = ("source.train_rows=200", "source.test_rows=10", "data_mix.rows=60", "algo.max_completion_tokens=48")
+
+
+def job_of(tree, folder):
+    """A job as a run has it, without a run around it."""
+    settings = check(tree)
+    tokenizer, drawn = _rows(settings)
+    settings.algo.check_rows(drawn.rows, tokenizer)
+    policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Job(settings, drawn.rows, policy, tokenizer, folder, None, checkpoints.Stop())
+
+
+@pytest.fixture(scope="module")
+def job(compose, tmp_path_factory):
+    """Sampling of six rows, three completions each, in several batches."""
+    sampling = ("algo=dpo", "algo.prompts=6", "algo.num_generations=3", "algo.batch_size=2", "eval.batch_tokens=1024")
+    return job_of(compose([*SMALL, *sampling]), tmp_path_factory.mktemp("train"))
+
+
+def sample(text, reward, finished=True, outcome="right"):
+    return {"row": 0, "text": text, "reward": reward, "finished": finished, "outcome": outcome}
+
+
+A, B, C = sample("a", 1.0), sample("b", 2.0), sample("c", 0.5)
+CUT = sample("cut", 3.0, finished=False, outcome="truncated")
+
+
+@pytest.mark.parametrize(
+    ("samples", "pair"),
+    [
+        ([A, B, C], (B, C)),
+        ([C, A, B], (B, C)),
+        ([A, sample("d", 1.0)], None),  # the reward tells no two apart
+        ([B, sample("e", 2.0), C, sample("f", 0.5)], (B, C)),  # among equals the first by the alphabet
+        ([sample("e", 2.0), sample("f", 0.5), C, B], (B, C)),
+        ([A, CUT], None),  # a text that was cut off is never the better one
+        ([B, A, CUT], (B, A)),
+        ([A, sample("cut", 0.1, finished=False)], (A, sample("cut", 0.1, finished=False))),  # the worse one may be
+        ([CUT, CUT], None),
+        ([], None),
+    ],
+)
+def test_best_against_worst(samples, pair):
+    assert best_and_worst(samples) == pair
+
+
+def test_pairs_of_several_prompts_and_equal_texts(job):
+    rows = job.rows[:3]
+    pairs, equal = pairs_of([A, B, sample("x", 1.0), sample("x", 0.0), C, C], rows, 2)
+    assert equal == 1 and len(pairs) == 1
+    assert pairs[0] == {
+        "prompt": rows[0].messages,
+        "chosen": "b",
+        "rejected": "a",
+        "reward_chosen": 2.0,
+        "reward_rejected": 1.0,
+        "task": rows[0].example.task,
+        "id": rows[0].example.id,
+    }
+
+
+def test_given_pairs(job):
+    row = Prompted(replace(job.rows[0].example, gold="better", rejected="worse"), job.rows[0].task)
+    assert [given(row)[key] for key in ("chosen", "rejected", "reward_chosen")] == ["better", "worse", None]
+    check_given([row, job.rows[1]])
+    same = Prompted(replace(row.example, rejected="better"), row.task)
+    with pytest.raises(UserError, match=r"Example .* of .*: both answers are 'better'; a pair needs two that differ"):
+        check_given([row, same])
+
+
+# --- Samples ----------------------------------------------------------------------------------------------------------
+
+
+def test_samples_are_graded_kept_and_gone_on_with(job, tmp_path):
+    algo, rows = job.run.algo, job.rows[:6]
+    assert place() == (0, 1)
+    samples = algo.samples(job, rows, job.folder / "samples.jsonl", 0)
+    assert [line["row"] for line in samples] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]
+    assert all(line["id"] == rows[line["row"]].example.id and len(line["text"]) > 0 for line in samples)
+    assert {type(line["reward"]) for line in samples} == {float} and not list(job.folder.glob("*.begun*"))
+    assert algo.samples(job, rows, job.folder / "samples.jsonl", 99) == samples  # read back
+    begun = tmp_path / "samples.jsonl.begun-0-of-1"
+    kept = [line | {"position": at, "text": "kept"} for at, line in enumerate(samples[:4])]
+    begun.write_text("".join(json.dumps(line) + "\n" for line in kept) + '{"position": 4, "te', encoding="utf-8")
+    again = algo.samples(job, rows, tmp_path / "samples.jsonl", 0)
+    assert [line["text"] for line in again] == ["kept"] * 4 + [line["text"] for line in samples[4:]]
+    other = algo.samples(job, rows, tmp_path / "other.jsonl", 1)
+    assert [line["text"] for line in other] != [line["text"] for line in samples]
+
+
+def test_figures_of_a_sampling(job):
+    algo, rows = job.run.algo, job.rows[:6]
+    pairs, figures = algo.pairs(job, job.folder, rows, 0)
+    samples = read_jsonl(job.folder / "samples.jsonl")
+    assert read_jsonl(job.folder / "pairs.jsonl") == pairs and figures["pairs"] == len(pairs) > 0
+    assert figures["prompts"] == 6 and figures["samples"] == 18 and figures["given"] == 0
+    assert figures["without_pair"] == pytest.approx(1 - len(pairs) / 6)
+    assert figures["mean_reward"] == pytest.approx(math.fsum(line["reward"] for line in samples) / 18)
+    assert figures["right"] == sum(line["outcome"] == "right" for line in samples) / 18
+    assert figures["reward_chosen"] > figures["reward_rejected"]
+    assert "18 completions to 6 prompts" in describe(figures)
+
+
+def test_pairs_longer_than_the_context_are_left_out(job):
+    row = Prompted(replace(job.rows[0].example, gold="better " * 3000, rejected="worse"), job.rows[0].task)
+    pairs, figures = job.run.algo.pairs(replace(job, folder=job.folder), job.folder, [row, job.rows[1]], 0)
+    assert figures["too_long"] == 1 and figures["given"] == 1 and not any(pair["rejected"] == "worse" for pair in pairs)
+
+
+# --- KTO and ORPO -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_weights", "counts", "weights"),
+    [
+        ((None, None), (300, 100), (1.0, 3.0)),  # the rarer kind weighs more
+        ((None, None), (100, 300), (3.0, 1.0)),
+        ((2.0, None), (300, 100), (2.0, 6.0)),
+        ((None, 2.0), (300, 100), (2 / 3, 2.0)),
+        ((1.0, 1.0), (300, 100), (1.0, 1.0)),
+    ],
+)
+def test_kto_balances_the_two_kinds(compose, given_weights, counts, weights):
+    algo = replace(check(compose(["algo=kto"])).algo, desirable_weight=given_weights[0], undesirable_weight=given_weights[1])
+    found = algo.weights(*counts)
+    assert found == pytest.approx(weights)
+    if None in given_weights:
+        assert found[0] * counts[0] / (found[1] * counts[1]) == pytest.approx(1)  # the lower end of Eq. 8
+
+
+def test_kto_labels(compose, job):
+    kto = check(compose(["algo=kto"])).algo
+    samples = [A, sample("w", 1.5, outcome="wrong"), CUT, sample("u", 2.0, outcome="ungraded")]
+    assert [(text, label) for _, text, label in kto._own(job.rows, samples)] == [("a", True), ("w", False), ("cut", False)]
+    paid = replace(kto, desirable_reward=1.5)
+    assert [label for *_, label in paid._own(job.rows, samples)] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "words"),
+    [
+        (["algo=kto", "algo.batch_size=1"], "algo.batch_size", "leaves one completion to a micro-batch"),
+        (["algo=kto", "hardware.micro_batch_size=1"], "algo.batch_size", "leaves one completion to a micro-batch"),
+        (["algo=kto", "data_mix=medical_o1_sft"], "algo.desirable_reward", "nothing grades the answers to medical_o1_sft"),
+        (["algo=orpo", "algo.prompts=5000"], "algo.prompts", "the mix draws data_mix.rows=2000"),
+        (["algo=iterative_dpo", "algo.rounds=0"], "algo.rounds", "greater than 0"),
+        (["algo=dpo", "algo.max_completion_tokens=2048"], "algo.max_completion_tokens", "leaves no room for a prompt"),
+    ],
+)
+def test_mistakes_are_found_before_anything_loads(compose, overrides, key, words):
+    with pytest.raises(ConfigError) as caught:
+        check(compose(overrides))
+    assert [problem.key for problem in caught.value.problems] == [key] and words in caught.value.problems[0].message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("algo", "curve"), [("kto", "rewards/margins"), ("orpo", "log_odds_ratio")])
+def test_kto_and_orpo_train(compose, tmp_path, algo, curve):
+    more = ("algo.prompts=12", "algo.num_generations=4", "algo.batch_size=4", "algo.steps=2", "algo.epochs=null")
+    job = job_of(compose([*SMALL, f"algo={algo}", *more, "algo.learning_rate=1e-4"]), tmp_path / "train")
+    job.run.algo.train(job, tmp_path / "model")
+    log = read_jsonl(job.folder / "log.jsonl")
+    assert [line["step"] for line in log] == [1, 2] and all(line["loss"] > 0 for line in log) and curve in log[-1]
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    if algo == "kto":
+        lines, samples = (read_jsonl(job.folder / name) for name in ("labelled.jsonl", "samples.jsonl"))
+        assert len(lines) == len(samples) == 48
+        assert sum(line["label"] for line in lines) == sum(line["outcome"] == "right" for line in samples) > 0
+
+
+def test_too_little_to_learn_from_is_said(job, tmp_path):
+    algo = replace(job.run.algo, prompts=2, batch_size=64)
+    with pytest.raises(
+        UserError, match=r"2 prompts gave \d pairs of unequal reward, fewer than one batch of 64; raise algo\.prompts"
+    ):
+        algo.train(replace(job, folder=tmp_path), tmp_path / "model")
