@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from medrl import build, evaluate, likelihood, perplexity, terminal
+from medrl import build, evaluate, likelihood, perplexity, preferences, terminal
 from medrl.files import read_jsonl
 from medrl.likelihood import NegativeLogLikelihood, Passage, Window
 from medrl.tasks.base import Example

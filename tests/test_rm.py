@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, config, run
+from medrl import build, config, preferences, run
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 from medrl.rewards.base import Completion
@@ -39,7 +39,7 @@ def test_the_longer_answer_is_no_better(compose):
     settings = build.check(compose(["algo=rm", "data_mix=medicalgpt_preference"]))
     task = settings.data_mix.tasks["medicalgpt_preference"]
     examples = list(task.examples(settings.source, "test"))
-    found = pairs.references(examples)
+    found = preferences.references(examples)
     print(found)
     assert len(examples) == 300
     assert all(0.35 < found[name]["accuracy"] < 0.6 for name in ("longer_answer", "shorter_answer"))

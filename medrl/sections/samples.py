@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from medrl import evaluate
+from medrl import evaluate, preferences
 from medrl.charts import escaped
 from medrl.config import Run, Tree
 from medrl.files import read_jsonl
