@@ -293,5 +293,5 @@ def test_an_adapter_is_trained_and_switched_off_for_the_reference(compose, tmp_p
     words = (LORA, "hardware.gradient_checkpointing=true", "algo.beta=0.05", "algo.steps=2", "algo.schedule=constant")
     folder, log = trained(compose, tmp_path, *words, "algo.warmup_fraction=0", "algo.learning_rate=1e-2")
     assert (folder / "model" / "adapter_config.json").exists() and not (folder / "model" / "value_head.pt").exists()
-    assert log[0]["kl"] == pytest.approx(0, abs=1e-5) and log[0]["clip_fraction"] == 0  # no dropout in either
-    assert log[1]["kl"] != pytest.approx(0, abs=1e-4)
+    assert abs(log[0]["kl"]) < 1e-6 and log[0]["clip_fraction"] == 0  # no dropout in either
+    assert abs(log[1]["kl"]) > 1e-6

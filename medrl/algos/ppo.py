@@ -163,6 +163,8 @@ def _actor_critic(ppo: PPO, job: Job) -> Any:
     from transformers import set_seed
 
     class ActorCritic(torch.nn.Module):
+        _keys_to_ignore_on_save = None  # which the Trainer reads of its model after loading a checkpoint
+
         def __init__(self, policy: Any) -> None:
             super().__init__()
             self.policy = policy
@@ -245,13 +247,14 @@ class Learner:
         metrics = self._whiten(batches, accelerator)
         advantages = torch.cat([(each["advantages"].sum(1) / each["mask"].sum(1)) for each in batches]).tolist()
         records = gather_object([record | {"advantage": each} for record, each in zip(paid.records, advantages, strict=True)])
-        for name, value in paid.observed.items():
-            self.means.add({name: value * len(episodes)}, len(episodes))
+        shares = Means()
+        shares.add({name: share * len(episodes) for name, share in paid.observed.items()}, len(episodes))
         tokens = sum(int(each["attention_mask"].sum()) for each in batches)
         trainer.state.num_input_tokens_seen += sum(gather_object([tokens]))
         if accelerator.is_main_process:
             completions.keep(records, step + 1, self.job.folder / "completions")
-        return Step(batches, {**completions.told(records), **metrics, "num_tokens": trainer.state.num_input_tokens_seen})
+        tokens_seen = {"num_tokens": trainer.state.num_input_tokens_seen}
+        return Step(batches, {**completions.told(records), **shares.taken(), **metrics, **tokens_seen})
 
     def _valued(self, model: Any, episodes: Sequence[completions.Episode], scores: list[float]) -> dict[str, Tensor]:
         """A micro-batch with log-probabilities and values of the policy that wrote it, advantages and returns."""
