@@ -22,8 +22,8 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     name = max([NAME, *(width(word) for key, task in tasks.items() for word in (key, _scorer(task)))])
     count = max([COUNT, *(len(_asked(task)) for task in tasks.values())])
     lines = ["", f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}", ""]
-    if tasks:
-        lines += _head(name, count, f"{'accuracy':>8}  {'95 % interval':<16} {'unparsed':>8} {'truncated':>9}")
+    shares = f" {'unparsed':>8} {'truncated':>9}" if any(map(wording.generated, tasks.values())) else ""
+    lines += _head(name, count, f"{'accuracy':>8}  {'95 % interval':<16}{shares}") if tasks else []
     for key, task in tasks.items():
         for index, (what, n, cells) in enumerate(_rows(task)):
             label = {0: key, 1: _scorer(task)}.get(index, "")

@@ -1,14 +1,18 @@
 """Continued pre-training: text in blocks, and a short run that lowers the perplexity of held-out text."""
 
+from pathlib import Path
+
 import pytest
 
 from medrl import build, config, run
+from medrl.algos.base import Job
 from medrl.algos.pt import blocks
+from medrl.checkpoints import Stop
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
 
 SMALL = ("algo=pt", "data_mix=medicalgpt_pt", "data_mix.held_out=[medicalgpt_pt]", "source.train_rows=400", "source.test_rows=40")
-SHORT = (*SMALL, "data_mix.rows=120", "algo.block_tokens=256", "algo.batch_size=8")
+SHORT = (*SMALL, "data_mix.rows=120", "algo.learning_rate=2e-3")
 
 
 def test_documents_are_joined_and_cut_into_blocks():
@@ -36,13 +40,15 @@ def test_a_block_fits_the_context(compose):
         build.check(compose([*SMALL, "algo.block_tokens=4096"]))
 
 
-@pytest.mark.slow
-def test_too_little_text_is_one_sentence(compose, tmp_path):
-    overrides = [*SMALL, "data_mix.rows=10", "algo.block_tokens=512", "algo.batch_size=8", f"runs={tmp_path}"]
+def test_too_little_text_is_one_sentence(compose):
+    settings = build.check(compose([*SMALL, "data_mix.rows=10", "algo.block_tokens=512"]))
+    tokenizer = settings.model.tokenizer(list)
+    rows = settings.data_mix.draw(settings.source, settings.seed, None).rows
+    job = Job(settings, rows, None, tokenizer, Path(), None, Stop())
     with pytest.raises(
         UserError, match=r"^10 documents make 3 blocks of algo.block_tokens=512, fewer than one batch of 8; raise "
     ):
-        run.run(compose(overrides))
+        settings.algo.train(job, Path())
 
 
 @pytest.mark.slow

@@ -34,10 +34,11 @@ class PT(Optimised):
             yield Problem("block_tokens", f"is {self.block_tokens}, the model's whole context is {run.model.context_tokens}")
 
     def train(self, job: Job, out: Path) -> None:
+        found = self._blocks(job)  # before trl, which takes seconds to load
+
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        found = self._blocks(job)
         trainer = SFTTrainer(
             model=job.policy,
             # The blocks are packed already: TRL would cut them anew at every thousandth document.

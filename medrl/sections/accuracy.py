@@ -16,7 +16,7 @@ ANSWER_CHARS = 40
 
 PAIRS = {
     "pairwise": "A preference pair is right where the reward model scores the better answer higher; equal scores are wrong. "
-    "It is compared with the same model with a random head, untrained.",
+    "It is compared with the same model under a random head, whose accuracy may as well lie below a half as above.",
     "likelihood": "A preference pair is right where a token of the better answer has the higher mean log-probability; equal ones "
     "are wrong.",
 }
@@ -83,7 +83,8 @@ def _dot(kind: str, numbers: Mapping[str, Any]) -> charts.Dot:
 
 
 def _table(tasks: Mapping[str, Task], tree: Tree, run: Run) -> str:
-    columns = {"unparsed": "Unparsed, %", "truncated": "Cut off, %"}
+    answered = any(wording.generated(task) for task in tasks.values())
+    columns = {"unparsed": "Unparsed, %", "truncated": "Cut off, %"} if answered else {}
     if any(numbers["ungraded"] for task in tasks.values() for numbers in (task, task["base"])):
         columns["ungraded"] = "Ungraded, %"
     rows = "".join(_task_rows(name, task, name in run.data_mix.tasks and run.data_mix.tasks[name].ranked, columns)
@@ -103,6 +104,8 @@ def _caption(tasks: Mapping[str, Task], tree: Tree, ungraded: bool) -> str:
     said = [f"{'The same examples before and after training' if trained else 'One model'}{_answered(tasks, asked)}."]
     if any(wording.generated(task) for task in tasks.values()):
         said.append("Answers that are unparsed, or cut off by that limit, count as not right.")
+    if not all(wording.generated(task) for task in tasks.values()):
+        said.append("Tokens of a pair are those that were read of both.")
     said += [sentence for protocol, sentence in PAIRS.items() if any(task["protocol"] == protocol for task in tasks.values())]
     if ungraded:
         said.append("So do ungraded ones, on which the judge gave no verdict.")
@@ -182,9 +185,9 @@ def _model_rows(
     columns: Mapping[str, str],
 ) -> Iterator[str]:
     """A model's own row, and below it what else its answers say."""
-    shares = [f"{100 * numbers[column]:.1f}" for column in columns] + [f"{numbers['mean_tokens']:.1f}"]
+    shares = [f"{100 * numbers[column]:.1f}" if wording.generated(task) else "" for column in columns]
     named = f"{label}, {escaped(task['scorer'])}" if task["compat"] else label
-    yield row(named, [*_share(numbers), *(shares if wording.generated(task) else [""] * len(shares))], style)
+    yield row(named, [*_share(numbers), *shares, f"{numbers['mean_tokens']:.1f}"], style)
 
     def under(what: str, cells: list[str]) -> str:
         return row(what, [*cells, *[""] * (len(columns) + 3 - len(cells))], "under")
