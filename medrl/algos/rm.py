@@ -35,7 +35,7 @@ class RM(Optimised):
     """Pairs with a longer conversation are left out and counted; none is cut."""
     center_rewards_coefficient: Annotated[float, Ge(0)] | None
     """Weight of the squared sum of a pair's scores, which keeps their mean near 0 (Eisenstein et al. 2023, arXiv 2312.09244,
-    section 2); null leaves it free."""
+    equation 2); null leaves it free."""
 
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
