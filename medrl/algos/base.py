@@ -6,8 +6,9 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil, lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
@@ -18,6 +19,26 @@ if TYPE_CHECKING:
     from medrl.checkpoints import Stop
     from medrl.config import Run
     from medrl.mix import Prompted
+    from medrl.prompts import Messages
+
+
+class Footprint(NamedTuple):
+    """What an algorithm computes at once, for the estimate of its memory (`medrl.memory`)."""
+
+    tokens: int
+    """Of a sequence, prompt and completion together."""
+    scored: int
+    """Tokens of it whose probabilities are computed."""
+    sequences: int = 1
+    """Sequences computed at once for each of the micro-batch; 2 where they come in pairs."""
+    completion: int = 0
+    """Tokens of each completion that is sampled between optimiser steps; 0 where nothing is sampled while it trains."""
+    fused: bool = True
+    """Whether the loss is computed by TRL's fused head, in tiles; false where logits are held whole."""
+    frozen: int = 0
+    """Copies of the model that are only read: the model before training, a reward model."""
+    policies: int = 1
+    """Copies of the model that are trained; 2 with a value model."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +118,64 @@ class Optimised(Algo):
     def problems(self, run: Run) -> Iterator[Problem]:
         if (self.steps is None) == (self.epochs is None):
             yield Problem("steps", f"is {self.steps} and epochs is {self.epochs}; give one and set the other to null")
-        if self.batch_size % run.hardware.gpus:
-            yield Problem("batch_size", f"{self.batch_size} does not divide among {run.hardware.gpus} GPUs")
+        processes = getattr(run.hardware, "processes", run.hardware.gpus)
+        if self.batch_size % self.group:
+            yield Problem(
+                "batch_size",
+                f"{self.batch_size} does not divide by num_generations={self.group}; {self._legal(lcm(processes, self.group))}",
+            )
+        elif self.batch_size % processes:
+            yield Problem(
+                "batch_size",
+                f"{self.batch_size} does not divide among {processes} GPUs; {self._legal(lcm(processes, self.group))}",
+            )
+        elif self.batch_size // self.group > self.rows_used(run):
+            yield Problem(
+                "batch_size",
+                f"{self.batch_size} takes {self.batch_size // self.group} rows a step, and there are {self.rows_used(run)} "
+                "in all; lower it or draw more with data_mix.rows",
+            )
         if self.optimiser != "adamw" and run.hardware.device == "cpu":
             yield Problem("optimiser", f"{self.optimiser} needs a GPU; write algo.optimiser=adamw")
+
+    def _legal(self, divisor: int) -> str:
+        """The multiples of `divisor` next to the batch size."""
+        lower = self.batch_size // divisor * divisor
+        return "write " + " or ".join(str(size) for size in (lower, lower + divisor) if size)
+
+    def context_problems(self, run: Run, completion_tokens: int) -> Iterator[Problem]:
+        """A longest prompt and a longest completion that do not fit in the model's context, for algorithms that sample."""
+        room, prompt = run.model.context_tokens, run.data_mix.max_prompt_tokens
+        if prompt + completion_tokens > room:
+            yield Problem(
+                "max_completion_tokens",
+                f"{completion_tokens} and data_mix.max_prompt_tokens={prompt} are more than the model's context of {room}",
+            )
+
+    @property
+    def group(self) -> int:
+        """Sequences of the batch that are made of one row."""
+        return 1
+
+    def rows_used(self, run: Run) -> int:
+        """Rows that an epoch goes through, at most."""
+        return run.data_mix.rows
+
+    def steps_of_epoch(self, run: Run) -> int:
+        """Optimiser steps of one pass over the rows, at most."""
+        return ceil(self.rows_used(run) * self.group / self.batch_size)
+
+    def known_tokens(self, run: Run) -> int:
+        """Most tokens of what `known` says."""
+        return run.model.context_tokens
+
+    def known(self, row: Prompted) -> Messages:
+        """What of a row's sequence is known before anything is generated."""
+        return row.messages
+
+    def footprint(self, run: Run, known: int) -> Footprint:
+        """What is computed at once where so many tokens of a sequence are known beforehand."""
+        return Footprint(tokens=known, scored=known)
 
     @property
     def align(self) -> int:

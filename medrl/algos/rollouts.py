@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
-from medrl.algos.base import Job, Optimised, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job, Optimised, peft_config, run_trainer
 from medrl.answers import opening
 from medrl.errors import Problem
 from medrl.generate import eos_token_ids
@@ -51,14 +51,6 @@ class Rollouts(Optimised):
 
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
-        if self.batch_size % self.num_generations:
-            lower = self.batch_size // self.num_generations * self.num_generations
-            near = [size for size in (lower, lower + self.num_generations) if size]
-            yield Problem(
-                "batch_size",
-                f"{self.batch_size} does not divide by num_generations={self.num_generations}; "
-                f"write {' or '.join(str(size) for size in near)}",
-            )
         prompts = self.batch_size * self.mini_batches // self.num_generations
         if prompts > run.data_mix.rows:
             yield Problem(
@@ -66,13 +58,27 @@ class Rollouts(Optimised):
                 f"{self.batch_size} times mini_batches={self.mini_batches} asks for completions of {prompts} prompts at once, "
                 f"and the mix draws data_mix.rows={run.data_mix.rows}",
             )
-        room = run.model.context_tokens
-        if run.data_mix.max_prompt_tokens + self.max_completion_tokens > room:
-            yield Problem(
-                "max_completion_tokens",
-                f"{self.max_completion_tokens} and data_mix.max_prompt_tokens={run.data_mix.max_prompt_tokens} are more than "
-                f"the model's context of {room}",
-            )
+        yield from self.context_problems(run, self.max_completion_tokens)
+
+    @property
+    def group(self) -> int:
+        return self.num_generations
+
+    def steps_of_epoch(self, run: Run) -> int:
+        """TRL leaves the prompts out that do not fill a batch, and uses each set of completions ``num_iterations`` times."""
+        return self.rows_used(run) * self.group // self.batch_size * self.num_iterations
+
+    def known_tokens(self, run: Run) -> int:
+        return run.data_mix.max_prompt_tokens
+
+    def footprint(self, run: Run, known: int) -> Footprint:
+        longest = self.max_completion_tokens
+        return Footprint(
+            tokens=known + longest,
+            scored=longest,
+            completion=longest,
+            frozen=int(self.beta > 0 and run.model.lora is None),  # an adapter is switched off instead
+        )
 
     @property
     def align(self) -> int:

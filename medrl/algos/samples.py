@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt, Le
 
-from medrl.algos.base import Job, Optimised
+from medrl.algos.base import Footprint, Job, Optimised
 from medrl.algos.pairs import Pair, check_given, given, pairs_of
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
@@ -51,11 +51,22 @@ class Sampled(Optimised):
         yield from super().problems(run)
         if self.prompts > run.data_mix.rows:
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
-        if self.max_completion_tokens >= run.model.context_tokens:
-            yield Problem(
-                "max_completion_tokens",
-                f"{self.max_completion_tokens} leaves no room for a prompt in {run.model.context_tokens} tokens",
-            )
+        yield from self.context_problems(run, self.max_completion_tokens)
+
+    def rows_used(self, run: Run) -> int:
+        """A prompt gives one pair at most."""
+        return self.prompts
+
+    def known_tokens(self, run: Run) -> int:
+        return run.data_mix.max_prompt_tokens
+
+    def footprint(self, run: Run, known: int) -> Footprint:
+        return Footprint(
+            tokens=known + self.max_completion_tokens,
+            scored=self.max_completion_tokens,
+            sequences=2,  # the better and the worse answer
+            frozen=int(run.model.lora is None),  # an adapter is switched off instead
+        )
 
     def check_rows(self, rows: Sequence[Prompted], tokenizer: Any) -> None:
         check_given(rows)

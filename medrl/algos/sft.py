@@ -17,6 +17,7 @@ from medrl.tasks.base import Kind
 if TYPE_CHECKING:
     from medrl.config import Run
     from medrl.mix import Prompted
+    from medrl.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,12 @@ class SFT(Optimised):
         yield from super().problems(run)
         if self.packing and self.max_tokens > run.model.context_tokens:
             yield Problem("max_tokens", f"{self.max_tokens} is packed full; the model has {run.model.context_tokens}")
+
+    def known_tokens(self, run: Run) -> int:
+        return min(self.max_tokens, run.model.context_tokens)
+
+    def known(self, row: Prompted) -> Messages:
+        return [*row.messages, {"role": "assistant", "content": row.demonstration}]
 
     def train(self, job: Job, out: Path) -> None:
         from trl import SFTConfig, SFTTrainer
@@ -84,7 +91,7 @@ class SFT(Optimised):
     def _rows(self, rendering: Rendering, row: Prompted) -> list[dict[str, list[int]]]:
         """Tokens of a row and their labels; several where a template writes an answer otherwise once it is history."""
         if self.loss_on == "assistant":
-            return rendering.conversation([*row.messages, {"role": "assistant", "content": row.demonstration}])
+            return rendering.conversation(self.known(row))
         tokens = rendering.tokens(row.messages, row.demonstration)
         if self.loss_on == "completion":
             return [tokens.labelled()]
