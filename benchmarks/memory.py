@@ -22,9 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2
 
 from medrl import build, compose
 from medrl.algos.base import Job
+from medrl.architecture import skeleton
 from medrl.checkpoints import Stop
+from medrl.lora import Lora
 from medrl.memory import Training, estimate, shape
-from medrl.models import EMBEDDED, Lora
+from medrl.models import EMBEDDED
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HEADS = {"num_attention_heads": 4, "vocab_size": 1000}
@@ -72,10 +74,10 @@ def toy(config, lora: Lora | None, bf16: bool, checkpointing: bool):
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if lora:
-        model = get_peft_model(model, lora.peft_config())
+        model = get_peft_model(model, lora.peft_config(lora.targets(model), "CAUSAL_LM"))
         if checkpointing:
             model.enable_input_require_grads()
-    held = Training(shape(config), lora, False, 2 if narrow else 4, 2 if bf16 else 4, 4)
+    held = Training(shape(skeleton(config, trusted=False)), lora, False, 2 if narrow else 4, 2 if bf16 else 4, 4)
     return model.train(), held
 
 
@@ -97,7 +99,11 @@ def estimated_bytes(held: Training, sequences: int, tokens: int, checkpointing: 
 def on_cpu() -> None:
     """Toy models of two architectures, all ways of training them."""
     print("| model | trained | compute | checkpointing | sequences x tokens | counted | estimated | error |\n" + "|---" * 8 + "|")
-    loras = (None, Lora(rank=8, alpha=8, dropout=0.0, modules=SEVEN), Lora(rank=8, alpha=8, dropout=0.1, modules=SEVEN[:2]))
+    loras = (
+        None,
+        Lora(rank=8, alpha=8, dropout=0.0, modules=SEVEN, rslora=False, dora=False),
+        Lora(rank=8, alpha=8, dropout=0.1, modules=SEVEN[:2], rslora=False, dora=False),
+    )
     for config in TOY:
         for lora in loras:
             for bf16 in (False, True):
@@ -146,7 +152,7 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
 
     run = build.check(compose.tree([*overrides, "algo=sft", "hardware=h100", f"algo.max_tokens={tokens}", "algo.steps=2"]))
     config = Qwen2Config(**QWEN_3B, num_hidden_layers=layers)
-    guess = estimate(run, run.algo, shape(config), tokens)
+    guess = estimate(run, run.algo, shape(skeleton(config, trusted=False)), tokens)
     torch.manual_seed(0)
     gc.collect()
     torch.cuda.empty_cache()
@@ -171,7 +177,7 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
             args=SFTConfig(**arguments),
             train_dataset=Dataset.from_list(rows),
             processing_class=AutoTokenizer.from_pretrained(EMBEDDED / "tiny"),
-            peft_config=run.model.lora.peft_config() if run.model.lora else None,
+            peft_config=run.model.lora.peft_config(run.model.lora.targets(model), "CAUSAL_LM") if run.model.lora else None,
         )
         trainer.train()
     peak = torch.cuda.max_memory_allocated()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from medrl.algos.base import Footprint, Optimised
     from medrl.config import Run
-    from medrl.models import Lora
+    from medrl.lora import Lora
 
 SHARDED = {
     # What each process keeps only its share of (Rajbhandari et al. 2020, arXiv 1910.02054, section 5; FSDP as their stage 3).
@@ -58,24 +58,20 @@ class Shape:
     linears: tuple[Linear, ...]
 
 
-def shape(config: Any, trust_remote_code: bool = False) -> Shape | None:
-    """Measure an architecture on the meta device, where tensors have shapes and no storage.
+def shape(model: Any) -> Shape | None:
+    """Measure an architecture.
 
     Args:
-        config: transformers' configuration of it.
-        trust_remote_code: The architecture is Python code beside the weights.
+        model: A language model; on the meta device, where tensors have shapes and no storage, it costs nothing.
 
     Returns:
         None for one that is no transformer with attention heads.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
-    text = config.get_text_config()
+    text = model.config.get_text_config()
     if not all(hasattr(text, size) for size in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")):
         return None
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     head = model.get_output_embeddings()
     heads = text.num_attention_heads
     return Shape(
@@ -113,7 +109,11 @@ class Training:
     @property
     def adapted(self) -> tuple[Linear, ...]:
         """Linear layers with an adapter."""
-        return tuple(linear for linear in self.shape.linears if self.lora and linear.kind in self.lora.modules)
+        return tuple(linear for linear in self.shape.linears if self._adapts(linear.kind))
+
+    def _adapts(self, kind: str) -> bool:
+        """Whether linear layers of a name have an adapter."""
+        return self.lora is not None and (self.lora.modules is None or kind in self.lora.modules)
 
     @property
     def adapter_bytes(self) -> int:
@@ -125,7 +125,8 @@ class Training:
         """Weights of each parameter tensor that is trained."""
         if self.lora:
             rank = self.lora.rank
-            return tuple(size for linear in self.adapted for size in (rank * linear.inputs, rank * linear.outputs))
+            lengths = (0, 1)[self.lora.dora]  # DoRA trains one number more for each output
+            return tuple(size for linear in self.adapted for size in (rank * linear.inputs, (rank + lengths) * linear.outputs))
         return self.shape.parameters
 
     @property
@@ -226,7 +227,7 @@ class Training:
         if not self.lora:
             copies = len(kinds) if width < self.weight_bytes and not kept_anyway else shared
             return copies * size * width
-        adapted = sum(kind in self.lora.modules for kind in kinds)
+        adapted = sum(map(self._adapts, kinds))
         if not adapted:
             return 0
         dropped = adapted * size * self.dropout_bytes if self.lora.dropout else 0

@@ -32,7 +32,7 @@ def run(tree: Tree) -> dict[str, Any]:
     stop = checkpoints.Stop()
     with files.explained(folder), stop.listening():
         if settings.dry_run:
-            return dry_run(settings)
+            return dry_run(tree, settings, folder)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}
@@ -69,12 +69,12 @@ def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
     return metrics if metrics["eval"] == tree["eval"] else None
 
 
-def dry_run(settings: Run) -> dict[str, Any]:
+def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
-    planned = plan.plan(settings, drawn, audited)
+    planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(tree, folder))
     print(plan.describe(planned))
     if audited:
         print(audited.describe())
@@ -146,7 +146,7 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     first = launch.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
-        planned = plan.plan(settings, drawn, audited)
+        planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(config.load(folder), folder))
         if not checkpoint:
             files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
             track.write_json(folder / "plan.json", planned)
@@ -161,7 +161,7 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     elif audited:
         audited = audit.with_base(audited, settings.reward_set, audit.sampled(job))
         print(audited.totals(), flush=True)
-        track.write_json(folder / "plan.json", plan.plan(settings, drawn, audited))
+        track.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
         audit.stop_on(audited, settings.reward_set)
     settings.algo.train(job, out)
 

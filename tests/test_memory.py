@@ -9,19 +9,20 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from medrl import build
+from medrl.architecture import skeleton
+from medrl.lora import Lora
 from medrl.memory import Training, estimate, shape
-from medrl.models import Lora
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import memory as benchmark
 
 SIZES = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4}
 CONFIG = Qwen2Config(vocab_size=300, **SIZES, num_key_value_heads=2, tie_word_embeddings=True)
-LORA = Lora(rank=8, alpha=8, dropout=0.0, modules=benchmark.SEVEN)
+LORA = Lora(rank=8, alpha=8, dropout=0.0, modules=benchmark.SEVEN, rslora=False, dora=False)
 
 
 def held(config=CONFIG, lora=None, quantised=False, weight=4, compute=4):
-    return Training(shape(config), lora, quantised, weight, compute, 4)
+    return Training(shape(skeleton(config, trusted=False)), lora, quantised, weight, compute, 4)
 
 
 @pytest.mark.parametrize("config", [CONFIG, LlamaConfig(vocab_size=300, **SIZES, num_key_value_heads=4)], ids=["qwen2", "llama"])
@@ -34,7 +35,7 @@ def test_parameters_are_counted_as_the_real_model_has_them(config):
 
 def test_the_meta_device_holds_no_weights():
     giant = Qwen2Config(vocab_size=150_000, hidden_size=8192, intermediate_size=29568, num_hidden_layers=80)
-    assert sum(shape(giant).parameters) > 60e9
+    assert sum(shape(skeleton(giant, trusted=False)).parameters) > 60e9
 
 
 @pytest.mark.parametrize(("lora", "bf16"), [(None, False), (LORA, False), (LORA, True)])
@@ -51,7 +52,9 @@ def test_adapter_gradients_and_adamw_are_counted_exactly(lora, bf16):
     assert seen.optimiser("adamw") == sum(state.nbytes for state in states)
 
 
-@pytest.mark.parametrize("lora", [None, LORA, Lora(rank=8, alpha=8, dropout=0.1, modules=("q_proj", "v_proj"))])
+@pytest.mark.parametrize(
+    "lora", [None, LORA, Lora(rank=8, alpha=8, dropout=0.1, modules=("q_proj", "v_proj"), rslora=False, dora=False)]
+)
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("config", benchmark.TOY, ids=lambda config: config.model_type)
@@ -72,7 +75,7 @@ def test_four_bit_weights_take_what_qlora_says():
 
 def test_eight_bit_moments_leave_small_tensors_wide():
     # What bitsandbytes 0.50.2's AdamW8bit held for an adapter of two matrices: 8,000 and 2,000 values.
-    lora = Lora(rank=20, alpha=8, dropout=0.0, modules=("wide",))
+    lora = Lora(rank=20, alpha=8, dropout=0.0, modules=("wide",), rslora=False, dora=False)
     measured = SimpleNamespace(linears=(SimpleNamespace(kind="wide", inputs=400, outputs=100),))
     seen = Training(measured, lora, False, 2, 2, 1)
     assert seen.optimiser("adamw_8bit") == 2 * (8000 + 4 * 32) + 8 * 2000
@@ -94,7 +97,7 @@ def plan_of(compose, *overrides, hardware=(), **sizes):
     given = {**vars(run.hardware), **dict(hardware)}
     split = type(run.hardware).split
     run = SimpleNamespace(**{**vars(run), "hardware": SimpleNamespace(**given, split=lambda size: split(run.hardware, size))})
-    return estimate(run, run.algo, shape(CONFIG), **{"known": 100, **sizes})
+    return estimate(run, run.algo, shape(skeleton(CONFIG, trusted=False)), **{"known": 100, **sizes})
 
 
 def test_each_way_of_sharding_divides_its_parts(compose):

@@ -118,7 +118,7 @@ class Optimised(Algo):
     def problems(self, run: Run) -> Iterator[Problem]:
         if (self.steps is None) == (self.epochs is None):
             yield Problem("steps", f"is {self.steps} and epochs is {self.epochs}; give one and set the other to null")
-        processes = getattr(run.hardware, "processes", run.hardware.gpus)
+        processes = run.hardware.processes
         if self.batch_size % self.group:
             yield Problem(
                 "batch_size",
@@ -129,11 +129,11 @@ class Optimised(Algo):
                 "batch_size",
                 f"{self.batch_size} does not divide among {processes} GPUs; {self._legal(lcm(processes, self.group))}",
             )
-        elif self.batch_size // self.group > self.rows_used(run):
+        elif self.batch_size // self.group > (used := self.rows_used(run) or self.batch_size):
             yield Problem(
                 "batch_size",
-                f"{self.batch_size} takes {self.batch_size // self.group} rows a step, and there are {self.rows_used(run)} "
-                "in all; lower it or draw more with data_mix.rows",
+                f"{self.batch_size} takes {self.batch_size // self.group} rows a step, and there are {used} in all; lower it or "
+                "draw more with data_mix.rows",
             )
         if self.optimiser != "adamw" and run.hardware.device == "cpu":
             yield Problem("optimiser", f"{self.optimiser} needs a GPU; write algo.optimiser=adamw")
@@ -157,13 +157,14 @@ class Optimised(Algo):
         """Sequences of the batch that are made of one row."""
         return 1
 
-    def rows_used(self, run: Run) -> int:
-        """Rows that an epoch goes through, at most."""
+    def rows_used(self, run: Run) -> int | None:
+        """Rows that an epoch goes through, at most; None where that is known only when training starts."""
         return run.data_mix.rows
 
-    def steps_of_epoch(self, run: Run) -> int:
-        """Optimiser steps of one pass over the rows, at most."""
-        return ceil(self.rows_used(run) * self.group / self.batch_size)
+    def steps_of_epoch(self, run: Run) -> int | None:
+        """Optimiser steps of one pass over the rows, at most; None where the rows are not known."""
+        rows = self.rows_used(run)
+        return rows if rows is None else ceil(rows * self.group / self.batch_size)
 
     def known_tokens(self, run: Run) -> int:
         """Most tokens of what `known` says."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job, peft_config, run_trainer
 from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
@@ -49,6 +49,9 @@ class KTO(Sampled):
                     "desirable_reward",
                     f"is null, and nothing grades the answers to {name}; set the reward from which one is good",
                 )
+
+    def footprint(self, run: Run, known: int) -> Footprint:
+        return super().footprint(run, known)._replace(sequences=1)
 
     def train(self, job: Job, out: Path) -> None:
         from trl import KTOConfig, KTOTrainer

@@ -7,12 +7,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job, peft_config, run_trainer
 from medrl.algos.samples import Sampled, describe, enough, texts
+
+if TYPE_CHECKING:
+    from medrl.config import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,9 @@ class ORPO(Sampled):
 
     beta: Annotated[float, Gt(0)]
     """Weight of the odds ratio beside the likelihood of the better completion: the paper's lambda."""
+
+    def footprint(self, run: Run, known: int) -> Footprint:
+        return super().footprint(run, known)._replace(frozen=0, fused=False)
 
     def train(self, job: Job, out: Path) -> None:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the notice that TRL documents this for, and no other

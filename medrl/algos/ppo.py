@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 
 from medrl.algos import advantages as maths
 from medrl.algos import completions
-from medrl.algos.base import Job, Optimised, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job, Optimised, peft_config, run_trainer
 from medrl.errors import Problem, UserError
 from medrl.tasks.base import Kind
 
@@ -68,15 +68,19 @@ class PPO(Optimised):
         yield from super().problems(run)
         if run.hardware.rollout == "vllm":
             yield Problem("", "writes its completions with transformers; add hardware.rollout=transformers")
-        if self.batch_size > run.data_mix.rows:
-            yield Problem("batch_size", f"is {self.batch_size}, and the mix draws data_mix.rows={run.data_mix.rows}")
-        room = run.model.context_tokens
-        if run.data_mix.max_prompt_tokens + self.max_completion_tokens > room:
-            yield Problem(
-                "max_completion_tokens",
-                f"{self.max_completion_tokens} and data_mix.max_prompt_tokens={run.data_mix.max_prompt_tokens} are more than "
-                f"the model's context of {room}",
-            )
+        yield from self.context_problems(run, self.max_completion_tokens)
+
+    def known_tokens(self, run: Run) -> int:
+        return run.data_mix.max_prompt_tokens
+
+    def steps_of_epoch(self, run: Run) -> int:
+        """Whole sets of completions, each used ``num_iterations`` times."""
+        return run.data_mix.rows // self.batch_size * self.num_iterations
+
+    def footprint(self, run: Run, known: int) -> Footprint:
+        longest = self.max_completion_tokens
+        frozen = int(self.beta > 0 and run.model.lora is None)  # an adapter is switched off instead
+        return Footprint(tokens=known + longest, scored=longest, completion=longest, fused=False, frozen=frozen)
 
     @property
     def align(self) -> int:

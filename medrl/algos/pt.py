@@ -17,6 +17,8 @@ from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
     from medrl.config import Run
+    from medrl.mix import Prompted
+    from medrl.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,15 @@ class PT(Optimised):
         yield from super().problems(run)
         if self.block_tokens > run.model.context_tokens:
             yield Problem("block_tokens", f"is {self.block_tokens}, the model's whole context is {run.model.context_tokens}")
+
+    def known_tokens(self, run: Run) -> int:
+        return self.block_tokens
+
+    def known(self, row: Prompted) -> Messages:
+        return [{"role": "user", "content": row.example.gold}]
+
+    def rows_used(self, run: Run) -> None:
+        """Blocks are known only when the documents are cut."""
 
     def train(self, job: Job, out: Path) -> None:
         found = self._blocks(job)  # before trl, which takes seconds to load

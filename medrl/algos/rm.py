@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.algos.base import Job, Optimised, run_trainer
+from medrl.algos.base import Footprint, Job, Optimised, run_trainer
 from medrl.errors import Problem, UserError
 from medrl.likelihood import conversation
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
     from medrl.config import Run
+    from medrl.mix import Prompted
+    from medrl.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,15 @@ class RM(Optimised):
             yield Problem("", f"{message}; write model.quantisation=null")
         if self.max_tokens > run.model.context_tokens:
             yield Problem("max_tokens", f"is {self.max_tokens}, the model's whole context is {run.model.context_tokens}")
+
+    def known_tokens(self, run: Run) -> int:
+        return self.max_tokens
+
+    def known(self, row: Prompted) -> Messages:
+        return [*row.messages, {"role": "assistant", "content": row.example.gold}]
+
+    def footprint(self, run: Run, known: int) -> Footprint:
+        return Footprint(tokens=known, scored=0, sequences=2)
 
     def train(self, job: Job, out: Path) -> None:
         from trl import RewardConfig, RewardTrainer

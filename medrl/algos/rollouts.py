@@ -66,7 +66,7 @@ class Rollouts(Optimised):
 
     def steps_of_epoch(self, run: Run) -> int:
         """TRL leaves the prompts out that do not fill a batch, and uses each set of completions ``num_iterations`` times."""
-        return self.rows_used(run) * self.group // self.batch_size * self.num_iterations
+        return run.data_mix.rows * self.group // self.batch_size * self.num_iterations
 
     def known_tokens(self, run: Run) -> int:
         return run.data_mix.max_prompt_tokens

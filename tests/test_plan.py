@@ -1,0 +1,159 @@
+"""The plan of a run: what it says before any weights load, and which numbers it accepts."""
+
+import json
+import shutil
+
+import pytest
+
+from medrl import build, config, plan, run
+from medrl.errors import ConfigError
+from medrl.models import EMBEDDED
+
+SMALL = ("source.train_rows=200", "source.test_rows=12", "data_mix.rows=100")
+
+
+def problems(compose, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        build.check(compose(overrides))
+    return {problem.key: problem.message for problem in caught.value.problems}
+
+
+@pytest.fixture
+def planned(compose, tmp_path, capsys):
+    """Do a dry run: the plan and what was printed."""
+
+    def done(*overrides):
+        tree = compose([*SMALL, "dry_run=true", f"runs={tmp_path}", *overrides])
+        found = run.run(tree)
+        assert json.loads(json.dumps(found)) == found  # it is written as it is
+        return found, capsys.readouterr().out
+
+    return done
+
+
+def test_a_dry_run_reads_no_weights_and_writes_nothing(planned, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(EMBEDDED / "tiny", bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    found, _ = planned(f"model.weights={bare}")
+    stored = (EMBEDDED / "tiny" / "model.safetensors").stat().st_size
+    assert 0 < stored - found["memory"]["parts"]["weights"] < 20_000  # the file's header
+    assert not list(tmp_path.glob("grpo*"))
+
+
+def test_grpo_in_numbers(planned):
+    found, said = planned("algo.batch_size=16", "algo.num_generations=8", "hardware.micro_batch_size=4", "algo.steps=20")
+    batch, tokens = found["batch"], found["tokens"]
+    assert (batch["rows a step"], batch["micro-batch"], batch["accumulation"]) == (2, 4, 4)
+    assert (batch["steps an epoch"], batch["steps in all"]) == (50, 20)
+    assert tokens["a step at most"] == 16 * (1024 + 96) and tokens["longest sequence"] == 1120
+    assert tokens["rows measured"] == 100 and 50 < tokens["mean"] < tokens["longest"] <= 1024
+    assert tokens["a step as drawn"] == 16 * (round(tokens["mean"]) + 96)
+    assert {"weights", "optimiser", "gradients", "activations", "logits", "key-value cache"} == set(found["memory"]["parts"])
+    assert found["memory"]["peak as drawn"] < found["memory"]["peak"]
+    assert found["memory"]["warning"] is None and found["time"] is None and found["audit"]["matrix"]
+    assert "17,920 a step at most" in said and "an epoch is 50" in said and "estimated at the limits" in said
+
+
+def test_sft_counts_demonstrations(planned):
+    found, _ = planned("algo=sft", "algo.epochs=2", "algo.steps=null")
+    prompts, _ = planned("algo=dpo", "algo.prompts=100")
+    assert found["tokens"]["mean"] > prompts["tokens"]["mean"] + 10
+    assert (found["batch"]["steps an epoch"], found["batch"]["steps in all"]) == (13, 26)  # the last batch of 4 counts
+    assert found["tokens"]["completion at most"] == 0 and prompts["tokens"]["completion at most"] == 1024
+    assert prompts["tokens"]["a step at most"] == 2 * 16 * 2048  # pairs
+
+
+def test_a_model_that_is_not_trained_has_no_batch(planned):
+    found, _ = planned("algo=none")
+    assert found["batch"] == {} and found["tokens"] is found["memory"] is found["time"] is None
+
+
+def test_too_much_memory_names_the_largest_part_and_what_to_do(planned):
+    found, said = planned("hardware.memory_gib=0.5")
+    assert found["memory"]["gpu"] == 2**29
+    assert "the GPU has 0.5 GiB" in said and "are activations: set hardware.gradient_checkpointing=true" in said
+    found, _ = planned("hardware.memory_gib=0.5", "hardware.gradient_checkpointing=true")
+    assert "checkpointing" not in found["memory"]["warning"]
+    found, _ = planned("hardware.memory_gib=5")
+    assert "as drawn" in found["memory"]["warning"] and "which fits" in found["memory"]["warning"]
+    found, _ = planned("hardware.memory_gib=100")
+    assert found["memory"]["warning"] is None
+
+
+def test_every_part_has_a_mend(planned):
+    parts = set(planned("algo=dpo", "algo.prompts=100")[0]["memory"]["parts"]) | set(planned()[0]["memory"]["parts"])
+    assert parts - set(plan.MENDS) == {"activations"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("algo.batch_size=20", "algo.num_generations=8"), "20 does not divide by num_generations=8; write 16 or 24"),
+        (("algo.batch_size=4", "algo.num_generations=8"), "4 does not divide by num_generations=8; write 8"),
+        (("algo=sft", "algo.batch_size=10", "hardware.gpus=4"), "10 does not divide among 4 GPUs; write 8 or 12"),
+        (("algo.batch_size=48", "algo.num_generations=6", "hardware.gpus=5"), "48 does not divide among 5 GPUs; write 30 or 60"),
+    ],
+)
+def test_a_batch_that_does_not_divide_is_told_what_would(compose, overrides, message):
+    assert problems(compose, *overrides)["algo.batch_size"] == message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows", "given"),
+    [
+        (("algo=sft", "algo.batch_size=8", "data_mix.rows=7"), 8, 7),
+        (("algo.batch_size=64", "algo.num_generations=8", "data_mix.rows=7"), 8, 7),
+        (("algo=dpo", "algo.batch_size=16", "algo.prompts=15"), 16, 15),
+    ],
+)
+def test_fewer_rows_than_a_batch_are_told_before_anything_loads(compose, overrides, rows, given):
+    assert f"takes {rows} rows a step, and there are {given}" in problems(compose, *overrides)["algo.batch_size"]
+
+
+@pytest.mark.parametrize("algo", ["grpo", "dpo"])
+def test_what_is_sampled_fits_in_the_context(compose, algo):
+    assert (
+        "the model's context of 2048"
+        in problems(compose, f"algo={algo}", "algo.max_completion_tokens=1500")["algo.max_completion_tokens"]
+    )
+
+
+@pytest.mark.parametrize(("rows", "generations", "batch", "iterations"), [(100, 4, 24, 1), (7, 2, 8, 3), (64, 8, 64, 2)])
+def test_an_epoch_of_grpo_is_as_long_as_trls_sampler(compose, rows, generations, batch, iterations):
+    from trl.trainer.utils import RepeatSampler
+
+    given = (f"algo.batch_size={batch}", f"algo.num_generations={generations}", f"algo.num_iterations={iterations}")
+    settings = build.check(compose([*given, f"data_mix.rows={rows}"]))
+    sampler = RepeatSampler(range(rows), generations, batch // generations, iterations)
+    assert settings.algo.steps_of_epoch(settings) == len(sampler) // batch
+
+
+def write_run(folder, tree, seconds, finished=True):
+    (folder / "train").mkdir(parents=True)
+    lines = [json.dumps({"step": step, "seconds": value}) for step, value in enumerate(seconds, 1)]
+    (folder / "train" / "log.jsonl").write_text("\n".join(lines) + "\n")
+    config.freeze(tree, folder)
+    if finished:
+        (folder / "metrics.json").write_text(json.dumps({"family": config.family_id(tree)}))
+
+
+def test_time_comes_from_this_run_or_from_one_of_another_seed(compose, tmp_path, planned):
+    tree = compose([*SMALL, f"runs={tmp_path}"])
+    other = compose([*SMALL, f"runs={tmp_path}", "seed=1"])
+    folder = config.run_dir(tree)
+    assert plan.pace(tree, folder) is None
+    write_run(tmp_path / "slow", compose([*SMALL, "seed=2", "hardware.micro_batch_size=8"]), [90])  # split otherwise
+    write_run(tmp_path / "unlike", compose([*SMALL, "algo.learning_rate=1"]), [80])
+    write_run(tmp_path / "begun", other, [70], finished=False)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "metrics.json").write_text("[]")
+    assert plan.pace(tree, folder) is None
+    write_run(config.run_dir(other), other, [30, 2, 4])
+    found = plan.pace(tree, folder)
+    assert found == {"log": str(config.run_dir(other) / "train" / "log.jsonl"), "steps": 3, "median seconds": 4}
+    write_run(folder, tree, [6, 6], finished=False)
+    assert plan.pace(tree, folder)["median seconds"] == 6
+    found, said = planned()
+    assert found["time"]["seconds in all"] == 6 * found["batch"]["steps in all"]
+    assert found["time"]["epoch seconds"] == 6 * found["batch"]["steps an epoch"]
+    assert "6 s a step (median of 2 in " in said
