@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from medrl import build, config
+from medrl import build, chain, config, from_run
 from medrl import compose as composing
 from medrl.build import RENAMED
 from medrl.errors import ConfigError, UserError
@@ -20,21 +20,24 @@ ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {
     # Files of each group. A new file is composed and checked below by itself; its number is stated here so that none is
     # passed over in silence.
-    "algo": 4,
+    "algo": 15,
+    "chain": 3,
     "data_mix": 14,
     "eval": 3,
-    "hardware": 5,
+    "hardware": 8,
     "judge": 2,
-    "model": 5,
+    "model": 23,
     "reward": 13,
     "reward_set": 6,
     "source": 3,
     "study": 1,
     "task": 13,
-    "tuned": 1,
+    "tuned": 14,
 }
 FOLDERS = [folder for parent in ("conf", "experiments") for folder in sorted((ROOT / parent).iterdir()) if folder.is_dir()]
 FILES = sorted((folder.name, path.stem) for folder in FOLDERS for path in folder.glob("*.yaml"))
+OPTIONS = [(group, option) for group, option in FILES if group != "chain"]
+CHAINS = [option for group, option in FILES if group == "chain"]
 
 
 def mistakes(*words):
@@ -45,6 +48,8 @@ def mistakes(*words):
     return error.value
 
 
+READS = {"pt": "medicalgpt_pt", "rm": "medicalgpt_preference"}
+"""The mix of the algorithms that learn nothing from questions."""
 ASKED = {
     # What an option leaves to the user, or what it cannot be checked without; the folder of a local source is `overrides_of`'s.
     ("data_mix", "medicalgpt_preference"): ["algo=dpo"],
@@ -65,6 +70,12 @@ PARTS = {"task": "data_mix.tasks", "reward": "reward_set.rewards"}
 def overrides_of(group, option, tmp_path):
     """What composes one option on a machine without a GPU, a hub or data."""
     asked = ASKED.get((group, option), [])
+    if group in ("algo", "tuned"):
+        algo = option.removesuffix("_tiny")
+        asked = [f"algo={algo}"] * (group == "tuned") + [f"data_mix={READS[algo]}"] * (algo in READS)
+    if (group, option) == ("model", "from_run"):
+        from_run.planned[tmp_path] = composing.tree(["algo=sft"])
+        asked = [f"model.run={tmp_path}"]
     if (group, option) == ("source", "local"):
         asked = [f"source.root={tmp_path}"]
     if group in PARTS:
@@ -106,7 +117,15 @@ def test_every_group_has_the_files_it_is_known_to_have():
     assert seen == COUNTS
 
 
-@pytest.mark.parametrize(("group", "option"), FILES)
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_chain_composes_and_checks(tmp_path, name):
+    composing.prepare()
+    stages = chain.planned(name, ["hardware=cpu", f"runs={tmp_path}"])
+    assert sorted(stage.name for stage in stages) == sorted(chain.read(name))
+    assert len({stage.folder for stage in stages}) == len(stages)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_checks(compose, tmp_path, group, option):
     tree = compose(overrides_of(group, option, tmp_path))
     for node, path in nodes(tree):
@@ -137,13 +156,13 @@ def test_the_top_of_the_configuration_has_the_fields_of_a_run(compose):
 
 def test_no_class_repeats_a_value_of_the_files(compose):
     # A default lives in one place, which is YAML.
-    for node, path in [found for group, option in FILES for found in nodes(compose(overrides_of(group, option, "x")))]:
+    for node, path in [found for group, option in OPTIONS for found in nodes(compose(overrides_of(group, option, "x")))]:
         for field in dataclasses.fields(located(node)):
             assert field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING, (path, field.name)
 
 
 def test_every_file_says_what_it_is():
-    for group, option in FILES:
+    for group, option in OPTIONS:
         folder = next(folder for folder in FOLDERS if folder.name == group)
         text = (folder / f"{option}.yaml").read_text(encoding="utf-8")
         assert "_partial_" not in text
@@ -290,7 +309,7 @@ def test_a_family_differs_in_nothing_but_the_seed(compose):
 
 def test_run_ids_of_all_options_differ(compose):
     groups = ("model", "data_mix", "reward_set", "algo", "source", "task", "reward", "judge")
-    science = [(group, option) for group, option in FILES if group in groups]
+    science = [(group, option) for group, option in OPTIONS if group in groups]
     ids = {config.run_id(compose(overrides_of(group, option, "x"))) for group, option in science}
     repeated = 4 + 1  # five groups' defaults are one run, and the lexical judge is the default of the mix that asks one
     assert len(ids) == len(science) - repeated
@@ -543,7 +562,7 @@ def paths(tree, prefix=""):
 
 def test_every_new_name_exists(compose):
     known = set()
-    for group, option in FILES:
+    for group, option in OPTIONS:
         if group in ("algo", "model"):
             known |= set(paths(compose(overrides_of(group, option, "x"))))
     for old, new in RENAMED.items():
