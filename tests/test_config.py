@@ -72,9 +72,10 @@ def overrides_of(group, option, tmp_path):
     asked = ASKED.get((group, option), [])
     if group in ("algo", "tuned"):
         algo = option.removesuffix("_tiny")
-        asked = [f"algo={algo}"] * (group == "tuned") + [f"data_mix={READS[algo]}"] * (algo in READS)
+        asked = [f"algo={algo}"] if group == "tuned" else []
+        asked += [f"data_mix={READS[algo]}"] if algo in READS else []
     if (group, option) == ("model", "from_run"):
-        from_run.planned[tmp_path] = composing.tree(["algo=sft"])
+        from_run.planned[Path(tmp_path)] = composing.tree(["algo=sft"])
         asked = [f"model.run={tmp_path}"]
     if (group, option) == ("source", "local"):
         asked = [f"source.root={tmp_path}"]

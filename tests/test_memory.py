@@ -1,6 +1,7 @@
 """The estimate against real models: bytes counted one by one, not formulas read twice."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,14 +95,12 @@ def test_the_cache_holds_keys_and_values(bf16):
 def plan_of(compose, *overrides, hardware=(), **sizes):
     """The estimate of a composed run, its hardware changed after the checks that would ask for a GPU."""
     run = build.check(compose(overrides))
-    given = {**vars(run.hardware), **dict(hardware)}
-    split = type(run.hardware).split
-    run = SimpleNamespace(**{**vars(run), "hardware": SimpleNamespace(**given, split=lambda size: split(run.hardware, size))})
+    run = replace(run, hardware=replace(run.hardware, **dict(hardware)))
     return estimate(run, run.algo, shape(skeleton(CONFIG, trusted=False)), **{"known": 100, **sizes})
 
 
 def test_each_way_of_sharding_divides_its_parts(compose):
-    many = {"gpus": 4, "processes": 4, "device": "cuda"}
+    many = {"gpus": 4, "device": "cuda"}
     one = plan_of(compose, "algo=dpo")
     whole, zero2, zero3, fsdp = (
         plan_of(compose, "algo=dpo", hardware={**many, "sharding": kind}) for kind in ("none", "zero2", "zero3", "fsdp")
@@ -119,7 +118,7 @@ def test_algorithms_hold_what_they_say(compose):
     assert "copies" not in sft.parts and "copies" not in grpo.parts  # beta is 0
     assert dpo.parts["copies"] == dpo.parts["weights"]
     assert plan_of(compose, "algo=grpo", "algo.beta=0.1").parts["copies"] == dpo.parts["weights"]
-    adapter = "model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj]}"
+    adapter = "model/lora=all_linear"
     assert "copies" not in plan_of(compose, "algo=dpo", adapter).parts  # it is switched off instead
     assert "key-value cache" in grpo.parts and "key-value cache" not in sft.parts
     longer = plan_of(compose, "algo=dpo", "algo.batch_size=8", known=200)

@@ -469,9 +469,8 @@ def test_a_task_that_no_rule_grades_cannot_be_held_out(compose):
 @pytest.mark.parametrize(
     ("algo", "data_mix", "kind", "learns"),
     [
-        ("grpo", "medicalgpt_sft", "conversation", "question"),
-        ("grpo", "medicalgpt_preference", "preference", "question"),
-        ("grpo", "medicalgpt_pt", "text", "question"),
+        ("grpo", "medicalgpt_preference", "preference", "question and conversation"),
+        ("grpo", "medicalgpt_pt", "text", "question and conversation"),
         ("dpo", "medicalgpt_sft", "conversation", "question and preference"),
         ("sft", "medicalgpt_pt", "text", "question and conversation and preference"),
     ],
@@ -487,9 +486,9 @@ def test_rows_that_the_algorithm_cannot_read_are_named(compose, algo, data_mix, 
 
 def test_rows_that_nobody_trains_on_may_be_of_any_kind(compose):
     assert not build.check(compose(["algo=none", "data_mix=medicalgpt_sft"])).algo.trains
-    tree = compose(["algo=grpo", "data_mix=medicalgpt_sft"])
-    tree["data_mix"]["weights"] = {"medicalgpt_sft": 0.0, "pubmedqa": 1.0}
-    assert build.check(tree).data_mix.tasks["medicalgpt_sft"].kind not in build.check(tree).algo.reads
+    tree = compose(["algo=grpo", "data_mix=medicalgpt_pt"])
+    tree["data_mix"]["weights"] = {"medicalgpt_pt": 0.0, "pubmedqa": 1.0}
+    assert build.check(tree).data_mix.tasks["medicalgpt_pt"].kind not in build.check(tree).algo.reads
 
 
 def test_weights_may_miss_one_by_rounding(compose):

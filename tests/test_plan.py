@@ -58,9 +58,9 @@ def test_sft_counts_demonstrations(planned):
     found, _ = planned("algo=sft", "algo.epochs=2", "algo.steps=null")
     prompts, _ = planned("algo=dpo", "algo.prompts=100")
     assert found["tokens"]["mean"] > prompts["tokens"]["mean"] + 10
-    assert (found["batch"]["steps an epoch"], found["batch"]["steps in all"]) == (13, 26)  # the last batch of 4 counts
-    assert found["tokens"]["completion at most"] == 0 and prompts["tokens"]["completion at most"] == 1024
-    assert prompts["tokens"]["a step at most"] == 2 * 16 * 2048  # pairs
+    assert (found["batch"]["steps an epoch"], found["batch"]["steps in all"]) == (7, 14)  # the last, smaller batch counts
+    assert found["tokens"]["completion at most"] == 0 and prompts["tokens"]["completion at most"] == 96
+    assert prompts["tokens"]["a step at most"] == 2 * 16 * (1024 + 96)  # pairs
 
 
 def test_a_model_that_is_not_trained_has_no_batch(planned):

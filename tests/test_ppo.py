@@ -229,7 +229,7 @@ def test_each_set_is_read_as_often_as_it_is_trained_on(compose):
     ("words", "key", "message"),
     [
         (["hardware=h100"], "algo", "add hardware.rollout=transformers"),
-        (["algo.batch_size=101"], "algo.batch_size", "the mix draws data_mix.rows=100"),
+        (["algo.batch_size=101"], "algo.batch_size", "takes 101 rows a step, and there are 100 in all"),
         (["algo.max_completion_tokens=2048"], "algo.max_completion_tokens", "more than the model's context of 2048"),
     ],
 )

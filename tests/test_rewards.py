@@ -841,7 +841,16 @@ def classifier(folder, labels=1, head=True):
 
 def model_reward(weights, **options):
     return RewardModel(
-        **{"weight": 1, "weights": weights, "revision": None, "sigmoid": False, "max_tokens": 512, "batch_size": 4, **options}
+        **{
+            "weight": 1,
+            "weights": weights,
+            "revision": None,
+            "sigmoid": False,
+            "max_tokens": 512,
+            "batch_size": 4,
+            "any_tokenizer": False,
+            **options,
+        }
     )
 
 

@@ -52,7 +52,7 @@ class Rollouts(Optimised):
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
         prompts = self.batch_size * self.mini_batches // self.num_generations
-        if prompts > run.data_mix.rows:
+        if self.mini_batches > 1 and prompts > run.data_mix.rows:
             yield Problem(
                 "batch_size",
                 f"{self.batch_size} times mini_batches={self.mini_batches} asks for completions of {prompts} prompts at once, "
