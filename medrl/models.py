@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -328,8 +329,8 @@ def trained(run: Run, folder: Path) -> tuple[Any, Any]:
 
     try:
         return _trained(run, folder)
-    except (OSError, ValueError, SafetensorError) as error:
-        first = str(error).partition("\n")[0]
+    except (OSError, ValueError, SafetensorError, UserWarning) as error:
+        first = str(error).partition("\n")[0][:200]
         raise UserError(
             f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
         ) from error
@@ -343,7 +344,9 @@ def _trained(run: Run, folder: Path) -> tuple[Any, Any]:
     if (folder / "adapter_config.json").exists():
         from peft import PeftModel
 
-        policy = PeftModel.from_pretrained(run.model.adapter_base(tokenizer, run.hardware, run.seed), str(folder))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")  # peft would go on with the base model in silence
+            policy = PeftModel.from_pretrained(run.model.adapter_base(tokenizer, run.hardware, run.seed), str(folder))
     else:
         dtype = weight_dtype(run.model, run.hardware)
         policy = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trusted)

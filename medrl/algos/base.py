@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
-from medrl.errors import Interrupted, Problem
+from medrl.errors import Interrupted, Problem, UserError
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
@@ -291,6 +291,7 @@ def write_model(trainer: Any, job: Job, out: Path) -> None:
     launch.wait_for_all()
     if launch.rank() > 0:
         return
+    check_written(trainer.model, partial)
     if config := getattr(trainer.model, "generation_config", None):  # which a classifier lacks
         config.save_pretrained(partial)  # and TRL leaves out beside an adapter
     job.tokenizer.save_pretrained(partial)
@@ -298,3 +299,23 @@ def write_model(trainer: Any, job: Job, out: Path) -> None:
         (partial / stray).unlink(missing_ok=True)
     job.run.algo.finish(job, partial)
     partial.replace(out)
+
+
+def check_written(model: Any, folder: Path) -> None:
+    """Count what was written against what was trained: sharded weights have to be gathered, and that can fail in silence.
+
+    Raises:
+        UserError: something is missing.
+    """
+    from safetensors import safe_open
+
+    trained = len([each for each in getattr(model, "policy", model).parameters() if each.requires_grad])
+    written = 0
+    for file in [*folder.glob("adapter_model*.safetensors")] or [*folder.glob("model*.safetensors")]:
+        opened: Any = safe_open(file, "pt")
+        written += len(opened.keys())
+    if written < trained:
+        raise UserError(
+            f"{folder} holds {written} tensors, and {trained} were trained: they could not be gathered from all processes. "
+            "The newest checkpoint is kept; run the same command again with hardware.sharding=none."
+        )
