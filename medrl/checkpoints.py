@@ -53,14 +53,24 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint under a training folder; torn ones are removed."""
+    """The newest whole checkpoint under a training folder that there are steps to do from; torn ones are removed.
+
+    One of the last step is passed over: a run that was killed between it and its ``model/`` does the last steps again, because
+    transformers would take one too many from there.
+    """
     whole = []
     for checkpoint in (path for path in folder.glob("checkpoint-*") if path.is_dir()):
         if is_whole(checkpoint):
             whole.append(checkpoint)
         else:
             shutil.rmtree(checkpoint)
-    return max(whole, key=step_of, default=None)
+    return max((checkpoint for checkpoint in whole if not _is_last(checkpoint)), key=step_of, default=None)
+
+
+def _is_last(checkpoint: Path) -> bool:
+    """Whether nothing is left to do after it, as transformers' own state of it says."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 def step_of(checkpoint: Path) -> int:

@@ -161,12 +161,12 @@ def test_everything_else_passes_as_it_is(tmp_path):
 # --- Checkpoints -----------------------------------------------------------------------------------------------------
 
 
-def checkpoint(folder, step, sealed=True):
-    """A checkpoint of two files and a folder."""
+def checkpoint(folder, step, sealed=True, steps=1000):
+    """A checkpoint of two files, of a run of so many steps."""
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "model.safetensors").write_bytes(b"w" * 1000)
-    (path / "trainer_state.json").write_text("{}")
+    (path / "trainer_state.json").write_text(f'{{"global_step": {step}, "max_steps": {steps}}}')
     if sealed:
         seal(path)
     return path
@@ -182,6 +182,14 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3  # whole ones stay
 
 
+def test_the_checkpoint_of_the_last_step_is_passed_over(tmp_path):
+    for step in (20, 40, 50):
+        checkpoint(tmp_path, step, steps=50)
+    assert newest(tmp_path) == tmp_path / "checkpoint-40"
+    alone = checkpoint(tmp_path / "short", 5, steps=5)
+    assert newest(tmp_path / "short") is None and alone.is_dir()  # begun again, and nothing is removed
+
+
 def torn_missing(path):
     (path / "model.safetensors").unlink()
 
@@ -191,7 +199,8 @@ def torn_short(path):
 
 
 def torn_long(path):
-    (path / "trainer_state.json").write_text("{} ")
+    state = path / "trainer_state.json"
+    state.write_text(state.read_text() + " ")
 
 
 def torn_unsealed(path):

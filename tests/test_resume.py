@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,10 @@ from medrl.generate import Generated, Transformers
 from medrl.judges.lexical import Lexical
 
 COMMON = ("hardware=cpu", "source.train_rows=200", "source.test_rows=10", "data_mix.rows=100")
+SAMPLED = (
+    "algo.epochs=null", "algo.num_generations=4", "algo.max_completion_tokens=48", "algo.prompts=12",
+    "data_mix.held_out=[pubmedqa]",
+)  # fmt: skip
 ALGOS = {
     "grpo": ("algo.steps=6", "algo.checkpoint_steps=2", "algo.batch_size=16", "algo.max_completion_tokens=48"),
     "sft": ("algo=sft", "data_mix=medical_o1_sft", "algo.steps=8", "algo.checkpoint_steps=3", "algo.max_tokens=512"),
@@ -24,12 +29,28 @@ ALGOS = {
         "algo=dpo", "algo.epochs=null", "algo.steps=6", "algo.checkpoint_steps=2", "algo.batch_size=2",
         "algo.prompts=24", "algo.num_generations=4", "algo.max_completion_tokens=48",
     ),
+    "pt": ("algo=pt", "data_mix=medicalgpt_pt", "data_mix.held_out=[medicalgpt_pt]", "algo.epochs=null", "algo.steps=8",
+           "algo.checkpoint_steps=3", "algo.block_tokens=128"),
+    "rm": ("algo=rm", "data_mix=medicalgpt_preference", "algo.epochs=null", "algo.steps=8", "algo.checkpoint_steps=3",
+           "algo.batch_size=8"),
+    "dapo": ("algo=dapo", "algo.steps=6", "algo.checkpoint_steps=2", "algo.batch_size=16", "algo.max_completion_tokens=48",
+             "algo.num_generations=4", "algo.mini_batches=2", "data_mix.held_out=[pubmedqa]"),
+    "rloo": ("algo=rloo", "algo.steps=6", "algo.checkpoint_steps=2", "algo.batch_size=16", "algo.max_completion_tokens=48",
+             "algo.mini_batches=1", "data_mix.held_out=[pubmedqa]"),
+    "ppo": ("algo=ppo", "algo.steps=6", "algo.checkpoint_steps=2", "algo.num_iterations=2", "algo.batch_size=16",
+            "algo.max_completion_tokens=48", "data_mix.held_out=[pubmedqa]"),
+    "kto": (*SAMPLED, "algo=kto", "algo.steps=6", "algo.checkpoint_steps=2", "algo.batch_size=4"),
+    "orpo": (*SAMPLED, "algo=orpo", "algo.steps=6", "algo.checkpoint_steps=2", "algo.batch_size=2"),
+    "iterative_dpo": (*SAMPLED, "algo=iterative_dpo", "algo.rounds=2", "algo.steps=4", "algo.checkpoint_steps=1",
+                      "algo.batch_size=2"),
     "none": (
         "algo=none", "data_mix=gsm8k", "eval.samples=2", "eval.temperature=0.7", "eval.batch_tokens=2048",
         "eval.max_new_tokens=96", "source.test_rows=24",
     ),
 }  # fmt: skip
 TRAINED = [name for name in ALGOS if name != "none"]
+STOPPED = ("grpo", "sft", "dpo")
+"""The algorithms that are stopped by a signal, too, which works the same for all of them."""
 
 
 def start(algo, runs):
@@ -82,6 +103,7 @@ def test_after_sigkill(reference, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("reference", STOPPED, indirect=True)
 def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     algo, unbroken = reference
     process = start(algo, tmp_path)
@@ -96,6 +118,17 @@ def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])  # as a kill in the middle of writing leaves it
     folder, _ = finish(algo, tmp_path)
     check_same(folder, unbroken)
+
+
+@pytest.mark.slow
+def test_after_a_kill_between_the_last_checkpoint_and_the_model(tmp_path):
+    """The last steps are done again, and no more than those."""
+    folder, _ = finish("sft", tmp_path / "unbroken")
+    killed = tmp_path / "killed" / folder.name
+    shutil.copytree(folder, killed, ignore=shutil.ignore_patterns("model", "eval", "metrics.json"))
+    _, output = finish("sft", tmp_path / "killed")
+    assert "resume   from step 6" in output  # of 8
+    check_same(killed, folder)
 
 
 @pytest.mark.slow
