@@ -1,6 +1,7 @@
 # Every target sets up $(VENV) on first use and is instant about it afterwards.
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 RUN := $(VENV)/bin/python
 
 .PHONY: help quickstart test test-fast check tiny clean
@@ -12,11 +13,14 @@ help: ## List the targets
 quickstart: $(VENV)/.ready ## Train and evaluate the embedded model: about two minutes on two cores
 	$(RUN) -m medrl algo=grpo data_mix=pubmed70
 
+# A thread each: two processes whose threads wait for one another on two cores take many times as long.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadgroup
+
 test: $(VENV)/.ready-dev ## Run all tests: under 15 minutes on two cores
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: under 2 minutes
-	$(RUN) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: $(VENV)/.ready-dev ## Format check, lint, types
 	$(RUN) -m ruff format --check .

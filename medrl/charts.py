@@ -38,6 +38,11 @@ CURVES = {
     "entropy": "Entropy of a token, nats",
     "kl": "Distance from the reference model (KL)",
     "clip_ratio/region_mean": "Tokens clipped in the update, share",
+    "clip_fraction": "Tokens clipped in the update, share",
+    "resampled_groups": "Groups replaced because they taught nothing",
+    "policy_loss": "Loss of the policy",
+    "value_loss": "Loss of the value head",
+    "explained_variance": "Variance of the returns that the value head explains, share",
     "grad_norm": "Norm of the gradient",
     "learning_rate": "Learning rate",
 }

@@ -77,8 +77,8 @@ class Hardware:
             yield Problem("rendezvous", f"is {self.rendezvous!r}; several nodes meet at node 0's HOST:PORT")
         if self.sharding != "none" and self.processes == 1:
             yield Problem("sharding", f"{self.sharding} divides among processes, and there is one; write hardware.gpus=N")
-        if self.sharding in ("zero2", "zero3") and self.device == "cpu":
-            yield Problem("sharding", f"{self.sharding} needs GPUs; write fsdp or none")
+        if self.sharding != "none" and self.device == "cpu":
+            yield Problem("sharding", f"{self.sharding} needs GPUs; write hardware.sharding=none")
         if self.sharding in ("zero2", "zero3") and not find_spec("deepspeed"):
             yield Problem("sharding", f"{self.sharding} is DeepSpeed's: pip install 'medrl[deepspeed]', or write fsdp")
         if self.sharding in ("fsdp", "zero3") and run.model.quantisation:

@@ -1,5 +1,6 @@
 """Several processes train as one: the same batches, one stop, one checkpoint, one message."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -194,3 +195,39 @@ def test_interrupted_is_raised_where_a_signal_ended_the_processes(made, monkeypa
 def test_a_worker_reads_the_run_folder_and_nothing_else(tmp_path):
     done = subprocess.run([sys.executable, "-m", "medrl.worker", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and "is no run folder: it holds no config.yaml" in done.stderr
+
+
+SHARDED = """
+import sys
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForCausalLM
+from medrl import launch, models
+from medrl.algos.base import gathered
+
+launch.join("cpu")
+torch.manual_seed(0)
+base = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
+model = get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False))
+before = {name: each.detach().clone() for name, each in model.named_parameters() if each.requires_grad}
+mesh, layers = init_device_mesh("cpu", (2,)), model.base_model.model.model.layers
+for place in range(len(layers)):
+    layers[place] = checkpoint_wrapper(layers[place])
+    fully_shard(layers[place], mesh=mesh)
+fully_shard(model, mesh=mesh)
+found = gathered(model)
+assert len(found) == 10 and found.keys() == before.keys(), found.keys()
+assert all(torch.equal(found[name], before[name]) for name in before)
+"""
+
+
+@pytest.mark.slow
+def test_a_sharded_adapter_is_put_together(made, tmp_path):
+    """With FSDP2 itself, which PyTorch also has for CPUs (accelerate does not)."""
+    environments = launch.environments(made("hardware.gpus=2"), os.environ)
+    processes = [subprocess.Popen([sys.executable, "-c", SHARDED], env=each, stderr=subprocess.PIPE) for each in environments]
+    outputs = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs[0].decode()

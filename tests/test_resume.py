@@ -84,7 +84,12 @@ def check_same(folder, reference):
     assert [(line["step"], line["loss"]) for line in ours] == [(line["step"], line["loss"]) for line in theirs]
 
 
-@pytest.fixture(scope="module", params=TRAINED)
+def by_algorithm(names):
+    """Tests of one algorithm in one worker, so that its unbroken run is made once."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(f"resume {name}")) for name in names]
+
+
+@pytest.fixture(scope="module", params=by_algorithm(TRAINED))
 def reference(request, tmp_path_factory):
     """An algorithm and the folder of its unbroken run."""
     return request.param, finish(request.param, tmp_path_factory.mktemp("unbroken"))[0]
@@ -103,7 +108,7 @@ def test_after_sigkill(reference, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reference", STOPPED, indirect=True)
+@pytest.mark.parametrize("reference", by_algorithm(STOPPED), indirect=True)
 def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     algo, unbroken = reference
     process = start(algo, tmp_path)
