@@ -103,7 +103,8 @@ def _lengths(algo: Optimised, rows: list[Prompted], tokenizer: Any) -> list[int]
 def _tokens(run: Run, algo: Optimised, lengths: list[int]) -> dict[str, Any]:
     """Tokens of an optimiser step, all devices together, padding left out."""
     mean = statistics.fmean(lengths)
-    most, drawn = (algo.footprint(run, known) for known in (algo.known_tokens(run), round(mean)))
+    limit = algo.known_tokens(run)
+    most, drawn = (algo.footprint(run, known) for known in (limit, min(round(mean), limit)))
     return {
         "a step at most": algo.batch_size * most.sequences * most.tokens,
         "a step as drawn": algo.batch_size * drawn.sequences * drawn.tokens,

@@ -71,6 +71,7 @@ def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
 
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
+    _quiet()
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
