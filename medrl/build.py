@@ -112,7 +112,8 @@ def made(cls: type[T], values: Any, path: str, problems: list[Problem]) -> T | N
 def nearest(word: str, known: Iterable[str]) -> str:
     """``did you mean x?`` for the nearest known word, else the list of what there is."""
     options = sorted(known)
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    swapped = [option for option in options if sorted(option) == sorted(word)]  # gpro is grpo, not gspo
+    close = swapped or difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else f"there is: {', '.join(options) or 'none'}"
 
 

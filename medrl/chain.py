@@ -69,19 +69,16 @@ def main(argv: Sequence[str]) -> int:
     if flags := [word for word in argv if word.startswith("-")]:
         raise UserError(f"A chain takes overrides and no flags ({flags[0]}); run it once for each seed, with seed=N.")
     stages = planned(name, [word for word in argv if not word.startswith("chain=")])
-    dry = any(word.replace(" ", "").lower() == "dry_run=true" for word in argv)
     stop = Stop()
     for stage in stages:
-        done = run.finished(stage.tree, stage.folder)
-        print(
-            f"\nchain    {name}, stage {stage.name}: {'finished' if done else 'python -m medrl ' + ' '.join(stage.words)}",
-            flush=True,
-        )
+        done = run.finished(stage.tree, stage.folder) if not stage.tree["force"] else None
+        command = "python -m medrl " + " ".join(stage.words)
+        print(f"\nchain    {name}, stage {stage.name}: {'finished' if done else command}", flush=True)
         if not done:
             _do(stage, stop)
-            if dry:
-                print("chain    the stages after it start from what it writes, so they are checked and not planned")
-                return 0
+        if not done and stage.tree["dry_run"]:
+            print("chain    the stages after it start from what it writes, so they are checked and not planned")
+            return 0
     metrics = {stage.name: json.loads((stage.folder / "metrics.json").read_text(encoding="utf-8")) for stage in stages}
     print(table(name, metrics))
     ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in stages).encode()).hexdigest()[:8]
