@@ -5,18 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
-
-from annotated_types import Ge, Le
+from typing import Any, ClassVar
 
 from medrl.decontaminate import Content
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, Location, Split, Task, in_held_out_part, text_of
+from medrl.tasks.base import Example, Kind, Language, text_of
 from medrl.tasks.medicalgpt_sft import conversation_id, read_conversation
+from medrl.tasks.parted import Parted
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalGPTPreference(Task):
+class MedicalGPTPreference(Parted):
     """Pairs in one of two published schemas: a question with two responses, or a conversation with two ends."""
 
     name: ClassVar[str] = "medicalgpt_preference"
@@ -27,24 +26,8 @@ class MedicalGPTPreference(Task):
     instruction: ClassVar[str] = ""
     answer_shape: ClassVar[str] = ""
 
-    held_out_percent: Annotated[int, Ge(1), Le(99)]
-    """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
-
-    @property
-    def held_out_part(self) -> str:
-        return f"{self.test}, held-out part" if self.train == self.test else self.test
-
-    def location(self, split: Split) -> Location:
-        place = super().location(split)
-        if self.train != self.test:
-            return place
-
-        def keep(row: Mapping[str, Any]) -> bool:
-            return in_held_out_part(str(row.get("conversations") or row.get("question")), self.held_out_percent) == (
-                split == "test"
-            )
-
-        return Location(place.configs, place.split, keep)
+    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+        return str(row.get("conversations") or row.get("question"))
 
     @property
     def language(self) -> Language:

@@ -6,17 +6,16 @@ import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
-
-from annotated_types import Ge, Le
+from typing import Any, ClassVar
 
 from medrl.decontaminate import Content
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Location, Split, Task, in_held_out_part, text_of
+from medrl.tasks.base import Example, Kind, text_of
+from medrl.tasks.parted import Parted
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalGPTPretraining(Task):
+class MedicalGPTPretraining(Parted):
     """Documents to read, one in each row's ``text``. Nothing is asked, so nothing is graded."""
 
     name: ClassVar[str] = "medicalgpt_pt"
@@ -28,22 +27,9 @@ class MedicalGPTPretraining(Task):
 
     repository: str
     """Data set on the hub, or folder of a local source, that ``train`` and ``test`` are in."""
-    held_out_percent: Annotated[int, Ge(1), Le(99)]
-    """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
 
-    @property
-    def held_out_part(self) -> str:
-        return f"{self.test}, held-out part" if self.train == self.test else self.test
-
-    def location(self, split: Split) -> Location:
-        place = super().location(split)
-        if self.train != self.test:
-            return place
-
-        def keep(row: Mapping[str, Any]) -> bool:
-            return in_held_out_part(str(row.get("text")).strip(), self.held_out_percent) == (split == "test")
-
-        return Location(place.configs, place.split, keep)
+    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+        return str(row.get("text")).strip()
 
     @property
     def hub_id(self) -> str:

@@ -7,20 +7,19 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
-
-from annotated_types import Ge, Le
+from typing import Any, ClassVar
 
 from medrl.decontaminate import Content
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, Location, Split, Task, in_held_out_part, text_of
+from medrl.tasks.base import Example, Kind, Language, text_of
+from medrl.tasks.parted import Parted
 
 ROLES = {"human": "user", "gpt": "assistant"}
 """Published name of a speaker -> role in a chat."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalGPTSFT(Task):
+class MedicalGPTSFT(Parted):
     """Conversations to imitate: the last answer is the gold, all before it the prompt. No rule grades them."""
 
     name: ClassVar[str] = "medicalgpt_sft"
@@ -31,22 +30,8 @@ class MedicalGPTSFT(Task):
     instruction: ClassVar[str] = ""
     answer_shape: ClassVar[str] = ""
 
-    held_out_percent: Annotated[int, Ge(1), Le(99)]
-    """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
-
-    @property
-    def held_out_part(self) -> str:
-        return f"{self.test}, held-out part" if self.train == self.test else self.test
-
-    def location(self, split: Split) -> Location:
-        place = super().location(split)
-        if self.train != self.test:
-            return place
-
-        def keep(row: Mapping[str, Any]) -> bool:
-            return in_held_out_part(str(row.get("conversations")), self.held_out_percent) == (split == "test")
-
-        return Location(place.configs, place.split, keep)
+    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+        return str(row.get("conversations"))
 
     @property
     def language(self) -> Language:

@@ -1,0 +1,38 @@
+"""Data sets that are published as one split: a part of it is held out, by a hash of what tells its rows apart."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from medrl.tasks.base import Location, Split, Task, in_held_out_part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parted(Task):
+    """A task whose ``train`` and ``test`` may be one published split. Where they are two, each is read whole."""
+
+    held_out_percent: Annotated[int, Ge(1), Le(99)]
+    """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
+
+    @abstractmethod
+    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+        """What decides the part of a row: rows that say the same are in the same part."""
+
+    @property
+    def held_out_part(self) -> str:
+        return f"{self.test}, held-out part" if self.train == self.test else self.test
+
+    def location(self, split: Split) -> Location:
+        place = super().location(split)
+        if self.train != self.test:
+            return place
+
+        def keep(row: Mapping[str, Any]) -> bool:
+            return in_held_out_part(self.told_apart_by(row), self.held_out_percent) == (split == "test")
+
+        return Location(place.configs, place.split, keep)
