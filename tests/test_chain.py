@@ -164,7 +164,7 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
     """Each way, the model before training is the first run's model after it, and the result loads with peft alone."""
     from medrl import run
 
-    lora = "model.lora={_target_:medrl.models.Lora,rank:4,alpha:8,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
+    lora = "model.lora={_target_:medrl.lora.Lora,rank:4,alpha:8,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
     words = ["algo=sft", "data_mix=pubmedqa", "algo.steps=3", "algo.batch_size=8", "algo.learning_rate=5e-3", *SMALL]
     first = run.run(compose([*words, lora, f"runs={tmp_path / 'first'}"]))
     (folder,) = (tmp_path / "first").iterdir()

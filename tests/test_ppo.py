@@ -15,7 +15,7 @@ from medrl.algos import completions
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 
-LORA = "model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.1,modules:[q_proj,v_proj]}"
+LORA = "model.lora={_target_:medrl.lora.Lora,rank:8,alpha:16,dropout:0.1,modules:[q_proj,v_proj],rslora:false,dora:false}"
 SMALL = (
     "algo=ppo", "data_mix=pubmedqa", "source.train_rows=200", "source.test_rows=10", "data_mix.rows=100", "eval=quick",
     "algo.batch_size=16", "algo.max_completion_tokens=64",

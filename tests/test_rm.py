@@ -11,7 +11,7 @@ from medrl.rewards.base import Completion
 from medrl.rewards.reward_model import RewardModel
 
 SMALL = ("algo=rm", "data_mix=medicalgpt_preference", "source.train_rows=400", "source.test_rows=60", "data_mix.rows=160")
-LORA = "model.lora={_target_:medrl.models.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj]}"
+LORA = "model.lora={_target_:medrl.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
 
 
 def test_only_pairs_are_asked_of_a_reward_model(compose):
@@ -76,7 +76,9 @@ def scores_of(folder: Path, lines):
         def __init__(self, messages):
             self.messages = messages
 
-    reward = RewardModel(weight=1.0, weights=str(folder), revision=None, sigmoid=False, max_tokens=2048, batch_size=16)
+    reward = RewardModel(
+        weight=1.0, weights=str(folder), revision=None, sigmoid=False, max_tokens=2048, batch_size=16, any_tokenizer=False
+    )
     asked = [Completion(line[kind], Row(line["prompt"]), True, 1) for line in lines for kind in ("chosen", "rejected")]
     return reward.score_all(asked)
 
