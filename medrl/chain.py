@@ -268,10 +268,9 @@ def _stage_rows(stage: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, .
     for key, text in metrics["perplexity"].items():
         before, after = (f"{each['perplexity']:.2f} {_interval(each['ci95'], 1)}" for each in (text["base"], text))
         yield next(label, ""), key, "perplexity", str(text["n"]), before, after, _changed(text["change"], "nats a token", 1)
-    for key, ends in metrics["train"].items():
-        if key.startswith("reward") and isinstance(ends, list) and None not in ends:
-            first, last = ends
-            yield next(label, ""), "(in training)", key, "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"
+    first, last = metrics["train"].get("reward", (None, None))
+    if first is not None and last is not None:
+        yield next(label, ""), "(in training)", "reward", "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"
 
 
 def _changed(change: Mapping[str, Any], unit: str, scale: float) -> str:

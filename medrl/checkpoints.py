@@ -154,7 +154,8 @@ def callbacks(stop: Stop, align: int) -> list[Any]:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             # Asked of all: a signal reaches processes at different steps, and all have to stop after the same one.
             if state.global_step % align == 0 and launch.agreed(stop.signal is not None):
-                stop.signal = stop.signal or signal.SIGTERM
+                if stop.signal is None:  # another process has it
+                    stop.signal = signal.SIGTERM
                 control.should_save = control.should_training_stop = True
             return control
 
