@@ -163,7 +163,11 @@ def test_kto_labels(compose, job):
         (["algo=kto", "data_mix=medical_o1_sft"], "algo.desirable_reward", "nothing grades the answers to medical_o1_sft"),
         (["algo=orpo", "algo.prompts=5000"], "algo.prompts", "the mix draws data_mix.rows=2000"),
         (["algo=iterative_dpo", "algo.rounds=0"], "algo.rounds", "greater than 0"),
-        (["algo=dpo", "algo.max_completion_tokens=2048"], "algo.max_completion_tokens", "leaves no room for a prompt"),
+        (
+            ["algo=dpo", "algo.max_completion_tokens=2048"],
+            "algo.max_completion_tokens",
+            "are more than the model's context of 2048",
+        ),
     ],
 )
 def test_mistakes_are_found_before_anything_loads(compose, overrides, key, words):

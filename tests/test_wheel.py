@@ -19,7 +19,7 @@ def test_an_installed_wheel_runs_from_any_folder(tmp_path):
     assert wheel.stat().st_size < 8 * 2**20
     subprocess.run([*pip, "install", "--no-deps", "--target", installed, wheel], check=True)
     command = [sys.executable, "-m", "medrl", "study=tiny", "hardware=cpu", "dry_run=true", "source.train_rows=40"]
-    command += ["data_mix.rows=20"]
+    command += ["data_mix.rows=200"]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
