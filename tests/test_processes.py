@@ -59,6 +59,12 @@ def test_the_batch_is_global(made):
         (["hardware.nodes=2", "hardware.rendezvous=node0"], "hardware.rendezvous", "HOST:PORT"),
         (["hardware.sharding=fsdp"], "hardware.sharding", "divides among processes, and there is one"),
         (["hardware.sharding=zero2", "hardware.gpus=2"], "hardware.sharding", "needs GPUs"),
+        (
+            ["algo=ppo", "hardware.gpus=2", "hardware.sharding=fsdp"],
+            "algo",
+            "handles weights whole; write hardware.sharding=none",
+        ),
+        (["algo=iterative_dpo", "hardware.gpus=2", "hardware.sharding=fsdp"], "algo", "handles weights whole"),
         (["hardware.gpus=3", "algo.batch_size=64"], "algo.batch_size", "64 does not divide"),
     ],
 )

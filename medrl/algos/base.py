@@ -95,6 +95,9 @@ class Algo(ABC):
 class Optimised(Algo):
     """What all algorithms that take optimiser steps share."""
 
+    shards: ClassVar[bool] = True
+    """False where weights are handled whole, so that they cannot be divided among processes."""
+
     steps: Annotated[int, Gt(0)] | None
     """Optimiser steps; null where ``epochs`` says how long."""
     epochs: Annotated[float, Gt(0)] | None
@@ -135,6 +138,8 @@ class Optimised(Algo):
                 f"{self.batch_size} takes {self.batch_size // self.group} rows a step, and there are {used} in all; lower it or "
                 "draw more with data_mix.rows",
             )
+        if run.hardware.sharding != "none" and not self.shards:
+            yield Problem("", f"handles weights whole; write hardware.sharding=none, not {run.hardware.sharding}")
         if self.optimiser != "adamw" and run.hardware.device == "cpu":
             yield Problem("optimiser", f"{self.optimiser} needs a GPU; write algo.optimiser=adamw")
 

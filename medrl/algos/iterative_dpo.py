@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
@@ -37,6 +37,8 @@ class IterativeDPO(Sampled):
     ``train/round-N/`` holds a round's samples, pairs, checkpoints and the model that it ended with; ``train/rounds.jsonl`` its
     figures; ``train/log.jsonl`` the steps of all rounds, counted on.
     """
+
+    shards: ClassVar[bool] = False
 
     rounds: Annotated[int, Gt(0)]
     beta: Annotated[float, Gt(0)]

@@ -42,6 +42,7 @@ class PPO(Optimised):
 
     reads: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
     rewarded: ClassVar[bool] = True
+    shards: ClassVar[bool] = False
 
     max_completion_tokens: Annotated[int, Gt(0)]
     temperature: Annotated[float, Gt(0)]
