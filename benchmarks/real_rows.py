@@ -19,6 +19,8 @@ from medrl.rewards.base import Completion
 from medrl.rewards.correctness import Correctness
 from medrl.sources import Local
 from medrl.tasks.base import Task
+from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
+from medrl.tasks.parted import Parted
 
 SPLITS = (
     # task, what differs from its YAML, and the part that is read as its test split
@@ -63,7 +65,7 @@ def main() -> int:
     print(f"{'task':<24} {'split':<26} {'rows':>6} {'gold right':>11} {'gold paid':>10} {'empty paid':>11}")
     for task in tasks():
         examples = list(task.examples(source, "test"))
-        if task.name == "medical_o1_verifiable":  # one published split that the task parts
+        if isinstance(task, MedicalO1Verifiable | Parted) and task.train == task.test:  # one published split that the task parts
             examples += task.examples(source, "train")
         counts = "         -          -           -"
         if task.graded:
