@@ -171,7 +171,12 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
     rows = [{"input_ids": [pick.randrange(1000) for _ in range(length)]} for length in lengths]
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(run, (), None, None, Path(scratch), None, Stop())
-        arguments = run.algo.arguments(job) | {"max_length": None, "save_strategy": "no"}
+        arguments = run.algo.arguments(job) | {
+            "max_length": None,
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "disable_tqdm": True,
+        }
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(**arguments),

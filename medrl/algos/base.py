@@ -292,10 +292,8 @@ def write_model(trainer: Any, job: Job, out: Path) -> None:
     if launch.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
     launch.wait_for_all()
-    if job.run.model.lora and job.run.hardware.sharding == "fsdp":
-        whole = gathered(trainer.model)
-        if launch.rank() == 0:
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(partial, state_dict=whole)
+    if job.run.hardware.sharding == "fsdp":
+        write_sharded(trainer.model, partial)
     else:
         trainer.save_model(str(partial))  # by all: each holds its share of sharded weights
     launch.wait_for_all()
@@ -311,17 +309,23 @@ def write_model(trainer: Any, job: Job, out: Path) -> None:
     partial.replace(out)
 
 
-def gathered(model: Any) -> dict[str, Any]:
-    """An adapter's tensors, put together from all processes, each of which has to ask.
+def write_sharded(model: Any, folder: Path) -> None:
+    """Put what was trained together from all processes, each of which has to ask, and write it from the first.
 
-    What the trainer gathers itself held none of them on two GPUs with torch 2.11 (and all of them with torch 2.13 on a CPU).
+    What the trainer gathers itself does not arrive: FSDP2's state dictionaries are sharded unless asked otherwise, and peft
+    looks for an adapter's tensors under the names of its modules, into which recomputed activations put one of their own.
     """
-    wrapped = "_checkpoint_wrapped_module."  # put into names where activations are recomputed
-    return {
-        name.replace(wrapped, ""): parameter.full_tensor().cpu()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
+
+    from medrl import launch
+
+    for parent in [*model.modules()]:
+        for name, child in [*parent.named_children()]:
+            if isinstance(child, CheckpointWrapper):
+                setattr(parent, name, child._checkpoint_wrapped_module)
+    whole = {name: each.full_tensor().cpu() for name, each in model.named_parameters() if each.requires_grad}
+    if launch.rank() == 0:
+        model.save_pretrained(folder, state_dict=whole)
 
 
 def check_written(model: Any, folder: Path) -> None:
