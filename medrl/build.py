@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from medrl.config import Run, Tree
+from medrl.config import Published, Run, Tree
 from medrl.errors import ConfigError, Problem
 
 T = TypeVar("T")
@@ -74,7 +74,9 @@ def check(tree: Tree) -> Run:
         ConfigError: with every mistake that was found.
     """
     problems: list[Problem] = []
-    sections = {key: _construct(value, key, problems) for key, value in tree.items()}
+    sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
+    rows = [made(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
+    sections["published"] = tuple(rows) if None not in rows else Unbuilt()
     run = _call(Run, sections, "", problems)
     built = {key: section for key, section in sections.items() if not isinstance(section, Unbuilt)}
     if isinstance(run, Run):

@@ -10,20 +10,18 @@ from __future__ import annotations
 import graphlib
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from medrl import build, compose, config, files, from_run, launch, run, terminal, track, wording
+from medrl import build, compose, config, from_run, point, terminal, track, wording
 from medrl.checkpoints import Stop
-from medrl.config import Run, Tree
+from medrl.config import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import write_atomically
+from medrl.point import Point
 
 HEAD = ("stage", "held out", "measure", "n", "before", "after", "change")
 
@@ -38,16 +36,6 @@ class Stage:
     """The stage whose model this one starts from; null for the model that the command line names."""
     rewarded_by: str | None = None
     """The stage whose reward model pays this one."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A stage with its whole command line and where it will lie."""
-
-    name: str
-    words: list[str]
-    tree: Tree
-    folder: Path
 
 
 def named(argv: Sequence[str]) -> str | None:
@@ -70,26 +58,25 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"A chain takes overrides and no flags ({flags[0]}); run it once for each seed, with seed=N.")
     stages = planned(name, [word for word in argv if not word.startswith("chain=")])
     stop = Stop()
-    for stage in stages:
-        done = run.finished(stage.tree, stage.folder) if not stage.tree["force"] else None
-        command = "python -m medrl " + " ".join(stage.words)
-        print(f"\nchain    {name}, stage {stage.name}: {'finished' if done else command}", flush=True)
+    for key, stage in stages.items():
+        done = stage.finished()
+        print(f"\nchain    {name}, stage {key}: {'finished' if done else stage.command}", flush=True)
         if not done:
-            _do(stage, stop)
+            _do(key, stage, stop)
         if not done and stage.tree["dry_run"]:
             print("chain    the stages after it start from what it writes, so they are checked and not planned")
             return 0
-    metrics = {stage.name: json.loads((stage.folder / "metrics.json").read_text(encoding="utf-8")) for stage in stages}
+    metrics = {key: json.loads((stage.folder / "metrics.json").read_text(encoding="utf-8")) for key, stage in stages.items()}
     print(table(name, metrics))
-    ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in stages).encode()).hexdigest()[:8]
-    file = stages[-1].folder.parent / f"chain-{name}-{ids}.json"
+    ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in stages.values()).encode()).hexdigest()[:8]
+    file = next(iter(stages.values())).folder.parent / f"chain-{name}-{ids}.json"
     track.write_json(file, {"chain": name, "stages": metrics})
     write_atomically(file.with_suffix(".md"), markdown(metrics))
     print(f"table: {file.with_suffix('.md')}")
     return 0
 
 
-def planned(name: str, words: Sequence[str]) -> list[Planned]:
+def planned(name: str, words: Sequence[str]) -> dict[str, Point]:
     """Every stage, in an order in which each comes after those it needs, with its configuration checked.
 
     Raises:
@@ -102,7 +89,7 @@ def planned(name: str, words: Sequence[str]) -> list[Planned]:
         key, _, rest = word.partition(".")
         mine[key if key in stages and rest else ""].append(rest if key in stages and rest else word)
     problems: list[Problem] = []
-    found: dict[str, Planned] = {}
+    found: dict[str, Point] = {}
     for key in order(name, stages):
         stage = stages[key]
         # What is said of the model holds for the one that a chain begins with; the others are made from it.
@@ -114,12 +101,13 @@ def planned(name: str, words: Sequence[str]) -> list[Planned]:
         except ConfigError as error:
             problems += [Problem(f"{key}: {problem.key}", problem.message) for problem in error.problems]
             break  # the stages after it start from its folder, which is not known
-        tree = compose.tree([f"name={name}-{key}", *command])
-        found[key] = Planned(key, [f"name={name}-{key}", *command], tree, config.run_dir(tree))
+        words = (f"name={name}-{key}", *command)
+        tree = compose.tree(words)
+        found[key] = Point(words, tree, config.run_dir(tree))
         from_run.planned[found[key].folder] = tree
     if problems:
         raise ConfigError(problems)
-    return list(found.values())
+    return found
 
 
 def read(name: str) -> dict[str, Stage]:
@@ -185,7 +173,7 @@ def _last_said(words: Sequence[str]) -> list[str]:
     return list({word.partition("=")[0]: word for word in words}.values())
 
 
-def _links(stage: Stage, found: Mapping[str, Planned]) -> Iterator[str]:
+def _links(stage: Stage, found: Mapping[str, Point]) -> Iterator[str]:
     """Overrides that say where a stage starts and what pays it."""
     if stage.after:
         yield "model=from_run"
@@ -203,27 +191,21 @@ def _tuned(command: Sequence[str], common: Sequence[str]) -> Iterator[str]:
         yield f"tuned={tuned}"
 
 
-def _do(stage: Planned, stop: Stop) -> None:
-    """One stage, in a process of its own: a GPU's memory is given back only by a process that ends.
+def _do(name: str, stage: Point, stop: Stop) -> None:
+    """One stage.
 
     Raises:
         UserError: it failed; its own message stands above.
         Interrupted: a signal came.
     """
-    command = [sys.executable, "-m", "medrl", *stage.words]
-    with files.explained(stage.folder), stop.listening(), stop.held():
-        process = subprocess.Popen(command, start_new_session=True)
-        try:
-            failed = launch.wait([process], stop)
-        finally:
-            launch.end([process])
-    if failed and stop.signal is not None:
-        raise Interrupted(f"Stopped in stage {stage.name}. Run the same command again to go on.", stop.signal)
-    if failed:
+    try:
+        point.do(stage, stop)
+    except Interrupted as interrupted:
+        raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", interrupted.exit_code - 128) from None
+    except UserError:
         raise UserError(
-            f"Stage {stage.name} failed; its message is above. The stages before it are kept: "
-            "mend it and run the same command again."
-        )
+            f"Stage {name} failed; its message is above. The stages before it are kept: mend it and run the same command again."
+        ) from None
 
 
 def table(name: str, stages: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from pydantic import StringConstraints
 
 from medrl.algos.base import Algo
@@ -29,6 +29,8 @@ Tree = dict[str, Any]
 SCIENCE = ("model", "data_mix", "reward_set", "algo", "source", "seed")
 """The sections that decide what is learned. How a batch is split and what is asked afterwards are not among them."""
 
+Text = Annotated[str, StringConstraints(min_length=1)]
+
 UNHASHED = ("limits", "run")
 """Keys that are left out of a hash: how fast a judge is asked, and where the run lies whose id stands beside."""
 
@@ -44,16 +46,24 @@ def root(name: str) -> Path:
 class Published:
     """One number somebody else has published, to be put beside ours."""
 
-    task: str
-    metric: str
+    task: Text
+    """As `DataMix.tasks` names it where medrl has it."""
+    metric: Text
+    """``accuracy`` where it is the task's own; a paper's other measures by their name."""
     value: float
-    n: int | None
+    """A share between 0 and 1 where it is an accuracy."""
+    n: Annotated[int, Gt(0)] | None
     """Size of the test set, for the interval; null when the source does not say."""
+    split: Text
+    """Which rows, as the source names them."""
     protocol: str
     """``generative`` or ``likelihood``: numbers of different protocols are shown side by side, not subtracted."""
-    source: str
+    source: Text
     """Paper, section and table, or address."""
-    model: str = ""
+    model: Text
+    """Whose number it is: the model and, where it matters, how it was trained."""
+    ours: bool = False
+    """Whether this configuration is meant to give this number; the others are shown for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)

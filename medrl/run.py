@@ -16,6 +16,9 @@ from medrl.errors import UserError
 from medrl.mix import Drawn
 from medrl.tasks.base import Split
 
+SCHEMA = 1
+"""Of ``metrics.json``; raised when a key changes its meaning, so that old and new numbers are never put together."""
+
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
 
@@ -197,6 +200,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = {
+        "schema": SCHEMA,
         "run_id": config.run_id(tree),
         "family": config.family_id(tree),
         "name": settings.name,

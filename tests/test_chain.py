@@ -71,7 +71,7 @@ def test_a_chain_takes_no_flags():
 
 
 def test_the_four_stages_start_from_one_another(tmp_path):
-    stages = {stage.name: stage for stage in chain.planned("medicalgpt", [*SMALL, f"runs={tmp_path}", "rl.algo=grpo"])}
+    stages = chain.planned("medicalgpt", [*SMALL, f"runs={tmp_path}", "rl.algo=grpo"])
     assert list(stages) == ["pt", "sft", "rm", "rl"]
     assert all(stage.folder.parent == tmp_path for stage in stages.values())
     for name, before in (("sft", "pt"), ("rm", "sft"), ("rl", "sft")):

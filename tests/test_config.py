@@ -122,8 +122,8 @@ def test_every_group_has_the_files_it_is_known_to_have():
 def test_every_chain_composes_and_checks(tmp_path, name):
     composing.prepare()
     stages = chain.planned(name, ["hardware=cpu", f"runs={tmp_path}"])
-    assert sorted(stage.name for stage in stages) == sorted(chain.read(name))
-    assert len({stage.folder for stage in stages}) == len(stages)
+    assert sorted(stages) == sorted(chain.read(name))
+    assert len({stage.folder for stage in stages.values()}) == len(stages)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
