@@ -93,10 +93,11 @@ def run(sweep: SweepFile, extra: Sequence[str], workers: int, *, sweep_id: str |
     folder = runs / f"sweep-{sweep.name}-{place.id}"
     folder.mkdir(parents=True, exist_ok=True)
     print(f"sweep    {place.url}\nagents   {workers}, which write to {folder}/agent-*.log", flush=True)
-    stop, told = Stop(announced=False), Told(sweep, place, runs, folder, workers, begun)
+    stop = Stop(announced=False)
+    told = Told(sweep, place, runs, folder, workers, begun, stop)
     with files.explained(folder), stop.listening(), stop.held():
         _agents(place, folder, workers, stop, told)
-    points = told.write(ended=True, interrupted=stop.signal is not None)
+    points = told.write(ended=True)
     print(f"results  {folder / 'results.json'}")
     if stop.signal is not None:
         raise Interrupted(f"Stopped. WANDB_SWEEP_ID={place.id} and the same command go on with this sweep.", stop.signal)
@@ -128,8 +129,6 @@ def _on_server(sweep: SweepFile, extra: Sequence[str], joined: str | None) -> Pl
                 joined = wandb.sweep(content, entity=entity, project=project)
         entity, project, name = [*(str(entity), str(project))[: 2 - joined.count("/")], *joined.split("/")]
         found = api.sweep(f"{entity}/{project}/{name}")
-        if found is None:
-            raise wandb.errors.UsageError(f"there is no sweep {entity}/{project}/{name}")
     except Exception as error:  # W&B's client has no class of error that its others descend from
         said = " ".join(str(error).split()).rstrip(".")
         raise UserError(
@@ -192,13 +191,22 @@ def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
 class Told:
     """Writes ``results.json`` as points come to their ends, and a line on the terminal for each."""
 
-    def __init__(self, sweep: SweepFile, place: Place, runs: Path, folder: Path, workers: int, begun: float) -> None:
-        self.sweep, self.place, self.runs, self.folder, self.workers, self.begun = sweep, place, runs, folder, workers, begun
+    def __init__(self, sweep: SweepFile, place: Place, runs: Path, folder: Path, workers: int, begun: float, stop: Stop) -> None:
+        self.sweep, self.place, self.runs, self.folder = sweep, place, runs, folder
+        self.workers, self.begun, self.stop = workers, begun, stop
         self._known: dict[int, str] = {}
 
-    def write(self, *, ended: bool = False, interrupted: bool = False) -> list[dict[str, Any]]:
-        """Write what there is to say if there is anything new; the points so far."""
-        found = points(self.place, self.runs, self.folder, ended=ended, interrupted=interrupted)
+    def write(self, *, ended: bool = False) -> list[dict[str, Any]]:
+        """Write what there is to say if there is anything new; the points so far.
+
+        Args:
+            ended: Whether no agent runs any more, so that a point without an end has failed.
+        """
+        found = points(self.place, self.runs, self.folder, ended=ended)
+        if self.stop.signal is not None:  # what ends now was ended by it, and not by the sweep or a mistake
+            for point in found:
+                if point["state"] != "finished" and self._known.get(point["number"], "left") == "left":
+                    point |= {"state": "left", "message": ""}
         states = {point["number"]: point["state"] for point in found}
         if states == self._known and not ended:
             return found
@@ -247,15 +255,14 @@ class Told:
         }
 
 
-def points(place: Place, runs: Path, folder: Path, *, ended: bool, interrupted: bool) -> list[dict[str, Any]]:
+def points(place: Place, runs: Path, folder: Path, *, ended: bool) -> list[dict[str, Any]]:
     """The points that agents of this machine were given, in the order they were, as far as the disk tells of them.
 
     Args:
         place: The sweep.
         runs: Where the run folders are.
         folder: Where the agents write: each point's parameters in ``wandb/sweep-ID/config-RUN.yaml``.
-        ended: Whether no agent runs any more, so that a point without an end has failed.
-        interrupted: Whether a signal came, so that a point that was stopped is not the sweep's choice.
+        ended: Whether no agent runs any more.
     """
     import yaml
 
@@ -267,7 +274,7 @@ def points(place: Place, runs: Path, folder: Path, *, ended: bool, interrupted: 
         written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         parameters = {key: item["value"] for key, item in written.items() if isinstance(item, dict) and "value" in item}
         at = folders.get(name)
-        state = _state(at, name, ended, interrupted)
+        state = _state(at, name, ended=ended)
         message = "" if state != "failed" else f"what it said stands in {folder.name}/agent-*.log, after {name}"
         point = {"number": number, "id": name, "parameters": parameters, "state": state, "message": message}
         fixed = [word for word in place.words if word.partition("=")[0] not in parameters]
@@ -283,12 +290,12 @@ def _folders(runs: Path) -> dict[str, Path]:
     }
 
 
-def _state(folder: Path | None, name: str, ended: bool, interrupted: bool) -> str:
+def _state(folder: Path | None, name: str, *, ended: bool) -> str:
     code = tracking.sent_runs(folder)[name]["exit_code"] if folder else None
     if code is None:
-        return "left" if interrupted or not ended else "failed"
+        return "failed" if ended else "left"
     if code == tracking.INTERRUPTED:
-        return "left" if interrupted else "stopped"
+        return "stopped"  # by early_terminate, through its agent
     return "failed" if code else "finished"
 
 
