@@ -297,6 +297,8 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
             init_timeout=track.start_seconds,
             finish_timeout=track.end_seconds,
             finish_timeout_raises=True,
+            # The agent sends a signal itself; a second one, of the client's, would end the run without a checkpoint.
+            stop_fn=(lambda: None) if of_agent() else None,
         ),
     )
 

@@ -28,6 +28,8 @@ from medrl.hardware import detected_gpus
 POLL_SECONDS = 2.0
 GRACE_SECONDS = 30.0
 """How long agents get to end once a second signal came."""
+STOP_SECONDS = 600
+"""How long a run that its sweep stops gets to end its step and write a checkpoint; W&B's own 30 are too few for a large model."""
 COMMAND = ("${env}", "${interpreter}", "-m", "medrl", "${args_no_hyphens}")
 """What an agent runs where the file has no ``command``."""
 PROJECT = "medrl"
@@ -184,6 +186,7 @@ def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
             "WANDB_DIR": str(folder.resolve()),
             # A run that early_terminate stops exits with an error code, three of which in a minute would end the agent.
             "WANDB_AGENT_DISABLE_FLAPPING": "true",
+            "WANDB_AGENT_KILL_DELAY": str(STOP_SECONDS),
             **({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}),
         }
 
