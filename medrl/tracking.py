@@ -92,6 +92,7 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
     print(f"wandb    {run.url or run.dir.removesuffix('/files')}", flush=True)
     offline = settings.track.mode == "offline"
     had = sent.step(run.id) if offline else run.starting_step - 1
+    sent.note(run.id, had)  # now, so that a run killed before its first step knows its own
     follower = Follower(folder / "train" / "log.jsonl", had, run.log, lambda step: sent.note(run.id, step))
     follower.start()
     code = 1
