@@ -92,18 +92,17 @@ class Table:
         head = "".join(
             f'<th scope="col"{left if column in self.words else ""}>{escaped(cell)}</th>' for column, cell in enumerate(self.head)
         )
-        drawn = table(self.caption, head, "".join(map(self._row, range(len(self.rows)))), escaped(self.caption))
-        return (
-            f"<details><summary>{escaped(self.folded)}</summary>{drawn}</details>" if self.folded else f"<figure>{drawn}</figure>"
-        )
+        rows = "".join(map(self._row, range(len(self.rows))))
+        # The caption stands outside of what scrolls, so that it is read whole where the table is wider than the page.
+        drawn = f"<figure><figcaption>{escaped(self.caption)}</figcaption>{table(self.caption, head, rows)}</figure>"
+        return f"<details><summary>{escaped(self.folded)}</summary>{drawn}</details>" if self.folded else drawn
 
     def _row(self, index: int) -> str:
         first, *others = self.rows[index]
         cells = []
         for column, cell in enumerate(others):
-            style = (
-                self._words(column + 1) if column + 1 in self.words else f"h{self.shades[index][column]}" if self.shades else ""
-            )
+            shade = f"h{self.shades[index][column]}" if self.shades else ""
+            style = self._words(column + 1) if column + 1 in self.words else shade
             cells.append(f'<td class="{style}">{escaped(cell)}</td>' if style else f"<td>{escaped(cell)}</td>")
         style = ' class="strong"' if index in self.strong else ""
         return f'<tr{style}><th scope="row">{escaped(first)}</th>{"".join(cells)}</tr>'

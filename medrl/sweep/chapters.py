@@ -53,10 +53,10 @@ def _pictures(sweep: Sweep, unit: Unit, names: Mapping[str, str], means: Mapping
         if name not in scattered
         for level in means[name]
     ]:
+        what = "compare two values by the differences below" if sweep.balanced else "see the associations below"
         yield Drawing(
             f"Mean {unit.name} at each value of each parameter, with Student's 95 % intervals over configurations. They hold "
-            "what the other parameters do, too: compare two values by the differences in the tables below, not by whether bars "
-            "overlap. Bars that reach an edge go on.",
+            f"what the other parameters do, too: {what}, and not by whether bars overlap. Bars that reach an edge go on.",
             plots.intervals("Mean at each value; the table below holds the numbers", rows, unit.show),
         )
     drawn = []
@@ -89,7 +89,7 @@ def _levels(sweep: Sweep, unit: Unit, means: Mapping[str, Sequence[Level]]) -> T
         caption += " The points are not balanced: means at two values differ in the other parameters, too."
     elif any(len({level.points for level in found}) > 1 for found in means.values()):
         caption += " Points are missing, so that some means are over unlike others; the matched differences are not."
-    return Table(caption, ("Parameter", "Value", unit.name, "95 % interval", "Configurations", "Points"), rows, WORDS({1}))
+    return Table(caption, ("Parameter", "Value", unit.column, "95 % interval", "Configurations", "Points"), rows, WORDS({1}))
 
 
 def _contrasts(found: Sequence[Contrast], unit: Unit) -> Iterator[Block]:
@@ -229,8 +229,8 @@ def costs(sweep: Sweep, best: Configuration) -> list[Block]:
         ]  # fmt: skip
         blocks += [
             Drawing(caption, drawn, style="axis-left"),
-            Table(f"The frontier against {kind}: for no less can one have as much.",
-                  ("Configuration", "Setting", words, unit.name, "95 % interval", "Over"), rows, WORDS({1}),
+            Table(f"The frontier of {sweep.metric} against {kind}: for no less can one have as much.",
+                  ("Configuration", "Setting", words, unit.column, "95 % interval", "Over"), rows, WORDS({1}),
                   WORDS(i for i, each in enumerate(kept) if each is best)),
         ]  # fmt: skip
     if not blocks:
@@ -257,8 +257,7 @@ def _coordinates(sweep: Sweep, best: Configuration | None, unit: Unit, names: Ma
     if not strands or not names:
         return
     axes = {name: (word, sweep.logarithmic(name)) for name, word in names.items()}
-    metric = unit.name.rsplit("/", 1)[-1]
-    drawn = plots.parallel(f"{sweep.metric} of every point", axes, strands, metric, unit.show, maximise=sweep.maximise)
+    drawn = plots.parallel(f"{sweep.metric} of every point", axes, strands, unit.column, unit.show, maximise=sweep.maximise)
     kinds = {"finished": "whole: finished", "stopped": "dashed: stopped early, at its last value", "failed": "dotted: failed"}
     lines = ", ".join(said for state, said in kinds.items() if any(strand.state == state for strand in strands))
     heavy = f" The heavy ones are {best.label}." if best else ""
@@ -278,7 +277,7 @@ def every_point(sweep: Sweep, best: Configuration | None) -> list[Block]:
     rows = [_configuration(each, unit, names) for each in ordered]
     if rows:
         caption = "Every configuration with its seeds averaged, the best first; Student's intervals over seeds."
-        head = ("Configuration", "Setting", "Seeds", unit.name, "95 % interval", *COSTS.values())
+        head = ("Configuration", "Setting", "Seeds", unit.column, "95 % interval", *COSTS.values())
         blocks.append(Table(caption, head, rows, WORDS({1}), WORDS({0}), f"All {len(rows)} configurations"))
     points = [
         [str(point["number"]), point["state"], "" if (value := number_or_none(point.get("value"))) is None else unit.show(value),
@@ -287,7 +286,7 @@ def every_point(sweep: Sweep, best: Configuration | None) -> list[Block]:
         for point in sweep.planned
     ]  # fmt: skip
     if points:
-        head = ("Point", "State", unit.name, "Steps", "Parameters", "Message", "Run")
+        head = ("Point", "State", unit.column, "Steps", "Parameters", "Message", "Run")
         blocks.append(Table("Every point of the sweep.", head, points, WORDS({1, 4, 5, 6}), folded=f"All {len(points)} points"))
     return blocks
 
@@ -308,7 +307,7 @@ def chance(sweep: Sweep, runs: Sequence[Mapping[str, Any]]) -> list[Block]:
     unit, seen = Unit(sweep.metric), noise(sweep)
     said = []
     if seen.within is None:
-        said.append("Between seeds: unknown, for no configuration ran with two. Every difference in this report may be noise.")
+        said.append("Between seeds: unknown, for no configuration ran with two. No two configurations can be told apart.")
     else:
         said.append(
             f"Between seeds of one configuration: a standard deviation of {unit.spread(seen.within)} (pooled, {seen.df} "

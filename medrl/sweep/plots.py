@@ -34,7 +34,7 @@ STYLE = (
 .coordinates { min-width: 38rem; padding: 0 4.5rem; }
 .chart .ink { fill: var(--ink); }
 .first + h1 { margin-top: 1rem; }
-section > figure > .scroll caption { padding-top: .5rem; }
+@media (max-width: 44rem) { td.left { min-width: 7rem; } }
 section > ul { max-width: 46rem; padding-left: 1.25rem; } section > ul li { margin: .5rem 0; }
 """
 )

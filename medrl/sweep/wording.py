@@ -21,6 +21,7 @@ class Unit:
     def __init__(self, metric: str) -> None:
         self.share = metric.rsplit("/", 1)[-1] in SHARES
         self.name = f"{metric}, %" if self.share else metric
+        self.column = self.name.rsplit("/", 1)[-1]
         self.difference_name = "Difference, points" if self.share else "Difference"
 
     def show(self, value: float) -> str:
