@@ -182,7 +182,7 @@ def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, r
         drawn.append(path(means, style(index)))
         ends.append(f'<circle class="s{index % 8}" cx="{across(means[-1][0]):.2f}%" cy="{down(means[-1][1]):.1f}" r="2.5"/>')
     inner = f'<svg width="100%" height="{height}" viewBox="0 0 1000 {height}" preserveAspectRatio="none">{"".join(drawn)}</svg>'
-    frame = value_axis(scale, down) + _step_axis(first, last, height)
+    frame = _value_axis(scale, down) + _step_axis(first, last, height)
     return svg(title, height + 18, frame + inner + "".join(ends))
 
 
@@ -215,7 +215,7 @@ def _scale(values: Sequence[float], height: int) -> list[float]:
     return ticks(low, high, min(6, height // 30))
 
 
-def value_axis(scale: Sequence[float], down: Any) -> str:
+def _value_axis(scale: Sequence[float], down: Any) -> str:
     """Lines and numbers of the vertical axis; ``down`` turns a value into pixels."""
     drawn = []
     for value in scale:
