@@ -32,6 +32,7 @@ COUNTS = {
     "source": 3,
     "study": 1,
     "task": 13,
+    "track": 4,
     "tuned": 14,
 }
 FOLDERS = [folder for parent in ("conf", "experiments") for folder in sorted((ROOT / parent).iterdir()) if folder.is_dir()]
