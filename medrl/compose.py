@@ -30,6 +30,7 @@ def prepare() -> None:
     OmegaConf.register_new_resolver("options", lambda group: ", ".join(group_options(group)) or "(none yet)", replace=True)
     OmegaConf.register_new_resolver("detected", _detected, replace=True)
     OmegaConf.register_new_resolver("of_run", _of_run, replace=True)
+    OmegaConf.register_new_resolver("chosen", _chosen, replace=True)
 
 
 def _detected(key: str) -> Any:
@@ -45,6 +46,11 @@ def _of_run(run: str | None, key: str) -> Any:
     from medrl.from_run import of_run
 
     return of_run(run, key)
+
+
+def _chosen(group: str, option: str) -> bool:
+    """Whether a group has this option: which of a table's rows a run is to be put beside."""
+    return bool(HydraConfig.get().runtime.choices.get(group) == option)
 
 
 def resolved(cfg: DictConfig) -> Tree:
