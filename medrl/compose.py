@@ -239,3 +239,9 @@ def tree(overrides: Sequence[str]) -> Tree:
     """Compose a configuration without a command line, for programs that look at one."""
     with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
         return resolved(_compose(list(overrides)))
+
+
+def part(overrides: Sequence[str], key: str) -> Any:
+    """One section of a composition, resolved; of the others some may lack what only a run is given."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
+        return OmegaConf.to_container(_compose(list(overrides))[key], resolve=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
 from medrl.answers import Format, layout, tags
-from medrl.decontaminate import Decontaminator
+from medrl.decontaminate import Content, Decontaminator
 from medrl.errors import Problem, UserError
 from medrl.prompts import Messages, messages
 from medrl.sources import Source
@@ -74,6 +76,9 @@ class DataMix:
     """Tasks whose test split is evaluated before and after training."""
     rows: Annotated[int, Gt(0)]
     """Rows drawn. A task with fewer than its share is gone through again, in another order."""
+    validation_rows: Annotated[int, Gt(0)] | None
+    """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
+    (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
     format: Format
     """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
@@ -126,9 +131,7 @@ class DataMix:
         Raises:
             UserError: a task has no row left after its filters.
         """
-        held_out = Decontaminator(
-            self.tasks[name].content(example) for name in self.held_out for example in self.tasks[name].examples(source, "test")
-        )
+        held_out = Decontaminator(self._held_out(source))
         drawn: list[Prompted] = []
         contaminated: list[dict[str, Any]] = []
         report: dict[str, dict[str, float]] = {}
@@ -141,6 +144,34 @@ class DataMix:
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
         random.Random(f"mix:{seed}").shuffle(drawn)
         return Drawn(drawn, report, contaminated)
+
+    def validation(self, source: Source, name: str) -> list[Example]:
+        """The rows of a held-out task's training split that settings are chosen by; the same for every run and seed.
+
+        They come in the order of a hash over their ids, and none of them shares anything with a test row.
+
+        Raises:
+            UserError: the training split has too few rows, or `validation_rows` is null.
+        """
+        task, wanted = self.tasks[name], self.validation_rows
+        if wanted is None:
+            raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
+        tested = Decontaminator(task.content(example) for example in task.examples(source, "test"))
+        ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
+        kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
+        if len(kept) < wanted or 2 * wanted > len(ordered):
+            raise UserError(
+                f"data_mix.validation_rows={wanted} is more than half of the {len(ordered)} training rows of {name} that are not "
+                "held out already; lower it."
+            )
+        return kept
+
+    def _held_out(self, source: Source) -> Iterator[Content]:
+        """Everything that is not trained on: test rows and validation rows."""
+        for name in self.held_out:
+            task = self.tasks[name]
+            kept = self.validation(source, name) if self.validation_rows else []
+            yield from (task.content(example) for example in chain(task.examples(source, "test"), kept))
 
     def _draw_task(
         self, name: str, wanted: int, source: Source, seed: int, held_out: Decontaminator, count_tokens: TokenCount | None

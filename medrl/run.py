@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, terminal, track, watch
+from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
@@ -212,7 +212,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
-        **evaluate.summarise(tree, settings, folder / "eval"),
+        **summary.summarise(tree, settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in watch.warnings(log)]},
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
@@ -259,7 +259,9 @@ def _splits(settings: Run) -> list[tuple[str, Split]]:
     """The training split of every task with a weight, which references may read where nothing is trained; what is held out."""
     mix = settings.data_mix
     weighed = [name for name, weight in mix.weights.items() if weight > 0]
-    return [*((name, "train") for name in weighed), *((name, "test") for name in mix.held_out)]
+    validated = mix.held_out if mix.validation_rows else ()
+    trained: list[tuple[str, Split]] = [(name, "train") for name in dict.fromkeys((*weighed, *validated))]
+    return [*trained, *((name, "test") for name in mix.held_out)]
 
 
 def _own_files(settings: Run) -> list[str | None]:

@@ -21,7 +21,8 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     tasks = metrics["tasks"]
     name = max([NAME, *(width(word) for key, task in tasks.items() for word in (key, _scorer(task)))])
     count = max([COUNT, *(len(_asked(task)) for task in tasks.values())])
-    lines = ["", f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}", ""]
+    chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
+    lines = ["", f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}{chosen_by}", ""]
     shares = f" {'unparsed':>8} {'truncated':>9}" if any(map(wording.generated, tasks.values())) else ""
     lines += _head(name, count, f"{'accuracy':>8}  {'95 % interval':<16}{shares}") if tasks else []
     for key, task in tasks.items():

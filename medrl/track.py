@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -145,12 +145,14 @@ def cut_back(log: Path, step: int) -> None:
         write_jsonl(log, [line for line in read_jsonl(log) if line["step"] <= step])
 
 
-def callback(log: Path, before: int = 0) -> Any:
+def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable[[Any], dict[str, float]] | None = None) -> Any:
     """Trainer callback: a line of `log.jsonl` and a tick of the progress bar for each logged step.
 
     Args:
         log: Where the lines go.
         before: Steps of trainers that came before this one in the same log.
+        every: After so many steps each, the line also holds what ``ask`` says of the model; its time is kept apart.
+        ask: From a model to numbers by name (`evaluate.while_training`).
     """
     from tqdm import tqdm
     from transformers import TrainerCallback
@@ -161,6 +163,7 @@ def callback(log: Path, before: int = 0) -> Any:
             self.known = {sign.kind for sign in watch.warnings(self.lines)}
             self.file: IO[str] = log.open("a", encoding="utf-8")
             self.clock = time.perf_counter()
+            self.asked: dict[str, float] = {}
             # A pipe gets a line now and then, a terminal a bar.
             interval = 0.1 if sys.stderr.isatty() else 15.0
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", mininterval=interval)
@@ -171,7 +174,8 @@ def callback(log: Path, before: int = 0) -> Any:
             last, self.clock = self.clock, time.perf_counter()
             seconds = round(self.clock - last, 3)  # kept a step, so that a resumed run does not count its pause
             cost = {"seconds": seconds, "peak_memory_gib": peak_memory_gib()}
-            line = {"step": before + state.global_step, "time": round(time.time(), 3), **cost, **_finite(logs)}
+            line = {"step": before + state.global_step, "time": round(time.time(), 3), **cost, **_finite(logs), **self.asked}
+            self.asked = {}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
             shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}
@@ -181,8 +185,14 @@ def callback(log: Path, before: int = 0) -> Any:
                 self.known.add(sign.kind)
                 self.bar.write(f"warning  step {sign.step}: {sign.message}", file=sys.stderr)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             self.bar.update(state.global_step - self.bar.n)
+            if ask and every and (before + state.global_step) % every == 0:
+                began = time.perf_counter()
+                self.asked = ask(getattr(model, "policy", model))  # PPO's carries a value head, too
+                spent = time.perf_counter() - began
+                self.clock += spent
+                self.asked["validation_seconds"] = round(spent, 3)
 
         def close(self) -> None:
             """Also after an error, so that its message stands on a line of its own."""

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from medrl import build, evaluate, likelihood, perplexity, preferences, terminal
+from medrl import build, evaluate, likelihood, perplexity, preferences, summary, terminal
 from medrl.files import read_jsonl
 from medrl.likelihood import NegativeLogLikelihood, Passage, Window
 from medrl.tasks.base import Example
@@ -253,10 +253,10 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
     for file in files.values():
         assert len(read_jsonl(tmp_path / "whole" / file)) == 20
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    summary = evaluate.summarise(held_out_kinds, settings, tmp_path / "whole")
-    assert set(summary["tasks"]) == {"medicalgpt_preference"}
-    assert set(summary["perplexity"]) == {"medicalgpt_pt", "medicalgpt_sft"}
-    task = summary["tasks"]["medicalgpt_preference"]
+    found = summary.summarise(held_out_kinds, settings, tmp_path / "whole")
+    assert set(found["tasks"]) == {"medicalgpt_preference"}
+    assert set(found["perplexity"]) == {"medicalgpt_pt", "medicalgpt_sft"}
+    task = found["tasks"]["medicalgpt_preference"]
     assert (task["protocol"], task["scorer"], task["samples"], task["change"]) == ("likelihood", "pairs by likelihood", 1, None)
     lines = read_jsonl(tmp_path / "whole" / files["medicalgpt_preference"])
     assert task["accuracy"] == sum(line["score_chosen"] > line["score_rejected"] for line in lines) / 20

@@ -42,6 +42,7 @@ def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, flaws=None, form
         weights=weights,
         held_out=tuple(held_out),
         rows=rows,
+        validation_rows=None,
         format=form,
         max_prompt_tokens=max_prompt_tokens,
         flaws=flaws,

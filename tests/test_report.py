@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import charts, evaluate, metrics, report, terminal
+from medrl import charts, evaluate, metrics, report, summary, terminal
 from medrl.build import check
 from medrl.config import Tree
 from medrl.sections import accuracy, samples
@@ -398,7 +398,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = {
         "run_id": "0", "name": "a", "paper": None, "study": None, "seed": 0, "source": "b", "synthetic": True, "commit": None,
-        "dirty": None, "eval": tree["eval"], "tasks": evaluate.summarise(tree, run, tmp_path / "eval")["tasks"], "family": "c",
+        "dirty": None, "eval": tree["eval"], "tasks": summary.summarise(tree, run, tmp_path / "eval")["tasks"], "family": "c",
         "judge": None, "train": {"steps": 0, "seconds": 0.0, "warnings": []}, "cost": {},
     }  # fmt: skip
     report.write_html(tmp_path, tree, run, found, [])

@@ -261,12 +261,14 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
     """
     from transformers import PrinterCallback
 
-    from medrl import checkpoints, launch, track
+    from medrl import checkpoints, evaluate, launch, track
 
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
     trainer.remove_callback(PrinterCallback)
-    tracker = track.callback(log, before)
-    if launch.rank() == 0:
+    first = launch.rank() == 0
+    ask = evaluate.while_training(job.run, job.tokenizer) if first else None
+    tracker = track.callback(log, before, job.run.eval.every_steps, ask)
+    if first:
         track.cut_back(log, before + done)
         trainer.add_callback(tracker)
     for callback in checkpoints.callbacks(job.stop, align):
