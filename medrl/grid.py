@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from medrl import run, terminal, track, wording
+from medrl import results, terminal, track, wording
 from medrl.files import write_atomically
 from medrl.metrics import over_seeds
 from medrl.point import Point
+from medrl.sweep import plots
 
 Metrics = Mapping[str, Any]
 """A run's ``metrics.json``."""
@@ -59,8 +58,10 @@ class Grid:
     def of(cls, options: tuple[str, ...], points: Mapping[int, Point], metrics: Mapping[int, Metrics]) -> Grid:
         """The grid of points that have metrics, by number."""
         said = {number: dict(word.partition("=")[::2] for word in each.words) for number, each in points.items()}
+        # Rows that were kept to choose by are not the rows that a result is measured on.
+        split = {number: " (validation)" if metrics[number]["eval"].get("split") == "validation" else "" for number in points}
         asked = tuple(
-            Asked(tuple(said[number].get(key, "") for key in options), name, metrics[number]["seed"], found)
+            Asked(tuple(said[number].get(key, "") for key in options), name + split[number], metrics[number]["seed"], found)
             for number in points
             for name, found in {**metrics[number]["tasks"], **metrics[number].get("perplexity", {})}.items()
         )
@@ -111,15 +112,16 @@ class Grid:
             parts.append("\n".join(["Points that failed:", "", "```", *notes, "```"]))
         return "\n\n".join(parts) + "\n"
 
-    def bars(self) -> list[tuple[str, float, tuple[float, float]]]:
-        """Label, accuracy and interval of every point and task, for the figure."""
+    def bars(self) -> list[plots.Row]:
+        """Label, accuracy in per cent and its interval, of every point and task, for the figure."""
         several = len({each.task for each in self.asked}) > 1
-        return [
-            (", ".join([*named, *([each.task] if several or not named else [])]), each.value, tuple(each.found["ci95"]))
-            for each in self.asked
-            if not each.is_text and each.found["ci95"]
-            for named in [[f"{key.rpartition('.')[2]} {value}" for key, value in zip(self.options, each.values, strict=True)]]
-        ]
+        rows: list[plots.Row] = []
+        for each in (each for each in self.asked if not each.is_text):
+            named = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(self.options, each.values, strict=True)]
+            label = ", ".join([*named, *([each.task] if several or not named else [])])
+            ends = each.found["ci95"]
+            rows.append((label, 100 * each.value, (100 * ends[0], 100 * ends[1]) if ends else None))
+        return rows
 
 
 def differing(points: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -133,24 +135,10 @@ def write(folder: Path, grid: Grid, command: str, notes: Sequence[str]) -> None:
     """Leave ``table.md``, ``results.json`` and ``figure.svg`` in a multirun's folder."""
     title = f"Every combination of {', '.join(grid.options)}" if grid.options else "One point"
     write_atomically(folder / "table.md", grid.markdown(command, notes))
-    results = {"schema": run.SCHEMA, "kind": "runs", "name": folder.name, "title": title, "command": command, "notes": []}
-    track.write_json(folder / "results.json", {**results, "runs": [record(each) for each in grid.folders]})
-    if (bars := grid.bars()) and find_spec("medrl.sweep"):
-        write_atomically(folder / "figure.svg", _figure(title, bars))
-
-
-def record(folder: Path) -> dict[str, Any]:
-    """A finished run: its metrics, the overrides that made it, and the machine that it ran on."""
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    words = [word for word in made["command"] if "=" in word or word.startswith("~")]
-    return {**metrics, "words": words, "machine": {key: made[key] for key in ("cpu", "cpus", "gpus", "packages")}}
-
-
-def _figure(title: str, bars: Sequence[tuple[str, float, tuple[float, float]]]) -> str:
-    """One SVG of all bars."""
-    plots = import_module("medrl.sweep.plots")
-    return str(plots.grid(title, bars))
+    stored = {"schema": results.SCHEMA, "kind": "runs", "name": folder.name, "title": title, "command": command, "notes": []}
+    track.write_json(folder / "results.json", {**stored, "runs": [results.of_run(each) for each in grid.folders]})
+    if bars := grid.bars():
+        write_atomically(folder / "figure.svg", plots.grid(f"Accuracy, %. {title}", bars))
 
 
 def aligned(rows: Rows) -> str:

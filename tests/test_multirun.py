@@ -265,7 +265,7 @@ def test_one_table_then_the_same_over_seeds():
     # Two seeds 10 points apart: sd 7.07, half width 12.706 x 7.07 / sqrt(2) = 63.5 points, cut to 100 %.
     assert low == ("8", "pubmedqa", "accuracy", "100", "75.0 %", "[11.5, 100.0]", "7.1", "0, 1")
     assert high[4] == "90.0 %" and high[6] == "0.0"
-    assert made.bars()[0] == ("rank 8, seed 0", 0.7, (0.6, pytest.approx(0.8)))
+    assert made.bars()[0] == ("rank 8, seed 0", 70.0, (pytest.approx(60), pytest.approx(80)))
     assert "source: embedded" in made.text("x") and made.markdown("c", []).startswith("Rows: embedded.")
 
 
@@ -303,6 +303,7 @@ def test_a_point_fails_and_the_same_command_goes_on(tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
     table = (folder / "table.md").read_text()
     assert "failed" not in table and table.startswith("Rows: embedded (synthetic twins")
+    assert (folder / "figure.svg").read_text().startswith("<svg xmlns")
     stored = json.loads((folder / "results.json").read_text())
     assert stored["kind"] == "runs" and [each["seed"] for each in stored["runs"]] == [0, 1, 2]
     assert stored["runs"][1]["words"] == [*QUICK, "seed=1"] and stored["runs"][1]["machine"]["cpus"]
