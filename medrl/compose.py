@@ -222,6 +222,8 @@ def _settable(override: Override, known: DictConfig, problems: list[Problem]) ->
         return True
     if isinstance(holder, DictConfig):
         message = build.unknown(key, [str(name) for name in holder if name != "_target_"])
+    elif options := group_options(parent.replace(".", "/")):  # a section that is null until an option is chosen
+        message = f"{parent} is null here; choose one first: {parent.replace('.', '/')}=OPTION, of {', '.join(options)}"
     else:
         message = build.unknown(key, [str(name) for name in known])
     file = _file_of(key.partition(".")[0])

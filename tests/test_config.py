@@ -578,3 +578,7 @@ def test_every_new_name_exists(compose):
         named = {first, *re.findall(r"\b(?:algo|data_mix|hardware|model|eval)\.\w+(?:\.\w+)*", new)}
         assert named <= known, (old, named - known)
         assert old not in known  # a name that is ours needs no other
+
+
+def test_an_option_of_a_section_that_is_null_names_what_to_choose_first():
+    assert "model.lora is null here; choose one first: model/lora=OPTION, of all_linear" in str(mistakes("model.lora.rank=8"))
