@@ -265,12 +265,18 @@ def test_a_paper_without_a_gpu_is_told_what_to_add():
 
 
 def test_without_format_pays_for_correctness_alone(compose):
-    weights = {name: reward["weight"] for name, reward in compose(["study=without_format"])["reward_set"]["rewards"].items()}
-    assert {name for name, weight in weights.items() if weight} == {"correctness", "integer_answer"}
     (words,) = commands("study", "without_format")
-    back = words[2].split(",", 1)[1]
-    with_format = compose(["study=without_format", f"reward_set.rewards={back}"])
-    assert with_format["reward_set"]["rewards"] == compose()["reward_set"]["rewards"]
+    with_format, without = (
+        compose(["study=without_format", f"reward_set.rewards={value}"])
+        for value in ("{}", re.search(r"reward_set.rewards=\{\},(\{.*\})", " ".join(words)).group(1))
+    )
+    weighing = [
+        {name: reward["weight"] for name, reward in tree["reward_set"]["rewards"].items() if reward["weight"]}
+        for tree in (with_format, without)
+    ]
+    assert set(weighing[0]) - set(weighing[1]) == {"xml_count", "soft_format", "strict_format"}
+    assert weighing[1] == {name: weighing[0][name] for name in ("correctness", "integer_answer")}
+    assert compose([])["reward_set"] == with_format["reward_set"]
 
 
 def test_the_ablation_takes_each_reward_away_once(compose):
