@@ -75,9 +75,21 @@ def do(point: Point, stop: Stop, *, environment: Mapping[str, str] | None = None
 
 
 def begun(
-    point: Point, *, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    point: Point,
+    *,
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+    held: Sequence[IO[str]] = (),
 ) -> subprocess.Popen[bytes]:
-    """The process of a point, in a session of its own, so that a terminal's Ctrl-C reaches it once, through its parent."""
+    """The process of a point, in a session of its own, so that a terminal's Ctrl-C reaches it once, through its parent.
+
+    Args:
+        point: What to run.
+        environment: Variables beside those of this process.
+        output: Where it writes what it says; None for the terminal.
+        held: Locked files that it keeps open, so that they stay locked if it outlives its parent.
+    """
     command = [sys.executable, "-m", "medrl", *point.words]
     variables = {**os.environ, **(environment or {})}
-    return subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True)
+    kept = [file.fileno() for file in held]
+    return subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True, pass_fds=kept)
