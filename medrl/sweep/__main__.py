@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def main(argv: Sequence[str]) -> int:
 
         runs = [f"runs={options['runs']}"] if "runs" in options else []
         return int(on_wandb.run(sweep, [*extra, *runs], int(options.get("workers", 1))))
+    if find_spec("optuna") is None:
+        raise UserError("optuna is not installed, which searches here; `pip install 'medrl[sweep]'`, or write backend=wandb.")
     from medrl.sweep.local import Local
 
     folder = sweep.folder(Path(options.get("runs", "runs")), extra)

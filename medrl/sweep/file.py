@@ -18,7 +18,7 @@ import yaml
 from annotated_types import Gt, MinLen
 from pydantic import StringConstraints
 
-from medrl import build, config
+from medrl import build
 from medrl.config import Text, Tree
 from medrl.errors import ConfigError, Problem, UserError
 from medrl.sweep import space
@@ -154,7 +154,7 @@ def read(path: Path) -> SweepFile:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
-        beside = sorted(str(other) for other in path.parent.glob("*.yaml"))
+        beside = {str(other) for folder in (path.parent, Path("sweeps")) for other in folder.glob("*.yaml")}
         raise UserError(f"There is no sweep file {path}; {build.nearest(str(path), beside)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
@@ -279,8 +279,3 @@ def _hydra(value: Any) -> str:
     if PLAIN.fullmatch(text) and text.lower() not in READ_AS_NO_TEXT:
         return text
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def sweeps() -> list[Path]:
-    """The sweep files of this repository."""
-    return sorted((config.root("conf").parent / "sweeps").glob("*.yaml"))

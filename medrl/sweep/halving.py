@@ -1,10 +1,10 @@
 """Which points of a sweep are hopeless: successive halving as W&B's ``early_terminate: {type: hyperband}`` does it.
 
-A point is judged when it has logged its metric as often as a bracket says, by its value there, and goes on if it is among the
-best 1/eta of all points that came as far by now (Li et al. 2018, JMLR 18-185, algorithm 1; that nobody waits for the others of
-a bracket is of Li et al. 2020, arXiv 1810.05934, algorithm 2). The brackets and the threshold are W&B's
-(github.com/wandb/sweeps, src/sweeps/hyperband_stopping.py), with one difference: its code reads the value after the bracket's,
-its documentation and this the bracket's own.
+A point is judged when it has logged its metric as often as a bracket says, by its value there. It goes on if it is among the best
+1/eta (one at least, equals included) of all points that came as far by now: nobody waits for the others of a bracket (Li et al.
+2020, arXiv 1810.05934, algorithm 2, after Li et al. 2018, JMLR 18-185). The brackets are W&B's. Its server lets one more point
+of each bracket go on and reads the value after the bracket's (github.com/wandb/sweeps, src/sweeps/hyperband_stopping.py), which
+its documentation does not say; so a few points that are stopped here go on there.
 """
 
 from __future__ import annotations
@@ -66,4 +66,4 @@ class Halving:
             return False
         bracket, sign = passed[-1], -1 if goal == "maximize" else 1
         there = sorted(sign * values[bracket - 1] for values in (mine, *others) if len(values) >= bracket)
-        return sign * mine[bracket - 1] > there[int(len(there) / self.eta)]
+        return sign * mine[bracket - 1] > there[max(1, int(len(there) / self.eta)) - 1]

@@ -152,20 +152,20 @@ class Local:
             trials = self.journal.trials()
             for trial in trials:
                 if trial.state == "running" and (claim := self._claimed(trial)):
-                    return self._begin(trial, claim, trials)
+                    return self._begin(trial, point.planned(self._words(trial.values)), claim, trials)
             draw = self.journal.draw(self.ledger.history)
             if draw is None:
                 return False
             try:
-                folder = point.planned(self._words(draw.values)).folder.name
+                mine = point.planned(self._words(draw.values))
             except UserError as error:
                 self.ledger.explain(len(trials), " ".join(str(error).split()))
                 self.ledger.note(self.journal.begin(draw, ""), "failed", None, 0.0)
                 return True
-            trial = self.journal.begin(draw, folder)
+            trial = self.journal.begin(draw, mine.folder.name)
             # Where the claim is taken, its run is another point's that runs now; it is looked at again when that has ended.
             claim = self._claimed(trial)
-            return self._begin(trial, claim, trials) if claim else True
+            return self._begin(trial, mine, claim, trials) if claim else True
 
     def _claimed(self, trial: Trial) -> IO[str] | None:
         """The claim of a point's run; None where somebody runs it, for this sweep or by itself."""
@@ -179,9 +179,8 @@ class Local:
             alone.close()
         return claim
 
-    def _begin(self, trial: Trial, claim: IO[str], trials: Sequence[Trial]) -> bool:
+    def _begin(self, trial: Trial, mine: Point, claim: IO[str], trials: Sequence[Trial]) -> bool:
         """Start a claimed point, or note how it ends where that is known; False where no GPU is free. The journal is locked."""
-        mine = point.planned(self._words(trial.values))
         metrics = mine.finished()
         stopped = any(other.state == "stopped" and other.folder == trial.folder for other in trials)
         if metrics or stopped:  # drawn twice, or ended while nobody looked

@@ -174,9 +174,12 @@ def parameter(said: Any, path: str, problems: list[Problem]) -> Parameter | None
         return None
     before = len(problems)
     keys = DISTRIBUTIONS[name]
+    sought = keys if "distribution" in said else tuple(dict.fromkeys(key for each in DISTRIBUTIONS.values() for key in each))
     for key in said:
         if key not in (*keys, "distribution"):
-            problems.append(Problem(f"{path}.{key}", unknown(str(key), [*keys, "distribution"]) + f" ({name})"))
+            problems.append(Problem(f"{path}.{key}", unknown(str(key), [*sought, "distribution"])))
+    if len(problems) > before:  # what it was meant to be is not known
+        return None
     options = {key: said.get(key, STANDARD.get(key)) for key in keys}
     problems.extend(_mistakes(name, options, path))
     return _made(name, options) if len(problems) == before else None
