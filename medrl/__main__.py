@@ -9,16 +9,16 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from medrl import chain, compose, config
+from medrl import chain, compose, config, multirun
 from medrl.errors import Interrupted, UserError
 
 failed: list[int] = []
-"""Exit codes of the points that ended in a mistake; the other points of a multirun go on."""
+"""The exit code of a run that ended in a mistake."""
 
 
 @hydra.main(version_base="1.3", config_path=str(config.root("conf")), config_name="config")
 def job(cfg: DictConfig) -> None:
-    """One point: the whole of a single run, or one of a multirun."""
+    """The whole of a single run."""
     from medrl import run
 
     # Told here, because Hydra answers an exception with a traceback and an exit code of its own.
@@ -39,6 +39,8 @@ def main() -> int:
         compose.prepare()
         if chain.named(sys.argv[1:]):
             return chain.main(sys.argv[1:])
+        if multirun.asked(sys.argv[1:]):
+            return multirun.main(sys.argv[1:])
         compose.check_command_line(sys.argv[1:])
         job()
     except UserError as error:

@@ -59,7 +59,7 @@ RENAMED = {
     "overwrite_output_dir": "force=true",
     "logging_dir": "runs (curves are in the run folder's train/log.jsonl and report.html)",
     "save_safetensors": "nothing: weights are always written as safetensors",
-    "report_to": "nothing: train/log.jsonl and report.html are always written",
+    "report_to": "track=wandb for W&B (train/log.jsonl and report.html are always written)",
 }
 
 

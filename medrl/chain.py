@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from medrl import build, compose, config, from_run, point, terminal, track, wording
+from medrl import build, compose, config, from_run, point, results, terminal, wording
 from medrl.checkpoints import Stop
 from medrl.config import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     print(table(name, metrics))
     ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in stages.values()).encode()).hexdigest()[:8]
     file = next(iter(stages.values())).folder.parent / f"chain-{name}-{ids}.json"
-    track.write_json(file, {"chain": name, "stages": metrics})
+    results.write(results.of_chain(name, {key: stage.folder for key, stage in stages.items()}, argv), file)
     write_atomically(file.with_suffix(".md"), markdown(metrics))
     print(f"table: {file.with_suffix('.md')}")
     return 0
@@ -229,8 +229,19 @@ def table(name: str, stages: Mapping[str, Mapping[str, Any]]) -> str:
 
 def markdown(stages: Mapping[str, Mapping[str, Any]]) -> str:
     """The same table in Markdown, its first line saying where the rows came from."""
-    lines = [f"Rows: {', '.join(dict.fromkeys(metrics['source'] for metrics in stages.values()))}.", ""]
-    for index, row in enumerate([HEAD, *_rows(stages)]):
+    sources = dict.fromkeys(metrics["source"] for metrics in stages.values())
+    return f"Rows: {', '.join(sources)}.\n\n{changes(stages)}"
+
+
+def changes(runs: Mapping[str, Mapping[str, Any]], what: str = HEAD[0]) -> str:
+    """What each of several runs changed, in Markdown.
+
+    Args:
+        runs: ``metrics.json`` of each run, by what it is called.
+        what: What these names are, for the head of their column.
+    """
+    lines = []
+    for index, row in enumerate([(what, *HEAD[1:]), *_rows(runs)]):
         lines.append(f"| {' | '.join(row)} |")
         if index == 0:
             lines.append("|---" * len(HEAD) + "|")
@@ -246,18 +257,21 @@ def _stage_rows(stage: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, .
     for key, task in metrics["tasks"].items():
         what = "pair accuracy" if task["protocol"] != "generative" else "accuracy"
         before, after = (f"{100 * each['accuracy']:.1f} % {_interval(each['ci95'], 100)}" for each in (task["base"], task))
-        yield next(label, ""), key, what, str(task["n"]), before, after, _changed(task["change"], "points", 100)
+        yield next(label, ""), key, what, str(task["n"]), *_changed(before, after, task["change"], "points", 100)
     for key, text in metrics["perplexity"].items():
         before, after = (f"{each['perplexity']:.2f} {_interval(each['ci95'], 1)}" for each in (text["base"], text))
-        yield next(label, ""), key, "perplexity", str(text["n"]), before, after, _changed(text["change"], "nats a token", 1)
+        yield next(label, ""), key, "perplexity", str(text["n"]), *_changed(before, after, text["change"], "nats a token", 1)
     first, last = metrics["train"].get("reward", (None, None))
     if first is not None and last is not None:
         yield next(label, ""), "(in training)", "reward", "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"
 
 
-def _changed(change: Mapping[str, Any], unit: str, scale: float) -> str:
+def _changed(before: str, after: str, change: Mapping[str, Any] | None, unit: str, scale: float) -> tuple[str, str, str]:
+    """Before, after and change; a run that trains nothing has one model and no change."""
+    if change is None:
+        return after, "", ""
     difference = f"{scale * change['difference']:+.{1 if scale > 1 else 2}f} {unit}"
-    return f"{difference} {_interval(change['ci95'], scale, '+')}, {wording.p_value(change['p_value'])}"
+    return before, after, f"{difference} {_interval(change['ci95'], scale, '+')}, {wording.p_value(change['p_value'])}"
 
 
 def _interval(ends: Sequence[float] | None, scale: float, sign: str = "") -> str:

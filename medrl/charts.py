@@ -183,7 +183,7 @@ def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, r
         ends.append(f'<circle class="s{index % 8}" cx="{across(means[-1][0]):.2f}%" cy="{down(means[-1][1]):.1f}" r="2.5"/>')
     inner = f'<svg width="100%" height="{height}" viewBox="0 0 1000 {height}" preserveAspectRatio="none">{"".join(drawn)}</svg>'
     frame = _value_axis(scale, down) + _step_axis(first, last, height)
-    return _svg(title, height + 18, frame + inner + "".join(ends))
+    return svg(title, height + 18, frame + inner + "".join(ends))
 
 
 def style(index: int) -> str:
@@ -216,6 +216,7 @@ def _scale(values: Sequence[float], height: int) -> list[float]:
 
 
 def _value_axis(scale: Sequence[float], down: Any) -> str:
+    """Lines and numbers of the vertical axis; ``down`` turns a value into pixels."""
     drawn = []
     for value in scale:
         drawn.append(f'<line class="grid" x1="0" x2="100%" y1="{down(value):.1f}" y2="{down(value):.1f}"/>')
@@ -250,13 +251,13 @@ def forest(title: str, panels: Sequence[Panel]) -> str:
         grid.append(f'<line class="grid" x1="{share}%" x2="{share}%" y1="0" y2="{y}"/>')
         grid.append(f'<text x="{share}%" y="{y + 15}" text-anchor="{anchor}">{share}{" %" if share == 100 else ""}</text>')
     axis = f'<line class="axis" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
-    return _svg(title, y + 18, "".join(grid) + axis + "".join(drawn))
+    return svg(title, y + 18, "".join(grid) + axis + "".join(drawn))
 
 
 def interval(title: str, dot: Dot) -> str:
     """One dot with its interval bar, for a row of a table; the axis is 0 to 100 %."""
     ends = "".join(f'<line class="grid" x1="{share}%" x2="{share}%" y1="0" y2="14"/>' for share in (0, 50, 100))
-    return _svg(title, 14, ends + _bar(dot, 7))
+    return svg(title, 14, ends + _bar(dot, 7))
 
 
 def _bar(dot: Dot, y: int) -> str:
@@ -272,7 +273,8 @@ def _dot(dot: Dot, y: int) -> str:
     return _bar(dot, y) + f'<text class="halo of-{dot.kind}" {place} y="{y + 4}">{100 * dot.value:.1f}</text>'
 
 
-def _svg(title: str, height: int, body: str) -> str:
+def svg(title: str, height: int, body: str) -> str:
+    """A chart as wide as its column, with a title for who cannot see it."""
     return f'<svg class="chart" height="{height}" role="img"><title>{escaped(title)}</title>{body}</svg>'
 
 
@@ -282,7 +284,11 @@ _TURNS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _UNSEEN = {code: f"\u2039U+{code:04X}\u203a" for code in _CONTROLS + _TURNS}
 
 
+def visible(value: Any) -> str:
+    """Text whose every character can be seen; half a character becomes a question mark."""
+    return str(value).replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8").translate(_UNSEEN)
+
+
 def escaped(value: Any) -> str:
-    """Text that stays text in HTML, whatever it holds; half a character becomes a question mark."""
-    text = str(value).replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8")
-    return html.escape(text.translate(_UNSEEN))
+    """Text that stays text in HTML, whatever it holds."""
+    return html.escape(visible(value))

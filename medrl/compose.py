@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +30,7 @@ def prepare() -> None:
     OmegaConf.register_new_resolver("options", lambda group: ", ".join(group_options(group)) or "(none yet)", replace=True)
     OmegaConf.register_new_resolver("detected", _detected, replace=True)
     OmegaConf.register_new_resolver("of_run", _of_run, replace=True)
+    OmegaConf.register_new_resolver("chosen", _chosen, replace=True)
 
 
 def _detected(key: str) -> Any:
@@ -45,6 +46,11 @@ def _of_run(run: str | None, key: str) -> Any:
     from medrl.from_run import of_run
 
     return of_run(run, key)
+
+
+def _chosen(group: str, option: str) -> bool:
+    """Whether a group has this option: which of a table's rows a run is to be put beside."""
+    return bool(HydraConfig.get().runtime.choices.get(group) == option)
 
 
 def resolved(cfg: DictConfig) -> Tree:
@@ -65,8 +71,7 @@ def check_command_line(argv: Sequence[str]) -> None:
         return
     problems: list[Problem] = []
     overrides = list(_parsed(arguments.overrides, problems))
-    if not arguments.multirun:
-        overrides = list(_single(overrides, problems))
+    overrides = list((_sweepable if arguments.multirun else _single)(overrides, problems))
     for point in _points(overrides):
         _check_point(point, problems, composition_only=bool(arguments.cfg or arguments.info))
     if problems:
@@ -116,13 +121,34 @@ def _single(overrides: list[Override], problems: list[Problem]) -> Iterator[Over
             yield override
 
 
+def _sweepable(overrides: list[Override], problems: list[Problem]) -> Iterator[Override]:
+    """The overrides of a multirun; those that sweep over no list of values become problems."""
+    for override in overrides:
+        key = str(override.key_or_group)
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            problems.append(Problem(key, "is an interval, which has no list of values; write a,b,c or range(a,b)"))
+        elif override.is_sweep_override() and not choices(override):
+            listed = ", ".join(group_options(key)) or "no such group"
+            problems.append(
+                Problem(key, f"has several values, and {override.get_value_string()} matches none; there is: {listed}")
+            )
+        else:
+            yield override
+
+
+def choices(override: Override) -> list[str]:
+    """Every value of an override, as a word of a command line has it; one where nothing is swept."""
+    if not override.is_sweep_override():
+        return [str(override.input_line).partition("=")[2]]
+    value: Any = override.value()
+    if isinstance(value, Glob):
+        return value.filter(group_options(str(override.key_or_group)))
+    return list(map(str, override.sweep_string_iterator()))
+
+
 def _points(overrides: list[Override]) -> Iterator[list[str]]:
     """The overrides of a single run; for a multirun, of points that show every value of every sweep once."""
-    swept = {
-        index: list(map(str, override.sweep_string_iterator()))
-        for index, override in enumerate(overrides)
-        if override.is_sweep_override()
-    }
+    swept = {index: choices(override) for index, override in enumerate(overrides) if override.is_sweep_override()}
     longest = max(map(len, swept.values()), default=1)
     for turn in range(longest):
         point = []
@@ -196,6 +222,8 @@ def _settable(override: Override, known: DictConfig, problems: list[Problem]) ->
         return True
     if isinstance(holder, DictConfig):
         message = build.unknown(key, [str(name) for name in holder if name != "_target_"])
+    elif options := group_options(parent.replace(".", "/")):  # a section that is null until an option is chosen
+        message = f"{parent} is null here; choose one first: {parent.replace('.', '/')}=OPTION, of {', '.join(options)}"
     else:
         message = build.unknown(key, [str(name) for name in known])
     file = _file_of(key.partition(".")[0])
@@ -219,3 +247,9 @@ def tree(overrides: Sequence[str]) -> Tree:
     """Compose a configuration without a command line, for programs that look at one."""
     with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
         return resolved(_compose(list(overrides)))
+
+
+def part(overrides: Sequence[str], key: str) -> Any:
+    """One section of a composition, resolved; of the others some may lack what only a run is given."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
+        return OmegaConf.to_container(_compose(list(overrides))[key], resolve=True)

@@ -22,6 +22,7 @@ from medrl.mix import DataMix
 from medrl.models import Model
 from medrl.rewards.base import RewardSet
 from medrl.sources import Source
+from medrl.tracking import Track
 
 Tree = dict[str, Any]
 """A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
@@ -95,6 +96,7 @@ class Run:
     """Who grades answers in free text; tasks and rewards that ask one take this."""
     hardware: Hardware
     eval: Eval
+    track: Track
 
 
 def run_id(tree: Tree) -> str:

@@ -240,17 +240,31 @@ def student_t(df: int) -> float:
     if df < 1:
         raise ValueError(f"Student's t needs at least one degree of freedom, got {df}")
 
-    def excess(angle: float) -> float:
-        cosine, odd = math.cos(angle), df % 2
-        total = 0.0 if df == 1 else cosine if odd else 1.0
-        term = total
-        for j in range(2 + odd, df - 1, 2):
-            term *= (j - 1) / j * cosine**2
-            total += term
-        inside = math.sin(angle) * total  # the probability between -t and t, at t = sqrt(df) tan(angle)
-        return (2 / math.pi * (angle + inside) if odd else inside) - 0.95
+    angle = root(lambda angle: _within(angle, df) - 0.95, 0.0, math.pi / 2)
+    return math.sqrt(df) * math.tan(angle)
 
-    return math.sqrt(df) * math.tan(root(excess, 0.0, math.pi / 2))
+
+def student_p(t: float, df: int) -> float:
+    """Two-sided p value of Student's t; below some 1e-15 it is 0.
+
+    Raises:
+        ValueError: no degrees of freedom.
+    """
+    if df < 1:
+        raise ValueError(f"Student's t needs at least one degree of freedom, got {df}")
+    return max(0.0, 1 - _within(math.atan(abs(t) / math.sqrt(df)), df))
+
+
+def _within(angle: float, df: int) -> float:
+    """The probability between -t and t, at t = sqrt(df) tan(angle)."""
+    cosine, odd = math.cos(angle), df % 2
+    total = 0.0 if df == 1 else cosine if odd else 1.0
+    term = total
+    for j in range(2 + odd, df - 1, 2):
+        term *= (j - 1) / j * cosine**2
+        total += term
+    inside = math.sin(angle) * total
+    return 2 / math.pi * (angle + inside) if odd else inside
 
 
 class Agreement(NamedTuple):

@@ -106,6 +106,10 @@ class Pretrained(Model):
             yield Problem("weights", "names no weights; write a hub id or a folder (the model's file in conf/model says more)")
         if self.weights.startswith("embedded:") and not self.path.exists():
             yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
+        elif run.paper and run.algo.trains and run.hardware.device == "cpu" and not self.weights.startswith("embedded:"):
+            yield Problem(
+                "", f"paper={run.paper} trains {self.weights}, which takes a GPU; add model=tiny source=embedded to try it"
+            )
 
     @property
     def path(self) -> Path:

@@ -6,6 +6,7 @@ A process gives a GPU's memory back when it ends, and whatever happens to it hap
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ class Point:
     @property
     def command(self) -> str:
         """What a user types for this point alone."""
-        return " ".join(["python -m medrl", *self.words])
+        return command(self.words)
 
     def finished(self) -> dict[str, Any] | None:
         """Its metrics where it is done and was evaluated as it asks; None where work is left."""
@@ -89,7 +90,26 @@ def begun(
         output: Where it writes what it says; None for the terminal.
         held: Locked files that it keeps open, so that they stay locked if it outlives its parent.
     """
-    command = [sys.executable, "-m", "medrl", *point.words]
+    return process(point.words, environment=environment, output=output, held=held)
+
+
+def process(
+    words: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+    folder: str | None = None,
+    held: Sequence[IO[str]] = (),
+) -> subprocess.Popen[bytes]:
+    """The same of a command line that was checked elsewhere, in ``folder`` where that is not the current one."""
+    program = [sys.executable, "-m", "medrl", *words]
     variables = {**os.environ, **(environment or {})}
     kept = [file.fileno() for file in held]
-    return subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True, pass_fds=kept)
+    return subprocess.Popen(
+        program, env=variables, cwd=folder, stdout=output, stderr=output, start_new_session=True, pass_fds=kept
+    )
+
+
+def command(words: Sequence[str]) -> str:
+    """What a user types for these overrides, quoted for a shell."""
+    return shlex.join(["python", "-m", "medrl", *words])

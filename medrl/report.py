@@ -15,11 +15,11 @@ from medrl.config import Run, Tree
 from medrl.files import read_jsonl, write_atomically
 from medrl.sections.accuracy import accuracy, groups
 from medrl.sections.audit import audit
+from medrl.sections.base import page
 from medrl.sections.perplexity import perplexity
 from medrl.sections.samples import samples
 from medrl.sections.trained_on import trained_on
 from medrl.sections.training import training
-from medrl.style import STYLE
 
 
 def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log: list[dict[str, Any]]) -> None:
@@ -45,20 +45,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _page(metrics: Mapping[str, Any], header: str, sections: Mapping[str, tuple[str, str]]) -> str:
-    shown = {key: section for key, section in sections.items() if section[1]}
-    links = "".join(f'<a href="#{key}">{title}</a>' for key, (title, _) in shown.items())
-    body = "\n".join(f'<section id="{key}"><h2>{title}</h2>\n{text}\n</section>' for key, (title, text) in shown.items())
     title = f"{_name(metrics)}{' (synthetic twins)' if metrics['synthetic'] else ''}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        # Whatever a model wrote, a browser will run and fetch nothing for this page.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<header>\n{header}\n<nav aria-label="Sections">{links}</nav>\n</header>\n<main>\n{body}\n</main>\n'
-        "<footer>Every number here comes from <code>metrics.json</code>, <code>plan.json</code>, <code>eval/</code> and "
-        f"<code>train/log.jsonl</code> beside this file. Written by medrl on {_date(time.time())}.</footer>\n</body>\n</html>\n"
+    footer = (
+        "Every number here comes from <code>metrics.json</code>, <code>plan.json</code>, <code>eval/</code> and "
+        f"<code>train/log.jsonl</code> beside this file. Written by medrl on {_date(time.time())}."
     )
+    return page(title, header, sections, footer)
 
 
 def _name(metrics: Mapping[str, Any]) -> str:

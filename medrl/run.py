@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, watch
+from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, tracking, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
@@ -45,14 +45,16 @@ def run(tree: Tree) -> dict[str, Any]:
                 _clear(folder)
             if done := finished(tree, folder):
                 print(terminal.table(done, folder))
+                tracking.catch_up(tree, settings, folder)
                 if family := _family(folder, done):
                     print(terminal.seeds(family))
                 return done
             begin(tree, settings, folder)
             try:
-                _train_here_or_in_processes(settings, folder, stop)
-                evaluate_models(tree, settings, folder)
-                metrics = finish(tree, settings, folder)
+                with tracking.following(tree, settings, folder):
+                    _train_here_or_in_processes(settings, folder, stop)
+                    evaluate_models(tree, settings, folder)
+                    metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
                 track.note_tally(folder, settings.judge.tally())
             if family := _family(folder, metrics):

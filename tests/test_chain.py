@@ -205,6 +205,6 @@ def test_a_chain_that_is_killed_goes_on(tmp_path):
     for words in ("medicalgpt_pt", "perplexity", "pair accuracy", "(in training)", "synthetic twins"):
         assert words in table
     stored = json.loads(next(tmp_path.glob("chain-medicalgpt-*.json")).read_text())
-    assert list(stored["stages"]) == ["pt", "sft", "rm", "rl"]
+    assert list(stored["chain"]["stages"]) == ["pt", "sft", "rm", "rl"] and str(tmp_path) not in json.dumps(stored)
     again = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert again.returncode == 0 and again.stdout.count(": finished") == 4 and "train:" not in again.stderr

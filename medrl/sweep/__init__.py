@@ -1,1 +1,1 @@
-"""Runs over the values of some options, as a W&B sweep file says: here without an account, or on W&B."""
+"""Sweeps: many runs over a W&B sweep file, and what they say."""

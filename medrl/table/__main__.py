@@ -1,0 +1,216 @@
+"""``python -m medrl.table``: join, print, store. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medrl import build, compose, config, results
+from medrl.errors import UserError
+from medrl.files import explained, write_atomically
+from medrl.results import Record, Results
+from medrl.table import formats, published, readme
+from medrl.table.join import Table, join, of_setting
+from medrl.table.latex import to_latex
+
+ABOUT = """\
+Published and measured numbers side by side, with what each is worth.
+
+  python -m medrl.table                          every paper and study
+  python -m medrl.table huatuo_gpt_o1            one of them (paper=NAME or study=NAME where both have the name)
+  python -m medrl.table chain-algorithms         what is stored in experiments/results/NAME.json
+  python -m medrl.table runs/RUN runs/RUN ...    finished runs; seeds of one configuration are put together
+  python -m medrl.table runs/RUN ... --results NAME --title TEXT --note TEXT     store them in experiments/results/NAME.json
+  python -m medrl.table --readme                 write experiments/README.md from experiments/results/
+"""
+Found = list[tuple[str, Record]]
+"""Records, each with where it was read."""
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m medrl.table", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="*", help="a paper, a study, stored results, run folders; runs=FOLDER looks for a paper's runs there"
+    )
+    parser.add_argument("--format", choices=("terminal", "markdown", "csv", "latex"), default="terminal")
+    parser.add_argument("--results", metavar="NAME", help="store the named runs under this name")
+    parser.add_argument("--title", help="of the stored results")
+    parser.add_argument("--note", nargs="+", metavar="TEXT", help="paragraphs of Markdown for the stored results")
+    parser.add_argument("--readme", action="store_true", help="write experiments/README.md")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print or store what is asked for; 0 when all went well."""
+    try:
+        with explained(config.root("experiments")):
+            print(_done(arguments(argv)), end="")
+    except UserError as error:
+        print(f"medrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return 0
+
+
+def _done(asked: argparse.Namespace) -> str:
+    """What is said on standard output."""
+    compose.prepare()
+    words = [word for word in asked.what if not word.startswith("runs=")]
+    if asked.results:
+        return _store(asked.results, asked.title, asked.note, words)
+    if asked.title or asked.note:
+        raise UserError("--title and --note go with --results NAME, which stores runs under a name.")
+    if asked.readme:
+        path = config.root("experiments") / "README.md"
+        write_atomically(path, readme.markdown(results.stored()))
+        return f"{path}\n"
+    runs = next((word.removeprefix("runs=") for word in asked.what if word.startswith("runs=")), None)
+    made, left_out = tables(words, runs)
+    for remark in left_out:
+        print(f"medrl: left out: {remark}", file=sys.stderr)
+    return _written(made, asked.format)
+
+
+def _written(made: Sequence[Table], form: str) -> str:
+    if form == "csv":
+        return formats.to_csv(made)
+    if form == "latex":
+        return to_latex(made)
+    if form == "markdown":
+        return "\n".join(map(formats.to_markdown, made))
+    return f"\n{'=' * 100}\n\n".join(map(formats.to_terminal, made))
+
+
+def tables(words: Sequence[str], runs: str | None) -> tuple[list[Table], list[str]]:
+    """The tables that a command line asks for.
+
+    Args:
+        words: Names and folders; none for every paper and study.
+        runs: Folder to look for a paper's runs in; None for ``runs`` where there is one.
+
+    Returns:
+        The tables, and what of ``runs`` could not be read.
+
+    Raises:
+        UserError: a name that nothing has, a folder that is no finished run, or results that contradict one another.
+    """
+    settings, found = _named(words)
+    if not words:
+        settings = [(group, name) for group in compose.NAMED for name in compose.group_options(group)]
+    made = []
+    left_out: list[str] = []
+    if settings:
+        beside, left_out = _beside(runs)
+        known: Found = [
+            (f"experiments/results/{name}.json", record) for name, each in results.stored().items() for record in each["runs"]
+        ]
+        made += [of_setting(published.read(group, name), [*known, *beside]) for group, name in settings]
+    if found:
+        made.append(join(results.distinct(found)))
+    return made, left_out
+
+
+def _named(words: Sequence[str]) -> tuple[list[tuple[str, str]], Found]:
+    """Papers and studies, and the records of everything else that is named."""
+    settings: list[tuple[str, str]] = []
+    found: Found = []
+    for word in words:
+        group, _, name = word.rpartition("=")
+        if group and group not in compose.NAMED:
+            raise UserError(f"{word}: there is no {group}=; write paper=NAME, study=NAME or runs=FOLDER.")
+        having = [each for each in compose.NAMED if name in compose.group_options(each) and group in ("", each)]
+        if len(having) > 1:
+            raise UserError(f"{name} is a paper and a study; write paper={name} or study={name}.")
+        if having:
+            settings.append((having[0], name))
+        elif group:
+            raise UserError(f"There is no {group} {name!r}; {build.nearest(name, compose.group_options(group))}")
+        else:
+            found += [(where, record) for where, each in _results(word) for record in each["runs"]]
+    return settings, found
+
+
+def _results(word: str) -> list[tuple[str, Results]]:
+    """What a word names that is no paper and no study: stored results, a results file, a run folder."""
+    stored, path = results.folder() / f"{word}.json", Path(word)
+    if stored.exists():
+        return [(f"experiments/results/{word}.json", results.read(stored))]
+    if path.is_file():
+        return [(word, results.read(path))]
+    if path.is_dir():
+        return [(word, {"kind": "runs", "runs": [results.of_run(path)]})]
+    options = [*(name for group in compose.NAMED for name in compose.group_options(group))]
+    options += [each.stem for each in results.folder().glob("*.json")]
+    raise UserError(f"{word!r} is no paper, study, stored results or run folder; {build.nearest(word, options)}")
+
+
+def _beside(runs: str | None) -> tuple[Found, list[str]]:
+    """The finished runs of a folder, and what in it could not be read."""
+    folder = Path(runs or "runs")
+    if runs is not None and not folder.is_dir():
+        raise UserError(f"runs={runs} is no folder.")
+    found: Found = []
+    left_out = []
+    for path in sorted(folder.glob("*/metrics.json")):
+        try:
+            found.append((str(path.parent), results.of_run(path.parent)))
+        except UserError as error:
+            left_out.append(str(error))
+    return found, left_out
+
+
+def _store(name: str, title: str | None, notes: Sequence[str] | None, words: Sequence[str]) -> str:
+    """Write the named runs, or one results file, to ``experiments/results/NAME.json``; what is not said again is kept."""
+    if not words:
+        raise UserError(f"--results {name} stores runs: name their folders.")
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"{name!r} is no name for results; use letters, digits, - and _.")
+    read = [each for word in words for each in _results(word)]
+    path = results.folder() / f"{name}.json"
+    before = results.read(path) if path.exists() else {}
+    whole = [each for _, each in read if each["kind"] != "runs"]
+    if whole and len(read) > 1:
+        raise UserError(f"A {whole[0]['kind']} is stored alone, not beside other runs.")
+    records = results.distinct((where, record) for where, each in read for record in each["runs"])
+    made = whole[0] if whole else {"schema": results.SCHEMA, "kind": "runs", "command": _commands(records), "runs": records}
+    if before and before["kind"] != made["kind"]:
+        raise UserError(f"{path} holds a {before['kind']} and would be overwritten by a {made['kind']}; choose another name.")
+    about = {
+        "name": name,
+        "title": title or before.get("title") or made.get("title", name),
+        "command": made["command"] or before.get("command", ""),
+        "notes": list(notes) if notes is not None else before.get("notes") or made.get("notes", []),
+    }
+    head = {key: made[key] for key in ("schema", "kind")}
+    folder = results.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    results.write({**head, **about, **{key: value for key, value in made.items() if key not in {*head, *about}}}, path)
+    return f"{path}\nwrite experiments/README.md again with python -m medrl.table --readme\n"
+
+
+def _commands(records: Sequence[Record]) -> str:
+    """A command for each configuration, over its seeds."""
+    families: dict[str, list[Record]] = {}
+    for record in records:
+        families.setdefault(record["family"], []).append(record)
+    lines = []
+    for members in families.values():
+        seeds = sorted({record["seed"] for record in members})
+        words = [word for word in members[0]["words"] if not word.startswith("seed=")]
+        flag = ["-m"] if len(seeds) > 1 else []
+        if members[0]["words"]:
+            lines.append(" ".join(["python -m medrl", *flag, *words, f"seed={','.join(map(str, seeds))}"]))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

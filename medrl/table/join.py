@@ -1,0 +1,175 @@
+"""Published and measured numbers joined by task and metric, with what is to be minded about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from medrl import results
+from medrl.results import Record
+from medrl.table import published
+from medrl.table.published import Setting, impossible
+from medrl.table.rows import Group, Row, groups, measured, number, of_published, references
+from medrl.table.verdict import Verdict, verdict
+
+FEW_SEEDS = 3
+"""Fewer say little of how far seeds lie apart."""
+MANY_UNPARSED = 0.05
+"""More than this share of unreadable answers says more about the format than about the model."""
+ORDER = ("accuracy", "mean_credit", "majority_vote", "perplexity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What one table shows, before it has a format."""
+
+    name: str
+    """A paper's or study's name; empty for run folders alone."""
+    title: str
+    rows: tuple[Row, ...]
+    records: tuple[Record, ...]
+    """Every run that is in it."""
+    command: str
+    """What runs the setting; empty where there is none."""
+    deviations: tuple[str, ...]
+    unmet: tuple[str, ...]
+    """Numbers that the setting is meant to give and that no comparable run has given, each with what stands in the way."""
+
+    @property
+    def source(self) -> str:
+        """Where the rows came from, for the first line."""
+        found = dict.fromkeys(record["source"] for record in self.records)
+        return ", ".join(found) or "none of ours yet, published numbers only"
+
+    @property
+    def sources(self) -> list[str]:
+        """Where each published number stands, in the order of their numbers."""
+        return [row.published.source for row in self.rows if row.published]
+
+    @property
+    def flags(self) -> dict[str, list[str]]:
+        """What is to be minded, with the rows that it is about."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            for flag in row.flags:
+                what, _, detail = flag.partition(": ")
+                who = f"{row.task}, {row.who}{f' ({detail})' if detail else ''}"
+                if who not in found.setdefault(what, []):
+                    found[what].append(who)
+        return found
+
+
+def join(records: Sequence[Record], setting: Setting | None = None) -> Table:
+    """One table of a setting's published numbers and of runs.
+
+    Args:
+        records: Runs that differ from one another (`results.distinct`).
+        setting: A paper or study; None for run folders alone.
+    """
+    found = groups(records)
+    numbers = setting.published if setting else ()
+    rows: list[Row] = []
+    count = 0
+    for task in dict.fromkeys([*(row.task for row in numbers), *(group.task for group in found)]):
+        here = [group for group in found if group.task == task]
+        wanted = [row for row in numbers if row.task == task]
+        for metric in _metrics(here, [row.metric for row in wanted]):
+            numbered = []
+            for row in wanted:
+                if row.metric == metric:
+                    count += 1
+                    numbered.append(replace(of_published(row, count), flags=tuple(filter(None, [impossible(row)]))))
+            rows += [*numbered, *_measured(here, metric)]
+    compared = _compared(rows, setting)
+    return Table(
+        name=setting.name if setting else "", title=setting.title if setting else "", rows=tuple(compared),
+        records=tuple(records), command=setting.command if setting else "", deviations=setting.deviations if setting else (),
+        unmet=tuple(_unmet(compared, setting)),
+    )  # fmt: skip
+
+
+def _metrics(here: Sequence[Group], published: Sequence[str]) -> list[str]:
+    """Metrics of a task that a table shows: those published, and accuracy or perplexity of what was measured."""
+    ours = [metric for group in here for metric in ("accuracy", "perplexity") if number(group.said, metric)]
+    every = dict.fromkeys([*published, *ours])
+    return sorted(every, key=lambda metric: ORDER.index(metric) if metric in ORDER else len(ORDER))
+
+
+def _measured(here: Sequence[Group], metric: str) -> Iterator[Row]:
+    """Measured rows of one metric; reference rows once for all groups that were asked the same questions."""
+    questions: dict[tuple[object, ...], list[Group]] = {}
+    for group in here:
+        said, synthetic = group.said, group.members[0][0]["synthetic"]
+        references_of = [round(row.value, 9) for row in references(group, metric)]
+        questions.setdefault((said["split"], said["n"], said["version"], synthetic, *references_of), []).append(group)
+    for together in questions.values():
+        for group in together:
+            for row in measured(group, metric):
+                yield replace(row, flags=tuple(_flags(row, group)) if row.kind != "before" else ())
+        yield from references(together[0], metric)
+
+
+def _flags(row: Row, group: Group) -> Iterator[str]:
+    """What is to be minded about a measured row."""
+    if row.synthetic:
+        yield "synthetic twins, which say nothing about medicine"
+    if len(row.seeds) < FEW_SEEDS:
+        yield f"fewer than {FEW_SEEDS} seeds"
+    if any(record["dirty"] for record in row.records):
+        yield "made from a tree with changes that no commit has"
+    if any(record["commit"] is None for record in row.records):
+        yield "of an unknown commit"
+    elif len({record["commit"] for record in row.records}) > 1:
+        yield "seeds of several commits"
+    unreadable = max(said.get("unparsed", 0.0) for _, said in group.members)
+    if unreadable > MANY_UNPARSED:
+        yield f"over {100 * MANY_UNPARSED:.0f} % of the answers cannot be read: {100 * unreadable:.1f} % in the worst seed"
+
+
+def _compared(rows: Sequence[Row], setting: Setting | None) -> list[Row]:
+    """Rows with a verdict on every published number that their configuration is meant to give.
+
+    A number whose metric was not measured is put beside what was, so that it is seen why nothing is compared.
+    """
+    if setting is None:
+        return list(rows)
+    numbered = [(place, row.published) for place, row in enumerate((row for row in rows if row.published), start=1)]
+    found = []
+    for row in rows:
+        verdicts: list[Verdict] = []
+        meant = published.meant(setting, row.records[0].get("words", [])) if row.kind in ("measured", "compat") else ()
+        wanted = [said for said, is_meant in zip(setting.published, meant, strict=False) if is_meant and said.task == row.task]
+        measured_too = {other.metric for other in rows if other.task == row.task and other.kind == "measured"}
+        for place, said in numbered:
+            if said in wanted and said and (said.metric == row.metric or said.metric not in measured_too):
+                verdicts.append(verdict(place, said, row, published.version_now(row.task)))
+        found.append(replace(row, verdicts=tuple(verdicts)))
+    return found
+
+
+def _unmet(rows: Sequence[Row], setting: Setting | None) -> Iterator[str]:
+    """Which published numbers no run of ours stands beside."""
+    if setting is None:
+        return
+    verdicts = [each for row in rows for each in row.verdicts]
+    numbered = [row for row in rows if row.published]
+    for place, row in enumerate(numbered, start=1):
+        if row.published and row.published.ours:
+            of_it = [each for each in verdicts if each.number == place]
+            if not of_it:
+                yield f"{row.task} {row.metric} [{place}]: no run"
+            elif all(each.difference is None for each in of_it):
+                why = dict.fromkeys(reason for each in of_it for reason in each.reasons)
+                yield f"{row.task} {row.metric} [{place}]: run, and not comparable ({', '.join(why)})"
+    if not any(row.kind == "measured" or (row.published and row.published.ours) for row in rows):
+        yield f"no run of this {setting.group} is stored or in the folder of runs"
+
+
+def of_setting(setting: Setting, records: Sequence[tuple[str, Record]]) -> Table:
+    """The table of a paper or study, of those records that say they are of it.
+
+    Raises:
+        UserError: two of them claim the same run with other numbers.
+    """
+    mine = [(where, record) for where, record in records if record.get(setting.group) == setting.name]
+    return join(results.distinct(mine), setting)

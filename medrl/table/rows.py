@@ -1,0 +1,194 @@
+"""Rows of a table: published, measured over seeds, before training, as a paper grades, and what needs no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+from medrl import results, wording
+from medrl.config import Published
+from medrl.metrics import Interval, over_seeds, wilson
+from medrl.results import Record
+from medrl.table.verdict import Verdict
+from medrl.wording import STRICT, Task
+
+Kind = Literal["published", "measured", "before", "compat", "reference"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one run took, as a mean over its seeds."""
+
+    seconds: float
+    gpu_hours: float
+    tokens: float
+    peak_memory_gib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One number with everything that it is worth, and what it is compared with."""
+
+    task: str
+    metric: str
+    kind: Kind
+    who: str
+    values: tuple[float, ...]
+    """One a seed."""
+    own: tuple[Interval, ...] = ()
+    """Intervals of single runs, of their examples."""
+    seeds: tuple[int, ...] = ()
+    n: int | None = None
+    samples: int = 1
+    split: str = ""
+    protocol: str = ""
+    scorer: str = ""
+    version: int | None = None
+    synthetic: bool = False
+    validation: bool = False
+    """Whether the rows are those that were held out of training to choose by."""
+    cost: Cost | None = None
+    records: tuple[Record, ...] = ()
+    published: Published | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    flags: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> float:
+        return fmean(self.values)
+
+    @property
+    def percent(self) -> bool:
+        """Whether the number is an accuracy, which is shown in per cent."""
+        return "accuracy" in self.metric or self.metric.startswith(("majority_vote", "pass@"))
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation between seeds."""
+        return over_seeds(self.values).sd
+
+    @property
+    def student(self) -> Interval | None:
+        """Of the mean over seeds, cut to what an accuracy can be; None for one seed."""
+        found = over_seeds(self.values).ci95
+        return Interval(max(0.0, found.low), min(1.0, found.high)) if found and self.percent else found
+
+    @property
+    def interval(self) -> Interval | None:
+        """From the lowest to the highest end of Student's interval over seeds and the intervals of the runs themselves.
+
+        The one knows nothing of other examples, the others nothing of other seeds; the wider of the two decides.
+        """
+        found = [*self.own, *([self.student] if self.student else [])]
+        return Interval(min(each.low for each in found), max(each.high for each in found)) if found else None
+
+
+def of_published(row: Published, number: int) -> Row:
+    """A published number, with Wilson's interval where it is an accuracy of so many examples."""
+    known = row.metric == "accuracy" and row.n is not None and 0 <= row.value <= 1
+    own = (wilson(round(row.value * row.n), row.n),) if known and row.n else ()
+    return Row(
+        task=row.task, metric=row.metric, kind="published", who=f"{row.model} [{number}]", values=(row.value,), own=own,
+        n=row.n, split=row.split, protocol=row.protocol, published=row,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed, and asked one task in the same way."""
+
+    task: str
+    members: tuple[tuple[Record, Task], ...]
+    """Each run with what it says of the task, by seed."""
+
+    @property
+    def said(self) -> Task:
+        return self.members[0][1]
+
+    @property
+    def name(self) -> str:
+        record = self.members[0][0]
+        return f"{record['name']} {record['family']}"
+
+
+def groups(records: Sequence[Record]) -> list[Group]:
+    """Records by task, configuration without the seed, and way of asking."""
+    found: dict[str, tuple[str, list[tuple[Record, Task]]]] = {}
+    for record in records:
+        for task, said in {**record["tasks"], **record.get("perplexity", {})}.items():
+            way = [said.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
+            key = json.dumps([task, record["family"], results.asked(record), way], sort_keys=True)
+            found.setdefault(key, (task, []))[1].append((record, said))
+    return [Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"]))) for task, members in found.values()]
+
+
+def number(said: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float] | None] | None:
+    """A metric and its interval out of what a run says of a task; None where it was not measured."""
+    if metric == "accuracy" and "accuracy" in said:
+        return said["accuracy"], said.get("ci95")
+    if metric == "perplexity" and "perplexity" in said:
+        return said["perplexity"], said.get("ci95")
+    if metric == "mean_credit" and "mean_credit" in said:
+        return said["mean_credit"], said.get("mean_credit_ci95")
+    if metric == "majority_vote" and "majority_vote" in said:
+        return said["majority_vote"]["accuracy"], said["majority_vote"]["ci95"]
+    passed = said.get("pass_at", {}).get(metric.removeprefix("pass@"))
+    return (passed, None) if passed is not None and metric.startswith("pass@") else None
+
+
+def measured(group: Group, metric: str) -> Iterator[Row]:
+    """The rows of one group: before training, after it, and both as papers grade.
+
+    Yields nothing where the metric was not measured.
+    """
+    said = group.said
+    name = group.name if said.get("scorer", STRICT) == STRICT else f"{group.name} ({said['scorer']})"
+    if said["change"]:
+        yield from _row(group, metric, "before", f"{name}, {wording.before(said)}", lambda each: each["base"])
+    yield from _row(group, metric, "measured", name, lambda each: each)
+    for key in said.get("compat", {}) if metric == "accuracy" else ():
+        yield from _row(group, metric, "compat", f"{name}, as {key} grades", _graded_by(key))
+
+
+def _graded_by(key: str) -> Callable[[Task], Task]:
+    """What a paper's own grading says of a task; nothing where a run was not graded so."""
+    return lambda said: said.get("compat", {}).get(key, {}).get("accuracy", {})
+
+
+def _row(group: Group, metric: str, kind: Kind, who: str, part: Callable[[Task], Task]) -> Iterator[Row]:
+    said = group.said
+    records = tuple(record for record, _ in group.members)
+    scorer = who.rpartition(", ")[2] if kind == "compat" else said.get("scorer", "")
+    numbers = [number(part(each), metric) for _, each in group.members]
+    found = [each for each in numbers if each is not None]
+    if len(found) < len(numbers):
+        return
+    yield Row(
+        task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found),
+        own=tuple(Interval(*ends) for _, ends in found if ends and ends[0] < ends[1]),
+        seeds=tuple(record["seed"] for record in records), n=part(said).get("n", said["n"]), samples=said.get("samples", 1),
+        split=said["split"], protocol=said["protocol"], scorer=scorer,
+        version=said["version"], synthetic=any(record["synthetic"] for record in records),
+        validation=any(record["eval"].get("split") == "validation" for record in records),
+        cost=None if kind == "before" else _cost(records), records=records,
+    )  # fmt: skip
+
+
+def _cost(records: Sequence[Record]) -> Cost:
+    costs = [record["cost"] for record in records]
+    mean = {key: fmean(cost[key] or 0 for cost in costs) for key in ("gpu_hours", "tokens", "peak_memory_gib")}
+    return Cost(seconds=fmean(record["train"]["seconds"] for record in records), **mean)
+
+
+def references(group: Group, metric: str) -> Iterator[Row]:
+    """What answers that need no model score on the questions of a group."""
+    said = group.said
+    for who, found in wording.references(said).items() if "reference" in said else ():
+        if metric in found:
+            yield Row(
+                task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), n=said["n"],
+                split=said["split"], protocol=said["protocol"], synthetic=group.members[0][0]["synthetic"],
+            )  # fmt: skip

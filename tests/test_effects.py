@@ -1,0 +1,272 @@
+"""Statistics of a sweep against the libraries that everybody trusts, and against values worked out by hand."""
+
+import itertools
+import math
+import random
+import statistics
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+from sweep_examples import grid, point, search, sweep
+
+from medrl.errors import UserError
+from medrl.metrics import student_p
+from medrl.sweep import effects, limits, noise, observed
+from medrl.sweep.chapters import verdict
+
+
+def of(
+    values: dict[tuple[Any, ...], float | None], names: tuple[str, ...] = ("a", "b", "seed"), **changed: Any
+) -> observed.Sweep:
+    """A sweep whose points are given by their parameters' values; None failed."""
+    points = [
+        point(number, dict(zip(names, place, strict=True)), value, "failed" if value is None else "finished")
+        for number, (place, value) in enumerate(values.items())
+    ]
+    parameters = {name: {"values": list(dict.fromkeys(place[index] for place in values))} for index, name in enumerate(names)}
+    return observed.read(sweep(points, parameters, **changed))
+
+
+@given(st.floats(-50, 50), st.integers(1, 60))
+def test_student_p_is_scipy(t: float, df: int) -> None:
+    assert student_p(t, df) == pytest.approx(2 * scipy.stats.t.sf(abs(t), df), abs=1e-12)
+
+
+@pytest.mark.parametrize("p_values", [[0.04], [0.01, 0.04, 0.03, 0.005], [0.5, 0.9, 0.02], [0.02, 0.02, 0.02, 1.0]])
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    assert effects.holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+def test_holm_of_nothing() -> None:
+    assert effects.holm([]) == []
+
+
+@given(st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=3, max_size=12).filter(lambda x: len(set(x)) > 1))
+def test_estimate_is_the_one_sample_t_test(values: list[float]) -> None:
+    found, expected = effects.estimate(values), scipy.stats.ttest_1samp(values, 0)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-9)
+    assert found.ci95 == pytest.approx(tuple(expected.confidence_interval()), abs=1e-9)
+
+
+def test_equal_differences_are_no_certainty() -> None:
+    assert effects.estimate([0.1 + 0.2, 0.3, 0.3]) == (3, pytest.approx(0.3), None, 0.25)
+    assert effects.estimate([0.0] * 5)[2:] == (None, 1.0)
+    assert effects.estimate([0.5]) == (1, 0.5, None, None)
+
+
+def test_contrasts_are_paired_t_tests() -> None:
+    swept = observed.read(grid())
+    found = {(each.parameters, each.values): each for each in effects.contrasts(swept)}
+    assert len(found) == 4  # three of the ranks, one of the rates
+    values = {(p.parameters["model.lora.rank"], p.parameters["algo.learning_rate"], p.seed): p.value for p in swept.points}
+    rates, seeds = (1e-05, 5e-05), range(3)
+    p_values = []
+    for low, high in itertools.combinations((4, 8, 16), 2):
+        after, before = ([values[rank, rate, seed] for rate in rates for seed in seeds] for rank in (high, low))
+        expected, got = scipy.stats.ttest_rel(after, before), found[("model.lora.rank",), ((low, high),)]
+        assert got.pairs.n == 6 and got.seeds.n == 3
+        assert got.pairs.mean == pytest.approx(statistics.fmean(after) - statistics.fmean(before))
+        assert got.pairs.ci95 == pytest.approx(tuple(expected.confidence_interval()))
+        assert got.pairs.p_value == pytest.approx(expected.pvalue)
+        by_seed = [statistics.fmean(values[high, rate, seed] - values[low, rate, seed] for rate in rates) for seed in seeds]
+        assert got.seeds.ci95 == pytest.approx(tuple(scipy.stats.ttest_1samp(by_seed, 0).confidence_interval()))
+        p_values.append(got.pairs.p_value)
+    p_values.append(found[("algo.learning_rate",), (rates,)].pairs.p_value)
+    assert [each.holm for each in found.values()] == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+    assert [verdict(each) for each in found.values()] == ["not clear", "clear", "clear", "not clear"]
+
+
+def test_interactions_are_differences_of_differences() -> None:
+    noisy = random.Random(3)
+    values = {(a, b, seed): noisy.random() for a in (1, 2) for b in ("x", "y") for seed in range(4)}
+    (found,) = effects.interactions(of(values))
+    each = [values[2, "y", s] - values[1, "y", s] - values[2, "x", s] + values[1, "x", s] for s in range(4)]
+    assert found.values == ((1, 2), ("x", "y")) and found.pairs.n == 4
+    assert found.pairs.mean == pytest.approx(statistics.fmean(each))
+    assert found.pairs.ci95 == pytest.approx(tuple(scipy.stats.ttest_1samp(each, 0).confidence_interval()))
+    assert found.pairs.p_value == found.holm == pytest.approx(scipy.stats.ttest_1samp(each, 0).pvalue)
+
+
+def test_a_missing_point_takes_its_pair_and_nothing_else() -> None:
+    values: dict[tuple[Any, ...], float | None] = {(a, b, s): a + 0.1 * s * a + b for a in (1, 2) for b in (0, 1) for s in (0, 1)}
+    values[2, 1, 1] = None
+    of_a, of_b = effects.contrasts(of(values))
+    assert of_a.pairs.n == 3 and of_a.pairs.mean == pytest.approx((1 + 1.1 + 1) / 3)
+    assert of_b.pairs.n == 3 and of_b.pairs.mean == pytest.approx(1.0)
+
+
+def test_under_three_pairs_nothing_is_claimed() -> None:
+    found = effects.contrasts(of({(a, "x", seed): a + 0.01 * seed for a in (1, 2) for seed in (0, 1)}))
+    assert [each.parameters for each in found] == [("a",)]
+    assert (
+        found[0].pairs == (2, pytest.approx(1.0), None, None) and found[0].holm is None and verdict(found[0]) == "too few pairs"
+    )
+
+
+def test_pairs_of_a_seed_that_move_together_are_not_clear() -> None:
+    # Three seeds whose effects are 0.1, 1 and 3, the same over six settings each: eighteen pairs, but three witnesses.
+    step = {0: 0.1, 1: 1.0, 2: 3.0}
+    values = {(a, b, s): (step[s] + 0.01 * b) * a for a in (0, 1) for b in range(6) for s in step}
+    of_a = effects.contrasts(of(values))[0]
+    assert of_a.pairs.n == 18 and of_a.holm is not None and of_a.holm < 0.01 and of_a.seeds.ci95 is not None
+    assert of_a.seeds.ci95.low < 0 and verdict(of_a) == "clear only if pairs of a seed are independent"
+
+
+def test_many_values_are_compared_with_the_first() -> None:
+    values = {(a, "x", seed): random.Random(a).random() for a in (3, 1, 2, 5, 4) for seed in range(3)}
+    assert [each.values for each in effects.contrasts(of(values))] == [((3, other),) for other in (1, 2, 5, 4)]
+
+
+def test_intervals_of_means_take_configurations_and_not_their_seeds() -> None:
+    values = {(a, b, seed): a + 0.1 * b + 0.001 * seed for a in (1, 2) for b in (0, 1, 2) for seed in range(3)}
+    level = effects.levels(of(values), "a")[0]
+    means = [1.001, 1.101, 1.201]
+    expected = scipy.stats.t.interval(0.95, 2, 1.101, scipy.stats.sem(means))
+    assert (level.label, level.mean, level.configurations, level.points) == ("1", pytest.approx(1.101), 3, 9)
+    assert level.ci95 == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=20))
+def test_spearman_is_scipy(pairs: list[tuple[int, int]]) -> None:
+    one, other = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
+    if len(set(one)) == 1 or len(set(other)) == 1:
+        with pytest.raises(ValueError, match="differ"):
+            effects.spearman(one, other)
+        return
+    assert effects.spearman(one, other) == pytest.approx(scipy.stats.spearmanr(one, other).statistic, abs=1e-12)
+    assert effects.ranks(one) == list(scipy.stats.rankdata(one))
+
+
+def test_permutation_tests_are_scipy_over_every_order() -> None:
+    one, other = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [2.0, 1.0, 4.0, 3.0, 7.0, 5.0, 5.5]
+    rho = effects.spearman(one, other)
+    every = [abs(effects.spearman(one, list(order))) >= abs(rho) - 1e-9 for order in itertools.permutations(other)]
+    assert effects.spearman_p(one, other) == pytest.approx(sum(every) / len(every), abs=0.005)
+    groups = [[0.1, 0.2, 0.15, 0.22], [0.25, 0.3, 0.19]]
+    exact = scipy.stats.permutation_test(
+        groups, lambda a, b, axis: abs(a.mean(axis=axis) - b.mean(axis=axis)), alternative="greater", vectorized=True
+    )
+    assert effects.groups_p(groups) == pytest.approx(exact.pvalue, abs=0.012)
+
+
+def test_interval_of_a_rank_correlation() -> None:
+    # By hand: atanh(0.5) = 0.549306, half width 1.959964 sqrt(1.125 / 22) = 0.443217.
+    assert effects.spearman_interval(0.5, 25) == pytest.approx((math.tanh(0.106089), math.tanh(0.992523)), abs=1e-5)
+    assert effects.spearman_interval(1.0, 25) is None and effects.spearman_interval(0.5, 3) is None
+
+
+def test_a_random_search_is_described_and_tested_by_rank() -> None:
+    found = {each.parameter: each for each in effects.associations(observed.read(search()))}
+    rate = found["algo.learning_rate"]
+    assert rate.n == 17 and rate.rho is not None and rate.rho > 0.6 and rate.holm is not None and rate.holm < 0.05
+    assert found["algo.loss_type"].rho is None and found["algo.loss_type"].p_value is not None
+    tested = [each.p_value for each in found.values()]
+    assert [each.holm for each in found.values()] == pytest.approx(list(multipletests(tested, method="holm")[1]))
+
+
+def test_a_bayesian_search_is_not_tested() -> None:
+    results = search()
+    results["sweep"]["method"] = "bayes"
+    found = effects.associations(observed.read(results))
+    assert len(found) == 4
+    assert all(each.p_value is None and each.holm is None and each.ci95 is None and "earlier ones" in each.why for each in found)
+
+
+def test_bins_hold_every_configuration_once_and_keep_equals_together() -> None:
+    values = {(round(x, 1), "b", 0): x for x in [0.1, 0.2, 0.3, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1]}
+    found = effects.levels(of(values, method="random"), "a")
+    assert sum(level.configurations for level in found) == len(values)
+    assert [level.label.split(" to ")[0] for level in found] == sorted(level.label.split(" to ")[0] for level in found)
+
+
+def test_noise_is_the_analysis_of_variance() -> None:
+    swept = observed.read(grid())
+    groups = [[p.value for p in each.points] for each in swept.configurations]
+    seen = noise.noise(swept)
+    assert seen.within == pytest.approx(math.sqrt(statistics.fmean(map(statistics.variance, groups)))) and seen.df == 12
+    assert seen.between == pytest.approx(statistics.stdev(map(statistics.fmean, groups)))
+    assert seen.by_chance == pytest.approx(seen.within / math.sqrt(3))
+    ratio = seen.between**2 / seen.by_chance**2
+    assert ratio == pytest.approx(scipy.stats.f_oneway(*groups).statistic)
+    assert seen.detectable == pytest.approx(
+        (scipy.stats.t.ppf(0.975, 12) + scipy.stats.norm.ppf(0.8)) * seen.within * math.sqrt(2 / 3)
+    )
+
+
+def test_one_seed_has_no_noise_to_speak_of() -> None:
+    swept = of({(1, "x"): 0.5, (2, "x"): 0.7}, ("a", "b"))
+    assert noise.noise(swept)[:2] == (None, 0) and noise.noise(swept).detectable is None
+    (rival,) = noise.rivals(swept, swept.configurations[1])
+    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and noise.all_untold([rival])
+
+
+def test_rivals_are_paired_over_common_seeds_and_else_pooled() -> None:
+    noisy = random.Random(0)
+    values = {(a, "x", seed): a + noisy.random() for a in (1, 2, 3) for seed in range(3) if (a, seed) != (1, 0)}
+    swept = of(values)
+    third = swept.configurations[2]
+    near, far = noise.rivals(swept, third)
+    expected = scipy.stats.ttest_rel([values[3, "x", s] for s in range(3)], [values[2, "x", s] for s in range(3)])
+    assert near.paired == 3 and near.p_value == pytest.approx(expected.pvalue)
+    assert near.ci95 == pytest.approx(tuple(expected.confidence_interval()))
+    assert near.corrected == pytest.approx(min(1, 3 * expected.pvalue))
+    error = noise.noise(swept).within * math.sqrt(1 / 3 + 1 / 2)
+    assert far.paired == 0 and far.p_value == pytest.approx(2 * scipy.stats.t.sf(far.difference / error, 5))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12), st.booleans())
+def test_frontier_is_what_nothing_beats(pairs: list[tuple[int, int]], maximise: bool) -> None:
+    points = [point(n, {"a": n}, float(value), tokens=cost) for n, (value, cost) in enumerate(pairs)]
+    goal = {"name": "m", "goal": "maximize" if maximise else "minimize"}
+    swept = observed.read(sweep(points, {"a": {"values": list(range(len(pairs)))}}, metric=goal))
+    kept = {each.parameters["a"] for each in noise.frontier(swept, "tokens")}
+    good = [(value if maximise else -value, -cost) for value, cost in pairs]
+    dominated = {i for i, (v, c) in enumerate(good) if any(w >= v and d >= c and (w, d) != (v, c) for w, d in good)}
+    assert kept == set(range(len(pairs))) - dominated
+
+
+def test_seeds_are_replicates_and_lost_points_are_left_out() -> None:
+    swept = of({(1, "x", 0): 0.5, (1, "x", 1): 0.7, (2, "x", 0): None, (2, "x", 1): float("nan")})
+    assert [(each.label, each.mean) for each in swept.configurations] == [("C1", pytest.approx(0.6))]
+    said = " ".join(limits.limits(swept, swept.best(), []))
+    assert "Point 2 failed" in said and "Point 3 finished without a finite" in said and "Anything about a:" in said
+
+
+def test_what_a_sweep_cannot_tell() -> None:
+    one_at_a_time = of({(1, "x"): 0.5, (2, "x"): 0.7, (1, "y"): 0.6}, ("a", "b"))
+    said = limits.limits(one_at_a_time, one_at_a_time.best(), [{"source": "s", "commit": "1"}, {"source": "s", "commit": "2"}])
+    assert any("each ran with one seed" in each for each in said)
+    assert any("Whether a and b work together: they never varied together" in each for each in said)
+    assert any("Whether a should be larger still" in each for each in said)
+    assert any("What a did between some values: too few matched pairs, under 3 (1 to 2: 1)" in each for each in said)
+    assert any("runs differ in commit (1, 2)" in each for each in said)
+
+
+def test_parameters_that_went_together_are_named() -> None:
+    together = of({(n, 2 * n): float(n) for n in range(8)}, ("a", "b"), method="random")
+    said = " ".join(limits.limits(together, together.best(), []))
+    assert "What a did apart from b" in said and "+1.00" in said and "not balanced" in said
+
+
+def test_edges_of_a_logarithmic_range() -> None:
+    spec = {"min": 1e-6, "max": 1e-4, "distribution": "log_uniform_values"}
+
+    def edge(best: float) -> str:
+        points = [point(0, {"a": best}, 1.0), point(1, {"a": 1.1e-5}, 0.0)]
+        swept = observed.read(sweep(points, {"a": spec}, method="random"))
+        return " ".join(limits.limits(swept, swept.best(), []))
+
+    assert "smaller still" in edge(1.1e-6) and "larger still" in edge(9e-5)
+    assert "still" not in edge(5e-6)  # on a linear range it would be at the edge
+
+
+@pytest.mark.parametrize("changed", [{"schema": 2}, {"kind": "chain"}, {"sweep": {"points": []}}])
+def test_other_results_are_refused_in_one_sentence(changed: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"run the sweep again|Run the sweep again"):
+        observed.read(grid() | changed)

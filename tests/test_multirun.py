@@ -1,0 +1,323 @@
+"""Every combination of several values: points, launchers, what a failing point and a signal leave, one table."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from medrl import compose as composing
+from medrl import config, grid, launched, multirun
+from medrl.errors import ConfigError, Interrupted, UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ("algo=none", "eval.limit=2", "data_mix=pubmedqa", "source.test_rows=4", "hardware=cpu")
+LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def prepared():
+    composing.prepare()
+
+
+def folder_of(*words):
+    return config.run_dir(composing.tree([*words]))
+
+
+def refused(*words):
+    with pytest.raises(ConfigError) as error:
+        multirun.main(["-m", *words])
+    return [(problem.key, problem.message) for problem in error.value.problems]
+
+
+def begin(folder, *words, **variables):
+    command = [sys.executable, "-m", "medrl", "-m", *QUICK, *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def medrl(folder, *words):
+    process = begin(folder, *words)
+    output, error = process.communicate(timeout=240)
+    return process.returncode, output, error
+
+
+@pytest.mark.parametrize(
+    ("words", "points"),
+    [
+        (["seed=0,1", "algo=sft,grpo"], ["seed=0 algo=sft", "seed=0 algo=grpo", "seed=1 algo=sft", "seed=1 algo=grpo"]),
+        (["seed=range(0,5,2)", "runs=x"], ["seed=0 runs=x", "seed=2 runs=x", "seed=4 runs=x"]),
+        (["algo=glob(g*)"], ["algo=grpo", "algo=gspo"]),
+        (["algo=glob(*rpo,exclude=*gr*)"], ["algo=orpo"]),
+        (["seed=choice(3,4)", "~algo.beta"], ["seed=3 ~algo.beta", "seed=4 ~algo.beta"]),
+        (["model.lora.modules=[q,v],[k]", "seed=7"], ["model.lora.modules=[q,v] seed=7", "model.lora.modules=[k] seed=7"]),
+        (["seed=0,1", "seed=2"], ["seed=2"]),  # the last one counts, as without -m
+        (["seed=0"], ["seed=0"]),
+    ],
+)
+def test_points_are_every_combination(words, points):
+    assert [" ".join(each) for each in multirun.expanded(words)] == points
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "said"),
+    [
+        (["algo.learning_rate=interval(0,1)"], "algo.learning_rate", "is an interval, which has no list of values"),
+        (["algo=glob(zz*)"], "algo", "matches none; there is: "),
+        (["hydra/sweeper=optuna", "seed=0,1"], "hydra/sweeper", "python -m medrl.sweep"),
+        (["seed=0,1", "hydra/launcher=nothing"], "conf", "Could not find 'hydra/launcher/nothing'"),
+        (["seed=0,0"], "-m", "share the folder"),
+        # Both ends of each sweep go together; the pair in the middle does not, and nothing may start.
+        (
+            ["algo=grpo", "algo.batch_size=8,12", "algo.num_generations=4,12"],
+            "algo.batch_size",
+            "write 12 (with algo.batch_size=8",
+        ),
+    ],
+)
+def test_a_mistake_in_any_point_is_told_before_anything_starts(words, key, said, tmp_path):
+    problems = refused(*words, "hardware=cpu", f"runs={tmp_path}")
+    assert any(where == key and said in message for where, message in problems), problems
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "joblib_here", "submitit_slurm", "slurm_gpu", "ray", "ray_gpu"])
+def test_a_launcher_whose_plugin_is_missing_names_the_command(launcher, monkeypatch):
+    plugin = multirun.PLUGINS[launcher.partition("_")[0]]
+    monkeypatch.setitem(sys.modules, f"hydra_plugins.hydra_{plugin}_launcher", None)  # Python's word for what cannot be imported
+    ((key, said),) = refused("seed=0,1", f"hydra/launcher={launcher}")
+    assert key == "hydra/launcher" and said.startswith(f"{launcher} needs Hydra's ") and ": pip install " in said
+
+
+def test_points_of_one_folder_are_refused_with_a_way_out(tmp_path):
+    words = [*QUICK[:1], *QUICK[2:], f"runs={tmp_path}", "eval.limit=2,3"]
+    ((key, said),) = refused(*words)
+    assert key == "eval.limit" and said.endswith("'name=x${eval.limit}'")
+    points = multirun.planned([*words, "name=x${eval.limit}"], [], elsewhere=False)
+    assert [each.folder.name[:3] for each in points] == ["x2-", "x3-"]
+
+
+def test_another_machine_is_asked_about_its_hardware():
+    words = ["hardware=h100", "hardware.gpus=64", "seed=0,1"]  # no machine that runs the tests has so many
+    with pytest.raises(ConfigError, match="hardware"):
+        multirun.planned(words, [], elsewhere=False)
+    assert len(multirun.planned(words, [], elsewhere=True)) == 2
+    with pytest.raises(ConfigError, match="num_generations") as error:
+        multirun.planned([*words, "algo.num_generations=0"], [], elsewhere=True)
+    assert "hardware" not in str(error.value)
+
+
+def test_a_dry_run_prints_every_plan_and_starts_nothing(tmp_path, capsys):
+    assert multirun.main(["-m", *QUICK, f"runs={tmp_path}", "seed=0,1", "dry_run=true"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("synthetic twins") == 2 and "point 1: python -m medrl algo=none" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_our_launchers_extend_the_plugins(launcher):
+    """Each composes, with values of its own that the plugin's schema takes."""
+    plugin = multirun.PLUGINS[launcher.partition("_")[0]]
+    if not find_spec(f"hydra_plugins.hydra_{plugin}_launcher"):
+        pytest.skip(f"hydra-{plugin}-launcher is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "medrl", "hardware=cpu", f"hydra/launcher={launcher}", "--cfg", "hydra", "-p", "hydra.launcher"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ours = OmegaConf.load(ROOT / "conf" / "hydra" / "launcher" / f"{launcher}.yaml")
+    composed = OmegaConf.create(done.stdout)
+    assert composed["_target_"].startswith(f"hydra_plugins.hydra_{plugin}_launcher.")
+    plain = {key: value for key, value in OmegaConf.to_container(ours).items() if key not in ("defaults", "ray")}
+    assert {key: OmegaConf.to_container(composed)[key] for key in plain} == plain
+
+
+def test_there_are_four_launchers():
+    assert LAUNCHERS == ["joblib_here", "ray_gpu", "slurm_gpu", "submitit_here"]
+
+
+def test_slurm_is_given_a_job_that_requeues(tmp_path, monkeypatch):
+    """What submitit hands to sbatch; the sbatch here keeps the file and refuses it, as one does whose partition is unknown."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("srun", ""), ("sbatch", f'cp "$1" {tmp_path}/job.sh; echo "invalid partition" >&2; exit 1')):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    words = ["hydra/launcher=slurm_gpu", "hydra.launcher.partition=a100", "hardware=h100", "hardware.gpus=2", "algo=sft"]
+    with pytest.raises(UserError, match=r"0 of 2 points are done; left: 0, 1. The launcher ended with Failed.*invalid partition"):
+        multirun.main(["-m", *words, "seed=0,1", f"runs={tmp_path / 'runs'}"])
+    lines = (tmp_path / "job.sh").read_text().splitlines()
+    for line in (
+        "--array=0-1%2", "--partition=a100", "--gpus-per-node=2", "--requeue", "--signal=USR2@300", "--time=1440", "--mem=64GB",
+        "--open-mode=append",
+    ):  # fmt: skip
+        assert f"#SBATCH {line}" in lines, lines
+
+
+def waiting(code):
+    process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout.readline()
+    process.stdout.close()
+    return process
+
+
+ENDS_AT_LEISURE = """
+import signal, sys, time
+def stop(*_):
+    time.sleep(0.5)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+print("ready")
+time.sleep(60)
+"""
+
+
+def test_a_file_stops_a_point_on_any_machine(tmp_path):
+    process, stop = waiting(ENDS_AT_LEISURE), tmp_path / launched.STOP
+    threading.Timer(0.2, stop.touch).start()
+    assert launched.waited(process, launched.Signals(), stop) == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda number: number.name)
+def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, number):
+    """SIGUSR2 is how submitit hears of SLURM's: it queues the job again at once, which ends all its processes."""
+    heard = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: heard.append(process.poll()))
+    try:
+        process, signals = waiting(ENDS_AT_LEISURE), launched.Signals()
+        for seconds in (0.2, 0.4):  # twice is once: from the terminal, and handed on
+            threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
+        assert launched.waited(process, signals, tmp_path / launched.STOP) == 143
+        assert not heard
+        if number == signal.SIGTERM:
+            with pytest.raises(Interrupted):
+                signals.answered(stopped=True)
+        else:
+            signals.answered(stopped=False)  # a point that is done is not queued again
+            assert not heard
+            signals.answered(stopped=True)
+            assert heard == [143]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_no_two_points_have_one_gpu(tmp_path):
+    with ExitStack() as first, ExitStack() as second:
+        assert launched.free(tmp_path, ["0", "1", "2"], 2, first) == ["0", "1"]
+        assert launched.free(tmp_path, ["0", "1", "2"], 2, second) == []  # all or none: nothing waits holding one
+        assert launched.free(tmp_path, ["0", "1", "2"], 1, second) == ["2"]
+        first.close()
+        assert launched.free(tmp_path, ["0", "1", "2"], 2, second) == ["0", "1"]
+
+
+def test_gpus_are_named_as_the_machine_names_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-ab")
+    with launched.reserved(tmp_path, 1, tmp_path / "stop") as one, launched.reserved(tmp_path, 1, tmp_path / "stop") as other:
+        assert (one, other) == ({"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "GPU-ab"})
+    with launched.reserved(tmp_path, 0, tmp_path / "stop") as none:
+        assert none == {}
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "said"),
+    [
+        ("train: 3 %\nmedrl: No room left.\nMore of it.\n", 1, "No room left.\n    More of it."),
+        ("a\nTraceback\n  File\nValueError: b\n", 1, "Traceback\n      File\n    ValueError: b"),
+        ("train: 3 %\n", 137, "killed (SIGKILL), perhaps because the machine had no memory left"),
+        ("", 1, "it said nothing"),
+    ],
+)
+def test_last_words(tmp_path, log, code, said):
+    (tmp_path / "log").write_text(log)
+    assert multirun.last_words(tmp_path / "log", code) == said
+
+
+def asked(right, seed, rank, n=100):
+    ci95 = [right / n - 0.1, right / n + 0.1]
+    found = {
+        "protocol": "generative", "n": n, "accuracy": right / n, "ci95": ci95, "unparsed": 0.02, "samples": 1,
+        "change": {"difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.125},
+    }  # fmt: skip
+    return grid.Asked((str(rank), str(seed)), "pubmedqa", seed, found)
+
+
+def test_one_table_then_the_same_over_seeds():
+    rows = [asked(right, seed, rank) for rank, rights in ((8, (70, 80)), (16, (90, 90))) for seed, right in enumerate(rights)]
+    made = grid.Grid(("model.lora.rank", "seed"), tuple(rows), ("embedded",), ())
+    head, first, *rest = made.points()
+    assert head[:2] == ("model.lora.rank", "seed") and len(rest) == 3
+    assert first == (
+        "8", "0", "pubmedqa", "accuracy", "100", "70.0 %", "[60.0, 80.0]", "+5.0 points [-1.0, +11.0], p = 0.1250", "2.0 %",
+    )  # fmt: skip
+    head, low, high = made.over_seeds()
+    assert head[0] == "model.lora.rank" and "seed" not in head
+    # Two seeds 10 points apart: sd 7.07, half width 12.706 x 7.07 / sqrt(2) = 63.5 points, cut to 100 %.
+    assert low == ("8", "pubmedqa", "accuracy", "100", "75.0 %", "[11.5, 100.0]", "7.1", "0, 1")
+    assert high[4] == "90.0 %" and high[6] == "0.0"
+    assert made.bars()[0] == ("rank 8, seed 0", 70.0, (pytest.approx(60), pytest.approx(80)))
+    assert "source: embedded" in made.text("x") and made.markdown("c", []).startswith("Rows: embedded.")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    process = begin(tmp_path, "seed=0,1")
+    assert "2 points, 0 finished" in process.stdout.readline()
+    assert "point 0 seed=0: begun" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130, output + error
+    assert error.endswith("medrl: Stopped; 0 of 2 points are done. Run the same command again to go on.\n")
+    assert "point 1" not in output
+
+
+@pytest.mark.slow
+def test_a_point_fails_and_the_same_command_goes_on(tmp_path):
+    """Two points at a time through joblib, the second fails; then, mended, what is left through submitit's local jobs."""
+    lost = tmp_path / folder_of(*QUICK, "seed=1")
+    lost.parent.mkdir()
+    lost.touch()  # a file where the run's folder should be, which only the run itself finds out
+    code, output, error = medrl(tmp_path, "seed=0,1,2", "hydra/launcher=joblib_here")
+    assert code == 1, output + error
+    assert error.startswith("medrl: 1 of 3 points failed; 2 of 3 points are done.\n  point 1, exit code 1: ")
+    assert "is no folder one can write to" in error and f"alone: python -m medrl {' '.join(QUICK)} seed=1" in error
+    assert "completion/s" not in output + error  # what points say goes to their logs
+    (folder,) = tmp_path.glob("runs/multirun-*")
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/metrics.json")}
+    assert len(finished) == 2
+    assert "Points that failed" in (folder / "table.md").read_text()
+
+    lost.unlink()
+    code, output, error = medrl(tmp_path, "seed=0,1,2", "hydra/launcher=submitit_here")
+    assert code == 0, output + error
+    assert "3 points, 2 finished" in output and list(folder.glob(".submitit/*/*_result.pkl"))
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+    table = (folder / "table.md").read_text()
+    assert "failed" not in table and table.startswith("Rows: embedded (synthetic twins")
+    assert (folder / "figure.svg").read_text().startswith("<svg xmlns")
+    stored = json.loads((folder / "results.json").read_text())
+    assert stored["kind"] == "runs" and [each["seed"] for each in stored["runs"]] == [0, 1, 2]
+    assert stored["runs"][1]["words"] == [*QUICK, "seed=1"] and stored["runs"][1]["machine"]["cpus"]
+
+    began = time.monotonic()
+    code, output, error = medrl(tmp_path, "seed=0,1,2")
+    assert code == 0 and "3 points, 3 finished" in output and "begun" not in output
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed")
+def test_a_local_ray_runs_points(tmp_path):
+    on_cpu = ("hydra.launcher.ray.remote.num_gpus=0", "hydra.launcher.ray.remote.num_cpus=1")
+    code, output, error = medrl(tmp_path, "seed=0", "hydra/launcher=ray_gpu", *on_cpu)
+    assert code == 0, output + error
+    assert "1 of 1 points" in output and list(tmp_path.glob("runs/none-pubmedqa-*/metrics.json"))

@@ -1,0 +1,533 @@
+"""Published and measured numbers side by side: what is compared, what is not, and how it is shown."""
+
+import copy
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medrl import chain, compose, config, results
+from medrl.config import Published
+from medrl.errors import ConfigError
+from medrl.metrics import over_seeds
+from medrl.table import formats, latex, published
+from medrl.table.__main__ import main, tables
+from medrl.table.join import join
+from medrl.table.published import decimals, impossible, nearest_possible, setting
+from medrl.table.rows import groups
+from medrl.table.verdict import same_split
+
+ROOT = Path(__file__).resolve().parents[1]
+TOY = """\
+# @package _global_
+# A toy paper (arXiv 0000.00000), table 1.
+#   python -m medrl paper=toy \\
+#     model=tiny
+published:
+  - &toy
+    task: pubmedqa
+    metric: accuracy
+    value: 0.70
+    n: 300
+    split: official test
+    protocol: generative
+    source: arXiv 0000.00000, table 1
+    model: Toy-8B
+    ours: true
+  - {<<: *toy, value: 0.712, model: "Toy-70B & more", ours: false}
+deviations:
+  - It is a toy | and 100 % so.
+"""
+
+
+def real(name, stage):
+    return results.stages(results.read(ROOT / f"experiments/results/{name}.json"))[stage]
+
+
+@pytest.fixture(scope="module")
+def grpo():
+    return real("chain-algorithms", "grpo")
+
+
+def measured(record, *accuracies, half=0.03, **changed):
+    """Runs on real rows that differ in the seed, with these accuracies of PubMedQA."""
+    found = []
+    for seed, accuracy in enumerate(accuracies):
+        run = copy.deepcopy(record)
+        run |= {"seed": seed, "run_id": f"{seed:08x}", "synthetic": False, "source": "hub", "paper": "toy", **changed}
+        task = run["tasks"]["pubmedqa"]
+        task |= {"accuracy": accuracy, "ci95": [accuracy - half, accuracy + half]}
+        run["tasks"] = {"pubmedqa": task}
+        found.append(run)
+    return found
+
+
+def said(**changed):
+    row = {
+        "task": "pubmedqa", "metric": "accuracy", "value": 0.70, "n": 300, "split": "test", "protocol": "generative",
+        "source": "arXiv 0000.00000, table 1", "model": "Toy-8B", "ours": True,
+    }  # fmt: skip
+    return {**row, **changed}
+
+
+def paper(*rows, **more):
+    return setting("paper", "toy", {"published": list(rows), **more}, "A toy", "python -m medrl paper=toy")
+
+
+def the(table, kind, metric="accuracy"):
+    (row,) = [row for row in table.rows if row.kind == kind and row.metric == metric]
+    return row
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A repository of its own with one paper, one study and no results."""
+    monkeypatch.setattr(config, "root", lambda name: tmp_path / name if name == "experiments" else ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("paper", "study", "results"):
+        (tmp_path / "experiments" / folder).mkdir(parents=True)
+    (tmp_path / "experiments/paper/toy.yaml").write_text(TOY)
+    (tmp_path / "experiments/study/question.yaml").write_text("# @package _global_\n# Does it?\nname: question\n")
+    published._meant.cache_clear()  # of another repository's paper with this name
+    compose.prepare()
+    return tmp_path
+
+
+def run_folder(path, record):
+    path.mkdir(parents=True)
+    metrics = {key: value for key, value in record.items() if key not in ("words", "machine")}
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    (path / "provenance.json").write_text(json.dumps({**record["machine"], "command": ["medrl", *record["words"]]}))
+    return str(path)
+
+
+# --- Which numbers are possible ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "n", "beside"),
+    [
+        (0.607, 300, None),  # Pangu before: 182
+        (0.697, 300, None),  # epoch 3: 209
+        (0.712, 300, (Fraction(213, 300), Fraction(214, 300))),  # "final"
+        (0.752, 500, None),  # PubMedQA: 376
+        (0.727, 500, (Fraction(363, 500), Fraction(364, 500))),
+        (0.552, 500, None),
+        (0.7, 3, None),  # 2 of 3, rounded to one digit
+        (0.666, 3, None),  # cut, not rounded
+        (0.0, 3, None),
+        (1.0, 3, None),
+        (0.5, 1, (Fraction(0), Fraction(1))),
+    ],
+)
+def test_which_shares_a_count_can_give(value, n, beside):
+    assert nearest_possible(value, n) == beside
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.integers(1, 4), st.booleans())
+def test_no_honest_number_is_flagged(pair, digits, cut):
+    k, n = pair
+    scale = 10**digits
+    value = (k * scale // n if cut else (2 * k * scale + n) // (2 * n)) / scale
+    number = published.Printed(value)
+    number.text = f"{value:.{digits}f}"
+    assert nearest_possible(number, n) is None
+
+
+def test_digits_are_those_of_the_file(place):
+    found = published.read("paper", "toy")
+    assert [decimals(row.value) for row in found.published] == [2, 3] and decimals(0.7) == 1
+    assert found.title == "A toy paper (arXiv 0000.00000), table 1" and found.command == "python -m medrl paper=toy model=tiny"
+    assert not impossible(found.published[0])
+    assert impossible(found.published[1]).startswith(
+        "0.712 is k/300 for no k, neither rounded nor cut; the nearest are 213/300 = 0.710 and 214/300 = 0.713"
+    )
+
+
+def test_only_shares_of_a_known_number_are_judged():
+    for changed in ({"n": None}, {"metric": "mean of four runs"}, {"value": 71.2}):
+        assert not impossible(Published(**said(**{"value": 0.712, **changed})))
+    assert impossible(Published(**said(value=0.712)))
+
+
+# --- Verdicts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "word", "difference"),
+    [(0.70, "inside", 0.02), (0.69, "inside", 0.03), (0.68, "above", 0.04), (0.76, "below", -0.04), (0.75, "inside", -0.03)],
+)
+def test_inside_means_the_published_value_in_our_interval(grpo, value, word, difference):
+    row = the(join(measured(grpo, 0.72, half=0.0301), paper(said(value=value))), "measured")
+    (found,) = row.verdicts
+    assert (found.word, found.number, found.reasons) == (word, 1, ()) and found.difference == pytest.approx(difference)
+
+
+@pytest.mark.parametrize(
+    ("row", "run", "why"),
+    [
+        ({"protocol": "likelihood"}, {}, "other protocol (generative, published likelihood)"),
+        ({"split": "validation"}, {}, "other split (pqa_labeled/test, published validation)"),
+        ({"n": 500}, {}, "other n (300, published 500)"),
+        ({"metric": "mean of four runs"}, {}, "other metric (accuracy, published mean of four runs)"),
+        ({}, {"synthetic": True}, "synthetic rows"),
+        ({}, {"version": 7}, "another task version (7, now 1)"),
+        ({}, {"split": "validation"}, "validation rows, held out of training"),
+    ],
+)
+def test_what_cannot_be_compared_is_shown_and_not_subtracted(grpo, row, run, why):
+    (record,) = measured(grpo, 0.72, synthetic=run.get("synthetic", False))
+    record["tasks"]["pubmedqa"]["version"] = run.get("version", 1)
+    record["eval"]["split"] = run.get("split", "test")
+    table = join([record], paper(said(**row)))
+    (found,) = the(table, "measured").verdicts
+    assert (found.word, found.difference, found.reasons) == ("not comparable", None, (why,))
+    assert table.unmet == (f"pubmedqa {row.get('metric', 'accuracy')} [1]: run, and not comparable ({why})",)
+    for shown in (formats.to_terminal(table), formats.to_markdown(table), formats.to_csv([table])):
+        assert why in shown and "+2.0" not in shown
+
+
+def test_several_reasons_stand_together(grpo):
+    table = join([{**grpo, "paper": "toy"}], paper(said(n=500, protocol="")))
+    (found,) = next(row for row in table.rows if row.verdicts).verdicts
+    assert found.reasons == ("other protocol (generative, published not said)", "synthetic rows", "other n (300, published 500)")
+
+
+def test_a_number_for_comparison_gets_no_verdict(grpo):
+    table = join(measured(grpo, 0.72), paper(said(ours=False)))
+    assert not the(table, "measured").verdicts and not table.unmet
+
+
+def test_two_published_numbers_have_two_verdicts(grpo):
+    table = join(measured(grpo, 0.72), paper(said(), said(value=0.9, source="table 3")))
+    assert [(each.number, each.word) for each in the(table, "measured").verdicts] == [(1, "inside"), (2, "below")]
+    assert [row[-1] for row in formats.cells(table) if row[-1]] == ["to be reproduced"] * 2 + ["inside [1]", "below [2]"]
+    rows = list(csv.DictReader(io.StringIO(formats.to_csv([table]))))
+    assert [(row["against"], row["verdict"]) for row in rows if row["kind"] == "measured"] == [("1", "inside"), ("2", "below")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("test", "pqa_labeled/test", True),
+        ("USMLE test", "default/test", True),
+        ("main/test", "main/test", True),
+        ("validation", "default/test", False),
+        ("300 held-out cases, zh", "DxBench/zh, candidates shuffled", False),
+        ("train", "sft/train, held-out part", False),
+    ],
+)
+def test_splits(one, other, same):
+    assert same_split(one, other) is same
+
+
+def test_which_number_is_meant_may_depend_on_the_command_line(place, grpo):
+    text = TOY.replace("ours: true", "ours: ${reward_set.normalise}")
+    (place / "experiments/paper/toy.yaml").write_text(text)
+    found = published.read("paper", "toy")
+    assert [row.ours for row in found.published] == [False, False]
+    assert published.meant(found, ["paper=toy", "reward_set=hierarchy", "algo.steps=3"]) == (True, False)
+    assert published.meant(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)  # not resolved
+    assert published.meant(found, ["reward_set=no_longer_there"]) == (False, False)
+    (record,) = measured(grpo, 0.72, words=["paper=toy", "reward_set=hierarchy"])
+    assert the(join([record], found), "measured").verdicts[0].word == "inside"
+
+
+# --- Seeds -------------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_put_together_with_the_wider_of_both_intervals(grpo):
+    accuracies = (0.70, 0.72, 0.74)
+    row = the(join(measured(grpo, *accuracies, half=0.01)), "measured")
+    spread = over_seeds(accuracies)
+    assert (row.value, row.sd, row.seeds) == (spread.mean, spread.sd, (0, 1, 2)) and row.student == spread.ci95
+    assert row.interval == spread.ci95  # seeds lie further apart than 0.01
+    row = the(join(measured(grpo, *accuracies, half=0.1)), "measured")
+    assert row.interval == pytest.approx((0.60, 0.84)) and row.student == spread.ci95
+
+
+def test_an_accuracy_s_interval_ends_at_one(grpo):
+    row = the(join(measured(grpo, 0.90, 1.0, half=0.0)), "measured")
+    assert row.student == (pytest.approx(0.95 - 12.706204736 * 0.05, abs=1e-6), 1.0)
+
+
+def test_other_questions_and_other_configurations_are_not_put_together(grpo):
+    runs = measured(grpo, 0.7, 0.71, 0.72, 0.73)
+    runs[1]["family"] = "another"
+    runs[2]["tasks"]["pubmedqa"]["version"] = 2
+    runs[3]["eval"]["temperature"] = 1.0
+    assert [len(group.members) for group in groups(runs)] == [1, 1, 1, 1]
+    runs = measured(grpo, 0.7, 0.71)
+    runs[1]["eval"]["batch_tokens"] = 1  # changes no answer
+    assert [len(group.members) for group in groups(runs)] == [2]
+
+
+# --- Rows and flags ----------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_row_is_there_and_named(grpo):
+    graded = {"accuracy": {"accuracy": 0.9, "ci95": [0.88, 0.92], "n": 280}, "base": None}
+    (record,) = measured(grpo, 0.72)
+    record["tasks"]["pubmedqa"]["compat"] = {"huatuo": graded}
+    table = join([record], paper(said()))
+    assert [(row.kind, row.who) for row in table.rows] == [
+        ("published", "Toy-8B [1]"),
+        ("before", "algorithms-grpo 20f53bd3, before training"),
+        ("measured", "algorithms-grpo 20f53bd3"),
+        ("compat", "algorithms-grpo 20f53bd3, as huatuo grades"),
+        ("reference", "always yes"),
+        ("reference", "random option"),
+    ]
+    compat = the(table, "compat")
+    assert compat.n == 280 and compat.scorer == "as huatuo grades"
+    assert str(compat.verdicts[0]) == "not comparable [1]: other n (280, published 300)"
+    assert the(table, "published").interval == pytest.approx((0.6459, 0.7490), abs=1e-4)
+    assert the(table, "measured").cost.seconds == grpo["train"]["seconds"]
+
+
+def test_perplexity_and_pairs_have_rows_of_their_own():
+    table = join([real("chain-medicalgpt", stage) for stage in ("pt", "rm")])
+    assert the(table, "measured", "perplexity").value == pytest.approx(13.45, abs=0.01)
+    pairs = [row for row in table.rows if row.task == "medicalgpt_preference"]
+    assert [row.who.rpartition(", ")[2] for row in pairs[:1]] == ["untrained head"] and pairs[2].who == "chance"
+
+
+def test_what_is_to_be_minded(grpo):
+    one, two = measured(grpo, 0.7, 0.71)
+    one["dirty"], two["commit"] = True, "f" * 40
+    one["tasks"]["pubmedqa"]["unparsed"] = 0.051
+    flags = join([one, two], paper(said(value=0.712))).flags
+    assert [re.sub(r"^0\.712 is.*", "impossible", flag) for flag in flags] == [
+        "impossible", "fewer than 3 seeds", "made from a tree with changes that no commit has", "seeds of several commits",
+        "over 5 % of the answers cannot be read",
+    ]  # fmt: skip
+    assert flags["over 5 % of the answers cannot be read"] == ["pubmedqa, algorithms-grpo 20f53bd3 (5.1 % in the worst seed)"]
+    assert list(join([grpo]).flags) == ["synthetic twins, which say nothing about medicine", "fewer than 3 seeds"]
+    whole = measured(grpo, 0.7, 0.71, 0.72)
+    assert not join(whole).flags
+    whole[0]["commit"] = None
+    assert list(join(whole).flags) == ["of an unknown commit"]
+
+
+def test_the_first_line_says_where_rows_came_from(grpo):
+    table = join([grpo])
+    for shown in (formats.to_terminal(table), formats.to_markdown(table)):
+        assert shown.startswith("Rows: embedded (synthetic twins: these numbers say nothing about medicine).\n")
+    assert latex.to_latex([table]).splitlines()[1] == (
+        "% Rows: embedded (synthetic twins: these numbers say nothing about medicine)."
+    )
+    assert "synthetic twins" in next(csv.DictReader(io.StringIO(formats.to_csv([table]))))["rows"]
+    assert formats.to_terminal(join([], paper(said()))).startswith("Rows: none of ours yet, published numbers only.\n")
+
+
+# --- Formats -----------------------------------------------------------------------------------------------------------
+
+
+def awkward(grpo):
+    """A table with whatever breaks one."""
+    (record,) = measured(grpo, 0.72, name="a_b&c%#{x}~^\\|$<i>", source="local, 百分之百")
+    record["tasks"]["pubmedqa"]["reference"]["majority"]["answer"] = "急性阑尾炎"
+    rows = (
+        said(model='Müller\u2013Łukasiewicz\u2019s [8B] ± “x” λ-ε "q" -- naïve'),
+        said(ours=False, value=0.712, model="急诊 & Co | 8B"),
+    )
+    return join([record], paper(*rows, deviations=["[1] at the start\nof a line", "50 % & more_or_less"]))
+
+
+def test_markdown_keeps_its_columns(grpo):
+    text = formats.to_markdown(awkward(grpo))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    bars = [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines]
+    first = 2 + len(formats.cells(awkward(grpo)))
+    assert set(bars[:first]) == {len(formats.HEAD) + 1} and set(bars[first:]) == {len(chain.HEAD) + 1}
+    assert "急诊 & Co \\| 8B" in text and "<i>" not in text
+
+
+def test_csv_is_read_back(grpo):
+    rows = list(csv.DictReader(io.StringIO(formats.to_csv([awkward(grpo), join([grpo])]))))
+    assert set(rows[0]) == set(formats.COLUMNS) and len(rows) == len(awkward(grpo).rows) + len(join([grpo]).rows)
+    assert float(next(row for row in rows if row["kind"] == "measured")["value"]) == 0.72
+    assert {row["rows"] for row in rows if row["kind"] == "published"} == {""}
+    assert all("synthetic twins" in row["flags"] for row in rows if row["kind"] == "measured" and row["table"] == "")
+
+
+def columns(line):
+    return len(re.findall(r"(?<!\\)&", line)) + 1
+
+
+def test_latex_is_ascii_escaped_and_keeps_its_columns(grpo):
+    text = latex.to_latex([awkward(grpo)])
+    assert text.isascii() and text.startswith("% needs \\usepackage{booktabs} and \\usepackage{graphicx}")
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")].splitlines()
+    rows = [line for line in body if line.endswith(r" \\")]
+    assert len(rows) == 1 + len(formats.cells(awkward(grpo))) and {columns(row) for row in rows} == {len(formats.HEAD)}
+    assert r"a\_b\&c\%\#\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{}\$" in text
+    assert r"M\"{u}ller--\L{}ukasiewicz's {[}8B{]} $\pm$ ``x''" in text and "{[}other script{]} \\& Co" in text
+
+
+@given(st.text())
+def test_nothing_that_tex_obeys_is_left(text):
+    found = latex.escaped(text)
+    assert found.isascii() and found.isprintable()
+    bare = re.sub(
+        r"\\[a-zA-Z]+\{\}|\\[\"'`^~=.uvrHc]\{[A-Za-z]\}|\$\\?[-a-z^]+\$|\$\^\\circ\$|\\[{}&%$#_,]|\{[-\[\]]\}", "", found
+    )
+    assert not set(bare.replace("{[}other script{]}", "")) & set("\\&%$#_^") and bare.count("{") == bare.count("}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(grpo, tmp_path):
+    made = [awkward(grpo), join([grpo]), join([], paper(said())), join([])]
+    head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\usepackage{graphicx}\n\\begin{document}\n"
+    (tmp_path / "a.tex").write_text(f"{head}{latex.to_latex(made)}\n\\end{{document}}\n")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "a.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "a.pdf").stat().st_size > 10_000 and "Missing character" not in done.stdout
+
+
+# --- The command -------------------------------------------------------------------------------------------------------
+
+
+def test_a_paper_that_was_not_run_says_so_and_how_it_would_be(place, capsys):
+    for words in ([], ["toy"], ["paper=toy"]):
+        assert main(words) == 0
+        text = capsys.readouterr().out
+        assert "Toy-8B [1]" in text and "Toy-70B & more [2]" in text and "It is a toy | and 100 % so." in text
+        assert "pubmedqa accuracy [1]: no run" in text and "Run it: python -m medrl paper=toy model=tiny" in text
+    assert main(["study=question"]) == 0
+    text = capsys.readouterr().out
+    assert "question: Does it?" in text and "Run it: python -m medrl study=question" in text
+
+
+def test_every_paper_and_study_of_the_repository_has_a_table():
+    compose.prepare()
+    made, _ = tables([], None)
+    settings = [(group, name) for group in compose.NAMED for name in compose.group_options(group)]
+    assert [table.name for table in made] == [name for _, name in settings] and ("study", "tiny") in settings
+    for table, (group, name) in zip(made, settings, strict=True):
+        assert len([row for row in table.rows if row.published]) == len(published.read(group, name).published)
+
+
+def test_runs_of_a_paper_are_found_where_they_are_stored_and_in_the_folder_of_runs(place, grpo, capsys):
+    one, two, three = measured(grpo, 0.70, 0.71, 0.72)
+    for record in (one, two):
+        run_folder(place / "elsewhere" / f"a-{record['run_id']}", record)
+    assert main(["elsewhere/a-00000000", "--results", "mine", "--title", "Mine", "--note", "First.", "Second."]) == 0
+    run_folder(place / "runs" / "a-00000002", three)
+    run_folder(place / "runs" / "b-00000003", {**three, "run_id": "00000003", "paper": "other"})
+    assert main(["toy"]) == 0
+    text = capsys.readouterr().out
+    assert "0 2 " in text and "71.0 % ± 1.4" in text and "inside [1]" in text and "Not run:" not in text
+    assert main(["toy", "runs=elsewhere"]) == 0
+    assert "0 1 " in capsys.readouterr().out
+    damaged = place / "runs" / "c-00000004" / "metrics.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    assert main(["toy"]) == 0
+    assert "left out: runs/c-00000004/metrics.json is damaged" in capsys.readouterr().err
+
+
+def test_what_is_stored_is_kept_until_it_is_said_again(place, grpo, capsys):
+    records = measured(grpo, 0.70, 0.71, words=["paper=toy", "seed=0"])
+    folders = [run_folder(place / "runs" / f"a-{record['run_id']}", record) for record in records]
+    assert main([*folders, "--results", "mine", "--title", "Mine", "--note", "First.", "Second."]) == 0
+    assert main([*folders, "--results", "mine"]) == 0
+    found = results.read(place / "experiments/results/mine.json")
+    assert (found["kind"], found["title"], found["notes"]) == ("runs", "Mine", ["First.", "Second."])
+    assert found["command"] == "python -m medrl -m paper=toy seed=0,1" and len(found["runs"]) == 2
+    assert main(["--readme"]) == 0
+    page = (place / "experiments/README.md").read_text()
+    assert "## Mine" in page and page.index("First.") < page.index("Toy-8B [1]") < page.index("Second.")
+    capsys.readouterr()
+    assert main(["mine"]) == 0 and "70.5 % ± 0.7" in capsys.readouterr().out
+
+
+def test_a_chain_is_stored_whole(place, capsys):
+    source = ROOT / "experiments/results/chain-medicalgpt.json"
+    assert main([str(source), "--results", "again", "--title", "Again"]) == 0
+    before, after = results.read(source), results.read(place / "experiments/results/again.json")
+    assert after == {**before, "name": "again", "title": "Again"}
+    run = run_folder(place / "runs" / "a-1", after["runs"][0])
+    capsys.readouterr()
+    for words, said in (
+        ([run, "--results", "again"], "holds a chain and would be overwritten by a runs"),
+        ([run, str(source), "--results", "both"], "A chain is stored alone"),
+    ):
+        assert main(words) == 1 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tpy"], "'tpy' is no paper, study, stored results or run folder; did you mean toy?"),
+        (["paper=question"], "There is no paper 'question'; there is: toy"),
+        (["study=questoin"], "There is no study 'questoin'; did you mean question?"),
+        (["algo=grpo"], "algo=grpo: there is no algo=; write paper=NAME, study=NAME or runs=FOLDER."),
+        (["toy", "runs=nowhere"], "runs=nowhere is no folder."),
+        (["experiments"], "experiments is no finished run: it holds no metrics.json."),
+        (["experiments/paper/toy.yaml"], "experiments/paper/toy.yaml is damaged: it holds no JSON"),
+        (["--results", "a"], "--results a stores runs: name their folders."),
+        (["x", "--results", "../a"], "'../a' is no name for results; use letters, digits, - and _."),
+        (["--title", "A"], "--title and --note go with --results NAME"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(place, capsys, words, message):
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.startswith(f"medrl: {message}") and err.count("\n") == 1
+
+
+def test_a_paper_and_a_study_of_one_name_are_told_apart(place, capsys):
+    shutil.copy(place / "experiments/paper/toy.yaml", place / "experiments/study/toy.yaml")
+    assert main(["toy"]) == 1 and "toy is a paper and a study; write paper=toy or study=toy." in capsys.readouterr().err
+
+
+def test_two_results_that_contradict_one_another_stop_the_table(place, grpo, capsys):
+    for folder, accuracy in (("runs", 0.70), ("elsewhere", 0.75)):
+        run_folder(place / folder / "a-00000000", measured(grpo, accuracy)[0])
+    assert main(["elsewhere/a-00000000", "--results", "mine"]) == 0
+    capsys.readouterr()
+    assert main(["toy"]) == 1
+    error = capsys.readouterr().err
+    assert "experiments/results/mine.json and runs/a-00000000 both claim run 00000000" in error and "0.75 and 0.7;" in error
+
+
+def test_a_published_number_without_a_source_is_refused(place, capsys):
+    row = {key: value for key, value in said(vlaue=1).items() if key != "source"}
+    with pytest.raises(ConfigError) as error:
+        paper(said(), row)
+    assert [(problem.key, problem.message) for problem in error.value.problems] == [
+        ("paper/toy: published[1].source", "is missing"),
+        ("paper/toy: published[1].vlaue", "no such option; did you mean value?"),
+    ]
+    (place / "experiments/paper/toy.yaml").write_text("published: [{]")
+    assert main(["toy"]) == 1 and "toy.yaml is no YAML" in capsys.readouterr().err
+    (place / "experiments/paper/toy.yaml").write_text(TOY.replace("ours: true", "ours: ${no_such:thing}"))
+    assert main(["toy"]) == 1 and "experiments/paper/toy.yaml cannot be composed" in capsys.readouterr().err
+    (place / "experiments/paper/toy.yaml").write_text("published: {task: a}")
+    assert main(["toy"]) == 2 and "published and deviations are lists" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "medrl.table", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0 and "python -m medrl.table --readme" in done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "medrl" in imported and not imported & {"torch", "transformers", "trl", "datasets", "numpy", "pandas", "wandb"}
+
+
+def test_the_example_in_the_documentation_is_what_is_printed(capsys):
+    assert main(["dxbench_iterative"]) == 0
+    table = capsys.readouterr().out.partition("\nRuns:")[0]
+    assert table in (ROOT / "docs/tables.md").read_text(encoding="utf-8")

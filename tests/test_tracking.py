@@ -1,0 +1,365 @@
+"""W&B: the real client, agents included, against a server on the loopback address. Nothing leaves this machine."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from loopback_wandb import ENTITY, KEY, LoopbackWandb
+
+from medrl import build, config, tracking
+from medrl.errors import ConfigError, UserError
+from medrl.sweep import on_wandb
+from medrl.tracking import Follower
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.test_rows=4", "hardware=cpu")
+
+SESSION = """
+import json, os, sys, time
+from pathlib import Path
+from medrl import build, compose, config, tracking
+from medrl.errors import Interrupted, UserError
+
+folder, words, lines, metrics, how = Path(sys.argv[1]), *map(json.loads, sys.argv[2:5]), sys.argv[5]
+compose.prepare()
+tree = compose.tree(words)
+folder = config.run_dir(tree)
+(folder / "train").mkdir(parents=True, exist_ok=True)
+try:
+    with tracking.following(tree, build.check(tree), folder):
+        with (folder / "train" / "log.jsonl").open("a") as log:
+            log.writelines(json.dumps(line) + "\\n" for line in lines)
+        if how == "wait":
+            print("written", flush=True)
+            sys.stdin.readline()
+        if how == "interrupted":
+            raise Interrupted("SIGINT", 2)
+        if how == "failed":
+            raise UserError("no room")
+        if metrics:
+            (folder / "metrics.json").write_text(json.dumps({**metrics, "eval": tree["eval"]}))
+except (Interrupted, UserError) as error:
+    sys.exit(str(error))
+"""
+"""A run that does nothing but write what runs write, in a process of its own because W&B's client reads its variables once."""
+
+
+def lines(*steps):
+    return [{"step": step, "time": 1.0 * step, "seconds": 0.5, "peak_memory_gib": 1.0, "loss": 1 / step} for step in steps]
+
+
+def metrics(accuracy):
+    task = {"accuracy": accuracy, "mean_credit": accuracy, "unparsed": 0.0, "truncated": 0.0, "mean_tokens": 9.0, "n": 4}
+    return {
+        "tasks": {"pubmedqa": task},
+        "perplexity": {},
+        "train": {"steps": 4, "seconds": 2.0},
+        "cost": {"gpu_hours": 0.0, "tokens": 100, "peak_memory_gib": 1.0},
+    }
+
+
+def variables(server, **more):
+    """The environment of a process whose W&B is the loopback server."""
+    cleared = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return {**cleared, "PYTHONPATH": str(ROOT), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, **more}
+
+
+def begun(server, runs, written, final=None, how="", words=(), **more):
+    """The process of `SESSION`."""
+    words = [*QUICK, "track=wandb", f"runs={runs}", *words]
+    arguments = [sys.executable, "-c", SESSION, str(runs), *map(json.dumps, (words, written, final)), how]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(arguments, env=variables(server, **more), cwd=runs, text=True, **pipes)
+
+
+def session(*arguments, **more):
+    process = begun(*arguments, **more)
+    out, said = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, said)
+
+
+def folder_in(runs):
+    (found,) = runs.glob("none-pubmedqa-*")
+    return found
+
+
+def steps(run):
+    return [row["_step"] for row in run.history]
+
+
+# --- Without a server ------------------------------------------------------------------------------------------------
+
+
+def test_it_is_no_part_of_what_is_learned(compose):
+    tracked, plain = compose(["track=wandb", "track.tags=[a]"]), compose(["track=none"])
+    assert config.run_id(tracked) == config.run_id(plain) and tracked["track"]["mode"] == "online"
+
+
+def test_auto_follows_the_agent(compose, monkeypatch):
+    monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
+    track = build.check(compose()).track
+    assert track.mode == "auto" and not track.on
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    assert track.on and replace(track, mode="online").on and not replace(track, mode="none").on
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("track=wandb_offline", "an agent of a W&B sweep waits for this run's metrics; write track=auto"),
+        ("track.mode=onlin", "track.mode"),
+        ("track.project=a/b", "track.project"),
+        ("track.tags=['']", "track.tags"),
+        ("track.end_seconds=0", "track.end_seconds"),
+    ],
+)
+def test_mistakes_are_told_before_anything_loads(compose, monkeypatch, word, said):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    with pytest.raises(ConfigError) as error:
+        build.check(compose([word]))
+    assert said in str(error.value) and len(error.value.problems) == 1
+
+
+def test_without_wandb_it_says_how_to_get_it(compose, monkeypatch):
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"track\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
+        build.check(compose(["track=wandb"]))
+    build.check(compose(["track=none"]))
+
+
+def test_a_configuration_is_named_as_on_the_command_line(compose):
+    tree = compose(["model/lora=all_linear", "model.lora.rank=4", "data_mix.held_out=[pubmedqa]"])
+    flat = tracking.flattened(tree)
+    assert flat["model.lora.rank"] == 4 and flat["data_mix.held_out"] == ["pubmedqa"] and flat["seed"] == 0
+    assert not [name for name in flat if name.split(".")[0] in ("runs", "track", "published", "deviations")]
+    assert not [value for value in flat.values() if isinstance(value, dict) and value]
+
+
+def test_the_follower_hands_on_each_line_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "POLL_SECONDS", 0.01)
+    log, had, noted = tmp_path / "log.jsonl", [], []
+    follower = Follower(log, 1, lambda values, step: had.append(step), noted.append)
+    follower.start()
+    text = [json.dumps(line) + "\n" for line in lines(1, 2, 3, 4, 5)]
+    log.write_text("".join(text[:3]) + text[3][:7])  # step 1 was handed on before; half of 4 is there
+    until(lambda: had == [2, 3])
+    partial = log.with_name("partial")
+    partial.write_text(text[0] + text[1])  # cut back, as a resumed run does: 3 is done again
+    partial.replace(log)
+    time.sleep(0.05)
+    with log.open("a") as file:
+        file.write("".join(text[2:4]))
+        file.flush()
+        until(lambda: had == [2, 3, 4])
+        file.write(text[4])
+    follower.stop()
+    assert had == [2, 3, 4, 5] and noted[-1] == 5 and follower.step == 5 and not follower.failed
+
+
+def test_a_follower_that_cannot_send_ends_nothing(tmp_path, capsys):
+    def send(values, step):
+        raise ConnectionError("gone")
+
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines(1, 2)))
+    follower = Follower(log, -1, send, lambda step: None)
+    follower.start()
+    follower.stop()
+    assert follower.failed and follower.step == -1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "warning  W&B's client gave up (gone); run the same command again" in said
+
+
+def until(true, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("goal", "rank"), [("maximize", 8), ("minimize", 4)])
+def test_the_chosen_point_is_the_best_over_its_seeds(goal, rank):
+    values = {(4, 0): 0.9, (4, 1): 0.1, (8, 0): 0.6, (8, 1): 0.7, (16, 0): None}
+    points = [
+        {"parameters": {"rank": rank, "seed": seed}, "value": value, "words": ["a=b", f"rank={rank}", f"seed={seed}"]}
+        for (rank, seed), value in values.items()
+    ]
+    chosen = on_wandb.chosen(points, goal)
+    assert chosen["parameters"] == {"rank": rank} and chosen["seeds"] == [0, 1]
+    assert chosen["value"] == pytest.approx({8: 0.65, 4: 0.5}[rank])
+    assert chosen["command"] == f"python -m medrl a=b rank={rank} eval.split=test"
+    assert on_wandb.chosen(points[4:], goal) is None
+
+
+# --- Single runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_arrives_and_a_resumed_one_sends_no_step_twice(tmp_path):
+    with LoopbackWandb() as server:
+        first = session(server, tmp_path, lines(1, 2), how="interrupted", words=["track.tags=[x]"])
+        name = folder_in(tmp_path).name
+        run = server.runs[name]
+        assert first.stdout == f"wandb    {server.url}/{ENTITY}/medrl/runs/{name}\n" and first.stderr == "SIGINT\n"
+        assert run.exit_code == tracking.INTERRUPTED and steps(run) == [1, 2]
+        assert run.display_name == name and run.tags == ["x"] and run.group.startswith("none-pubmedqa-")
+        assert run.settings["eval.limit"] == 2 and run.settings["algo._target_"] == "medrl.algos.none.NoTraining"
+        second = session(server, tmp_path, lines(2, 3, 4), metrics(0.75))
+        assert second.returncode == 0 and second.stderr == ""
+        assert list(server.runs) == [name] and run.exit_code == 0
+        assert steps(run) == [1, 2, 3, 4, 5] and run.history[2]["train/loss"] == pytest.approx(1 / 3)
+        assert run.history[4]["test/pubmedqa/accuracy"] == run.summary["test/pubmedqa/accuracy"] == 0.75
+        assert run.summary["cost/tokens"] == 100 and not server.unknown
+        sent = tracking.sent_runs(folder_in(tmp_path))
+        assert sent[name]["step"] == 5 and sent[name]["exit_code"] == 0 and sent[name]["values"]
+        # The same configuration in another folder, a colleague's: its steps do not mix with these.
+        (tmp_path / "other").mkdir()
+        other = session(server, tmp_path / "other", lines(1), how="failed")
+        assert other.stderr == "no room\n" and len(server.runs) == 2 and steps(run) == [1, 2, 3, 4, 5]
+        (new,) = set(server.runs) - {name}
+        assert new.startswith(f"{name}-") and steps(server.runs[new]) == [1] and server.runs[new].exit_code == 1
+
+
+@pytest.mark.slow
+def test_a_network_that_goes_away_costs_a_warning_and_nothing_else(tmp_path):
+    with LoopbackWandb() as server:
+        process = begun(server, tmp_path, lines(1, 2), metrics(0.5), how="wait", words=["track.end_seconds=1"])
+        assert process.stdout.readline().startswith("wandb    http") and process.stdout.readline() == "written\n"
+        server.deaf = True
+        _, said = process.communicate("\n", timeout=60)
+        assert process.returncode == 0
+        assert said.startswith("warning  W&B did not take everything within track.end_seconds=1; it is kept: `wandb sync ")
+        server.deaf = False
+        name = folder_in(tmp_path).name
+        assert steps(server.runs[name]) == [] and tracking.sent_runs(folder_in(tmp_path))[name]["values"] is None
+        again = session(server, tmp_path, [], metrics(0.5))
+        assert again.returncode == 0 and again.stderr == "" and steps(server.runs[name]) == [1, 2, 3]
+        assert server.runs[name].summary["test/pubmedqa/accuracy"] == 0.5
+
+
+@pytest.mark.slow
+def test_a_server_that_refuses_midway_costs_a_warning(tmp_path):
+    with LoopbackWandb() as server:
+        process = begun(server, tmp_path, lines(1), metrics(0.5), how="wait")
+        assert process.stdout.readline().startswith("wandb    http") and process.stdout.readline() == "written\n"
+        server.refuse = 403
+        _, said = process.communicate("\n", timeout=60)
+    assert process.returncode == 0 and said.startswith(
+        "warning  W&B refused part of the run (HTTP 403); it is kept: `wandb sync "
+    )
+
+
+@pytest.mark.slow
+def test_what_was_written_offline_is_synced_later(tmp_path):
+    with LoopbackWandb() as server:
+        offline = {"words": ["track=wandb_offline"], "WANDB_API_KEY": ""}
+        first = session(server, tmp_path, lines(1, 2), how="interrupted", **offline)
+        second = session(server, tmp_path, lines(3), metrics(0.25), **offline)
+        written = sorted((folder_in(tmp_path) / "wandb").glob("offline-run-*"))
+        assert [first.stdout, second.stdout] == [f"wandb    {path}\n" for path in written]
+        assert second.returncode == 0 and second.stderr == "" and not server.operations
+        command = [sys.executable, "-m", "wandb", "sync", *map(str, written)]
+        subprocess.run(command, env=variables(server), cwd=tmp_path, capture_output=True, check=True, timeout=60)
+        run = server.runs[folder_in(tmp_path).name]
+        assert steps(run) == [1, 2, 3, 4] and run.summary["test/pubmedqa/accuracy"] == 0.25
+        assert run.settings["eval.limit"] == 2 and run.exit_code == 0 and not server.unknown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("refuse", "key", "said"), [(401, KEY, "as the test asked"), (None, "", "no API key is configured")])
+def test_a_server_that_does_not_take_the_run_is_told_of_before_it_begins(tmp_path, refuse, key, said):
+    with LoopbackWandb(refuse=refuse) as server:
+        command = [sys.executable, "-m", "medrl", *QUICK, "track=wandb", "runs=runs"]
+        environment = variables(server, WANDB_API_KEY=key, HOME=str(tmp_path))  # no .netrc of whoever tests
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("medrl: W&B does not take the run (") and said in done.stderr
+    assert "WANDB_API_KEY or run `wandb login`" in done.stderr and "track=wandb_offline" in done.stderr
+    assert not list(tmp_path.glob("runs/*/eval"))
+
+
+# --- Sweeps ----------------------------------------------------------------------------------------------------------
+
+SWEEP = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import yaml
+from medrl.errors import UserError
+from medrl.sweep import on_wandb
+
+path = Path("quick.yaml")
+sweep = SimpleNamespace(content=yaml.safe_load(path.read_text()), path=path, name="quick")
+try:
+    sys.exit(on_wandb.run(sweep, sys.argv[2:], int(sys.argv[1])))
+except UserError as error:
+    sys.exit(str(error))
+"""
+QUICK_SWEEP = {
+    "method": "grid",
+    "metric": {"name": "test/pubmedqa/accuracy", "goal": "maximize"},
+    "parameters": {"seed": {"values": [0, 1]}, "algo": {"value": "none"}},
+    "command": ["${env}", "${interpreter}", "-m", "medrl", *QUICK[1:], "${args_no_hyphens}"],
+}
+
+
+def sweep(server, folder, workers, *words, **more):
+    (folder / "quick.yaml").write_text(yaml.safe_dump(QUICK_SWEEP))
+    command = [sys.executable, "-c", SWEEP, str(workers), *words]
+    return subprocess.run(command, env=variables(server, **more), cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_agents_run_the_points_and_their_results_are_read_back(tmp_path):
+    with LoopbackWandb() as server:
+        done = sweep(server, tmp_path, 2, "eval.limit=3", "runs=there")
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        assert not server.unknown and server.given == ["sweep1-point0", "sweep1-point1"]
+        assert f"sweep    {server.url}/{ENTITY}/medrl/sweeps/sweep1\n" in done.stdout
+        assert {(run.settings["seed"], run.settings["eval.limit"], run.sweep) for run in server.runs.values()} == {
+            (0, 3, "sweep1"),
+            (1, 3, "sweep1"),
+        }
+        for run in server.runs.values():
+            assert run.exit_code == 0
+            assert run.summary["test/pubmedqa/accuracy"] == run.history[-1]["test/pubmedqa/accuracy"]
+    results = json.loads((tmp_path / "there" / "sweep-quick-sweep1" / "results.json").read_text())
+    found, records = results["sweep"], {record["run_id"]: record for record in results["runs"]}
+    assert results["kind"] == "sweep" and found["backend"] == "wandb" and found["parameters"] == {"seed": {"values": [0, 1]}}
+    assert sorted(point["parameters"]["seed"] for point in found["points"]) == [0, 1] and len(records) == 2
+    for point in found["points"]:
+        record = records[point["run_id"]]
+        assert point["state"] == "finished" and point["value"] == record["tasks"]["pubmedqa"]["accuracy"]
+        assert record["seed"] == point["parameters"]["seed"] and record["eval"]["limit"] == 3
+        assert {"eval.limit=3", "runs=there", "algo=none"} <= set(point["words"])
+        assert (tmp_path / "there" / f"none-pubmedqa-{point['run_id']}" / "wandb" / "sent.json").exists()
+    assert found["chosen"]["seeds"] == [0, 1] and found["chosen"]["parameters"] == {"algo": "none"}
+    assert found["workers"] == 2 and found["machine"]["packages"]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_not_there_is_one_sentence(tmp_path):
+    with LoopbackWandb() as server:
+        done = sweep(server, tmp_path, 1, WANDB_SWEEP_ID="someone/else/none")
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "W&B does not take the sweep of quick.yaml (Could not find sweep" in done.stderr and "someone/else/none" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_sweep_that_is_joined_has_its_command_already():
+    with pytest.raises(
+        UserError, match="The sweep a/b/c has its command already; leave out seed=3, or start a sweep of your own"
+    ):
+        on_wandb.run(None, ["seed=3"], 1, sweep_id="a/b/c")
+
+
+def test_a_sweep_needs_wandb(monkeypatch):
+    monkeypatch.setattr(on_wandb, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'medrl\[wandb\]'"):
+        on_wandb.run(None, [], 1)
