@@ -243,10 +243,12 @@ def test_what_medrl_does_not_know_is_refused_before_anything_runs(keys, extra, m
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("word", ["backend=wanb", "workers=0", "workers=two", "dry_run=maybe", "runs="])
+@pytest.mark.parametrize(
+    "word", ["backend=wanb", "workers=0", "workers=two", "dry_run=maybe", "runs=", "results=x backend=wandb"]
+)
 def test_options_of_the_command_are_checked(word):
     with pytest.raises(ConfigError) as error:
-        command.main(["sweeps/lora_rank.yaml", word])
+        command.main(["sweeps/lora_rank.yaml", *word.split()])
     assert error.value.problems[0].key == word.partition("=")[0]
 
 

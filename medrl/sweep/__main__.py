@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,6 @@ def main(argv: Sequence[str]) -> int:
 
         runs = [f"runs={options['runs']}"] if "runs" in options else []
         return int(on_wandb.run(sweep, [*extra, *runs], int(options.get("workers", 1))))
-    if find_spec("optuna") is None:
-        raise UserError("optuna is not installed, which searches here; `pip install 'medrl[sweep]'`, or write backend=wandb.")
     from medrl.sweep.local import Local
 
     folder = sweep.folder(Path(options.get("runs", "runs")), extra)
@@ -79,6 +78,8 @@ def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         problems.append(Problem("workers", f"is {workers!r}, should be a whole number above 0"))
     if options.get("dry_run", "false") not in ("true", "false"):
         problems.append(Problem("dry_run", f"is {options['dry_run']!r}, should be true or false"))
+    if backend == "wandb" and "results" in options:
+        problems.append(Problem("results", "copies what a local sweep chose; take it out, or write backend=local"))
     problems += [Problem(key, "is empty") for key in ("runs", "results") if options.get(key) == ""]
     if problems:
         raise ConfigError(problems)
@@ -128,6 +129,9 @@ def _exit_code() -> int:
     except (UserError, Interrupted) as error:
         print(f"medrl: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import track
+from medrl import results, track
 from medrl.sweep import chosen
 from medrl.sweep.file import SweepFile
 from medrl.sweep.journal import Journal, Trial
@@ -73,8 +73,6 @@ class Ledger:
             metrics: Of a finished run.
             seconds: What it took, for the terminal.
         """
-        from medrl import results
-
         value = None
         if metrics is not None:
             value = self.curves.final(metrics, self.runs / trial.folder)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose, launch, point
+from medrl import compose, launch, point, results
 from medrl.checkpoints import Stop
 from medrl.errors import Interrupted, UserError
 from medrl.point import Point
@@ -213,8 +213,6 @@ class Local:
 
     def _tests(self) -> dict[str, Any]:
         """Ask the chosen configuration the test split, each of its seeds; nothing is trained. Records by run id."""
-        from medrl import results
-
         points = self.ledger.entries()
         best = chosen.choose(points, self.sweep.metric.goal)
         if best is None:
