@@ -76,10 +76,21 @@ def do(point: Point, stop: Stop, *, environment: Mapping[str, str] | None = None
 
 
 def begun(
-    point: Point, *, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    point: Point,
+    *,
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+    held: Sequence[IO[str]] = (),
 ) -> subprocess.Popen[bytes]:
-    """The process of a point, in a session of its own, so that a terminal's Ctrl-C reaches it once, through its parent."""
-    return process(point.words, environment=environment, output=output)
+    """The process of a point, in a session of its own, so that a terminal's Ctrl-C reaches it once, through its parent.
+
+    Args:
+        point: What to run.
+        environment: Variables beside those of this process.
+        output: Where it writes what it says; None for the terminal.
+        held: Locked files that it keeps open, so that they stay locked if it outlives its parent.
+    """
+    return process(point.words, environment=environment, output=output, held=held)
 
 
 def process(
@@ -88,11 +99,15 @@ def process(
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
     folder: str | None = None,
+    held: Sequence[IO[str]] = (),
 ) -> subprocess.Popen[bytes]:
     """The same of a command line that was checked elsewhere, in ``folder`` where that is not the current one."""
     program = [sys.executable, "-m", "medrl", *words]
     variables = {**os.environ, **(environment or {})}
-    return subprocess.Popen(program, env=variables, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    kept = [file.fileno() for file in held]
+    return subprocess.Popen(
+        program, env=variables, cwd=folder, stdout=output, stderr=output, start_new_session=True, pass_fds=kept
+    )
 
 
 def command(words: Sequence[str]) -> str:

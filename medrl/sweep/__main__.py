@@ -1,0 +1,138 @@
+"""``python -m medrl.sweep FILE``: run a W&B sweep file here, without an account, or on W&B."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrl import build, compose, config, files
+from medrl.errors import ConfigError, Interrupted, Problem, UserError
+from medrl.sweep import checks, file
+from medrl.sweep.file import SweepFile
+from medrl.sweep.ledger import shown
+
+USAGE = """python -m medrl.sweep FILE [backend=local|wandb] [workers=N] [runs=FOLDER] [results=NAME] [KEY=VALUE ...]
+
+FILE      a sweep in W&B's format: sweeps/lora_rank.yaml
+backend   local (default): on this machine, without an account; wandb: on W&B
+workers   points at once; on a machine with several GPUs one for each (default), else 1
+runs      folder of the runs and of the sweep's own folder, sweep-NAME-ID; default: runs
+results   copies results.json and the report to experiments/results/sweep-NAME.*
+KEY=VALUE overrides for every point: hardware=cpu, model=tiny; dry_run=true lists the points and stops
+
+The same command goes on where it was stopped, and a second one beside it takes its share of the points."""
+
+BACKENDS = ("local", "wandb")
+OPTIONS = ("backend", "workers", "runs", "results", "dry_run")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a sweep; 0 when every point has ended as it should.
+
+    Args:
+        argv: As `USAGE` says.
+
+    Raises:
+        UserError, Interrupted: what a user can mend, or a signal; points that are done stay done.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if argv else 2
+    options, extra = _options(argv[1:])
+    sweep = file.read(Path(argv[0]))
+    compose.prepare()
+    checks.check(sweep, extra)
+    if options.get("dry_run") == "true":
+        return _listed(sweep, extra)
+    if options.get("backend", "local") == "wandb":
+        from medrl.sweep import on_wandb
+
+        runs = [f"runs={options['runs']}"] if "runs" in options else []
+        return int(on_wandb.run(sweep, [*extra, *runs], int(options.get("workers", 1))))
+    from medrl.sweep.local import Local
+
+    folder = sweep.folder(Path(options.get("runs", "runs")), extra)
+    with files.explained(folder):
+        workers = int(options["workers"]) if "workers" in options else None
+        found = Local(sweep, extra, options.get("runs", "runs"), workers).run()
+        return _told(found, folder, options.get("results"))
+
+
+def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Our own options, and the overrides for every point.
+
+    Raises:
+        ConfigError: one of ours holds what it cannot.
+    """
+    options = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
+    problems = []
+    backend, workers = options.get("backend", "local"), options.get("workers", "1")
+    if backend not in BACKENDS:
+        problems.append(Problem("backend", f"there is none called {backend!r}; {build.nearest(backend, BACKENDS)}"))
+    if not workers.isdigit() or int(workers) < 1:
+        problems.append(Problem("workers", f"is {workers!r}, should be a whole number above 0"))
+    if options.get("dry_run", "false") not in ("true", "false"):
+        problems.append(Problem("dry_run", f"is {options['dry_run']!r}, should be true or false"))
+    if backend == "wandb" and "results" in options:
+        problems.append(Problem("results", "copies what a local sweep chose; take it out, or write backend=local"))
+    problems += [Problem(key, "is empty") for key in ("runs", "results") if options.get(key) == ""]
+    if problems:
+        raise ConfigError(problems)
+    return options, [word for word in words if word.partition("=")[0] not in OPTIONS]
+
+
+def _listed(sweep: SweepFile, extra: Sequence[str]) -> int:
+    """The points of a sweep, or the corners of what it searches."""
+    grid = sweep.method == "grid"
+    drawn = "" if grid else f"; drawn by {sweep.method} search between these"
+    print(f"sweep {sweep.name}-{sweep.id(extra)}: {sweep.points()} points{drawn}")
+    for values in sweep.grid() if grid else sweep.corners():
+        print(" ".join(["python -m medrl", *sweep.words(values, extra)]))
+    return 0
+
+
+def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
+    """Say what was chosen, write the report, copy it where asked; 1 where a point failed."""
+    from medrl.sweep import report
+
+    report.write(dict(found), folder)
+    points, best = found["sweep"]["points"], found["sweep"]["chosen"]
+    metric, failed = found["sweep"]["metric"]["name"], [point for point in points if point["state"] == "failed"]
+    if best:
+        parameters = shown(best["parameters"]) or "the only configuration"
+        print(f"chosen   {parameters}  {metric} {best['value']:.3f}, seeds {best['seeds']}")
+        print(f"command  {best['command']}")
+    print(f"report   {folder / 'report.html'}")
+    if name:
+        target = config.root("experiments") / "results"
+        target.mkdir(parents=True, exist_ok=True)
+        for source in ("results.json", "report.md", "report.html"):
+            copy = target / f"sweep-{name}{Path(source).suffix}"
+            if (folder / source).exists():
+                shutil.copyfile(folder / source, copy)
+                print(f"results  {copy}")
+    for point in failed:
+        print(f"medrl: point {point['number'] + 1} ({shown(point['parameters'])}) failed: {point['message']}", file=sys.stderr)
+    if not best:
+        print("medrl: nothing is chosen: no configuration finished with all its seeds.", file=sys.stderr)
+    return 1 if failed or not best else 0
+
+
+def _exit_code() -> int:
+    try:
+        return main(sys.argv[1:])
+    except (UserError, Interrupted) as error:
+        print(f"medrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+if __name__ == "__main__":
+    sys.exit(_exit_code())

@@ -1,0 +1,256 @@
+"""A sweep on this machine, without an account: points as processes, several at once, resumed by the same command.
+
+Several commands may work on one sweep at the same time; they meet in its folder (`journal`), and each ends when the sweep does.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from medrl import compose, launch, point, results
+from medrl.checkpoints import Stop
+from medrl.errors import Interrupted, UserError
+from medrl.point import Point
+from medrl.sweep import chosen, devices
+from medrl.sweep.file import SweepFile
+from medrl.sweep.journal import Trial, awaited, claimed
+from medrl.sweep.ledger import Ledger
+from medrl.sweep.seen import last_words
+
+POLL_SECONDS = 0.2
+JUDGE_SECONDS = 2.0
+"""How often the logs of running points are read, where points are stopped early."""
+
+
+@dataclass
+class Running:
+    """A point that this command runs."""
+
+    trial: Trial
+    point: Point
+    process: subprocess.Popen[bytes]
+    held: list[IO[str]]
+    """Its claim and those of its GPUs."""
+    began: float = field(default_factory=time.monotonic)
+    hopeless: bool = False
+
+
+class Local:
+    """One command's part in a sweep."""
+
+    def __init__(self, sweep: SweepFile, extra: Sequence[str], runs: str, workers: int | None) -> None:
+        """Open the sweep's folder.
+
+        Args:
+            sweep: As its file says it, checked.
+            extra: Overrides for every point.
+            runs: Folder of the runs and of the sweep.
+            workers: Points at once; None for one a GPU.
+
+        Raises:
+            UserError: what stands there is damaged, or workers need more GPUs than there are.
+        """
+        self.sweep, self.extra, self.runs = sweep, list(extra), Path(runs)
+        first = compose.tree(self._words(sweep.corners()[0]))
+        self.workers = devices.workers(workers, first)
+        self.ledger = Ledger(sweep.folder(self.runs, extra), sweep, extra, self.runs, self.workers)
+        self.journal, self.claims = self.ledger.journal, self.ledger.folder / "claims"
+        self.running: list[Running] = []
+        self.stop = Stop()
+        self._judged = 0.0
+
+    def _words(self, values: Mapping[str, Any]) -> list[str]:
+        """Overrides of a point, with where its run lies."""
+        return [*self.sweep.words(values, self.extra), f"runs={self.runs}"]
+
+    def run(self) -> dict[str, Any]:
+        """Run the points that nobody has run, wait for those that others run, and ask the test split of what is chosen.
+
+        Returns:
+            The content of ``results.json``.
+
+        Raises:
+            Interrupted: a signal came; each running point wrote a checkpoint.
+            UserError: what the sweep is made of is damaged.
+        """
+        with self.stop.listening(), self.stop.held():
+            try:
+                with self.journal.locked():
+                    self.ledger.again()
+                self._points()
+                tests = self._tests()
+            finally:
+                launch.end([each.process for each in self.running])
+        with self.journal.locked():
+            return self.ledger.write(tests)
+
+    def _points(self) -> None:
+        """Until every point has ended."""
+        said = 0
+        while True:
+            for each in [each for each in self.running if each.process.poll() is not None]:
+                self._ended(each)
+            if self.stop.signal is not None:
+                self._interrupted()
+            self._judge()
+            while len(self.running) < self.workers and self._start():
+                pass
+            if not self.running:
+                trials = self.journal.trials()
+                left = sum(trial.state == "running" for trial in trials)
+                if not left and len(trials) == self.sweep.points():
+                    return
+                if left and left != said:
+                    print(f"waiting for {left} of {self.sweep.points()} points, which another process runs", flush=True)
+                    said = left
+            time.sleep(POLL_SECONDS)
+
+    def _interrupted(self) -> None:
+        """A signal came: end what runs, each with a checkpoint, however long that takes.
+
+        Raises:
+            Interrupted: in the end.
+        """
+        for each in self.running:
+            each.process.send_signal(signal.SIGTERM)
+        for each in list(self.running):
+            each.process.wait()
+            if each.process.returncode == 0 or each.hopeless:
+                self._ended(each)
+        with self.journal.locked():
+            self.ledger.write(None)
+        assert self.stop.signal is not None
+        raise Interrupted(
+            f"Stopped; checkpoints are kept, and {self.ledger.folder} holds what is done. Run the same command again to go on.",
+            self.stop.signal,
+        )
+
+    def _judge(self) -> None:
+        """Stop running points that are hopeless, as the file says."""
+        halving = self.sweep.early_terminate
+        if halving is None or time.monotonic() - self._judged < JUDGE_SECONDS or not self.running:
+            return
+        self._judged = time.monotonic()
+        histories = {trial.folder: self.ledger.history(trial) for trial in self.journal.trials()}
+        for each in self.running:
+            if each.hopeless or (each.point.folder / "model").exists():  # trained: stopping it would save nothing
+                continue
+            others = [history for folder, history in histories.items() if folder != each.trial.folder]
+            if halving.hopeless(histories[each.trial.folder], others, self.sweep.metric.goal):
+                each.hopeless = True
+                each.process.send_signal(signal.SIGTERM)
+
+    def _start(self) -> bool:
+        """Take one point: one that somebody began and left, or a new one; False where there is none to take now."""
+        with self.journal.locked():
+            trials = self.journal.trials()
+            for trial in trials:
+                if trial.state == "running" and (claim := self._claimed(trial)):
+                    return self._begin(trial, point.planned(self._words(trial.values)), claim, trials)
+            draw = self.journal.draw(self.ledger.history)
+            if draw is None:
+                return False
+            try:
+                mine = point.planned(self._words(draw.values))
+            except UserError as error:
+                self.ledger.explain(len(trials), " ".join(str(error).split()))
+                self.ledger.note(self.journal.begin(draw, ""), "failed", None, 0.0)
+                return True
+            trial = self.journal.begin(draw, mine.folder.name)
+            # Where the claim is taken, its run is another point's that runs now; it is looked at again when that has ended.
+            claim = self._claimed(trial)
+            return self._begin(trial, mine, claim, trials) if claim else True
+
+    def _claimed(self, trial: Trial) -> IO[str] | None:
+        """The claim of a point's run; None where somebody runs it, for this sweep or by itself."""
+        claim = claimed(self.claims / trial.folder)
+        lock = self.runs / trial.folder / ".lock"
+        if claim and lock.exists():
+            alone = claimed(lock)
+            if alone is None:
+                claim.close()
+                return None
+            alone.close()
+        return claim
+
+    def _begin(self, trial: Trial, mine: Point, claim: IO[str], trials: Sequence[Trial]) -> bool:
+        """Start a claimed point, or note how it ends where that is known; False where no GPU is free. The journal is locked."""
+        metrics = mine.finished()
+        stopped = any(other.state == "stopped" and other.folder == trial.folder for other in trials)
+        if metrics or stopped:  # drawn twice, or ended while nobody looked
+            self.ledger.note(trial, "finished" if metrics else "stopped", metrics, 0.0)
+            claim.close()
+            return True
+        gpus = devices.taken(self.claims, mine.tree)
+        if gpus is None:
+            claim.close()
+            return False
+        held = [claim, *gpus.claims]
+        with self.ledger.log(trial.point).open("ab") as log:
+            environment = devices.environment(gpus.ids, self.workers, mine.tree)
+            process = point.begun(mine, environment=environment, output=log, held=held)
+        self.running.append(Running(trial, mine, process, held))
+        return True
+
+    def _ended(self, each: Running) -> None:
+        """Note how a point came out whose process has ended."""
+        self.running.remove(each)
+        code = each.process.returncode
+        metrics = each.point.finished() if code == 0 else None
+        if code < 0 and not each.hopeless:
+            self.ledger.explain(each.trial.point, f"killed by {signal.Signals(-code).name}")
+        state = "finished" if metrics else "stopped" if each.hopeless else "failed"
+        with self.journal.locked():
+            self.ledger.note(each.trial, state, metrics, time.monotonic() - each.began)
+        for file in each.held:
+            file.close()
+
+    def _tests(self) -> dict[str, Any]:
+        """Ask the chosen configuration the test split, each of its seeds; nothing is trained. Records by run id."""
+        points = self.ledger.entries()
+        best = chosen.choose(points, self.sweep.metric.goal)
+        if best is None:
+            return {}
+        found: dict[str, Any] = {}
+        claim = awaited(self.claims / "test", lambda: self.stop.signal is not None)
+        for number in best.points if claim else ():
+            mine = point.planned([*chosen.tested(points[number]["words"]), f"runs={self.runs}"])
+            if claim and not mine.finished():
+                print(f"test     {shown_words(mine.words)}", flush=True)
+                self._asked(mine, claim, number)
+            if self.stop.signal is not None:
+                break
+            record = results.of_run(mine.folder)
+            found[record["run_id"]] = record
+        if claim:
+            claim.close()
+        if self.stop.signal is not None:
+            self._interrupted()
+        return found
+
+    def _asked(self, mine: Point, claim: IO[str], number: int) -> None:
+        """Evaluate one run on the test split.
+
+        Raises:
+            UserError: it failed.
+        """
+        log = self.ledger.log(number)
+        with log.open("ab") as file:
+            process = point.begun(mine, output=file, held=[claim])
+        try:
+            failed = launch.wait([process], self.stop)
+        finally:
+            launch.end([process])
+        if failed and self.stop.signal is None:
+            raise UserError(f"`{mine.command}` failed: {last_words(log)}; mend it and run the same command again.")
+
+
+def shown_words(words: Sequence[str]) -> str:
+    """A run's command, without where it lies."""
+    return " ".join(["python -m medrl", *(word for word in words if not word.startswith("runs="))])
