@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from medrl import chain, compose, config, results
 from medrl.config import Published
 from medrl.errors import ConfigError
-from medrl.metrics import over_seeds
+from medrl.metrics import over_seeds, wilson
 from medrl.table import formats, latex, published
 from medrl.table.__main__ import main, tables
 from medrl.table.join import join
@@ -531,3 +531,27 @@ def test_the_example_in_the_documentation_is_what_is_printed(capsys):
     assert main(["dxbench_iterative"]) == 0
     table = capsys.readouterr().out.partition("\nRuns:")[0]
     assert table in (ROOT / "docs/tables.md").read_text(encoding="utf-8")
+
+
+def test_a_metric_beside_the_accuracy_is_shown_where_it_is_asked_for(capsys):
+    assert main(["chain-algorithms", "--metric", "unparsed", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    shown = {row["who"]: row for row in rows if (row["task"], row["metric"]) == ("gsm8k", "unparsed")}
+    records = {record["name"]: record for record in results.stored()["chain-algorithms"]["runs"] if "gsm8k" in record["tasks"]}
+    assert len(records) > 5 and len(shown) == 2 * len(records)  # before and after
+    for name, record in records.items():
+        said = record["tasks"]["gsm8k"]
+        row = shown[f"{name} {record['family']}"]
+        assert float(row["value"]) == said["unparsed"]
+        assert float(row["low"]) <= wilson(round(said["unparsed"] * said["n"]), said["n"]).low + 1e-9
+    assert main(["chain-algorithms", "--format", "csv"]) == 0 and ",unparsed," not in capsys.readouterr().out
+
+
+def test_configurations_of_one_name_are_told_apart_by_their_words():
+    first, second, *_ = (
+        dict(record) for record in results.stored()["chain-algorithms"]["runs"] if record["name"].endswith(("-dpo", "-kto"))
+    )
+    alike = [{**first, "name": "a", "words": ["x=1", "seed=0"]}, {**second, "name": "a", "words": ["x=2", "seed=0"]}]
+    told = {row.who for row in join(alike).rows if row.kind == "measured"}
+    assert told == {f"a {first['family']} x=1", f"a {second['family']} x=2"}
+    assert {row.who for row in join(alike[:1]).rows if row.kind == "measured"} == {f"a {first['family']}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--results", metavar="NAME", help="store the named runs under this name")
     parser.add_argument("--title", help="of the stored results")
     parser.add_argument("--note", nargs="+", metavar="TEXT", help="paragraphs of Markdown for the stored results")
+    parser.add_argument("--metric", action="append", default=[], help="shown beside the accuracy: unparsed, mean_credit, ...")
     parser.add_argument("--readme", action="store_true", help="write experiments/README.md")
     return parser.parse_intermixed_args(argv)
 
@@ -66,7 +68,7 @@ def _done(asked: argparse.Namespace) -> str:
     compose.prepare()
     words = [word for word in asked.what if not word.startswith("runs=")]
     if asked.results:
-        return _store(asked.results, asked.title, asked.note, words)
+        return _store(asked, words)
     if asked.title or asked.note:
         raise UserError("--title and --note go with --results NAME, which stores runs under a name.")
     if asked.readme:
@@ -74,7 +76,7 @@ def _done(asked: argparse.Namespace) -> str:
         write_atomically(path, readme.markdown(results.stored()))
         return f"{path}\n"
     runs = next((word.removeprefix("runs=") for word in asked.what if word.startswith("runs=")), None)
-    made, left_out = tables(words, runs)
+    made, left_out = tables(words, runs, asked.metric)
     for remark in left_out:
         print(f"medrl: left out: {remark}", file=sys.stderr)
     return _written(made, asked.format)
@@ -90,12 +92,13 @@ def _written(made: Sequence[Table], form: str) -> str:
     return f"\n{'=' * 100}\n\n".join(map(formats.to_terminal, made))
 
 
-def tables(words: Sequence[str], runs: str | None) -> tuple[list[Table], list[str]]:
+def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> tuple[list[Table], list[str]]:
     """The tables that a command line asks for.
 
     Args:
         words: Names and folders; none for every paper and study.
         runs: Folder to look for a paper's runs in; None for ``runs`` where there is one.
+        also: Metrics to be shown beside the accuracy.
 
     Returns:
         The tables, and what of ``runs`` could not be read.
@@ -113,9 +116,9 @@ def tables(words: Sequence[str], runs: str | None) -> tuple[list[Table], list[st
         known: Found = [
             (f"experiments/results/{name}.json", record) for name, each in results.stored().items() for record in each["runs"]
         ]
-        made += [of_setting(published.read(group, name), [*known, *beside]) for group, name in settings]
+        made += [of_setting(published.read(group, name), [*known, *beside], also) for group, name in settings]
     if found:
-        made.append(join(results.distinct(found)))
+        made.append(join(results.distinct(found), also=also))
     return made, left_out
 
 
@@ -168,8 +171,9 @@ def _beside(runs: str | None) -> tuple[Found, list[str]]:
     return found, left_out
 
 
-def _store(name: str, title: str | None, notes: Sequence[str] | None, words: Sequence[str]) -> str:
+def _store(asked: argparse.Namespace, words: Sequence[str]) -> str:
     """Write the named runs, or one results file, to ``experiments/results/NAME.json``; what is not said again is kept."""
+    name, title, notes = asked.results, asked.title, asked.note
     if not words:
         raise UserError(f"--results {name} stores runs: name their folders.")
     if not name.replace("-", "").replace("_", "").isalnum():
@@ -190,6 +194,8 @@ def _store(name: str, title: str | None, notes: Sequence[str] | None, words: Seq
         "command": made["command"] or before.get("command", ""),
         "notes": list(notes) if notes is not None else before.get("notes") or made.get("notes", []),
     }
+    if metrics := asked.metric or before.get("metrics"):
+        about["metrics"] = metrics
     head = {key: made[key] for key in ("schema", "kind")}
     folder = results.folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +214,7 @@ def _commands(records: Sequence[Record]) -> str:
         words = [word for word in members[0]["words"] if not word.startswith("seed=")]
         flag = ["-m"] if len(seeds) > 1 else []
         if members[0]["words"]:
-            lines.append(" ".join(["python -m medrl", *flag, *words, f"seed={','.join(map(str, seeds))}"]))
+            lines.append(shlex.join(["python", "-m", "medrl", *flag, *words, f"seed={','.join(map(str, seeds))}"]))
     return "\n".join(lines)
 
 

@@ -59,12 +59,13 @@ class Table:
         return found
 
 
-def join(records: Sequence[Record], setting: Setting | None = None) -> Table:
+def join(records: Sequence[Record], setting: Setting | None = None, also: Sequence[str] = ()) -> Table:
     """One table of a setting's published numbers and of runs.
 
     Args:
         records: Runs that differ from one another (`results.distinct`).
         setting: A paper or study; None for run folders alone.
+        also: Metrics of every task to be shown beside accuracy and perplexity.
     """
     found = groups(records)
     numbers = setting.published if setting else ()
@@ -73,7 +74,7 @@ def join(records: Sequence[Record], setting: Setting | None = None) -> Table:
     for task in dict.fromkeys([*(row.task for row in numbers), *(group.task for group in found)]):
         here = [group for group in found if group.task == task]
         wanted = [row for row in numbers if row.task == task]
-        for metric in _metrics(here, [row.metric for row in wanted]):
+        for metric in _metrics(here, [*(row.metric for row in wanted), *also]):
             numbered = []
             for row in wanted:
                 if row.metric == metric:
@@ -88,10 +89,10 @@ def join(records: Sequence[Record], setting: Setting | None = None) -> Table:
     )  # fmt: skip
 
 
-def _metrics(here: Sequence[Group], published: Sequence[str]) -> list[str]:
-    """Metrics of a task that a table shows: those published, and accuracy or perplexity of what was measured."""
+def _metrics(here: Sequence[Group], asked: Sequence[str]) -> list[str]:
+    """Metrics of a task that a table shows: those published or asked for, and accuracy or perplexity of what was measured."""
     ours = [metric for group in here for metric in ("accuracy", "perplexity") if number(group.said, metric)]
-    every = dict.fromkeys([*published, *ours])
+    every = dict.fromkeys([*asked, *ours])
     return sorted(every, key=lambda metric: ORDER.index(metric) if metric in ORDER else len(ORDER))
 
 
@@ -165,11 +166,11 @@ def _unmet(rows: Sequence[Row], setting: Setting | None) -> Iterator[str]:
         yield f"no run of this {setting.group} is stored or in the folder of runs"
 
 
-def of_setting(setting: Setting, records: Sequence[tuple[str, Record]]) -> Table:
-    """The table of a paper or study, of those records that say they are of it.
+def of_setting(setting: Setting, records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> Table:
+    """The table of a paper or study, of those records that say they are of it; ``also`` as `join` has it.
 
     Raises:
         UserError: two of them claim the same run with other numbers.
     """
     mine = [(where, record) for where, record in records if record.get(setting.group) == setting.name]
-    return join(results.distinct(mine), setting)
+    return join(results.distinct(mine), setting, also)

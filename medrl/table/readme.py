@@ -47,16 +47,16 @@ def section(name: str, found: Results) -> Iterator[str]:
 def _runs(name: str, found: Results) -> str:
     """The joined table of the runs; those of a paper or study stand beside what it publishes."""
     where = [(f"experiments/results/{name}.json", record) for record in found["runs"]]
-    tables, rest = [], []
+    tables, also = [], found.get("metrics", [])
     for group in compose.NAMED:
         for option in dict.fromkeys(record.get(group) for _, record in where):
             if option in compose.group_options(group):
                 setting = published.read(group, option)
                 if setting.published:
-                    tables.append((group, option, of_setting(setting, where)))
+                    tables.append((group, option, of_setting(setting, where, also)))
     taken = {(group, option) for group, option, _ in tables}
     rest = [record for record in found["runs"] if not taken & {(group, record.get(group)) for group in compose.NAMED}]
-    made = [table for _, _, table in tables] + ([join(rest)] if rest else [])
+    made = [table for _, _, table in tables] + ([join(rest, also=also)] if rest else [])
     return "\n".join(map(formats.to_markdown, made))
 
 

@@ -15,6 +15,8 @@ from medrl.results import Record
 from medrl.table.verdict import Verdict
 from medrl.wording import STRICT, Task
 
+SHARES = ("unparsed", "truncated", "ungraded")
+"""Of all answers, those that are neither right nor wrong; a table shows them where it is asked to."""
 Kind = Literal["published", "measured", "before", "compat", "reference"]
 
 
@@ -63,7 +65,7 @@ class Row:
     @property
     def percent(self) -> bool:
         """Whether the number is an accuracy, which is shown in per cent."""
-        return "accuracy" in self.metric or self.metric.startswith(("majority_vote", "pass@"))
+        return "accuracy" in self.metric or self.metric.startswith(("majority_vote", "pass@")) or self.metric in SHARES
 
     @property
     def sd(self) -> float | None:
@@ -103,6 +105,8 @@ class Group:
     task: str
     members: tuple[tuple[Record, Task], ...]
     """Each run with what it says of the task, by seed."""
+    words: tuple[str, ...] = ()
+    """The overrides that tell it from other configurations of the same name in the table; empty where there is none."""
 
     @property
     def said(self) -> Task:
@@ -122,7 +126,17 @@ def groups(records: Sequence[Record]) -> list[Group]:
             way = [said.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
             key = json.dumps([task, record["family"], results.asked(record), way], sort_keys=True)
             found.setdefault(key, (task, []))[1].append((record, said))
-    return [Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"]))) for task, members in found.values()]
+    return [
+        Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"])), _telling(members[0][0], records))
+        for task, members in found.values()
+    ]
+
+
+def _telling(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
+    """The words of a run that not all configurations of its name share."""
+    namesakes = [other.get("words", []) for other in records if other["name"] == record["name"]]
+    shared = set(namesakes[0]).intersection(*namesakes)
+    return tuple(word for word in record.get("words", []) if word not in shared and not word.startswith("seed="))
 
 
 def number(said: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float] | None] | None:
@@ -135,6 +149,9 @@ def number(said: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float]
         return said["mean_credit"], said.get("mean_credit_ci95")
     if metric == "majority_vote" and "majority_vote" in said:
         return said["majority_vote"]["accuracy"], said["majority_vote"]["ci95"]
+    if metric in SHARES and metric in said:
+        asked = said["n"] * said.get("samples", 1) if "n" in said else None
+        return said[metric], wilson(round(said[metric] * asked), asked) if asked else None
     passed = said.get("pass_at", {}).get(metric.removeprefix("pass@"))
     return (passed, None) if passed is not None and metric.startswith("pass@") else None
 
@@ -146,9 +163,10 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
     """
     said = group.said
     name = group.name if said.get("scorer", STRICT) == STRICT else f"{group.name} ({said['scorer']})"
+    told = " ".join([name, *group.words])
     if said["change"]:
         yield from _row(group, metric, "before", f"{name}, {wording.before(said)}", lambda each: each["base"])
-    yield from _row(group, metric, "measured", name, lambda each: each)
+    yield from _row(group, metric, "measured", told, lambda each: each)
     for key in said.get("compat", {}) if metric == "accuracy" else ():
         yield from _row(group, metric, "compat", f"{name}, as {key} grades", _graded_by(key))
 
