@@ -146,7 +146,10 @@ def to_markdown(table: Table) -> str:
     if rows := cells(table):
         lines += [f"| {' | '.join(HEAD)} |", "|" + "".join("---:|" if head in RIGHT else "---|" for head in HEAD)]
         lines += [f"| {' | '.join(map(escaped, row))} |" for row in rows] + [""]
-    if runs := {escaped(f"{record['name']} {record['run_id']}, seed {record['seed']}"): record for record in table.records}:
+    if runs := {
+        escaped(f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})"): record
+        for record in table.records
+    }:
         lines += ["Each run, before and after training:", "", *chain.changes(runs, "run").splitlines(), ""]
     for title, remarks in below(table).items():
         lines += [f"{title}:", "", *(f"- {escaped(remark)}" for remark in remarks), ""]

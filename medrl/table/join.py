@@ -67,6 +67,8 @@ def join(records: Sequence[Record], setting: Setting | None = None, also: Sequen
         setting: A paper or study; None for run folders alone.
         also: Metrics of every task to be shown beside accuracy and perplexity.
     """
+    families = list(dict.fromkeys(record["family"] for record in records))
+    records = sorted(records, key=lambda record: (families.index(record["family"]), record["seed"]))
     found = groups(records)
     numbers = setting.published if setting else ()
     rows: list[Row] = []
