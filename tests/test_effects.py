@@ -270,3 +270,19 @@ def test_edges_of_a_logarithmic_range() -> None:
 def test_other_results_are_refused_in_one_sentence(changed: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"run the sweep again|Run the sweep again"):
         observed.read(grid() | changed)
+
+
+def test_what_is_untold_says_how_many_seeds_would_tell():
+    points = [
+        point(3 * place + seed, {"a": place, "seed": seed}, 0.8 + 0.01 * place + (-0.05, 0.0, 0.05)[(seed + place) % 3])
+        for place in range(2)
+        for seed in range(3)
+    ]
+    swept = observed.read(sweep(points, {"a": {"values": [0, 1]}, "seed": {"values": [0, 1, 2]}}))
+    said = limits.limits(swept, swept.best(), [])
+    (untold,) = [each for each in said if "cannot be told from" in each]
+    within = statistics.stdev([-0.05, 0.0, 0.05])
+    detectable = (scipy.stats.t.ppf(0.975, 4) + scipy.stats.norm.ppf(0.8)) * within * math.sqrt(2 / 3)
+    assert f"under about {100 * detectable:.1f} points" in untold and "that of 1.0 points" in untold
+    assert f"about {math.ceil(3 * (detectable / 0.01) ** 2):,} seeds each" in untold
+    assert "whether a difference on these validation rows holds on others" in said[-1]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medrl.sweep.effects import FEWEST, contrasts, interactions, show, spearman
+from medrl.sweep.noise import all_untold, noise, rivals
 from medrl.sweep.observed import Configuration, Sweep, key, number_or_none, numeric
+from medrl.sweep.wording import Unit, labels
 
 ENTANGLED = 0.7
 """Rank correlation between two parameters above which what one did may be what the other did."""
@@ -19,14 +22,39 @@ NEAR = 0.05
 
 MESSAGE_CHARS = 200
 
+ROWS = "a difference on these validation rows holds on others"
+
 
 def limits(sweep: Sweep, best: Configuration | None, runs: list[Mapping[str, Any]]) -> list[str]:
     """All of them, in plain text."""
     found = [*_unfinished(sweep)]
     if best is None:
         return ["Nothing at all about its parameters: no point finished with a value.", *found]
-    found += [*_seeds(sweep), *_edges(sweep, best), *_never_varied(sweep), *_designed(sweep), *_mixed(runs)]
-    return found
+    found += [
+        *_untold(sweep, best),
+        *_seeds(sweep),
+        *_edges(sweep, best),
+        *_never_varied(sweep),
+        *_designed(sweep),
+        *_mixed(runs),
+    ]
+    return [*found, f"Anything beyond what it varied: other data, other models, other lengths of training, and whether {ROWS}."]
+
+
+def _untold(sweep: Sweep, best: Configuration) -> Iterator[str]:
+    """Which configuration is best, where the noise between seeds hides it."""
+    untold, seen = all_untold(rivals(sweep, best)), noise(sweep)
+    if untold and seen.detectable is not None and seen.seeds > 1:
+        unit = Unit(sweep.metric)
+        ahead = abs(best.mean - untold[0].configuration.mean)
+        # The detectable difference shrinks with the root of the number of seeds.
+        needed = f"about {math.ceil(seen.seeds * (seen.detectable / ahead) ** 2):,} seeds each" if ahead else "no number of seeds"
+        others = labels([each.configuration for each in untold])
+        yield (
+            f"Which configuration is best: {best.label} cannot be told from {others}. With {seen.seeds} seeds a difference under "
+            f"about {unit.spread(seen.detectable)} is likely to be missed; were that of {unit.spread(ahead)} to "
+            f"{untold[0].configuration.label} real, {needed} would show it."
+        )
 
 
 def _unfinished(sweep: Sweep) -> Iterator[str]:

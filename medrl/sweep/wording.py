@@ -41,9 +41,11 @@ class Unit:
         return f"{100 * value:.1f} points" if self.share else charts.number(value)
 
     def interval(self, ci95: Sequence[float] | None, nothing: str = "none", *, signed: bool = False) -> str:
-        """An interval of values, or of differences."""
+        """An interval of values, or of differences. That of a share ends where shares do, as a mean of seeds need not."""
         if ci95 is None:
             return nothing
+        if self.share and not signed:
+            ci95 = [min(1.0, max(0.0, end)) for end in ci95]
         return f"[{', '.join(self.difference(end) if signed else self.show(end) for end in ci95)}]"
 
 
