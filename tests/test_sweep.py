@@ -21,7 +21,7 @@ from medrl.sweep import checks, chosen, devices, file, space
 from medrl.sweep.halving import Halving
 from medrl.sweep.journal import Journal
 
-POINTS = {"learning_rate_temperature": 16, "lora_rank": 9, "num_generations": 9, "reward_weights": 12}
+POINTS = {"learning_rate_temperature": 12, "lora_rank": 9, "num_generations": 9, "reward_weights": 12}
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 STAND_IN = Path(__file__).parent / "stand_in_point.py"
 SMALL = """
