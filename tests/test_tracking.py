@@ -14,7 +14,9 @@ from loopback_wandb import ENTITY, KEY, LoopbackWandb
 
 from medrl import build, config, tracking
 from medrl.errors import ConfigError, UserError
-from medrl.sweep import on_wandb
+from medrl.sweep import file, on_wandb
+from medrl.sweep.given import Place
+from medrl.sweep.ledger import Ledger
 from medrl.tracking import Follower
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,20 +185,6 @@ def until(true, seconds=10.0):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("goal", "rank"), [("maximize", 8), ("minimize", 4)])
-def test_the_chosen_point_is_the_best_over_its_seeds(goal, rank):
-    values = {(4, 0): 0.9, (4, 1): 0.1, (8, 0): 0.6, (8, 1): 0.7, (16, 0): None}
-    points = [
-        {"parameters": {"rank": rank, "seed": seed}, "value": value, "words": ["a=b", f"rank={rank}", f"seed={seed}"]}
-        for (rank, seed), value in values.items()
-    ]
-    chosen = on_wandb.chosen(points, goal)
-    assert chosen["parameters"] == {"rank": rank} and chosen["seeds"] == [0, 1]
-    assert chosen["value"] == pytest.approx({8: 0.65, 4: 0.5}[rank])
-    assert chosen["command"] == f"python -m medrl a=b rank={rank} eval.split=test"
-    assert on_wandb.chosen(points[4:], goal) is None
-
-
 # --- Single runs -----------------------------------------------------------------------------------------------------
 
 
@@ -286,77 +274,108 @@ def test_a_server_that_does_not_take_the_run_is_told_of_before_it_begins(tmp_pat
 
 # --- Sweeps ----------------------------------------------------------------------------------------------------------
 
-SWEEP = """
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-import yaml
-from medrl.errors import UserError
-from medrl.sweep import on_wandb
-
-path = Path("quick.yaml")
-sweep = SimpleNamespace(content=yaml.safe_load(path.read_text()), path=path, name="quick")
-try:
-    sys.exit(on_wandb.run(sweep, sys.argv[2:], int(sys.argv[1])))
-except UserError as error:
-    sys.exit(str(error))
-"""
+FEW = ("source.train_rows=40", "eval.max_new_tokens=8")
 QUICK_SWEEP = {
+    "program": "medrl",
+    "name": "quick",
     "method": "grid",
-    "metric": {"name": "test/pubmedqa/accuracy", "goal": "maximize"},
-    "parameters": {"seed": {"values": [0, 1]}, "algo": {"value": "none"}},
-    "command": ["${env}", "${interpreter}", "-m", "medrl", *QUICK[1:], "${args_no_hyphens}"],
+    "metric": {"name": "validation/pubmedqa/accuracy", "goal": "maximize"},
+    "parameters": {
+        "algo": {"value": "none"},
+        "data_mix.validation_rows": {"value": 4},
+        "eval.split": {"value": "validation"},
+        "eval.every_steps": {"value": None},
+        "model.lora.rank": {"values": [4, 8]},
+        "seed": {"value": 3},
+    },
+    "command": ["${env}", "python", "-m", "medrl", *QUICK[1:], *FEW, "model/lora=all_linear", "${args_no_hyphens}"],
 }
 
 
-def sweep(server, folder, workers, *words, **more):
+def sweep(server, folder, *words, **more):
     (folder / "quick.yaml").write_text(yaml.safe_dump(QUICK_SWEEP))
-    command = [sys.executable, "-c", SWEEP, str(workers), *words]
+    command = [sys.executable, "-m", "medrl.sweep", "quick.yaml", "backend=wandb", *words]
     return subprocess.run(command, env=variables(server, **more), cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow
-def test_agents_run_the_points_and_their_results_are_read_back(tmp_path):
+def test_agents_run_the_points_and_the_best_is_asked_the_test_split(tmp_path):
     with LoopbackWandb() as server:
-        done = sweep(server, tmp_path, 2, "eval.limit=3", "runs=there")
+        done = sweep(server, tmp_path, "eval.limit=3", "workers=2", "runs=there")
         assert done.returncode == 0 and done.stderr == "", done.stderr
         assert not server.unknown and server.given == ["sweep1-point0", "sweep1-point1"]
         assert f"sweep    {server.url}/{ENTITY}/medrl/sweeps/sweep1\n" in done.stdout
-        assert {(run.settings["seed"], run.settings["eval.limit"], run.sweep) for run in server.runs.values()} == {
-            (0, 3, "sweep1"),
-            (1, 3, "sweep1"),
+        # Two runs, those of the points, which heard nothing of the test split.
+        assert {(run.settings["model.lora.rank"], run.settings["eval.limit"], run.sweep) for run in server.runs.values()} == {
+            (4, 3, "sweep1"),
+            (8, 3, "sweep1"),
         }
+        assert len(server.runs) == 2
         for run in server.runs.values():
             assert run.exit_code == 0
-            assert run.summary["test/pubmedqa/accuracy"] == run.history[-1]["test/pubmedqa/accuracy"]
-    results = json.loads((tmp_path / "there" / "sweep-quick-sweep1" / "results.json").read_text())
-    found, records = results["sweep"], {record["run_id"]: record for record in results["runs"]}
-    assert results["kind"] == "sweep" and found["backend"] == "wandb" and found["parameters"] == {"seed": {"values": [0, 1]}}
-    assert sorted(point["parameters"]["seed"] for point in found["points"]) == [0, 1] and len(records) == 2
+            assert run.summary["validation/pubmedqa/accuracy"] == run.history[-1]["validation/pubmedqa/accuracy"]
+            assert not [name for name in run.summary if name.startswith("test/")]
+    folder = tmp_path / "there" / "sweep-quick-sweep1"
+    results = json.loads((folder / "results.json").read_text())
+    found, records = results["sweep"], {(record["run_id"], record["eval"]["split"]): record for record in results["runs"]}
+    assert results["command"] == "python -m medrl.sweep quick.yaml backend=wandb eval.limit=3"
+    assert found["backend"] == "wandb" and found["parameters"] == {"model.lora.rank": {"values": [4, 8]}}
+    assert sorted(point["parameters"]["model.lora.rank"] for point in found["points"]) == [4, 8]
     for point in found["points"]:
-        record = records[point["run_id"]]
+        record = records[point["run_id"], "validation"]
         assert point["state"] == "finished" and point["value"] == record["tasks"]["pubmedqa"]["accuracy"]
-        assert record["seed"] == point["parameters"]["seed"] and record["eval"]["limit"] == 3
-        assert {"eval.limit=3", "runs=there", "algo=none"} <= set(point["words"])
-        assert (tmp_path / "there" / f"none-pubmedqa-{point['run_id']}" / "wandb" / "sent.json").exists()
-    assert found["chosen"]["seeds"] == [0, 1] and found["chosen"]["parameters"] == {"algo": "none"}
-    assert found["workers"] == 2 and found["machine"]["packages"]
+        assert {"eval.limit=3", "algo=none", "seed=3", "eval.every_steps=null"} <= set(point["words"])
+        assert "eval.limit=2" not in point["words"] and record["eval"]["limit"] == 3
+        assert record["eval"]["every_steps"] is None
+        run = tmp_path / "there" / f"none-pubmedqa-{point['run_id']}"
+        assert [noted["sweep"] for noted in tracking.sent_runs(run).values()] == ["sweep1"]
+    best = found["chosen"]
+    (tested,) = best["test"]
+    assert best["seeds"] == [3] and best["command"].endswith("eval.split=test eval.every_steps=null")
+    assert records[tested, "test"]["tasks"]["pubmedqa"]["n"] == 3 and len(records) == len(results["runs"]) == 3
+    assert tested in [point["run_id"] for point in found["points"] if point["parameters"] == best["parameters"]]
+    assert f"command  {best['command']}\nreport   there/sweep-quick-sweep1/report.html\n" in done.stdout
+    assert (folder / "report.html").exists() and (folder / "report.md").exists()
+    here = of_this_machine(tmp_path)
+    assert list(results) == list(here) and list(found) == list(here["sweep"])
+    assert [list(point) for point in found["points"]] == [list(point) for point in here["sweep"]["points"]]
+
+
+def of_this_machine(folder):
+    """What the other backend writes of the same file before it has run a point."""
+    quick = file.read(folder / "quick.yaml")
+    (folder / "here").mkdir()
+    ledger = Ledger(folder / "here", quick, ["hardware=cpu"], folder, 1)
+    with ledger.journal.locked():
+        return ledger.write(None)
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_not_there_is_one_sentence(tmp_path):
     with LoopbackWandb() as server:
-        done = sweep(server, tmp_path, 1, WANDB_SWEEP_ID="someone/else/none")
+        done = sweep(server, tmp_path, WANDB_SWEEP_ID="someone/else/none")
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
     assert "W&B does not take the sweep of quick.yaml (Could not find sweep" in done.stderr and "someone/else/none" in done.stderr
     assert not list(tmp_path.glob("runs/*"))
 
 
-def test_a_sweep_that_is_joined_has_its_command_already():
-    with pytest.raises(
-        UserError, match="The sweep a/b/c has its command already; leave out seed=3, or start a sweep of your own"
-    ):
-        on_wandb.run(None, ["seed=3"], 1, sweep_id="a/b/c")
+def test_the_command_line_replaces_what_the_file_says():
+    sent = on_wandb.sent(file.parsed(QUICK_SWEEP, Path("quick.yaml")), ["algo=sft", "eval.limit=3"])
+    assert "algo" not in sent["parameters"] and sent["parameters"]["eval.every_steps"] == {"value": "null"}
+    assert "eval.limit=2" not in sent["command"] and sent["command"][-3:] == ["${args_no_hyphens}", "algo=sft", "eval.limit=3"]
+
+
+def test_a_sweep_that_is_joined_is_the_one_of_the_file_and_has_its_command_already():
+    quick = file.parsed(QUICK_SWEEP, Path("quick.yaml"))
+    place = Place("a", "b", "c", "http://c", on_wandb.sent(quick, ["eval.limit=3", "runs=there"]))
+    on_wandb.check_joined(quick, ["eval.limit=3"], place)
+    assert place.runs == Path("there")
+    with pytest.raises(UserError, match="The sweep c has its command already; leave out algo=sft, or start a sweep of your own"):
+        on_wandb.check_joined(quick, ["algo=sft", "eval.limit=3"], place)
+    varied = {**QUICK_SWEEP["parameters"], "eval.limit": {"values": [2, 3]}}
+    for changed in ({"parameters": varied}, {"metric": {**QUICK_SWEEP["metric"], "goal": "minimize"}}):
+        with pytest.raises(UserError, match=r"was made of another file than quick\.yaml as it is now"):
+            on_wandb.check_joined(file.parsed({**QUICK_SWEEP, **changed}, Path("quick.yaml")), [], place)
 
 
 def test_a_sweep_needs_wandb(monkeypatch):

@@ -25,7 +25,8 @@ runs      folder of the runs and of the sweep's own folder, sweep-NAME-ID; defau
 results   copies results.json and the report to experiments/results/sweep-NAME.*
 KEY=VALUE overrides for every point: hardware=cpu, model=tiny; dry_run=true lists the points and stops
 
-The same command goes on where it was stopped, and a second one beside it takes its share of the points."""
+The same command goes on where it was stopped, and a second one beside it takes its share of the points; on W&B where
+WANDB_SWEEP_ID names the sweep, ENTITY/PROJECT/ID, which else is a new one each time."""
 
 BACKENDS = ("local", "wandb")
 OPTIONS = ("backend", "workers", "runs", "results", "dry_run")
@@ -49,18 +50,27 @@ def main(argv: Sequence[str]) -> int:
     checks.check(sweep, extra)
     if options.get("dry_run") == "true":
         return _listed(sweep, extra)
-    if options.get("backend", "local") == "wandb":
-        from medrl.sweep import on_wandb
+    found, folder = (_on_wandb if options.get("backend") == "wandb" else _here)(sweep, extra, options)
+    with files.explained(folder):
+        return _told(found, folder, options.get("results"))
 
-        runs = [f"runs={options['runs']}"] if "runs" in options else []
-        return int(on_wandb.run(sweep, [*extra, *runs], int(options.get("workers", 1))))
+
+def _here(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
+    """Results of a sweep on this machine, and where they lie."""
     from medrl.sweep.local import Local
 
     folder = sweep.folder(Path(options.get("runs", "runs")), extra)
+    workers = int(options["workers"]) if "workers" in options else None
     with files.explained(folder):
-        workers = int(options["workers"]) if "workers" in options else None
-        found = Local(sweep, extra, options.get("runs", "runs"), workers).run()
-        return _told(found, folder, options.get("results"))
+        return Local(sweep, extra, options.get("runs", "runs"), workers).run(), folder
+
+
+def _on_wandb(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
+    """Results of a sweep on W&B, and where they lie."""
+    from medrl.sweep import on_wandb
+
+    runs = [f"runs={options['runs']}"] if "runs" in options else []
+    return on_wandb.run(sweep, [*extra, *runs], int(options.get("workers", 1)))
 
 
 def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -78,8 +88,6 @@ def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         problems.append(Problem("workers", f"is {workers!r}, should be a whole number above 0"))
     if options.get("dry_run", "false") not in ("true", "false"):
         problems.append(Problem("dry_run", f"is {options['dry_run']!r}, should be true or false"))
-    if backend == "wandb" and "results" in options:
-        problems.append(Problem("results", "copies what a local sweep chose; take it out, or write backend=local"))
     problems += [Problem(key, "is empty") for key in ("runs", "results") if options.get(key) == ""]
     if problems:
         raise ConfigError(problems)

@@ -66,6 +66,7 @@ def results(
     sweep: SweepFile,
     extra: Sequence[str],
     *,
+    sweep_id: str,
     backend: str,
     points: Sequence[Mapping[str, Any]],
     records: Sequence[Mapping[str, Any]],
@@ -78,6 +79,7 @@ def results(
     Args:
         sweep: As its file says it.
         extra: Overrides for every point.
+        sweep_id: Ours, or the one that W&B gave.
         backend: ``local`` or ``wandb``.
         points: One entry a point.
         records: Of the finished points, on the validation rows.
@@ -91,16 +93,17 @@ def results(
     came_from = track.provenance()
     chosen = choose(points, sweep.metric.goal) if tests is not None else None
     halving = sweep.content.get("early_terminate")
+    asked_for = [] if backend == "local" else [f"backend={backend}"]
     listed = {key: sweep.content["parameters"][key] for key in sweep.varying}
     return {
         "schema": SCHEMA,
         "kind": "sweep",
         "name": sweep.name,
         "title": sweep.description or sweep.name,
-        "command": shlex.join(["python", "-m", "medrl.sweep", sweep.shown, *extra]),
+        "command": shlex.join(["python", "-m", "medrl.sweep", sweep.shown, *asked_for, *extra]),
         "notes": [],
         "sweep": {
-            "id": sweep.id(extra),
+            "id": sweep_id,
             "backend": backend,
             "file": sweep.shown,
             "method": sweep.method,

@@ -11,7 +11,7 @@ from medrl import results, track
 from medrl.sweep import chosen
 from medrl.sweep.file import SweepFile
 from medrl.sweep.journal import Journal, Trial
-from medrl.sweep.seen import Curves, last_words, read_json
+from medrl.sweep.seen import UNTRIED, Curves, last_words, read_json, wall_seconds
 
 
 class Ledger:
@@ -35,8 +35,7 @@ class Ledger:
         self.workers = workers
         self.journal = Journal(folder, sweep, extra)
         self.curves = Curves(sweep.metric.name)
-        path = folder / "results.json"
-        self._before = float(read_json(path).get("sweep", {}).get("wall_seconds", 0.0)) if path.exists() else 0.0
+        self._before = wall_seconds(folder / "results.json")
         self._began = time.monotonic()
 
     def log(self, number: int) -> Path:
@@ -107,7 +106,7 @@ class Ledger:
 
     def _outcome(self, trial: Trial | None) -> dict[str, Any]:
         """How a point stands, and what it took."""
-        found = {"state": "left", "value": None, "message": "", "steps": 0, "seconds": 0.0, "tokens": 0, "run_id": None}
+        found = {**UNTRIED}
         if trial is None:
             return found
         if trial.state != "running":
@@ -134,6 +133,7 @@ class Ledger:
         found = chosen.results(
             self.sweep,
             self.extra,
+            sweep_id=self.sweep.id(self.extra),
             backend="local",
             points=entries,
             records=list(records.values()),

@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose, launch, point, results
+from medrl import compose, launch, point
 from medrl.checkpoints import Stop
 from medrl.errors import Interrupted, UserError
 from medrl.point import Point
-from medrl.sweep import chosen, devices
+from medrl.sweep import devices, unseen
 from medrl.sweep.file import SweepFile
-from medrl.sweep.journal import Trial, awaited, claimed
+from medrl.sweep.journal import Trial, claimed
 from medrl.sweep.ledger import Ledger
-from medrl.sweep.seen import last_words
 
 POLL_SECONDS = 0.2
 JUDGE_SECONDS = 2.0
@@ -212,45 +211,20 @@ class Local:
             file.close()
 
     def _tests(self) -> dict[str, Any]:
-        """Ask the chosen configuration the test split, each of its seeds; nothing is trained. Records by run id."""
-        points = self.ledger.entries()
-        best = chosen.choose(points, self.sweep.metric.goal)
-        if best is None:
-            return {}
-        found: dict[str, Any] = {}
-        claim = awaited(self.claims / "test", lambda: self.stop.signal is not None)
-        for number in best.points if claim else ():
-            mine = point.planned([*chosen.tested(points[number]["words"]), f"runs={self.runs}"])
-            if claim and not mine.finished():
-                print(f"test     {shown_words(mine.words)}", flush=True)
-                self._asked(mine, claim, number)
-            if self.stop.signal is not None:
-                break
-            record = results.of_run(mine.folder)
-            found[record["run_id"]] = record
-        if claim:
-            claim.close()
+        """Records of the chosen configuration on the test split, by run id.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        found = unseen.asked(
+            self.ledger.entries(),
+            self.sweep.metric.goal,
+            self.runs,
+            self.ledger.folder,
+            log=self.ledger.log,
+            again="run the same command again",
+            stop=self.stop,
+        )
         if self.stop.signal is not None:
             self._interrupted()
         return found
-
-    def _asked(self, mine: Point, claim: IO[str], number: int) -> None:
-        """Evaluate one run on the test split.
-
-        Raises:
-            UserError: it failed.
-        """
-        log = self.ledger.log(number)
-        with log.open("ab") as file:
-            process = point.begun(mine, output=file, held=[claim])
-        try:
-            failed = launch.wait([process], self.stop)
-        finally:
-            launch.end([process])
-        if failed and self.stop.signal is None:
-            raise UserError(f"`{mine.command}` failed: {last_words(log)}; mend it and run the same command again.")
-
-
-def shown_words(words: Sequence[str]) -> str:
-    """A run's command, without where it lies."""
-    return " ".join(["python -m medrl", *(word for word in words if not word.startswith("runs="))])

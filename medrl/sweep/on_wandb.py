@@ -3,6 +3,7 @@
 The agents are W&B's own (``wandb agent``), one a worker. Each starts ``python -m medrl`` with a point's parameters, which reports
 to W&B because its agent's variables say so (``track=auto``). Afterwards the points are read from the disk and not from the
 server: the agents keep each point's parameters under the sweep's folder, and each run folder names the W&B runs it was sent to.
+What is chosen among them is asked the test split here, outside any agent, so that W&B hears nothing of it.
 """
 
 from __future__ import annotations
@@ -15,111 +16,74 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from medrl import files, logged, results, track, tracking
+from medrl import files
 from medrl.checkpoints import Stop
 from medrl.errors import Interrupted, UserError
 from medrl.hardware import detected_gpus
+from medrl.sweep import unseen
+from medrl.sweep.file import SweepFile
+from medrl.sweep.given import NULL, Given, Place
 
 POLL_SECONDS = 2.0
 GRACE_SECONDS = 30.0
 """How long agents get to end once a second signal came."""
 STOP_SECONDS = 600
 """How long a run that its sweep stops gets to end its step and write a checkpoint; W&B's own 30 are too few for a large model."""
-COMMAND = ("${env}", "${interpreter}", "-m", "medrl", "${args_no_hyphens}")
-"""What an agent runs where the file has no ``command``."""
 PROJECT = "medrl"
 
 
-class SweepFile(Protocol):
-    """A sweep file, read and checked."""
+def run(sweep: SweepFile, extra: Sequence[str], workers: int) -> tuple[dict[str, Any], Path]:
+    """Create a sweep on W&B, or join one, run its points here until the server has no more, and ask the test split of the best.
 
-    @property
-    def content(self) -> dict[str, Any]:
-        """As W&B takes it."""
-
-    @property
-    def path(self) -> Path:
-        """Where it stands."""
-
-    @property
-    def name(self) -> str:
-        """What its results are called."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A sweep on the server."""
-
-    entity: str
-    project: str
-    id: str
-    url: str
-    content: Mapping[str, Any]
-    """As the server has it, which is what the agents follow."""
-
-    @property
-    def words(self) -> list[str]:
-        """What every point has on its command line."""
-        return [str(word) for word in self.content["command"] if "=" in str(word)]
-
-
-def run(sweep: SweepFile, extra: Sequence[str], workers: int, *, sweep_id: str | None = None) -> int:
-    """Create a sweep on W&B, or join one, run its points here until the server has no more, and write ``results.json``.
+    Where ``WANDB_SWEEP_ID`` is set, as ``ENTITY/PROJECT/ID`` or ``ID``, that sweep is joined.
 
     Args:
-        sweep: The file.
-        extra: Words that every point gets after its own; none where a sweep is joined, whose command stands.
+        sweep: As its file says it, checked.
+        extra: Overrides for every point; where a sweep is joined, those that it was made with.
         workers: Agents at a time, each with a GPU of its own while there are enough.
-        sweep_id: ``ENTITY/PROJECT/ID`` or ``ID`` of the sweep to join; else ``WANDB_SWEEP_ID``, else a new one is created.
 
     Returns:
-        0 where no point failed and at least one finished.
+        The content of ``results.json``, and the folder that it lies in.
 
     Raises:
-        UserError: wandb is not installed, or the server does not take the sweep.
+        UserError: wandb is not installed, the server does not take the sweep, or the test split could not be asked.
         Interrupted: a signal came; the points that ran have written checkpoints.
     """
     if find_spec("wandb") is None:
         raise UserError("wandb is not installed; `pip install 'medrl[wandb]'`, or sweep without W&B.")
-    begun = time.monotonic()
-    joined = sweep_id or os.environ.get("WANDB_SWEEP_ID")
-    if joined and extra:
-        raise UserError(f"The sweep {joined} has its command already; leave out {' '.join(extra)}, or start a sweep of your own.")
-    place = _on_server(sweep, extra, joined)
-    runs = Path(next((word.partition("=")[2] for word in reversed(place.words) if word.startswith("runs=")), "runs"))
-    folder = runs / f"sweep-{sweep.name}-{place.id}"
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"sweep    {place.url}\nagents   {workers}, which write to {folder}/agent-*.log", flush=True)
+    # A run that finds this in its environment reports to that sweep, which is for the agents to say, and not for the test split.
+    place = _on_server(sweep, extra, os.environ.pop("WANDB_SWEEP_ID", None))
+    folder = place.runs / f"sweep-{sweep.name}-{place.id}"
     stop = Stop(announced=False)
-    told = Told(sweep, place, runs, folder, workers, begun, stop)
     with files.explained(folder), stop.listening(), stop.held():
-        _agents(place, folder, workers, stop, told)
-    points = told.write(ended=True)
-    print(f"results  {folder / 'results.json'}")
-    if stop.signal is not None:
-        raise Interrupted(f"Stopped. WANDB_SWEEP_ID={place.id} and the same command go on with this sweep.", stop.signal)
-    states = [point["state"] for point in points]
-    return int("failed" in states or "finished" not in states)
+        (folder / "points").mkdir(parents=True, exist_ok=True)
+        print(f"sweep    {place.url}\nagents   {workers}, which write to {folder}/agent-*.log", flush=True)
+        given = Given(sweep, place, folder, workers, stop)
+        _agents(place, folder, workers, stop, given)
+        entries, tests = given.look(ended=True), {}
+        if stop.signal is None:
+            goal = sweep.metric.goal
+            tests = unseen.asked(entries, goal, place.runs, folder, log=given.log, again=place.again, stop=stop)
+        if stop.signal is not None:
+            said = f"Stopped; {folder} holds what is done. To go on, {place.again}."
+            raise Interrupted(said, stop.signal)
+        return given.write(entries, tests), folder
 
 
 def _on_server(sweep: SweepFile, extra: Sequence[str], joined: str | None) -> Place:
     """The sweep that was created, or that is to be joined.
 
     Raises:
-        UserError: no login, or the server does not answer, refuses, or knows no such sweep.
+        UserError: no login, or the server does not answer, refuses, or knows no such sweep, or one of another file.
     """
     import wandb
 
-    content = {**sweep.content}
-    content["command"] = [*content.get("command", COMMAND), *extra]
+    created, content = not joined, sent(sweep, extra)
     project = content.get("project") or os.environ.get("WANDB_PROJECT") or PROJECT
-    # An agent, or a run here, is part of a sweep where this is set; this process is not.
-    os.environ.pop("WANDB_SWEEP_ID", None)
     wandb.setup(wandb.Settings(silent=True))
     try:
         if not wandb.login(prompt=False):
@@ -137,10 +101,55 @@ def _on_server(sweep: SweepFile, extra: Sequence[str], joined: str | None) -> Pl
             f"W&B does not take the sweep of {sweep.path} ({said}). Set WANDB_API_KEY or run `wandb login`, look at "
             "WANDB_BASE_URL if you set it, or sweep without W&B."
         ) from error
-    return Place(entity, project, name, found.url, found.config)
+    place = Place(entity, project, name, found.url, found.config)
+    if not created:
+        check_joined(sweep, extra, place)
+    return place
 
 
-def _agents(place: Place, folder: Path, workers: int, stop: Stop, told: Told) -> None:
+def sent(sweep: SweepFile, extra: Sequence[str]) -> dict[str, Any]:
+    """A sweep file as W&B takes it: what the command line says for every point instead of the file is in its command alone.
+
+    Args:
+        sweep: As its file says it.
+        extra: Overrides for every point.
+    """
+    said = {word.partition("=")[0] for word in extra}
+    parameters = {key: _without_null(spec) for key, spec in sweep.content["parameters"].items() if key not in said}
+    command = [part for part in sweep.content["command"] if "=" not in part or part.partition("=")[0] not in said]
+    return {**sweep.content, "parameters": parameters, "command": [*command, *extra]}
+
+
+def _without_null(spec: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(spec)
+    if "value" in spec and spec["value"] is None:
+        found["value"] = NULL
+    if "values" in spec:
+        found["values"] = [NULL if value is None else value for value in spec["values"]]
+    return found
+
+
+def check_joined(sweep: SweepFile, extra: Sequence[str], place: Place) -> None:
+    """Check that a sweep on the server is the one that the command line describes.
+
+    Raises:
+        UserError: it has another command, metric or other parameters.
+    """
+    if other := [word for word in extra if word not in place.words]:
+        raise UserError(
+            f"The sweep {place.id} has its command already; leave out {' '.join(other)}, or start a sweep of your own by "
+            "taking WANDB_SWEEP_ID out."
+        )
+    metric, parameters = place.content.get("metric") or {}, set(place.content.get("parameters") or {})
+    same = (metric.get("name"), metric.get("goal")) == (sweep.metric.name, sweep.metric.goal)
+    if not same or not set(sweep.varying) <= parameters <= set(sweep.parameters):
+        raise UserError(
+            f"The sweep {place.id} was made of another file than {sweep.path} as it is now (its metric or parameters differ); "
+            "name the file that it was made of."
+        )
+
+
+def _agents(place: Place, folder: Path, workers: int, stop: Stop, given: Given) -> None:
     """Run W&B's agents to their end. The first signal lets the points write checkpoints, a second ends them at once."""
     # --forward-signals: a signal to an agent reaches its run, which would otherwise go on alone.
     command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", f"{place.entity}/{place.project}/{place.id}"]
@@ -156,7 +165,7 @@ def _agents(place: Place, folder: Path, workers: int, stop: Stop, told: Told) ->
                     signalled = True
                     _signal(processes)
                 time.sleep(POLL_SECONDS)
-                told.write()
+                given.look()
         except BaseException:
             _signal(processes)
             deadline = time.monotonic() + GRACE_SECONDS
@@ -189,156 +198,3 @@ def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
             "WANDB_AGENT_KILL_DELAY": str(STOP_SECONDS),
             **({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}),
         }
-
-
-class Told:
-    """Writes ``results.json`` as points come to their ends, and a line on the terminal for each."""
-
-    def __init__(self, sweep: SweepFile, place: Place, runs: Path, folder: Path, workers: int, begun: float, stop: Stop) -> None:
-        self.sweep, self.place, self.runs, self.folder = sweep, place, runs, folder
-        self.workers, self.begun, self.stop = workers, begun, stop
-        self._known: dict[int, str] = {}
-
-    def write(self, *, ended: bool = False) -> list[dict[str, Any]]:
-        """Write what there is to say if there is anything new; the points so far.
-
-        Args:
-            ended: Whether no agent runs any more, so that a point without an end has failed.
-        """
-        found = points(self.place, self.runs, self.folder, ended=ended)
-        if self.stop.signal is not None:  # what ends now was ended by it, and not by the sweep or a mistake
-            for point in found:
-                if point["state"] != "finished" and self._known.get(point["number"], "left") == "left":
-                    point |= {"state": "left", "message": ""}
-        states = {point["number"]: point["state"] for point in found}
-        if states == self._known and not ended:
-            return found
-        metric = self.place.content.get("metric") or {}
-        for point in found:
-            if point["state"] != self._known.get(point["number"]) and point["state"] != "left":
-                value = "" if point["value"] is None else f"  {metric['name']} {point['value']:.4g}"
-                words = " ".join(f"{key}={value}" for key, value in point["parameters"].items())
-                print(f"point    {point['number']}  {point['state']}{value}  {words}", flush=True)
-        self._known = states
-        track.write_json(self.folder / "results.json", self._results(found, metric))
-        return found
-
-    def _results(self, found: list[dict[str, Any]], metric: Mapping[str, Any]) -> dict[str, Any]:
-        content = self.place.content
-        folders = _folders(self.runs)
-        records = [results.of_run(folders[point["id"]]) for point in found if point["state"] == "finished"]
-        varied = {
-            name: spec
-            for name, spec in content["parameters"].items()
-            if "value" not in spec and len(spec.get("values", "--")) > 1
-        }
-        shown = [{key: value for key, value in point.items() if key != "id"} for point in found]
-        return {
-            "schema": 1,
-            "kind": "sweep",
-            "name": self.sweep.name,
-            "title": content.get("description") or content.get("name") or self.sweep.name,
-            "command": f"python -m medrl.sweep {self.sweep.path}",
-            "notes": [],
-            "sweep": {
-                "id": self.place.id,
-                "backend": "wandb",
-                "file": str(self.sweep.path),
-                "method": content.get("method"),
-                "metric": dict(metric),
-                "parameters": varied,
-                "early_terminate": content.get("early_terminate"),
-                "points": shown,
-                "chosen": chosen(shown, metric.get("goal", "minimize")),
-                "workers": self.workers,
-                "wall_seconds": round(time.monotonic() - self.begun, 1),
-                "machine": records[0]["machine"] if records else None,
-            },
-            "runs": list({record["run_id"]: record for record in records}.values()),
-        }
-
-
-def points(place: Place, runs: Path, folder: Path, *, ended: bool) -> list[dict[str, Any]]:
-    """The points that agents of this machine were given, in the order they were, as far as the disk tells of them.
-
-    Args:
-        place: The sweep.
-        runs: Where the run folders are.
-        folder: Where the agents write: each point's parameters in ``wandb/sweep-ID/config-RUN.yaml``.
-        ended: Whether no agent runs any more.
-    """
-    import yaml
-
-    folders = _folders(runs)
-    given = sorted((folder / "wandb" / f"sweep-{place.id}").glob("config-*.yaml"), key=lambda path: path.stat().st_mtime_ns)
-    found = []
-    for number, path in enumerate(given):
-        name = path.stem.removeprefix("config-")
-        written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        parameters = {key: item["value"] for key, item in written.items() if isinstance(item, dict) and "value" in item}
-        at = folders.get(name)
-        state = _state(at, name, ended=ended)
-        message = "" if state != "failed" else f"what it said stands in {folder.name}/agent-*.log, after {name}"
-        point = {"number": number, "id": name, "parameters": parameters, "state": state, "message": message}
-        fixed = [word for word in place.words if word.partition("=")[0] not in parameters]
-        words = [*fixed, *(f"{key}={value}" for key, value in parameters.items())]
-        found.append({**point, "words": words, **_measured(at, state, (place.content.get("metric") or {}).get("name"))})
-    return found
-
-
-def _folders(runs: Path) -> dict[str, Path]:
-    """The run folder of each W&B run."""
-    return {
-        name: path.parent.parent for path in runs.glob("*/wandb/sent.json") for name in tracking.sent_runs(path.parent.parent)
-    }
-
-
-def _state(folder: Path | None, name: str, *, ended: bool) -> str:
-    code = tracking.sent_runs(folder)[name]["exit_code"] if folder else None
-    if code is None:
-        return "failed" if ended else "left"
-    if code == tracking.INTERRUPTED:
-        return "stopped"  # by early_terminate, through its agent
-    return "failed" if code else "finished"
-
-
-def _measured(folder: Path | None, state: str, metric: str | None) -> dict[str, Any]:
-    """What a point's run folder says: the metric of a finished one, what it took of any."""
-    log = files.read_jsonl(folder / "train" / "log.jsonl") if folder else []
-    values: dict[str, float] = {}
-    for line in log:
-        values |= logged.of_line(line)
-    record = results.of_run(folder) if folder and state == "finished" else None
-    if record:
-        values |= logged.values(record)
-    return {
-        "value": values.get(metric) if record and metric else None,
-        "steps": log[-1]["step"] if log else 0,
-        "seconds": round(sum(line["seconds"] for line in log), 1),
-        "tokens": next((int(line["num_tokens"]) for line in reversed(log) if "num_tokens" in line), 0),
-        "run_id": record["run_id"] if record else None,
-    }
-
-
-def chosen(found: Sequence[Mapping[str, Any]], goal: str) -> dict[str, Any] | None:
-    """The configuration with the best mean over its seeds; None where no point has a value."""
-    by: dict[str, list[Mapping[str, Any]]] = {}
-    for point in found:
-        if point["value"] is not None:
-            by.setdefault(repr(sorted(_without_seed(point["parameters"]).items())), []).append(point)
-    if not by:
-        return None
-    means = {key: sum(point["value"] for point in group) / len(group) for key, group in by.items()}
-    best = (max if goal == "maximize" else min)(means, key=lambda key: means[key])
-    words = [word for word in by[best][0]["words"] if not word.startswith(("seed=", "eval.split="))]
-    return {
-        "parameters": _without_seed(by[best][0]["parameters"]),
-        "value": means[best],
-        "seeds": sorted({point["parameters"].get("seed", 0) for point in by[best]}),
-        "command": " ".join(["python -m medrl", *words, "eval.split=test"]),
-        "test": [],
-    }
-
-
-def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parameters.items() if key != "seed"}

@@ -11,6 +11,17 @@ from medrl import logged
 from medrl.errors import UserError
 from medrl.files import read_jsonl
 
+UNTRIED: dict[str, Any] = {
+    "state": "left",
+    "value": None,
+    "message": "",
+    "steps": 0,
+    "seconds": 0.0,
+    "tokens": 0,
+    "run_id": None,
+}
+"""What a results file says of a point that nobody has begun."""
+
 
 class Curves:
     """The logs of the runs of a sweep, each read again only when it has grown."""
@@ -69,3 +80,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path} is damaged (no JSON object); remove it and run the same command again.")
     return found
+
+
+def wall_seconds(results: Path) -> float:
+    """What a sweep took before, by its results file; 0 where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return float(read_json(results).get("sweep", {}).get("wall_seconds", 0.0)) if results.exists() else 0.0
