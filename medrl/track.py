@@ -27,6 +27,10 @@ PACKAGES = (
 )  # fmt: skip
 
 
+CHECKOUT = Path(__file__).resolve().parent.parent
+STORED = ("experiments/results", "experiments/README.md")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process; the operating system lets go of it however the process ends.
@@ -49,15 +53,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def commit() -> dict[str, Any]:
-    """Commit of the checkout that medrl runs from and whether it has changes; nulls for an installed package."""
-    repository = Path(__file__).resolve().parent.parent
+def commit(repository: Path = CHECKOUT) -> dict[str, Any]:
+    """Commit of a checkout, the one that medrl runs from, and whether it has changes; nulls for an installed package.
+
+    Results that were stored and not yet committed are no change: nothing is learned from them.
+    """
     if not (repository / ".git").exists():
         return {"commit": None, "dirty": None}
     try:
         git = ["git", "-C", str(repository)]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        status = [*git, "status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in STORED)]
+        changes = subprocess.run(status, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):  # no git here, or a repository without a commit
         return {"commit": None, "dirty": None}
     return {"commit": head, "dirty": bool(changes.strip())}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl import checkpoints
+from medrl import checkpoints, track
 from medrl.checkpoints import COMPLETE, is_whole, newest, seal, step_of
 from medrl.errors import UserError
 from medrl.files import explained, read_jsonl, write_atomically, write_jsonl
@@ -250,3 +250,21 @@ def test_a_checkpoint_written_again_is_sealed_again(tmp_path):
 
 def test_two_checkpoints_are_kept():
     assert checkpoints.KEPT == 2  # the newest, and one to fall back on while the next is written
+
+
+def test_stored_results_are_no_change_of_the_code(tmp_path):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert track.commit(tmp_path) == {"commit": None, "dirty": None}
+    git("init", "-q")
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert track.commit(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "experiments" / "results").mkdir(parents=True)
+    (tmp_path / "experiments" / "results" / "sweep.json").write_text("{}")
+    assert track.commit(tmp_path)["dirty"] is False
+    (tmp_path / "code.py").write_text("a = 2\n")
+    assert track.commit(tmp_path)["dirty"] is True
