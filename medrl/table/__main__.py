@@ -111,12 +111,15 @@ def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> 
         settings = [(group, name) for group in compose.NAMED for name in compose.group_options(group)]
     made = []
     left_out: list[str] = []
+    known: Found = []
+    beside: Found = []
     if settings:
         beside, left_out = _beside(runs)
-        known: Found = [
+        known = [
             (f"experiments/results/{name}.json", record) for name, each in results.stored().items() for record in each["runs"]
         ]
         made += [of_setting(published.read(group, name), [*known, *beside], also) for group, name in settings]
+    results.distinct([*known, *beside, *found])  # no two tables of one answer may say two things of one run
     if found:
         made.append(join(results.distinct(found), also=also))
     return made, left_out
