@@ -41,9 +41,8 @@ def test_it_answers_within_a_second(tmp_path, words):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         computed.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0 and not done.stderr, done.stderr
-    # The median, and on a machine with more to do than it has cores the time computed: waiting says nothing about this program.
-    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
-    assert statistics.median(computed if busy else wall) < LIMIT_SECONDS, (wall, computed)
+    # The fastest of five, and the median of what was computed: to wait for other processes says nothing about this program.
+    assert min(wall) < LIMIT_SECONDS and statistics.median(computed) < LIMIT_SECONDS, (wall, computed)
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--cfg", "job"), ("algo=grop",)], ids=" ".join)
