@@ -19,7 +19,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loa
 test: $(VENV)/.ready-dev ## Run all tests: about a quarter of an hour on two cores
 	$(PYTEST)
 
-test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: under 3 minutes
+test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: 2 and a half minutes on two cores
 	$(PYTEST) -m "not slow"
 
 check: $(VENV)/.ready-dev ## Format check, lint, types

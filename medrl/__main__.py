@@ -9,7 +9,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from medrl import chain, compose, config, multirun
+from medrl import compose, config
 from medrl.errors import Interrupted, UserError
 
 failed: list[int] = []
@@ -37,9 +37,13 @@ def main() -> int:
     """Answer mistakes in one message each, without a traceback; 0 when all went well."""
     try:
         compose.prepare()
-        if chain.named(sys.argv[1:]):
+        if any(word.startswith("chain=") for word in sys.argv[1:]):
+            from medrl import chain
+
             return chain.main(sys.argv[1:])
-        if multirun.asked(sys.argv[1:]):
+        if compose.several(sys.argv[1:]):
+            from medrl import multirun
+
             return multirun.main(sys.argv[1:])
         compose.check_command_line(sys.argv[1:])
         job()

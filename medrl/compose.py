@@ -60,6 +60,13 @@ def resolved(cfg: DictConfig) -> Tree:
     return tree  # type: ignore[return-value]
 
 
+def several(argv: Sequence[str]) -> bool:
+    """Whether a command line is a multirun's; the flags that only show something are left to Hydra."""
+    arguments = get_args_parser().parse_args(list(argv))
+    shows = arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.cfg or arguments.info
+    return bool(arguments.multirun and not shows)
+
+
 def check_command_line(argv: Sequence[str]) -> None:
     """Compose once ahead of Hydra, so that all mistakes come in one message instead of the first as a traceback.
 

@@ -46,13 +46,6 @@ LAST_LINES = 3
 """Shown of a log that does not end in a message of medrl's own."""
 
 
-def asked(argv: Sequence[str]) -> bool:
-    """Whether a command line is a multirun's; the flags that only show something are left to Hydra."""
-    arguments = get_args_parser().parse_args(list(argv))
-    shows = arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.cfg or arguments.info
-    return bool(arguments.multirun and not shows)
-
-
 def main(argv: Sequence[str]) -> int:
     """Do all points of a multirun, or what is left of them, and end with one table and one figure; 0 when all are done.
 
