@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -131,8 +133,6 @@ def detected_gpus() -> tuple[str, ...]:
     Raises:
         UserError: ``CUDA_VISIBLE_DEVICES`` names a device that does not exist.
     """
-    import os
-
     import pynvml
 
     try:
@@ -151,6 +151,36 @@ def detected_gpus() -> tuple[str, ...]:
             raise UserError(f"CUDA_VISIBLE_DEVICES={visible} names device {missing[0]}; there are {len(names)}.")
         return tuple(names[int(entry)] for entry in chosen)
     return tuple(names[:1]) * len(chosen)  # devices named by UUID: one machine holds one kind
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them: numbers, UUIDs or MIG devices."""
+    inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if inherited is None:
+        return tuple(str(number) for number in range(len(detected_gpus())))
+    return tuple(entry.strip() for entry in inherited.split(",") if entry.strip() not in ("", "-1"))
+
+
+def claim(count: int) -> None:
+    """Let this process, and all that it starts, see the first ``count`` of the visible GPUs.
+
+    transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and
+    where it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each:
+    accelerate, TRL, vLLM and DeepSpeed take LOCAL_RANK for the number of the device (docs/decisions/0013). There
+    transformers uses no nn.DataParallel, because `launch.join` has initialised torch.distributed.
+
+    Raises:
+        RuntimeError: CUDA is in use already and would not notice.
+    """
+    visible = visible_gpus()
+    if len(visible) <= count:
+        return
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
+        raise RuntimeError(f"CUDA was initialised with {len(visible)} visible GPUs before the run claimed {count}.")
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's numbers; CUDA's own order is by speed
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:count])
+    detected_gpus.cache_clear()
 
 
 def detected_preset() -> str:
