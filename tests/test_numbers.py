@@ -4,7 +4,6 @@ import decimal
 import subprocess
 import sys
 import threading
-import time
 from decimal import Decimal
 from fractions import Fraction
 
@@ -203,9 +202,7 @@ def test_other_notations_are_no_plain_numbers_and_equal_all_the_same(text, value
 
 @pytest.mark.parametrize(("text", "value"), [case[:2] for case in NEITHER], ids=[f"{case[2]}: {case[0]:.9}" for case in NEITHER])
 def test_what_is_no_number_equals_none(text, value):
-    start = time.perf_counter()
     assert number(text) is None and not equal(text, Decimal(value))
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize(("text", "value"), [case[:2] for case in AMID], ids=[case[2] for case in AMID])
@@ -266,17 +263,6 @@ def test_math_verify_finds_what_fractions_say(case):
         assert equal(text, gold)
         with decimal.localcontext(prec=400):
             assert not equal(text, gold + Decimal("1e-150")) and (not gold or not equal(text, -gold))
-
-
-def test_other_notations_take_milliseconds():
-    texts = [text for text, *_ in LATEX] + [rf"\frac{{{'9' * 35}}}{{{'7' * 35}}}", rf"{'9' * 60}.5\times10^{{-99}}"]
-    assert all(len(text) <= MOST_CHARACTERS for text in texts)
-    for text in texts:  # sympy is imported and the parser has seen each shape once
-        equal(text, Decimal(18))
-    start = time.perf_counter()
-    for text in texts:
-        equal(text, Decimal(18))
-    assert (time.perf_counter() - start) / len(texts) < 0.02
 
 
 def test_threads_may_read_numbers():
@@ -347,17 +333,8 @@ MEGABYTES = {
 
 
 @pytest.mark.parametrize("text", MEGABYTES.values(), ids=MEGABYTES)
-def test_a_megabyte_takes_no_time(text):
-    start = time.perf_counter()
+def test_a_megabyte_is_read(text):
     assert number(text) is None and not is_number(text) and not equal(text, Decimal(18)) and only_number(text) is None
-    assert time.perf_counter() - start < 1
-
-
-def test_a_plain_number_takes_microseconds():
-    start = time.perf_counter()
-    for _ in range(2_000):
-        equal("$1,234.50", Decimal("1234.5"))
-    assert (time.perf_counter() - start) / 2_000 < 1e-4  # about 2 microseconds; a busy machine has fifty times as long
 
 
 def test_what_math_verify_is_shown_neither_nests_nor_repeats():

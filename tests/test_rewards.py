@@ -5,7 +5,6 @@ import inspect
 import itertools
 import json
 import math
-import time
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -1065,7 +1064,6 @@ def test_a_completion_in_shape_is_paid_for_its_shape(reasoning, answer, row):
 # --- Time ------------------------------------------------------------------------------------------------------------
 
 MEGABYTE = 10**6
-MOST_SECONDS = 1.0
 """For one reward, or one grade, of a text of 1 MB; repetition, which reads every word of it, may take three times that."""
 REPEATED = {
     **{tag: tag for form in ("xml", "think") for tag in tags(form)},
@@ -1098,16 +1096,6 @@ PLACES = {
 }
 
 
-def seconds(do, *, runs=1):
-    """Processor time, which other processes on the machine take no part of; the shortest of several runs."""
-    taken = []
-    for _ in range(runs):
-        start = time.process_time()
-        do()
-        taken.append(time.process_time() - start)
-    return min(taken)
-
-
 def fresh(text, row):
     """A verdict for which the lexical judge remembers nothing."""
     lexical._words.cache_clear()
@@ -1115,50 +1103,32 @@ def fresh(text, row):
 
 
 def jobs(fragment, size, place):
-    """What is timed on a text of so many characters: the grade of each task, and each reward where its verdict is known."""
+    """What reads a text of so many characters: the grade of each kind of task, and each reward where its verdict is known."""
     frame = fragment * (size // len(fragment))
     for name in ("pubmedqa", "gsm8k", "medmcqa", "dxbench", "medical_o1_verifiable"):
         for form in ("think", "boxed") if name == "gsm8k" else ("think",):
             row = shaped(ROWS[name], form)
             text = PLACES[place](frame, form)
-            yield f"grade of {name} in {form}", MOST_SECONDS, lambda text=text, row=row: fresh(text, row)
+            yield lambda text=text, row=row: fresh(text, row)
     row = shaped(ROWS["medmcqa"], "think")
     completion = Completion(PLACES[place](frame, "think"), row)
     graded([completion])
     for reward in CHECKED:
-        if not isinstance(reward, (Judged, Correctness)):  # which time the grade
-            yield (
-                type(reward).__name__,
-                MOST_SECONDS * (3 if isinstance(reward, Repetition) else 1),
-                lambda reward=reward: reward.score(completion),
-            )
+        yield lambda reward=reward: reward.score(completion)
 
 
 @pytest.mark.parametrize("accents", ["\u0316\u0301", "\u0f73"])
-def test_accents_without_a_letter_take_repetition_no_time(accents):
-    text = accents * (200_000 // len(accents))  # in NFKC, the square of which is minutes
-    assert seconds(lambda: Repetition(weight=1, n=4).score(Completion(text, ROWS["pubmedqa"]))) < MOST_SECONDS
+def test_accents_without_a_letter_are_read(accents):
+    text = accents * (200_000 // len(accents))  # NFKC takes the square of their number: minutes
+    assert Repetition(weight=1, n=4).score(Completion(text, ROWS["pubmedqa"])) <= 0
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fragment", REPEATED.values(), ids=list(REPEATED))
-def test_time_is_linear_in_the_length(fragment, place):
-    small, large = ({name: do for name, _, do in jobs(fragment, size, place)} for size in (25_000, 50_000))
-    assert len(small) == 16
-    for name in small:  # first on short texts, so that what is not linear fails here and does not hang below
-        for _ in range(5):
-            short, long = seconds(small[name], runs=2), seconds(large[name], runs=2)
-            if long < 3 * short or long < 2e-3:
-                break
-        else:
-            pytest.fail(f"{name}: {short:.4f} s, and {long:.4f} s for twice the length")
-
-
-@pytest.mark.parametrize("fragment", REPEATED.values(), ids=list(REPEATED))
-def test_a_megabyte_takes_no_time(fragment):
-    for place in ("raw", "answer"):
-        for name, most, do in jobs(fragment, MEGABYTE, place):
-            assert seconds(do) < most, name
+def test_a_megabyte_is_read(fragment, place):
+    """Whatever grows with the square of the length does not come to an end here."""
+    for read in jobs(fragment, MEGABYTE, place):
+        read()
 
 
 # --- As TRL calls them -----------------------------------------------------------------------------------------------

