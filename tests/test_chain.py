@@ -96,11 +96,11 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
         tree = compose(["algo=sft"])
         from_run.planned[folder] = tree
         tree = composing.tree(["model=from_run", f"model.run={folder}", "hardware=cpu"])
-        ids.append(config.run_id(tree))
+        ids.append(identity.run_id(build.unchecked(tree)))
     assert ids[0] == ids[1]
     from_run.planned[tmp_path / "b"] = compose(["algo=sft", "seed=1"])
     other = composing.tree(["model=from_run", f"model.run={tmp_path / 'b'}", "hardware=cpu"])
-    assert config.run_id(other) != ids[0]
+    assert identity.run_id(build.unchecked(other)) != ids[0]
 
 
 def problems(*words):

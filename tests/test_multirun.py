@@ -29,7 +29,7 @@ def prepared():
 
 
 def folder_of(*words):
-    return config.run_dir(composing.tree([*words]))
+    return config.run_dir(build.unchecked(composing.tree([*words])))
 
 
 def refused(*words):

@@ -55,7 +55,9 @@ def test_every_twin_is_a_row_of_its_task(name):
         assert len(examples) == count
         for example in examples:
             assert example.task == task.name and example.id and example.gold
-            assert bool(example.question) == (task.kind != "text") and bool(example.rejected) == (task.kind == "preference")
+            assert bool(example.question) == (task.row_kind != "text") and bool(example.rejected) == (
+                task.row_kind == "preference"
+            )
 
 
 @pytest.mark.parametrize("name", TASKS)
