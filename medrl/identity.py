@@ -170,4 +170,4 @@ def of_file(path: Path) -> str:
 
 def _cache() -> Path:
     """Folder of the digests, one file each, so that several processes need no lock."""
-    return Path(os.path.expanduser(os.environ.get("MEDRL_CACHE") or "~/.cache/medrl")) / "sha256"
+    return Path(os.environ.get("MEDRL_CACHE") or "~/.cache/medrl").expanduser() / "sha256"

@@ -52,6 +52,8 @@ def _noted(path: Path, line: str) -> None:
 def begun(point, *, environment=None, output=None, held=()):
     """In the place of `point.begun`."""
     about = {"rate": point.tree["algo"]["learning_rate"], "seed": point.tree["seed"], "eval": point.tree["eval"]}
+    from medrl import evaluate
+
     about["asked"] = evaluate.asked_digest(point.run)
     command = [sys.executable, __file__, "run", str(point.folder), json.dumps(about)]
     variables, kept = {**os.environ, **(environment or {})}, [file.fileno() for file in held]

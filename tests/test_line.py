@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl import config, run
+from medrl import build, config, identity, run
 from medrl.files import read_jsonl
 
 SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from medrl import build, config, grid, launched, multirun
 from medrl import compose as composing
-from medrl import config, grid, launched, multirun
 from medrl.errors import ConfigError, Interrupted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]

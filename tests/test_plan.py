@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from medrl import build, config, plan, run
+from medrl import build, config, identity, plan, run
 from medrl.errors import ConfigError
 from medrl.models import EMBEDDED
 

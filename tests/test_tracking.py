@@ -12,7 +12,7 @@ import pytest
 import yaml
 from loopback_wandb import ENTITY, KEY, LoopbackWandb
 
-from medrl import build, tracking
+from medrl import build, identity, tracking
 from medrl.errors import ConfigError, UserError
 from medrl.sweep import file, on_wandb
 from medrl.sweep.given import Place

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from medrl import build, config, evaluate, logged, run
+from medrl import build, config, evaluate, identity, logged, run
 from medrl.decontaminate import Decontaminator
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
@@ -26,9 +26,11 @@ def test_the_default_keeps_no_rows_and_its_runs_keep_their_ids(compose):
         == identity.run_id(build.unchecked(without))
         != identity.run_id(build.unchecked(compose(["data_mix.validation_rows=20"])))
     )
-    assert identity.run_id(build.unchecked(tree)) == identity.run_id(
-        build.unchecked(compose(["eval.split=test", "eval.limit=3"]))
-    )
+    ids = [
+        identity.run_id(build.unchecked(each))
+        for each in (tree, without, compose(["eval.split=test", "eval.limit=3"]), compose(["data_mix.validation_rows=20"]))
+    ]
+    assert ids[0] == ids[1] == ids[2] != ids[3]
 
 
 def test_validation_rows_are_neither_trained_on_nor_tested(settings):
