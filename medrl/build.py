@@ -175,9 +175,8 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
         problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class"))
         return None
     if not isinstance(vars(found).get("kind"), str):
-        problems.append(
-            Problem(f"{path}._target_", f'{target} declares no kind; add `kind: ClassVar[str] = "a_word"` to the class')
-        )
+        message = f"{target} declares no kind of its own; add `kind: ClassVar[str] = 'a_word'` to the class"
+        problems.append(Problem(f"{path}._target_", message))
         return None
     return found
 

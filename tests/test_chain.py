@@ -77,7 +77,8 @@ def test_the_four_stages_start_from_one_another(tmp_path):
     assert all(stage.folder.parent == tmp_path for stage in stages.values())
     for name, before in (("sft", "pt"), ("rm", "sft"), ("rl", "sft")):
         model = stages[name].tree["model"]
-        assert model["run"] == str(stages[before].folder) and stages[before].folder.name.endswith(model["id"])
+        assert model["run"] == str(stages[before].folder)
+        assert stages[before].folder.name.endswith(stages[name].run.model.identity()["run"])
     rewards = stages["rl"].tree["reward_set"]["rewards"]
     assert rewards["reward_model"]["weights"] == str(stages["rm"].folder / "model")
     assert stages["rl"].tree["algo"]["_target_"].endswith(GRPO.__name__)  # an override of one stage
