@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -116,7 +116,7 @@ class FromRun(Model):
 
     def _at(self, weights: Path) -> Pretrained:
         """The same options for weights in a folder."""
-        shared = {key: getattr(self, key) for key in Model.__dataclass_fields__}
+        shared = {field.name: getattr(self, field.name) for field in fields(Model)}
         return Pretrained(
             **shared, weights=str(weights), revision=None, trust_remote_code=self._trusts_remote_code(), chat_format=None
         )
