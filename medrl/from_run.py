@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medrl import build, chat_formats, config, identity
 from medrl.errors import Problem, UserError
-from medrl.files import weights_digest
-from medrl.identity import Values
+from medrl.identity import Values, of_weights
 from medrl.models import Model, Pretrained, Texts
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class FromRun(Model):
 
     def fingerprint(self) -> dict[str, str]:
         """The id of the run and a hash of the weights that it wrote."""
-        return {"run": identity.of_run(Path(self.run)), **weights_digest(Path(self.run) / "model")}
+        return {"run": identity.of_run(Path(self.run)), **of_weights(Path(self.run) / "model")}
 
     def tokenizer(self, texts: Texts) -> Any:
         from transformers import AutoTokenizer

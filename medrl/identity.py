@@ -128,7 +128,7 @@ def of_run(folder: Path) -> str:
     raise UserError(f"{folder} does not say which run it is (provenance.json has no run_id); run its command again to its end.")
 
 
-def of_weights(folder: Path) -> Values:
+def of_weights(folder: Path) -> dict[str, str]:
     """The files that are loaded from a folder of weights: the weights, and what says how to read them."""
     suffixes = WEIGHTS + DESCRIPTIONS
     files = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.name not in ABOUT_TRAINING)
@@ -159,7 +159,9 @@ def of_file(path: Path) -> str:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from None
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk it lies on."
+        ) from None
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, found)

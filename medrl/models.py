@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -219,7 +218,7 @@ class Pretrained(Model):
         Code that comes with the weights and is run is told from any other in all three cases.
         """
         if self.weights.startswith("embedded:"):
-            return {"sha256": hashlib.sha256((self.path / "model.safetensors").read_bytes()).hexdigest()}
+            return of_weights(self.path)
         found = {"repository": self.weights, "commit": self._commit()} if self._on_hub else {}
         return found | self._code() if self.trust_remote_code else found
 

@@ -54,7 +54,7 @@ class Source(Identified, ABC):
         """
         place = task.location(split)
         if place.file:
-            return {"file": place.file.name, "sha256": rows.fingerprint(place.file)}
+            return {"file": place.file.name, "sha256": of_file(place.file)}
         return self._fingerprint(task, split, place)
 
     def identity_of(self, task: Task, split: Split) -> Values:
@@ -157,7 +157,7 @@ class Local(Source):
     def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
         """The files and a hash of their bytes."""
         paths = [path for _, path in self._found(task, place)]
-        digests = [rows.fingerprint(path) for path in paths]
+        digests = [of_file(path) for path in paths]
         names = [path.relative_to(self.root).as_posix() for path in paths]
         whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return {"file": ", ".join(names), "sha256": whole}

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.errors import UserError
-from medrl.files import weights_digest
 from medrl.identity import Values, of_run, of_weights, planned
 from medrl.rewards.base import Completion, Reward, Scores
 
@@ -71,7 +70,7 @@ class RewardModel(Reward):
         from medrl.hub import hub_commit
 
         folder = Path(self.weights)
-        return weights_digest(folder) if folder.is_dir() else {"commit": hub_commit("model", self.weights, self.revision)}
+        return of_weights(folder) if folder.is_dir() else {"commit": hub_commit("model", self.weights, self.revision)}
 
     def score(self, completion: Completion) -> float | None:
         return self.score_all([completion])[0]
