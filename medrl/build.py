@@ -74,10 +74,7 @@ def check(tree: Tree) -> Run:
         ConfigError: with every mistake that was found.
     """
     problems: list[Problem] = []
-    sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
-    rows = [made(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
-    sections["published"] = tuple(rows) if None not in rows else Unbuilt()
-    run = _call(Run, sections, "", problems)
+    sections, run = _sections(tree, problems)
     built = {key: section for key, section in sections.items() if not isinstance(section, Unbuilt)}
     if isinstance(run, Run):
         for key, section in built.items():
@@ -86,6 +83,27 @@ def check(tree: Tree) -> Run:
     if problems or not isinstance(run, Run):
         raise ConfigError(problems)
     return run
+
+
+def unchecked(tree: Tree) -> Run:
+    """Build a configuration that is valid by itself, whatever this machine lacks for it: to name a run that another one does.
+
+    Raises:
+        ConfigError: with every mistake inside a section.
+    """
+    problems: list[Problem] = []
+    _, run = _sections(tree, problems)
+    if problems or not isinstance(run, Run):
+        raise ConfigError(problems)
+    return run
+
+
+def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]:
+    """Every section of a configuration, and the whole where all could be built."""
+    sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
+    rows = [made(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
+    sections["published"] = tuple(rows) if None not in rows else Unbuilt()
+    return sections, _call(Run, sections, "", problems)
 
 
 def build(node: Any) -> Any:
@@ -155,6 +173,10 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
         return None
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)) or inspect.isabstract(found):
         problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class"))
+        return None
+    if not isinstance(vars(found).get("kind"), str):
+        message = f"{target} declares no kind of its own; add `kind: ClassVar[str] = 'a_word'` to the class"
+        problems.append(Problem(f"{path}._target_", message))
         return None
     return found
 

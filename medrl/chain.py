@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
-from medrl import build, compose, config, from_run, point, results, terminal, wording
+from medrl import build, compose, config, from_run, identity, point, results, terminal, wording
 from medrl.checkpoints import Stop
 from medrl.config import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import write_atomically
+from medrl.identity import run_id
 from medrl.point import Point
 
 HEAD = ("stage", "held out", "measure", "n", "before", "after", "change")
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
     metrics = {key: json.loads((stage.folder / "metrics.json").read_text(encoding="utf-8")) for key, stage in stages.items()}
     print(table(name, metrics))
-    ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in stages.values()).encode()).hexdigest()[:8]
+    ids = hashlib.sha256("".join(run_id(stage.run) for stage in stages.values()).encode()).hexdigest()[:8]
     file = next(iter(stages.values())).folder.parent / f"chain-{name}-{ids}.json"
     results.write(results.of_chain(name, {key: stage.folder for key, stage in stages.items()}, argv), file)
     write_atomically(file.with_suffix(".md"), markdown(metrics))
@@ -103,8 +104,9 @@ def planned(name: str, words: Sequence[str]) -> dict[str, Point]:
             break  # the stages after it start from its folder, which is not known
         words = (f"name={name}-{key}", *command)
         tree = compose.tree(words)
-        found[key] = Point(words, tree, config.run_dir(tree))
+        found[key] = Point(words, tree, build.unchecked(tree))
         from_run.planned[found[key].folder] = tree
+        identity.planned[found[key].folder.resolve()] = run_id(found[key].run)
     if problems:
         raise ConfigError(problems)
     return found

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +14,7 @@ from medrl.errors import UserError
 from medrl.evaluate import Eval
 from medrl.files import write_atomically
 from medrl.hardware import Hardware
+from medrl.identity import run_id
 from medrl.judges.base import Judge
 from medrl.mix import DataMix
 from medrl.models import Model
@@ -27,13 +25,7 @@ from medrl.tracking import Track
 Tree = dict[str, Any]
 """A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
 
-SCIENCE = ("model", "data_mix", "reward_set", "algo", "source", "seed")
-"""The sections that decide what is learned. How a batch is split and what is asked afterwards are not among them."""
-
 Text = Annotated[str, StringConstraints(min_length=1)]
-
-UNHASHED = ("limits", "run")
-"""Keys that are left out of a hash: how fast a judge is asked, and where the run lies whose id stands beside."""
 
 
 def root(name: str) -> Path:
@@ -99,33 +91,9 @@ class Run:
     track: Track
 
 
-def run_id(tree: Tree) -> str:
-    """Eight hex digits that name what is learned: a hash over the resolved science sections, nulls dropped."""
-    return _digest({section: tree[section] for section in SCIENCE})
-
-
-def family_id(tree: Tree) -> str:
-    """`run_id` without the seed: the same for runs that differ in nothing else."""
-    return _digest({section: tree[section] for section in SCIENCE if section != "seed"})
-
-
-def _digest(science: Tree) -> str:
-    text = json.dumps(plain(science), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def run_dir(tree: Tree) -> Path:
+def run_dir(run: Run) -> Path:
     """Folder of the run: ``<runs>/<name>-<id>``, the same for the same configuration on every machine."""
-    return Path(tree["runs"]) / f"{tree['name']}-{run_id(tree)}"
-
-
-def plain(node: Any) -> Any:
-    """A node as it is hashed: without nulls and without what says how or where, and not what."""
-    if isinstance(node, Mapping):
-        return {key: plain(value) for key, value in node.items() if value is not None and key not in UNHASHED}
-    if isinstance(node, list | tuple):
-        return [plain(value) for value in node]
-    return int(node) if isinstance(node, float) and node.is_integer() else node  # 1 and 1.0 are one configuration
+    return Path(run.runs) / f"{run.name}-{run_id(run)}"
 
 
 def freeze(tree: Tree, folder: Path) -> None:
@@ -154,4 +122,6 @@ def load(folder: Path) -> Tree:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); start the run over with force=true.") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
+    if isinstance(tree.get("model"), dict):
+        tree["model"].pop("id", None)  # folders of older versions note here the id of the run that they start from
     return tree

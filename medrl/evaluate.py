@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -15,13 +14,14 @@ from medrl import perplexity, preferences
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.generate import Sampling
+from medrl.identity import Identified, digest, plain
 from medrl.likelihood import NegativeLogLikelihood, Score
 from medrl.prompts import messages
 from medrl.scorers.base import Scorer
-from medrl.tasks.base import Attempt, Example, Task
+from medrl.tasks.base import Attempt, Example, Split, Task
 
 if TYPE_CHECKING:
-    from medrl.config import Run, Tree
+    from medrl.config import Run
 
 Which = Literal["base", "trained"]
 Protocol = Literal["generative", "perplexity"] | preferences.Protocol
@@ -31,8 +31,12 @@ Made = dict[int, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval:
+class Eval(Identified):
     """How held-out tasks are asked. No part of the run's id: asking again does not change what was learned."""
+
+    kind: ClassVar[str] = "eval"
+    asking_fields: ClassVar[tuple[str, ...]] = ("split", "limit", "samples", "max_new_tokens", "temperature", "top_p")
+    """The fields that change an answer. The others say how fast it comes, how often, and what is computed from it."""
 
     split: Literal["test", "validation"]
     """``validation`` asks the rows that `DataMix.validation_rows` keeps of the training split: settings are chosen by these, and
@@ -75,13 +79,23 @@ class Eval:
         if run.algo.classifies or not any(protocol(run, name) == "generative" for name in asked(run)):
             yield Problem("every_steps", "asks questions, and none is held out for this algorithm; write null")
 
+    @classmethod
+    def asking(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What of ``eval`` changes an answer: two runs that agree in this were asked in the same way.
+
+        Args:
+            settings: The section as a mapping: of a resolved configuration, or of a stored record.
+        """
+        found: dict[str, Any] = plain({key: settings.get(key) for key in cls.asking_fields})
+        return found
+
     def sampling(self, seed: int) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_new_tokens, seed)
 
 
 def protocol(run: Run, name: str) -> Protocol:
     """How a held-out task is asked, which its kind of rows decides, and for preference pairs what the run trains."""
-    kind = run.data_mix.tasks[name].kind
+    kind = run.data_mix.tasks[name].row_kind
     if kind == "preference":
         return "pairwise" if run.algo.classifies else "likelihood"
     return "generative" if kind == "question" else "perplexity"
@@ -92,28 +106,32 @@ def asked(run: Run) -> list[str]:
     return [name for name in run.data_mix.held_out if not run.algo.classifies or protocol(run, name) == "pairwise"]
 
 
-def result_files(tree: Tree, run: Run, which: Which) -> dict[str, str]:
-    """File name of each task's results. The hash covers all that can change a line, so that no stale line is read."""
-    from medrl.config import plain
-
-    # compat is found from the lines, and how often a model was asked before says nothing about it.
-    asking = {key: value for key, value in tree["eval"].items() if key not in ("compat", "every_steps")}
-    about_all = {"which": which, "eval": asking, "source": tree["source"], "seed": tree["seed"]}
+def result_files(run: Run, which: Which) -> dict[str, str]:
+    """File name of each task's results. The hash covers all that can change a line within the run's folder, so that no stale
+    line is read; what was learned is in the name of the folder.
+    """
+    splits: list[Split] = ["test"] if run.eval.split == "test" else ["train", "test"]
+    about_all: dict[str, Any] = {"which": which, "eval": Eval.asking(vars(run.eval)), "seed": run.seed}
     if run.eval.split == "validation":
-        about_all["rows"] = tree["data_mix"]["validation_rows"]
-    if which == "base":
-        about_all["model"] = tree["model"]
+        about_all["rows"] = run.data_mix.validation_rows
     names = {}
     for name in asked(run):
-        about = {**about_all, "task": tree["data_mix"]["tasks"][name]}
-        digest = hashlib.sha256(json.dumps(plain(about), sort_keys=True).encode()).hexdigest()[:8]
-        names[name] = f"{name}-v{run.data_mix.tasks[name].version}-{which}-{digest}.jsonl"
+        task = run.data_mix.tasks[name]
+        about = {**about_all, "task": task, "source": [run.source.identity_of(task, split) for split in splits]}
+        names[name] = f"{name}-v{task.version}-{which}-{digest(about)}.jsonl"
     return names
 
 
-def missing(tree: Tree, run: Run, which: Which, folder: Path) -> bool:
+def asked_digest(run: Run) -> str:
+    """Eight hex digits that tell what is asked of a run's models from anything else that may be asked of the same ones."""
+    whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
+    files = {which: result_files(run, which) for which in whiches}
+    return digest({"files": files, "compat": run.eval.compat, "labelled": run.judge.labelled})
+
+
+def missing(run: Run, which: Which, folder: Path) -> bool:
     """Whether any held-out task still has to be asked."""
-    return any(not (folder / file).exists() for file in result_files(tree, run, which).values())
+    return any(not (folder / file).exists() for file in result_files(run, which).values())
 
 
 def held_out(run: Run, name: str) -> list[Example]:
@@ -130,19 +148,18 @@ def held_out(run: Run, name: str) -> list[Example]:
     return examples[: run.eval.limit]
 
 
-def answer_tasks(tree: Tree, run: Run, which: Which, model: Any, tokenizer: Any, folder: Path) -> None:
+def answer_tasks(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path) -> None:
     """Ask one model every held-out task and write a line a completion, pair or document; no line is made twice.
 
     Args:
-        tree: The resolved configuration.
-        run: The same, built.
+        run: The whole configuration.
         which: Before or after training.
         model: A policy; of a run that trains a reward model, a classifier with one output.
         tokenizer: Its tokenizer.
         folder: ``eval/`` of the run.
     """
     folder.mkdir(exist_ok=True)
-    for name, file in result_files(tree, run, which).items():
+    for name, file in result_files(run, which).items():
         if not (folder / file).exists():
             _answer_task(run, name, which, (model, tokenizer), folder / file)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -86,12 +85,3 @@ def explained(folder: Path) -> Iterator[None]:
         if any(sign in text for sign in ("PytorchStreamWriter failed", "unexpected pos", "No space left", "File too large")):
             raise UserError(f"No room left to write under {folder} ({text.splitlines()[0][:120]}). {kept}") from error
         raise
-
-
-def weights_digest(folder: Path) -> dict[str, str]:
-    """A hash over the safetensors files of a folder, by which the weights in it are known."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return {"sha256": digest.hexdigest()}

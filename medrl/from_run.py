@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from medrl import build, chat_formats, config
+from medrl import build, chat_formats, config, identity
 from medrl.errors import Problem, UserError
-from medrl.files import weights_digest
+from medrl.identity import Values, of_weights
 from medrl.models import Model, Pretrained, Texts
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ planned: dict[Path, Tree] = {}
 
 
 def of_run(run: str | None, key: str) -> Any:
-    """A value of another run's configuration, or its ``id``: what the YAML of ``model=from_run`` takes over.
+    """A value of another run's configuration: what the YAML of ``model=from_run`` takes over.
 
     Raises:
         UserError: no run is named, or there is none.
@@ -30,8 +30,6 @@ def of_run(run: str | None, key: str) -> Any:
     if not run:
         raise UserError("model=from_run needs model.run=FOLDER, the folder of a finished run.")
     tree = planned.get(Path(run)) or config.load(Path(run))
-    if key == "id":
-        return config.run_id(tree)
     value: Any = tree
     for part in key.split("."):
         value = value[part]
@@ -46,10 +44,11 @@ class FromRun(Model):
     can be quantised, sharded, served by vLLM, and is what a new adapter names as its base.
     """
 
+    kind: ClassVar[str] = "from_run"
+    not_learned: ClassVar[frozenset[str]] = frozenset({"run"})
+
     run: str
     """Folder of the run."""
-    id: str
-    """The run's id, which stands for it in the id of this run: the folder may lie anywhere."""
     adapter: Literal["merged", "stacked"]
     """What a new adapter becomes where the other run wrote one, too. ``merged``: it sits on ``merged/``. ``stacked``: it is
     written together with the other as one adapter, of the sum of both ranks, on the base of both."""
@@ -79,9 +78,13 @@ class FromRun(Model):
         elif self.lora.dora or before.lora.dora:
             yield Problem("adapter", "stacked adds up low-rank products, which DoRA rescales; write merged")
 
+    def identity(self) -> Values:
+        """The other run's id: its folder may lie anywhere."""
+        return super().identity() | {"run": identity.of_run(Path(self.run))}
+
     def fingerprint(self) -> dict[str, str]:
         """The id of the run and a hash of the weights that it wrote."""
-        return {"run": self.id, **weights_digest(Path(self.run) / "model")}
+        return {"run": identity.of_run(Path(self.run)), **of_weights(Path(self.run) / "model")}
 
     def tokenizer(self, texts: Texts) -> Any:
         from transformers import AutoTokenizer
@@ -112,7 +115,7 @@ class FromRun(Model):
 
     def _at(self, weights: Path) -> Pretrained:
         """The same options for weights in a folder."""
-        shared = {key: getattr(self, key) for key in Model.__dataclass_fields__}
+        shared = {field.name: getattr(self, field.name) for field in fields(Model)}
         return Pretrained(
             **shared, weights=str(weights), revision=None, trust_remote_code=self._trusts_remote_code(), chat_format=None
         )

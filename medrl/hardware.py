@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
 from medrl.errors import Problem, UserError
+from medrl.identity import Identified
 
 if TYPE_CHECKING:
     from medrl.config import Run
@@ -30,8 +31,18 @@ PRESETS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hardware:
-    """How a run is computed. No part of the run's id: it may change the speed of a run, never its question."""
+class Hardware(Identified):
+    """How a run is computed. The precision, and what generates inside training, are part of the run's id; the rest changes
+    the speed of a run and not its question.
+    """
+
+    kind: ClassVar[str] = "hardware"
+    not_learned: ClassVar[frozenset[str]] = frozenset(
+        {
+            "device", "gpus", "nodes", "node_rank", "rendezvous", "sharding", "micro_batch_size", "gradient_checkpointing",
+            "vllm_memory_share", "memory_gib",
+        }
+    )  # fmt: skip
 
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "fp16", "bf16"]

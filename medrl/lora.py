@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
 from medrl.errors import UserError
+from medrl.identity import Identified
 
 Task = Literal["CAUSAL_LM", "SEQ_CLS"]
 """What peft calls a language model and a classifier (whose fresh head it then trains whole)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lora:
+class Lora(Identified):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): weights W + scale * B A, with only A and B trained."""
+
+    kind: ClassVar[str] = "lora"
 
     rank: Annotated[int, Gt(0)]
     alpha: Annotated[float, Gt(0)]

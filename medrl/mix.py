@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
 from medrl.answers import Format, layout, tags
 from medrl.decontaminate import Content, Decontaminator
 from medrl.errors import Problem, UserError
+from medrl.identity import Identified, Values
 from medrl.prompts import Messages, messages
 from medrl.sources import Source
-from medrl.tasks.base import Example, Task
+from medrl.tasks.base import Example, Split, Task
 
 if TYPE_CHECKING:
     from medrl.config import Run
@@ -28,8 +29,10 @@ TokenCount = Callable[[Messages], int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flaws:
+class Flaws(Identified):
     """Mistakes put into demonstrations on purpose, seeded: how the embedded model was made weak."""
+
+    kind: ClassVar[str] = "flaws"
 
     hasty_answer: Share
     """Share of the demonstrations that end in the task's hasty answer: ``yes`` to every PubMedQA question, any option."""
@@ -65,8 +68,13 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataMix:
+class DataMix(Identified):
     """Tasks with weights for training, and the tasks that are held out for evaluation."""
+
+    kind: ClassVar[str] = "data_mix"
+    not_learned: ClassVar[frozenset[str]] = frozenset(
+        {"format", "tasks", "held_out"}
+    )  # each task has its format; `learned` has the tasks
 
     tasks: Mapping[str, Task]
     """Every task that is trained on or evaluated, by the name under which weights and results call it."""
@@ -103,22 +111,45 @@ class DataMix:
                 yield replace(problem, key=f"tasks.{name}.{problem.key}")
         for name in self.held_out:
             # Of the other kinds nothing is graded: pairs are compared and texts predicted.
-            if name in self.tasks and self.tasks[name].kind == "question" and not self.tasks[name].graded:
+            if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].graded:
                 yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
-        if run.algo.classifies and not any(self.tasks[name].kind == "preference" for name in self.held_out if name in self.tasks):
-            kept = [name for name, task in self.tasks.items() if task.kind == "preference"]
+        if run.algo.classifies and not any(
+            self.tasks[name].row_kind == "preference" for name in self.held_out if name in self.tasks
+        ):
+            kept = [name for name, task in self.tasks.items() if task.row_kind == "preference"]
             instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"
             yield Problem("held_out", f"names no task of preference pairs, and a reward model answers nothing else; {instead}")
         for name, weight in self.weights.items():
-            if run.algo.trains and weight > 0 and name in self.tasks and self.tasks[name].kind not in run.algo.reads:
-                kinds = " and ".join(run.algo.reads)
+            if run.algo.trains and weight > 0 and name in self.tasks and self.tasks[name].row_kind not in run.algo.row_kinds:
+                kinds = " and ".join(run.algo.row_kinds)
                 yield Problem(
                     f"weights.{name}",
-                    f"{name} holds rows of the kind {self.tasks[name].kind!r}; this algorithm learns from {kinds}",
+                    f"{name} holds rows of the kind {self.tasks[name].row_kind!r}; this algorithm learns from {kinds}",
                 )
         room = run.model.context_tokens
         if run.algo.trains and self.max_prompt_tokens >= room:
             yield Problem("max_prompt_tokens", f"is {self.max_prompt_tokens}, the model's whole context is {room}")
+
+    def learned(self, source: Source, *, graded: bool) -> Values:
+        """What decides which rows are trained on, and what they ask.
+
+        Args:
+            source: Where the rows come from.
+            graded: Whether training grades answers. If not, who grades them changes nothing.
+        """
+        weights = {name: weight for name, weight in self.weights.items() if weight > 0}
+        trained = {
+            name: _without(self.tasks[name], frozenset() if graded else self.tasks[name].grading)
+            | {"rows": source.identity_of(self.tasks[name], "train")}
+            for name in weights
+        }
+        splits: list[Split] = ["test", "train"] if self.validation_rows else ["test"]
+        held_out = {  # their rows are kept out of training, however they are asked and graded
+            name: _without(self.tasks[name], self.tasks[name].grading | {"format"})
+            | {"rows": [source.identity_of(self.tasks[name], split) for split in splits]}
+            for name in self.held_out
+        }
+        return self.identity() | {"weights": weights, "tasks": trained, "held_out": held_out}
 
     def draw(self, source: Source, seed: int, count_tokens: TokenCount | None) -> Drawn:
         """Draw the training rows; the same for the same seed in every process.
@@ -241,6 +272,11 @@ class FlawedPrompted(Prompted):
     @property
     def demonstration(self) -> str:
         return layout(self.example.rationale, self.answer, self.task.format).replace(self.missing, "", 1)
+
+
+def _without(task: Task, fields: Collection[str]) -> Values:
+    """A task's identity without some of its fields."""
+    return {key: value for key, value in task.identity().items() if key not in fields}
 
 
 def _breakable(form: Format) -> list[str]:

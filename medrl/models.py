@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Gt
 
 from medrl import architecture, chat_formats
 from medrl.chat_formats import ChatFormat
 from medrl.errors import Problem, UserError
+from medrl.identity import Identified, Values, of_weights
 from medrl.lora import Lora, Task
 
 if TYPE_CHECKING:
@@ -28,8 +28,12 @@ EMBEDDED = Path(__file__).parent / "assets"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(ABC):
+class Model(Identified, ABC):
     """A causal language model, its tokenizer and its chat format."""
+
+    not_learned: ClassVar[frozenset[str]] = frozenset({"max_new_tokens"})
+    learns_vocabulary: ClassVar[bool] = False
+    """Whether the tokenizer is made from the training rows, which then count where nothing is trained, too."""
 
     context_tokens: Annotated[int, Gt(0)]
     """Prompt and completion together."""
@@ -52,7 +56,7 @@ class Model(ABC):
         """The model on which the adapter that a run writes is put to be evaluated."""
         return self.policy(tokenizer, hardware, seed)
 
-    def settle(self, written: Path) -> None:  # noqa: B027 - most models have nothing to add
+    def settle(self, written: Path) -> None:
         """Last touch to what a run has trained, before its folder becomes ``model/``."""
 
     @abstractmethod
@@ -91,6 +95,9 @@ class Model(ABC):
 class Pretrained(Model):
     """Weights from the hub, from a folder, or embedded in the package."""
 
+    kind: ClassVar[str] = "pretrained"
+    not_learned: ClassVar[frozenset[str]] = frozenset({"weights", "revision"})
+
     weights: str
     """Hub id, folder, or ``embedded:NAME``."""
     revision: str | None
@@ -110,6 +117,12 @@ class Pretrained(Model):
             yield Problem(
                 "", f"paper={run.paper} trains {self.weights}, which takes a GPU; add model=tiny source=embedded to try it"
             )
+
+    def identity(self) -> Values:
+        """Weights in a folder by their files, weights on the hub by name and revision."""
+        if self._on_hub:
+            return super().identity() | {"repository": self.weights, "revision": self.revision}
+        return super().identity() | of_weights(self.path if self.weights.startswith("embedded:") else Path(self.weights))
 
     @property
     def path(self) -> Path:
@@ -205,7 +218,7 @@ class Pretrained(Model):
         Code that comes with the weights and is run is told from any other in all three cases.
         """
         if self.weights.startswith("embedded:"):
-            return {"sha256": hashlib.sha256((self.path / "model.safetensors").read_bytes()).hexdigest()}
+            return of_weights(self.path)
         found = {"repository": self.weights, "commit": self._commit()} if self._on_hub else {}
         return found | self._code() if self.trust_remote_code else found
 
@@ -255,6 +268,9 @@ class Pretrained(Model):
 @dataclass(frozen=True, kw_only=True)
 class Scratch(Model):
     """A fresh Qwen2 architecture with random weights and a byte-level BPE tokenizer trained on the mix itself."""
+
+    kind: ClassVar[str] = "scratch"
+    learns_vocabulary: ClassVar[bool] = True
 
     vocabulary: Annotated[int, Gt(300)]
     architecture: Mapping[str, int]

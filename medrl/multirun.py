@@ -113,7 +113,7 @@ def planned(words: Sequence[str], of_hydra: Sequence[str], *, elsewhere: bool) -
     points = []
     for point_words in expanded(words):
         tree = compose.tree(point_words)
-        points.append(Point(tuple(point_words), tree, config.run_dir(tree)))
+        points.append(Point(tuple(point_words), tree, build.unchecked(tree)))
         try:
             with _hardware_aside(elsewhere):
                 build.check(tree)
@@ -255,7 +255,7 @@ def _told(points: Sequence[Point], folder: Path, command: str, stopped: int | No
     done = {
         number: metrics
         for number, each in enumerate(points)
-        if number not in failed and (metrics := run.finished(each.tree, each.folder))
+        if number not in failed and (metrics := run.finished(each.run, each.folder))
     }
     if done:
         options = grid.differing([each.words for each in points])

@@ -39,7 +39,7 @@ def lines(
 
 
 def _passage(tokenizer: Any, task: Task, example: Example) -> Passage:
-    if task.kind == "text":
+    if task.row_kind == "text":
         return document(tokenizer, example.gold)
     return reply(tokenizer, messages(example, task), example.gold)
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrl.errors import UserError
+from medrl.identity import family_id
 
 if TYPE_CHECKING:
     from medrl.algos.base import Optimised
     from medrl.audit import Audit
-    from medrl.config import Run, Tree
+    from medrl.config import Run
     from medrl.mix import Drawn, Prompted
 
 SPARE_BYTES = 64 * 2**20
@@ -143,20 +144,20 @@ def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
     )
 
 
-def pace(tree: Tree, folder: Path) -> dict[str, Any] | None:
+def pace(run: Run, folder: Path) -> dict[str, Any] | None:
     """What a step took in this run so far, or else in a finished run beside it that differs in the seed alone.
 
     Returns:
         The log, how many steps it has, and their median seconds; None where nothing was measured.
     """
-    from medrl import config
+    from medrl import build, config
     from medrl.files import read_jsonl
 
-    logs = [folder]
+    logs, family = [folder], family_id(run)
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
-            alike = json.loads(path.read_text(encoding="utf-8"))["family"] == config.family_id(tree)
-            if alike and config.load(path.parent)["hardware"] == tree["hardware"]:
+            alike = json.loads(path.read_text(encoding="utf-8"))["family"] == family
+            if alike and build.build(config.load(path.parent)["hardware"]) == run.hardware:
                 logs.append(path.parent)
         except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
             continue

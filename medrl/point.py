@@ -11,12 +11,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose, config, files, launch, run
+from medrl import build, compose, config, files, launch, run
 from medrl.checkpoints import Stop
-from medrl.config import Tree
+from medrl.config import Run, Tree
 from medrl.errors import Interrupted, UserError
 
 
@@ -27,7 +28,13 @@ class Point:
     words: tuple[str, ...]
     """Overrides, as after ``python -m medrl``."""
     tree: Tree
-    folder: Path
+    run: Run
+    """The same, built."""
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where it lies, or will."""
+        return config.run_dir(self.run)
 
     @property
     def command(self) -> str:
@@ -36,7 +43,7 @@ class Point:
 
     def finished(self) -> dict[str, Any] | None:
         """Its metrics where it is done and was evaluated as it asks; None where work is left."""
-        return None if self.tree["force"] else run.finished(self.tree, self.folder)
+        return None if self.run.force else run.finished(self.run, self.folder)
 
 
 def planned(words: Sequence[str]) -> Point:
@@ -47,7 +54,7 @@ def planned(words: Sequence[str]) -> Point:
     """
     compose.check_command_line(list(words))
     tree = compose.tree(words)
-    return Point(tuple(words), tree, config.run_dir(tree))
+    return Point(tuple(words), tree, build.unchecked(tree))
 
 
 def do(point: Point, stop: Stop, *, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None) -> None:

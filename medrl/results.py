@@ -12,6 +12,7 @@ from typing import Any
 
 from medrl import build, config, run, track
 from medrl.errors import UserError
+from medrl.evaluate import Eval
 
 Record = dict[str, Any]
 """``metrics.json`` of a run, ``words`` (the overrides of its command line) and ``machine`` (what it ran on)."""
@@ -24,8 +25,6 @@ KINDS = ("runs", "chain", "sweep")
 """A chain adds ``chain: {stages: {stage: run id}}``, a sweep ``sweep``: its file, points and choice."""
 NEEDED = ("run_id", "family", "name", "seed", "source", "synthetic", "commit", "dirty", "eval", "tasks", "train", "cost")
 """Keys of a record that tables read."""
-NO_SETTING = ("_target_", "compat", "batch_tokens")
-"""Of ``eval``: what changes no answer."""
 
 
 def folder() -> Path:
@@ -175,7 +174,7 @@ def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
 
 def asked(record: Record) -> dict[str, Any]:
     """The settings of ``eval`` that decide what is answered."""
-    return {key: value for key, value in record["eval"].items() if key not in NO_SETTING}
+    return Eval.asking(record["eval"])
 
 
 def _difference(one: Record, other: Record) -> str:

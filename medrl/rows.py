@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import json
 import sys
 import zlib
@@ -40,19 +39,6 @@ def read(path: Path, config: str = "") -> Iterator[Row]:
         found = {".csv": _csv, ".parquet": _parquet}.get(kind, _jsonl)(path)
         for number, values in found:
             yield Row(values, f"{path}:{number}", config)
-    except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise unreadable(path, error) from None
 

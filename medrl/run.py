@@ -13,6 +13,7 @@ from medrl import audit, checkpoints, config, evaluate, files, hardware, launch,
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
+from medrl.identity import digest, family_id, run_id
 from medrl.mix import Drawn
 from medrl.tasks.base import Split
 
@@ -31,7 +32,7 @@ def run(tree: Tree) -> dict[str, Any]:
         Interrupted: a signal came; the same command goes on from there.
     """
     settings = check(tree)
-    folder = config.run_dir(tree)
+    folder = config.run_dir(settings)
     stop = checkpoints.Stop()
     with files.explained(folder), stop.listening():
         if settings.dry_run:
@@ -45,7 +46,7 @@ def run(tree: Tree) -> dict[str, Any]:
         with track.locked(folder):
             if settings.force:
                 _clear(folder)
-            if done := finished(tree, folder):
+            if done := finished(settings, folder):
                 print(terminal.table(done, folder))
                 tracking.catch_up(tree, settings, folder)
                 if family := _family(folder, done):
@@ -55,7 +56,7 @@ def run(tree: Tree) -> dict[str, Any]:
             try:
                 with tracking.following(tree, settings, folder):
                     _train_here_or_in_processes(settings, folder, stop)
-                    evaluate_models(tree, settings, folder)
+                    evaluate_models(settings, folder)
                     metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
                 track.note_tally(folder, settings.judge.tally())
@@ -64,16 +65,14 @@ def run(tree: Tree) -> dict[str, Any]:
             return metrics
 
 
-def finished(tree: Tree, folder: Path) -> dict[str, Any] | None:
+def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
     """Metrics of a run that is done and was evaluated as this configuration asks; None where work is left."""
-    path = folder / "metrics.json"
-    if not path.exists():
-        return None
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None  # damaged by another program; it is made again from what it was made of
-    return metrics if metrics["eval"] == tree["eval"] else None
+        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        asked = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("asked")
+    except (FileNotFoundError, ValueError):
+        return None  # not there, or damaged by another program; it is made again from what it was made of
+    return metrics if asked == evaluate.asked_digest(settings) else None
 
 
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
-    planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(tree, folder))
+    planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(settings, folder))
     print(plan.describe(planned))
     if audited:
         print(audited.describe())
@@ -98,17 +97,22 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     """
     if _asks_judge(settings):
         settings.judge.ready()
-    now = {**track.provenance(), **_inputs(settings)}
+    ids = {"run_id": run_id(settings), "family": family_id(settings), "asked": evaluate.asked_digest(settings)}
+    now = {**ids, **track.provenance(), **_inputs(settings)}
     path = folder / "provenance.json"
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in before["data"] if before["data"][key] != now["data"].get(key, before["data"][key])]
+        # Rows of another identity, which a run that trains nothing may be asked about, too, are not rows that have changed.
+        same = [key for key in before["data"] if before.get("rows", {}).get(key) == now["rows"].get(key)]
+        changed = [key for key in same if before["data"][key] != now["data"][key]]
         changed += [part for part in ("model", "rewards") if before.get(part, {}) != now[part]]
+        now["data"], now["rows"] = ({**before.get(part, {}), **now[part]} for part in ("data", "rows"))
         if changed:
             raise UserError(
                 f"{folder} was begun with other rows or weights than there are now ({', '.join(changed)}; provenance.json "
                 "has what they were). Bring those back, or start over with force=true."
             )
+    (folder / "metrics.json").unlink(missing_ok=True)  # of what was asked before; its answers stay in eval/
     config.freeze(tree, folder)
     track.write_json(path, now)
 
@@ -154,7 +158,7 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     first = launch.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
-        planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(config.load(folder), folder))
+        planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(settings, folder))
         if not checkpoint:
             files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
             track.write_json(folder / "plan.json", planned)
@@ -174,15 +178,15 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     settings.algo.train(job, out)
 
 
-def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
+def evaluate_models(settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     results = folder / "eval"
     _quiet()
-    if evaluate.missing(tree, settings, "base", results):
+    if evaluate.missing(settings, "base", results):
         tokenizer = settings.model.tokenizer(_texts(settings))
-        evaluate.answer_tasks(tree, settings, "base", _base(settings, tokenizer), tokenizer, results)
-    if settings.algo.trains and evaluate.missing(tree, settings, "trained", results):
-        evaluate.answer_tasks(tree, settings, "trained", *_trained(settings, folder / "model"), results)
+        evaluate.answer_tasks(settings, "base", _base(settings, tokenizer), tokenizer, results)
+    if settings.algo.trains and evaluate.missing(settings, "trained", results):
+        evaluate.answer_tasks(settings, "trained", *_trained(settings, folder / "model"), results)
 
 
 def _base(settings: Run, tokenizer: Any) -> Any:
@@ -205,8 +209,8 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = {
         "schema": SCHEMA,
-        "run_id": config.run_id(tree),
-        "family": config.family_id(tree),
+        "run_id": run_id(settings),
+        "family": family_id(settings),
         "name": settings.name,
         "paper": settings.paper,
         "study": settings.study,
@@ -235,9 +239,14 @@ def _family(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
             beside = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # being written by another process, or another program's
             continue
-        if isinstance(beside, dict) and all(beside.get(key) == metrics[key] for key in ("family", "eval")):
+        if isinstance(beside, dict) and _alike(beside) == _alike(metrics):
             found.append(beside)
     return found if len({beside["seed"] for beside in found}) > 1 else []
+
+
+def _alike(metrics: dict[str, Any]) -> list[Any]:
+    """What runs of one family that were asked in the same way have in common."""
+    return [metrics.get("family"), evaluate.Eval.asking(metrics.get("eval") or {})]
 
 
 def _asks_judge(settings: Run) -> bool:
@@ -288,6 +297,7 @@ def _inputs(settings: Run) -> dict[str, Any]:
         "model": settings.model.fingerprint(),
         "rewards": _reward_fingerprints(settings),
         "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in _splits(settings)},
+        "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in _splits(settings)},
     }
 
 

@@ -16,6 +16,7 @@ from annotated_types import Gt
 
 from medrl import __version__, hub, rows
 from medrl.errors import Problem, UserError
+from medrl.identity import Identified, Values, of_file, of_files
 from medrl.rows import Row
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(ABC):
+class Source(Identified, ABC):
     """Where rows come from; printed with every result and recorded in every run."""
 
     name: ClassVar[str]
@@ -53,8 +54,24 @@ class Source(ABC):
         """
         place = task.location(split)
         if place.file:
-            return {"file": place.file.name, "sha256": rows.fingerprint(place.file)}
+            return {"file": place.file.name, "sha256": of_file(place.file)}
         return self._fingerprint(task, split, place)
+
+    def identity_of(self, task: Task, split: Split) -> Values:
+        """Which rows these are, whatever folder they lie in; asks no network.
+
+        Raises:
+            UserError: there is no such split here.
+        """
+        place = task.location(split)
+        if place.file:
+            return {"sha256": of_file(place.file)}
+        named = {"kind": self.kind, "data": task.hub_id, "configs": list(place.configs), "split": place.split}
+        return named | self._identity_of(task, split, place)
+
+    @abstractmethod
+    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+        """What tells the rows of this source from others of the same name."""
 
     @abstractmethod
     def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
@@ -76,6 +93,7 @@ class Source(ABC):
 class Embedded(Source):
     """Synthetic twins of the data sets, made by a seeded generator. They exercise everything and mean nothing."""
 
+    kind: ClassVar[str] = "embedded"
     name: ClassVar[str] = "embedded"
     synthetic: ClassVar[bool] = True
 
@@ -91,6 +109,9 @@ class Embedded(Source):
             config = configs[index % len(configs)]
             where = f"embedded:{task.hub_id}/{config}/{place.split}:{index + 1}"
             yield Row(task.twin(random.Random(f"{where}:{split}"), config), where, config)
+
+    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+        return {"rows": self.train_rows if split == "train" else self.test_rows}
 
     def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
         """The first rows stand for all: a change of the generator shows in every row."""
@@ -108,6 +129,7 @@ class Embedded(Source):
 class Local(Source):
     """A folder laid out as on the hub: ``<hub id>/<config>/<split>.jsonl.gz`` (or ``.jsonl``)."""
 
+    kind: ClassVar[str] = "local"
     name: ClassVar[str] = "local"
 
     root: str
@@ -129,10 +151,13 @@ class Local(Source):
         for config, path in self._found(task, place):
             yield from rows.read(path, config)
 
+    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+        return {"sha256": of_files(self._found(task, place))}
+
     def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
         """The files and a hash of their bytes."""
         paths = [path for _, path in self._found(task, place)]
-        digests = [rows.fingerprint(path) for path in paths]
+        digests = [of_file(path) for path in paths]
         names = [path.relative_to(self.root).as_posix() for path in paths]
         whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return {"file": ", ".join(names), "sha256": whole}
@@ -168,6 +193,7 @@ class Local(Source):
 class Hub(Source):
     """The Hugging Face hub, or the address in ``HF_ENDPOINT``."""
 
+    kind: ClassVar[str] = "hub"
     name: ClassVar[str] = "hub"
 
     revision: str | None
@@ -180,6 +206,9 @@ class Hub(Source):
             where = f"{task.hub_id}/{config}/{name}"
             for number, values in enumerate(hub.rows(task.hub_id, config, name, self.revision), start=1):
                 yield Row(values, f"{where}:{number}", config)
+
+    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+        return {"revision": self.revision}
 
     def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
         """The commit; no data file is fetched for it."""

@@ -26,8 +26,8 @@ def summarise(tree: Tree, run: Run, folder: Path) -> dict[str, Any]:
 
     Perplexities are no accuracies, so they are not among the tasks, each of which has one.
     """
-    base_files = result_files(tree, run, "base")
-    trained_files = result_files(tree, run, "trained")
+    base_files = result_files(run, "base")
+    trained_files = result_files(run, "trained")
     summary: dict[str, Any] = {"tasks": {}, "perplexity": {}}
     for name in asked(run):
         before = read_jsonl(folder / base_files[name])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl import wording
+from medrl.evaluate import Eval
 from medrl.metrics import over_seeds
 from medrl.wording import STRICT, Task
 
@@ -75,7 +76,7 @@ def seeds(tables: Sequence[Mapping[str, Any]]) -> str:
     together: dict[str, dict[int, tuple[str, Task]]] = {}
     order: dict[str, None] = {}
     for metrics in tables:
-        asking = {key: value for key, value in metrics["eval"].items() if key not in ("compat", "batch_tokens")}
+        asking = Eval.asking(metrics["eval"])
         for key, task in {**metrics["tasks"], **_perplexities(metrics)}.items():
             asked = [key, asking, *(task.get(part) for part in ("version", "protocol", "scorer", "split", "n"))]
             together.setdefault(json.dumps(asked, sort_keys=True), {})[metrics["seed"]] = (key, task)

@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt
 from pydantic import StringConstraints
 
 from medrl.errors import Problem, UserError
 from medrl.files import write_atomically
+from medrl.identity import Identified, family_id
 
 if TYPE_CHECKING:
     from medrl.config import Run, Tree
@@ -41,8 +42,10 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Track:
+class Track(Identified):
     """Whether and where a run is shown on W&B. No part of the run id: it changes nothing that is learned."""
+
+    kind: ClassVar[str] = "logger"
 
     mode: Literal["auto", "online", "offline", "none"]
     """``online``: to the server; ``offline``: into the run folder, for ``wandb sync``; ``auto``: online where an agent of a W&B
@@ -275,8 +278,6 @@ def _begun(tree: Tree, settings: Run, folder: Path, sent: _Sent) -> Any:
 def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["allow", "never"]) -> Any:
     import wandb
 
-    from medrl import config
-
     track = settings.track
     place: dict[str, Any] = (
         {} if of_agent() else {"project": track.project, "entity": track.entity, "id": run}
@@ -284,7 +285,7 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
     return wandb.init(
         **place,
         name=folder.name,
-        group=f"{settings.name}-{config.family_id(tree)}",  # the seeds of a configuration stand together
+        group=f"{settings.name}-{family_id(settings)}",  # the seeds of a configuration stand together
         tags=list(track.tags),
         mode="offline" if track.mode == "offline" else "online",
         resume=resume,

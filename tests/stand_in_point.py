@@ -38,6 +38,7 @@ def run(folder: Path, about: dict) -> int:
         metrics = {"schema": 1, "run_id": folder.name[-8:], "family": "0", "name": "x", "seed": about["seed"], "source": "twins"}
         metrics |= {"synthetic": True, "commit": None, "dirty": None, "eval": about["eval"], "tasks": tasks}
         metrics |= {"train": {"seconds": 1.0}, "cost": {"tokens": 80, "gpu_hours": 0.0, "peak_memory_gib": 0.1}}
+        (folder / "provenance.json").write_text(json.dumps({"asked": about["asked"]}))
         (folder / "metrics.json.new").write_text(json.dumps(metrics))
         (folder / "metrics.json.new").replace(folder / "metrics.json")
     return 0
@@ -51,6 +52,9 @@ def _noted(path: Path, line: str) -> None:
 def begun(point, *, environment=None, output=None, held=()):
     """In the place of `point.begun`."""
     about = {"rate": point.tree["algo"]["learning_rate"], "seed": point.tree["seed"], "eval": point.tree["eval"]}
+    from medrl import evaluate
+
+    about["asked"] = evaluate.asked_digest(point.run)
     command = [sys.executable, __file__, "run", str(point.folder), json.dumps(about)]
     variables, kept = {**os.environ, **(environment or {})}, [file.fileno() for file in held]
     return subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True, pass_fds=kept)

@@ -10,7 +10,7 @@ import time
 import pytest
 import yaml
 
-from medrl import chain, config, from_run
+from medrl import build, chain, config, from_run, identity
 from medrl import compose as composing
 from medrl.algos.grpo import GRPO
 from medrl.errors import ConfigError, UserError
@@ -30,6 +30,7 @@ def nothing_planned():
     composing.prepare()
     yield
     from_run.planned.clear()
+    identity.planned.clear()
 
 
 def refused(listed):
@@ -76,7 +77,8 @@ def test_the_four_stages_start_from_one_another(tmp_path):
     assert all(stage.folder.parent == tmp_path for stage in stages.values())
     for name, before in (("sft", "pt"), ("rm", "sft"), ("rl", "sft")):
         model = stages[name].tree["model"]
-        assert model["run"] == str(stages[before].folder) and stages[before].folder.name.endswith(model["id"])
+        assert model["run"] == str(stages[before].folder)
+        assert stages[before].folder.name.endswith(stages[name].run.model.identity()["run"])
     rewards = stages["rl"].tree["reward_set"]["rewards"]
     assert rewards["reward_model"]["weights"] == str(stages["rm"].folder / "model")
     assert stages["rl"].tree["algo"]["_target_"].endswith(GRPO.__name__)  # an override of one stage
@@ -92,15 +94,13 @@ def test_mistakes_of_a_stage_carry_its_name(tmp_path):
 
 def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp_path):
     ids = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        tree = compose(["algo=sft"])
-        from_run.planned[folder] = tree
-        tree = composing.tree(["model=from_run", f"model.run={folder}", "hardware=cpu"])
-        ids.append(config.run_id(tree))
-    assert ids[0] == ids[1]
-    from_run.planned[tmp_path / "b"] = compose(["algo=sft", "seed=1"])
-    other = composing.tree(["model=from_run", f"model.run={tmp_path / 'b'}", "hardware=cpu"])
-    assert config.run_id(other) != ids[0]
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        before = compose(["algo=sft", f"seed={seed}"])
+        from_run.planned[tmp_path / name] = before
+        identity.planned[(tmp_path / name).resolve()] = identity.run_id(build.unchecked(before))
+        tree = composing.tree(["model=from_run", f"model.run={tmp_path / name}", "hardware=cpu"])
+        ids.append(identity.run_id(build.unchecked(tree)))
+    assert ids[0] == ids[1] != ids[2]
 
 
 def problems(*words):

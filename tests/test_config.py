@@ -213,114 +213,6 @@ def test_build_makes_what_the_nodes_name(compose):
 # --- The run's name --------------------------------------------------------------------------------------------------
 
 
-def reordered(node):
-    """The same mapping, its keys the other way round."""
-    if isinstance(node, dict):
-        return {key: reordered(node[key]) for key in reversed(node)}
-    return [reordered(item) for item in node] if isinstance(node, list) else node
-
-
-def test_run_id_is_eight_digits_and_knows_no_key_order(compose):
-    tree = compose()
-    assert re.fullmatch("[0-9a-f]{8}", config.run_id(tree))
-    assert config.run_id(reordered(tree)) == config.run_id(tree)
-    assert config.run_dir(tree) == Path("runs") / f"grpo-pubmed70-{config.run_id(tree)}"
-
-
-def test_run_id_knows_no_nulls(compose):
-    tree = compose()
-    other = compose()
-    other["algo"]["an_option_of_tomorrow"] = None
-    assert config.run_id(other) == config.run_id(tree)
-    del other["algo"]["epochs"]  # null today
-    assert config.run_id(other) == config.run_id(tree)
-    other["algo"]["an_option_of_tomorrow"] = 0  # 0 and false are values
-    assert config.run_id(other) != config.run_id(tree)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "model=tiny_scratch",
-        "model.context_tokens=2000",
-        "data_mix=gsm8k",
-        "data_mix.rows=1999",
-        "data_mix.tasks.pubmedqa.max_context_chars=1023",
-        "reward_set=exact",
-        "reward_set.rewards.soft_format.weight=0.4",
-        "algo=sft",
-        "algo.learning_rate=1e-4",
-        "source.train_rows=2999",
-        "seed=1",
-    ],
-)
-def test_run_id_changes_with_what_is_learned(compose, change):
-    assert config.run_id(compose([change])) != config.run_id(compose())
-
-
-@pytest.mark.parametrize(
-    "change",
-    ["hardware=t4", "hardware.micro_batch_size=8", "eval=quick", "eval.limit=7", "name=x", "runs=elsewhere", "dry_run=true"],
-)
-def test_run_id_does_not_change_with_how_it_is_computed_or_asked(compose, change):
-    assert config.run_id(compose([change])) == config.run_id(compose())
-
-
-JUDGED = ("data_mix=medical_o1_verifiable", "judge=openai")
-
-
-def other_than(value):
-    """Another value of the same kind, for a change that counts."""
-    return value + 1 if isinstance(value, int | float) and not isinstance(value, bool) else f"{value}x"
-
-
-def judges(tree):
-    """Every copy of the judge in a tree: the section, and one in each task and reward that asks it."""
-    return [node for node, _ in nodes(tree) if ".judges." in node["_target_"] and not node["_target_"].endswith("Limits")]
-
-
-def test_run_id_knows_the_judge_but_not_how_fast_it_is_asked(compose):
-    tree = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
-    assert len(judges(tree)) == 3
-    for copy in judges(tree):
-        assert set(copy["limits"]) >= {"concurrency", "max_spend", "timeout_seconds", "cache"}
-        for key, value in copy["limits"].items():
-            if key != "_target_":
-                copy["limits"][key] = other_than(value)
-    plain = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
-    assert (config.run_id(tree), config.family_id(tree)) == (config.run_id(plain), config.family_id(plain))
-    for key in set(plain["judge"]) - {"limits"}:
-        tree = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
-        for copy in judges(tree):
-            copy[key] = other_than(copy[key])
-        assert config.run_id(tree) != config.run_id(plain), key
-        assert config.family_id(tree) != config.family_id(plain), key
-
-
-def test_run_id_does_not_know_a_judge_that_nothing_asks(compose):
-    assert config.run_id(compose(["judge=openai"])) == config.run_id(compose())
-    assert config.run_id(compose(["data_mix=medical_o1_verifiable", "judge.threshold=0.9"])) != config.run_id(
-        compose(["data_mix=medical_o1_verifiable"])
-    )
-
-
-def test_a_family_differs_in_nothing_but_the_seed(compose):
-    one, two, three = (compose(words) for words in (["seed=0"], ["seed=1"], ["seed=1", "algo.learning_rate=1e-4"]))
-    assert re.fullmatch("[0-9a-f]{8}", config.family_id(one))
-    assert config.family_id(one) == config.family_id(two) != config.family_id(three)
-    assert len({config.run_id(tree) for tree in (one, two, three)}) == 3
-    assert config.family_id(one) == config.family_id(compose(["hardware=t4", "eval=quick", "name=x"]))
-    assert config.family_id(one) not in {config.run_id(tree) for tree in (one, two, three)}
-
-
-def test_run_ids_of_all_options_differ(compose):
-    groups = ("model", "data_mix", "reward_set", "algo", "source", "task", "reward", "judge")
-    science = [(group, option) for group, option in OPTIONS if group in groups]
-    ids = {config.run_id(compose(overrides_of(group, option, "x"))) for group, option in science}
-    repeated = 4 + 1  # five groups' defaults are one run, and the lexical judge is the default of the mix that asks one
-    assert len(ids) == len(science) - repeated
-
-
 # --- Freezing --------------------------------------------------------------------------------------------------------
 
 
@@ -329,7 +221,6 @@ def test_a_frozen_configuration_is_read_back(compose, tmp_path):
         tree = compose(overrides)
         config.freeze(tree, tmp_path)
         assert config.load(tmp_path) == tree
-        assert config.run_id(config.load(tmp_path)) == config.run_id(tree)
         assert list(config.load(tmp_path)) == list(tree)
 
 

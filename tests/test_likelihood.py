@@ -230,8 +230,8 @@ def held_out_kinds(compose):
 def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_path, monkeypatch):
     settings = build.check(held_out_kinds)
     policy, tokenizer = tiny()
-    evaluate.answer_tasks(held_out_kinds, settings, "base", policy, tokenizer, tmp_path / "whole")
-    files = evaluate.result_files(held_out_kinds, settings, "base")
+    evaluate.answer_tasks(settings, "base", policy, tokenizer, tmp_path / "whole")
+    files = evaluate.result_files(settings, "base")
     assert list(files) == ["medicalgpt_pt", "medicalgpt_sft", "medicalgpt_preference"]
     counted, sums = [0], NegativeLogLikelihood._sums
 
@@ -243,9 +243,9 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
 
     monkeypatch.setattr(NegativeLogLikelihood, "_sums", breaking)
     kills = 0
-    while evaluate.missing(held_out_kinds, settings, "base", tmp_path / "killed"):
+    while evaluate.missing(settings, "base", tmp_path / "killed"):
         try:
-            evaluate.answer_tasks(held_out_kinds, settings, "base", policy, tokenizer, tmp_path / "killed")
+            evaluate.answer_tasks(settings, "base", policy, tokenizer, tmp_path / "killed")
         except Killed:
             kills += 1
             assert kills < 30

@@ -489,7 +489,7 @@ def test_rows_that_nobody_trains_on_may_be_of_any_kind(compose):
     assert not build.check(compose(["algo=none", "data_mix=medicalgpt_sft"])).algo.trains
     tree = compose(["algo=grpo", "data_mix=medicalgpt_pt"])
     tree["data_mix"]["weights"] = {"medicalgpt_pt": 0.0, "pubmedqa": 1.0}
-    assert build.check(tree).data_mix.tasks["medicalgpt_pt"].kind not in build.check(tree).algo.reads
+    assert build.check(tree).data_mix.tasks["medicalgpt_pt"].row_kind not in build.check(tree).algo.row_kinds
 
 
 def test_weights_may_miss_one_by_rounding(compose):

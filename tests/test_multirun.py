@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from medrl import build, config, grid, launched, multirun
 from medrl import compose as composing
-from medrl import config, grid, launched, multirun
 from medrl.errors import ConfigError, Interrupted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ def prepared():
 
 
 def folder_of(*words):
-    return config.run_dir(composing.tree([*words]))
+    return config.run_dir(build.unchecked(composing.tree([*words])))
 
 
 def refused(*words):

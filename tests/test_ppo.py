@@ -246,7 +246,7 @@ def trained(compose, folder, *words):
     """The run's folder and its log."""
     tree = compose([*SMALL, f"runs={folder}", *words])
     run.run(tree)
-    return config.run_dir(tree), read_jsonl(config.run_dir(tree) / "train" / "log.jsonl")
+    return config.run_dir(build.unchecked(tree)), read_jsonl(config.run_dir(build.unchecked(tree)) / "train" / "log.jsonl")
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_reading_lowers_the_perplexity_of_other_documents(compose, tmp_path, cap
     assert task["perplexity"] < task["base"]["perplexity"] and task["bits_per_byte"] < task["base"]["bits_per_byte"]
     assert task["change"]["ci95"][1] < 0 and task["change"]["p_value"] < 0.01
     assert "perplexity" in printed and "nats a token" in printed
-    folder = config.run_dir(tree)
+    folder = config.run_dir(build.unchecked(tree))
     (after,) = (folder / "eval").glob("medicalgpt_pt-v1-trained-*.jsonl")
     lines = read_jsonl(after)
     assert set(lines[0]) == {"id", "nll", "tokens", "bytes", "group"}

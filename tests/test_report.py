@@ -193,7 +193,7 @@ def write(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> Write:
         run = check(tree)
         (tmp_path / "eval").mkdir(exist_ok=True)
         for which, lines in (("base", before), ("trained", after)):
-            for file in evaluate.result_files(tree, run, which).values():  # type: ignore[arg-type]
+            for file in evaluate.result_files(run, which).values():  # type: ignore[arg-type]
                 # Escapes keep half characters, which UTF-8 has no word for.
                 (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
         provenance = {"cpu": "A <CPU>", "cpus": 2, "gpus": ["H200"] * 2, "packages": {"torch": "2.13.0"}, "command": ["medrl"]}
@@ -394,7 +394,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
                 verdict, place = ("right", asked.position(answer, example)) if first else ("wrong", 1)
                 about = {"id": example.id, "gold": example.gold, "vote": asked.vote(answer, example), "place": place}
                 lines.append(line(0, verdict, sample=sample, credit=asked.credit(answer, example), answer=answer, **about))
-        file = evaluate.result_files(tree, run, which)["dxbench"]  # type: ignore[arg-type]
+        file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = {
         "run_id": "0", "name": "a", "paper": None, "study": None, "seed": 0, "source": "b", "synthetic": True, "commit": None,

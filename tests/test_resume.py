@@ -222,14 +222,14 @@ def ask(compose, monkeypatch, tmp_path):
         tree = compose(["algo=none", *words])
         settings, stub = build.check(tree), Stub(1000, batches)
         monkeypatch.setattr("medrl.generate.engine", lambda *_: stub)
-        (file,) = evaluate.result_files(tree, settings, "base").values()
+        (file,) = evaluate.result_files(settings, "base").values()
         if batches is None:
-            evaluate.answer_tasks(tree, settings, "base", None, None, tmp_path / folder)
-            assert not evaluate.missing(tree, settings, "base", tmp_path / folder)
+            evaluate.answer_tasks(settings, "base", None, None, tmp_path / folder)
+            assert not evaluate.missing(settings, "base", tmp_path / folder)
         else:
             with pytest.raises(Killed):
-                evaluate.answer_tasks(tree, settings, "base", None, None, tmp_path / folder)
-            assert evaluate.missing(tree, settings, "base", tmp_path / folder)
+                evaluate.answer_tasks(settings, "base", None, None, tmp_path / folder)
+            assert evaluate.missing(settings, "base", tmp_path / folder)
         return stub.asked, tmp_path / folder / file
 
     return asked

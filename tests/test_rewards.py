@@ -149,7 +149,7 @@ def every_row(compose):
     tasks["dxbench", "en"] = replace(zh, train="DxBench/en", test="DxBench/en")
     tasks |= {("jsonl", kind): replace(tasks["jsonl", "en"], answers=kind) for kind in ("number", "free")}
     source = Embedded(train_rows=1, test_rows=1)
-    kept = [task for task in tasks.values() if task.kind == "question"]
+    kept = [task for task in tasks.values() if task.row_kind == "question"]
     examples = [(task, next(iter(task.examples(source, "train")))) for task in kept]
     rows = [Prompted(example, replace(task, format=form)) for task, example in examples for form in FORMATS]
     return lambda: rows

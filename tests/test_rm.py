@@ -20,7 +20,7 @@ def test_only_pairs_are_asked_of_a_reward_model(compose):
     tree = compose(SMALL)
     settings = build.check(tree)
     assert settings.data_mix.held_out == ("medicalgpt_preference", "pubmedqa")
-    assert list(evaluate.result_files(tree, settings, "base")) == ["medicalgpt_preference"]
+    assert list(evaluate.result_files(settings, "base")) == ["medicalgpt_preference"]
     policy = build.check(compose(["algo=dpo", "data_mix=medicalgpt_preference"]))
     assert [evaluate.protocol(policy, name) for name in evaluate.asked(policy)] == ["likelihood", "generative"]
 
@@ -90,7 +90,7 @@ def test_a_reward_model_learns_and_is_a_reward(compose, tmp_path, capsys, lora):
     # Another seed than 0, whose random head happens to rank seven pairs in ten.
     tree = compose([*SMALL, *adapter, "seed=1", f"runs={tmp_path}"])
     metrics, printed = run.run(tree), capsys.readouterr().out
-    folder = config.run_dir(tree)
+    folder = config.run_dir(build.unchecked(tree))
     task = metrics["tasks"]["medicalgpt_preference"]
     assert set(metrics["tasks"]) == {"medicalgpt_preference"} and metrics["perplexity"] == {}
     assert (task["protocol"], task["scorer"], task["n"]) == ("pairwise", "pairs by score", 60)

@@ -16,6 +16,7 @@ from medrl import build, rows
 from medrl import compose as composing
 from medrl.config import root
 from medrl.errors import ConfigError, RowError, UserError
+from medrl.identity import of_file
 from medrl.sources import Embedded, Local
 from medrl.tasks.base import Location
 from medrl.tasks.gsm8k import GSM8K
@@ -55,7 +56,9 @@ def test_every_twin_is_a_row_of_its_task(name):
         assert len(examples) == count
         for example in examples:
             assert example.task == task.name and example.id and example.gold
-            assert bool(example.question) == (task.kind != "text") and bool(example.rejected) == (task.kind == "preference")
+            assert bool(example.question) == (task.row_kind != "text") and bool(example.rejected) == (
+                task.row_kind == "preference"
+            )
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -355,7 +358,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(name, content, error, says, 
 
 @pytest.mark.parametrize("suffix", rows.SUFFIXES)
 def test_an_absent_file_is_one_sentence(suffix, tmp_path):
-    for ask in (lambda path: list(rows.read(path)), rows.fingerprint):
+    for ask in (lambda path: list(rows.read(path)), of_file):
         with pytest.raises(UserError, match=r"cannot be read \(.*No such file or directory.*\);"):
             ask(tmp_path / f"absent{suffix}")
 

@@ -247,7 +247,7 @@ NAMES = sorted(FIXTURES)
 GRADED = [name for name in NAMES if FIXTURES[name][0].graded]
 # Of which an answer is a word, a letter or a number: the others rank, or have a judge.
 WORDED = [name for name in GRADED if not FIXTURES[name][0].ranked and not hasattr(FIXTURES[name][0], "judge")]
-ASKED = [name for name in NAMES if FIXTURES[name][0].kind == "question"]
+ASKED = [name for name in NAMES if FIXTURES[name][0].row_kind == "question"]
 FORMATS = get_args(Format)
 
 
@@ -281,13 +281,13 @@ def test_a_task_says_who_it_is(name):
     task, rows, _ = FIXTURES[name]
     assert task.name == name and task.version >= 1 and task.hub_id and task.language in ("en", "zh")
     # Only a question has an answer that the prompt can ask for.
-    assert bool(task.instruction) == bool(task.answer_shape) == (task.kind == "question")
-    assert task.kind == "question" or not task.graded
+    assert bool(task.instruction) == bool(task.answer_shape) == (task.row_kind == "question")
+    assert task.row_kind == "question" or not task.graded
     assert len(rows) == 3
 
 
 def test_every_kind_of_row_is_tried():
-    assert Counter(task.kind for task, _, _ in FIXTURES.values()) == {
+    assert Counter(task.row_kind for task, _, _ in FIXTURES.values()) == {
         "question": 10,
         "conversation": 1,
         "preference": 1,
@@ -472,7 +472,7 @@ def test_twins_are_rows_of_the_published_schema(name):
         twin = task.twin(random.Random(seed), config)
         assert twin.keys() == rows[0].keys()
         example = task.parse(Row(twin, "twin", config))
-        if task.kind == "question":
+        if task.row_kind == "question":
             assert task.grade(layout("why", task.answer(example), task.format), example).outcome == "right"
         assert twin == task.twin(random.Random(seed), config)
         assert json.loads(json.dumps(twin)) == twin  # as it would lie in a file
@@ -546,7 +546,7 @@ def test_prompts_are_word_for_word_these(name):
 
 
 def test_every_task_that_prompts_has_a_golden_prompt():
-    assert sorted(GOLDEN) == [name for name in NAMES if FIXTURES[name][0].kind != "text"]
+    assert sorted(GOLDEN) == [name for name in NAMES if FIXTURES[name][0].row_kind != "text"]
 
 
 SHAPES = {
@@ -1196,7 +1196,7 @@ def test_published_rows_are_all_read_and_their_golds_are_right(task, split, coun
     print(f"{task.name} {split}: {len(found)} rows")
     for example in found:
         answer = task.answer(example)
-        if task.kind == "question":
+        if task.row_kind == "question":
             assert task.grade(layout("why", answer, task.format), example) == ("right", 1.0, answer)
             assert task.grade(layout("why", "", task.format), example).credit == 0
             assert task.grade("", example) == ("unparsed", 0.0, "")

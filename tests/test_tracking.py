@@ -12,7 +12,7 @@ import pytest
 import yaml
 from loopback_wandb import ENTITY, KEY, LoopbackWandb
 
-from medrl import build, config, tracking
+from medrl import build, identity, tracking
 from medrl.errors import ConfigError, UserError
 from medrl.sweep import file, on_wandb
 from medrl.sweep.given import Place
@@ -31,7 +31,7 @@ from medrl.errors import Interrupted, UserError
 folder, words, lines, metrics, how = Path(sys.argv[1]), *map(json.loads, sys.argv[2:5]), sys.argv[5]
 compose.prepare()
 tree = compose.tree(words)
-folder = config.run_dir(tree)
+folder = config.run_dir(build.unchecked(tree))
 (folder / "train").mkdir(parents=True, exist_ok=True)
 try:
     with tracking.following(tree, build.check(tree), folder):
@@ -100,7 +100,10 @@ def steps(run):
 
 def test_it_is_no_part_of_what_is_learned(compose):
     tracked, plain = compose(["track=wandb", "track.tags=[a]"]), compose(["track=none"])
-    assert config.run_id(tracked) == config.run_id(plain) and tracked["track"]["mode"] == "online"
+    assert (
+        identity.run_id(build.unchecked(tracked)) == identity.run_id(build.unchecked(plain))
+        and tracked["track"]["mode"] == "online"
+    )
 
 
 def test_auto_follows_the_agent(compose, monkeypatch):

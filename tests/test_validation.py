@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from medrl import build, config, evaluate, logged, run
+from medrl import build, config, evaluate, identity, logged, run
 from medrl.decontaminate import Decontaminator
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
@@ -20,9 +20,17 @@ def settings(compose):
 
 def test_the_default_keeps_no_rows_and_its_runs_keep_their_ids(compose):
     tree = compose([])
-    without = {**tree, "data_mix": {key: value for key, value in tree["data_mix"].items() if key != "validation_rows"}}
-    assert config.run_id(tree) == config.run_id(without) != config.run_id(compose(["data_mix.validation_rows=20"]))
-    assert config.run_id(tree) == config.run_id(compose(["eval.split=test", "eval.limit=3"]))
+    without = compose(["data_mix.validation_rows=null"])
+    assert (
+        identity.run_id(build.unchecked(tree))
+        == identity.run_id(build.unchecked(without))
+        != identity.run_id(build.unchecked(compose(["data_mix.validation_rows=20"])))
+    )
+    ids = [
+        identity.run_id(build.unchecked(each))
+        for each in (tree, without, compose(["eval.split=test", "eval.limit=3"]), compose(["data_mix.validation_rows=20"]))
+    ]
+    assert ids[0] == ids[1] == ids[2] != ids[3]
 
 
 def test_validation_rows_are_neither_trained_on_nor_tested(settings):
@@ -88,7 +96,7 @@ def test_asking_while_training_changes_nothing_that_is_learned(compose, tmp_path
     words = [*SMALL, *CHOOSING, "algo.steps=2", "algo.batch_size=8", "data_mix.held_out=[gsm8k]"]
     trees = [compose([*words, f"runs={tmp_path / str(every)}", f"eval.every_steps={every}"]) for every in ("null", 1)]
     plain, curved = (run.run(tree) for tree in trees)
-    first, second = (config.run_dir(tree) for tree in trees)
+    first, second = (config.run_dir(build.unchecked(tree)) for tree in trees)
     assert first.name == second.name and plain["tasks"] == curved["tasks"]
     assert (first / "model" / "model.safetensors").read_bytes() == (second / "model" / "model.safetensors").read_bytes()
     lines = read_jsonl(second / "train" / "log.jsonl")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from annotated_types import Ge, Gt, Le
 
 from medrl.errors import Interrupted, Problem, UserError
+from medrl.identity import Identified
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
@@ -58,17 +59,19 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Algo(ABC):
+class Algo(Identified, ABC):
     """How the policy learns."""
 
     trains: ClassVar[bool] = True
     """False for the algorithm that leaves the model as it is."""
-    reads: ClassVar[tuple[Kind, ...]] = ("question",)
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("question",)
     """Kinds of rows that it learns from."""
     rewarded: ClassVar[bool] = False
     """Whether completions are paid for by the reward set, which is audited first."""
     classifies: ClassVar[bool] = False
     """Whether it writes a reward model, a classifier with one output, and no policy."""
+    uses_rollout_engine: ClassVar[bool] = False
+    """Whether ``hardware.rollout`` writes the completions that it learns from."""
 
     @abstractmethod
     def train(self, job: Job, out: Path) -> None:
@@ -95,6 +98,7 @@ class Algo(ABC):
 class Optimised(Algo):
     """What all algorithms that take optimiser steps share."""
 
+    not_learned: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps"})
     shards: ClassVar[bool] = True
     """False where weights are handled whole, so that they cannot be divided among processes."""
 

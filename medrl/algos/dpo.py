@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
@@ -15,6 +15,8 @@ from medrl.algos.samples import Sampled, describe, enough, reference, texts
 @dataclass(frozen=True, kw_only=True)
 class DPO(Sampled):
     """Sample, grade with the reward set, pair the best against the worst, and train TRL's DPOTrainer on the pairs."""
+
+    kind: ClassVar[str] = "dpo"
 
     beta: Annotated[float, Gt(0)]
     """Price of leaving the model before training."""

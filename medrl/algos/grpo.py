@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class GRPO(Rollouts):
     """TRL's GRPOTrainer; Dr. GRPO, DAPO, GSPO and CISPO are settings of it, in ``conf/algo/``."""
+
+    kind: ClassVar[str] = "grpo"
 
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
     """How the token losses are normalised (TRL names a mistake here only at the first loss, so it is checked before)."""

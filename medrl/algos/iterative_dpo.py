@@ -38,6 +38,7 @@ class IterativeDPO(Sampled):
     figures; ``train/log.jsonl`` the steps of all rounds, counted on.
     """
 
+    kind: ClassVar[str] = "iterative_dpo"
     shards: ClassVar[bool] = False
 
     rounds: Annotated[int, Gt(0)]

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class KTO(Sampled):
     """All samples in TRL's KTOTrainer, labelled desirable or not. Of a preference pair both answers are taken, one of each."""
 
+    kind: ClassVar[str] = "kto"
+
     beta: Annotated[float, Gt(0)]
     """Price of leaving the model before training."""
     desirable_reward: float | None
@@ -44,7 +46,7 @@ class KTO(Sampled):
             yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
         for name, weight in run.data_mix.weights.items():
             task = run.data_mix.tasks.get(name)
-            if weight > 0 and task and task.kind == "question" and not task.graded and self.desirable_reward is None:
+            if weight > 0 and task and task.row_kind == "question" and not task.graded and self.desirable_reward is None:
                 yield Problem(
                     "desirable_reward",
                     f"is null, and nothing grades the answers to {name}; set the reward from which one is good",

@@ -13,6 +13,7 @@ from medrl.algos.base import Algo, Job
 class NoTraining(Algo):
     """Evaluate the base model alone."""
 
+    kind: ClassVar[str] = "eval_only"
     trains: ClassVar[bool] = False
 
     def train(self, job: Job, out: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class ORPO(Sampled):
     """Pairs as DPO makes them, in TRL's ORPOTrainer, which TRL keeps among its experiments."""
+
+    kind: ClassVar[str] = "orpo"
 
     beta: Annotated[float, Gt(0)]
     """Weight of the odds ratio beside the likelihood of the better completion: the paper's lambda."""

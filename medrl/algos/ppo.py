@@ -40,7 +40,8 @@ class PPO(Optimised):
     what ``value_coefficient`` weighs. The head begins at zero, so it pulls on nothing before it has learned something.
     """
 
-    reads: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
+    kind: ClassVar[str] = "ppo"
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
     rewarded: ClassVar[bool] = True
     shards: ClassVar[bool] = False
 

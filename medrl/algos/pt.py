@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class PT(Optimised):
     """TRL's SFTTrainer on text in blocks, with the loss on every token. ``batch_size`` counts blocks."""
 
-    reads: ClassVar[tuple[Kind, ...]] = ("text",)
+    kind: ClassVar[str] = "pretrain"
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
     block_tokens: Annotated[int, Gt(1)]
     """Documents are joined, each with the end-of-sequence token behind it, and cut into blocks of so many tokens."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medrl.algos.base import Job
 from medrl.algos.rollouts import Rollouts
@@ -23,6 +23,8 @@ class RLOO(Rollouts):
     ``beta`` prices the divergence within the reward, so that the advantages hold it and the logged rewards do not. With it no
     two rewards are equal, and ``frac_reward_zero_std`` is 0.
     """
+
+    kind: ClassVar[str] = "rloo"
 
     normalise_advantages: bool
     """Bring the advantages of each round of generation to mean 0 and deviation 1."""

@@ -30,7 +30,8 @@ class RM(Optimised):
     programs that have neither the adapter's base nor, for a fresh architecture, any way to come by it.
     """
 
-    reads: ClassVar[tuple[Kind, ...]] = ("preference",)
+    kind: ClassVar[str] = "rm"
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("preference",)
     classifies: ClassVar[bool] = True
 
     max_tokens: Annotated[int, Gt(0)]

@@ -29,8 +29,9 @@ class Rollouts(Optimised):
     completions of the very model that it changes, all probability ratios are 1, and no clip range has an effect.
     """
 
-    reads: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
     rewarded: ClassVar[bool] = True
+    uses_rollout_engine: ClassVar[bool] = True
 
     num_generations: Annotated[int, Gt(1)]
     """Completions of a prompt, the group within which advantages are taken."""

@@ -36,7 +36,7 @@ class Sampled(Optimised):
     Rows that are preference pairs themselves are taken as they are.
     """
 
-    reads: ClassVar[tuple[Kind, ...]] = ("question", "preference")
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "preference")
     rewarded: ClassVar[bool] = True
 
     prompts: Annotated[int, Gt(0)]

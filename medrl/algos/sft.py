@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class SFT(Optimised):
     """TRL's SFTTrainer on the data set's own reasoning and gold; of a preference pair, on the better answer."""
 
-    reads: ClassVar[tuple[Kind, ...]] = ("question", "conversation", "preference")
+    kind: ClassVar[str] = "sft"
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation", "preference")
 
     max_tokens: Annotated[int, Gt(0)]
     """Rows longer than this are left out and counted; none is cut, because a cut answer teaches not to answer."""

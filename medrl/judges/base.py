@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from medrl.errors import Problem
+from medrl.identity import Identified
 
 if TYPE_CHECKING:
     from medrl.config import Run
@@ -24,9 +25,10 @@ class Claim(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge(ABC):
+class Judge(Identified, ABC):
     """Says which answers are right where no rule can. One that fails abstains or stops the run; it never guesses."""
 
+    not_learned: ClassVar[frozenset[str]] = frozenset({"labelled"})
     name: ClassVar[str]
     """Stands in every table that shows its verdicts."""
 

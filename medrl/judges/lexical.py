@@ -35,6 +35,7 @@ class Lexical(Judge):
     the two has, and a list with an item of which the gold says no word.
     """
 
+    kind: ClassVar[str] = "lexical"
     name: ClassVar[str] = "lexical"
 
     threshold: Annotated[float, Gt(0), Le(1)]

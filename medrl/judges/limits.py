@@ -6,22 +6,25 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
 from medrl.errors import UserError
+from medrl.identity import Identified
 
 MINUTE = 60.0
 """Seconds over which the limits a minute hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Identified):
     """What asking may cost, how patient it is and where verdicts are kept: nothing that changes a verdict.
 
     They hold for all equal judges of one process together; a second process has its own.
     """
+
+    kind: ClassVar[str] = "limits"
 
     cache: str | None
     """Folder of the verdicts; null is ``judge`` under ``MEDRL_CACHE``, or under ``~/.cache/medrl``."""

@@ -67,6 +67,8 @@ MARKER = re.compile(r"[<\[](?=[^\s\d=.,;)\]])")
 class OpenAICompatible(Judge):
     """A model that is asked, once for each different claim, whether answer and gold mean the same."""
 
+    kind: ClassVar[str] = "openai_compatible"
+    not_learned: ClassVar[frozenset[str]] = frozenset({"limits", "api_key_env"})
     name: ClassVar[str] = "openai"
 
     model: Annotated[str, StringConstraints(min_length=1)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from medrl.errors import Problem
+from medrl.identity import Identified
 from medrl.tasks.base import Attempt, Verdict
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def graded(completions: Sequence[Completion]) -> Sequence[Completion]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward(ABC):
+class Reward(Identified, ABC):
     """One thing a completion is paid for; the weight is the price."""
 
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -76,7 +77,7 @@ class Reward(ABC):
         """Mistakes in company of the other sections."""
         return iter(())
 
-    def suits(self, tokenizer: Any) -> None:  # noqa: B027 - most rewards read text and nothing else
+    def suits(self, tokenizer: Any) -> None:
         """Asked before weights load.
 
         Raises:
@@ -89,8 +90,11 @@ class Reward(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardSet:
+class RewardSet(Identified):
     """Rewards by name; the names are those of the curves."""
+
+    kind: ClassVar[str] = "reward_set"
+    not_learned: ClassVar[frozenset[str]] = frozenset({"audit"})
 
     rewards: Mapping[str, Reward]
     normalise: bool

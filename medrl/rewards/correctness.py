@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medrl.rewards.base import Completion, Reward
 
@@ -10,6 +11,8 @@ from medrl.rewards.base import Completion, Reward
 @dataclass(frozen=True, kw_only=True)
 class Correctness(Reward):
     """1 for the gold, with `partial` the task's credit in between; abstains where nothing grades or the judge abstained."""
+
+    kind: ClassVar[str] = "correctness"
 
     partial: bool
     """Pay half for the gold amid other words (S0: 2.0 exact, 1.0 partial), and for a rank what it is worth."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medrl.rewards.base import Completion, Reward
 
@@ -10,6 +11,8 @@ from medrl.rewards.base import Completion, Reward
 @dataclass(frozen=True, kw_only=True)
 class InverseRank(Reward):
     """1 for the gold first, 0 for the gold last or missing, linear between; abstains where answers are not ranked."""
+
+    kind: ClassVar[str] = "inverse_rank"
 
     def score(self, completion: Completion) -> float | None:
         return completion.verdict.credit if completion.row.task.ranked else None

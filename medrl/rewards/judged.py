@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medrl.answers import extract
 from medrl.judges.base import Claim, Judge
@@ -16,6 +17,8 @@ class Judged(Reward):
 
     For tasks that no rule grades, such as free-text responses; abstains where the judge does.
     """
+
+    kind: ClassVar[str] = "judged"
 
     judge: Judge
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medrl.answers import tags
 from medrl.rewards.base import Completion, Reward
@@ -15,6 +16,8 @@ WORD = re.compile(r"[^\W\d_]+")
 @dataclass(frozen=True, kw_only=True)
 class LanguageConsistency(Reward):
     """Share of the words that are of the task's language, a Chinese character being a word; 0 for a text without words."""
+
+    kind: ClassVar[str] = "language_consistency"
 
     def score(self, completion: Completion) -> float:
         text = completion.text

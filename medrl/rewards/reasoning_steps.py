@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
@@ -31,6 +31,8 @@ class ReasoningSteps(Reward):
     empty answer, while a numbered list earns nothing. Here a marker opens a line, repeated and empty steps do not count,
     and a completion whose answer cannot be read earns nothing.
     """
+
+    kind: ClassVar[str] = "reasoning_steps"
 
     wanted: Annotated[int, Gt(0)]
     """Steps that earn a full score (X-R1: 3)."""

@@ -15,6 +15,7 @@ from medrl.rewards.base import Completion, Reward
 class Repetition(Reward):
     """Minus the share of n-grams that stood in the text before: 0 where all differ, towards -1 for one endless loop."""
 
+    kind: ClassVar[str] = "repetition"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 0.0)
 
     n: Annotated[int, Gt(0)]

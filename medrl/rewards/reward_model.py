@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.errors import UserError
-from medrl.files import weights_digest
+from medrl.identity import Values, of_run, of_weights, planned
 from medrl.rewards.base import Completion, Reward, Scores
 
 
@@ -20,6 +20,8 @@ from medrl.rewards.base import Completion, Reward, Scores
 class RewardModel(Reward):
     """The model's logit for prompt and completion, or its sigmoid. A raw logit has no bounds."""
 
+    kind: ClassVar[str] = "reward_model"
+    not_learned: ClassVar[frozenset[str]] = frozenset({"weights", "revision", "batch_size", "any_tokenizer"})
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     loads_weights: ClassVar[bool] = True
 
@@ -54,12 +56,21 @@ class RewardModel(Reward):
                     "(algo=rm), or set any_tokenizer=true beside its weights to let it read through its own."
                 )
 
+    def identity(self) -> Values:
+        """Weights in the ``model/`` of a run go by the run, because a chain names its stages before it trains them."""
+        folder = Path(self.weights)
+        if not folder.is_dir() and folder.parent.resolve() not in planned:
+            return super().identity() | {"repository": self.weights, "revision": self.revision}
+        if folder.name == "model" and (folder.parent.resolve() in planned or (folder.parent / "provenance.json").exists()):
+            return super().identity() | {"run": of_run(folder.parent)}
+        return super().identity() | of_weights(folder)
+
     def fingerprint(self) -> dict[str, str]:
         """A hash of weights in a folder, the commit of those on the hub."""
         from medrl.hub import hub_commit
 
         folder = Path(self.weights)
-        return weights_digest(folder) if folder.is_dir() else {"commit": hub_commit("model", self.weights, self.revision)}
+        return of_weights(folder) if folder.is_dir() else {"commit": hub_commit("model", self.weights, self.revision)}
 
     def score(self, completion: Completion) -> float | None:
         return self.score_all([completion])[0]

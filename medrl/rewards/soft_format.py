@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medrl.answers import TAGGED, tags
 from medrl.rewards.base import Completion, Reward
@@ -16,6 +17,8 @@ class SoftFormat(Reward):
     Plain string search: time is linear in the length, there is no pattern to backtrack, and an answer may have lines
     (X-R1's pattern lacks DOTALL and pays nothing for those).
     """
+
+    kind: ClassVar[str] = "soft_format"
 
     def score(self, completion: Completion) -> float | None:
         text, form = completion.text, completion.row.task.format

@@ -22,6 +22,7 @@ class SoftOverlong(Reward):
     Abstains for a text that no model wrote, which has no length in tokens.
     """
 
+    kind: ClassVar[str] = "soft_overlong"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 0.0)
 
     limit_tokens: Annotated[int, Gt(0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medrl.answers import TAGGED, layout, tags
 from medrl.rewards.base import Completion, Reward
@@ -14,6 +15,8 @@ class StrictFormat(Reward):
 
     Abstains in formats whose answer has no tags.
     """
+
+    kind: ClassVar[str] = "strict_format"
 
     def score(self, completion: Completion) -> float | None:
         text, form = completion.text, completion.row.task.format

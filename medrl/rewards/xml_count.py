@@ -17,6 +17,7 @@ class XmlCount(Reward):
     Abstains in formats whose answer has no tags.
     """
 
+    kind: ClassVar[str] = "xml_count"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def score(self, completion: Completion) -> float | None:

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from medrl.identity import Identified
+
 if TYPE_CHECKING:
     from medrl.tasks.base import Example, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scorer(ABC):
+class Scorer(Identified, ABC):
     """A paper's grading. Its accuracy stands beside the strict one and pays no reward."""
 
     version: ClassVar[int]

@@ -41,6 +41,7 @@ MOST_CHARACTERS = 10_000
 class Huatuo(Scorer):
     """Right where the first answer found is the gold. Applies wherever the options can be listed."""
 
+    kind: ClassVar[str] = "huatuo"
     version: ClassVar[int] = 1
 
     def right(self, text: str, example: Example, task: Task) -> bool | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class XR1(Scorer):
     """Right where the first answer in tags, or else the whole text, equals the gold. Leaves out free text."""
 
+    kind: ClassVar[str] = "xr1"
     version: ClassVar[int] = 1
 
     def right(self, text: str, example: Example, task: Task) -> bool | None:

@@ -34,8 +34,8 @@ def samples(folder: Path, tree: Tree, run: Run) -> str:
         tree: The resolved configuration.
         run: The same, built.
     """
-    base_files = evaluate.result_files(tree, run, "base")
-    trained_files = evaluate.result_files(tree, run, "trained") if run.algo.trains else base_files
+    base_files = evaluate.result_files(run, "base")
+    trained_files = evaluate.result_files(run, "trained") if run.algo.trains else base_files
     parts = []
     for name, file in base_files.items():
         protocol = evaluate.protocol(run, name)

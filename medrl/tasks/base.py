@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from medrl.answers import Format, extract
 from medrl.decontaminate import Content, units
 from medrl.errors import Problem, RowError
+from medrl.identity import Identified
 
 if TYPE_CHECKING:
     from medrl.rows import Row
@@ -85,13 +86,16 @@ class Location:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(ABC):
+class Task(Identified, ABC):
     """A data set: where its rows are, what they ask, and what an answer is worth."""
 
+    not_learned: ClassVar[frozenset[str]] = frozenset({"train", "test"})  # `Source.identity_of` knows the rows
+    grading: ClassVar[frozenset[str]] = frozenset()
+    """Fields that decide what an answer is worth and not what is asked."""
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised whenever prompt, extraction or grade change, so that old and new numbers are never mixed."""
-    kind: ClassVar[Kind] = "question"
+    row_kind: ClassVar[Kind] = "question"
     twin_configs: ClassVar[tuple[str, ...]] = ()
     """The configurations that twins are made for where the location asks for all."""
 

@@ -61,6 +61,7 @@ class DxBench(Task):
     cases, so an answer that copies the order looks like a diagnosis; `shuffle_candidates` takes that away.
     """
 
+    kind: ClassVar[str] = "dxbench"
     name: ClassVar[str] = "dxbench"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/DxBench"

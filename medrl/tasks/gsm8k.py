@@ -19,6 +19,7 @@ from medrl.tasks.base import Example, Task, text_of
 class GSM8K(Task):
     """Word problems whose published solution ends in ``#### <number>``."""
 
+    kind: ClassVar[str] = "gsm8k"
     name: ClassVar[str] = "gsm8k"
     version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "openai/gsm8k"

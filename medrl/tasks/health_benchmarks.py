@@ -30,6 +30,7 @@ class HealthBenchmarks(ChoiceTask):
     ``all/train`` and ``all/test`` read every specialty, ``Cardiology/train`` one.
     """
 
+    kind: ClassVar[str] = "health_benchmarks"
     name: ClassVar[str] = "health_benchmarks"
     version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "yesilhealth/Health_Benchmarks"

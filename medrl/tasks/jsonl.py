@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medrl import numbers, rows
 from medrl.errors import Problem, RowError
+from medrl.identity import Identified
 from medrl.letters import nfkc
 from medrl.tasks import lexicon
 from medrl.tasks.base import LETTERS, Example, Language, Location, Split, Task, text_of
@@ -32,8 +33,10 @@ MARKS = " .,;:!?\"'()[]*`。、「」\u201c\u201d\u2018\u2019"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class Columns(Identified):
     """Which column of the file holds what; null where none does."""
+
+    kind: ClassVar[str] = "columns"
 
     system: str | None
     """System message, used as it is in the place of the task's own."""
@@ -152,6 +155,7 @@ RULES: dict[Answers, Rule | Task] = {
 class JSONLines(Task):
     """Questions with golds in a file of one's own; `answers` says how they are graded."""
 
+    kind: ClassVar[str] = "jsonl"
     name: ClassVar[str] = "jsonl"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "jsonl"

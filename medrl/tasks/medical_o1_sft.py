@@ -16,6 +16,7 @@ from medrl.tasks.base import Example, Task, text_of
 class MedicalO1SFT(Task):
     """Demonstrations to imitate. A response is free text, so no rule grades it: this task trains and is not evaluated."""
 
+    kind: ClassVar[str] = "medical_o1_sft"
     name: ClassVar[str] = "medical_o1_sft"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-reasoning-SFT"

@@ -21,6 +21,7 @@ QUESTION, ANSWER = "Open-ended Verifiable Question", "Ground-True Answer"
 class MedicalO1Verifiable(OpenEndedTask):
     """One published split, parted by a hash of the question into training and held-out problems."""
 
+    kind: ClassVar[str] = "medical_o1_verifiable"
     name: ClassVar[str] = "medical_o1_verifiable"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-verifiable-problem"

@@ -18,10 +18,11 @@ from medrl.tasks.parted import Parted
 class MedicalGPTPreference(Parted):
     """Pairs in one of two published schemas: a question with two responses, or a conversation with two ends."""
 
+    kind: ClassVar[str] = "medicalgpt_preference"
     name: ClassVar[str] = "medicalgpt_preference"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
-    kind: ClassVar[Kind] = "preference"
+    row_kind: ClassVar[Kind] = "preference"
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
     answer_shape: ClassVar[str] = ""

@@ -18,9 +18,10 @@ from medrl.tasks.parted import Parted
 class MedicalGPTPretraining(Parted):
     """Documents to read, one in each row's ``text``. Nothing is asked, so nothing is graded."""
 
+    kind: ClassVar[str] = "medicalgpt_pt"
     name: ClassVar[str] = "medicalgpt_pt"
     version: ClassVar[int] = 1
-    kind: ClassVar[Kind] = "text"
+    row_kind: ClassVar[Kind] = "text"
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
     answer_shape: ClassVar[str] = ""

@@ -22,10 +22,11 @@ ROLES = {"human": "user", "gpt": "assistant"}
 class MedicalGPTSFT(Parted):
     """Conversations to imitate: the last answer is the gold, all before it the prompt. No rule grades them."""
 
+    kind: ClassVar[str] = "medicalgpt_sft"
     name: ClassVar[str] = "medicalgpt_sft"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
-    kind: ClassVar[Kind] = "conversation"
+    row_kind: ClassVar[Kind] = "conversation"
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
     answer_shape: ClassVar[str] = ""

@@ -16,6 +16,7 @@ from medrl.tasks.choice import ChoiceTask, fact_question
 class MedMCQA(ChoiceTask):
     """Four options in columns ``opa`` to ``opd``; ``cop`` is the index of the right one."""
 
+    kind: ClassVar[str] = "medmcqa"
     name: ClassVar[str] = "medmcqa"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "openlifescienceai/medmcqa"

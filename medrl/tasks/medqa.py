@@ -17,6 +17,7 @@ from medrl.tasks.choice import ChoiceTask, fact_question
 class MedQA(ChoiceTask):
     """Options by letter; the right one is given twice, as a letter and as its text."""
 
+    kind: ClassVar[str] = "medqa"
     name: ClassVar[str] = "medqa"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "GBaker/MedQA-USMLE-4-options"

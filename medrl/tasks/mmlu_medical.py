@@ -27,6 +27,7 @@ class MMLUMedical(ChoiceTask):
     ``all/test`` reads every subject of the hub's one joined configuration, ``anatomy/test`` one alone.
     """
 
+    kind: ClassVar[str] = "mmlu_medical"
     name: ClassVar[str] = "mmlu_medical"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "cais/mmlu"

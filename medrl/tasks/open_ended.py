@@ -15,6 +15,7 @@ from medrl.tasks.base import Attempt, Example, Task, Verdict
 class OpenEndedTask(Task):
     """A question whose answer has no fixed words."""
 
+    grading: ClassVar[frozenset[str]] = frozenset({"judge"})
     instruction: ClassVar[str] = "Answer the medical question in a few words."
     answer_shape: ClassVar[str] = "a short answer"
 

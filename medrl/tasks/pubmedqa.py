@@ -22,6 +22,7 @@ DECISIONS = ("yes", "no", "maybe")
 class PubMedQA(Task):
     """Questions of biomedical papers with the abstract, less its conclusion, as context."""
 
+    kind: ClassVar[str] = "pubmedqa"
     name: ClassVar[str] = "pubmedqa"
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "qiaojin/PubMedQA"

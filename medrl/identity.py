@@ -1,0 +1,175 @@
+"""Which runs are one and the same: an id over the values that decide what is learned. Imports no torch.
+
+Every class that YAML builds is `Identified`: it declares a word of its own (`kind`) and which of its fields teach nothing
+(`not_learned`). An id is a hash over kinds and values. No module path, no class name and no path of a file is in it, so that
+classes and files may move. Weights and rows are known by the bytes of their files, or by name and revision on the hub.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from medrl.errors import UserError
+from medrl.files import write_atomically
+
+Values = dict[str, Any]
+"""Kinds and values as JSON has them."""
+
+WEIGHTS = (".safetensors", ".bin", ".gguf")
+DESCRIPTIONS = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
+"""Configuration, tokenizer, chat template and code that lie beside weights."""
+ABOUT_TRAINING = ("training_args.bin", "trainer_state.json")
+"""What a trainer leaves beside weights, and nobody loads with them."""
+LARGE_BYTES = 32 * 1024 * 1024
+"""A file of this size takes a tenth of a second to hash: its digest is kept, smaller files are hashed each time."""
+
+planned: dict[Path, str] = {}
+"""Ids of runs that a chain is about to start, by resolved folder: later stages are named before the first has begun."""
+
+
+class Identified:
+    """A part of the configuration. Its identity is its kind and the values of its fields."""
+
+    kind: ClassVar[str]
+    """A word that stays when the class moves or is renamed; its own among the classes that can stand in one place."""
+    not_learned: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change nothing of what is learned. Those of the base classes count, too."""
+
+    def identity(self) -> Values:
+        """Kind and values; a class whose fields name files says here what is in them.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        left_out = frozenset[str]().union(*(vars(base).get("not_learned", ()) for base in type(self).__mro__))
+        names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]  # type: ignore[arg-type]
+        return {"kind": self.kind, **{name: plain(getattr(self, name)) for name in names}}
+
+
+class Sections(Protocol):
+    """The sections of `config.Run` that a run's id is made of; a protocol, because this module lies below the sections."""
+
+    @property
+    def model(self) -> Any: ...
+    @property
+    def data_mix(self) -> Any: ...
+    @property
+    def reward_set(self) -> Any: ...
+    @property
+    def algo(self) -> Any: ...
+    @property
+    def source(self) -> Any: ...
+    @property
+    def hardware(self) -> Any: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def run_id(run: Sections) -> str:
+    """Eight hex digits that name what is learned."""
+    return digest({**_learned(run), "seed": run.seed})
+
+
+def family_id(run: Sections) -> str:
+    """`run_id` without the seed: the same for runs that differ in nothing else."""
+    return digest(_learned(run))
+
+
+def _learned(run: Sections) -> Values:
+    """What decides the weights that a run ends with; a section that its algorithm never reads is left out."""
+    hardware = run.hardware.identity()
+    if not run.algo.uses_rollout_engine:
+        hardware.pop("rollout")
+    found = {"model": run.model, "algo": run.algo, "hardware": hardware}
+    if run.algo.trains or run.model.learns_vocabulary:
+        found["rows"] = run.data_mix.learned(run.source, graded=run.algo.rewarded)
+    if run.algo.rewarded:
+        found["reward_set"] = run.reward_set
+    return found
+
+
+def digest(node: Any) -> str:
+    """Eight hex digits over a node."""
+    return hashlib.sha256(json.dumps(plain(node), sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:8]
+
+
+def plain(node: Any) -> Any:
+    """A node as it is hashed: identities for objects, no nulls in mappings, and 1 for 1.0."""
+    if isinstance(node, Identified):
+        return plain(node.identity())
+    if isinstance(node, Mapping):
+        return {key: plain(value) for key, value in node.items() if value is not None}
+    if isinstance(node, list | tuple):
+        return [plain(value) for value in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def of_run(folder: Path) -> str:
+    """The id of another run, wherever its folder lies.
+
+    Raises:
+        UserError: the folder is no run's.
+    """
+    if found := planned.get(folder.resolve()):
+        return found
+    for name in ("provenance.json", "metrics.json"):  # folders of older versions have it in the second alone
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8")).get("run_id")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(found, str):
+            return found
+    raise UserError(f"{folder} does not say which run it is (provenance.json has no run_id); run its command again to its end.")
+
+
+def of_weights(folder: Path) -> dict[str, str]:
+    """The files that are loaded from a folder of weights: the weights, and what says how to read them."""
+    suffixes = WEIGHTS + DESCRIPTIONS
+    files = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.name not in ABOUT_TRAINING)
+    return {"sha256": of_files((path.name, path) for path in files)}
+
+
+def of_files(files: Iterable[tuple[str, Path]]) -> str:
+    """One hash over several files, in their order, and the names by which they are read."""
+    whole = hashlib.sha256()
+    for name, path in files:
+        whole.update(f"{name}\0{of_file(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes. That of a large file is kept in the user's cache, by path, size and time of its last change.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        about = path.stat()
+        if about.st_size < LARGE_BYTES:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        kept = _cache() / hashlib.sha256(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()
+        if kept.is_file():
+            return kept.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk it lies on."
+        ) from None
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, found)
+    except OSError:  # a home that cannot be written to: the file is hashed again next time
+        pass
+    return found
+
+
+def _cache() -> Path:
+    """Folder of the digests, one file each, so that several processes need no lock."""
+    return Path(os.environ.get("MEDRL_CACHE") or "~/.cache/medrl").expanduser() / "sha256"
