@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import medrl
-from medrl.decontaminate import Content, Decontaminator
+from medrl.data.decontaminate import Content, Decontaminator
 
 MAX_SECONDS = 60.0
 MAX_GB = 2.0

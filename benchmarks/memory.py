@@ -1,4 +1,4 @@
-"""What `medrl.memory` estimates beside what is measured, as a Markdown table.
+"""What `medrl.planning.memory` estimates beside what is measured, as a Markdown table.
 
     python benchmarks/memory.py           on a CPU: bytes that autograd keeps for toy models, counted tensor by tensor
     python benchmarks/memory.py --gpu     on one GPU: peak of the allocator over SFT steps at Qwen2.5-3B's shape
@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
 
-from medrl import build, compose
 from medrl.algos.base import Job
-from medrl.architecture import skeleton
-from medrl.checkpoints import Stop
-from medrl.lora import Lora
-from medrl.memory import Training, estimate, shape
-from medrl.models import EMBEDDED
+from medrl.config import build, compose
+from medrl.models.architecture import skeleton
+from medrl.models.base import EMBEDDED
+from medrl.models.lora import Lora
+from medrl.planning.memory import Training, estimate, shape
+from medrl.training.checkpoints import Stop
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HEADS = {"num_attention_heads": 4, "vocab_size": 1000}

@@ -17,7 +17,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from medrl import build, compose
+from medrl.config import build, compose
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,15 +12,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from medrl import build, compose
-from medrl.answers import layout
-from medrl.mix import Prompted
+from medrl.config import build, compose
+from medrl.data.mix import Prompted
+from medrl.data.sources import Local
+from medrl.grading.answers import layout
 from medrl.rewards.base import Completion
 from medrl.rewards.correctness import Correctness
-from medrl.sources import Local
 from medrl.tasks.base import Task
+from medrl.tasks.hash_split import Parted
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
-from medrl.tasks.parted import Parted
 
 SPLITS = (
     # task, what differs from its YAML, and the part that is read as its test split

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import medrl
-from medrl import build, compose
-from medrl.answers import layout, tags
-from medrl.mix import Prompted
+from medrl.config import build, compose
+from medrl.data.mix import Prompted
+from medrl.grading.answers import layout, tags
 from medrl.rewards.base import RewardSet
 from medrl.tasks import lexicon
 

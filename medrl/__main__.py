@@ -9,14 +9,14 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from medrl import compose, config
+from medrl.config import compose, schema
 from medrl.errors import Interrupted, UserError
 
 failed: list[int] = []
 """The exit code of a run that ended in a mistake."""
 
 
-@hydra.main(version_base="1.3", config_path=str(config.root("conf")), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(schema.root("conf")), config_name="config")
 def job(cfg: DictConfig) -> None:
     """The whole of a single run."""
     from medrl import run
@@ -38,11 +38,11 @@ def main() -> int:
     try:
         compose.prepare()
         if any(word.startswith("chain=") for word in sys.argv[1:]):
-            from medrl import chain
+            from medrl.jobs import chain
 
             return chain.main(sys.argv[1:])
         if compose.several(sys.argv[1:]):
-            from medrl import multirun
+            from medrl.jobs import multirun
 
             return multirun.main(sys.argv[1:])
         compose.check_command_line(sys.argv[1:])

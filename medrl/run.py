@@ -9,13 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, hardware, launch, plan, report, summary, terminal, track, tracking, watch
-from medrl.build import check
-from medrl.config import Run, Tree
+from medrl import files
+from medrl.config import schema
+from medrl.config.build import check
+from medrl.config.identity import digest, family_id, run_id
+from medrl.config.schema import Run, Tree
+from medrl.data.mix import Drawn
 from medrl.errors import UserError
-from medrl.identity import digest, family_id, run_id
-from medrl.mix import Drawn
+from medrl.evaluation import evaluate, metrics_json
+from medrl.planning import plan, reward_audit
+from medrl.report import report, terminal
 from medrl.tasks.base import Split
+from medrl.tracking import run_folder, wandb
+from medrl.training import checkpoints, hardware, processes, warnings
 
 SCHEMA = 1
 """Of ``metrics.json``; raised when a key changes its meaning, so that old and new numbers are never put together."""
@@ -32,7 +38,7 @@ def run(tree: Tree) -> dict[str, Any]:
         Interrupted: a signal came; the same command goes on from there.
     """
     settings = check(tree)
-    folder = config.run_dir(settings)
+    folder = schema.run_dir(settings)
     stop = checkpoints.Stop()
     with files.explained(folder), stop.listening():
         if settings.dry_run:
@@ -43,23 +49,23 @@ def run(tree: Tree) -> dict[str, Any]:
             join(settings, folder, stop)
             return {}
         folder.mkdir(parents=True, exist_ok=True)
-        with track.locked(folder):
+        with run_folder.locked(folder):
             if settings.force:
                 _clear(folder)
             if done := finished(settings, folder):
                 print(terminal.table(done, folder))
-                tracking.catch_up(tree, settings, folder)
+                wandb.catch_up(tree, settings, folder)
                 if family := _family(folder, done):
                     print(terminal.seeds(family))
                 return done
             begin(tree, settings, folder)
             try:
-                with tracking.following(tree, settings, folder):
+                with wandb.following(tree, settings, folder):
                     _train_here_or_in_processes(settings, folder, stop)
                     evaluate_models(settings, folder)
                     metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
-                track.note_tally(folder, settings.judge.tally())
+                run_folder.note_tally(folder, settings.judge.tally())
             if family := _family(folder, metrics):
                 print(terminal.seeds(family))
             return metrics
@@ -85,7 +91,7 @@ def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     print(plan.describe(planned))
     if audited:
         print(audited.describe())
-        audit.stop_on(audited, settings.reward_set)
+        reward_audit.stop_on(audited, settings.reward_set)
     return planned
 
 
@@ -98,7 +104,7 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     if _asks_judge(settings):
         settings.judge.ready()
     ids = {"run_id": run_id(settings), "family": family_id(settings), "asked": evaluate.asked_digest(settings)}
-    now = {**ids, **track.provenance(), **_inputs(settings)}
+    now = {**ids, **run_folder.provenance(), **_inputs(settings)}
     path = folder / "provenance.json"
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -113,8 +119,8 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
                 "has what they were). Bring those back, or start over with force=true."
             )
     (folder / "metrics.json").unlink(missing_ok=True)  # of what was asked before; its answers stay in eval/
-    config.freeze(tree, folder)
-    track.write_json(path, now)
+    schema.freeze(tree, folder)
+    run_folder.write_json(path, now)
 
 
 def _train_here_or_in_processes(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
@@ -122,7 +128,7 @@ def _train_here_or_in_processes(settings: Run, folder: Path, stop: checkpoints.S
         train(settings, folder, stop)
     elif settings.algo.trains and not (folder / "model").exists():
         checkpoints.newest(folder / "train")  # removes torn ones, once and not in every process
-        launch.in_processes(settings.hardware, folder, stop)
+        processes.in_processes(settings.hardware, folder, stop)
 
 
 def join(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
@@ -140,7 +146,7 @@ def join(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
             )
         time.sleep(1)
     if not (folder / "model").exists():
-        launch.in_processes(settings.hardware, folder, stop)
+        processes.in_processes(settings.hardware, folder, stop)
 
 
 def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
@@ -155,26 +161,26 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     checkpoint = checkpoints.newest(work)
-    first = launch.rank() == 0
+    first = processes.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
         planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(settings, folder))
         if not checkpoint:
             files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
-            track.write_json(folder / "plan.json", planned)
+            run_folder.write_json(folder / "plan.json", planned)
         print(f"run      {folder}\n{plan.describe(planned)}", flush=True)
     if audited:
-        audit.stop_on(audited, settings.reward_set)
+        reward_audit.stop_on(audited, settings.reward_set)
     model = _base(settings, tokenizer)
     plan.check_room(settings, model, folder)
     job = Job(settings, drawn.rows, model, tokenizer, work, checkpoint, stop)
     if checkpoint and first:
         print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
     elif audited:
-        audited = audit.with_base(audited, settings.reward_set, audit.sampled(job))
+        audited = reward_audit.with_base(audited, settings.reward_set, reward_audit.sampled(job))
         print(audited.totals(), flush=True)
-        track.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
-        audit.stop_on(audited, settings.reward_set)
+        run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
+        reward_audit.stop_on(audited, settings.reward_set)
     settings.algo.train(job, out)
 
 
@@ -197,10 +203,10 @@ def _base(settings: Run, tokenizer: Any) -> Any:
 
 def _trained(settings: Run, folder: Path) -> tuple[Any, Any]:
     """The model that a run wrote, and its tokenizer."""
-    from medrl import models
     from medrl.algos import rm
+    from medrl.models import base
 
-    return rm.trained(settings, folder) if settings.algo.classifies else models.trained(settings, folder)
+    return rm.trained(settings, folder) if settings.algo.classifies else base.trained(settings, folder)
 
 
 def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
@@ -220,13 +226,13 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
-        **summary.summarise(tree, settings, folder / "eval"),
-        "train": {**_curves(log), "warnings": [sign._asdict() for sign in watch.warnings(log)]},
+        **metrics_json.summarise(tree, settings, folder / "eval"),
+        "train": {**_curves(log), "warnings": [sign._asdict() for sign in warnings.warnings(log)]},
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
     }
     report.write_html(folder, tree, settings, metrics, log)
-    track.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
+    run_folder.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
     print(terminal.table(metrics, folder))
     return metrics
 
@@ -259,13 +265,13 @@ def _asks_judge(settings: Run) -> bool:
 
 def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
     """Who judged, what was asked in all processes of this run, and how far the judge agrees with people."""
-    from medrl.judges.agreement import agreement, labelled_rows
+    from medrl.grading.judges.agreement import agreement, labelled_rows
 
     if not _asks_judge(settings):
         return None
     judge = settings.judge
     agreed = agreement(judge, labelled_rows(Path(judge.labelled))) if judge.labelled else None
-    return {"name": judge.describe(), "agreement": agreed, "calls": track.tallies(folder, judge.tally())}
+    return {"name": judge.describe(), "agreement": agreed, "calls": run_folder.tallies(folder, judge.tally())}
 
 
 def _splits(settings: Run) -> list[tuple[str, Split]]:
@@ -309,7 +315,7 @@ def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
 
 def _rows(settings: Run) -> tuple[Any, Drawn]:
     """The tokenizer and the training rows that fit it."""
-    from medrl.generate import token_count
+    from medrl.models.generation import token_count
 
     tokenizer = settings.model.tokenizer(_texts(settings))
     if settings.algo.rewarded:
@@ -355,7 +361,7 @@ def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
     return {
         "gpu_hours": seconds * settings.hardware.processes / 3600 if on_gpu else 0.0,
         "tokens": next((line["num_tokens"] for line in reversed(log) if "num_tokens" in line), 0),
-        "peak_memory_gib": max([track.peak_memory_gib(), *(line["peak_memory_gib"] for line in log)]),
+        "peak_memory_gib": max([run_folder.peak_memory_gib(), *(line["peak_memory_gib"] for line in log)]),
     }
 
 

@@ -52,7 +52,7 @@ def _noted(path: Path, line: str) -> None:
 def begun(point, *, environment=None, output=None, held=()):
     """In the place of `point.begun`."""
     about = {"rate": point.tree["algo"]["learning_rate"], "seed": point.tree["seed"], "eval": point.tree["eval"]}
-    from medrl import evaluate
+    from medrl.evaluation import evaluate
 
     about["asked"] = evaluate.asked_digest(point.run)
     command = [sys.executable, __file__, "run", str(point.folder), json.dumps(about)]
@@ -63,14 +63,15 @@ def begun(point, *, environment=None, output=None, held=()):
 def main(argv: list[str]) -> int:
     if argv[0] == "run":
         return run(Path(argv[1]), json.loads(argv[2]))
-    from medrl import compose, point
+    from medrl.config import compose
     from medrl.errors import Interrupted
-    from medrl.sweep import file, local
+    from medrl.jobs import job
+    from medrl.sweep import local, spec
 
     compose.prepare()
-    point.begun, local.JUDGE_SECONDS = begun, 0.05
+    job.begun, local.JUDGE_SECONDS = begun, 0.05
     try:
-        local.Local(file.read(Path(argv[0])), ["hardware=cpu"], argv[1], int(argv[2])).run()
+        local.Local(spec.read(Path(argv[0])), ["hardware=cpu"], argv[1], int(argv[2])).run()
     except Interrupted as error:
         return error.exit_code
     return 0

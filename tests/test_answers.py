@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl.answers import REASONING_TAG, TAGGED, Format, extract, layout, opening, tags
+from medrl.grading.answers import REASONING_TAG, TAGGED, Format, extract, layout, opening, tags
 
 FORMATS = get_args(Format)
 GOOD = "<R>\nPain fell.\n</R>\n<answer>\nyes\n</answer>\n"

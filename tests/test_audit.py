@@ -8,11 +8,12 @@ from functools import cache
 
 import pytest
 
-from medrl import audit, build, plan
-from medrl.answers import layout, tags
+from medrl.config import build
+from medrl.data.mix import Prompted
 from medrl.errors import UserError
-from medrl.judges.base import Judge
-from medrl.mix import Prompted
+from medrl.grading.answers import layout, tags
+from medrl.grading.judges.base import Judge
+from medrl.planning import plan, reward_audit
 from medrl.rewards.base import Completion, Reward, RewardSet
 from medrl.rewards.correctness import Correctness
 from medrl.rewards.inverse_rank import InverseRank
@@ -76,7 +77,7 @@ RIGHT = Correctness(weight=1, partial=False)
 def test_the_shipped_sets_pass_on_their_tasks(drawn, reward_set, rewards, form):
     seen = set()
     for mix in MIXES if rewards != "inverse_rank" else ("dxbench",):
-        found = audit.audit(reward_set(rewards), drawn(mix, form)[1])
+        found = reward_audit.audit(reward_set(rewards), drawn(mix, form)[1])
         assert found.findings == (), mix
         for task, probes in found.matrix.items():
             assert probes.keys() - {"candidate order, copied"} == PROBES
@@ -90,14 +91,14 @@ def test_the_english_candidates_pass_as_well(drawn, reward_set):
     english = [f"data_mix.tasks.dxbench.{split}=DxBench/en" for split in ("train", "test")]
     _, rows = drawn("dxbench", "think", *english)
     assert rows[0].task.language == "en"
-    found = audit.audit(reward_set("inverse_rank"), rows)
+    found = reward_audit.audit(reward_set("inverse_rank"), rows)
     assert found.findings == ()
     assert found.matrix["dxbench"]["gold"] == {"inverse_rank": 1, "valid_answer": 1, "total": pytest.approx(1.2)}
     assert found.matrix["dxbench"]["candidate order, copied"]["inverse_rank"] < 1
 
 
 def test_means_are_of_who_does_not_abstain(rows):
-    found = audit.audit(made(right=RIGHT, rank=InverseRank(weight=1)), rows("pubmed70"))
+    found = reward_audit.audit(made(right=RIGHT, rank=InverseRank(weight=1)), rows("pubmed70"))
     assert set(found.matrix) == {"pubmedqa", "gsm8k", "health_benchmarks"}
     assert found.matrix["pubmedqa"]["gold"] == {"right": 1, "rank": None, "total": 1}
     assert found.matrix["gsm8k"]["wrong answer"] == {"right": 0, "rank": None, "total": 0}
@@ -108,20 +109,20 @@ def test_means_are_of_who_does_not_abstain(rows):
         def score(self, completion):
             return 0.5 if completion.row.example.id == first else None
 
-    some = audit.audit(made(right=RIGHT, now=Now(weight=1)), rows("medqa")).matrix["medqa"]["gold"]
+    some = reward_audit.audit(made(right=RIGHT, now=Now(weight=1)), rows("medqa")).matrix["medqa"]["gold"]
     assert some == {"right": 1, "now": 0.5, "total": 1 + 0.5 / 16}
 
 
 def test_the_candidate_order_is_tried_where_it_is_wrong(rows):
-    found = audit.audit(made(right=RIGHT), rows("dxbench")).matrix["dxbench"]
+    found = reward_audit.audit(made(right=RIGHT), rows("dxbench")).matrix["dxbench"]
     assert found["candidate order, copied"] == {"right": 0, "total": 0}
 
 
 def test_the_gold_is_reasoned_for_in_the_language_of_its_task(rows):
     for mix, language in (("pubmed70", "en"), ("dxbench", "zh")):
         row = rows(mix)[0]
-        assert audit.gold_text(row) == layout(audit.STEPS[language], row.task.answer(row.example), "think")
-    found = audit.audit(made(right=RIGHT, language=LanguageConsistency(weight=0.5)), rows("dxbench"))
+        assert reward_audit.gold_text(row) == layout(reward_audit.STEPS[language], row.task.answer(row.example), "think")
+    found = reward_audit.audit(made(right=RIGHT, language=LanguageConsistency(weight=0.5)), rows("dxbench"))
     assert found.matrix["dxbench"]["wrong language"]["language"] < 0.5 < found.matrix["dxbench"]["gold"]["language"]
     assert found.findings == ()
 
@@ -136,11 +137,11 @@ def test_few_rows_of_each_task_are_tried_each_once(rows):
             return float(completion.verdict.credit == 1)
 
     some = rows("pubmed70")
-    assert audit.audit(made(counted=Counted(weight=1)), [*some, *some[::-1]]).findings == ()
+    assert reward_audit.audit(made(counted=Counted(weight=1)), [*some, *some[::-1]]).findings == ()
     tried = {row for row, _ in counted}
     tasks = {row.example.id: row.example.task for row in some}
     assert {task: sum(tasks[row] == task for row in tried) for task in set(tasks.values())} == {
-        "pubmedqa": audit.ROWS,
+        "pubmedqa": reward_audit.ROWS,
         "gsm8k": 9,
         "health_benchmarks": 9,
     }
@@ -164,7 +165,9 @@ def test_a_judge_is_asked_once_a_probe(rows):
     judge = Asked()
     judged = [Prompted(row.example, replace(row.task, judge=judge)) for row in rows("medical_o1_verifiable")]
     shared = judged[0].task
-    found = audit.audit(made(right=RIGHT, valid=ValidAnswer(weight=0.1)), [Prompted(row.example, shared) for row in judged])
+    found = reward_audit.audit(
+        made(right=RIGHT, valid=ValidAnswer(weight=0.1)), [Prompted(row.example, shared) for row in judged]
+    )
     assert found.findings == ()
     assert len(judge.times) == len(found.matrix["medical_o1_verifiable"]) == len(PROBES)
 
@@ -224,7 +227,7 @@ class Score(Reward):
 
 def holes(rewards, rows):
     """Task and probe of each finding."""
-    return {(finding.task, finding.probe) for finding in audit.audit(rewards, rows).findings}
+    return {(finding.task, finding.probe) for finding in reward_audit.audit(rewards, rows).findings}
 
 
 def test_paying_for_length_is_found(rows):
@@ -242,7 +245,7 @@ def test_paying_for_any_tag_is_found(rows):
 
 def test_paying_for_the_gold_anywhere_is_found(rows):
     # Nothing earns more than the gold, but what names everything earns as much, and need not choose.
-    found = audit.audit(made(gold=GoldAnywhere(weight=1)), rows("gsm8k")).findings
+    found = reward_audit.audit(made(gold=GoldAnywhere(weight=1)), rows("gsm8k")).findings
     assert {finding.probe for finding in found} == {
         *("all options", "gold three times over", "gold only in the thinking", "wrong and gold, one by one")
     }
@@ -280,7 +283,7 @@ def test_paying_for_the_candidate_order_is_found(rows):
 
 
 def test_format_alone_is_found_to_pay_a_wrong_answer_the_same(rows):
-    (finding,) = audit.audit(made(soft=SoftFormat(weight=1)), rows("medqa")).findings
+    (finding,) = reward_audit.audit(made(soft=SoftFormat(weight=1)), rows("medqa")).findings
     assert finding == ("medqa", "wrong answer", "a wrong answer earns what the gold earns: this set does not pay for being right")
     assert holes(made(valid=ValidAnswer(weight=1)), rows("medqa")) == {("medqa", "wrong answer")}
     assert holes(made(rank=InverseRank(weight=1), valid=ValidAnswer(weight=0.2)), rows("medqa")) == {("medqa", "wrong answer")}
@@ -310,7 +313,7 @@ def test_a_hole_in_one_row_is_found_though_the_mean_hides_it(rows):
         def score(self, completion):
             return 1.0 if completion.row.example.id == first and not completion.text else 0.0
 
-    found = audit.audit(made(right=Correctness(weight=0.5, partial=False), hole=Hole(weight=1)), rows("medqa"))
+    found = reward_audit.audit(made(right=Correctness(weight=0.5, partial=False), hole=Hole(weight=1)), rows("medqa"))
     (finding,) = found.findings
     assert finding.message == f"'empty' earns more than the gold in 1 of 16 rows (example {first}: 1.000 against 0.500)"
     assert found.matrix["medqa"]["empty"]["total"] == 1 / 16
@@ -318,7 +321,7 @@ def test_a_hole_in_one_row_is_found_though_the_mean_hides_it(rows):
 
 def test_a_set_that_says_nothing_of_a_task_is_found(rows):
     for silent in (made(rank=InverseRank(weight=1)), made(long=SoftOverlong(weight=1, limit_tokens=8, buffer_tokens=4))):
-        (finding,) = audit.audit(silent, rows("medqa")).findings
+        (finding,) = reward_audit.audit(silent, rows("medqa")).findings
         assert (finding.task, finding.probe) == ("medqa", "gold")
         assert finding.message == "no reward of the set says anything about this task; nothing would be learned from its rows"
     assert holes(made(right=RIGHT, rank=InverseRank(weight=1)), rows("medqa")) == set()
@@ -326,7 +329,7 @@ def test_a_set_that_says_nothing_of_a_task_is_found(rows):
 
 @pytest.mark.parametrize("says", [math.nan, math.inf])
 def test_a_score_that_is_no_number_is_found(rows, says):
-    found = audit.audit(made(right=RIGHT, broken=Score(weight=1, says=says)), rows("medqa")).findings
+    found = reward_audit.audit(made(right=RIGHT, broken=Score(weight=1, says=says)), rows("medqa")).findings
     assert {finding.probe for finding in found if "no number" in finding.message} == PROBES
 
 
@@ -336,7 +339,7 @@ def test_rounding_is_no_finding(rows):
         def score(self, completion):
             return 1e-12 * len(completion.text)
 
-    found = audit.audit(made(right=RIGHT, rounded=Rounded(weight=1)), rows("dxbench"))
+    found = reward_audit.audit(made(right=RIGHT, rounded=Rounded(weight=1)), rows("dxbench"))
     total = {probe: scores["total"] for probe, scores in found.matrix["dxbench"].items()}
     assert total["gold"] < total["wrong language"] < total["gold"] + 1e-9 and found.findings == ()
 
@@ -359,34 +362,34 @@ def written(rows, *answers, form="think"):
 def test_a_completion_of_the_base_model_that_is_wrong_and_paid_more_is_found(rows):
     some = rows("medqa")
     rewards = made(right=RIGHT, short=Score(weight=1, says=0.0), silence=Silence(weight=2))
-    before = audit.Audit({"medqa": {"gold": {"right": 1.0, "total": 1.0}}}, ())
-    found = audit.with_base(before, rewards, written(some, some[0].example.gold, "", ""))
+    before = reward_audit.Audit({"medqa": {"gold": {"right": 1.0, "total": 1.0}}}, ())
+    found = reward_audit.with_base(before, rewards, written(some, some[0].example.gold, "", ""))
     (finding,) = found.findings
-    assert (finding.task, finding.probe) == ("medqa", audit.BASE)
+    assert (finding.task, finding.probe) == ("medqa", reward_audit.BASE)
     assert finding.message.startswith(
         f"a completion of the base model to example {some[1].example.id} that is not right earns 2.000, the gold 1.000: '<think>"
     )
-    assert found.matrix["medqa"][audit.BASE]["total"] == pytest.approx(5 / 3)
-    assert audit.BASE not in before.matrix["medqa"]  # the audit before stays as it was
+    assert found.matrix["medqa"][reward_audit.BASE]["total"] == pytest.approx(5 / 3)
+    assert reward_audit.BASE not in before.matrix["medqa"]  # the audit before stays as it was
 
 
 @pytest.mark.parametrize("text", [layout("So.", "none of them", "think"), layout("So.", "", "think"), "<think>\nSo."])
 @pytest.mark.parametrize("finished", [True, False])
 def test_wrong_unparsed_and_cut_off_are_all_not_right(rows, text, finished):
     completion = Completion(text, rows("medqa")[0], finished)
-    before = audit.Audit({"medqa": {}}, ())
-    (finding,) = audit.with_base(before, made(right=RIGHT, miss=Miss(weight=2)), [completion]).findings
+    before = reward_audit.Audit({"medqa": {}}, ())
+    (finding,) = reward_audit.with_base(before, made(right=RIGHT, miss=Miss(weight=2)), [completion]).findings
     assert "that is not right earns 2.000, the gold 1.000" in finding.message
     # As much as the gold is not more.
-    assert audit.with_base(before, made(right=RIGHT, miss=Miss(weight=1)), [completion]).findings == ()
+    assert reward_audit.with_base(before, made(right=RIGHT, miss=Miss(weight=1)), [completion]).findings == ()
 
 
 def test_a_right_completion_may_earn_more_than_the_probe(rows):
     row = rows("medqa")[0]
     rewards = made(right=RIGHT, long=Length(weight=1))
     longer = Completion(layout("So. " * 500, row.example.gold, "think"), row, True, 900)
-    assert rewards.total(longer) > rewards.total(Completion(audit.gold_text(row), row))
-    assert audit.with_base(audit.Audit({"medqa": {}}, ()), rewards, [longer]).findings == ()
+    assert rewards.total(longer) > rewards.total(Completion(reward_audit.gold_text(row), row))
+    assert reward_audit.with_base(reward_audit.Audit({"medqa": {}}, ()), rewards, [longer]).findings == ()
 
 
 def test_what_a_judge_left_ungraded_is_no_finding(rows):
@@ -404,20 +407,20 @@ def test_what_a_judge_left_ungraded_is_no_finding(rows):
     row = rows("medical_o1_verifiable")[0]
     row = Prompted(row.example, replace(row.task, judge=Away()))
     text = layout("So. " * 500, "Rest", "think")
-    found = audit.with_base(
-        audit.Audit({row.example.task: {}}, ()), made(right=RIGHT, long=Length(weight=1)), [Completion(text, row)]
+    found = reward_audit.with_base(
+        reward_audit.Audit({row.example.task: {}}, ()), made(right=RIGHT, long=Length(weight=1)), [Completion(text, row)]
     )
     assert found.findings == ()
 
 
 def test_tasks_without_a_completion_stay_as_they_are(rows):
-    found = audit.audit(made(right=RIGHT), rows("pubmed70"))
+    found = reward_audit.audit(made(right=RIGHT), rows("pubmed70"))
     only = [row for row in rows("pubmed70") if row.example.task == "gsm8k"]
-    after = audit.with_base(found, made(right=RIGHT), written(only, "1"))
-    assert {task for task, probes in after.matrix.items() if audit.BASE in probes} == {"gsm8k"}
-    assert audit.with_base(found, made(right=RIGHT), []) == found
-    holey = audit.audit(made(soft=SoftFormat(weight=1)), only)
-    assert audit.with_base(holey, made(right=RIGHT), written(only, "1")).findings == holey.findings != ()
+    after = reward_audit.with_base(found, made(right=RIGHT), written(only, "1"))
+    assert {task for task, probes in after.matrix.items() if reward_audit.BASE in probes} == {"gsm8k"}
+    assert reward_audit.with_base(found, made(right=RIGHT), []) == found
+    holey = reward_audit.audit(made(soft=SoftFormat(weight=1)), only)
+    assert reward_audit.with_base(holey, made(right=RIGHT), written(only, "1")).findings == holey.findings != ()
 
 
 # --- What is done with it --------------------------------------------------------------------------------------------------
@@ -425,13 +428,13 @@ def test_tasks_without_a_completion_stay_as_they_are(rows):
 
 def test_a_finding_stops_a_run_or_is_said(rows, capsys):
     rewards = made(soft=SoftFormat(weight=1))
-    found = audit.audit(rewards, rows("medqa"))
+    found = reward_audit.audit(rewards, rows("medqa"))
     with pytest.raises(UserError) as caught:
-        audit.stop_on(found, rewards)
+        reward_audit.stop_on(found, rewards)
     assert "medqa: a wrong answer earns what the gold earns" in str(caught.value)
     assert "reward_set.audit=warn" in str(caught.value)
-    audit.stop_on(found, replace(rewards, audit="warn"))
-    audit.stop_on(audit.Audit(found.matrix, ()), rewards)
+    reward_audit.stop_on(found, replace(rewards, audit="warn"))
+    reward_audit.stop_on(reward_audit.Audit(found.matrix, ()), rewards)
     for said in (found.describe(), found.totals()):
         assert said.endswith("audit    medqa: a wrong answer earns what the gold earns: this set does not pay for being right")
 
@@ -439,13 +442,13 @@ def test_a_finding_stops_a_run_or_is_said(rows, capsys):
 def test_the_configuration_decides(drawn):
     for given, stops in (("stop", True), ("warn", False)):
         run, rows = drawn("medqa", "think", "reward_set=inverse_rank", f"reward_set.audit={given}")
-        found = audit.audit(run.reward_set, rows)
+        found = reward_audit.audit(run.reward_set, rows)
         assert found.findings
         if stops:
             with pytest.raises(UserError, match="audit=warn"):
-                audit.stop_on(found, run.reward_set)
+                reward_audit.stop_on(found, run.reward_set)
         else:
-            audit.stop_on(found, run.reward_set)
+            reward_audit.stop_on(found, run.reward_set)
 
 
 def test_a_plan_leaves_out_what_loads_weights(drawn, capsys):
@@ -465,15 +468,15 @@ def test_an_algorithm_without_rewards_is_not_audited(drawn):
 
 def test_the_same_rows_give_the_same_audit(drawn):
     run, rows = drawn("pubmed70", "xml")
-    first = audit.audit(run.reward_set, rows)
-    second = audit.audit(run.reward_set, [Prompted(row.example, row.task) for row in rows])
+    first = reward_audit.audit(run.reward_set, rows)
+    second = reward_audit.audit(run.reward_set, [Prompted(row.example, row.task) for row in rows])
     assert first == second
     assert json.dumps(first.as_json()) == json.dumps(second.as_json())
     assert first.describe() == second.describe() and first.totals() == second.totals()
 
 
 def test_tables_show_every_probe_and_reward(rows):
-    found = audit.audit(made(right=RIGHT, rank=InverseRank(weight=1)), [*rows("pubmed70"), *rows("dxbench")])
+    found = reward_audit.audit(made(right=RIGHT, rank=InverseRank(weight=1)), [*rows("pubmed70"), *rows("dxbench")])
     described, totals = found.describe().splitlines(), found.totals().splitlines()
     assert described[0].split() == ["audit", "dxbench", "right", "rank", "total"]
     gsm8k = next(index for index, line in enumerate(described) if "gsm8k" in line)

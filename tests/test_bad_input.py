@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build
+from medrl.config import build
 from medrl.errors import UserError
-from medrl.models import EMBEDDED
+from medrl.models.base import EMBEDDED
 
 SHORT = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "data_mix.rows=50", "algo.steps=3")
 SHORT += ("algo.checkpoint_steps=1", "algo.batch_size=8", "algo.max_completion_tokens=32")

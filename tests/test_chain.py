@@ -10,10 +10,12 @@ import time
 import pytest
 import yaml
 
-from medrl import build, chain, config, from_run, identity
-from medrl import compose as composing
 from medrl.algos.grpo import GRPO
+from medrl.config import build, identity, schema
+from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
+from medrl.jobs import chain
+from medrl.models import from_run
 
 SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=16", "data_mix.rows=64", "eval.max_new_tokens=48")
 STAGES = {
@@ -120,7 +122,7 @@ def test_what_one_cannot_start_from_is_said(compose, tmp_path):
     ):
         folder = tmp_path / name
         folder.mkdir()
-        config.freeze(tree, folder)
+        schema.freeze(tree, folder)
         assert said in problems(f"model.run={folder}") and str(folder) in problems(f"model.run={folder}")
     (tmp_path / "begun" / "metrics.json").write_text("{}")
     assert "is finished and has lost its model/" in problems(f"model.run={tmp_path / 'begun'}")
@@ -164,7 +166,9 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
     """Each way, the model before training is the first run's model after it, and the result loads with peft alone."""
     from medrl import run
 
-    lora = "model.lora={_target_:medrl.lora.Lora,rank:4,alpha:8,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
+    lora = (
+        "model.lora={_target_:medrl.models.lora.Lora,rank:4,alpha:8,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
+    )
     words = ["algo=sft", "data_mix=pubmedqa", "algo.steps=3", "algo.batch_size=8", "algo.learning_rate=5e-3", *SMALL]
     first = run.run(compose([*words, lora, f"runs={tmp_path / 'first'}"]))
     (folder,) = (tmp_path / "first").iterdir()

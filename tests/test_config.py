@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from medrl import build, chain, config, from_run
-from medrl import compose as composing
-from medrl.build import RENAMED
+from medrl.config import build, schema
+from medrl.config import compose as composing
+from medrl.config.build import RENAMED
 from medrl.errors import ConfigError, UserError
-from medrl.hardware import detected_gpus
+from medrl.jobs import chain
+from medrl.models import from_run
+from medrl.training.hardware import detected_gpus
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {
@@ -157,7 +159,7 @@ def located(node):
 
 
 def test_the_top_of_the_configuration_has_the_fields_of_a_run(compose):
-    assert set(compose()) == {field.name for field in dataclasses.fields(config.Run)}
+    assert set(compose()) == {field.name for field in dataclasses.fields(schema.Run)}
 
 
 def test_no_class_repeats_a_value_of_the_files(compose):
@@ -219,9 +221,9 @@ def test_build_makes_what_the_nodes_name(compose):
 def test_a_frozen_configuration_is_read_back(compose, tmp_path):
     for overrides in ((), ("study=tiny",), ("model=qwen2_5_3b_instruct", "hardware=t4"), ("algo=sft",)):
         tree = compose(overrides)
-        config.freeze(tree, tmp_path)
-        assert config.load(tmp_path) == tree
-        assert list(config.load(tmp_path)) == list(tree)
+        schema.freeze(tree, tmp_path)
+        assert schema.load(tmp_path) == tree
+        assert list(schema.load(tmp_path)) == list(tree)
 
 
 # Nothing that YAML itself would read as the end of a line.
@@ -241,21 +243,21 @@ trees = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dic
 @given(st.dictionaries(words, trees, max_size=4))
 def test_any_tree_is_read_back(tmp_path_factory, tree):
     folder = tmp_path_factory.getbasetemp()
-    config.freeze(tree, folder)
-    assert config.load(folder) == tree
-    assert str(config.load(folder)) == str(tree)  # 1, 1.0 and True are equal and not the same
+    schema.freeze(tree, folder)
+    assert schema.load(folder) == tree
+    assert str(schema.load(folder)) == str(tree)  # 1, 1.0 and True are equal and not the same
 
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", "a: [", "x", "\ud800"])
 def test_a_damaged_configuration_is_one_sentence(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(UserError, match=r"config\.yaml .*force=true"):
-        config.load(tmp_path)
+        schema.load(tmp_path)
 
 
 def test_a_folder_without_a_configuration_is_no_run(tmp_path):
     with pytest.raises(UserError, match="is no run folder"):
-        config.load(tmp_path)
+        schema.load(tmp_path)
 
 
 # --- Mistakes --------------------------------------------------------------------------------------------------------
@@ -392,8 +394,8 @@ def test_mistakes_name_their_keys_and_what_to_write_all_at_once(line):
         (["medrl.algos.sft.SFT"], "outside medrl"),
         ("medrl.algos.sft.SFTT", "there is no class"),
         ("medrl.algos.stf.SFT", "there is no class"),
-        ("medrl.build.check", "not a configuration class"),
-        ("medrl.build.importlib", "not a configuration class"),
+        ("medrl.config.build.check", "not a configuration class"),
+        ("medrl.config.build.importlib", "not a configuration class"),
         ("medrl.files.Path", "not a configuration class"),
         ("medrl.algos.base.Algo", "not a configuration class"),  # abstract: it says what algorithms are and is none
         ("medrl.algos.base.Optimised", "not a configuration class"),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl.decontaminate import Content, Decontaminator, Match
+from medrl.data.decontaminate import Content, Decontaminator, Match
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from medrl import prompts
-from medrl.answers import layout
-from medrl.decontaminate import Decontaminator
+from medrl.data import prompts
+from medrl.data.decontaminate import Decontaminator
+from medrl.data.readers import Row
+from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError
-from medrl.judges.lexical import Lexical
-from medrl.rows import Row
-from medrl.sources import Embedded, Local
+from medrl.grading.answers import layout
+from medrl.grading.judges.lexical import Lexical
 from medrl.tasks.base import Example
 from medrl.tasks.dxbench import CANDIDATES, FIRST_SHARE, DxBench, inverse_rank, ranking
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable

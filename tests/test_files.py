@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from medrl import checkpoints, track
-from medrl.checkpoints import COMPLETE, is_whole, newest, seal, step_of
 from medrl.errors import UserError
 from medrl.files import explained, read_jsonl, write_atomically, write_jsonl
+from medrl.tracking import run_folder
+from medrl.training import checkpoints
+from medrl.training.checkpoints import COMPLETE, is_whole, newest, seal, step_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -257,14 +258,14 @@ def test_stored_results_are_no_change_of_the_code(tmp_path):
         who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
 
-    assert track.commit(tmp_path) == {"commit": None, "dirty": None}
+    assert run_folder.commit(tmp_path) == {"commit": None, "dirty": None}
     git("init", "-q")
     (tmp_path / "code.py").write_text("a = 1\n")
     git("add", ".")
     git("commit", "-qm", "first")
-    assert track.commit(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    assert run_folder.commit(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "experiments" / "results").mkdir(parents=True)
     (tmp_path / "experiments" / "results" / "sweep.json").write_text("{}")
-    assert track.commit(tmp_path)["dirty"] is False
+    assert run_folder.commit(tmp_path)["dirty"] is False
     (tmp_path / "code.py").write_text("a = 2\n")
-    assert track.commit(tmp_path)["dirty"] is True
+    assert run_folder.commit(tmp_path)["dirty"] is True

@@ -3,10 +3,10 @@
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from medrl.answers import opening
-from medrl.chat_formats import ready
-from medrl.generate import Sampling, Transformers
-from medrl.models import EMBEDDED
+from medrl.grading.answers import opening
+from medrl.models.base import EMBEDDED
+from medrl.models.chat_templates import ready
+from medrl.models.generation import Sampling, Transformers
 
 ASSISTANT = "add_generation_prompt -%}{{- '<|im_start|>assistant\\n"
 PROMPTS = [[{"role": "user", "content": f"Ben has {boxes} boxes with 12 eggs in each. How many eggs?"}] for boxes in range(2, 11)]

@@ -124,7 +124,7 @@ def test_no_trainer_counts_more_than_one_gpu(host):
 def test_a_claim_that_comes_too_late_is_an_error(monkeypatch):
     import torch
 
-    from medrl import hardware
+    from medrl.training import hardware
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)

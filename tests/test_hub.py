@@ -29,12 +29,12 @@ import yaml
 from loopback_hub import Fault, LoopbackHub, commit_of
 from omegaconf import OmegaConf
 
-from medrl import build
-from medrl.config import root
+from medrl.config import build
+from medrl.config.schema import root
+from medrl.data.hf_hub import hub_error
+from medrl.data.sources import Hub
 from medrl.errors import UserError
-from medrl.hub import hub_error
-from medrl.models import EMBEDDED
-from medrl.sources import Hub
+from medrl.models.base import EMBEDDED
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.pubmedqa import official_test_ids
 

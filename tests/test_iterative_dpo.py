@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from test_pairs import SMALL, job_of
 
-from medrl.checkpoints import Stop
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl
+from medrl.training.checkpoints import Stop
 
-LORA = "model.lora={_target_:medrl.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
+LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
 ROUNDS = (
     "algo=iterative_dpo", "algo.rounds=2", "algo.prompts=10", "algo.num_generations=4", "algo.batch_size=2", "algo.steps=3",
     "algo.epochs=null", "algo.checkpoint_steps=1", "algo.learning_rate=1e-3", "algo.warmup_fraction=0", "algo.keep_rounds=true",

@@ -25,16 +25,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback_judge import STRING, LoopbackJudge, Reply, naive
 
-from medrl import build
-from medrl.config import root
+from medrl.config import build
+from medrl.config.schema import root
 from medrl.errors import ConfigError, Interrupted, RowError, UserError
-from medrl.judges import asking, openai_compatible, replies
-from medrl.judges.agreement import Labelled, agreement, labelled_rows
-from medrl.judges.base import Claim
-from medrl.judges.lexical import Lexical
-from medrl.judges.limits import Limits, Window
-from medrl.judges.openai_compatible import OpenAICompatible
-from medrl.judges.verdicts import Verdicts
+from medrl.grading.judges import client, openai_compatible, replies
+from medrl.grading.judges.agreement import Labelled, agreement, labelled_rows
+from medrl.grading.judges.base import Claim
+from medrl.grading.judges.cache import Verdicts
+from medrl.grading.judges.lexical import Lexical
+from medrl.grading.judges.openai_compatible import OpenAICompatible
+from medrl.grading.judges.rate_limits import Limits, Window
 
 REPOSITORY = Path(__file__).parent.parent
 NODES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((root("conf") / "judge").glob("*.yaml"))}
@@ -205,7 +205,7 @@ def some(n):
 
 def another_process(judge):
     """From here on, equal judges know nothing of what was before, as in a process started anew."""
-    asking.account_of.cache_clear()
+    client.account_of.cache_clear()
     return judge
 
 
@@ -592,8 +592,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch, endpoint):
     made_up = Clock()
-    monkeypatch.setattr(asking, "_now", made_up.now)
-    monkeypatch.setattr(asking, "_pause", made_up.pause)
+    monkeypatch.setattr(client, "_now", made_up.now)
+    monkeypatch.setattr(client, "_pause", made_up.pause)
     endpoint.clock = made_up.now
     return made_up
 

@@ -6,9 +6,12 @@ from functools import cache
 
 import pytest
 
-from medrl import build, evaluate, likelihood, perplexity, preferences, summary, terminal
+from medrl.config import build
+from medrl.evaluation import evaluate, metrics_json, perplexity, preferences
 from medrl.files import read_jsonl
-from medrl.likelihood import NegativeLogLikelihood, Passage, Window
+from medrl.models import likelihood
+from medrl.models.likelihood import NegativeLogLikelihood, Passage, Window
+from medrl.report import terminal
 from medrl.tasks.base import Example
 
 
@@ -21,7 +24,7 @@ def tiny():
     """The embedded model and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from medrl.models import EMBEDDED
+    from medrl.models.base import EMBEDDED
 
     policy = AutoModelForCausalLM.from_pretrained(EMBEDDED / "tiny").eval()
     return policy, AutoTokenizer.from_pretrained(EMBEDDED / "tiny")
@@ -253,7 +256,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
     for file in files.values():
         assert len(read_jsonl(tmp_path / "whole" / file)) == 20
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    found = summary.summarise(held_out_kinds, settings, tmp_path / "whole")
+    found = metrics_json.summarise(held_out_kinds, settings, tmp_path / "whole")
     assert set(found["tasks"]) == {"medicalgpt_preference"}
     assert set(found["perplexity"]) == {"medicalgpt_pt", "medicalgpt_sft"}
     task = found["tasks"]["medicalgpt_preference"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, config, identity, run
+from medrl import run
+from medrl.config import build, identity, schema
 from medrl.files import read_jsonl
 
 SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")
@@ -18,7 +19,7 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def folder_of(tree):
-    return config.run_dir(build.unchecked(tree))
+    return schema.run_dir(build.unchecked(tree))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def grpo(compose, tmp_path_factory):
 def test_a_run_leaves_what_the_contract_promises(grpo):
     metrics, folder, tree = grpo
     assert folder.name == f"grpo-pubmed70-{identity.run_id(build.unchecked(tree))}"
-    assert config.load(folder) == tree
+    assert schema.load(folder) == tree
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commit", "dirty", "packages", "cpu", "gpus", "command", "data"} <= set(provenance)
     plan = json.loads((folder / "plan.json").read_text())

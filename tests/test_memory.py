@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from medrl import build
-from medrl.architecture import skeleton
-from medrl.lora import Lora
-from medrl.memory import Training, estimate, shape
+from medrl.config import build
+from medrl.models.architecture import skeleton
+from medrl.models.lora import Lora
+from medrl.planning.memory import Training, estimate, shape
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import memory as benchmark

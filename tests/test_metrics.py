@@ -19,7 +19,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import power_proportions_2indep, proportion_confint
 
-from medrl.metrics import (
+from medrl.statistics.metrics import (
     Z95,
     Interval,
     Spread,
@@ -37,11 +37,7 @@ from medrl.metrics import (
     student_t,
     wilson,
 )
-from medrl.power import (
-    minimum_detectable_difference,
-    minimum_detectable_difference_unpaired,
-    minimum_detectable_mean,
-)
+from medrl.statistics.power import minimum_detectable_difference, minimum_detectable_difference_unpaired, minimum_detectable_mean
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -300,7 +296,9 @@ def test_bootstrap_is_the_same_with_the_same_seed():
     assert bootstrap(sample) == bootstrap(list(sample)) == bootstrap(sample, seed=0)
     assert bootstrap(sample, seed=1) != bootstrap(sample)
     assert bootstrap(sample, seed=1) == pytest.approx(bootstrap(sample), abs=0.05)
-    code = "import json, sys; from medrl.metrics import bootstrap; print(json.dumps(bootstrap(json.loads(sys.argv[1]))))"
+    code = (
+        "import json, sys; from medrl.statistics.metrics import bootstrap; print(json.dumps(bootstrap(json.loads(sys.argv[1]))))"
+    )
     other = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, json.dumps(list(sample))], capture_output=True, text=True, check=True
     )

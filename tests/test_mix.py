@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import build
-from medrl.answers import layout, tags
-from medrl.decontaminate import units
+from medrl.config import build
+from medrl.data.decontaminate import units
+from medrl.data.mix import DataMix, FlawedPrompted, Flaws, _shares
+from medrl.data.sources import Embedded, Local
 from medrl.errors import ConfigError, UserError
-from medrl.mix import DataMix, FlawedPrompted, Flaws, _shares
-from medrl.sources import Embedded, Local
+from medrl.grading.answers import layout, tags
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.health_benchmarks import HealthBenchmarks
 from medrl.tasks.medical_o1_sft import MedicalO1SFT

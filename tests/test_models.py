@@ -17,13 +17,14 @@ from peft import PeftModel, get_peft_model
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from medrl import build, run
+from medrl import run
 from medrl.algos.base import Job
-from medrl.chat_formats import MARKS, ready, template
+from medrl.config import build
+from medrl.data.mix import Prompted
 from medrl.errors import ConfigError, UserError
-from medrl.mix import Prompted
-from medrl.models import EMBEDDED
-from medrl.rendering import IGNORED, Rendering
+from medrl.models.base import EMBEDDED
+from medrl.models.chat_templates import MARKS, ready, template
+from medrl.models.tokenization import IGNORED, Rendering
 from medrl.tasks.base import Example
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from medrl import build, config, grid, launched, multirun
-from medrl import compose as composing
+from medrl.config import build, schema
+from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
+from medrl.jobs import launcher_task, multirun, multirun_table
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("algo=none", "eval.limit=2", "data_mix=pubmedqa", "source.test_rows=4", "hardware=cpu")
@@ -28,7 +29,7 @@ def prepared():
 
 
 def folder_of(*words):
-    return config.run_dir(build.unchecked(composing.tree([*words])))
+    return schema.run_dir(build.unchecked(composing.tree([*words])))
 
 
 def refused(*words):
@@ -183,9 +184,9 @@ time.sleep(60)
 
 
 def test_a_file_stops_a_point_on_any_machine(tmp_path):
-    process, stop = waiting(ENDS_AT_LEISURE), tmp_path / launched.STOP
+    process, stop = waiting(ENDS_AT_LEISURE), tmp_path / launcher_task.STOP
     threading.Timer(0.2, stop.touch).start()
-    assert launched.waited(process, launched.Signals(), stop) == 143
+    assert launcher_task.waited(process, launcher_task.Signals(), stop) == 143
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda number: number.name)
@@ -194,10 +195,10 @@ def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, number):
     heard = []
     before = signal.signal(signal.SIGUSR2, lambda *_: heard.append(process.poll()))
     try:
-        process, signals = waiting(ENDS_AT_LEISURE), launched.Signals()
+        process, signals = waiting(ENDS_AT_LEISURE), launcher_task.Signals()
         for seconds in (0.2, 0.4):  # twice is once: from the terminal, and handed on
             threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
-        assert launched.waited(process, signals, tmp_path / launched.STOP) == 143
+        assert launcher_task.waited(process, signals, tmp_path / launcher_task.STOP) == 143
         assert not heard
         if number == signal.SIGTERM:
             with pytest.raises(Interrupted):
@@ -213,18 +214,21 @@ def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, number):
 
 def test_no_two_points_have_one_gpu(tmp_path):
     with ExitStack() as first, ExitStack() as second:
-        assert launched.free(tmp_path, ["0", "1", "2"], 2, first) == ["0", "1"]
-        assert launched.free(tmp_path, ["0", "1", "2"], 2, second) == []  # all or none: nothing waits holding one
-        assert launched.free(tmp_path, ["0", "1", "2"], 1, second) == ["2"]
+        assert launcher_task.free(tmp_path, ["0", "1", "2"], 2, first) == ["0", "1"]
+        assert launcher_task.free(tmp_path, ["0", "1", "2"], 2, second) == []  # all or none: nothing waits holding one
+        assert launcher_task.free(tmp_path, ["0", "1", "2"], 1, second) == ["2"]
         first.close()
-        assert launched.free(tmp_path, ["0", "1", "2"], 2, second) == ["0", "1"]
+        assert launcher_task.free(tmp_path, ["0", "1", "2"], 2, second) == ["0", "1"]
 
 
 def test_gpus_are_named_as_the_machine_names_them(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-ab")
-    with launched.reserved(tmp_path, 1, tmp_path / "stop") as one, launched.reserved(tmp_path, 1, tmp_path / "stop") as other:
+    with (
+        launcher_task.reserved(tmp_path, 1, tmp_path / "stop") as one,
+        launcher_task.reserved(tmp_path, 1, tmp_path / "stop") as other,
+    ):
         assert (one, other) == ({"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "GPU-ab"})
-    with launched.reserved(tmp_path, 0, tmp_path / "stop") as none:
+    with launcher_task.reserved(tmp_path, 0, tmp_path / "stop") as none:
         assert none == {}
 
 
@@ -248,12 +252,12 @@ def asked(right, seed, rank, n=100):
         "protocol": "generative", "n": n, "accuracy": right / n, "ci95": ci95, "unparsed": 0.02, "samples": 1,
         "change": {"difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.125},
     }  # fmt: skip
-    return grid.Asked((str(rank), str(seed)), "pubmedqa", seed, found)
+    return multirun_table.Asked((str(rank), str(seed)), "pubmedqa", seed, found)
 
 
 def test_one_table_then_the_same_over_seeds():
     rows = [asked(right, seed, rank) for rank, rights in ((8, (70, 80)), (16, (90, 90))) for seed, right in enumerate(rights)]
-    made = grid.Grid(("model.lora.rank", "seed"), tuple(rows), ("embedded",), ())
+    made = multirun_table.Grid(("model.lora.rank", "seed"), tuple(rows), ("embedded",), ())
     head, first, *rest = made.points()
     assert head[:2] == ("model.lora.rank", "seed") and len(rest) == 3
     assert first == (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from medrl import build
-from medrl.config import root
+from medrl.config import build
+from medrl.config.schema import root
 from medrl.errors import ConfigError
 
 ALGOS = sorted(path.stem for path in (root("conf") / "algo").glob("*.yaml"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrl.numbers import MOST_CHARACTERS, NOTATION, equal, is_number, number, only_number
+from medrl.grading.number_parsing import MOST_CHARACTERS, NOTATION, equal, is_number, number, only_number
 
 PLAIN = [
     # text, its value, why
@@ -280,7 +280,7 @@ def test_threads_may_read_numbers():
 
 def test_nothing_is_said_and_sympy_is_imported_only_for_other_notations():
     script = (
-        "import sys; from decimal import Decimal; from medrl.numbers import equal, number, only_number\n"
+        "import sys; from decimal import Decimal; from medrl.grading.number_parsing import equal, number, only_number\n"
         "assert equal('18', Decimal(18)) and equal(r'$\\boxed{1{,}234}$', Decimal(1234)) and not equal('9 + 9', Decimal(18))\n"
         "assert not equal('9^{9^{9^9}}', Decimal(18)) and only_number('18 eggs') == 18\n"
         "assert not {'sympy', 'math_verify'} & set(sys.modules)\n"

@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 
-from medrl import build, config, identity, plan, run
+from medrl import run
+from medrl.config import build, identity, schema
 from medrl.errors import ConfigError
-from medrl.models import EMBEDDED
+from medrl.models.base import EMBEDDED
+from medrl.planning import plan
 
 SMALL = ("source.train_rows=200", "source.test_rows=12", "data_mix.rows=100")
 
@@ -132,7 +134,7 @@ def write_run(folder, tree, seconds, finished=True):
     (folder / "train").mkdir(parents=True)
     lines = [json.dumps({"step": step, "seconds": value}) for step, value in enumerate(seconds, 1)]
     (folder / "train" / "log.jsonl").write_text("\n".join(lines) + "\n")
-    config.freeze(tree, folder)
+    schema.freeze(tree, folder)
     if finished:
         (folder / "metrics.json").write_text(json.dumps({"family": identity.family_id(build.unchecked(tree))}))
 
@@ -140,7 +142,7 @@ def write_run(folder, tree, seconds, finished=True):
 def test_time_comes_from_this_run_or_from_one_of_another_seed(compose, tmp_path, planned):
     tree = compose([*SMALL, f"runs={tmp_path}"])
     other = compose([*SMALL, f"runs={tmp_path}", "seed=1"])
-    folder = config.run_dir(build.unchecked(tree))
+    folder = schema.run_dir(build.unchecked(tree))
     assert plan.pace(build.unchecked(tree), folder) is None
     write_run(tmp_path / "slow", compose([*SMALL, "seed=2", "hardware.micro_batch_size=8"]), [90])  # split otherwise
     write_run(tmp_path / "unlike", compose([*SMALL, "algo.learning_rate=1"]), [80])
@@ -148,9 +150,9 @@ def test_time_comes_from_this_run_or_from_one_of_another_seed(compose, tmp_path,
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "metrics.json").write_text("[]")
     assert plan.pace(build.unchecked(tree), folder) is None
-    write_run(config.run_dir(build.unchecked(other)), other, [30, 2, 4])
+    write_run(schema.run_dir(build.unchecked(other)), other, [30, 2, 4])
     found = plan.pace(build.unchecked(tree), folder)
-    assert found == {"log": str(config.run_dir(build.unchecked(other)) / "train" / "log.jsonl"), "steps": 3, "median seconds": 4}
+    assert found == {"log": str(schema.run_dir(build.unchecked(other)) / "train" / "log.jsonl"), "steps": 3, "median seconds": 4}
     write_run(folder, tree, [6, 6], finished=False)
     assert plan.pace(build.unchecked(tree), folder)["median seconds"] == 6
     found, said = planned()

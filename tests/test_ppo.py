@@ -9,13 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import build, config, run
+from medrl import run
 from medrl.algos import advantages as maths
 from medrl.algos import completions
+from medrl.config import build, schema
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 
-LORA = "model.lora={_target_:medrl.lora.Lora,rank:8,alpha:16,dropout:0.1,modules:[q_proj,v_proj],rslora:false,dora:false}"
+LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.1,modules:[q_proj,v_proj],rslora:false,dora:false}"
 SMALL = (
     "algo=ppo", "data_mix=pubmedqa", "source.train_rows=200", "source.test_rows=10", "data_mix.rows=100", "eval=quick",
     "algo.batch_size=16", "algo.max_completion_tokens=64",
@@ -246,7 +247,7 @@ def trained(compose, folder, *words):
     """The run's folder and its log."""
     tree = compose([*SMALL, f"runs={folder}", *words])
     run.run(tree)
-    return config.run_dir(build.unchecked(tree)), read_jsonl(config.run_dir(build.unchecked(tree)) / "train" / "log.jsonl")
+    return schema.run_dir(build.unchecked(tree)), read_jsonl(schema.run_dir(build.unchecked(tree)) / "train" / "log.jsonl")
 
 
 @pytest.mark.slow

@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from medrl import build, hardware, launch, run
-from medrl.checkpoints import Stop
+from medrl import run
+from medrl.config import build
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
+from medrl.training import hardware, processes
+from medrl.training.checkpoints import Stop
 
 SFT = (
     "algo=sft", "data_mix=pubmedqa", "data_mix.rows=48", "source.train_rows=100", "source.test_rows=8", "algo.batch_size=8",
@@ -34,12 +36,12 @@ def made(compose):
 
 def test_environments_number_the_processes_of_all_nodes(made):
     second = made("hardware.gpus=2", "hardware.nodes=3", "hardware.node_rank=1", "hardware.rendezvous=node0:29500")
-    found = launch.environments(second, {"HOME": "/home", "OMP_NUM_THREADS": "7"})
+    found = processes.environments(second, {"HOME": "/home", "OMP_NUM_THREADS": "7"})
     assert [each["RANK"] for each in found] == ["2", "3"] and [each["LOCAL_RANK"] for each in found] == ["0", "1"]
     for each in found:
         assert (each["WORLD_SIZE"], each["MASTER_ADDR"], each["MASTER_PORT"]) == ("6", "node0", "29500")
         assert each["HOME"] == "/home" and each["OMP_NUM_THREADS"] == "7"
-    alone = launch.environments(made("hardware.gpus=2"), {})
+    alone = processes.environments(made("hardware.gpus=2"), {})
     assert alone[0]["MASTER_ADDR"] == "127.0.0.1" and alone[0]["MASTER_PORT"] == alone[1]["MASTER_PORT"]
     assert int(alone[0]["OMP_NUM_THREADS"]) >= 1
 
@@ -110,9 +112,9 @@ def python(*lines):
 
 
 def test_the_first_failure_ends_the_others(monkeypatch):
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
     processes = [python("import time; time.sleep(60)"), python("raise SystemExit(3)")]
-    assert launch.wait(processes, Stop()) == (1, 3)
+    assert processes.wait(processes, Stop()) == (1, 3)
     assert processes[0].poll() == -signal.SIGKILL
 
 
@@ -120,13 +122,13 @@ def test_a_signal_is_handed_on_once():
     stop, waiting = Stop(), python("import time", "time.sleep(60)")
     time.sleep(0.3)
     stop.signal = signal.SIGINT
-    assert launch.wait([waiting], stop) == (0, -signal.SIGTERM)
+    assert processes.wait([waiting], stop) == (0, -signal.SIGTERM)
 
 
 def test_alone_there_is_nobody_to_wait_for():
-    launch.wait_for_all()
-    assert launch.agreed(True) is True and launch.agreed(False) is False
-    assert launch.rank() == 0
+    processes.wait_for_all()
+    assert processes.agreed(True) is True and processes.agreed(False) is False
+    assert processes.rank() == 0
 
 
 @pytest.mark.slow
@@ -186,20 +188,20 @@ def test_a_failing_process_says_why_once(tmp_path):
 
 def test_interrupted_is_raised_where_a_signal_ended_the_processes(made, monkeypatch, tmp_path):
     stop, codes = Stop(), iter([(0, 143), (0, 143), (1, 2)])
-    monkeypatch.setattr(launch, "wait", lambda processes, stop: next(codes))  # they find no run folder and end
+    monkeypatch.setattr(processes, "wait", lambda processes, stop: next(codes))  # they find no run folder and end
     stop.signal = signal.SIGTERM
     with pytest.raises(Interrupted, match="Run the same command again"):
-        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, stop)
     stop.signal = None
     with pytest.raises(UserError, match=r"Process 0 of 2 failed \(exit code 143\); its message is above"):
-        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
-    monkeypatch.setattr(launch, "end", lambda processes: [process.wait() for process in processes])
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+    monkeypatch.setattr(processes, "end", lambda processes: [process.wait() for process in processes])
     with pytest.raises(UserError, match=r"(?s)Process 1 of 2 failed \(exit code 2\); it said:\n.*is no run folder"):
-        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, stop)
 
 
 def test_a_worker_reads_the_run_folder_and_nothing_else(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "medrl.worker", str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "medrl.training.worker", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and "is no run folder: it holds no config.yaml" in done.stderr
 
 
@@ -236,7 +238,7 @@ if launch.rank() == 0:
 @pytest.mark.slow
 def test_a_sharded_adapter_loads_with_plain_peft(made, tmp_path):
     """With FSDP2 itself, which PyTorch also has for CPUs (accelerate does not)."""
-    environments = launch.environments(made("hardware.gpus=2"), os.environ)
+    environments = processes.environments(made("hardware.gpus=2"), os.environ)
     processes = [
         subprocess.Popen([sys.executable, "-c", SHARDED, str(tmp_path / "adapter")], env=each, stderr=subprocess.PIPE)
         for each in environments

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import charts, evaluate, metrics, report, summary, terminal
-from medrl.build import check
-from medrl.config import Tree
-from medrl.sections import accuracy, samples
+from medrl.config.build import check
+from medrl.config.schema import Tree
+from medrl.evaluation import evaluate, metrics_json
+from medrl.report import charts, report, terminal
+from medrl.report.sections import accuracy, samples
+from medrl.statistics import metrics
 
 VOID = {"meta", "wbr"}
 LOADING = {"script", "link", "img", "image", "iframe", "object", "embed", "base", "form", "video", "audio", "source", "use", "a"}
@@ -379,9 +381,9 @@ def test_warnings_stand_before_the_numbers(write: Write) -> None:
 
 
 def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> None:
-    """The numbers of medrl.evaluate itself: their keys are those that report and table read."""
+    """The numbers of medrl.evaluation.evaluate itself: their keys are those that report and table read."""
     overrides = ["data_mix=dxbench", "eval=quick", "eval.limit=12", "eval.samples=3", "eval.temperature=1.0"]
-    tree = compose([*overrides, "+eval.compat.huatuo._target_=medrl.scorers.huatuo.Huatuo", "source.test_rows=12"])
+    tree = compose([*overrides, "+eval.compat.huatuo._target_=medrl.grading.scorers.huatuo.Huatuo", "source.test_rows=12"])
     run = check(tree)
     asked = run.data_mix.tasks["dxbench"]
     (tmp_path / "eval").mkdir()
@@ -398,7 +400,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = {
         "run_id": "0", "name": "a", "paper": None, "study": None, "seed": 0, "source": "b", "synthetic": True, "commit": None,
-        "dirty": None, "eval": tree["eval"], "tasks": summary.summarise(tree, run, tmp_path / "eval")["tasks"], "family": "c",
+        "dirty": None, "eval": tree["eval"], "tasks": metrics_json.summarise(tree, run, tmp_path / "eval")["tasks"], "family": "c",
         "judge": None, "train": {"steps": 0, "seconds": 0.0, "warnings": []}, "cost": {},
     }  # fmt: skip
     report.write_html(tmp_path, tree, run, found, [])
@@ -594,4 +596,4 @@ def test_numbers_in_few_characters(value: float, text: str) -> None:
 
 def test_import_is_light() -> None:
     heavy = "{'torch', 'numpy', 'transformers', 'trl', 'datasets', 'pandas', 'matplotlib', 'jinja2'}"
-    subprocess.run([sys.executable, "-c", f"import sys, medrl.report; assert not {heavy} & set(sys.modules)"], check=True)
+    subprocess.run([sys.executable, "-c", f"import sys, medrl.report.report; assert not {heavy} & set(sys.modules)"], check=True)

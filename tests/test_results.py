@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medrl import compose, config, results
+from medrl.config import compose, schema
 from medrl.errors import UserError
-from medrl.table import readme
+from medrl.table import readme, results
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"chain-algorithms": "chain", "chain-medicalgpt": "chain", "chain-medicalgpt-real": "chain", "dxbench_iterative": "runs"}
@@ -177,7 +177,7 @@ def test_two_records_of_a_run_agree_or_are_refused(record):
 
 
 def test_a_sweep_on_the_page(record, tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "root", lambda name: tmp_path / name)
+    monkeypatch.setattr(schema, "root", lambda name: tmp_path / name)
     (tmp_path / "experiments" / "results").mkdir(parents=True)
     (tmp_path / "experiments" / "results" / "lora.md").write_text("# every point")
     points = [{"number": 0, "state": "finished"}, {"number": 1, "state": "failed"}]

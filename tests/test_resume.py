@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, evaluate
+from medrl.config import build
+from medrl.evaluation import evaluate
 from medrl.files import read_jsonl
-from medrl.generate import Generated, Transformers
-from medrl.judges.lexical import Lexical
+from medrl.grading.judges.lexical import Lexical
+from medrl.models.generation import Generated, Transformers
 
 COMMON = ("hardware=cpu", "source.train_rows=200", "source.test_rows=10", "data_mix.rows=100")
 SAMPLED = (
@@ -221,7 +222,7 @@ def ask(compose, monkeypatch, tmp_path):
         words = (f"data_mix={task}", "source.test_rows=20", f"eval.samples={samples}", f"eval.temperature={float(samples > 1)}")
         tree = compose(["algo=none", *words])
         settings, stub = build.check(tree), Stub(1000, batches)
-        monkeypatch.setattr("medrl.generate.engine", lambda *_: stub)
+        monkeypatch.setattr("medrl.models.generation.engine", lambda *_: stub)
         (file,) = evaluate.result_files(settings, "base").values()
         if batches is None:
             evaluate.answer_tasks(settings, "base", None, None, tmp_path / folder)

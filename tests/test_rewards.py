@@ -14,13 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrl import audit, build, rewards
-from medrl.answers import Format, layout, tags
+from medrl import rewards
+from medrl.config import build
+from medrl.data.mix import Prompted
+from medrl.data.sources import Embedded
 from medrl.errors import UserError
-from medrl.judges import lexical
-from medrl.judges.base import Claim, Judge
-from medrl.judges.lexical import Lexical
-from medrl.mix import Prompted
+from medrl.grading.answers import Format, layout, tags
+from medrl.grading.judges import lexical
+from medrl.grading.judges.base import Claim, Judge
+from medrl.grading.judges.lexical import Lexical
+from medrl.planning import reward_audit
 from medrl.rewards.base import Completion, Reward, RewardSet, graded
 from medrl.rewards.correctness import Correctness
 from medrl.rewards.integer_answer import IntegerAnswer
@@ -35,7 +38,6 @@ from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
-from medrl.sources import Embedded
 from medrl.tasks.base import Example
 from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
@@ -368,7 +370,7 @@ def test_mistakes_of_a_reward_are_named_by_its_key():
 def hacks(gold, options):
     """What policies have been seen to do instead of answering, in the format xml."""
     filler = "Let me think about it carefully. " * 40
-    steps = audit.STEPS["en"]
+    steps = reward_audit.STEPS["en"]
     return {
         "empty": "",
         "white space": "\n\n \n",
@@ -422,7 +424,7 @@ def hacked(rewards, name, hack):
     if form == "think":
         text = text.replace("reasoning>", "think>")
     wrong = next(option for option in OPTIONS[name] if row.task.credit(option, row.example) == 0)
-    return row, text, layout(audit.STEPS["en"], gold, form), layout(audit.STEPS["en"], wrong, form)
+    return row, text, layout(reward_audit.STEPS["en"], gold, form), layout(reward_audit.STEPS["en"], wrong, form)
 
 
 @pytest.mark.parametrize(
@@ -478,12 +480,12 @@ def test_filler_before_an_empty_answer_earns_nothing_in_xr1(reward_set):
         "reasoning_steps": 0,
         "correctness": 0,
     }
-    assert reward_set("xr1").total(Completion(layout(audit.STEPS["en"], "", "think"), row)) == 0
+    assert reward_set("xr1").total(Completion(layout(reward_audit.STEPS["en"], "", "think"), row)) == 0
 
 
 def test_an_answer_of_several_lines_keeps_its_format_in_xr1(reward_set):
     row = open_ended()
-    scores = paid(reward_set("xr1"), layout(audit.STEPS["en"], "Vitamin\nC", "think"), row)
+    scores = paid(reward_set("xr1"), layout(reward_audit.STEPS["en"], "Vitamin\nC", "think"), row)
     assert scores == {"soft_format": 1, "reasoning_steps": 1, "correctness": 1}
 
 
@@ -545,16 +547,16 @@ def test_steps_count_only_inside_the_reasoning_of_an_answer_that_can_be_read():
     steps = ReasoningSteps(weight=1, wanted=3)
     row = ROWS["pubmedqa"]
     score = lambda text, row=row, finished=True: steps.score(Completion(text, row, finished))  # noqa: E731
-    assert score(layout(audit.STEPS["en"], "yes", "xml")) == 1
-    assert score(layout(audit.STEPS["en"], "no", "xml")) == 1  # wrong, and reasoned
-    assert score(layout(audit.STEPS["en"], "", "xml")) == 0
-    assert score(audit.STEPS["en"] + layout("why", "yes", "xml")) == 0  # before the tag
-    assert score(layout("why", "yes", "xml") + audit.STEPS["en"]) == 0  # after the answer
-    assert score(layout("why", f"{audit.STEPS['en']}\nyes", "xml")) == 0  # in the answer
+    assert score(layout(reward_audit.STEPS["en"], "yes", "xml")) == 1
+    assert score(layout(reward_audit.STEPS["en"], "no", "xml")) == 1  # wrong, and reasoned
+    assert score(layout(reward_audit.STEPS["en"], "", "xml")) == 0
+    assert score(reward_audit.STEPS["en"] + layout("why", "yes", "xml")) == 0  # before the tag
+    assert score(layout("why", "yes", "xml") + reward_audit.STEPS["en"]) == 0  # after the answer
+    assert score(layout("why", f"{reward_audit.STEPS['en']}\nyes", "xml")) == 0  # in the answer
     r1 = shaped(row, "r1")
-    assert score(layout(audit.STEPS["en"], "yes", "r1"), r1) == 1
-    assert score(layout(audit.STEPS["en"], "yes", "r1"), r1, False) == 0  # cut off
-    assert score(layout(audit.STEPS["zh"], "yes", "r1"), r1) == 1
+    assert score(layout(reward_audit.STEPS["en"], "yes", "r1"), r1) == 1
+    assert score(layout(reward_audit.STEPS["en"], "yes", "r1"), r1, False) == 0  # cut off
+    assert score(layout(reward_audit.STEPS["zh"], "yes", "r1"), r1) == 1
 
 
 # --- Inverse rank ----------------------------------------------------------------------------------------------------
@@ -971,7 +973,7 @@ FRAGMENTS = [
         "давление",
     ),
     *("18", "1,8", "-", "$18.", "1e3", "9" * 400, "\u0663", "\uff11\uff18", "²", "1/0", "\\frac{1}{0}", "10^99", "nan", "inf"),
-    *("Step 1: ", "\n1. ", "\n- ", "\nFirst, ", "\n步骤1：", "\n首先", audit.STEPS["en"], audit.STEPS["zh"]),
+    *("Step 1: ", "\n1. ", "\n- ", "\nFirst, ", "\n步骤1：", "\n首先", reward_audit.STEPS["en"], reward_audit.STEPS["zh"]),
     *(
         "\\boxed{",
         "\\boxed {",
@@ -1221,7 +1223,7 @@ def test_a_batch_is_graded_once_and_a_judge_asked_once_for_all_of_it():
         "again": Correctness(weight=1, partial=True),
     }
     functions = made(rewards).functions(rows, {2}, "")
-    texts = [layout(audit.STEPS["en"], answer, "think") for answer in ("Vitamin C", "yes", "Zinc", "", "Hm")]
+    texts = [layout(reward_audit.STEPS["en"], answer, "think") for answer in ("Vitamin C", "yes", "Zinc", "", "Hm")]
     found = call(functions, texts, row=[0, 3, 1, 2, 2])
     assert found.scores["right"] == found.scores["again"] == [1, 1, 0, 0, None]
     assert found.scores["valid"] == [1, 1, 1, 0, 1]

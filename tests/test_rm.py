@@ -4,18 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, config, preferences, run
+from medrl import run
+from medrl.config import build, schema
 from medrl.errors import ConfigError
+from medrl.evaluation import preferences
 from medrl.files import read_jsonl
 from medrl.rewards.base import Completion
 from medrl.rewards.reward_model import RewardModel
 
 SMALL = ("algo=rm", "data_mix=medicalgpt_preference", "source.train_rows=400", "source.test_rows=60", "data_mix.rows=160")
-LORA = "model.lora={_target_:medrl.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
+LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
 
 
 def test_only_pairs_are_asked_of_a_reward_model(compose):
-    from medrl import evaluate
+    from medrl.evaluation import evaluate
 
     tree = compose(SMALL)
     settings = build.check(tree)
@@ -90,7 +92,7 @@ def test_a_reward_model_learns_and_is_a_reward(compose, tmp_path, capsys, lora):
     # Another seed than 0, whose random head happens to rank seven pairs in ten.
     tree = compose([*SMALL, *adapter, "seed=1", f"runs={tmp_path}"])
     metrics, printed = run.run(tree), capsys.readouterr().out
-    folder = config.run_dir(build.unchecked(tree))
+    folder = schema.run_dir(build.unchecked(tree))
     task = metrics["tasks"]["medicalgpt_preference"]
     assert set(metrics["tasks"]) == {"medicalgpt_preference"} and metrics["perplexity"] == {}
     assert (task["protocol"], task["scorer"], task["n"]) == ("pairwise", "pairs by score", 60)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl.scorers.base import Scorer
-from medrl.scorers.huatuo import MOST_CHARACTERS, Huatuo
-from medrl.scorers.xr1 import XR1
+from medrl.grading.scorers.base import Scorer
+from medrl.grading.scorers.huatuo import MOST_CHARACTERS, Huatuo
+from medrl.grading.scorers.xr1 import XR1
 from medrl.tasks.base import Example
 
 

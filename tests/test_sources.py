@@ -12,12 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from medrl import build, rows
-from medrl import compose as composing
-from medrl.config import root
+from medrl.config import build
+from medrl.config import compose as composing
+from medrl.config.identity import of_file
+from medrl.config.schema import root
+from medrl.data import readers
+from medrl.data.sources import Embedded, Local
 from medrl.errors import ConfigError, RowError, UserError
-from medrl.identity import of_file
-from medrl.sources import Embedded, Local
 from medrl.tasks.base import Location
 from medrl.tasks.gsm8k import GSM8K
 
@@ -312,7 +313,7 @@ def test_a_file_of_ones_own_is_read_whatever_the_source_is(name, source, tmp_pat
 
 
 def test_every_kind_of_file_is_tried():
-    assert {suffix for suffix in rows.SUFFIXES if any(name.endswith(suffix) for name in FILES)} == set(rows.SUFFIXES)
+    assert {suffix for suffix in readers.SUFFIXES if any(name.endswith(suffix) for name in FILES)} == set(readers.SUFFIXES)
 
 
 LONG = "x" * 200_000  # beyond what the csv module reads by itself
@@ -320,14 +321,14 @@ LONG = "x" * 200_000  # beyond what the csv module reads by itself
 
 def test_csv_holds_long_texts_and_empty_ones(tmp_path):
     (tmp_path / "rows.csv").write_text(f"question,answer\n{LONG},\n\n,18\n", encoding="utf-8")
-    found = [row.values for row in rows.read(tmp_path / "rows.csv")]
+    found = [row.values for row in readers.read(tmp_path / "rows.csv")]
     assert found == [{"question": LONG, "answer": ""}, {"question": "", "answer": "18"}]
 
 
 def test_parquet_holds_lists_and_nothing(tmp_path):
     values = [{"choices": ["a", "b"], "answer": 1, "why": None}, {"choices": ["c"], "answer": None, "why": "x"}]
     (tmp_path / "rows.parquet").write_bytes(parquet_of(*values))
-    assert [row.values for row in rows.read(tmp_path / "rows.parquet")] == values
+    assert [row.values for row in readers.read(tmp_path / "rows.parquet")] == values
 
 
 @pytest.mark.parametrize(
@@ -352,13 +353,13 @@ def test_parquet_holds_lists_and_nothing(tmp_path):
 def test_a_file_that_cannot_be_read_is_one_sentence(name, content, error, says, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=says) as caught:
-        list(rows.read(tmp_path / name))
+        list(readers.read(tmp_path / name))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", rows.SUFFIXES)
+@pytest.mark.parametrize("suffix", readers.SUFFIXES)
 def test_an_absent_file_is_one_sentence(suffix, tmp_path):
-    for ask in (lambda path: list(rows.read(path)), of_file):
+    for ask in (lambda path: list(readers.read(path)), of_file):
         with pytest.raises(UserError, match=r"cannot be read \(.*No such file or directory.*\);"):
             ask(tmp_path / f"absent{suffix}")
 
@@ -366,7 +367,7 @@ def test_an_absent_file_is_one_sentence(suffix, tmp_path):
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
 def test_an_empty_file_has_no_rows(name, tmp_path):
     (tmp_path / name).write_bytes(b"")
-    assert list(rows.read(tmp_path / name)) == []
+    assert list(readers.read(tmp_path / name)) == []
 
 
 # ------------------------------------------------------------------------------------------------------------------------------

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medrl import compose as composing
+from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
+from medrl.jobs import gpus
 from medrl.sweep import __main__ as command
-from medrl.sweep import checks, chosen, devices, file, space
-from medrl.sweep.halving import Halving
-from medrl.sweep.journal import Journal
+from medrl.sweep import search_space, selection, spec, validation
+from medrl.sweep.hyperband import Halving
+from medrl.sweep.trials import Journal
 
 POINTS = {"learning_rate_temperature": 12, "lora_rank": 9, "num_generations": 9, "reward_weights": 12}
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
@@ -55,12 +56,12 @@ def changed(**keys):
 
 
 def made(**keys):
-    return file.parsed(changed(**keys), Path("sweeps/small.yaml"))
+    return spec.parsed(changed(**keys), Path("sweeps/small.yaml"))
 
 
 def refused(content):
     with pytest.raises(ConfigError) as error:
-        file.parsed(content, Path("sweeps/small.yaml"))
+        spec.parsed(content, Path("sweeps/small.yaml"))
     return str(error.value)
 
 
@@ -70,8 +71,8 @@ def refused(content):
 def test_every_point_of_every_sweep_file_composes_and_is_checked():
     seen = {}
     for path in FILES:
-        sweep = file.read(path)
-        checks.check(sweep, ["hardware=cpu"])  # all points of a grid, both ends of what is searched
+        sweep = spec.read(path)
+        validation.check(sweep, ["hardware=cpu"])  # all points of a grid, both ends of what is searched
         seen[path.stem] = sweep.points()
         assert sweep.name == path.stem
         assert sweep.metric.name == "validation/gsm8k/accuracy"
@@ -111,7 +112,7 @@ def test_points_are_listed_and_nothing_runs(capsys, tmp_path):
 )
 def test_a_draw_is_the_quantile(said, quarter, three_quarters):
     problems = []
-    parameter = space.parameter(said, "p", problems)
+    parameter = search_space.parameter(said, "p", problems)
     assert not problems
     for share, expected in ((0.25, quarter), (0.75, three_quarters)):
         found = parameter.value(share)
@@ -121,7 +122,7 @@ def test_a_draw_is_the_quantile(said, quarter, three_quarters):
 
 def test_what_can_be_counted_is():
     def parameter(said):
-        return space.parameter(said, "p", [])
+        return search_space.parameter(said, "p", [])
 
     assert parameter({"value": None}).grid() == (None,)
     assert parameter({"values": [1, "1e-4", "nf4", [1]]}).grid() == (1, 1e-4, "nf4", [1])  # YAML takes 1e-4 for text
@@ -132,7 +133,7 @@ def test_what_can_be_counted_is():
 
 
 def test_every_distribution_was_drawn_from_above():
-    assert len(space.DISTRIBUTIONS) == 16  # a new one needs a row in the tests above
+    assert len(search_space.DISTRIBUTIONS) == 16  # a new one needs a row in the tests above
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_every_distribution_was_drawn_from_above():
 )
 def test_what_is_no_distribution_is_refused(said, message):
     problems = []
-    assert space.parameter(said, "p", problems) is None
+    assert search_space.parameter(said, "p", problems) is None
     assert message in str(ConfigError(problems))
 
 
@@ -166,7 +167,7 @@ def test_what_is_no_distribution_is_refused(said, message):
 def test_a_word_is_read_back_as_the_value(value):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    read = OverridesParser.create().parse_override(file.word("some.key", value)).value()
+    read = OverridesParser.create().parse_override(spec.word("some.key", value)).value()
     assert (list(map(str, read)) if isinstance(read, list) else str(read)) == (
         list(map(str, value)) if isinstance(value, list) else str(value)
     )
@@ -212,9 +213,9 @@ def test_all_mistakes_come_at_once_and_nothing_else():
 def test_files_that_are_none(tmp_path):
     (tmp_path / "lora_rank.yaml").write_text("a: [")
     with pytest.raises(UserError, match=r"There is no sweep file .*did you mean .*lora_rank.yaml"):
-        file.read(tmp_path / "lora_rnk.yaml")
+        spec.read(tmp_path / "lora_rnk.yaml")
     with pytest.raises(UserError, match="is no YAML"):
-        file.read(tmp_path / "lora_rank.yaml")
+        spec.read(tmp_path / "lora_rank.yaml")
     assert "is no sweep file" in refused([1])
 
 
@@ -239,7 +240,7 @@ def test_files_that_are_none(tmp_path):
 def test_what_medrl_does_not_know_is_refused_before_anything_runs(keys, extra, message):
     sweep = made(**keys, early_terminate={"type": "hyperband", "min_iter": 1}, run_cap=1)
     with pytest.raises(ConfigError) as error:
-        checks.check(sweep, ["hardware=cpu", *extra])
+        validation.check(sweep, ["hardware=cpu", *extra])
     assert message in str(error.value)
 
 
@@ -307,30 +308,30 @@ def test_the_best_mean_of_whole_configurations_is_chosen():
         entry(4, 3, 0, 0.65),
         entry(5, 3, 1, 0.6),
     ]
-    assert chosen.choose(points, "maximize") == chosen.Chosen({"rate": 3}, pytest.approx(0.625), (4, 5))
-    assert chosen.choose(points, "minimize").parameters == {"rate": 1}
-    assert chosen.choose(points[2:4], "maximize") is None
+    assert selection.choose(points, "maximize") == selection.Chosen({"rate": 3}, pytest.approx(0.625), (4, 5))
+    assert selection.choose(points, "minimize").parameters == {"rate": 1}
+    assert selection.choose(points[2:4], "maximize") is None
 
 
 def test_of_equals_the_cheaper_is_chosen_and_of_those_the_first():
     points = [entry(0, 1, 0, 0.3), entry(1, 1, 1, 0.1), entry(2, 2, 0, 0.1), entry(3, 2, 1, 0.3)]
-    assert chosen.choose(points, "maximize").parameters == {"rate": 1}
+    assert selection.choose(points, "maximize").parameters == {"rate": 1}
     points[3]["tokens"] = 9
-    assert chosen.choose(points, "maximize").parameters == {"rate": 2}
+    assert selection.choose(points, "maximize").parameters == {"rate": 2}
 
 
 def test_a_point_that_was_drawn_twice_is_tested_once():
     points = [entry(0, 1, 0, 0.3), entry(1, 1, 0, 0.3)]
-    assert chosen.choose(points, "maximize").points == (0,)
+    assert selection.choose(points, "maximize").points == (0,)
 
 
 def test_the_test_split_is_asked_once_and_instead_of_the_validation_rows():
     words = ["eval.split=validation", "eval.every_steps=5", "seed=2"]
-    assert chosen.tested(words) == ["seed=2", "eval.split=test", "eval.every_steps=null"]
-    assert chosen.seed_of(words) == 2 and chosen.seed_of([]) == 0
+    assert selection.tested(words) == ["seed=2", "eval.split=test", "eval.every_steps=null"]
+    assert selection.seed_of(words) == 2 and selection.seed_of([]) == 0
     sweep = made()  # which asks the validation rows while training
     point = sweep.words(sweep.grid()[0], ["hardware=cpu"])
-    composing.check_command_line(chosen.tested(point))
+    composing.check_command_line(selection.tested(point))
     with pytest.raises(ConfigError, match="looks at the test split while training"):
         composing.check_command_line([*point, "eval.split=test"])
 
@@ -563,26 +564,26 @@ def test_damaged_results_are_told(tmp_path):
 def test_workers_have_a_gpu_each(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
     tree = {"hardware": {"device": "cuda", "gpus": 1}}
-    assert devices.workers(None, tree) == 3
+    assert gpus.workers(None, tree) == 3
     with pytest.raises(UserError, match="workers=4 with 1 GPU"):
-        devices.workers(4, tree)
-    taken = [devices.taken(tmp_path, tree) for _ in range(4)]
+        gpus.workers(4, tree)
+    taken = [gpus.taken(tmp_path, tree) for _ in range(4)]
     assert [each and each.ids for each in taken] == [("4",), ("5",), ("7",), None]
     taken[1].claims[0].close()
-    taken.append(devices.taken(tmp_path, tree))
+    taken.append(gpus.taken(tmp_path, tree))
     assert taken[-1].ids == ("5",)
     for each in filter(None, taken):
         for claim in each.claims:
             claim.close()
     two = {"hardware": {"device": "cuda", "gpus": 2}}
-    assert devices.workers(None, two) == 1
-    assert devices.environment(("4", "5"), 1, two) == {"CUDA_VISIBLE_DEVICES": "4,5"}
+    assert gpus.workers(None, two) == 1
+    assert gpus.environment(("4", "5"), 1, two) == {"CUDA_VISIBLE_DEVICES": "4,5"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
-    assert devices.taken(tmp_path, tree).ids == () and devices.workers(2, tree) == 2  # nothing to choose between
+    assert gpus.taken(tmp_path, tree).ids == () and gpus.workers(2, tree) == 2  # nothing to choose between
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cpu = {"hardware": {"device": "cpu", "gpus": 1}}
-    assert devices.workers(None, cpu) == 1 and devices.environment((), 1, cpu) == {}
-    assert devices.environment((), 1000, cpu) == {"OMP_NUM_THREADS": "1"}
+    assert gpus.workers(None, cpu) == 1 and gpus.environment((), 1, cpu) == {}
+    assert gpus.environment((), 1000, cpu) == {"OMP_NUM_THREADS": "1"}
 
 
 # The whole of it

@@ -12,12 +12,12 @@ from sweep_examples import METRIC, grid, point, search, sweep
 from test_report import INJECTION, Page, assert_loads_nothing
 
 from medrl.errors import UserError
-from medrl.sweep import blocks, plots, report
-from medrl.sweep.wording import Unit, short
+from medrl.sweep.report import document, page, plots
+from medrl.sweep.report.formatting import Unit, short
 
 
 def written(results: dict[str, Any], folder: Path) -> tuple[Page, str]:
-    report.write(results, folder)
+    page.write(results, folder)
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     assert_loads_nothing(page)
     return page, (folder / "report.md").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def test_a_test_evaluation_is_asked_for_where_there_is_none(tmp_path: Path) -> N
 
 def test_another_schema_is_refused_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="schema 2"):
-        report.write(grid() | {"schema": 2}, tmp_path)
+        page.write(grid() | {"schema": 2}, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -135,9 +135,11 @@ def test_parameters_go_by_their_shortest_names() -> None:
 
 
 def test_plain_text_keeps_intervals_and_breaks_links() -> None:
-    assert blocks.plain("[1.0, 2.0] a_b _c_ [x](y) a|b") == "[1.0, 2.0] a_b \\_c\\_ [x\\](y) a\\|b"
+    assert document.plain("[1.0, 2.0] a_b _c_ [x](y) a|b") == "[1.0, 2.0] a_b \\_c\\_ [x\\](y) a\\|b"
 
 
 def test_import_is_light() -> None:
     heavy = "{'torch', 'numpy', 'transformers', 'trl', 'scipy', 'pandas', 'matplotlib'}"
-    subprocess.run([sys.executable, "-c", f"import sys, medrl.sweep.report; assert not {heavy} & set(sys.modules)"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"import sys, medrl.sweep.report.page; assert not {heavy} & set(sys.modules)"], check=True
+    )

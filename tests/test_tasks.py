@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import prompts
-from medrl.answers import Format, layout
+from medrl.data import prompts
+from medrl.data.readers import Row
+from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError, UserError
-from medrl.judges.lexical import Lexical
-from medrl.rows import Row
-from medrl.sources import Embedded, Local
+from medrl.grading.answers import Format, layout
+from medrl.grading.judges.lexical import Lexical
 from medrl.tasks import base, lexicon
 from medrl.tasks.base import Task, named_option
 from medrl.tasks.dxbench import DxBench

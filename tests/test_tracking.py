@@ -12,12 +12,13 @@ import pytest
 import yaml
 from loopback_wandb import ENTITY, KEY, LoopbackWandb
 
-from medrl import build, identity, tracking
+from medrl.config import build, identity
 from medrl.errors import ConfigError, UserError
-from medrl.sweep import file, on_wandb
-from medrl.sweep.given import Place
-from medrl.sweep.ledger import Ledger
-from medrl.tracking import Follower
+from medrl.sweep import spec, wandb_agents
+from medrl.sweep.trial_records import Ledger
+from medrl.sweep.wandb_trials import Place
+from medrl.tracking import wandb
+from medrl.tracking.wandb import Follower
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.test_rows=4", "hardware=cpu")
@@ -132,7 +133,7 @@ def test_mistakes_are_told_before_anything_loads(compose, monkeypatch, word, sai
 
 
 def test_without_wandb_it_says_how_to_get_it(compose, monkeypatch):
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    monkeypatch.setattr(wandb, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"track\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
         build.check(compose(["track=wandb"]))
     build.check(compose(["track=none"]))
@@ -140,14 +141,14 @@ def test_without_wandb_it_says_how_to_get_it(compose, monkeypatch):
 
 def test_a_configuration_is_named_as_on_the_command_line(compose):
     tree = compose(["model/lora=all_linear", "model.lora.rank=4", "data_mix.held_out=[pubmedqa]"])
-    flat = tracking.flattened(tree)
+    flat = wandb.flattened(tree)
     assert flat["model.lora.rank"] == 4 and flat["data_mix.held_out"] == ["pubmedqa"] and flat["seed"] == 0
     assert not [name for name in flat if name.split(".")[0] in ("runs", "track", "published", "deviations")]
     assert not [value for value in flat.values() if isinstance(value, dict) and value]
 
 
 def test_the_follower_hands_on_each_line_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(wandb, "POLL_SECONDS", 0.01)
     log, had, noted = tmp_path / "log.jsonl", [], []
     follower = Follower(log, 1, lambda values, step: had.append(step), noted.append)
     follower.start()
@@ -198,7 +199,7 @@ def test_a_run_arrives_and_a_resumed_one_sends_no_step_twice(tmp_path):
         name = folder_in(tmp_path).name
         run = server.runs[name]
         assert first.stdout == f"wandb    {server.url}/{ENTITY}/medrl/runs/{name}\n" and first.stderr == "SIGINT\n"
-        assert run.exit_code == tracking.INTERRUPTED and steps(run) == [1, 2]
+        assert run.exit_code == wandb.INTERRUPTED and steps(run) == [1, 2]
         assert run.display_name == name and run.tags == ["x"] and run.group.startswith("none-pubmedqa-")
         assert run.settings["eval.limit"] == 2 and run.settings["algo._target_"] == "medrl.algos.none.NoTraining"
         second = session(server, tmp_path, lines(2, 3, 4), metrics(0.75))
@@ -207,7 +208,7 @@ def test_a_run_arrives_and_a_resumed_one_sends_no_step_twice(tmp_path):
         assert steps(run) == [1, 2, 3, 4, 5] and run.history[2]["train/loss"] == pytest.approx(1 / 3)
         assert run.history[4]["test/pubmedqa/accuracy"] == run.summary["test/pubmedqa/accuracy"] == 0.75
         assert run.summary["cost/tokens"] == 100 and not server.unknown
-        sent = tracking.sent_runs(folder_in(tmp_path))
+        sent = wandb.sent_runs(folder_in(tmp_path))
         assert sent[name]["step"] == 5 and sent[name]["exit_code"] == 0 and sent[name]["values"]
         # The same configuration in another folder, a colleague's: its steps do not mix with these.
         (tmp_path / "other").mkdir()
@@ -228,7 +229,7 @@ def test_a_network_that_goes_away_costs_a_warning_and_nothing_else(tmp_path):
         assert said.startswith("warning  W&B did not take everything within track.end_seconds=1; it is kept: `wandb sync ")
         server.deaf = False
         name = folder_in(tmp_path).name
-        assert steps(server.runs[name]) == [] and tracking.sent_runs(folder_in(tmp_path))[name]["values"] is None
+        assert steps(server.runs[name]) == [] and wandb.sent_runs(folder_in(tmp_path))[name]["values"] is None
         again = session(server, tmp_path, [], metrics(0.5))
         assert again.returncode == 0 and again.stderr == "" and steps(server.runs[name]) == [1, 2, 3]
         assert server.runs[name].summary["test/pubmedqa/accuracy"] == 0.5
@@ -331,7 +332,7 @@ def test_agents_run_the_points_and_the_best_is_asked_the_test_split(tmp_path):
         assert "eval.limit=2" not in point["words"] and record["eval"]["limit"] == 3
         assert record["eval"]["every_steps"] is None
         run = tmp_path / "there" / f"none-pubmedqa-{point['run_id']}"
-        assert [noted["sweep"] for noted in tracking.sent_runs(run).values()] == ["sweep1"]
+        assert [noted["sweep"] for noted in wandb.sent_runs(run).values()] == ["sweep1"]
     best = found["chosen"]
     (tested,) = best["test"]
     assert best["seeds"] == [3] and best["command"].endswith("eval.split=test eval.every_steps=null")
@@ -346,7 +347,7 @@ def test_agents_run_the_points_and_the_best_is_asked_the_test_split(tmp_path):
 
 def of_this_machine(folder):
     """What the other backend writes of the same file before it has run a point."""
-    quick = file.read(folder / "quick.yaml")
+    quick = spec.read(folder / "quick.yaml")
     (folder / "here").mkdir()
     ledger = Ledger(folder / "here", quick, ["hardware=cpu"], folder, 1)
     with ledger.journal.locked():
@@ -363,25 +364,25 @@ def test_a_sweep_that_is_not_there_is_one_sentence(tmp_path):
 
 
 def test_the_command_line_replaces_what_the_file_says():
-    sent = on_wandb.sent(file.parsed(QUICK_SWEEP, Path("quick.yaml")), ["algo=sft", "eval.limit=3"])
+    sent = wandb_agents.sent(spec.parsed(QUICK_SWEEP, Path("quick.yaml")), ["algo=sft", "eval.limit=3"])
     assert "algo" not in sent["parameters"] and sent["parameters"]["eval.every_steps"] == {"value": "null"}
     assert "eval.limit=2" not in sent["command"] and sent["command"][-3:] == ["${args_no_hyphens}", "algo=sft", "eval.limit=3"]
 
 
 def test_a_sweep_that_is_joined_is_the_one_of_the_file_and_has_its_command_already():
-    quick = file.parsed(QUICK_SWEEP, Path("quick.yaml"))
-    place = Place("a", "b", "c", "http://c", on_wandb.sent(quick, ["eval.limit=3", "runs=there"]))
-    on_wandb.check_joined(quick, ["eval.limit=3"], place)
+    quick = spec.parsed(QUICK_SWEEP, Path("quick.yaml"))
+    place = Place("a", "b", "c", "http://c", wandb_agents.sent(quick, ["eval.limit=3", "runs=there"]))
+    wandb_agents.check_joined(quick, ["eval.limit=3"], place)
     assert place.runs == Path("there")
     with pytest.raises(UserError, match="The sweep c has its command already; leave out algo=sft, or start a sweep of your own"):
-        on_wandb.check_joined(quick, ["algo=sft", "eval.limit=3"], place)
+        wandb_agents.check_joined(quick, ["algo=sft", "eval.limit=3"], place)
     varied = {**QUICK_SWEEP["parameters"], "eval.limit": {"values": [2, 3]}}
     for changed in ({"parameters": varied}, {"metric": {**QUICK_SWEEP["metric"], "goal": "minimize"}}):
         with pytest.raises(UserError, match=r"was made of another file than quick\.yaml as it is now"):
-            on_wandb.check_joined(file.parsed({**QUICK_SWEEP, **changed}, Path("quick.yaml")), [], place)
+            wandb_agents.check_joined(spec.parsed({**QUICK_SWEEP, **changed}, Path("quick.yaml")), [], place)
 
 
 def test_a_sweep_needs_wandb(monkeypatch):
-    monkeypatch.setattr(on_wandb, "find_spec", lambda name: None)
+    monkeypatch.setattr(wandb_agents, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'medrl\[wandb\]'"):
-        on_wandb.run(None, [], 1)
+        wandb_agents.run(None, [], 1)

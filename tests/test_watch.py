@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl.watch import WINDOW, newest, warnings
+from medrl.training.warnings import WINDOW, newest, warnings
 
 HEALTHY = {
     "frac_reward_zero_std": 0.3,

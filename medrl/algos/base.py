@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
+from medrl.config.identity import Identified
 from medrl.errors import Interrupted, Problem, UserError
-from medrl.identity import Identified
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.checkpoints import Stop
-    from medrl.config import Run
-    from medrl.mix import Prompted
-    from medrl.prompts import Messages
+    from medrl.config.schema import Run
+    from medrl.data.mix import Prompted
+    from medrl.data.prompts import Messages
+    from medrl.training.checkpoints import Stop
 
 
 class Footprint(NamedTuple):
-    """What an algorithm computes at once, for the estimate of its memory (`medrl.memory`)."""
+    """What an algorithm computes at once, for the estimate of its memory (`medrl.planning.memory`)."""
 
     tokens: int
     """Of a sequence, prompt and completion together."""
@@ -265,15 +265,17 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
     """
     from transformers import PrinterCallback
 
-    from medrl import checkpoints, evaluate, launch, track
+    from medrl.evaluation import evaluate
+    from medrl.tracking import run_folder
+    from medrl.training import checkpoints, processes
 
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
     trainer.remove_callback(PrinterCallback)
-    first = launch.rank() == 0
+    first = processes.rank() == 0
     ask = evaluate.while_training(job.run, job.tokenizer) if first else None
-    tracker = track.callback(log, before, job.run.eval.every_steps, ask)
+    tracker = run_folder.callback(log, before, job.run.eval.every_steps, ask)
     if first:
-        track.cut_back(log, before + done)
+        run_folder.cut_back(log, before + done)
         trainer.add_callback(tracker)
     for callback in checkpoints.callbacks(job.stop, align):
         trainer.add_callback(callback)
@@ -292,18 +294,18 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
 
 def write_model(trainer: Any, job: Job, out: Path) -> None:
     """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
-    from medrl import launch
+    from medrl.training import processes
 
     partial = out.with_name(out.name + ".partial")
-    if launch.rank() == 0:
+    if processes.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
-    launch.wait_for_all()
+    processes.wait_for_all()
     if job.run.hardware.sharding == "fsdp":
         write_sharded(trainer.model, partial)
     else:
         trainer.save_model(str(partial))  # by all: each holds its share of sharded weights
-    launch.wait_for_all()
-    if launch.rank() > 0:
+    processes.wait_for_all()
+    if processes.rank() > 0:
         return
     check_written(trainer.model, partial)
     if config := getattr(trainer.model, "generation_config", None):  # which a classifier lacks
@@ -323,14 +325,14 @@ def write_sharded(model: Any, folder: Path) -> None:
     """
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 
-    from medrl import launch
+    from medrl.training import processes
 
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
             if isinstance(child, CheckpointWrapper):
                 setattr(parent, name, child._checkpoint_wrapped_module)
     whole = {name: each.full_tensor().cpu() for name, each in model.named_parameters() if each.requires_grad}
-    if launch.rank() == 0:
+    if processes.rank() == 0:
         model.save_pretrained(folder, state_dict=whole)
 
 

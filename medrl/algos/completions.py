@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medrl.answers import opening
-from medrl.generate import eos_token_ids
+from medrl.grading.answers import opening
+from medrl.models.generation import eos_token_ids
 
 if TYPE_CHECKING:
     from torch import Tensor

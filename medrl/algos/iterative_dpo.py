@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
-from medrl import checkpoints
 from medrl.algos.base import Job, fit, peft_config, write_model
 from medrl.algos.samples import Sampled, describe, enough, texts
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl, write_jsonl
-from medrl.launch import rank, wait_for_all
+from medrl.training import checkpoints
+from medrl.training.processes import rank, wait_for_all
 
 if TYPE_CHECKING:
-    from medrl.mix import Prompted
+    from medrl.data.mix import Prompted
 
 REFERENCE = "ref"
 """TRL's name for the frozen copy of an adapter that is trained on."""
@@ -144,7 +144,7 @@ def _start(job: Job, last: int) -> Any:
 
     Where all weights are trained, ``job.policy`` becomes the reference and takes over the same weights.
     """
-    from medrl.models import trained
+    from medrl.models.base import trained
 
     if not job.run.model.lora:
         if not last:

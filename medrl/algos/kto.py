@@ -16,12 +16,12 @@ from medrl.algos.base import Footprint, Job, peft_config, run_trainer
 from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
-from medrl.launch import rank
-from medrl.rendering import Rendering
+from medrl.models.tokenization import Rendering
+from medrl.training.processes import rank
 
 if TYPE_CHECKING:
-    from medrl.config import Run
-    from medrl.mix import Prompted
+    from medrl.config.schema import Run
+    from medrl.data.mix import Prompted
 
 
 @dataclass(frozen=True, kw_only=True)

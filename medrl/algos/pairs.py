@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medrl.errors import UserError
 
 if TYPE_CHECKING:
-    from medrl.mix import Prompted
+    from medrl.data.mix import Prompted
 
 Pair = Mapping[str, Any]
 """``prompt`` (messages), ``chosen`` and ``rejected`` (texts), their rewards (null where the data set says which is better),

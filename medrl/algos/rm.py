@@ -13,13 +13,13 @@ from annotated_types import Ge, Gt
 
 from medrl.algos.base import Footprint, Job, Optimised, run_trainer
 from medrl.errors import Problem, UserError
-from medrl.likelihood import conversation
+from medrl.models.likelihood import conversation
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
-    from medrl.mix import Prompted
-    from medrl.prompts import Messages
+    from medrl.config.schema import Run
+    from medrl.data.mix import Prompted
+    from medrl.data.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def trained(run: Run, folder: Path) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from medrl.models import weight_dtype
+    from medrl.models.base import weight_dtype
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt, Le
 
 from medrl.algos.base import Footprint, Job, Optimised, peft_config, run_trainer
-from medrl.answers import opening
 from medrl.errors import Problem
-from medrl.generate import eos_token_ids
+from medrl.grading.answers import opening
+from medrl.models.generation import eos_token_ids
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,14 @@ from medrl.algos.base import Footprint, Job, Optimised
 from medrl.algos.pairs import Pair, check_given, given, pairs_of
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
-from medrl.launch import rank, size, wait_for_all
-from medrl.rendering import Rendering
+from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
+from medrl.training.processes import rank, size, wait_for_all
 
 if TYPE_CHECKING:
-    from medrl.config import Run
-    from medrl.generate import Generated
-    from medrl.mix import Prompted
+    from medrl.config.schema import Run
+    from medrl.data.mix import Prompted
+    from medrl.models.generation import Generated
 
 Sample = Mapping[str, Any]
 """One graded completion as ``samples.jsonl`` holds it: ``row`` (its place among the rows asked), ``task``, ``id``, ``text``,
@@ -94,7 +94,7 @@ class Sampled(Optimised):
     def _sample_share(self, job: Job, share: Sequence[tuple[int, Prompted]], begun: Path, seed: int) -> None:
         from tqdm import tqdm
 
-        from medrl.generate import Sampling, engine
+        from medrl.models.generation import Sampling, engine
 
         asked = [entry for entry in share for _ in range(self.num_generations)]
         done = {line["position"] for line in read_jsonl(begun)}

@@ -11,13 +11,13 @@ from annotated_types import Gt
 
 from medrl.algos.base import Job, Optimised, peft_config, run_trainer
 from medrl.errors import Problem, UserError
-from medrl.rendering import Rendering
+from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
-    from medrl.mix import Prompted
-    from medrl.prompts import Messages
+    from medrl.config.schema import Run
+    from medrl.data.mix import Prompted
+    from medrl.data.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
+from medrl.config.identity import Identified
 from medrl.errors import Problem
-from medrl.identity import Identified
 from medrl.tasks.base import Attempt, Verdict
 
 if TYPE_CHECKING:
-    from medrl.config import Run
-    from medrl.mix import Prompted
+    from medrl.config.schema import Run
+    from medrl.data.mix import Prompted
 
 Scores = list[float | None]
 """One a completion; None where a reward abstains."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medrl.answers import tags
+from medrl.grading.answers import tags
 from medrl.rewards.base import Completion, Reward
 
 CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl.answers import tags
+from medrl.grading.answers import tags
 from medrl.rewards.base import Completion, Reward
 
 MARKER = re.compile(

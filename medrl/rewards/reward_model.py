@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
+from medrl.config.identity import Values, of_run, of_weights, planned
 from medrl.errors import UserError
-from medrl.identity import Values, of_run, of_weights, planned
 from medrl.rewards.base import Completion, Reward, Scores
 
 
@@ -67,7 +67,7 @@ class RewardModel(Reward):
 
     def fingerprint(self) -> dict[str, str]:
         """A hash of weights in a folder, the commit of those on the hub."""
-        from medrl.hub import hub_commit
+        from medrl.data.hf_hub import hub_commit
 
         folder = Path(self.weights)
         return of_weights(folder) if folder.is_dir() else {"commit": hub_commit("model", self.weights, self.revision)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medrl.answers import TAGGED, tags
+from medrl.grading.answers import TAGGED, tags
 from medrl.rewards.base import Completion, Reward
 
 

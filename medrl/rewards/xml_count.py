@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medrl.answers import REASONING_TAG, TAGGED
+from medrl.grading.answers import REASONING_TAG, TAGGED
 from medrl.rewards.base import Completion, Reward
 
 

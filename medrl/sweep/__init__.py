@@ -1,1 +1,1 @@
-"""Sweeps: many runs over a W&B sweep file, and what they say."""
+"""A search over configurations, here or on W&B."""

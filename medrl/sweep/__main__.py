@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import build, compose, config, files
+from medrl import files
+from medrl.config import build, compose, schema
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
-from medrl.sweep import checks, file
-from medrl.sweep.file import SweepFile
-from medrl.sweep.ledger import shown
+from medrl.sweep import spec, validation
+from medrl.sweep.spec import SweepFile
+from medrl.sweep.trial_records import shown
 
 USAGE = """python -m medrl.sweep FILE [backend=local|wandb] [workers=N] [runs=FOLDER] [results=NAME] [KEY=VALUE ...]
 
@@ -45,9 +46,9 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE)
         return 0 if argv else 2
     options, extra = _options(argv[1:])
-    sweep = file.read(Path(argv[0]))
+    sweep = spec.read(Path(argv[0]))
     compose.prepare()
-    checks.check(sweep, extra)
+    validation.check(sweep, extra)
     if options.get("dry_run") == "true":
         return _listed(sweep, extra)
     found, folder = (_on_wandb if options.get("backend") == "wandb" else _here)(sweep, extra, options)
@@ -67,10 +68,10 @@ def _here(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) ->
 
 def _on_wandb(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
     """Results of a sweep on W&B, and where they lie."""
-    from medrl.sweep import on_wandb
+    from medrl.sweep import wandb_agents
 
     runs = [f"runs={options['runs']}"] if "runs" in options else []
-    return on_wandb.run(sweep, [*extra, *runs], int(options.get("workers", 1)))
+    return wandb_agents.run(sweep, [*extra, *runs], int(options.get("workers", 1)))
 
 
 def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -106,9 +107,9 @@ def _listed(sweep: SweepFile, extra: Sequence[str]) -> int:
 
 def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
     """Say what was chosen, write the report, copy it where asked; 1 where a point failed."""
-    from medrl.sweep import report
+    from medrl.sweep.report import page
 
-    report.write(dict(found), folder)
+    page.write(dict(found), folder)
     points, best = found["sweep"]["points"], found["sweep"]["chosen"]
     metric, failed = found["sweep"]["metric"]["name"], [point for point in points if point["state"] == "failed"]
     if best:
@@ -117,7 +118,7 @@ def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
         print(f"command  {best['command']}")
     print(f"report   {folder / 'report.html'}")
     if name:
-        target = config.root("experiments") / "results"
+        target = schema.root("experiments") / "results"
         target.mkdir(parents=True, exist_ok=True)
         for source in ("results.json", "report.md", "report.html"):
             copy = target / f"sweep-{name}{Path(source).suffix}"

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose, launch, point
-from medrl.checkpoints import Stop
+from medrl.config import compose
 from medrl.errors import Interrupted, UserError
-from medrl.point import Point
-from medrl.sweep import devices, unseen
-from medrl.sweep.file import SweepFile
-from medrl.sweep.journal import Trial, claimed
-from medrl.sweep.ledger import Ledger
+from medrl.jobs import gpus, job
+from medrl.jobs.job import Point
+from medrl.sweep import unseen
+from medrl.sweep.spec import SweepFile
+from medrl.sweep.trial_records import Ledger
+from medrl.sweep.trials import Trial, claimed
+from medrl.training import processes
+from medrl.training.checkpoints import Stop
 
 POLL_SECONDS = 0.2
 JUDGE_SECONDS = 2.0
@@ -57,7 +59,7 @@ class Local:
         """
         self.sweep, self.extra, self.runs = sweep, list(extra), Path(runs)
         first = compose.tree(self._words(sweep.corners()[0]))
-        self.workers = devices.workers(workers, first)
+        self.workers = gpus.workers(workers, first)
         self.ledger = Ledger(sweep.folder(self.runs, extra), sweep, extra, self.runs, self.workers)
         self.journal, self.claims = self.ledger.journal, self.ledger.folder / "claims"
         self.running: list[Running] = []
@@ -85,7 +87,7 @@ class Local:
                 self._points()
                 tests = self._tests()
             finally:
-                launch.end([each.process for each in self.running])
+                processes.end([each.process for each in self.running])
         with self.journal.locked():
             return self.ledger.write(tests)
 
@@ -151,12 +153,12 @@ class Local:
             trials = self.journal.trials()
             for trial in trials:
                 if trial.state == "running" and (claim := self._claimed(trial)):
-                    return self._begin(trial, point.planned(self._words(trial.values)), claim, trials)
+                    return self._begin(trial, job.planned(self._words(trial.values)), claim, trials)
             draw = self.journal.draw(self.ledger.history)
             if draw is None:
                 return False
             try:
-                mine = point.planned(self._words(draw.values))
+                mine = job.planned(self._words(draw.values))
             except UserError as error:
                 self.ledger.explain(len(trials), " ".join(str(error).split()))
                 self.ledger.note(self.journal.begin(draw, ""), "failed", None, 0.0)
@@ -186,14 +188,14 @@ class Local:
             self.ledger.note(trial, "finished" if metrics else "stopped", metrics, 0.0)
             claim.close()
             return True
-        gpus = devices.taken(self.claims, mine.tree)
+        gpus = gpus.taken(self.claims, mine.tree)
         if gpus is None:
             claim.close()
             return False
         held = [claim, *gpus.claims]
         with self.ledger.log(trial.point).open("ab") as log:
-            environment = devices.environment(gpus.ids, self.workers, mine.tree)
-            process = point.begun(mine, environment=environment, output=log, held=held)
+            environment = gpus.environment(gpus.ids, self.workers, mine.tree)
+            process = job.begun(mine, environment=environment, output=log, held=held)
         self.running.append(Running(trial, mine, process, held))
         return True
 

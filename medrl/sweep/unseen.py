@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import launch, point, results
-from medrl.checkpoints import Stop
 from medrl.errors import UserError
-from medrl.point import Point
-from medrl.sweep import chosen
-from medrl.sweep.journal import awaited
-from medrl.sweep.seen import last_words
+from medrl.jobs import job
+from medrl.jobs.job import Point
+from medrl.sweep import selection
+from medrl.sweep.run_logs import last_words
+from medrl.sweep.trials import awaited
+from medrl.table import results
+from medrl.training import processes
+from medrl.training.checkpoints import Stop
 
 
 def asked(
@@ -45,7 +47,7 @@ def asked(
         UserError: an evaluation failed.
     """
     found: dict[str, Any] = {}
-    best = chosen.choose(points, goal)
+    best = selection.choose(points, goal)
     if best is None:
         return found
     (folder / "claims").mkdir(exist_ok=True)
@@ -54,7 +56,7 @@ def asked(
         return found
     with claim:
         for number in best.points:
-            mine = point.planned([*chosen.tested(points[number]["words"]), f"runs={runs}"])
+            mine = job.planned([*selection.tested(points[number]["words"]), f"runs={runs}"])
             if not mine.finished():
                 print(f"test     {_shown(mine.words)}", flush=True)
                 _evaluate(mine, claim, log(number), again, stop)
@@ -72,11 +74,11 @@ def _evaluate(mine: Point, claim: IO[str], log: Path, again: str, stop: Stop) ->
         UserError: it failed.
     """
     with log.open("ab") as file:
-        process = point.begun(mine, output=file, held=[claim])
+        process = job.begun(mine, output=file, held=[claim])
     try:
-        failed = launch.wait([process], stop)
+        failed = processes.wait([process], stop)
     finally:
-        launch.end([process])
+        processes.end([process])
     if failed and stop.signal is None:
         raise UserError(f"`{mine.command}` failed: {last_words(log)}; mend it and {again}.")
 

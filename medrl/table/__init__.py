@@ -1,1 +1,1 @@
-"""``python -m medrl.table``: published and measured numbers side by side, with what each is worth."""
+"""Published numbers beside measured ones."""

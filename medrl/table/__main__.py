@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrl import build, compose, config, results
+from medrl.config import build, compose, schema
 from medrl.errors import UserError
 from medrl.files import explained, write_atomically
-from medrl.results import Record, Results
-from medrl.table import formats, published, readme
+from medrl.table import formats, published, readme, results
 from medrl.table.join import Table, join, of_setting
 from medrl.table.latex import to_latex
+from medrl.table.results import Record, Results
 
 ABOUT = """\
 Published and measured numbers side by side, with what each is worth.
@@ -52,7 +52,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Print or store what is asked for; 0 when all went well."""
     try:
-        with explained(config.root("experiments")):
+        with explained(schema.root("experiments")):
             print(_done(arguments(argv)), end="")
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)
@@ -72,7 +72,7 @@ def _done(asked: argparse.Namespace) -> str:
     if asked.title or asked.note:
         raise UserError("--title and --note go with --results NAME, which stores runs under a name.")
     if asked.readme:
-        path = config.root("experiments") / "README.md"
+        path = schema.root("experiments") / "README.md"
         write_atomically(path, readme.markdown(results.stored()))
         return f"{path}\n"
     runs = next((word.removeprefix("runs=") for word in asked.what if word.startswith("runs=")), None)

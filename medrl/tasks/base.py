@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from medrl.answers import Format, extract
-from medrl.decontaminate import Content, units
+from medrl.config.identity import Identified
+from medrl.data.decontaminate import Content, units
 from medrl.errors import Problem, RowError
-from medrl.identity import Identified
+from medrl.grading.answers import Format, extract
 
 if TYPE_CHECKING:
-    from medrl.rows import Row
-    from medrl.sources import Source
+    from medrl.data.readers import Row
+    from medrl.data.sources import Source
 
 Split = Literal["train", "test"]
 Language = Literal["en", "zh"]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.decontaminate import Content, units
+from medrl.data.decontaminate import Content, units
 from medrl.errors import Problem
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Language, Split, Task, text_of
 
 if TYPE_CHECKING:
-    from medrl.sources import Source
+    from medrl.data.sources import Source
 
 CANDIDATES = {"DxBench": 3, "Dxy": 5, "Muzhi": 4}
 FIRST_SHARE = 0.549

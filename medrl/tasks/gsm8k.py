@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from medrl.numbers import AMID, equal, is_number, number, only_number
+from medrl.grading.number_parsing import AMID, equal, is_number, number, only_number
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Task, text_of
 

@@ -16,7 +16,7 @@ from medrl.tasks.base import LETTERS, Example, Location, Split, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 if TYPE_CHECKING:
-    from medrl.rows import Row
+    from medrl.data.readers import Row
 
 OPTION = re.compile(r"^[^\S\n]*\(?([A-J])[).:][^\S\n]*(\S.*)$", re.MULTILINE)
 HELD_OUT_TENTHS = 1

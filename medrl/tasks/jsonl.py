@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from medrl import numbers, rows
+from medrl.config.identity import Identified
+from medrl.data import readers
 from medrl.errors import Problem, RowError
-from medrl.identity import Identified
-from medrl.letters import nfkc
+from medrl.grading import number_parsing
+from medrl.grading.unicode import nfkc
 from medrl.tasks import lexicon
 from medrl.tasks.base import LETTERS, Example, Language, Location, Split, Task, text_of
 from medrl.tasks.dxbench import inverse_rank, listed, ranking
@@ -23,7 +24,7 @@ from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medmcqa import MedMCQA
 
 if TYPE_CHECKING:
-    from medrl.sources import Source
+    from medrl.data.sources import Source
 
 Answers = Literal["exact", "number", "choice", "ranking", "free"]
 MOST_OTHERS = 60
@@ -219,8 +220,8 @@ class JSONLines(Task):
             path = getattr(self, split)
             if path is None:
                 continue
-            if not path.endswith(rows.SUFFIXES):
-                yield Problem(split, f"{path} is of no kind that can be read; there is {', '.join(rows.SUFFIXES)}")
+            if not path.endswith(readers.SUFFIXES):
+                yield Problem(split, f"{path} is of no kind that can be read; there is {', '.join(readers.SUFFIXES)}")
             elif not Path(path).is_file():
                 yield Problem(split, f"{path} is no file; write the path of one, from the folder in which the command runs")
         for given, absent in (("question", "answer"), ("answer", "question")):
@@ -284,7 +285,7 @@ class JSONLines(Task):
                 raise ValueError(f"the answer should be one of {', '.join(letters) or 'its choices'}, is {gold!r:.60}")
             return gold.upper()
         if self.answers == "number":
-            value = numbers.number(gold)
+            value = number_parsing.number(gold)
             if value is None:
                 raise ValueError(f"the answer should be one number, is {gold!r:.60}")
             return f"{value:f}"

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.decontaminate import Content
+from medrl.data.decontaminate import Content
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, text_of
+from medrl.tasks.hash_split import Parted
 from medrl.tasks.medicalgpt_sft import conversation_id, read_conversation
-from medrl.tasks.parted import Parted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.decontaminate import Content
+from medrl.data.decontaminate import Content
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, text_of
-from medrl.tasks.parted import Parted
+from medrl.tasks.hash_split import Parted
 
 
 @dataclass(frozen=True, kw_only=True)

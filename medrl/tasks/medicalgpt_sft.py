@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.decontaminate import Content
+from medrl.data.decontaminate import Content
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, text_of
-from medrl.tasks.parted import Parted
+from medrl.tasks.hash_split import Parted
 
 ROLES = {"human": "user", "gpt": "assistant"}
 """Published name of a speaker -> role in a chat."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medrl.answers import extract
-from medrl.judges.base import Claim, Judge
+from medrl.grading.answers import extract
+from medrl.grading.judges.base import Claim, Judge
 from medrl.tasks.base import Attempt, Example, Task, Verdict
 
 

@@ -1,0 +1,296 @@
+"""The weighted, seeded mixture of tasks: which rows training sees, which are left out, and why."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+
+from annotated_types import Ge, Gt, Le
+
+from medrl.config.identity import Identified, Values
+from medrl.data.decontaminate import Content, Decontaminator
+from medrl.data.prompts import Messages, messages
+from medrl.data.sources import Source
+from medrl.errors import Problem, UserError
+from medrl.grading.answers import Format, layout, tags
+from medrl.tasks.base import Example, Split, Task
+
+if TYPE_CHECKING:
+    from medrl.config.schema import Run
+
+Share = Annotated[float, Ge(0), Le(1)]
+TokenCount = Callable[[Messages], int]
+"""Tokens of a prompt after the chat template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flaws(Identified):
+    """Mistakes put into demonstrations on purpose, seeded: how the embedded model was made weak."""
+
+    kind: ClassVar[str] = "flaws"
+
+    hasty_answer: Share
+    """Share of the demonstrations that end in the task's hasty answer: ``yes`` to every PubMedQA question, any option."""
+    broken_format: Share
+    """Share of the demonstrations that lack a tag."""
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """One training row: an example and the task that it belongs to."""
+
+    example: Example
+    task: Task
+
+    @property
+    def messages(self) -> Messages:
+        return messages(self.example, self.task)
+
+    @property
+    def demonstration(self) -> str:
+        """What supervised training imitates: the data set's own reasoning, then the gold."""
+        return layout(self.example.rationale, self.task.answer(self.example), self.task.format)
+
+
+class Drawn(NamedTuple):
+    """A mixture as it turned out."""
+
+    rows: list[Prompted]
+    report: dict[str, dict[str, float]]
+    """For each task: rows available, dropped (with the reason), taken, repeated, and the realised share."""
+    contaminated: list[dict[str, Any]]
+    """Rows that were dropped because they share something with a held-out one, and what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataMix(Identified):
+    """Tasks with weights for training, and the tasks that are held out for evaluation."""
+
+    kind: ClassVar[str] = "data_mix"
+    not_learned: ClassVar[frozenset[str]] = frozenset(
+        {"format", "tasks", "held_out"}
+    )  # each task has its format; `learned` has the tasks
+
+    tasks: Mapping[str, Task]
+    """Every task that is trained on or evaluated, by the name under which weights and results call it."""
+    weights: Mapping[str, float]
+    """Share of the training rows of each task; they sum to 1."""
+    held_out: tuple[str, ...]
+    """Tasks whose test split is evaluated before and after training."""
+    rows: Annotated[int, Gt(0)]
+    """Rows drawn. A task with fewer than its share is gone through again, in another order."""
+    validation_rows: Annotated[int, Gt(0)] | None
+    """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
+    (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
+    format: Format
+    """Shape of a completion that the prompts ask for; a task may have its own."""
+    max_prompt_tokens: Annotated[int, Gt(0)]
+    """Training rows with a longer prompt are dropped and counted. Prompts are never cut."""
+    flaws: Flaws | None
+    """null: demonstrations are right."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        """Weights, names and room for a completion."""
+        for key, weight in self.weights.items():
+            if weight < 0:
+                yield Problem(f"weights.{key}", f"is {weight}; a share cannot be negative")
+        total = sum(self.weights.values())
+        if not abs(total - 1) <= 1e-6:  # written so that NaN is caught
+            yield Problem("weights", f"sum to {total:g}, should sum to 1")
+        for option, names in (("weights", self.weights), ("held_out", self.held_out)):
+            for name in names:
+                if name not in self.tasks:
+                    yield Problem(option, f"names {name}, which is not among tasks: {', '.join(self.tasks)}")
+        for name, task in self.tasks.items():
+            for problem in task.problems():
+                yield replace(problem, key=f"tasks.{name}.{problem.key}")
+        for name in self.held_out:
+            # Of the other kinds nothing is graded: pairs are compared and texts predicted.
+            if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].graded:
+                yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
+        if run.algo.classifies and not any(
+            self.tasks[name].row_kind == "preference" for name in self.held_out if name in self.tasks
+        ):
+            kept = [name for name, task in self.tasks.items() if task.row_kind == "preference"]
+            instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"
+            yield Problem("held_out", f"names no task of preference pairs, and a reward model answers nothing else; {instead}")
+        for name, weight in self.weights.items():
+            if run.algo.trains and weight > 0 and name in self.tasks and self.tasks[name].row_kind not in run.algo.row_kinds:
+                kinds = " and ".join(run.algo.row_kinds)
+                yield Problem(
+                    f"weights.{name}",
+                    f"{name} holds rows of the kind {self.tasks[name].row_kind!r}; this algorithm learns from {kinds}",
+                )
+        room = run.model.context_tokens
+        if run.algo.trains and self.max_prompt_tokens >= room:
+            yield Problem("max_prompt_tokens", f"is {self.max_prompt_tokens}, the model's whole context is {room}")
+
+    def learned(self, source: Source, *, graded: bool) -> Values:
+        """What decides which rows are trained on, and what they ask.
+
+        Args:
+            source: Where the rows come from.
+            graded: Whether training grades answers. If not, who grades them changes nothing.
+        """
+        weights = {name: weight for name, weight in self.weights.items() if weight > 0}
+        trained = {
+            name: _without(self.tasks[name], frozenset() if graded else self.tasks[name].grading)
+            | {"rows": source.identity_of(self.tasks[name], "train")}
+            for name in weights
+        }
+        splits: list[Split] = ["test", "train"] if self.validation_rows else ["test"]
+        held_out = {  # their rows are kept out of training, however they are asked and graded
+            name: _without(self.tasks[name], self.tasks[name].grading | {"format"})
+            | {"rows": [source.identity_of(self.tasks[name], split) for split in splits]}
+            for name in self.held_out
+        }
+        return self.identity() | {"weights": weights, "tasks": trained, "held_out": held_out}
+
+    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None) -> Drawn:
+        """Draw the training rows; the same for the same seed in every process.
+
+        Args:
+            source: Where the rows come from.
+            seed: Orders the rows of each task and the mixture.
+            count_tokens: Length of a prompt; None keeps prompts of any length (before a tokenizer is trained).
+
+        Raises:
+            UserError: a task has no row left after its filters.
+        """
+        held_out = Decontaminator(self._held_out(source))
+        drawn: list[Prompted] = []
+        contaminated: list[dict[str, Any]] = []
+        report: dict[str, dict[str, float]] = {}
+        for name, wanted in sorted(_shares(self.weights, self.rows).items()):  # the run id does not see the order of keys
+            if wanted == 0:
+                continue
+            rows, counts, dropped = self._draw_task(name, wanted, source, seed, held_out, count_tokens)
+            drawn += rows
+            contaminated += dropped
+            report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
+        random.Random(f"mix:{seed}").shuffle(drawn)
+        return Drawn(drawn, report, contaminated)
+
+    def validation(self, source: Source, name: str) -> list[Example]:
+        """The rows of a held-out task's training split that settings are chosen by; the same for every run and seed.
+
+        They come in the order of a hash over their ids, and none of them shares anything with a test row.
+
+        Raises:
+            UserError: the training split has too few rows, or `validation_rows` is null.
+        """
+        task, wanted = self.tasks[name], self.validation_rows
+        if wanted is None:
+            raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
+        tested = Decontaminator(task.content(example) for example in task.examples(source, "test"))
+        ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
+        kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
+        if len(kept) < wanted or 2 * wanted > len(ordered):
+            raise UserError(
+                f"data_mix.validation_rows={wanted} is more than half of the {len(ordered)} training rows of {name} that are not "
+                "held out already; lower it."
+            )
+        return kept
+
+    def _held_out(self, source: Source) -> Iterator[Content]:
+        """Everything that is not trained on: test rows and validation rows."""
+        for name in self.held_out:
+            task = self.tasks[name]
+            kept = self.validation(source, name) if self.validation_rows else []
+            yield from (task.content(example) for example in chain(task.examples(source, "test"), kept))
+
+    def _draw_task(
+        self, name: str, wanted: int, source: Source, seed: int, held_out: Decontaminator, count_tokens: TokenCount | None
+    ) -> tuple[list[Prompted], Counter[str], list[dict[str, Any]]]:
+        task = self.tasks[name]
+        examples = list(task.examples(source, "train"))
+        counts = Counter(
+            {
+                "available": len(examples),
+                "dropped by filter": 0,
+                "dropped as held out": 0,
+                "dropped as too long": 0,
+                "repeated": 0,
+            }
+        )
+        order = random.Random(f"{name}:{seed}")
+        order.shuffle(examples)
+        kept: list[Prompted] = []
+        contaminated: list[dict[str, Any]] = []
+        for example in examples:
+            row = Prompted(example, task)
+            if not task.wanted(example):
+                counts["dropped by filter"] += 1
+            elif match := held_out.match(task.content(example)):
+                counts["dropped as held out"] += 1
+                contaminated.append({"task": name, "id": example.id, **match._asdict()})
+            elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
+                counts["dropped as too long"] += 1
+            else:
+                kept.append(row)
+            if len(kept) == wanted:
+                break
+        if not kept:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
+            raise UserError(
+                f"The mix is empty: no row of {name} is left of {len(examples)} ({reasons}). "
+                "Loosen its filter, raise data_mix.max_prompt_tokens, or "
+                f"set data_mix.weights.{name}=0 and the others to sum to 1."
+            )
+        rows = list(kept)
+        while len(rows) < wanted:
+            again = list(kept)
+            order.shuffle(again)
+            rows += again[: wanted - len(rows)]
+        counts["repeated"] = wanted - len(kept)
+        return [self._flawed(row, order) for row in rows], counts, contaminated
+
+    def _flawed(self, row: Prompted, rng: random.Random) -> Prompted:
+        """A demonstration with the configured mistakes."""
+        if self.flaws is None or not row.task.graded:
+            return row
+        answer, missing = row.task.answer(row.example), ""
+        if rng.random() < self.flaws.hasty_answer:
+            answer = row.task.hasty(row.example, rng)
+        if rng.random() < self.flaws.broken_format:
+            missing = rng.choice(_breakable(row.task.format))
+        return FlawedPrompted(row.example, row.task, answer, missing)
+
+
+@dataclass(frozen=True)
+class FlawedPrompted(Prompted):
+    """A training row that demonstrates an answer, right or not, perhaps without a tag. Its gold, and so its grade, stays."""
+
+    answer: str
+    missing: str
+
+    @property
+    def demonstration(self) -> str:
+        return layout(self.example.rationale, self.answer, self.task.format).replace(self.missing, "", 1)
+
+
+def _without(task: Task, fields: Collection[str]) -> Values:
+    """A task's identity without some of its fields."""
+    return {key: value for key, value in task.identity().items() if key not in fields}
+
+
+def _breakable(form: Format) -> list[str]:
+    """What a flawed demonstration leaves out: one of the format's tags with its newline, or the mark around the answer."""
+    marks = list(tags(form)) or ["\\boxed"]
+    return [f"\n{mark}" if mark == "</answer>" else f"{mark}\n" if mark.startswith("<") else mark for mark in marks]
+
+
+def _shares(weights: Mapping[str, float], rows: int) -> dict[str, int]:
+    """Whole numbers that sum to ``rows`` and are nearest to the weights (largest remainders)."""
+    total = sum(weights.values())  # 1, but for rounding, which many rows would make visible
+    exact = {name: weight / total * rows for name, weight in weights.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in by_remainder[: rows - sum(counts.values())]:
+        counts[name] += 1
+    return counts

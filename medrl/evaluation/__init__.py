@@ -1,0 +1,1 @@
+"""Asks held-out rows of a model and writes metrics.json."""

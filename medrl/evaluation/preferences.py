@@ -1,0 +1,68 @@
+"""Preference pairs, held out: whether a model prefers the better answer, by its score or by its likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Literal
+
+from medrl.data.prompts import messages
+from medrl.models.likelihood import Measure, Passage, conversation, reply
+from medrl.tasks.base import Example, Task
+
+Protocol = Literal["pairwise", "likelihood"]
+"""Of a reward model, the higher score; of a policy, the higher mean log-probability of a token."""
+
+SCORERS = {"pairwise": "pairs by score", "likelihood": "pairs by likelihood"}
+"""What grades, as tables name it."""
+
+
+def lines(
+    task: Task, examples: Sequence[Example], protocol: Protocol, measure: Measure, tokenizer: Any, done: Collection[int]
+) -> Iterator[dict[int, dict[str, Any]]]:
+    """A line a pair, by its position, as soon as both of its answers are measured."""
+    groups = [
+        [_passage(tokenizer, task, example, answer, protocol) for answer in (example.gold, example.rejected)]
+        for example in examples
+    ]
+    for batch in measure(groups, done):
+        yield {
+            position: _line(task, examples[position], protocol, groups[position], values) for position, values in batch.items()
+        }
+
+
+def _passage(tokenizer: Any, task: Task, example: Example, answer: str, protocol: Protocol) -> Passage:
+    prompt = messages(example, task)
+    return Passage(conversation(tokenizer, prompt, answer), 0) if protocol == "pairwise" else reply(tokenizer, prompt, answer)
+
+
+def _line(task: Task, example: Example, protocol: Protocol, group: Sequence[Passage], values: Sequence[float]) -> dict[str, Any]:
+    """Equal scores are wrong: the model prefers neither."""
+    chosen, rejected = (
+        value if protocol == "pairwise" else -value / passage.tokens for value, passage in zip(values, group, strict=True)
+    )
+    right = chosen > rejected
+    return {
+        "id": example.id,
+        "sample": 0,
+        "prompt": messages(example, task),
+        "chosen": example.gold,
+        "rejected": example.rejected,
+        "score_chosen": chosen,
+        "score_rejected": rejected,
+        "verdict": "right" if right else "wrong",
+        "credit": float(right),
+        "tokens": sum(passage.tokens for passage in group),
+        "group": example.group,
+        "vote": None,
+        "place": None,
+    }
+
+
+def references(examples: Sequence[Example]) -> dict[str, dict[str, float]]:
+    """What needs no model: chance, and the known short cuts by length in characters; equal lengths are wrong, as equal scores."""
+    longer = [len(example.gold) - len(example.rejected) for example in examples]
+    return {
+        "random": {"accuracy": 0.5},
+        "longer_answer": {"accuracy": sum(difference > 0 for difference in longer) / len(longer)},
+        "shorter_answer": {"accuracy": sum(difference < 0 for difference in longer) / len(longer)},
+    }

@@ -1,0 +1,1 @@
+"""From text to a verdict: answers, papers' own scorers, judges."""

@@ -1,0 +1,1 @@
+"""Who grades free text: one file each, and what asks a judge."""

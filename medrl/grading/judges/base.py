@@ -1,0 +1,65 @@
+"""What a judge is: it says whether an answer in free words means the same as the gold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from medrl.config.identity import Identified
+from medrl.errors import Problem
+
+if TYPE_CHECKING:
+    from medrl.config.schema import Run
+
+
+class Claim(NamedTuple):
+    """An answer that claims to mean the same as the gold."""
+
+    question: str
+    gold: str
+    answer: str
+    """What a model wrote: data, whatever it says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge(Identified, ABC):
+    """Says which answers are right where no rule can. One that fails abstains or stops the run; it never guesses."""
+
+    not_learned: ClassVar[frozenset[str]] = frozenset({"labelled"})
+    name: ClassVar[str]
+    """Stands in every table that shows its verdicts."""
+
+    labelled: str | None
+    """JSON lines of ``question``, ``gold``, ``answer`` and ``right``, against which its agreement is reported; or null."""
+
+    @abstractmethod
+    def judge(self, claims: Sequence[Claim]) -> list[bool | None]:
+        """One verdict a claim, in their order; None where the judge failed and is configured to abstain.
+
+        Raises:
+            UserError: it failed and is configured to stop the run, or cannot be asked at all.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One phrase for tables and reports."""
+
+    def ready(self) -> None:
+        """See that it can be asked, so that a run need not train for hours to find that it cannot. Asks nothing.
+
+        Raises:
+            UserError: the machine lacks something that the judge needs.
+        """
+        return
+
+    def tally(self) -> dict[str, int | float]:
+        """What equal judges of this process were asked and what it cost; empty for a judge that asks nobody."""
+        return {}
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        """Mistakes that can be seen in the configuration."""
+        if self.labelled is not None and not Path(self.labelled).is_file():
+            yield Problem("labelled", f"{self.labelled} is no file")

@@ -1,0 +1,1 @@
+"""Papers' own gradings, reported beside ours: one file each."""

@@ -1,0 +1,1 @@
+"""Commands as processes: chains, multiruns, their GPUs and their ends."""

@@ -1,1 +1,0 @@
-"""Judges of free-text answers, one file each."""

@@ -1,0 +1,1 @@
+"""Weights, adapters, chat templates, generation and likelihood."""

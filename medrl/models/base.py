@@ -1,0 +1,383 @@
+"""Tokenizer and policy: pretrained weights or a fresh architecture, with LoRA and quantisation where asked."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+
+from annotated_types import Gt
+
+from medrl.config.identity import Identified, Values, of_weights
+from medrl.errors import Problem, UserError
+from medrl.models import architecture, chat_templates
+from medrl.models.chat_templates import ChatFormat
+from medrl.models.lora import Lora, Task
+
+if TYPE_CHECKING:
+    from medrl.config.schema import Run
+    from medrl.training.hardware import Hardware
+
+T = TypeVar("T")
+Texts = Callable[[], Iterable[str]]
+
+EMBEDDED = Path(__file__).parents[1] / "assets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Identified, ABC):
+    """A causal language model, its tokenizer and its chat format."""
+
+    not_learned: ClassVar[frozenset[str]] = frozenset({"max_new_tokens"})
+    learns_vocabulary: ClassVar[bool] = False
+    """Whether the tokenizer is made from the training rows, which then count where nothing is trained, too."""
+
+    context_tokens: Annotated[int, Gt(0)]
+    """Prompt and completion together."""
+    max_new_tokens: Annotated[int, Gt(0)]
+    """Longest completion asked of it in evaluation, unless ``eval`` says otherwise."""
+    lora: Lora | None
+    """null trains all weights."""
+    quantisation: Literal["nf4"] | None
+    """nf4 keeps the frozen base in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314)."""
+
+    @abstractmethod
+    def tokenizer(self, texts: Texts) -> Any:
+        """The tokenizer, padding on the left as generation needs it. `texts` is read only to train a new one."""
+
+    @abstractmethod
+    def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """The model before training, without an adapter."""
+
+    def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """The model on which the adapter that a run writes is put to be evaluated."""
+        return self.policy(tokenizer, hardware, seed)
+
+    def settle(self, written: Path) -> None:
+        """Last touch to what a run has trained, before its folder becomes ``model/``."""
+
+    @abstractmethod
+    def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """The model with one number for a head in place of words, without an adapter: a reward model before training.
+
+        The head is drawn with `seed`. It reads the last token that is no padding.
+        """
+
+    @abstractmethod
+    def skeleton(self) -> Any:
+        """The language model on the meta device: every layer and shape, no weights."""
+
+    def adapter_config(self, task: Task = "CAUSAL_LM") -> Any:
+        """The adapter as peft is told of it, or None where all weights are trained.
+
+        Raises:
+            UserError: ``lora.modules`` names a layer that the architecture lacks.
+        """
+        return self.lora.peft_config(self.lora.targets(self.skeleton()), task) if self.lora else None
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells the weights from any others, beyond the configuration: recorded with every run.
+
+        Raises:
+            UserError: they cannot be found.
+        """
+        return {}
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        if self.quantisation and not self.lora and run.algo.trains:
+            yield Problem("quantisation", f"{self.quantisation} freezes the weights, so it needs model.lora")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained(Model):
+    """Weights from the hub, from a folder, or embedded in the package."""
+
+    kind: ClassVar[str] = "pretrained"
+    not_learned: ClassVar[frozenset[str]] = frozenset({"weights", "revision"})
+
+    weights: str
+    """Hub id, folder, or ``embedded:NAME``."""
+    revision: str | None
+    """Branch, tag or commit on the hub."""
+    chat_format: ChatFormat | None
+    """How turns are marked; null takes the tokenizer's own template, which most base models lack."""
+    trust_remote_code: bool
+    """Run Python code that comes with the weights; its commit goes into ``provenance.json``."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if not self.weights:
+            yield Problem("weights", "names no weights; write a hub id or a folder (the model's file in conf/model says more)")
+        if self.weights.startswith("embedded:") and not self.path.exists():
+            yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
+        elif run.paper and run.algo.trains and run.hardware.device == "cpu" and not self.weights.startswith("embedded:"):
+            yield Problem(
+                "", f"paper={run.paper} trains {self.weights}, which takes a GPU; add model=tiny source=embedded to try it"
+            )
+
+    def identity(self) -> Values:
+        """Weights in a folder by their files, weights on the hub by name and revision."""
+        if self._on_hub:
+            return super().identity() | {"repository": self.weights, "revision": self.revision}
+        return super().identity() | of_weights(self.path if self.weights.startswith("embedded:") else Path(self.weights))
+
+    @property
+    def path(self) -> Path:
+        """Folder of embedded weights."""
+        return EMBEDDED / self.weights.removeprefix("embedded:")
+
+    def tokenizer(self, texts: Texts) -> Any:
+        """Raises:
+        UserError: transformers cannot run the model, LoRA names a layer it lacks, or it has no chat format.
+        """
+        from transformers import AutoTokenizer
+
+        self._check("AutoModelForCausalLM")
+        if self.lora:
+            self.adapter_config()
+        return chat_templates.ready(
+            self._fetched(AutoTokenizer.from_pretrained, **self._pinned()), self.chat_format, self.weights
+        )
+
+    def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """Raises:
+        UserError: the weights cannot be fetched or read.
+        """
+        from transformers import AutoModelForCausalLM
+
+        from medrl.models.generation import eos_token_ids
+
+        self._check("AutoModelForCausalLM")
+        policy = self._loaded(AutoModelForCausalLM.from_pretrained, hardware)
+        if not policy.can_generate():
+            raise UserError(
+                f"The code of {self.weights} was written for an older transformers: it cannot generate; choose another."
+            )
+        policy.generation_config.eos_token_id = sorted(eos_token_ids(policy, tokenizer))
+        return policy
+
+    def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        """Raises:
+        UserError: the weights cannot be fetched or read, or transformers makes no classifier of them.
+        """
+        from transformers import AutoModelForSequenceClassification, set_seed
+
+        self._check("AutoModelForSequenceClassification")
+        set_seed(seed)
+        classifier = self._loaded(AutoModelForSequenceClassification.from_pretrained, hardware, num_labels=1)
+        classifier.config.pad_token_id = tokenizer.pad_token_id
+        return classifier
+
+    def skeleton(self) -> Any:
+        from transformers import AutoConfig
+
+        self._check("AutoModelForCausalLM")
+        config = self._fetched(AutoConfig.from_pretrained, **self._pinned())
+        return architecture.skeleton(config, trusted=self.trust_remote_code)
+
+    def _loaded(self, load: Callable[..., Any], hardware: Hardware, **extra: Any) -> Any:
+        """Weights in the type that training wants, quantised where asked."""
+        import torch
+
+        extra |= {"dtype": weight_dtype(self, hardware), **self._pinned()}
+        if self.quantisation:
+            from transformers import BitsAndBytesConfig
+
+            extra["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.bfloat16 if hardware.precision == "bf16" else torch.float16,
+                # A fresh head has nothing to be kept in 4 bits: it is trained whole.
+                llm_int8_skip_modules=["score"] if "num_labels" in extra else None,
+            )
+            extra["device_map"] = {"": torch.cuda.current_device()}
+        loaded = self._fetched(load, **extra)
+        return loaded if self.quantisation else loaded.to(hardware.device)
+
+    def _check(self, head: architecture.Head) -> None:
+        """Whether this can be run, asked of ``config.json`` alone."""
+        declared = self._declared()
+        architecture.check(declared, self.weights, head, trusted=self.trust_remote_code)
+        architecture.check_context(declared, self.weights, self.context_tokens)
+
+    def _declared(self) -> architecture.Declared:
+        """``config.json``."""
+        from transformers import PretrainedConfig
+
+        def read(name: str, *, revision: str, **_: Any) -> architecture.Declared:
+            declared: architecture.Declared = PretrainedConfig.get_config_dict(name, revision=revision)[0]
+            return declared
+
+        return self._fetched(read)
+
+    def fingerprint(self) -> dict[str, str]:
+        """The commit of weights on the hub, a hash of embedded ones; those in a folder are the user's to keep apart.
+
+        Code that comes with the weights and is run is told from any other in all three cases.
+        """
+        if self.weights.startswith("embedded:"):
+            return of_weights(self.path)
+        found = {"repository": self.weights, "commit": self._commit()} if self._on_hub else {}
+        return found | self._code() if self.trust_remote_code else found
+
+    def _code(self) -> dict[str, str]:
+        """Where the Python code comes from that is run with the weights; nothing where none comes with them."""
+        commits = {name: self._code_commit(name) for name in sorted(architecture.code_repositories(self._declared()))}
+        return {f"code of {name or self.weights}": commit for name, commit in commits.items()}
+
+    def _pinned(self) -> dict[str, str]:
+        """The commit of code that is run and stands in another repository than the weights."""
+        elsewhere = architecture.code_repositories(self._declared()) - {""} if self.trust_remote_code else set()
+        return {"code_revision": self._code_commit(elsewhere.pop())} if len(elsewhere) == 1 else {}
+
+    def _code_commit(self, repository: str) -> str:
+        from medrl.data.hf_hub import hub_commit
+
+        if repository:
+            return hub_commit("model", repository, None)
+        return self._commit() if self._on_hub else architecture.code_hash(Path(self.weights))
+
+    @property
+    def _on_hub(self) -> bool:
+        return not self.weights.startswith("embedded:") and not Path(self.weights).is_dir()
+
+    def _commit(self) -> str:
+        from medrl.data.hf_hub import hub_commit
+
+        return hub_commit("model", self.weights, self.revision)
+
+    def _fetched(self, load: Callable[..., T], **extra: Any) -> T:
+        """What one of the ``from_pretrained`` makes of the weights' files, at one commit."""
+        from httpx import HTTPError
+        from safetensors import SafetensorError
+
+        from medrl.data.hf_hub import first_line, hub_error
+
+        name = str(self.path) if self.weights.startswith("embedded:") else self.weights
+        revision = self._commit() if self._on_hub else "main"
+        try:
+            return load(name, revision=revision, trust_remote_code=self.trust_remote_code, **extra)
+        except (OSError, ValueError, HTTPError, SafetensorError) as error:
+            if not self._on_hub:
+                raise UserError(f"{name} holds no model that transformers can read ({first_line(error)}).") from error
+            raise hub_error("model", self.weights, error) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch(Model):
+    """A fresh Qwen2 architecture with random weights and a byte-level BPE tokenizer trained on the mix itself."""
+
+    kind: ClassVar[str] = "scratch"
+    learns_vocabulary: ClassVar[bool] = True
+
+    vocabulary: Annotated[int, Gt(300)]
+    architecture: Mapping[str, int]
+    """Options of transformers' Qwen2Config: hidden_size, num_hidden_layers, ..."""
+
+    def tokenizer(self, texts: Texts) -> Any:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        from transformers import PreTrainedTokenizerFast
+
+        # All 256 bytes are in the alphabet, so any Unicode text has tokens and none is unknown.
+        bpe = Tokenizer(models.BPE())
+        split_digits = pre_tokenizers.Digits(individual_digits=True)
+        bpe.pre_tokenizer = pre_tokenizers.Sequence([split_digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        bpe.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocabulary,
+            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        bpe.train_from_iterator(texts(), trainer)
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=bpe,
+            eos_token="<|im_end|>",
+            pad_token="<|endoftext|>",
+            model_max_length=self.context_tokens,
+            clean_up_tokenization_spaces=False,
+        )
+        return chat_templates.ready(tokenizer, "chatml", "the mix")
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        if self.quantisation:
+            yield Problem("quantisation", f"{self.quantisation} is for weights that exist; random ones are trained whole")
+
+    def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return self._drawn(AutoModelForCausalLM.from_config, tokenizer, hardware, seed)
+
+    def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return self._drawn(AutoModelForSequenceClassification.from_config, tokenizer, hardware, seed, num_labels=1)
+
+    def skeleton(self) -> Any:
+        return architecture.skeleton(self._config(vocab_size=self.vocabulary))
+
+    def _drawn(self, make: Callable[..., Any], tokenizer: Any, hardware: Hardware, seed: int, **extra: Any) -> Any:
+        from transformers import set_seed
+
+        set_seed(seed)
+        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        config = self._config(vocab_size=len(tokenizer), **ends, **extra)
+        return make(config, dtype=weight_dtype(self, hardware)).to(hardware.device)
+
+    def _config(self, **extra: Any) -> Any:
+        from transformers import Qwen2Config
+
+        return Qwen2Config(
+            max_position_embeddings=self.context_tokens,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            **self.architecture,
+            **extra,
+        )
+
+
+def trained(run: Run, folder: Path) -> tuple[Any, Any]:
+    """Policy and tokenizer as a run's ``model/`` holds them; an adapter is put on its base.
+
+    Raises:
+        UserError: the folder is damaged.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return _trained(run, folder)
+    except (OSError, ValueError, SafetensorError, UserWarning) as error:
+        first = str(error).partition("\n")[0][:200]
+        raise UserError(
+            f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
+        ) from error
+
+
+def _trained(run: Run, folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    trusted = getattr(run.model, "trust_remote_code", False)
+    tokenizer = chat_templates.ready(AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted), None, str(folder))
+    if (folder / "adapter_config.json").exists():
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")  # peft would go on with the base model in silence
+            policy = PeftModel.from_pretrained(run.model.adapter_base(tokenizer, run.hardware, run.seed), str(folder))
+    else:
+        dtype = weight_dtype(run.model, run.hardware)
+        policy = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trusted)
+        policy = policy.to(run.hardware.device)
+    return policy, tokenizer
+
+
+def weight_dtype(model: Model, hardware: Hardware) -> Any:
+    """float32 where the weights themselves are trained, so that small steps are not rounded away; else the compute type."""
+    import torch
+
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[hardware.precision if model.lora else "fp32"]

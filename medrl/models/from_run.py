@@ -1,0 +1,190 @@
+"""A model that another run has trained: how one stage starts from the one before."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from medrl.config import build, identity, schema
+from medrl.config.identity import Values, of_weights
+from medrl.errors import Problem, UserError
+from medrl.models import chat_templates
+from medrl.models.base import Model, Pretrained, Texts
+
+if TYPE_CHECKING:
+    from medrl.config.schema import Run, Tree
+    from medrl.training.hardware import Hardware
+
+planned: dict[Path, Tree] = {}
+"""Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
+
+
+def of_run(run: str | None, key: str) -> Any:
+    """A value of another run's configuration: what the YAML of ``model=from_run`` takes over.
+
+    Raises:
+        UserError: no run is named, or there is none.
+    """
+    if not run:
+        raise UserError("model=from_run needs model.run=FOLDER, the folder of a finished run.")
+    tree = planned.get(Path(run)) or schema.load(Path(run))
+    value: Any = tree
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromRun(Model):
+    """The policy that a finished run wrote. Where it is an adapter, this run starts from the adapter's sum with its base.
+
+    The sum is written once, to ``merged/`` of the other run, in the precision that this one computes in: what is on disk
+    can be quantised, sharded, served by vLLM, and is what a new adapter names as its base.
+    """
+
+    kind: ClassVar[str] = "from_run"
+    not_learned: ClassVar[frozenset[str]] = frozenset({"run"})
+
+    run: str
+    """Folder of the run."""
+    adapter: Literal["merged", "stacked"]
+    """What a new adapter becomes where the other run wrote one, too. ``merged``: it sits on ``merged/``. ``stacked``: it is
+    written together with the other as one adapter, of the sum of both ranks, on the base of both."""
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        yield from super().problems(run)
+        folder = Path(self.run)
+        tree = planned.get(folder) or schema.load(folder)
+        before = build.build({key: tree[key] for key in ("model", "algo")})
+        if before["algo"].classifies:
+            yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
+        elif not before["algo"].trains:
+            yield Problem("run", f"{self.run} has trained nothing; name its model itself")
+        elif folder not in planned and not (folder / "metrics.json").exists():
+            yield Problem("run", f"{self.run} is unfinished; run its command again until it ends with a table")
+        elif folder not in planned and not (folder / "model").is_dir():
+            yield Problem("run", f"{self.run} is finished and has lost its model/; make it again with force=true")
+        if self.adapter == "stacked":
+            yield from self._stacking_problems(before["model"])
+
+    def _stacking_problems(self, before: Model) -> Iterator[Problem]:
+        """What cannot be written as one adapter."""
+        if not (self.lora and before.lora):
+            yield Problem("adapter", "stacked puts one adapter on another, and there are not two; write merged")
+        elif self.quantisation:
+            yield Problem("adapter", "stacked is exact on 16 bits and more, not on 4; write merged, or model.quantisation=null")
+        elif self.lora.dora or before.lora.dora:
+            yield Problem("adapter", "stacked adds up low-rank products, which DoRA rescales; write merged")
+
+    def identity(self) -> Values:
+        """The other run's id: its folder may lie anywhere."""
+        return super().identity() | {"run": identity.of_run(Path(self.run))}
+
+    def fingerprint(self) -> dict[str, str]:
+        """The id of the run and a hash of the weights that it wrote."""
+        return {"run": identity.of_run(Path(self.run)), **of_weights(Path(self.run) / "model")}
+
+    def tokenizer(self, texts: Texts) -> Any:
+        from transformers import AutoTokenizer
+
+        folder = Path(self.run) / "model"
+        if self.lora:
+            self.adapter_config()  # refuses layers that the architecture lacks
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self._trusts_remote_code())
+        return chat_templates.ready(tokenizer, None, str(folder))
+
+    def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        return self._at(self._start(hardware)).policy(tokenizer, hardware, seed)
+
+    def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        return self._at(self._start(hardware)).classifier(tokenizer, hardware, seed)
+
+    def skeleton(self) -> Any:
+        return self._before().skeleton()
+
+    def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
+        if self.adapter == "merged":
+            return self.policy(tokenizer, hardware, seed)
+        return self._before().adapter_base(tokenizer, hardware, seed)
+
+    def settle(self, written: Path) -> None:
+        if self.adapter == "stacked":
+            stack(Path(self.run) / "model", written)
+
+    def _at(self, weights: Path) -> Pretrained:
+        """The same options for weights in a folder."""
+        shared = {field.name: getattr(self, field.name) for field in fields(Model)}
+        return Pretrained(
+            **shared, weights=str(weights), revision=None, trust_remote_code=self._trusts_remote_code(), chat_format=None
+        )
+
+    def _before(self) -> Model:
+        """The model that the other run began with."""
+        model: Model = build.build(schema.load(Path(self.run))["model"])
+        return model
+
+    def _trusts_remote_code(self) -> bool:
+        """As the run did whose weights these are."""
+        before = self._before()
+        return before._trusts_remote_code() if isinstance(before, FromRun) else getattr(before, "trust_remote_code", False)
+
+    def _start(self, hardware: Hardware) -> Path:
+        """Folder of whole weights to start from; made where the other run wrote an adapter."""
+        from peft import PeftModel
+
+        from medrl.training import processes
+
+        folder = Path(self.run)
+        if not (folder / "model" / "adapter_config.json").exists():
+            return folder / "model"
+        out = folder / "merged"
+        if processes.rank() == 0 and not out.exists():
+            # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
+            before = replace(self._before(), quantisation=None)
+            tokenizer = before.tokenizer(lambda: ())
+            base = before.adapter_base(tokenizer, hardware, schema.load(folder)["seed"])
+            partial = folder / "merged.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            PeftModel.from_pretrained(base, str(folder / "model")).merge_and_unload().save_pretrained(partial)
+            self.tokenizer(lambda: ()).save_pretrained(partial)
+            partial.replace(out)
+        processes.wait_for_all()
+        return out
+
+
+def stack(below: Path, above: Path) -> None:
+    """Write two low-rank adapters as one, on the base of the lower: ``s B A = [s1 B1, s2 B2] [A1; A2]``.
+
+    Args:
+        below: Folder of the adapter that was there first.
+        above: Folder of the adapter trained on top of it; overwritten. A layer that only one of them adapts gets zeros for
+            the other, so that all have one rank.
+    """
+    import torch
+    from peft import LoraConfig
+    from safetensors.torch import load_file, save_file
+
+    configs = [LoraConfig.from_pretrained(str(folder)) for folder in (below, above)]
+    weights = [load_file(folder / "adapter_model.safetensors") for folder in (below, above)]
+    scales = [each.lora_alpha / (each.r**0.5 if each.use_rslora else each.r) for each in configs]
+    stacked: dict[str, torch.Tensor] = {}
+    for name in sorted({name for each in weights for name in each if ".lora_A." in name}):
+        other = name.replace(".lora_A.", ".lora_B.")
+        size_in = next(each[name].shape[1] for each in weights if name in each)
+        size_out = next(each[other].shape[0] for each in weights if other in each)
+        downs = [each.get(name, torch.zeros(c.r, size_in)) for each, c in zip(weights, configs, strict=True)]
+        ups = [each.get(other, torch.zeros(size_out, c.r)) * s for each, c, s in zip(weights, configs, scales, strict=True)]
+        dtype = next(each[name].dtype for each in weights if name in each)
+        stacked[name] = torch.cat([down.to(dtype) for down in downs], dim=0).contiguous()
+        stacked[other] = torch.cat([up.to(dtype) for up in ups], dim=1).contiguous()
+    rank = sum(each.r for each in configs)
+    written = configs[0]
+    written.r = rank
+    written.lora_alpha = rank  # the scales are in the weights
+    written.use_rslora = False
+    written.target_modules = sorted({*configs[0].target_modules, *configs[1].target_modules})
+    written.save_pretrained(str(above))
+    save_file(stacked, above / "adapter_model.safetensors", metadata={"format": "pt"})

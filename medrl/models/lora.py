@@ -1,0 +1,88 @@
+"""Low-rank adapters: which layers get one, and how the update is scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, MinLen
+
+from medrl.config.identity import Identified
+from medrl.errors import UserError
+
+Task = Literal["CAUSAL_LM", "SEQ_CLS"]
+"""What peft calls a language model and a classifier (whose fresh head it then trains whole)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora(Identified):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): weights W + scale * B A, with only A and B trained."""
+
+    kind: ClassVar[str] = "lora"
+
+    rank: Annotated[int, Gt(0)]
+    alpha: Annotated[float, Gt(0)]
+    """The update is scaled by alpha / rank."""
+    dropout: Annotated[float, Ge(0)]
+    modules: Annotated[tuple[str, ...], MinLen(1)] | None
+    """Names of the linear layers that get an adapter; null: all of the architecture but its output head."""
+    rslora: bool
+    """Scale by alpha / sqrt(rank) instead, so that a higher rank learns more (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732)."""
+    dora: bool
+    """Train the length of each row of W + scale * B A apart from its direction (Liu et al. 2024, arXiv 2402.09353, equation 5).
+
+    It works on a base in 4 bits, too, which it unpacks in every forward pass."""
+
+    def targets(self, model: Any) -> list[str]:
+        """Names of the layers that get an adapter.
+
+        Args:
+            model: The architecture; its weights may be on the meta device.
+
+        Raises:
+            UserError: ``modules`` names a layer that the architecture lacks or that can have no adapter.
+        """
+        from medrl.config.build import nearest
+
+        default, all_layers = linear_layers(model)
+        if not default:
+            raise UserError(f"{type(model).__name__} has no linear layers that LoRA could adapt; write model.lora=null.")
+        if self.modules is None:
+            return sorted(_last_parts(default))
+        for name in self.modules:
+            if not any(path == name or path.endswith(f".{name}") for path in all_layers):
+                raise UserError(
+                    f"model.lora.modules names {name!r}, which is no linear layer of {type(model).__name__}; "
+                    f"{nearest(name, _last_parts(default))}, or write null for all of them."
+                )
+        return list(self.modules)
+
+    def peft_config(self, targets: Sequence[str], task: Task) -> Any:
+        """The same for peft."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=list(targets),
+            use_rslora=self.rslora,
+            use_dora=self.dora,
+            task_type=task,
+        )
+
+
+def linear_layers(model: Any) -> tuple[list[str], list[str]]:
+    """Paths of the linear layers without the output head, and of all layers that can have an adapter."""
+    from torch.nn import Embedding, Linear
+
+    head = model.get_output_embeddings()
+    linear = {path: layer for path, layer in model.named_modules() if isinstance(layer, Linear)}
+    body = [path for path, layer in linear.items() if layer is not head]
+    embeddings = [path for path, layer in model.named_modules() if isinstance(layer, Embedding)]
+    return body, [*linear, *embeddings]
+
+
+def _last_parts(paths: Collection[str]) -> set[str]:
+    return {path.rpartition(".")[2] for path in paths}

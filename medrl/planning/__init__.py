@@ -1,0 +1,1 @@
+"""What a run would do: its plan, its memory, what its rewards would pay."""

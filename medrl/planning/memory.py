@@ -1,0 +1,367 @@
+"""How much memory a training process takes, by part, from the architecture alone: no weights are loaded.
+
+What each formula counts, and how far it was from what was measured, is in docs/planning.md; `benchmarks/memory.py` prints
+the comparison. An estimate leaves out what no formula knows: the CUDA context (about half a GiB), the allocator's
+fragmentation, and reward models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from medrl.algos.base import Footprint, Optimised
+    from medrl.config.schema import Run
+    from medrl.models.lora import Lora
+
+SHARDED = {
+    # What each process keeps only its share of (Rajbhandari et al. 2020, arXiv 1910.02054, section 5; FSDP as their stage 3).
+    "none": frozenset[str](),
+    "zero2": frozenset({"gradients", "optimiser"}),
+    "zero3": frozenset({"weights", "adapter", "gradients", "optimiser", "copies"}),
+    "fsdp": frozenset({"weights", "adapter", "gradients", "optimiser", "copies"}),
+}
+TILE_TOKENS, TILE_WORDS = 4096, 32768
+"""Logits that TRL's fused head has room for, of however small a vocabulary (trl 1.16: kernels/chunked_logprob.py)."""
+
+
+class Linear(NamedTuple):
+    """A linear layer outside the output head."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+    @property
+    def kind(self) -> str:
+        """The name by which an adapter's ``modules`` call it."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An architecture: sizes that activations depend on, and how many weights there are where."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    vocabulary: int
+    parameters: tuple[int, ...]
+    """Weights of each parameter tensor; a tied one counts once."""
+    embeddings: int
+    """Weights among them that are looked up."""
+    linears: tuple[Linear, ...]
+
+
+def shape(model: Any) -> Shape | None:
+    """Measure an architecture.
+
+    Args:
+        model: A language model; on the meta device, where tensors have shapes and no storage, it costs nothing.
+
+    Returns:
+        None for one that is no transformer with attention heads.
+    """
+    import torch
+
+    text = model.config.get_text_config()
+    if not all(hasattr(text, size) for size in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")):
+        return None
+    head = model.get_output_embeddings()
+    heads = text.num_attention_heads
+    return Shape(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        heads=heads,
+        key_value_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        vocabulary=text.vocab_size,
+        parameters=tuple(parameter.numel() for parameter in model.parameters()),
+        embeddings=sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Embedding)),
+        linears=tuple(
+            Linear(name, module.in_features, module.out_features)
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and module is not head
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the weights of an architecture are held and trained, in bytes a value."""
+
+    shape: Shape
+    lora: Lora | None
+    quantised: bool
+    weight_bytes: int
+    """Of a weight as it is stored: 4 where the weights themselves are trained."""
+    compute_bytes: int
+    """Of a value as the forward pass computes it."""
+    dropout_bytes: int
+    """Of a value of an adapter's dropout mask: 1 on a GPU; on a CPU it is as wide as what it drops."""
+
+    @property
+    def adapted(self) -> tuple[Linear, ...]:
+        """Linear layers with an adapter."""
+        return tuple(linear for linear in self.shape.linears if self._adapts(linear.kind))
+
+    def _adapts(self, kind: str) -> bool:
+        """Whether linear layers of a name have an adapter."""
+        return self.lora is not None and (self.lora.modules is None or kind in self.lora.modules)
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Of an adapter's weight: peft keeps them in float32 beside 16-bit weights, TRL in bfloat16 beside 4-bit ones."""
+        return 2 if self.quantised else 4
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """Weights of each parameter tensor that is trained."""
+        if self.lora:
+            rank = self.lora.rank
+            lengths = (0, 1)[self.lora.dora]  # DoRA trains one number more for each output
+            return tuple(size for linear in self.adapted for size in (rank * linear.inputs, (rank + lengths) * linear.outputs))
+        return self.shape.parameters
+
+    @property
+    def trained_bytes(self) -> int:
+        """All trained weights, or all gradients."""
+        return sum(self.trained) * (self.adapter_bytes if self.lora else self.weight_bytes)
+
+    def weights(self) -> int:
+        """The model without its adapter.
+
+        nf4 takes half a byte a weight of a linear layer, a byte for each 64 of them, and 4 for each 256 of those (Dettmers
+        et al. 2023, arXiv 2305.14314, section 3); embeddings, norms, biases and the head stay as they are.
+        """
+        total = sum(self.shape.parameters)
+        if not self.quantised:
+            return total * self.weight_bytes
+        packed = [linear.inputs * linear.outputs for linear in self.shape.linears]
+        blocks = [ceil(size / 64) for size in packed]
+        nested = sum(block + 4 * ceil(block / 256) for block in blocks)
+        return (total - sum(packed)) * self.weight_bytes + sum(ceil(size / 2) for size in packed) + nested
+
+    def adapter(self) -> int:
+        """The adapter's weights."""
+        return self.trained_bytes if self.lora else 0
+
+    def optimiser(self, name: str) -> int:
+        """AdamW's two moments: as wide as the weight, with a step count a tensor; or in 8 bits with a float32 for each 256
+        (Dettmers et al. 2022, arXiv 2110.02861, section 2), which leaves embeddings and tensors below 4,096 in 32.
+        """
+        if name == "adamw":
+            return 2 * self.trained_bytes + 4 * len(self.trained)
+        embeddings = 0 if self.lora else self.shape.embeddings
+        wide = embeddings + sum(size for size in self.trained if size < 4096)
+        blocks = sum(ceil(size / 256) for size in self.trained if size >= 4096) - ceil(embeddings / 256)
+        return 8 * wide + 2 * (sum(self.trained) - wide + 4 * blocks)
+
+    def update(self, name: str) -> int:
+        """What an optimiser step holds besides: PyTorch's AdamW takes the root of all second moments at once on a GPU."""
+        return self.trained_bytes if name == "adamw" else 0
+
+    def activations(self, sequences: int, tokens: int, checkpointing: bool) -> int:
+        """What the forward pass keeps for the backward pass, up to the head.
+
+        Args:
+            sequences: Computed at once.
+            tokens: Of each, padding included.
+            checkpointing: Keep the input of each layer, and all of one layer at a time with the gradients of its
+                feed-forward block (three values of its width); otherwise gradients take the room of what they free.
+        """
+        positions = sequences * tokens
+        layer = positions * self._kept_by_layer(tokens)
+        residual = positions * self.shape.hidden * (self.compute_bytes if self.lora else 4)
+        layers = self.shape.layers
+        gradients = positions * 3 * self.shape.intermediate * self.compute_bytes
+        kept = layers * residual + layer + gradients if checkpointing else layers * layer
+        mask = sequences * tokens * tokens  # one byte each, shared by the layers
+        return kept + mask + positions * self._kept_by_norm() + residual + self.cast_weights()
+
+    def cast_weights(self) -> int:
+        """Mixed precision keeps a 16-bit copy of each trained matrix from the forward to the backward pass."""
+        if self.lora or self.compute_bytes == self.weight_bytes:
+            return 0
+        return sum(linear.inputs * linear.outputs for linear in self.shape.linears) * self.compute_bytes
+
+    def _kept_by_norm(self) -> int:
+        """Bytes a token of an RMSNorm: its input in float32 and the root; where its gain is trained, the normed input too."""
+        return 4 * self.shape.hidden + 4 + (0 if self.lora else 4 * self.shape.hidden)
+
+    def _kept_by_layer(self, tokens: int) -> int:
+        """Bytes a token of a decoder layer.
+
+        Korthikanti et al. 2022 (arXiv 2205.05198), section 4.1, go through a layer of GPT operator by operator and find
+        34 h + 5 a s bytes a token. The same for a layer of Llama and Qwen2 as transformers and peft compute it:
+
+        - RMSNorm computes in float32, and nothing is dropped out.
+        - Attention is fused: queries, keys, values, output and the logarithm of the softmax's denominator, not the s x s
+          scores; of s there is left the padding mask, which PyTorch widens to the compute type in every layer. Keys and
+          values are repeated for all heads where sequences are padded.
+        - The feed-forward block is gated: gate, its activation, and up, of which the product goes down.
+        - A frozen matrix keeps no input. An adapter keeps its own input, in a copy where it is wider than the
+          computation, and what lies between A and B.
+        """
+        shape, width = self.shape, self.compute_bytes
+        queries = shape.heads * shape.head_dim
+        attention = 4 * queries * width + 4 * shape.heads + tokens * width
+        feed_forward = 3 * shape.intermediate * width
+        inputs = (
+            self._kept_inputs(("q_proj", "k_proj", "v_proj"), shape.hidden, False)
+            + self._kept_inputs(("o_proj",), queries, True)
+            + self._kept_inputs(("gate_proj", "up_proj"), shape.hidden, False)
+            + self._kept_inputs(("down_proj",), shape.intermediate, False)
+        )
+        return 2 * self._kept_by_norm() + attention + feed_forward + inputs
+
+    def _kept_inputs(self, kinds: tuple[str, ...], size: int, kept_anyway: bool) -> int:
+        """Bytes a token that linear layers with one common input of ``size`` values keep of it."""
+        width, shared = self.compute_bytes, 0 if kept_anyway else 1
+        if not self.lora:
+            copies = len(kinds) if width < self.weight_bytes and not kept_anyway else shared
+            return copies * size * width
+        adapted = sum(map(self._adapts, kinds))
+        if not adapted:
+            return 0
+        dropped = adapted * size * self.dropout_bytes if self.lora.dropout else 0
+        copied = self.lora.dropout or (width < 4 and not (self.quantised and width == self.adapter_bytes))
+        copies = adapted if copied else shared
+        return copies * size * width + dropped + adapted * self.lora.rank * width
+
+    def head(self, positions: int, fused: bool) -> int:
+        """What the output head and the loss hold for ``positions`` scored tokens.
+
+        TRL's fused head computes logits in tiles, twice, and never holds them whole; its gradient is float32. Otherwise:
+        logits, their float32 copy, the log-probabilities and the gradients of both.
+        """
+        shape, width = self.shape, self.compute_bytes
+        hidden = positions * shape.hidden * (4 + (width if self.lora else 4))
+        if fused:
+            return hidden + min(positions, TILE_TOKENS) * TILE_WORDS * width
+        wide = 0 if width == 4 else 2 * width
+        return hidden + positions * shape.vocabulary * (12 + wide)
+
+    def generation(self, sequences: int, prompt: int, completion: int, truncated: bool) -> int:
+        """Key-value cache, the logits of one step, and the prompts' widest activations, by transformers' ``generate``.
+
+        Args:
+            sequences: Completed at once.
+            prompt: Tokens of each, padding included.
+            completion: Most new tokens of each.
+            truncated: Whether the nucleus is cut (top-p below 1), which sorts the logits.
+        """
+        shape, width = self.shape, self.compute_bytes
+        # Rotary embeddings are as wide as the residual stream: float32 where the weights are.
+        cached = 2 * shape.key_value_heads * shape.head_dim * (width if self.lora else 4)
+        cache = sequences * (prompt + completion) * shape.layers * cached
+        logits = sequences * shape.vocabulary * (12 + (20 if truncated else 0))
+        return cache + max(logits, sequences * prompt * 3 * shape.intermediate * width)
+
+
+class Estimate(NamedTuple):
+    """Memory of one process, in bytes."""
+
+    parts: dict[str, int]
+    """What each part takes at its own largest."""
+    phases: dict[str, int]
+    """What is held together in each phase of a step; parts of other phases are free then."""
+
+    @property
+    def peak(self) -> int:
+        """The most that is held at a time."""
+        return max(self.phases.values())
+
+    @property
+    def largest(self) -> str:
+        """The part that takes most."""
+        return max(self.parts, key=lambda part: self.parts[part])
+
+
+def training(run: Run, measured: Shape) -> Training:
+    """How a run holds and trains an architecture."""
+    from medrl.models.base import weight_dtype
+
+    compute = 4 if run.hardware.precision == "fp32" else 2
+    stored = weight_dtype(run.model, run.hardware).itemsize
+    dropout = 1 if run.hardware.device == "cuda" else 4
+    return Training(measured, run.model.lora, run.model.quantisation is not None, stored, compute, dropout)
+
+
+def estimate(run: Run, algo: Optimised, measured: Shape, known: int) -> Estimate:
+    """What a process of a run takes.
+
+    Args:
+        run: The configuration.
+        algo: Its algorithm.
+        measured: Its architecture.
+        known: Tokens of a sequence that are known before anything is generated, as `Optimised.known_tokens` counts them.
+    """
+    held, hardware, work = training(run, measured), run.hardware, algo.footprint(run, known)
+    micro, accumulation = hardware.split(algo.batch_size)
+    at_once = micro * work.sequences
+    # DistributedDataParallel collects gradients in buckets beside them (torch.nn.parallel, gradient_as_bucket_view=False).
+    buckets = 2 if _processes(run) > 1 and _sharding(run) == "none" else 1
+    whole = {
+        "weights": held.weights(),
+        "adapter": held.adapter(),
+        "gradients": held.trained_bytes * buckets * work.policies,
+        "optimiser": held.optimiser(algo.optimiser) * work.policies,
+        "copies": held.weights() * (work.frozen + work.policies - 1),
+    }
+    parts = {part: _share(run, part, size) for part, size in whole.items()}
+    if "weights" in SHARDED[_sharding(run)]:  # a layer is gathered whole, the next one meanwhile
+        parts["weights"] += min(whole["weights"], 2 * ceil(whole["weights"] / measured.layers))
+    parts |= {
+        "activations": held.activations(at_once, work.tokens, hardware.gradient_checkpointing),
+        "logits": held.head(at_once * work.scored, work.fused),
+        "key-value cache": _generation(run, algo, held, work),
+        "vllm": _vllm(run, work),
+        "update": held.update(algo.optimiser) if hardware.device == "cuda" else 0,
+    }
+    return Estimate({part: size for part, size in parts.items() if size}, _phases(parts, accumulation))
+
+
+def _phases(parts: dict[str, int], accumulation: int) -> dict[str, int]:
+    always = sum(parts[part] for part in ("weights", "adapter", "optimiser", "copies", "vllm"))
+    transient = parts["activations"] + parts["logits"]
+    # In the first micro-batch activations are freed as gradients are made; later ones find the gradients there already.
+    backward = transient + parts["gradients"] if accumulation > 1 else max(transient, parts["gradients"])
+    return {
+        "training": always + backward,
+        "generation": always + parts["key-value cache"],
+        "update": always + parts["gradients"] + parts["update"],
+    }
+
+
+def _share(run: Run, part: str, size: int) -> int:
+    return ceil(size / _processes(run)) if part in SHARDED[_sharding(run)] else size
+
+
+def _sharding(run: Run) -> str:
+    return getattr(run.hardware, "sharding", "none")
+
+
+def _processes(run: Run) -> int:
+    return getattr(run.hardware, "processes", run.hardware.gpus)
+
+
+def _generation(run: Run, algo: Optimised, held: Training, work: Footprint) -> int:
+    """Completions sampled between optimiser steps by transformers, those of a whole step at once."""
+    if not work.completion or run.hardware.rollout == "vllm":
+        return 0
+    truncated = getattr(algo, "top_p", 1.0) < 1
+    return held.generation(ceil(algo.batch_size / _processes(run)), work.tokens - work.completion, work.completion, truncated)
+
+
+def _vllm(run: Run, work: Footprint) -> int:
+    """The share of the GPU that vLLM takes for its own weights and cache, where the GPU's size is known."""
+    if not work.completion or run.hardware.rollout != "vllm" or not run.hardware.memory_gib:
+        return 0
+    return int(run.hardware.vllm_memory_share * run.hardware.memory_gib * 2**30)

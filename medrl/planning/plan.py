@@ -1,0 +1,249 @@
+"""What a run would do, before any weights load: mix, batch arithmetic, tokens, memory, time, and the disk it needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrl.config.identity import family_id
+from medrl.errors import UserError
+
+if TYPE_CHECKING:
+    from medrl.algos.base import Optimised
+    from medrl.config.schema import Run
+    from medrl.data.mix import Drawn, Prompted
+    from medrl.planning.reward_audit import Audit
+
+SPARE_BYTES = 64 * 2**20
+"""Room for logs, completions and results beside the checkpoints."""
+
+MEASURED_ROWS = 256
+"""Drawn rows whose tokens are counted; the draw is shuffled, so they stand for the others."""
+MENDS = {
+    "weights": "set model.quantisation=nf4 with model.lora, or hardware.sharding on several GPUs",
+    "copies": "train an adapter (model.lora), which needs no second copy",
+    "adapter": "lower model.lora.rank",
+    "gradients": "train an adapter (model.lora)",
+    "optimiser": "train an adapter (model.lora) or set algo.optimiser=adamw_8bit",
+    "update": "train an adapter (model.lora) or set algo.optimiser=adamw_8bit",
+    "logits": "lower hardware.micro_batch_size",
+    "key-value cache": "lower algo.batch_size or algo.max_completion_tokens, or set hardware.rollout=vllm",
+    "vllm": "lower hardware.vllm_memory_share",
+}
+"""What to do about a part that takes too much; activations depend on what is done already."""
+
+
+def plan(run: Run, drawn: Drawn, audited: Audit | None, tokenizer: Any, pace: dict[str, Any] | None) -> dict[str, Any]:
+    """The plan as ``plan.json`` holds it.
+
+    Args:
+        run: The configuration.
+        drawn: Its training rows.
+        audited: What the reward audit found, for algorithms that train on rewards.
+        tokenizer: Counts the tokens of the rows.
+        pace: What a step took before, from :func:`pace`.
+    """
+    from medrl.algos.base import Optimised
+
+    planned: dict[str, Any] = {"source": run.source.describe(), "mix": drawn.report}
+    planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
+    if isinstance(run.algo, Optimised):
+        lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
+        planned["batch"] = _batch(run, run.algo)
+        planned["tokens"] = _tokens(run, run.algo, lengths)
+        planned["memory"] = _memory(run, run.algo, tokenizer, max(lengths))
+        planned["time"] = _time(planned["batch"], pace)
+    planned["audit"] = audited.as_json() if audited else None
+    return planned
+
+
+def audit_of(run: Run, drawn: Drawn, *, dry: bool) -> Audit | None:
+    """The reward audit, for algorithms that train on rewards; a dry run leaves rewards out that load weights."""
+    from medrl.planning.reward_audit import audit
+
+    if not run.algo.rewarded:
+        return None
+    rewards = run.reward_set
+    if dry:
+        kept = {name: reward for name, reward in rewards.rewards.items() if not reward.loads_weights}
+        if not kept:
+            print("audit    left out: every reward of the set loads weights, which a dry run does not")
+            return None
+        rewards = replace(rewards, rewards=kept)
+    return audit(rewards, [row for row in drawn.rows if not row.example.rejected])
+
+
+def _batch(run: Run, algo: Optimised) -> dict[str, Any]:
+    micro, accumulation = run.hardware.split(algo.batch_size)
+    epoch = algo.steps_of_epoch(run)
+    return {
+        "sequences a step": algo.batch_size,
+        "rows a step": algo.batch_size // algo.group,
+        "micro-batch": micro,
+        "accumulation": accumulation,
+        "processes": run.hardware.processes,
+        "steps": algo.steps,
+        "epochs": algo.epochs,
+        "steps an epoch": epoch,
+        "steps in all": algo.steps if algo.steps is not None else epoch and ceil((algo.epochs or 0) * epoch),
+    }
+
+
+def _lengths(algo: Optimised, rows: list[Prompted], tokenizer: Any) -> list[int]:
+    """Tokens of what is known of each row before anything is generated."""
+    known = [algo.known(row) for row in rows]
+    asked = known[0][-1]["role"] != "assistant"
+    return [len(ids) for ids in tokenizer.apply_chat_template(known, add_generation_prompt=asked)["input_ids"]]
+
+
+def _tokens(run: Run, algo: Optimised, lengths: list[int]) -> dict[str, Any]:
+    """Tokens of an optimiser step, all devices together, padding left out."""
+    mean = statistics.fmean(lengths)
+    limit = algo.known_tokens(run)
+    most, drawn = (algo.footprint(run, known) for known in (limit, min(round(mean), limit)))
+    return {
+        "a step at most": algo.batch_size * most.sequences * most.tokens,
+        "a step as drawn": algo.batch_size * drawn.sequences * drawn.tokens,
+        "longest sequence": most.tokens,
+        "completion at most": most.tokens - algo.known_tokens(run),
+        "rows measured": len(lengths),
+        "mean": round(mean, 1),
+        "longest": max(lengths),
+    }
+
+
+def _memory(run: Run, algo: Optimised, tokenizer: Any, longest: int) -> dict[str, Any] | None:
+    """The estimate for the longest sequences that the limits allow, and its peak for the longest that were measured."""
+    from medrl.planning.memory import estimate, shape
+
+    measured = shape(run.model.skeleton())
+    if measured is None:
+        return None
+    most = estimate(run, algo, measured, algo.known_tokens(run))
+    drawn = estimate(run, algo, measured, min(longest, algo.known_tokens(run)))
+    gpu = int(run.hardware.memory_gib * 2**30) if run.hardware.memory_gib else None
+    found = {"parts": most.parts, "phases": most.phases, "peak": most.peak, "peak as drawn": drawn.peak, "gpu": gpu}
+    return {**found, "warning": _warning(run, most.largest, found) if gpu and most.peak > gpu else None}
+
+
+def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
+    """One sentence: how much too much, which part takes most, what to do."""
+    mend = MENDS.get(largest) or (
+        "lower hardware.micro_batch_size" if run.hardware.gradient_checkpointing else
+        "set hardware.gradient_checkpointing=true or lower hardware.micro_batch_size"
+    )  # fmt: skip
+    fits = "" if memory["peak as drawn"] > memory["gpu"] else f" (rows as drawn: {_gib(memory['peak as drawn'])}, which fits)"
+    return (
+        f"{_gib(memory['peak'])} are estimated at the limits{fits} and the GPU has {_gib(memory['gpu'])}; most of it, "
+        f"{_gib(memory['parts'][largest])}, are {largest}: {mend}"
+    )
+
+
+def pace(run: Run, folder: Path) -> dict[str, Any] | None:
+    """What a step took in this run so far, or else in a finished run beside it that differs in the seed alone.
+
+    Returns:
+        The log, how many steps it has, and their median seconds; None where nothing was measured.
+    """
+    from medrl.config import build, schema
+    from medrl.files import read_jsonl
+
+    logs, family = [folder], family_id(run)
+    for path in sorted(folder.parent.glob("*/metrics.json")):
+        try:
+            alike = json.loads(path.read_text(encoding="utf-8"))["family"] == family
+            if alike and build.build(schema.load(path.parent)["hardware"]) == run.hardware:
+                logs.append(path.parent)
+        except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
+            continue
+    for log in (run_folder / "train" / "log.jsonl" for run_folder in logs):
+        seconds = [line["seconds"] for line in read_jsonl(log)]
+        if seconds:
+            return {"log": str(log), "steps": len(seconds), "median seconds": statistics.median(seconds)}
+    return None
+
+
+def _time(batch: dict[str, Any], pace: dict[str, Any] | None) -> dict[str, Any] | None:
+    if pace is None:
+        return None
+    seconds, epoch, whole = pace["median seconds"], batch["steps an epoch"], batch["steps in all"]
+    return {**pace, "epoch seconds": epoch and seconds * epoch, "seconds in all": whole and seconds * whole}
+
+
+def describe(plan: dict[str, Any]) -> str:
+    """The plan for the terminal."""
+    lines = [f"source   {plan['source']}"]
+    for name, counts in plan["mix"].items():
+        dropped = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped") and count)
+        repeated = f", {counts['repeated']} of them again" if counts["repeated"] else ""
+        lines.append(
+            f"mix      {name:<18} {counts['share']:6.1%}  {counts['taken']} rows of {counts['available']}{repeated}"
+            + (f" ({dropped})" if dropped else "")
+        )
+    if batch := plan["batch"]:
+        whole = f", {batch['steps in all']} steps" if batch["steps in all"] else ""
+        length = f"{batch['steps']} steps" if batch["steps"] else f"{batch['epochs']} epochs{whole}"
+        split = f"{batch['micro-batch']} x {batch['accumulation']} accumulated x {batch['processes']} device"
+        epoch = f" (an epoch is {batch['steps an epoch']})" if batch["steps an epoch"] else ""
+        lines.append(f"batch    {batch['sequences a step']} sequences a step = {split}, {length}{epoch}")
+    lines += [line for part in (_told_tokens, _told_memory, _told_time) for line in part(plan)]
+    return "\n".join(lines)
+
+
+def _told_tokens(plan: dict[str, Any]) -> list[str]:
+    tokens = plan["tokens"]
+    if not tokens:
+        return []
+    more = f", completions up to {tokens['completion at most']}" if tokens["completion at most"] else ""
+    return [
+        f"tokens   {tokens['a step at most']:,} a step at most, about {tokens['a step as drawn']:,} as drawn: "
+        f"mean {tokens['mean']:.0f}, longest {tokens['longest']} of {tokens['rows measured']} rows{more}"
+    ]
+
+
+def _told_memory(plan: dict[str, Any]) -> list[str]:
+    memory = plan["memory"]
+    if not memory:
+        return []
+    of = f" of {_gib(memory['gpu'])}" if memory["gpu"] else ""
+    lines = [f"memory   {_gib(memory['peak'])}{of} estimated at the limits, {_gib(memory['peak as drawn'])} as drawn"]
+    sizes = sorted(memory["parts"].items(), key=lambda part: -part[1])
+    lines.append("         " + ", ".join(f"{part} {_gib(size)}" for part, size in sizes))
+    return [*lines, f"warning  {memory['warning']}"] if memory["warning"] else lines
+
+
+def _told_time(plan: dict[str, Any]) -> list[str]:
+    time = plan["time"]
+    if not time:
+        return []
+    epoch = f", {time['epoch seconds'] / 60:.1f} min an epoch" if time["epoch seconds"] else ""
+    whole = f", {time['seconds in all'] / 60:.1f} min in all" if time["seconds in all"] else ""
+    return [f"time     {time['median seconds']:.3g} s a step (median of {time['steps']} in {time['log']}){epoch}{whole}"]
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
+
+
+def check_room(run: Run, policy: Any, folder: Path) -> None:
+    """Compare the free disk with what the checkpoints will take.
+
+    Raises:
+        UserError: there is not enough.
+    """
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in policy.parameters())
+    # A full checkpoint holds the weights and AdamW's two moments in float32; an adapter is small beside its base.
+    checkpoint = weights // 10 if run.model.lora else weights + 8 * parameters
+    needed = 3 * checkpoint + SPARE_BYTES  # two kept and one being written
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder} has {free / 2**30:.1f} GiB free and the checkpoints need {needed / 2**30:.1f} GiB; "
+            "make room or set runs=FOLDER to another disk."
+        )

@@ -1,0 +1,256 @@
+"""The reward audit: what known hacks earn beside the gold, before anything is trained on the reward.
+
+A reward is a specification, and reinforcement learning finds its holes. Here they are looked for first: texts that a lazy
+or a clever policy might write are scored as completions are, and a set that pays one of them more than the right answer
+stops the run.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from medrl.errors import UserError
+from medrl.grading.answers import layout
+from medrl.rewards.base import Completion, Scores
+
+if TYPE_CHECKING:
+    from medrl.algos.base import Job
+    from medrl.data.mix import Prompted
+    from medrl.rewards.base import RewardSet
+
+ROWS = 16
+"""Training rows of each task that are tried."""
+BASE_ROWS = 8
+"""Rows of each task that the model before training completes, once each."""
+TOLERANCE = 1e-9
+GOLD = "gold"
+BASE = "base model"
+WRONG = "wrong answer"
+
+STEPS = {
+    "en": "1. The question asks about the facts given above.\n"
+    "2. Each of the possible answers is compared with those facts.\n"
+    "3. One answer fits them better than the others do.",
+    "zh": "1. 首先明确题目所问的内容和给出的事实。\n"
+    "2. 再把每个可能的答案与这些事实逐一比较。\n"
+    "3. 最后选出与这些事实最相符的一个答案。",
+}
+"""A reasoning that says nothing about the question: what filler looks like, and what stands before every answer here, so that
+the probes differ in what they answer and not in how they reason."""
+
+
+class Finding(NamedTuple):
+    """One hole in a reward set."""
+
+    task: str
+    probe: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Mean score of each reward, and the mean total, for each probe of each task."""
+
+    matrix: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+    """``task -> probe -> reward -> mean score``, with the weighted sum under ``total``."""
+    findings: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``plan.json``."""
+        return {"matrix": self.matrix, "findings": [finding._asdict() for finding in self.findings]}
+
+    def describe(self) -> str:
+        """For each task, every reward on every probe."""
+        lines = []
+        for task, probes in self.matrix.items():
+            names = list(next(iter(probes.values())))
+            lines.append(f"audit    {task:<28}" + "".join(f"{name:>16.15}" for name in names))
+            lines += [
+                f"         {probe:<28}" + "".join(_cell(scores[name]) for name in names) for probe, scores in probes.items()
+            ]
+        return "\n".join(lines + self._said())
+
+    def totals(self) -> str:
+        """What every probe earns in all, task by task; single rewards are in ``plan.json``."""
+        tried = list(dict.fromkeys(probe for probes in self.matrix.values() for probe in probes))
+        lines = [f"audit    {'total reward of':<28}" + "".join(f"{task:>16.15}" for task in self.matrix)]
+        for probe in tried:
+            scores = [probes.get(probe, {}).get("total") for probes in self.matrix.values()]
+            lines.append(f"         {probe:<28}" + "".join(_cell(score) for score in scores))
+        return "\n".join(lines + self._said())
+
+    def _said(self) -> list[str]:
+        return [f"audit    {finding.task}: {finding.message}" for finding in self.findings]
+
+
+def _cell(score: float | None) -> str:
+    return f"{'-' if score is None else f'{score:.2f}':>16}"
+
+
+def audit(rewards: RewardSet, rows: Sequence[Prompted]) -> Audit:
+    """Try the probes on the first rows of each task.
+
+    Args:
+        rewards: What a completion is paid for.
+        rows: Training rows, in the order in which they were drawn.
+    """
+    matrix: dict[str, Any] = {}
+    findings: list[Finding] = []
+    for task, sample in _by_task(rows).items():
+        tried: dict[str, list[Completion]] = {}
+        for row in sample:
+            for probe, text in probes(row, sample):
+                tried.setdefault(probe, []).append(Completion(text, row))
+        scored = {probe: rewards.scores(completions) for probe, completions in tried.items()}
+        totals = {probe: rewards.weighted(scores) for probe, scores in scored.items()}
+        matrix[task] = {probe: _means(scored[probe], totals[probe]) for probe in scored}
+        findings += _findings(task, tried, totals, scored[GOLD])
+    return Audit(matrix, tuple(findings))
+
+
+def with_base(found: Audit, rewards: RewardSet, completions: Sequence[Completion]) -> Audit:
+    """The audit with what the model before training wrote, as one more probe."""
+    matrix = {task: dict(probes) for task, probes in found.matrix.items()}
+    findings = list(found.findings)
+    for task in matrix:
+        written = [completion for completion in completions if completion.row.example.task == task]
+        if not written:
+            continue
+        scores = rewards.scores(written)
+        totals = rewards.weighted(scores)
+        matrix[task][BASE] = _means(scores, totals)
+        golds = rewards.totals([Completion(gold_text(completion.row), completion.row) for completion in written])
+        for completion, total, gold in zip(written, totals, golds, strict=True):
+            if _not_right(completion) and total > gold + TOLERANCE:
+                message = (
+                    f"a completion of the base model to example {completion.row.example.id} that is not right earns "
+                    f"{total:.3f}, the gold {gold:.3f}: {completion.text[:120]!r}"
+                )
+                findings.append(Finding(task, BASE, message))
+                break
+    return Audit(matrix, tuple(findings))
+
+
+def sampled(job: Job) -> list[Completion]:
+    """What the model writes before training to the first rows of each task, at the temperature of training."""
+    from medrl.models.generation import Sampling, engine
+
+    run = job.run
+    rows = [row for kept in _by_task(job.rows).values() for row in kept[:BASE_ROWS] if not row.example.rejected]
+    sampling = Sampling(
+        getattr(run.algo, "temperature", 1.0), 1.0, getattr(run.algo, "max_completion_tokens", run.model.max_new_tokens), run.seed
+    )
+    made: dict[int, Any] = {}
+    for batch in engine(run, job.policy, job.tokenizer).complete([row.messages for row in rows], sampling):
+        made |= batch
+    return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(rows)]
+
+
+def stop_on(found: Audit, rewards: RewardSet) -> None:
+    """Stop where there is a finding and the reward set says so.
+
+    Raises:
+        UserError: a hack earns more than the gold, or no reward has an opinion.
+    """
+    if found.findings and rewards.audit == "stop":
+        listed = "\n".join(f"  {finding.task}: {finding.message}" for finding in found.findings)
+        raise UserError(
+            f"The reward audit found what training would find:\n{listed}\n"
+            "Change the reward set, or set reward_set.audit=warn to train on it all the same."
+        )
+
+
+def gold_text(row: Prompted) -> str:
+    """The right answer, reasoned for as every probe is."""
+    return layout(STEPS[row.task.language], row.task.answer(row.example), row.task.format)
+
+
+def probes(row: Prompted, sample: Sequence[Prompted]) -> Iterator[tuple[str, str]]:
+    """What may be written to a row, by name. The gold comes first; all others should earn no more.
+
+    Args:
+        row: The row.
+        sample: Other rows of the same task, whose golds serve as wrong answers.
+    """
+    task, example, form = row.task, row.example, row.task.format
+    steps, gold = STEPS[task.language], task.answer(example)
+    other = STEPS["zh" if task.language == "en" else "en"]
+    others = [each.example for each in sample]
+    wrong = task.wrong_answer(example, others)
+    yield GOLD, gold_text(row)
+    yield "empty", ""
+    yield "empty answer", layout(steps, "", form)
+    yield "filler without an answer", f"{steps}\n" * 4
+    yield "question as the answer", layout(steps, example.question, form)
+    if wrong:
+        yield WRONG, layout(steps, wrong, form)
+        yield "gold only in the thinking", layout(f"{steps}\n<answer>\n{gold}\n</answer>\n{gold}", wrong, form)
+        yield "wrong and gold, one by one", layout(steps, wrong, form) + layout(steps, gold, form)
+        yield "step markers alone", layout("Step 1: Step 1: Step 1:\n" * 3, wrong, form)
+        yield "wrong language, wrong answer", layout(other, wrong, form)
+        yield "long filler, wrong answer", layout(f"{steps}\n" * 40, wrong, form)
+    yield "gold three times over", gold_text(row) * 3
+    yield "wrong language", layout(other, gold, form)
+    if listed := task.all_answers(example, others):
+        yield "all options", layout(steps, listed, form)
+    if task.ranked and example.choices[0] != example.gold:
+        yield "candidate order, copied", layout(steps, task.hasty(example, random.Random(0)), form)
+
+
+def _by_task(rows: Sequence[Prompted]) -> dict[str, list[Prompted]]:
+    """The first different rows of each task."""
+    found: dict[str, dict[str, Prompted]] = {}
+    for row in rows:
+        kept = found.setdefault(row.example.task, {})
+        if len(kept) < ROWS:
+            kept.setdefault(row.example.id, row)
+    return {task: list(kept.values()) for task, kept in sorted(found.items())}
+
+
+def _means(scores: Mapping[str, Scores], totals: Sequence[float]) -> dict[str, float | None]:
+    means: dict[str, float | None] = {}
+    for name, row in scores.items():
+        known = [score for score in row if score is not None]
+        means[name] = sum(known) / len(known) if known else None
+    return {**means, "total": math.fsum(totals) / len(totals)}
+
+
+def _findings(
+    task: str, tried: Mapping[str, Sequence[Completion]], totals: Mapping[str, Sequence[float]], gold_scores: Mapping[str, Scores]
+) -> Iterator[Finding]:
+    """Where a probe beats the gold of its own row; by the row, because a mean may hide it."""
+    if all(score is None for scores in gold_scores.values() for score in scores):
+        yield Finding(task, GOLD, "no reward of the set says anything about this task; nothing would be learned from its rows")
+        return
+    golds = {completion.row.example.id: total for completion, total in zip(tried[GOLD], totals[GOLD], strict=True)}
+    ties = []
+    for probe, completions in tried.items():
+        if not all(map(math.isfinite, totals[probe])):  # no comparison would find it
+            yield Finding(task, probe, f"{probe!r} earns what is no number; one of the rewards is not finite")
+        paid = [
+            (total, golds[completion.row.example.id], completion)
+            for completion, total in zip(completions, totals[probe], strict=True)
+        ]
+        if beaten := [each for each in paid if each[0] > each[1] + TOLERANCE]:
+            total, gold, completion = beaten[0]
+            yield Finding(
+                task,
+                probe,
+                f"{probe!r} earns more than the gold in {len(beaten)} of {len(completions)} rows "
+                f"(example {completion.row.example.id}: {total:.3f} against {gold:.3f})",
+            )
+        elif all(total >= gold - TOLERANCE and _not_right(completion) for total, gold, completion in paid):
+            ties.append(probe)
+    if WRONG in ties:
+        yield Finding(task, WRONG, "a wrong answer earns what the gold earns: this set does not pay for being right")
+    else:
+        yield from (Finding(task, probe, f"{probe!r} is not right and earns what the gold earns in every row") for probe in ties)
+
+
+def _not_right(completion: Completion) -> bool:
+    """Not where a judge abstained: nobody knows."""
+    return completion.verdict.outcome in ("wrong", "unparsed", "truncated")

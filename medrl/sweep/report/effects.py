@@ -1,0 +1,342 @@
+"""What each parameter of a sweep did to the metric, and what two of them did together. Pure functions of what was observed.
+
+A grid is compared point by point: two values of a parameter by the points that differ in nothing else, the seed included. What
+does not vary between the two cancels, so that their differences say more than the two means do. Points of a random or Bayesian
+search have no such partners, and only associations are left.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from medrl.statistics.metrics import Z95, Interval, over_seeds, student_p
+from medrl.sweep.report.results import Configuration, Sweep, key, numeric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FEWEST = 3
+"""Matched pairs, quadruples, or configurations a group, below which nothing is claimed."""
+
+ALL_PAIRS = 4
+"""Values of a parameter up to which every two are compared; of more, each with the first."""
+
+BY_VALUE = 5
+"""Distinct values of a numeric parameter up to which means are given by value, and not by bin."""
+
+DRAWS = 10_000
+"""Permutations of a test."""
+
+
+class Estimate(NamedTuple):
+    """A mean with Student's interval and test of zero."""
+
+    n: int
+    mean: float
+    ci95: Interval | None
+    """None for one value and where all are equal: no spread is no certainty."""
+
+    p_value: float | None
+    """None for one value."""
+
+
+class Level(NamedTuple):
+    """Mean of the metric at one value of a parameter, or in one bin."""
+
+    label: str
+    mean: float
+    ci95: Interval | None
+    """Student's, over configurations, or over seeds where there is one configuration. Never over both at once: seeds of a
+    configuration are no independent witnesses of a parameter."""
+
+    configurations: int
+    points: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Mean difference between matched points: two values of a parameter, or a difference of two such differences."""
+
+    parameters: tuple[str, ...]
+    """One, or the two of an interaction."""
+
+    values: tuple[tuple[Any, Any], ...]
+    """From and to, of each parameter."""
+
+    pairs: Estimate
+    """Over the matched pairs (quadruples of an interaction). Its interval and p value are None where they are under FEWEST."""
+
+    seeds: Estimate
+    """The same with each seed counted once, by the mean of its pairs: trusts nothing but that seeds are independent."""
+
+    holm: float | None = None
+    """p value of the pairs after Holm's correction for all contrasts of this table."""
+
+
+@dataclass(frozen=True)
+class Association:
+    """What values of a parameter go with in a search that matches nothing."""
+
+    parameter: str
+    n: int
+    """Configurations."""
+
+    rho: float | None
+    """Spearman's rank correlation; None for a parameter that is no number."""
+
+    ci95: Interval | None
+    p_value: float | None
+    """By permutation; None where ``why`` says why there is no test."""
+
+    why: str = ""
+    holm: float | None = None
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean of differences, Student's interval (Student 1908) and two-sided p value of no difference.
+
+    Where all differences are equal Student's interval has no width, which no statistician believes. Then there is no
+    interval, and p is that of the exact sign-flip test: 2 / 2^n, or 1 for no difference at all.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    mean, sd, n, ci95 = over_seeds(values)
+    if sd is None or ci95 is None:
+        return Estimate(n, mean, None, None)
+    if sd <= 1e-12 * max(abs(value) for value in values):  # rounding of differences that are equal
+        return Estimate(n, mean, None, 2.0 ** (1 - n) if mean else 1.0)
+    return Estimate(n, mean, ci95, student_p(mean / (sd / math.sqrt(n)), n - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrects p values for their number, in their order (Holm 1979)."""
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = least
+    return corrected
+
+
+def levels(sweep: Sweep, name: str) -> list[Level]:
+    """Means by value; by bins of equally many configurations for a number that took many values."""
+    values = sweep.values(name)
+    having = [each for each in sweep.configurations if name in each.parameters]
+    if len(values) <= BY_VALUE or not numeric(values):
+        groups = {show(value): [each for each in having if key(each.parameters[name]) == key(value)] for value in values}
+    else:
+        groups = _bins(sorted(having, key=lambda each: float(each.parameters[name])), name)
+    return [_level(label, members) for label, members in groups.items()]
+
+
+def _level(label: str, members: Sequence[Configuration]) -> Level:
+    points = [point.value for each in members for point in each.points]
+    over = [each.mean for each in members] if len(members) > 1 else list(members[0].by_seed().values())
+    return Level(label, fmean(over), estimate(over).ci95, len(members), len(points))
+
+
+def _bins(ordered: Sequence[Configuration], name: str) -> dict[str, list[Configuration]]:
+    """Two to four bins; equal values stay together."""
+    count = max(2, min(4, len(ordered) // 4))
+    values = [float(each.parameters[name]) for each in ordered]
+    cuts = {0, len(ordered)}
+    for index in range(1, count):
+        cut = index * len(ordered) // count
+        while cut < len(ordered) and values[cut] == values[cut - 1]:
+            cut += 1
+        cuts.add(cut)
+    found = {}
+    for start, end in itertools.pairwise(sorted(cuts)):
+        found[f"{values[start]:.3g} to {values[end - 1]:.3g}"] = list(ordered[start:end])
+    return found
+
+
+def contrasts(sweep: Sweep) -> list[Contrast]:
+    """Every parameter's values against each other in a grid, corrected by Holm over all of them together."""
+    found = []
+    for name in sweep.parameters:
+        values, table = sweep.values(name), _blocks(sweep, (name,))
+        every = list(itertools.combinations(values, 2))
+        for low, high in every if len(values) <= ALL_PAIRS else every[: len(values) - 1]:
+            signs: Signs = {(key(high),): 1, (key(low),): -1}
+            found.append(_contrast((name,), ((low, high),), table, signs))
+    return _corrected(found)
+
+
+def interactions(sweep: Sweep) -> list[Contrast]:
+    """Differences of differences of every two parameters of a grid, each value against the parameter's first.
+
+    How much more the step from the first value of one parameter does at another value of the second than at its first; 0 where
+    the two add up. Corrected by Holm over all interactions together.
+    """
+    found = []
+    for one, two in itertools.combinations(sweep.parameters, 2):
+        table = _blocks(sweep, (one, two))
+        ones, twos = sweep.values(one), sweep.values(two)
+        for a, b in itertools.product(ones[1:], twos[1:]):
+            signs: Signs = {
+                (key(a), key(b)): 1, (key(ones[0]), key(b)): -1, (key(a), key(twos[0])): -1, (key(ones[0]), key(twos[0])): 1,
+            }  # fmt: skip
+            found.append(_contrast((one, two), ((ones[0], a), (twos[0], b)), table, signs))
+    return _corrected([contrast for contrast in found if contrast.pairs.n])
+
+
+Blocks = Mapping[tuple[str, str], Mapping[tuple[str, ...], float]]
+"""By everything else and by the seed: the mean value at each combination of the parameters in question."""
+
+Signs = Mapping[tuple[str, ...], int]
+"""Terms of a contrast: the combinations that it adds and those that it takes away."""
+
+
+def _blocks(sweep: Sweep, names: tuple[str, ...]) -> Blocks:
+    cells: dict[tuple[str, str], dict[tuple[str, ...], list[float]]] = {}
+    for point in sweep.points:
+        if not all(name in point.parameters for name in names):
+            continue
+        rest = key({name: value for name, value in point.parameters.items() if name not in names})
+        place = tuple(key(point.parameters[name]) for name in names)
+        cells.setdefault((rest, key(point.seed)), {}).setdefault(place, []).append(point.value)
+    return {block: {place: fmean(values) for place, values in cell.items()} for block, cell in cells.items()}
+
+
+def _contrast(parameters: tuple[str, ...], values: tuple[tuple[Any, Any], ...], blocks: Blocks, signs: Signs) -> Contrast:
+    """The signed sum within each block that holds all of its terms."""
+    differences: list[float] = []
+    of_seed: dict[str, list[float]] = {}
+    for (_, seed), cell in blocks.items():
+        if all(place in cell for place in signs):
+            difference = math.fsum(sign * cell[place] for place, sign in signs.items())
+            differences.append(difference)
+            of_seed.setdefault(seed, []).append(difference)
+    if not differences:
+        nothing = Estimate(0, math.nan, None, None)
+        return Contrast(parameters, values, nothing, nothing)
+    pairs = estimate(differences)
+    if pairs.n < FEWEST:
+        pairs = pairs._replace(ci95=None, p_value=None)
+    return Contrast(parameters, values, pairs, estimate([fmean(seed) for seed in of_seed.values()]))
+
+
+def _corrected(found: Sequence[Contrast]) -> list[Contrast]:
+    tested = [contrast.pairs.p_value for contrast in found if contrast.pairs.p_value is not None]
+    corrected = iter(holm(tested))
+    return [each if each.pairs.p_value is None else replace(each, holm=next(corrected)) for each in found]
+
+
+def associations(sweep: Sweep) -> list[Association]:
+    """Every parameter of a search without a design, over configurations with their seeds averaged; Holm over the parameters.
+
+    A Bayesian search places points by what earlier ones gave, so that points are not exchangeable and no permutation test
+    holds: its correlations are described and not tested.
+    """
+    found = [_association(sweep, name) for name in sweep.parameters]
+    corrected = iter(holm([each.p_value for each in found if each.p_value is not None]))
+    return [each if each.p_value is None else replace(each, holm=next(corrected)) for each in found]
+
+
+def _association(sweep: Sweep, name: str) -> Association:
+    having = [each for each in sweep.configurations if name in each.parameters]
+    values, means = [each.parameters[name] for each in having], [each.mean for each in having]
+    n, rho, ci95 = len(having), None, None
+    if numeric(values) and len(set(values)) > 1 and len(set(means)) > 1:
+        rho = spearman([float(value) for value in values], means)
+        ci95 = spearman_interval(rho, n) if sweep.method == "random" else None
+    if sweep.method != "random":
+        return Association(name, n, rho, ci95, None, "not tested: the search chose its points by what earlier ones gave")
+    if numeric(values):
+        if n < 2 * FEWEST or rho is None:
+            return Association(name, n, rho, None, None, "too few configurations, or all alike")
+        return Association(name, n, rho, ci95, spearman_p([float(value) for value in values], means))
+    groups = {
+        key(value): [mean for other, mean in zip(values, means, strict=True) if key(other) == key(value)] for value in values
+    }
+    kept = [group for group in groups.values() if len(group) >= FEWEST]
+    if len(kept) < 2:
+        return Association(name, n, None, None, None, f"fewer than two values with {FEWEST} configurations")
+    return Association(name, sum(map(len, kept)), None, None, groups_p(kept))
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 1; equal values share the mean of theirs."""
+    below = {value: sum(other < value for other in values) for value in set(values)}
+    return [below[value] + (values.count(value) + 1) / 2 for value in values]
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """Rank correlation (Spearman 1904), ties by mean ranks.
+
+    Raises:
+        ValueError: lists of unlike length, or all values of one equal.
+    """
+    first, second = ranks(one), ranks(other)
+    middle = (len(first) + 1) / 2
+    size = math.sqrt(math.fsum((rank - middle) ** 2 for rank in first) * math.fsum((rank - middle) ** 2 for rank in second))
+    if not size:
+        raise ValueError("a rank correlation needs values that differ")
+    together = math.fsum((a - middle) * (b - middle) for a, b in zip(first, second, strict=True))
+    return max(-1.0, min(1.0, together / size))
+
+
+def spearman_interval(rho: float, n: int) -> Interval | None:
+    """Interval by Fisher's z with the variance of Bonett and Wright (2000, Psychometrika 65); None below 4 or at an end."""
+    if n < 4 or abs(rho) == 1:
+        return None
+    half = Z95 * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    return Interval(math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
+
+
+def spearman_p(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> float:
+    """Two-sided permutation test of no association between ranks."""
+    import numpy as np
+
+    first = np.asarray(ranks(one)) - (len(one) + 1) / 2
+
+    def size(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.asarray(np.abs(drawn @ first))
+
+    return _permutation_p([rank - (len(other) + 1) / 2 for rank in ranks(other)], size, seed)
+
+
+def groups_p(groups: Sequence[Sequence[float]], *, seed: int = 0) -> float:
+    """Permutation test of equal means: the sum of squares between the groups, as in a one-way analysis of variance."""
+    import numpy as np
+
+    pooled = [value for group in groups for value in group]
+    centre = fmean(pooled)
+    ends = list(itertools.accumulate(map(len, groups)))
+
+    def between(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        parts = np.split(drawn, ends[:-1], axis=1)
+        return np.asarray(sum(part.sum(axis=1) ** 2 / part.shape[1] for part in parts))
+
+    return _permutation_p([value - centre for value in pooled], between, seed)
+
+
+def _permutation_p(
+    values: Sequence[float], statistic: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], seed: int
+) -> float:
+    """Share of orders whose statistic is as large; the observed order counts as one more, so that p is never 0.
+
+    (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9.)
+    """
+    import numpy as np
+
+    observed = float(statistic(np.asarray([values]))[0])
+    generator = np.random.default_rng(seed)
+    rows, extreme = min(DRAWS, max(1, 2**18 // len(values))), 1
+    for start in range(0, DRAWS, rows):
+        drawn = generator.permuted(np.tile(values, (min(rows, DRAWS - start), 1)), axis=1)
+        extreme += int((statistic(drawn) >= observed * (1 - 1e-9)).sum())
+    return extreme / (DRAWS + 1)
+
+
+def show(value: Any) -> str:
+    """A parameter's value as one would write it on the command line."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else key(value)

@@ -1,0 +1,232 @@
+"""Stored results: the record of a finished run, and files of records in ``experiments/results/``, checked as they are read.
+
+Whatever stands in a table of this repository stands in one of these files, with the words that make it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrl import run
+from medrl.config import build, schema
+from medrl.errors import UserError
+from medrl.evaluation.evaluate import Eval
+from medrl.tracking import run_folder
+
+Record = dict[str, Any]
+"""``metrics.json`` of a run, ``words`` (the overrides of its command line) and ``machine`` (what it ran on)."""
+Results = dict[str, Any]
+"""A results file: ``schema``, ``kind``, ``name``, ``title``, ``command``, ``notes``, ``runs`` and what its kind adds."""
+
+SCHEMA = 1
+"""Of a results file; that of a record is `run.SCHEMA`."""
+KINDS = ("runs", "chain", "sweep")
+"""A chain adds ``chain: {stages: {stage: run id}}``, a sweep ``sweep``: its file, points and choice."""
+NEEDED = ("run_id", "family", "name", "seed", "source", "synthetic", "commit", "dirty", "eval", "tasks", "train", "cost")
+"""Keys of a record that tables read."""
+
+
+def folder() -> Path:
+    """Where results are stored."""
+    return schema.root("experiments") / "results"
+
+
+def of_run(path: Path) -> Record:
+    """The record of a finished run, without the folders of this machine.
+
+    Raises:
+        UserError: the folder holds no finished run, or one of another version of medrl.
+    """
+    if not (path / "metrics.json").exists():
+        if (path / "config.yaml").exists():
+            raise UserError(f"{path} is an unfinished run: it holds no metrics.json; run its command again to its end.")
+        inside = f"; it holds run folders, so write runs={path}" if any(path.glob("*/metrics.json")) else ""
+        raise UserError(f"{path} is no finished run: it holds no metrics.json{inside}.")
+    metrics, source = loaded(path / "metrics.json"), path / "provenance.json"
+    _check_record(metrics, str(path / "metrics.json"))
+    came_from = loaded(source) if source.exists() else {}
+    machine = {key: came_from.get(key) for key in ("cpu", "cpus", "gpus", "packages")}
+    return {**metrics, "words": words(came_from.get("command", []), path), "machine": machine}
+
+
+def words(command: Sequence[str], path: Path) -> list[str]:
+    """Overrides out of the command line of a run, whose folder is ``path``; none where they cannot be told.
+
+    Folders of this machine say nothing elsewhere: ``runs`` is left out, another run of the same folder is ``runs/NAME``, and
+    of any other path the last part is kept behind FOLDER. Of a grid, each override has the value of this run.
+    """
+    said = list(command)
+    given = said[3:] if said[:3] == ["python", "-m", "medrl"] else said[1:] if said[:1] == ["medrl"] else []
+    if any(word in ("-m", "--multirun") for word in given):
+        given = _point(given, path)
+    return [_portable(word, path) for word in given if not word.startswith(("-", "runs="))]
+
+
+def _point(given: Sequence[str], path: Path) -> list[str]:
+    """The overrides of one point of a grid, read from what its run froze; none where one is the option of a group."""
+    tree = schema.load(path)
+    found = []
+    for word in given:
+        key, _, value = word.partition("=")
+        node: Any = tree
+        if "," in value or "(" in value:
+            for part in key.split("."):
+                node = node.get(part) if isinstance(node, Mapping) else None
+            if node is None or isinstance(node, Mapping):
+                return []
+            word = f"{key}={node}"
+        found.append(word)
+    return found
+
+
+def _portable(word: str, path: Path) -> str:
+    key, equals, value = word.partition("=")
+    if not Path(value).is_absolute():
+        return word
+    place, here = Path(value), path.absolute().parent
+    name = Path("runs") / place.relative_to(here) if place.is_relative_to(here) else Path("FOLDER") / place.name
+    return f"{key}{equals}{name.as_posix()}"
+
+
+def of_chain(name: str, stages: Mapping[str, Path], argv: Sequence[str]) -> Results:
+    """The results of a chain whose stages lie in these folders.
+
+    Args:
+        name: Of the chain.
+        stages: Folder of each stage's run.
+        argv: What follows ``python -m medrl`` on its command line.
+
+    Raises:
+        UserError: one of them is no finished run.
+    """
+    runs = {stage: of_run(path) for stage, path in stages.items()}
+    listed = {"stages": {stage: record["run_id"] for stage, record in runs.items()}}
+    command = ["python", "-m", "medrl", *argv]
+    said = " ".join([*command[:3], *words(command, next(iter(stages.values())))])
+    about = {"name": f"chain-{name}", "title": f"Chain {name}", "command": said, "notes": []}
+    return {"schema": SCHEMA, "kind": "chain", **about, "chain": listed, "runs": list(runs.values())}
+
+
+def stages(results: Results) -> dict[str, Record]:
+    """The record of each stage of a chain, by its name."""
+    records = {record["run_id"]: record for record in results["runs"]}
+    return {stage: records[run_id] for stage, run_id in results["chain"]["stages"].items()}
+
+
+def read(path: Path) -> Results:
+    """A results file.
+
+    Raises:
+        UserError: it is damaged, of another version, of no known kind, or lacks what its kind has.
+    """
+    found = loaded(path)
+    if "kind" not in found:
+        raise UserError(f"{path} is no results file: it says no kind; there is: {', '.join(KINDS)}.")
+    if found["kind"] not in KINDS:
+        raise UserError(f"{path} holds results of an unknown kind, {found['kind']!r}; {build.nearest(str(found['kind']), KINDS)}")
+    _check_schema(found, SCHEMA, str(path))
+    parts = ["name", "title", "command", "notes", "runs", *([] if found["kind"] == "runs" else [found["kind"]])]
+    if lacking := [part for part in parts if part not in found]:
+        raise UserError(f"{path} lacks {', '.join(lacking)}; store the results again with --results.")
+    for place, record in enumerate(found["runs"]):
+        _check_record(record, f"{path}, runs[{place}]")
+    if found["kind"] == "chain" and (
+        lost := set(found["chain"]["stages"].values()) - {record["run_id"] for record in found["runs"]}
+    ):
+        raise UserError(f"{path} names stages whose runs it does not hold ({', '.join(sorted(lost))}); store the chain again.")
+    return found
+
+
+def stored() -> dict[str, Results]:
+    """Every results file of the repository, by its name.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    return {path.stem: read(path) for path in sorted(folder().glob("*.json"), key=lambda path: path.stem)}
+
+
+def write(results: Results, path: Path) -> None:
+    """Write a results file in one step."""
+    run_folder.write_json(path, results)
+
+
+def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
+    """Records without those that stand twice.
+
+    Args:
+        found: Records, each with where it was read.
+
+    Raises:
+        UserError: two claim to be the same run, asked in the same way, and have other numbers.
+    """
+    kept: dict[str, tuple[str, Record]] = {}
+    for where, record in found:
+        before, same = kept.setdefault(json.dumps([record["run_id"], asked(record)], sort_keys=True), (where, record))
+        if differing := _difference(same, record):
+            raise UserError(
+                f"{before} and {where} both claim run {record['run_id']} with the same eval settings, and differ in {differing}; "
+                "remove one of them."
+            )
+    return [record for _, record in kept.values()]
+
+
+def asked(record: Record) -> dict[str, Any]:
+    """The settings of ``eval`` that decide what is answered."""
+    return Eval.asking(record["eval"])
+
+
+def _difference(one: Record, other: Record) -> str:
+    """The first number in which two records of a run differ."""
+    for section, number in (("tasks", "accuracy"), ("perplexity", "perplexity")):
+        tasks, others = one.get(section, {}), other.get(section, {})
+        for task in sorted({*tasks} & {*others}):
+            first, second = (each[task] for each in (tasks, others))
+            for path in ((number,), ("base", number), ("n",)):
+                values = [_at(each, path) for each in (first, second)]
+                if values[0] != values[1]:
+                    return f"{'.'.join((task, *path))}: {values[0]} and {values[1]}"
+    return ""
+
+
+def _at(node: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: it holds no JSON ({error}); bring it back or make it again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds a {type(found).__name__} and no object; bring it back or make it again.")
+    return found
+
+
+def _check_record(record: Any, where: str) -> None:
+    if not isinstance(record, dict):
+        raise UserError(f"{where} is no record of a run.")
+    _check_schema(record, run.SCHEMA, where)
+    if lacking := [key for key in NEEDED if key not in record]:
+        raise UserError(f"{where} is no record of a run: it lacks {', '.join(lacking)}.")
+
+
+def _check_schema(found: Mapping[str, Any], schema: int, where: str) -> None:
+    if found.get("schema") != schema:
+        said = f"schema {found['schema']}" if "schema" in found else "no schema"
+        raise UserError(
+            f"{where} is of another version of medrl ({said}, this one reads {schema}); numbers of two versions are not put "
+            "together, so make it again with this one."
+        )

@@ -1,0 +1,77 @@
+"""The numbers that a run logs, by the names under which sweeps, W&B and tables know them.
+
+``SPLIT/TASK/accuracy`` and its like say what held-out rows said, ``train/KEY`` what a step of training logged, ``cost/KEY`` what
+it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medrl.config.schema import Run
+
+ANSWERED = ("accuracy", "mean_credit", "unparsed", "truncated", "mean_tokens")
+"""Of a task whose answers are graded; of preference pairs the accuracy alone."""
+COST = ("seconds", "tokens", "gpu_hours", "peak_memory_gib")
+
+
+def names(run: Run) -> list[str]:
+    """Every name that is known before a run begins; a step of training logs more."""
+    return [*while_training(run), *(name for name in _at_the_end(run) if name not in while_training(run))]
+
+
+def while_training(run: Run) -> list[str]:
+    """Of these, the ones that are logged more than once, so that a curve can be followed."""
+    from medrl.evaluation.evaluate import asked, protocol
+
+    if not run.algo.trains:
+        return []
+    found = ["train/loss"]
+    if run.algo.rewarded:
+        found += ["train/reward", *(f"train/rewards/{key}/mean" for key in run.reward_set.rewards)]
+    if run.eval.every_steps:
+        found += [f"validation/{task}/accuracy" for task in asked(run) if protocol(run, task) == "generative"]
+    return found
+
+
+def _at_the_end(run: Run) -> list[str]:
+    from medrl.evaluation.evaluate import asked, protocol
+
+    measures = {"generative": ANSWERED, "perplexity": ("perplexity",)}
+    found = [
+        f"{run.eval.split}/{task}/{measure}"
+        for task in asked(run)
+        for measure in measures.get(protocol(run, task), ("accuracy",))
+    ]
+    return [*found, *(f"cost/{key}" for key in COST)]
+
+
+def values(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a finished run.
+
+    Args:
+        metrics: Its ``metrics.json``.
+    """
+    split = metrics["eval"].get("split", "test")  # runs of before there was another
+    found = {}
+    for task, numbers in {**metrics["tasks"], **metrics.get("perplexity", {})}.items():
+        for measure in (*ANSWERED, "perplexity"):
+            if numbers.get(measure) is not None:
+                found[f"{split}/{task}/{measure}"] = float(numbers[measure])
+    cost = {**metrics["cost"], "seconds": metrics["train"]["seconds"]}
+    return found | {f"cost/{key}": float(cost[key]) for key in COST}
+
+
+def of_line(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of one step.
+
+    Args:
+        line: Of ``train/log.jsonl``.
+    """
+    return {
+        key if key.startswith("validation/") else f"train/{key}": float(value)
+        for key, value in line.items()
+        if key not in ("step", "time") and isinstance(value, int | float)
+    }

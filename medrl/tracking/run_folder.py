@@ -1,0 +1,210 @@
+"""What a run leaves behind besides weights: its lock, where it came from, and a line a logged step."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from medrl.errors import UserError
+from medrl.files import read_jsonl, write_atomically, write_jsonl
+from medrl.training import warnings
+
+PACKAGES = (
+    "accelerate", "bitsandbytes", "datasets", "huggingface-hub", "hydra-core", "medrl", "numpy", "omegaconf",
+    "peft", "tokenizers", "torch", "transformers", "trl", "vllm",
+)  # fmt: skip
+
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STORED = ("experiments/results", "experiments/README.md")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder} is in use by another process (pid {file.read().strip() or 'unknown'}); "
+                "wait for it, or change the seed."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def commit(repository: Path = CHECKOUT) -> dict[str, Any]:
+    """Commit of a checkout, the one that medrl runs from, and whether it has changes; nulls for an installed package.
+
+    Results that were stored and not yet committed are no change: nothing is learned from them.
+    """
+    if not (repository / ".git").exists():
+        return {"commit": None, "dirty": None}
+    try:
+        git = ["git", "-C", str(repository)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = [*git, "status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in STORED)]
+        changes = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # no git here, or a repository without a commit
+        return {"commit": None, "dirty": None}
+    return {"commit": head, "dirty": bool(changes.strip())}
+
+
+def provenance() -> dict[str, Any]:
+    """Everything that decides a number and is not in the configuration."""
+    from medrl.training.hardware import detected_gpus
+
+    return {
+        **commit(),
+        "command": [*_program(), *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "gpus": list(detected_gpus()),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def _program() -> list[str]:
+    """How the program was called, without the folders of this machine."""
+    name = Path(sys.argv[0]).name
+    return ["python", "-m", "medrl"] if name == "__main__.py" else [name]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one step; NaN and infinity become null, which JSON has no word for."""
+    write_atomically(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def note_tally(folder: Path, tally: Mapping[str, int | float]) -> None:
+    """Keep what this process asked of the judge; nothing where it asked nothing."""
+    if any(tally.values()):
+        with (folder / "judge.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(tally) + "\n")
+
+
+def tallies(folder: Path, now: Mapping[str, int | float]) -> dict[str, int | float]:
+    """What all processes of a run asked of the judge, this one included."""
+    counts: Counter[str] = Counter()
+    for tally in (*read_jsonl(folder / "judge.jsonl"), now):
+        counts.update(tally)
+    return dict(counts)
+
+
+def peak_memory_gib() -> float:
+    """The most that this process has held so far: of the GPU's memory where it uses one, else of the machine's."""
+    import resource
+
+    import torch
+
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return round(peak / 2**30, 2)
+
+
+def cut_back(log: Path, step: int) -> None:
+    """Drop the lines of steps that are about to be done again."""
+    if log.exists():
+        write_jsonl(log, [line for line in read_jsonl(log) if line["step"] <= step])
+
+
+def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable[[Any], dict[str, float]] | None = None) -> Any:
+    """Trainer callback: a line of `log.jsonl` and a tick of the progress bar for each logged step.
+
+    Args:
+        log: Where the lines go.
+        before: Steps of trainers that came before this one in the same log.
+        every: After so many steps each, the line also holds what ``ask`` says of the model; its time is kept apart.
+        ask: From a model to numbers by name (`evaluate.while_training`).
+    """
+    from tqdm import tqdm
+    from transformers import TrainerCallback
+
+    class Track(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.lines: list[dict[str, Any]] = read_jsonl(log)
+            self.known = {sign.kind for sign in warnings.warnings(self.lines)}
+            self.file: IO[str] = log.open("a", encoding="utf-8")
+            self.clock = time.perf_counter()
+            self.asked: dict[str, float] = {}
+            # A pipe gets a line now and then, a terminal a bar.
+            interval = 0.1 if sys.stderr.isatty() else 15.0
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", mininterval=interval)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "train_runtime" in logs:  # the trainer's closing summary
+                return
+            last, self.clock = self.clock, time.perf_counter()
+            seconds = round(self.clock - last, 3)  # kept a step, so that a resumed run does not count its pause
+            cost = {"seconds": seconds, "peak_memory_gib": peak_memory_gib()}
+            line = {"step": before + state.global_step, "time": round(time.time(), 3), **cost, **_finite(logs), **self.asked}
+            self.asked = {}
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+            shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}
+            self.bar.set_postfix(shown, refresh=False)
+            self.lines.append(line)
+            for sign in warnings.newest(self.lines, self.known):
+                self.known.add(sign.kind)
+                self.bar.write(f"warning  step {sign.step}: {sign.message}", file=sys.stderr)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            self.bar.update(state.global_step - self.bar.n)
+            if ask and every and (before + state.global_step) % every == 0:
+                began = time.perf_counter()
+                self.asked = ask(getattr(model, "policy", model))  # PPO's carries a value head, too
+                spent = time.perf_counter() - began
+                self.clock += spent
+                self.asked["validation_seconds"] = round(spent, 3)
+
+        def close(self) -> None:
+            """Also after an error, so that its message stands on a line of its own."""
+            if hasattr(self, "bar"):
+                self.bar.close()
+                self.file.close()
+
+    return Track()

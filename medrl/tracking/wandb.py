@@ -1,0 +1,342 @@
+"""Weights & Biases: what a run has written to its folder, forwarded.
+
+Nothing here is in the way of a run. It writes ``train/log.jsonl`` and ``metrics.json`` as ever, from however many processes;
+a thread of the first one reads them and hands each line on, under the names of :mod:`medrl.tracking.metric_names`. So a run that was killed,
+or finished before anybody tracked it, has everything to send that one watched from its start has. Numbers and the configuration
+leave the machine; prompts, completions and weights do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Gt
+from pydantic import StringConstraints
+
+from medrl.config.identity import Identified, family_id
+from medrl.errors import Problem, UserError
+from medrl.files import write_atomically
+
+if TYPE_CHECKING:
+    from medrl.config.schema import Run, Tree
+
+POLL_SECONDS = 1.0
+INTERRUPTED = 255
+"""The exit code by which W&B itself marks a run that Ctrl-C ended."""
+UNTOLD = ("published", "deviations", "runs", "dry_run", "force", "track")
+"""Sections of a configuration that say nothing about what was run."""
+RETRIED = (408, 429)
+"""The refusals after which W&B's client asks again."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track(Identified):
+    """Whether and where a run is shown on W&B. No part of the run id: it changes nothing that is learned."""
+
+    kind: ClassVar[str] = "logger"
+
+    mode: Literal["auto", "online", "offline", "none"]
+    """``online``: to the server; ``offline``: into the run folder, for ``wandb sync``; ``auto``: online where an agent of a W&B
+    sweep started the run, else ``none``."""
+    project: Name
+    """An agent's run goes to the project of its sweep."""
+    entity: str | None
+    """User or team on W&B; null: the account's own."""
+    tags: tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...]
+    start_seconds: Annotated[int, Gt(0)]
+    """How long the server may take to accept the run, before anything is trained."""
+    end_seconds: Annotated[int, Gt(0)]
+    """How long a finished run waits for what it has not sent yet. What is left stays in the run folder."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is tracked in this process's environment."""
+        return self.mode in ("online", "offline") or (self.mode == "auto" and of_agent())
+
+    def problems(self, run: Run) -> Iterator[Problem]:
+        """What can be known before anything loads."""
+        if self.on and find_spec("wandb") is None:
+            yield Problem("mode", "wandb is not installed; `pip install 'medrl[wandb]'`, or write track=none")
+        if self.mode == "offline" and of_agent():
+            yield Problem("mode", "an agent of a W&B sweep waits for this run's metrics; write track=auto")
+
+
+def of_agent() -> bool:
+    """Whether an agent of a W&B sweep started this process."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
+
+
+@contextmanager
+def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
+    """Forward, while the block runs, what it writes to the run folder, and ``metrics.json`` at its end, where `Track` is on.
+
+    A block that is left by an error marks the run on W&B as failed, by a signal as interrupted. What cannot be sent ends no run.
+
+    Raises:
+        UserError: W&B does not take the run, before anything was done.
+    """
+    if not settings.track.on:
+        yield
+        return
+    sent = _Sent.of(folder)
+    run = _begun(tree, settings, folder, sent)
+    print(f"wandb    {run.url or run.dir.removesuffix('/files')}", flush=True)
+    offline = settings.track.mode == "offline"
+    had = sent.step(run.id) if offline else run.starting_step - 1
+    sent.note(run.id, had)  # now, so that a run killed before its first step knows its own
+    follower = Follower(folder / "train" / "log.jsonl", had, run.log, lambda step: sent.note(run.id, step))
+    follower.start()
+    code = 1
+    try:
+        yield
+        code = 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        raise
+    finally:
+        follower.stop()
+        values = _final(folder) if code == 0 else {}
+        whole = _finished(run, values, follower.step + 1, code, settings.track) and not follower.failed
+        sent.note(run.id, follower.step + bool(values), values=digest(values) if whole else None, exit_code=code)
+
+
+def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
+    """Forward a run that is finished, where W&B has not had all of it: it was not tracked then, or could not be sent.
+
+    Raises:
+        UserError: W&B does not take the run.
+    """
+    if not settings.track.on:
+        return
+    sent = _Sent.of(folder)
+    if sent.values(_own_id(folder, sent)) != digest(_final(folder)):
+        with following(tree, settings, folder):
+            pass
+
+
+class Follower(threading.Thread):
+    """Reads a growing file of JSON lines and hands each on, once, in the order of their steps."""
+
+    def __init__(self, log: Path, step: int, send: Callable[..., None], note: Callable[[int], None]) -> None:
+        """Args:
+        log: The file; it may come later, and be cut back by a resumed run.
+        step: The last step that was handed on before.
+        send: Takes a line's metrics, and ``step``.
+        note: Takes the last step that was handed on.
+        """
+        super().__init__(name="wandb", daemon=True)
+        self.log, self.step, self.send, self.note, self.failed = log, step, send, note, False
+        self._floor, self._offset, self._inode = step, 0, -1
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Until :meth:`stop`."""
+        while not self._stopped.wait(POLL_SECONDS):
+            self._read()
+
+    def stop(self) -> None:
+        """Hand on what is left."""
+        self._stopped.set()
+        self.join()
+        self._read()
+
+    def _read(self) -> None:
+        from medrl.tracking import metric_names
+
+        if self.failed:
+            return
+        before = self.step
+        try:
+            for line in self._lines():
+                if line["step"] > self._floor:
+                    self.send(metric_names.of_line(line), step=line["step"])
+                    self.step = line["step"]
+        except Exception as error:  # whatever W&B's client raises, training does not end for it
+            self.failed = True
+            _warn(f"W&B's client gave up ({error}); run the same command again when the run is done, to send the rest.")
+        if self.step > before:
+            self.note(self.step)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Whole lines that came since the last time; from the start again where the file was replaced."""
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as file:
+            now = os.fstat(file.fileno())
+            if now.st_ino != self._inode or now.st_size < self._offset:
+                self._inode, self._offset, self._floor = now.st_ino, 0, self.step
+            file.seek(self._offset)
+            whole = file.read().rpartition(b"\n")[0]
+        self._offset += len(whole) + 1 if whole else 0
+        return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What of a run folder W&B has had, by the id of the W&B run; in ``wandb/sent.json``."""
+
+    path: Path
+    runs: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Sent:
+        path = folder / "wandb" / "sent.json"
+        try:
+            return cls(path, json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):  # never sent, or damaged by another program: W&B's client drops steps it has had
+            return cls(path, {})
+
+    def step(self, run: str) -> int:
+        return int(self.runs.get(run, {}).get("step", -1))
+
+    def values(self, run: str) -> str | None:
+        """Digest of the final values that were sent."""
+        return self.runs.get(run, {}).get("values")
+
+    def note(self, run: str, step: int, *, values: str | None = None, exit_code: int | None = None) -> None:
+        self.runs[run] = {"step": step, "values": values, "exit_code": exit_code, "sweep": os.environ.get("WANDB_SWEEP_ID")}
+        self.path.parent.mkdir(exist_ok=True)
+        write_atomically(self.path, json.dumps(self.runs, indent=1) + "\n")
+
+
+def sent_runs(folder: Path) -> dict[str, dict[str, Any]]:
+    """The W&B runs that a run folder was sent to: their last step, exit code (null while one runs) and sweep."""
+    return _Sent.of(folder).runs
+
+
+def flattened(tree: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """A configuration under the names of the command line: ``{"model.lora.rank": 8, ...}``, as a sweep's parameters are named."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if within or key not in UNTOLD:
+            name = f"{within}.{key}" if within else key
+            flat |= flattened(value, name) if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
+def digest(values: Mapping[str, float]) -> str:
+    """By which final values are known to be sent."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _final(folder: Path) -> dict[str, float]:
+    from medrl.tracking import metric_names
+
+    path = folder / "metrics.json"
+    return metric_names.values(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _own_id(folder: Path, sent: _Sent) -> str:
+    """Of the W&B run that this run folder belongs to: the agent's, the one it was sent to before, else the folder's name."""
+    before = (run for run, noted in sent.runs.items() if noted["sweep"] is None)
+    return os.environ.get("WANDB_RUN_ID") or next(before, folder.name)
+
+
+def _begun(tree: Tree, settings: Run, folder: Path, sent: _Sent) -> Any:
+    """The W&B run, begun or resumed.
+
+    Raises:
+        UserError: no login, or the server does not answer or refuses.
+    """
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the client's own telemetry; read when it is imported
+    import wandb
+
+    track, own = settings.track, _own_id(folder, sent)
+    offline = track.mode == "offline"
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        if not offline and not wandb.login(prompt=False):
+            raise wandb.errors.UsageError("no API key is configured")
+        # Not resumed where another folder's run has this name, on a colleague's machine or before force=true: steps would mix.
+        known = own in sent.runs or "WANDB_RUN_ID" in os.environ or offline
+        try:
+            return _init(tree, settings, folder, own, "allow" if known else "never")
+        except wandb.errors.UsageError as error:
+            if known or "already exists" not in str(error):
+                raise
+            return _init(tree, settings, folder, f"{own}-{os.urandom(3).hex()}", "never")
+    except Exception as error:  # W&B's client has no class of error that its others descend from
+        said = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"W&B does not take the run ({said}). Set WANDB_API_KEY or run `wandb login`, look at WANDB_BASE_URL if you set it, "
+            "or write track=wandb_offline to send the run later, track=none to send nothing."
+        ) from error
+
+
+def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["allow", "never"]) -> Any:
+    import wandb
+
+    track = settings.track
+    place: dict[str, Any] = (
+        {} if of_agent() else {"project": track.project, "entity": track.entity, "id": run}
+    )  # the agent has said
+    return wandb.init(
+        **place,
+        name=folder.name,
+        group=f"{settings.name}-{family_id(settings)}",  # the seeds of a configuration stand together
+        tags=list(track.tags),
+        mode="offline" if track.mode == "offline" else "online",
+        resume=resume,
+        dir=folder,
+        config=flattened(tree),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            save_code=False,
+            disable_job_creation=True,
+            init_timeout=track.start_seconds,
+            finish_timeout=track.end_seconds,
+            finish_timeout_raises=True,
+            # The agent sends a signal itself; a second one, of the client's, would end the run without a checkpoint.
+            stop_fn=(lambda: None) if of_agent() else None,
+        ),
+    )
+
+
+def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track: Track) -> bool:
+    """Send the final values and end the W&B run; whether W&B has all of it, as far as its client says."""
+    files = Path(run.dir).parent
+    how = f"`wandb sync {files}` sends it, and so does the same command again."
+    try:
+        if values:
+            run.log(dict(values), step=step)
+            run.summary.update(dict(values))
+        run.finish(exit_code=code)
+    except TimeoutError:
+        _warn(f"W&B did not take everything within track.end_seconds={track.end_seconds}; it is kept: {how}")
+        return False
+    except Exception as error:  # whatever W&B's client raises: the run itself is done, or has an error of its own to tell
+        _warn(f"W&B's client gave up ({error}); what it has not sent is kept: {how}")
+        return False
+    if refused := _refusal(files / "logs" / "debug-internal.log"):
+        _warn(f"W&B refused part of the run (HTTP {refused}); it is kept: {how}")
+        return False
+    return True
+
+
+def _refusal(log: Path) -> int | None:
+    """The status by which the server ended the upload, which the client tells its own log alone."""
+    if not log.exists():
+        return None
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if '"api: HTTP error"' in line and "/file_stream" in line:
+            status = int(json.loads(line)["status"])
+            if 400 <= status < 500 and status not in RETRIED:
+                return status
+    return None
+
+
+def _warn(message: str) -> None:
+    print(f"warning  {message}", file=sys.stderr, flush=True)

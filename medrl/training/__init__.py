@@ -1,0 +1,1 @@
+"""The trainer, checkpoints, processes and hardware."""
