@@ -34,6 +34,10 @@ class Problem:
     message: str
     """What is wrong with it and what to write instead."""
 
+    def within(self, section: str) -> Problem:
+        """The same, seen from the section's parent."""
+        return Problem(f"{section}.{self.key}".rstrip("."), self.message)
+
 
 class ConfigError(UserError):
     """Every mistake of a configuration, in one message."""

@@ -12,14 +12,15 @@ from typing import Any
 from medrl import files
 from medrl.config import schema
 from medrl.config.build import check
-from medrl.config.identity import digest, family_id, run_id
-from medrl.config.schema import Run, Tree
+from medrl.config.identity import digest
+from medrl.config.schema import Run, Tree, family_id, run_id
 from medrl.data.mix import Drawn
+from medrl.data.sources import Split
 from medrl.errors import UserError
 from medrl.evaluation import evaluate, metrics_json
+from medrl.evaluation.settings import Eval
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
-from medrl.tasks.base import Split
 from medrl.tracking import run_folder, wandb
 from medrl.training import checkpoints, hardware, processes, warnings
 
@@ -173,11 +174,11 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
         reward_audit.stop_on(audited, settings.reward_set)
     model = _base(settings, tokenizer)
     plan.check_room(settings, model, folder)
-    job = Job(settings, drawn.rows, model, tokenizer, work, checkpoint, stop)
+    job = Job(settings, drawn.rows, model, tokenizer, work, checkpoint, stop, evaluate.while_training(settings, tokenizer))
     if checkpoint and first:
         print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
     elif audited:
-        audited = reward_audit.with_base(audited, settings.reward_set, reward_audit.sampled(job))
+        audited = reward_audit.with_base(audited, settings.reward_set, reward_audit.sampled(job, settings.algo))
         print(audited.totals(), flush=True)
         run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
         reward_audit.stop_on(audited, settings.reward_set)
@@ -206,7 +207,9 @@ def _trained(settings: Run, folder: Path) -> tuple[Any, Any]:
     from medrl.algos import rm
     from medrl.models import base
 
-    return rm.trained(settings, folder) if settings.algo.classifies else base.trained(settings, folder)
+    if settings.algo.classifies:
+        return rm.trained(settings.model, settings.hardware, folder)
+    return base.trained(settings.model, settings.hardware, settings.seed, folder)
 
 
 def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
@@ -252,7 +255,7 @@ def _family(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _alike(metrics: dict[str, Any]) -> list[Any]:
     """What runs of one family that were asked in the same way have in common."""
-    return [metrics.get("family"), evaluate.Eval.asking(metrics.get("eval") or {})]
+    return [metrics.get("family"), Eval.asking(metrics.get("eval") or {})]
 
 
 def _asks_judge(settings: Run) -> bool:

@@ -99,9 +99,9 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         before = compose(["algo=sft", f"seed={seed}"])
         from_run.planned[tmp_path / name] = before
-        identity.planned[(tmp_path / name).resolve()] = identity.run_id(build.unchecked(before))
+        identity.planned[(tmp_path / name).resolve()] = schema.run_id(build.unchecked(before))
         tree = composing.tree(["model=from_run", f"model.run={tmp_path / name}", "hardware=cpu"])
-        ids.append(identity.run_id(build.unchecked(tree)))
+        ids.append(schema.run_id(build.unchecked(tree)))
     assert ids[0] == ids[1] != ids[2]
 
 

@@ -17,12 +17,12 @@ import pytest
 
 import medrl
 from medrl import run
-from medrl.config import build, identity
+from medrl.config import build, identity, schema
 from medrl.config.identity import Identified
 from medrl.data.sources import Embedded
 from medrl.errors import ConfigError
 from medrl.evaluation import evaluate
-from medrl.evaluation.evaluate import Eval
+from medrl.evaluation.settings import Eval
 from medrl.models import from_run
 from medrl.models.base import EMBEDDED
 
@@ -109,7 +109,7 @@ TWO_RUNS = [
 
 
 def id_of(compose, words):
-    return identity.run_id(build.unchecked(compose(words.split() if isinstance(words, str) else words)))
+    return schema.run_id(build.unchecked(compose(words.split() if isinstance(words, str) else words)))
 
 
 @pytest.mark.parametrize(("one", "other"), ONE_RUN)
@@ -128,15 +128,15 @@ def test_no_name_is_dropped(compose, name):
     tree = compose(["data_mix=gsm8k"])
     tree["data_mix"]["tasks"][name] = tree["data_mix"]["tasks"].pop("gsm8k")
     tree["data_mix"] |= {"weights": {name: 1.0}, "held_out": [name]}
-    before = identity.run_id(build.unchecked(tree))
+    before = schema.run_id(build.unchecked(tree))
     tree["data_mix"]["tasks"][name]["format"] = "boxed"
-    assert identity.run_id(build.unchecked(tree)) != before
+    assert schema.run_id(build.unchecked(tree)) != before
 
 
 def test_a_family_differs_in_nothing_but_the_seed(compose):
     one, two, three = (build.unchecked(compose(words)) for words in (["seed=0"], ["seed=1"], ["seed=1", "algo.beta=0.5"]))
-    assert identity.family_id(one) == identity.family_id(two) != identity.family_id(three)
-    assert len({identity.run_id(each) for each in (one, two, three)}) == 3
+    assert schema.family_id(one) == schema.family_id(two) != schema.family_id(three)
+    assert len({schema.run_id(each) for each in (one, two, three)}) == 3
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_a_class_without_a_kind_is_refused(compose, monkeypatch):
 def test_a_class_that_moves_keeps_the_ids_of_its_runs(tmp_path):
     """In a copy of the package: the mix, a reward and an algorithm under other names in other files."""
     command = "import sys; from medrl import build, compose, identity; compose.prepare();"
-    command += "print(identity.run_id(build.check(compose.tree(['hardware=cpu', 'reward_set=medical_xml']))))"
+    command += "print(schema.run_id(build.check(compose.tree(['hardware=cpu', 'reward_set=medical_xml']))))"
 
     def found(folder):
         environment = {**os.environ, "PYTHONPATH": str(folder)}
@@ -322,7 +322,7 @@ def test_what_changes_an_answer_is_decided_once():
 def test_a_finished_run_answers_only_what_it_was_asked(compose, tmp_path, words, alike):
     """Of a model that nothing is trained on, whatever is asked is asked of one run."""
     first, second = (build.unchecked(compose(["algo=none", *more])) for more in ([], [words]))
-    assert identity.run_id(first) == identity.run_id(second)
+    assert schema.run_id(first) == schema.run_id(second)
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "provenance.json").write_text(json.dumps({"asked": evaluate.asked_digest(first)}))
     assert run.finished(first, tmp_path) == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medrl import run
-from medrl.config import build, identity, schema
+from medrl.config import build, schema
 from medrl.files import read_jsonl
 
 SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")
@@ -32,7 +32,7 @@ def grpo(compose, tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_leaves_what_the_contract_promises(grpo):
     metrics, folder, tree = grpo
-    assert folder.name == f"grpo-pubmed70-{identity.run_id(build.unchecked(tree))}"
+    assert folder.name == f"grpo-pubmed70-{schema.run_id(build.unchecked(tree))}"
     assert schema.load(folder) == tree
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commit", "dirty", "packages", "cpu", "gpus", "command", "data"} <= set(provenance)
@@ -50,7 +50,7 @@ def test_a_run_leaves_what_the_contract_promises(grpo):
     assert {"reward", "rewards/correctness/mean", "rewards/xml_count/mean", "loss"} <= set(log[0])
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert set(metrics["tasks"]) == {"pubmedqa", "gsm8k", "health_benchmarks"}
-    assert metrics["family"] == identity.family_id(build.unchecked(tree)) and metrics["judge"] is None  # nothing here asks one
+    assert metrics["family"] == schema.family_id(build.unchecked(tree)) and metrics["judge"] is None  # nothing here asks one
     assert not list(folder.rglob("*.begun"))
     assert (folder / "report.html").stat().st_size > 10_000
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from medrl import run
-from medrl.config import build, identity, schema
+from medrl.config import build, schema
 from medrl.errors import ConfigError
 from medrl.models.base import EMBEDDED
 from medrl.planning import plan
@@ -136,7 +136,7 @@ def write_run(folder, tree, seconds, finished=True):
     (folder / "train" / "log.jsonl").write_text("\n".join(lines) + "\n")
     schema.freeze(tree, folder)
     if finished:
-        (folder / "metrics.json").write_text(json.dumps({"family": identity.family_id(build.unchecked(tree))}))
+        (folder / "metrics.json").write_text(json.dumps({"family": schema.family_id(build.unchecked(tree))}))
 
 
 def test_time_comes_from_this_run_or_from_one_of_another_seed(compose, tmp_path, planned):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from loopback_wandb import ENTITY, KEY, LoopbackWandb
 
-from medrl.config import build, identity
+from medrl.config import build, schema
 from medrl.errors import ConfigError, UserError
 from medrl.sweep import spec, wandb_agents
 from medrl.sweep.trial_records import Ledger
@@ -102,8 +102,7 @@ def steps(run):
 def test_it_is_no_part_of_what_is_learned(compose):
     tracked, plain = compose(["track=wandb", "track.tags=[a]"]), compose(["track=none"])
     assert (
-        identity.run_id(build.unchecked(tracked)) == identity.run_id(build.unchecked(plain))
-        and tracked["track"]["mode"] == "online"
+        schema.run_id(build.unchecked(tracked)) == schema.run_id(build.unchecked(plain)) and tracked["track"]["mode"] == "online"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from medrl import run
-from medrl.config import build, identity, schema
+from medrl.config import build, schema
 from medrl.data.decontaminate import Decontaminator
 from medrl.errors import ConfigError, UserError
 from medrl.evaluation import evaluate
@@ -25,12 +25,12 @@ def test_the_default_keeps_no_rows_and_its_runs_keep_their_ids(compose):
     tree = compose([])
     without = compose(["data_mix.validation_rows=null"])
     assert (
-        identity.run_id(build.unchecked(tree))
-        == identity.run_id(build.unchecked(without))
-        != identity.run_id(build.unchecked(compose(["data_mix.validation_rows=20"])))
+        schema.run_id(build.unchecked(tree))
+        == schema.run_id(build.unchecked(without))
+        != schema.run_id(build.unchecked(compose(["data_mix.validation_rows=20"])))
     )
     ids = [
-        identity.run_id(build.unchecked(each))
+        schema.run_id(build.unchecked(each))
         for each in (tree, without, compose(["eval.split=test", "eval.limit=3"]), compose(["data_mix.validation_rows=20"]))
     ]
     assert ids[0] == ids[1] == ids[2] != ids[3]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, lcm
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from annotated_types import Ge, Gt, Le
 
 from medrl.config.identity import Identified
-from medrl.errors import Interrupted, Problem, UserError
+from medrl.errors import Problem
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
     from medrl.data.mix import Prompted
     from medrl.data.prompts import Messages
     from medrl.training.checkpoints import Stop
@@ -46,7 +45,7 @@ class Footprint(NamedTuple):
 class Job:
     """What an algorithm works on."""
 
-    run: Run
+    run: Sections
     rows: Sequence[Prompted]
     policy: Any
     """The model before training, without an adapter; a classifier with one output where the algorithm ``classifies``."""
@@ -56,6 +55,8 @@ class Job:
     checkpoint: Path | None
     """The newest whole checkpoint, to go on from."""
     stop: Stop
+    ask: Callable[[Any], dict[str, float]] | None = None
+    """From the model, as it is while it trains, to what its validation rows say (`Eval.every_steps`); None where nobody asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,16 @@ class Algo(Identified, ABC):
     def train(self, job: Job, out: Path) -> None:
         """Train and write the model to ``out``."""
 
+    @property
+    def align(self) -> int:
+        """A checkpoint may be written after any multiple of this many steps."""
+        return 1
+
     def finish(self, job: Job, written: Path) -> None:
         """Last touch to what was trained, by one process, before its folder becomes ``model/``."""
         job.run.model.settle(written)
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         """Mistakes in company of the other sections."""
         return iter(())
 
@@ -122,7 +128,7 @@ class Optimised(Algo):
     checkpoint_steps: Annotated[int, Gt(0)]
     """A checkpoint is written after every so many steps, and after the last."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         if (self.steps is None) == (self.epochs is None):
             yield Problem("steps", f"is {self.steps} and epochs is {self.epochs}; give one and set the other to null")
         processes = run.hardware.processes
@@ -152,7 +158,7 @@ class Optimised(Algo):
         lower = self.batch_size // divisor * divisor
         return "write " + " or ".join(str(size) for size in (lower, lower + divisor) if size)
 
-    def context_problems(self, run: Run, completion_tokens: int) -> Iterator[Problem]:
+    def context_problems(self, run: Sections, completion_tokens: int) -> Iterator[Problem]:
         """A longest prompt and a longest completion that do not fit in the model's context, for algorithms that sample."""
         room, prompt = run.model.context_tokens, run.data_mix.max_prompt_tokens
         if prompt + completion_tokens > room:
@@ -166,16 +172,16 @@ class Optimised(Algo):
         """Sequences of the batch that are made of one row."""
         return 1
 
-    def rows_used(self, run: Run) -> int | None:
+    def rows_used(self, run: Sections) -> int | None:
         """Rows that an epoch goes through, at most; None where that is known only when training starts."""
         return run.data_mix.rows
 
-    def steps_of_epoch(self, run: Run) -> int | None:
+    def steps_of_epoch(self, run: Sections) -> int | None:
         """Optimiser steps of one pass over the rows, at most; None where the rows are not known."""
         rows = self.rows_used(run)
         return rows if rows is None else ceil(rows * self.group / self.batch_size)
 
-    def known_tokens(self, run: Run) -> int:
+    def known_tokens(self, run: Sections) -> int:
         """Most tokens of what `known` says."""
         return run.model.context_tokens
 
@@ -183,14 +189,9 @@ class Optimised(Algo):
         """What of a row's sequence is known before anything is generated."""
         return row.messages
 
-    def footprint(self, run: Run, known: int) -> Footprint:
+    def footprint(self, run: Sections, known: int) -> Footprint:
         """What is computed at once where so many tokens of a sequence are known beforehand."""
         return Footprint(tokens=known, scored=known)
-
-    @property
-    def align(self) -> int:
-        """A checkpoint may be written after any multiple of this many steps."""
-        return 1
 
     def arguments(self, job: Job) -> dict[str, Any]:
         """Options that every TRL config takes, in its words."""
@@ -227,130 +228,3 @@ class Optimised(Algo):
             "ddp_find_unused_parameters": False,  # every trained weight is used in every pass
             **run.hardware.sharding_arguments(),
         }
-
-
-def peft_config(run: Run) -> Any:
-    """The adapter that the model's configuration asks for, or None."""
-    return run.model.adapter_config()
-
-
-def run_trainer(trainer: Any, job: Job, out: Path, align: int = 1) -> None:
-    """Train from the newest whole checkpoint and write the model.
-
-    Args:
-        trainer: TRL's.
-        job: What it works on.
-        out: Folder of the model.
-        align: A stop waits for a multiple of this many steps.
-
-    Raises:
-        Interrupted: a signal came; its checkpoint is written.
-    """
-    fit(trainer, job, job.folder / "log.jsonl", align)
-    write_model(trainer, job, out)
-
-
-def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> None:
-    """Train from the newest whole checkpoint, with a line of ``log`` for each step.
-
-    Args:
-        trainer: Any of TRL's.
-        job: Its checkpoint is gone on from.
-        log: Lines of steps that are done again are cut off first.
-        align: A stop waits for a multiple of this many steps.
-        before: Steps of earlier rounds, after which the log counts on.
-
-    Raises:
-        Interrupted: a signal came; its checkpoint is written.
-    """
-    from transformers import PrinterCallback
-
-    from medrl.evaluation import evaluate
-    from medrl.tracking import run_folder
-    from medrl.training import checkpoints, processes
-
-    done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
-    trainer.remove_callback(PrinterCallback)
-    first = processes.rank() == 0
-    ask = evaluate.while_training(job.run, job.tokenizer) if first else None
-    tracker = run_folder.callback(log, before, job.run.eval.every_steps, ask)
-    if first:
-        run_folder.cut_back(log, before + done)
-        trainer.add_callback(tracker)
-    for callback in checkpoints.callbacks(job.stop, align):
-        trainer.add_callback(callback)
-    try:
-        with job.stop.held():
-            trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-    finally:
-        tracker.close()
-    if job.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(
-            f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint written. "
-            "Run the same command again to go on.",
-            job.stop.signal,
-        )
-
-
-def write_model(trainer: Any, job: Job, out: Path) -> None:
-    """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
-    from medrl.training import processes
-
-    partial = out.with_name(out.name + ".partial")
-    if processes.rank() == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-    processes.wait_for_all()
-    if job.run.hardware.sharding == "fsdp":
-        write_sharded(trainer.model, partial)
-    else:
-        trainer.save_model(str(partial))  # by all: each holds its share of sharded weights
-    processes.wait_for_all()
-    if processes.rank() > 0:
-        return
-    check_written(trainer.model, partial)
-    if config := getattr(trainer.model, "generation_config", None):  # which a classifier lacks
-        config.save_pretrained(partial)  # and TRL leaves out beside an adapter
-    job.tokenizer.save_pretrained(partial)
-    for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
-        (partial / stray).unlink(missing_ok=True)
-    job.run.algo.finish(job, partial)
-    partial.replace(out)
-
-
-def write_sharded(model: Any, folder: Path) -> None:
-    """Put what was trained together from all processes, each of which has to ask, and write it from the first.
-
-    What the trainer gathers itself does not arrive: FSDP2's state dictionaries are sharded unless asked otherwise, and peft
-    looks for an adapter's tensors under the names of its modules, into which recomputed activations put one of their own.
-    """
-    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
-
-    from medrl.training import processes
-
-    for parent in [*model.modules()]:
-        for name, child in [*parent.named_children()]:
-            if isinstance(child, CheckpointWrapper):
-                setattr(parent, name, child._checkpoint_wrapped_module)
-    whole = {name: each.full_tensor().cpu() for name, each in model.named_parameters() if each.requires_grad}
-    if processes.rank() == 0:
-        model.save_pretrained(folder, state_dict=whole)
-
-
-def check_written(model: Any, folder: Path) -> None:
-    """Count what was written against what was trained: sharded weights have to be gathered, and that can fail in silence.
-
-    Raises:
-        UserError: something is missing.
-    """
-    from safetensors import safe_open
-
-    trained = len([each for each in getattr(model, "policy", model).parameters() if each.requires_grad])
-    written = 0
-    for file in [*folder.glob("adapter_model*.safetensors")] or [*folder.glob("model*.safetensors")]:
-        opened: Any = safe_open(file, "pt")
-        written += len(opened.keys())
-    if written < trained:
-        raise UserError(
-            f"{folder} holds {written} tensors, and {trained} were trained: they could not be gathered from all processes. "
-            "The newest checkpoint is kept; run the same command again with hardware.sharding=none."
-        )

@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, peft_config, run_trainer
+from medrl.algos.base import Job
 from medrl.algos.samples import Sampled, describe, enough, reference, texts
+from medrl.training.trainer import run_trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,6 @@ class DPO(Sampled):
             job,
             texts(job.tokenizer, pairs),
             ref_model=reference(job),
-            peft_config=peft_config(job.run),
+            peft_config=job.run.model.adapter_config(),
         )
-        run_trainer(trainer, job, out)
+        run_trainer(trainer, job, out, self)

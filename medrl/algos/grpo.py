@@ -15,7 +15,7 @@ from medrl.algos.rollouts import Rollouts
 from medrl.errors import Problem
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class GRPO(Rollouts):
     """Most rounds of replacing prompts whose completions all earn the same, which teach nothing (DAPO's dynamic sampling);
     0 trains on every prompt as it comes."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.loss_type == "cispo" and (self.epsilon_high or 0.0) < 1:
             yield Problem(

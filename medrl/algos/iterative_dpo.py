@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, fit, peft_config, write_model
+from medrl.algos.base import Job
 from medrl.algos.samples import Sampled, describe, enough, texts
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl, write_jsonl
 from medrl.training import checkpoints
 from medrl.training.processes import rank, wait_for_all
+from medrl.training.trainer import fit, write_model
 
 if TYPE_CHECKING:
     from medrl.data.mix import Prompted
@@ -99,7 +100,7 @@ class IterativeDPO(Sampled):
         fit(trainer, job, whole.folder / "log.jsonl", before=before)
         steps = before + trainer.state.global_step
         _note(kept, [*earlier, {"round": number, "steps": steps, "trained": True, **figures}])
-        _write(trainer, job)
+        self._write(trainer, job)
         wait_for_all()
         if rank() == 0:
             self._clean(whole, number)
@@ -115,11 +116,22 @@ class IterativeDPO(Sampled):
             job,
             texts(job.tokenizer, pairs),
             ref_model=None if lora else whole.policy,
-            peft_config=peft_config(job.run) if number == 1 else None,
+            peft_config=job.run.model.adapter_config() if number == 1 else None,
         )
         if lora and number > 1 and job.checkpoint:
             _load_adapter(trainer.model, job.checkpoint)
         return trainer
+
+    def _write(self, trainer: Any, job: Job) -> None:
+        """Write the round's model; an adapter is taken off the base, on which the next round puts it from the disk."""
+        if not job.run.model.lora:
+            write_model(trainer, job, job.folder / "model", self)
+            return
+        adapted = trainer.accelerator.unwrap_model(trainer.model)
+        if REFERENCE in adapted.peft_config:
+            adapted.delete_adapter(REFERENCE)
+        write_model(trainer, job, job.folder / "model", self)
+        adapted.unload()
 
     def _clean(self, whole: Job, last: int) -> None:
         """Remove what finished rounds need no more."""
@@ -149,7 +161,7 @@ def _start(job: Job, last: int) -> Any:
     if not job.run.model.lora:
         if not last:
             return copy.deepcopy(job.policy)
-        policy, _ = trained(job.run, _model(job, last))
+        policy, _ = trained(job.run.model, job.run.hardware, job.run.seed, _model(job, last))
         job.policy.load_state_dict(policy.state_dict())
         return policy
     if not last:
@@ -157,18 +169,6 @@ def _start(job: Job, last: int) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(job.policy, str(_model(job, last)), is_trainable=True)
-
-
-def _write(trainer: Any, job: Job) -> None:
-    """Write the round's model; an adapter is taken off the base, on which the next round puts it from the disk."""
-    if not job.run.model.lora:
-        write_model(trainer, job, job.folder / "model")
-        return
-    adapted = trainer.accelerator.unwrap_model(trainer.model)
-    if REFERENCE in adapted.peft_config:
-        adapted.delete_adapter(REFERENCE)
-    write_model(trainer, job, job.folder / "model")
-    adapted.unload()
 
 
 def _load_adapter(policy: Any, checkpoint: Path) -> None:

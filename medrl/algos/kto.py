@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
-from medrl.algos.base import Footprint, Job, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job
 from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
 from medrl.models.tokenization import Rendering
 from medrl.training.processes import rank
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
     from medrl.data.mix import Prompted
 
 
@@ -39,7 +40,7 @@ class KTO(Sampled):
     undesirable_weight: Annotated[float, Gt(0)] | None
     """The same of the others."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if not self.batch_size % run.hardware.processes and run.hardware.split(self.batch_size)[0] < 2:
             # Completions of one micro-batch are exchanged to estimate the divergence from the reference (section 4.1).
@@ -52,7 +53,7 @@ class KTO(Sampled):
                     f"is null, and nothing grades the answers to {name}; set the reward from which one is good",
                 )
 
-    def footprint(self, run: Run, known: int) -> Footprint:
+    def footprint(self, run: Sections, known: int) -> Footprint:
         return super().footprint(run, known)._replace(sequences=1)
 
     def train(self, job: Job, out: Path) -> None:
@@ -79,8 +80,10 @@ class KTO(Sampled):
         rows = [{key: line[key] for key in ("prompt", "completion", "label")} for line in labelled]
         if len(rows) % config.per_device_train_batch_size == 1:  # one alone would be exchanged for itself
             rows = rows[:-1]
-        trainer = self.trainer(KTOTrainer, config, job, rows, ref_model=reference(job), peft_config=peft_config(job.run))
-        run_trainer(trainer, job, out)
+        trainer = self.trainer(
+            KTOTrainer, config, job, rows, ref_model=reference(job), peft_config=job.run.model.adapter_config()
+        )
+        run_trainer(trainer, job, out, self)
 
     def weights(self, desirable: int, undesirable: int) -> tuple[float, float]:
         """Weights of the two kinds; one that is null brings their sums to 1 : 1, within Eq. 8 of the paper (1 to 4/3).

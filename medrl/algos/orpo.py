@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl.algos.base import Footprint, Job, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job
 from medrl.algos.samples import Sampled, describe, enough, texts
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class ORPO(Sampled):
     beta: Annotated[float, Gt(0)]
     """Weight of the odds ratio beside the likelihood of the better completion: the paper's lambda."""
 
-    def footprint(self, run: Run, known: int) -> Footprint:
+    def footprint(self, run: Sections, known: int) -> Footprint:
         return super().footprint(run, known)._replace(frozen=0, fused=False)
 
     def train(self, job: Job, out: Path) -> None:
@@ -43,5 +44,5 @@ class ORPO(Sampled):
             max_length=job.run.model.context_tokens,  # None would cut at 512; pairs that are longer are left out before
             remove_unused_columns=False,
         )
-        trainer = self.trainer(ORPOTrainer, config, job, texts(job.tokenizer, pairs), peft_config=peft_config(job.run))
-        run_trainer(trainer, job, out)
+        trainer = self.trainer(ORPOTrainer, config, job, texts(job.tokenizer, pairs), peft_config=job.run.model.adapter_config())
+        run_trainer(trainer, job, out, self)

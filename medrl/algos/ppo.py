@@ -17,14 +17,15 @@ from annotated_types import Ge, Gt, Le
 
 from medrl.algos import advantages as maths
 from medrl.algos import completions
-from medrl.algos.base import Footprint, Job, Optimised, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job, Optimised
 from medrl.errors import Problem, UserError
 from medrl.tasks.base import Kind
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
 
 VALUE_HEAD = "value_head.pt"
 """In every checkpoint, beside the policy; the written model has none."""
@@ -66,20 +67,20 @@ class PPO(Optimised):
     num_iterations: Annotated[int, Gt(0)]
     """Optimiser steps on each set of completions."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if run.hardware.rollout == "vllm":
             yield Problem("", "writes its completions with transformers; add hardware.rollout=transformers")
         yield from self.context_problems(run, self.max_completion_tokens)
 
-    def known_tokens(self, run: Run) -> int:
+    def known_tokens(self, run: Sections) -> int:
         return run.data_mix.max_prompt_tokens
 
-    def steps_of_epoch(self, run: Run) -> int:
+    def steps_of_epoch(self, run: Sections) -> int:
         """Whole sets of completions, each used ``num_iterations`` times."""
         return run.data_mix.rows // self.batch_size * self.num_iterations
 
-    def footprint(self, run: Run, known: int) -> Footprint:
+    def footprint(self, run: Sections, known: int) -> Footprint:
         longest = self.max_completion_tokens
         frozen = int(self.beta > 0 and run.model.lora is None)  # an adapter is switched off instead
         return Footprint(tokens=known + longest, scored=longest, completion=longest, fused=False, frozen=frozen)
@@ -94,7 +95,7 @@ class PPO(Optimised):
         """
         if len(job.rows) < self.batch_size:
             raise UserError(f"{len(job.rows)} rows are fewer than algo.batch_size={self.batch_size}; raise data_mix.rows.")
-        run_trainer(_trainer(self, job), job, out, self.align)
+        run_trainer(_trainer(self, job), job, out, self)
 
     def positions(self, rows: int) -> list[int]:
         """Rows of an epoch in the order in which steps read them: each whole set as often as it is trained on."""
@@ -200,7 +201,7 @@ def _actor_critic(ppo: PPO, job: Job) -> Any:
             return self.policy.generation_config
 
     policy = job.policy
-    if adapter := peft_config(job.run):
+    if adapter := job.run.model.adapter_config():
         from peft import get_peft_model
 
         set_seed(job.run.seed)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, Optimised, peft_config, run_trainer
+from medrl.algos.base import Job, Optimised
 from medrl.errors import Problem, UserError
 from medrl.models.likelihood import opens
 from medrl.tasks.base import Kind
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
     from medrl.data.mix import Prompted
     from medrl.data.prompts import Messages
 
@@ -31,18 +32,18 @@ class PT(Optimised):
     block_tokens: Annotated[int, Gt(1)]
     """Documents are joined, each with the end-of-sequence token behind it, and cut into blocks of so many tokens."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.block_tokens > run.model.context_tokens:
             yield Problem("block_tokens", f"is {self.block_tokens}, the model's whole context is {run.model.context_tokens}")
 
-    def known_tokens(self, run: Run) -> int:
+    def known_tokens(self, run: Sections) -> int:
         return self.block_tokens
 
     def known(self, row: Prompted) -> Messages:
         return [{"role": "user", "content": row.example.gold}]
 
-    def rows_used(self, run: Run) -> None:
+    def rows_used(self, run: Sections) -> None:
         """Blocks are known only when the documents are cut."""
 
     def train(self, job: Job, out: Path) -> None:
@@ -57,9 +58,9 @@ class PT(Optimised):
             args=SFTConfig(**self.arguments(job), max_length=None, packing=False, completion_only_loss=False),
             train_dataset=Dataset.from_dict({"input_ids": found, "labels": found}),
             processing_class=job.tokenizer,
-            peft_config=peft_config(job.run),
+            peft_config=job.run.model.adapter_config(),
         )
-        run_trainer(trainer, job, out)
+        run_trainer(trainer, job, out, self)
 
     def _blocks(self, job: Job) -> list[list[int]]:
         """Raises:

@@ -12,7 +12,7 @@ from medrl.algos.rollouts import Rollouts
 from medrl.errors import Problem
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class RLOO(Rollouts):
     reward_clip: tuple[float, float] | None
     """Lowest and highest total reward, before the divergence is taken off; null leaves it as it is."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.reward_clip and self.reward_clip[0] >= self.reward_clip[1]:
             yield Problem("reward_clip", f"is {list(self.reward_clip)}; write the lower number first")

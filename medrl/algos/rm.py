@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.algos.base import Footprint, Job, Optimised, run_trainer
+from medrl.algos.base import Footprint, Job, Optimised
 from medrl.errors import Problem, UserError
+from medrl.models.base import Model, weight_dtype
 from medrl.models.likelihood import conversation
 from medrl.tasks.base import Kind
+from medrl.training.hardware import Hardware
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
     from medrl.data.mix import Prompted
     from medrl.data.prompts import Messages
 
@@ -40,7 +43,7 @@ class RM(Optimised):
     """Weight of the squared sum of a pair's scores, which keeps their mean near 0 (Eisenstein et al. 2023, arXiv 2312.09244,
     equation 2); null leaves it free."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if run.model.quantisation:
             message = f"model.quantisation={run.model.quantisation} cannot hold the merged weights that rm writes"
@@ -48,13 +51,13 @@ class RM(Optimised):
         if self.max_tokens > run.model.context_tokens:
             yield Problem("max_tokens", f"is {self.max_tokens}, the model's whole context is {run.model.context_tokens}")
 
-    def known_tokens(self, run: Run) -> int:
+    def known_tokens(self, run: Sections) -> int:
         return self.max_tokens
 
     def known(self, row: Prompted) -> Messages:
         return [*row.messages, {"role": "assistant", "content": row.example.gold}]
 
-    def footprint(self, run: Run, known: int) -> Footprint:
+    def footprint(self, run: Sections, known: int) -> Footprint:
         return Footprint(tokens=known, scored=0, sequences=2)
 
     def train(self, job: Job, out: Path) -> None:
@@ -68,7 +71,7 @@ class RM(Optimised):
             processing_class=job.tokenizer,
             peft_config=job.run.model.adapter_config("SEQ_CLS"),
         )
-        run_trainer(trainer, job, out)
+        run_trainer(trainer, job, out, self)
 
     def finish(self, job: Job, written: Path) -> None:
         """Replace a trained adapter by the whole weights, on the CPU: a GPU is full of what was trained."""
@@ -104,7 +107,7 @@ class RM(Optimised):
         return Dataset.from_list(fitting)
 
 
-def trained(run: Run, folder: Path) -> tuple[Any, Any]:
+def trained(model: Model, hardware: Hardware, folder: Path) -> tuple[Any, Any]:
     """Reward model and tokenizer as a run's ``model/`` holds them.
 
     Raises:
@@ -113,14 +116,12 @@ def trained(run: Run, folder: Path) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from medrl.models.base import weight_dtype
-
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=weight_dtype(run.model, run.hardware))
+        classifier = AutoModelForSequenceClassification.from_pretrained(folder, dtype=weight_dtype(model, hardware))
     except (OSError, ValueError, SafetensorError) as error:
         first = str(error).partition("\n")[0]
         raise UserError(
             f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
         ) from error
-    return model.to(run.hardware.device), tokenizer
+    return classifier.to(hardware.device), tokenizer

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
-from medrl.algos.base import Footprint, Job, Optimised, peft_config, run_trainer
+from medrl.algos.base import Footprint, Job, Optimised
 from medrl.errors import Problem
 from medrl.grading.answers import opening
 from medrl.models.generation import eos_token_ids
 from medrl.tasks.base import Kind
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Rollouts(Optimised):
     mask_truncated: bool
     """Leave completions that the token limit cut out of the loss."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         prompts = self.batch_size * self.mini_batches // self.num_generations
         if self.mini_batches > 1 and prompts > run.data_mix.rows:
@@ -65,14 +66,14 @@ class Rollouts(Optimised):
     def group(self) -> int:
         return self.num_generations
 
-    def steps_of_epoch(self, run: Run) -> int:
+    def steps_of_epoch(self, run: Sections) -> int:
         """TRL leaves the prompts out that do not fill a batch, and uses each set of completions ``num_iterations`` times."""
         return run.data_mix.rows * self.group // self.batch_size * self.num_iterations
 
-    def known_tokens(self, run: Run) -> int:
+    def known_tokens(self, run: Sections) -> int:
         return run.data_mix.max_prompt_tokens
 
-    def footprint(self, run: Run, known: int) -> Footprint:
+    def footprint(self, run: Sections, known: int) -> Footprint:
         longest = self.max_completion_tokens
         return Footprint(
             tokens=known + longest,
@@ -90,7 +91,7 @@ class Rollouts(Optimised):
         """TRL's trainer for the job."""
 
     def train(self, job: Job, out: Path) -> None:
-        run_trainer(self.trainer(job), job, out, self.align)
+        run_trainer(self.trainer(job), job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:
         """Options of TRL's online trainers, in its words."""
@@ -127,7 +128,7 @@ class Rollouts(Optimised):
             "reward_funcs": list(job.run.reward_set.functions(job.rows, eos, opening(job.tokenizer))),
             "train_dataset": _dataset(job),
             "processing_class": job.tokenizer,
-            "peft_config": peft_config(job.run),
+            "peft_config": job.run.model.adapter_config(),
         }
 
 

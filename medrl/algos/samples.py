@@ -20,7 +20,7 @@ from medrl.tasks.base import Kind
 from medrl.training.processes import rank, size, wait_for_all
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
     from medrl.data.mix import Prompted
     from medrl.models.generation import Generated
 
@@ -47,20 +47,20 @@ class Sampled(Optimised):
     temperature: Annotated[float, Gt(0)]
     top_p: Annotated[float, Gt(0), Le(1)]
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.prompts > run.data_mix.rows:
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
         yield from self.context_problems(run, self.max_completion_tokens)
 
-    def rows_used(self, run: Run) -> int:
+    def rows_used(self, run: Sections) -> int:
         """A prompt gives one pair at most."""
         return self.prompts
 
-    def known_tokens(self, run: Run) -> int:
+    def known_tokens(self, run: Sections) -> int:
         return run.data_mix.max_prompt_tokens
 
-    def footprint(self, run: Run, known: int) -> Footprint:
+    def footprint(self, run: Sections, known: int) -> Footprint:
         return Footprint(
             tokens=known + self.max_completion_tokens,
             scored=self.max_completion_tokens,
@@ -94,12 +94,14 @@ class Sampled(Optimised):
     def _sample_share(self, job: Job, share: Sequence[tuple[int, Prompted]], begun: Path, seed: int) -> None:
         from tqdm import tqdm
 
-        from medrl.models.generation import Sampling, engine
+        from medrl.models.generation import Sampling, Transformers
 
         asked = [entry for entry in share for _ in range(self.num_generations)]
         done = {line["position"] for line in read_jsonl(begun)}
         sampling = Sampling(self.temperature, self.top_p, self.max_completion_tokens, seed)
-        batches = engine(job.run, job.policy, job.tokenizer).complete([row.messages for _, row in asked], sampling, done)
+        batches = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens).complete(
+            [row.messages for _, row in asked], sampling, done
+        )
         bar = tqdm(total=len(asked), initial=len(done), desc="sample", unit="completion", disable=rank() > 0)
         with bar, appending(begun) as file:
             for batch in batches:

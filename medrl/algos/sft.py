@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, Optimised, peft_config, run_trainer
+from medrl.algos.base import Job, Optimised
 from medrl.errors import Problem, UserError
 from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
+    from medrl.config.sections import Sections
     from medrl.data.mix import Prompted
     from medrl.data.prompts import Messages
 
@@ -35,12 +36,12 @@ class SFT(Optimised):
     """Put several rows into one sequence of up to ``max_tokens``, where they do not see each other; ``batch_size`` then counts
     such sequences."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.packing and self.max_tokens > run.model.context_tokens:
             yield Problem("max_tokens", f"{self.max_tokens} is packed full; the model has {run.model.context_tokens}")
 
-    def known_tokens(self, run: Run) -> int:
+    def known_tokens(self, run: Sections) -> int:
         return min(self.max_tokens, run.model.context_tokens)
 
     def known(self, row: Prompted) -> Messages:
@@ -66,14 +67,14 @@ class SFT(Optimised):
             args=config,
             train_dataset=self._dataset(job),
             processing_class=job.tokenizer,
-            peft_config=peft_config(job.run),
+            peft_config=job.run.model.adapter_config(),
         )
         if len(trainer.train_dataset) < self.batch_size:
             raise UserError(
                 f"The rows fill {len(trainer.train_dataset)} sequences of {self.max_tokens} tokens, fewer than one batch "
                 f"of {self.batch_size}; lower algo.batch_size or set algo.packing=false."
             )
-        run_trainer(trainer, job, out)
+        run_trainer(trainer, job, out, self)
 
     def _dataset(self, job: Job) -> Any:
         from datasets import Dataset

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medrl.config import build, schema
+from medrl.config import build, schema, suggest
 from medrl.config.schema import Tree
 from medrl.errors import ConfigError, Problem, UserError
 
@@ -185,7 +185,7 @@ def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
                 problems.append(Problem(name, f"names an option or is left out; there is: {', '.join(options) or 'none'}"))
             else:
                 problems.append(
-                    Problem(name, f"has no option {override.value()!r}; {build.nearest(str(override.value()), options)}")
+                    Problem(name, f"has no option {override.value()!r}; {suggest.nearest(str(override.value()), options)}")
                 )
         else:
             values.append(override)
@@ -228,11 +228,11 @@ def _settable(override: Override, known: DictConfig, problems: list[Problem]) ->
     if isinstance(holder, DictConfig) and leaf in holder:
         return True
     if isinstance(holder, DictConfig):
-        message = build.unknown(key, [str(name) for name in holder if name != "_target_"])
+        message = suggest.unknown(key, [str(name) for name in holder if name != "_target_"])
     elif options := group_options(parent.replace(".", "/")):  # a section that is null until an option is chosen
         message = f"{parent} is null here; choose one first: {parent.replace('.', '/')}=OPTION, of {', '.join(options)}"
     else:
-        message = build.unknown(key, [str(name) for name in known])
+        message = suggest.unknown(key, [str(name) for name in known])
     file = _file_of(key.partition(".")[0])
     problems.append(Problem(key, message + (f" ({file})" if file else "")))
     return False

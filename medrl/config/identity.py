@@ -1,4 +1,4 @@
-"""Which runs are one and the same: an id over the values that decide what is learned. Imports no torch.
+"""What makes two parts of a configuration the same: kinds and values. Imports no torch.
 
 Every class that YAML builds is `Identified`: it declares a word of its own (`kind`) and which of its fields teach nothing
 (`not_learned`). An id is a hash over kinds and values. No module path, no class name and no path of a file is in it, so that
@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from medrl.errors import UserError
 from medrl.files import write_atomically
@@ -50,48 +50,6 @@ class Identified:
         left_out = frozenset[str]().union(*(vars(base).get("not_learned", ()) for base in type(self).__mro__))
         names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]  # type: ignore[arg-type]
         return {"kind": self.kind, **{name: plain(getattr(self, name)) for name in names}}
-
-
-class Sections(Protocol):
-    """The sections of `config.Run` that a run's id is made of; a protocol, because this module lies below the sections."""
-
-    @property
-    def model(self) -> Any: ...
-    @property
-    def data_mix(self) -> Any: ...
-    @property
-    def reward_set(self) -> Any: ...
-    @property
-    def algo(self) -> Any: ...
-    @property
-    def source(self) -> Any: ...
-    @property
-    def hardware(self) -> Any: ...
-    @property
-    def seed(self) -> int: ...
-
-
-def run_id(run: Sections) -> str:
-    """Eight hex digits that name what is learned."""
-    return digest({**_learned(run), "seed": run.seed})
-
-
-def family_id(run: Sections) -> str:
-    """`run_id` without the seed: the same for runs that differ in nothing else."""
-    return digest(_learned(run))
-
-
-def _learned(run: Sections) -> Values:
-    """What decides the weights that a run ends with; a section that its algorithm never reads is left out."""
-    hardware = run.hardware.identity()
-    if not run.algo.uses_rollout_engine:
-        hardware.pop("rollout")
-    found = {"model": run.model, "algo": run.algo, "hardware": hardware}
-    if run.algo.trains or run.model.learns_vocabulary:
-        found["rows"] = run.data_mix.learned(run.source, graded=run.algo.rewarded)
-    if run.algo.rewarded:
-        found["reward_set"] = run.reward_set
-    return found
 
 
 def digest(node: Any) -> str:

@@ -6,21 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Gt
 from pydantic import StringConstraints
 
 from medrl.algos.base import Algo
-from medrl.config.identity import run_id
-from medrl.data.mix import DataMix
-from medrl.data.sources import Source
+from medrl.config.identity import Values, digest
+from medrl.config.sections import Sections
 from medrl.errors import UserError
-from medrl.evaluation.evaluate import Eval
 from medrl.files import write_atomically
-from medrl.grading.judges.base import Judge
-from medrl.models.base import Model
-from medrl.rewards.base import RewardSet
-from medrl.tracking.wandb import Track
-from medrl.training.hardware import Hardware
+from medrl.tracking.settings import Track
 
 Tree = dict[str, Any]
 """A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
@@ -60,15 +54,13 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Sections):
     """A whole configuration. The YAML files of ``conf`` hold every value; the classes hold names, types and meaning."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """First half of the run folder's name."""
     paper: str | None
     study: str | None
-    seed: Annotated[int, Ge(0), Lt(2**32)]
-    """Seeds the weights, the mix, the sampling and the evaluation."""
     runs: str
     """Folder that holds the run folders."""
     dry_run: bool
@@ -79,16 +71,31 @@ class Run:
     deviations: tuple[str, ...]
     """What this configuration does otherwise than the paper it follows."""
 
-    model: Model
-    data_mix: DataMix
-    reward_set: RewardSet
     algo: Algo
-    source: Source
-    judge: Judge
-    """Who grades answers in free text; tasks and rewards that ask one take this."""
-    hardware: Hardware
-    eval: Eval
     track: Track
+
+
+def run_id(run: Run) -> str:
+    """Eight hex digits that name what is learned."""
+    return digest({**_learned(run), "seed": run.seed})
+
+
+def family_id(run: Run) -> str:
+    """`run_id` without the seed: the same for runs that differ in nothing else."""
+    return digest(_learned(run))
+
+
+def _learned(run: Run) -> Values:
+    """What decides the weights that a run ends with; a section that its algorithm never reads is left out."""
+    hardware = run.hardware.identity()
+    if not run.algo.uses_rollout_engine:
+        hardware.pop("rollout")
+    found = {"model": run.model, "algo": run.algo, "hardware": hardware}
+    if run.algo.trains or run.model.learns_vocabulary:
+        found["rows"] = run.data_mix.learned(run.source, graded=run.algo.rewarded)
+    if run.algo.rewarded:
+        found["reward_set"] = run.reward_set
+    return found
 
 
 def run_dir(run: Run) -> Path:

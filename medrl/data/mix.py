@@ -8,20 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
 from medrl.config.identity import Identified, Values
 from medrl.data.decontaminate import Content, Decontaminator
 from medrl.data.prompts import Messages, messages
-from medrl.data.sources import Source
+from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
 from medrl.grading.answers import Format, layout, tags
-from medrl.tasks.base import Example, Split, Task
-
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
+from medrl.tasks.base import Example, Task
 
 Share = Annotated[float, Ge(0), Le(1)]
 TokenCount = Callable[[Messages], int]
@@ -94,8 +91,8 @@ class DataMix(Identified):
     flaws: Flaws | None
     """null: demonstrations are right."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        """Weights, names and room for a completion."""
+    def problems(self) -> Iterator[Problem]:
+        """Mistakes in weights and names."""
         for key, weight in self.weights.items():
             if weight < 0:
                 yield Problem(f"weights.{key}", f"is {weight}; a share cannot be negative")
@@ -113,22 +110,14 @@ class DataMix(Identified):
             # Of the other kinds nothing is graded: pairs are compared and texts predicted.
             if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].graded:
                 yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
-        if run.algo.classifies and not any(
-            self.tasks[name].row_kind == "preference" for name in self.held_out if name in self.tasks
-        ):
-            kept = [name for name, task in self.tasks.items() if task.row_kind == "preference"]
-            instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"
-            yield Problem("held_out", f"names no task of preference pairs, and a reward model answers nothing else; {instead}")
-        for name, weight in self.weights.items():
-            if run.algo.trains and weight > 0 and name in self.tasks and self.tasks[name].row_kind not in run.algo.row_kinds:
-                kinds = " and ".join(run.algo.row_kinds)
-                yield Problem(
-                    f"weights.{name}",
-                    f"{name} holds rows of the kind {self.tasks[name].row_kind!r}; this algorithm learns from {kinds}",
-                )
-        room = run.model.context_tokens
-        if run.algo.trains and self.max_prompt_tokens >= room:
-            yield Problem("max_prompt_tokens", f"is {self.max_prompt_tokens}, the model's whole context is {room}")
+
+    def splits(self) -> Iterator[tuple[Task, Split]]:
+        """The splits that a run reads: those with a weight, to train on, and what is held out."""
+        for name, task in self.tasks.items():
+            if self.weights.get(name, 0) > 0:
+                yield task, "train"
+            if name in self.held_out:
+                yield task, "test"
 
     def learned(self, source: Source, *, graded: bool) -> Values:
         """What decides which rows are trained on, and what they ask.

@@ -6,11 +6,11 @@ import hashlib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from annotated_types import Gt
 
@@ -20,9 +20,38 @@ from medrl.data import hf_hub, readers
 from medrl.data.readers import Row
 from medrl.errors import Problem, UserError
 
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
-    from medrl.tasks.base import Location, Split, Task
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Location:
+    """Rows on the hub, in a local folder of the same layout, made by the task's twin, or in the user's own file."""
+
+    configs: tuple[str, ...]
+    """Configurations, read one after the other; ``*`` is every one that there is."""
+    split: str
+    """``*`` is the split that has its configuration's name."""
+    keep: Callable[[Mapping[str, Any]], bool] | None = None
+    """Which published rows belong; twins are generated for one split each and need no filter."""
+    file: Path | None = None
+    """A file of the user's own, read whatever the source is."""
+
+
+class Published(Protocol):
+    """What a source asks of a task to find its rows."""
+
+    name: ClassVar[str]
+    twin_configs: ClassVar[tuple[str, ...]]
+
+    @property
+    def hub_id(self) -> str:
+        """Its repository on the hub."""
+
+    def location(self, split: Split) -> Location:
+        """Where the rows of a split lie."""
+
+    def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        """A synthetic row in the published column names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +61,7 @@ class Source(Identified, ABC):
     name: ClassVar[str]
     synthetic: ClassVar[bool] = False
 
-    def rows(self, task: Task, split: Split) -> Iterator[Row]:
+    def rows(self, task: Published, split: Split) -> Iterator[Row]:
         """All rows of one split of a task, in their published order; those of the user's own file whatever the source is.
 
         Raises:
@@ -47,7 +76,7 @@ class Source(Identified, ABC):
         keep = None if self.synthetic else place.keep
         return (row for row in found if keep(row.values)) if keep else found
 
-    def fingerprint(self, task: Task, split: Split) -> dict[str, str]:
+    def fingerprint(self, task: Published, split: Split) -> dict[str, str]:
         """What tells these rows from any others: recorded with every run, so that a number can be traced to its data.
 
         Raises:
@@ -58,7 +87,7 @@ class Source(Identified, ABC):
             return {"file": place.file.name, "sha256": of_file(place.file)}
         return self._fingerprint(task, split, place)
 
-    def identity_of(self, task: Task, split: Split) -> Values:
+    def identity_of(self, task: Published, split: Split) -> Values:
         """Which rows these are, whatever folder they lie in; asks no network.
 
         Raises:
@@ -71,22 +100,26 @@ class Source(Identified, ABC):
         return named | self._identity_of(task, split, place)
 
     @abstractmethod
-    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+    def _identity_of(self, task: Published, split: Split, place: Location) -> Values:
         """What tells the rows of this source from others of the same name."""
 
     @abstractmethod
-    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
+    def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
         """The rows of this source, before the task's filter."""
 
     @abstractmethod
-    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]: ...
+    def _fingerprint(self, task: Published, split: Split, place: Location) -> dict[str, str]: ...
 
     def describe(self) -> str:
         """One phrase for tables and reports."""
         return self.name
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        """Mistakes that can be seen without reading rows."""
+    def problems(self, splits: Iterable[tuple[Published, Split]]) -> Iterator[Problem]:
+        """Mistakes that can be seen without reading rows.
+
+        Args:
+            splits: What a run reads.
+        """
         return iter(())
 
 
@@ -103,7 +136,7 @@ class Embedded(Source):
     test_rows: Annotated[int, Gt(0)]
     """Rows of a test split."""
 
-    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
+    def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
         """Twins of a split: the same rows in every run, whatever its seed, as a published data set would be."""
         configs = task.twin_configs if "*" in place.configs else place.configs
         for index in range(self.train_rows if split == "train" else self.test_rows):
@@ -111,10 +144,10 @@ class Embedded(Source):
             where = f"embedded:{task.hub_id}/{config}/{place.split}:{index + 1}"
             yield Row(task.twin(random.Random(f"{where}:{split}"), config), where, config)
 
-    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+    def _identity_of(self, task: Published, split: Split, place: Location) -> Values:
         return {"rows": self.train_rows if split == "train" else self.test_rows}
 
-    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
+    def _fingerprint(self, task: Published, split: Split, place: Location) -> dict[str, str]:
         """The first rows stand for all: a change of the generator shows in every row."""
         digest = hashlib.sha256()
         for row in islice(self._rows(task, split, place), 100):
@@ -136,26 +169,23 @@ class Local(Source):
     root: str
     """The folder."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self, splits: Iterable[tuple[Published, Split]]) -> Iterator[Problem]:
         if not Path(self.root).is_dir():
             yield Problem("root", f"{self.root} is no folder")
             return
-        for key, task in run.data_mix.tasks.items():
-            splits: list[Split] = ["train"] if run.data_mix.weights.get(key, 0) > 0 else []
-            splits += ["test"] if key in run.data_mix.held_out else []
-            for split in splits:
-                place = task.location(split)
-                if not place.file and not self._files(task, place):
-                    yield Problem("root", self._absence(task, place))
+        for task, split in splits:
+            place = task.location(split)
+            if not place.file and not self._files(task, place):
+                yield Problem("root", self._absence(task, place))
 
-    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
+    def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
         for config, path in self._found(task, place):
             yield from readers.read(path, config)
 
-    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+    def _identity_of(self, task: Published, split: Split, place: Location) -> Values:
         return {"sha256": of_files(self._found(task, place))}
 
-    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
+    def _fingerprint(self, task: Published, split: Split, place: Location) -> dict[str, str]:
         """The files and a hash of their bytes."""
         paths = [path for _, path in self._found(task, place)]
         digests = [of_file(path) for path in paths]
@@ -163,12 +193,12 @@ class Local(Source):
         whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
         return {"file": ", ".join(names), "sha256": whole}
 
-    def _found(self, task: Task, place: Location) -> list[tuple[str, Path]]:
+    def _found(self, task: Published, place: Location) -> list[tuple[str, Path]]:
         if found := self._files(task, place):
             return found
         raise UserError(f"source.root: {self._absence(task, place)}.")
 
-    def _files(self, task: Task, place: Location) -> list[tuple[str, Path]]:
+    def _files(self, task: Published, place: Location) -> list[tuple[str, Path]]:
         """The file of each configuration; none where one of them is absent."""
         folder = Path(self.root) / task.hub_id
         configs = place.configs
@@ -181,7 +211,7 @@ class Local(Source):
             found += [(config, path) for path in paths if path.is_file()][:1]
         return found if len(found) == len(configs) else []
 
-    def _absence(self, task: Task, place: Location) -> str:
+    def _absence(self, task: Published, place: Location) -> str:
         config = place.configs[0] if len(place.configs) == 1 else f"{{{','.join(place.configs)}}}"
         stem = config if place.split == "*" else place.split
         return (
@@ -200,7 +230,7 @@ class Hub(Source):
     revision: str | None
     """Branch, tag or commit of every data set; null is the newest, and the commit that was read is recorded."""
 
-    def _rows(self, task: Task, split: Split, place: Location) -> Iterator[Row]:
+    def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
         """The rows of a split, loaded by ``datasets``."""
         for config in self._configs(task, place):
             name = config if place.split == "*" else place.split
@@ -208,15 +238,15 @@ class Hub(Source):
             for number, values in enumerate(hf_hub.rows(task.hub_id, config, name, self.revision), start=1):
                 yield Row(values, f"{where}:{number}", config)
 
-    def _identity_of(self, task: Task, split: Split, place: Location) -> Values:
+    def _identity_of(self, task: Published, split: Split, place: Location) -> Values:
         return {"revision": self.revision}
 
-    def _fingerprint(self, task: Task, split: Split, place: Location) -> dict[str, str]:
+    def _fingerprint(self, task: Published, split: Split, place: Location) -> dict[str, str]:
         """The commit; no data file is fetched for it."""
         config = self._configs(task, place)[0]
         name = config if place.split == "*" else place.split
         builder = hf_hub.builder(task.hub_id, config, name, self.revision)
         return {"repository": task.hub_id, "config": ", ".join(place.configs), "split": place.split, "commit": builder.hash}
 
-    def _configs(self, task: Task, place: Location) -> tuple[str, ...]:
+    def _configs(self, task: Published, place: Location) -> tuple[str, ...]:
         return hf_hub.configs(task.hub_id, self.revision) if "*" in place.configs else place.configs

@@ -3,107 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
-from annotated_types import Ge, Gt, Le
-
-from medrl.config.identity import Identified, digest, plain
+from medrl.config.identity import digest
+from medrl.config.schema import Run
 from medrl.data.prompts import messages
-from medrl.errors import Problem, UserError
+from medrl.data.sources import Split
+from medrl.errors import UserError
 from medrl.evaluation import perplexity, preferences
+from medrl.evaluation.protocols import asked, protocol
+from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
-from medrl.grading.scorers.base import Scorer
-from medrl.models.generation import Sampling
 from medrl.models.likelihood import NegativeLogLikelihood, Score
-from medrl.tasks.base import Attempt, Example, Split, Task
-
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
+from medrl.tasks.base import Attempt, Example, Task
 
 Which = Literal["base", "trained"]
-Protocol = Literal["generative", "perplexity"] | preferences.Protocol
-"""An answer is generated and graded; text is predicted; or of two answers the better one is preferred."""
 Made = dict[int, dict[str, Any]]
 """Lines by their position in the file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Eval(Identified):
-    """How held-out tasks are asked. No part of the run's id: asking again does not change what was learned."""
-
-    kind: ClassVar[str] = "eval"
-    asking_fields: ClassVar[tuple[str, ...]] = ("split", "limit", "samples", "max_new_tokens", "temperature", "top_p")
-    """The fields that change an answer. The others say how fast it comes, how often, and what is computed from it."""
-
-    split: Literal["test", "validation"]
-    """``validation`` asks the rows that `DataMix.validation_rows` keeps of the training split: settings are chosen by these, and
-    the test split is asked of the chosen ones."""
-    limit: Annotated[int, Gt(0)] | None
-    """First so many examples of each task; null asks all."""
-    samples: Annotated[int, Gt(0)]
-    """Completions of each example; accuracy is their mean, and pass@k and the majority vote stand beside it."""
-    max_new_tokens: Annotated[int, Gt(0)]
-    temperature: Annotated[float, Ge(0)]
-    """0 is greedy."""
-    top_p: Annotated[float, Gt(0), Le(1)]
-    batch_tokens: Annotated[int, Gt(0)]
-    """Most tokens of a generation batch, padding and completions included."""
-    every_steps: Annotated[int, Gt(0)] | None
-    """Ask the validation rows after every so many steps of training, too, for curves and for stopping what is hopeless."""
-    compat: Mapping[str, Scorer]
-    """Papers' own, more lenient gradings, reported beside the task's strict one and never instead of it."""
-
-    def problems(self, run: Run) -> Iterator[Problem]:
-        if self.max_new_tokens >= run.model.context_tokens:
-            yield Problem(
-                "max_new_tokens", f"{self.max_new_tokens} leaves no room for a prompt in {run.model.context_tokens} tokens"
-            )
-        if self.samples > 1 and self.temperature == 0:
-            yield Problem("samples", f"is {self.samples}, and greedy answers are all the same; set eval.temperature above 0")
-
-        if self.split == "validation" and run.data_mix.validation_rows is None:
-            yield Problem("split", "is validation, and no rows are kept for it; set data_mix.validation_rows, to 200 say")
-        if self.every_steps is not None:
-            yield from self._while_training(run)
-
-    def _while_training(self, run: Run) -> Iterator[Problem]:
-        if self.split == "test":
-            yield Problem("every_steps", "looks at the test split while training; write eval.split=validation")
-        if run.hardware.sharding != "none":
-            yield Problem(
-                "every_steps", f"asks a model that is whole; write null, or hardware.sharding=none for {run.hardware.sharding}"
-            )
-        if run.algo.classifies or not any(protocol(run, name) == "generative" for name in asked(run)):
-            yield Problem("every_steps", "asks questions, and none is held out for this algorithm; write null")
-
-    @classmethod
-    def asking(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What of ``eval`` changes an answer: two runs that agree in this were asked in the same way.
-
-        Args:
-            settings: The section as a mapping: of a resolved configuration, or of a stored record.
-        """
-        found: dict[str, Any] = plain({key: settings.get(key) for key in cls.asking_fields})
-        return found
-
-    def sampling(self, seed: int) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_new_tokens, seed)
-
-
-def protocol(run: Run, name: str) -> Protocol:
-    """How a held-out task is asked, which its kind of rows decides, and for preference pairs what the run trains."""
-    kind = run.data_mix.tasks[name].row_kind
-    if kind == "preference":
-        return "pairwise" if run.algo.classifies else "likelihood"
-    return "generative" if kind == "question" else "perplexity"
-
-
-def asked(run: Run) -> list[str]:
-    """The held-out tasks that the run's models can answer: a reward model answers preference pairs alone."""
-    return [name for name in run.data_mix.held_out if not run.algo.classifies or protocol(run, name) == "pairwise"]
 
 
 def result_files(run: Run, which: Which) -> dict[str, str]:
@@ -203,11 +121,13 @@ def _completions(
     run: Run, task: Task, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int]
 ) -> Iterator[Made]:
     """Graded completions, all samples of an example together."""
-    from medrl.models.generation import engine
+    from medrl.models.generation import Transformers
 
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
-    for batch in engine(run, *model).complete(prompts, run.eval.sampling(run.seed), done):
+    for batch in Transformers(*model, run.model.context_tokens, run.eval.batch_tokens).complete(
+        prompts, run.eval.sampling(run.seed), done
+    ):
         attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
         graded = zip(batch.items(), task.grade_all(attempts), strict=True)
         yield {place: _line(task, *asking[place], prompts[place], made, verdict) for (place, made), verdict in graded}

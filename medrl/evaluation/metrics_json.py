@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from medrl.errors import UserError
 from medrl.evaluation import perplexity, preferences
-from medrl.evaluation.evaluate import asked, held_out, protocol, result_files
+from medrl.evaluation.evaluate import held_out, result_files
+from medrl.evaluation.protocols import asked, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
 from medrl.statistics import metrics, power

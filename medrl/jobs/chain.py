@@ -16,9 +16,8 @@ from typing import Any
 
 import yaml
 
-from medrl.config import build, compose, identity, schema
-from medrl.config.identity import run_id
-from medrl.config.schema import Run
+from medrl.config import build, compose, identity, schema, suggest
+from medrl.config.schema import Run, run_id
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import write_atomically
 from medrl.jobs import job
@@ -125,7 +124,7 @@ def read(name: str) -> dict[str, Stage]:
     """
     path = schema.root("conf") / "chain" / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"There is no chain {name!r}; {build.nearest(name, compose.group_options('chain'))}")
+        raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, compose.group_options('chain'))}")
     return parsed(yaml.safe_load(path.read_text(encoding="utf-8")), name)
 
 
@@ -150,7 +149,7 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
         for option in ("after", "rewarded_by"):
             other = getattr(stage, option)
             if other is not None and other not in listed:
-                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {build.nearest(other, listed)}"))
+                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
     if problems:
         raise ConfigError(problems)
     return stages

@@ -18,7 +18,6 @@ from medrl.models.chat_templates import ChatFormat
 from medrl.models.lora import Lora, Task
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
     from medrl.training.hardware import Hardware
 
 T = TypeVar("T")
@@ -86,9 +85,9 @@ class Model(Identified, ABC):
         """
         return {}
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        if self.quantisation and not self.lora and run.algo.trains:
-            yield Problem("quantisation", f"{self.quantisation} freezes the weights, so it needs model.lora")
+    def problems(self) -> Iterator[Problem]:
+        """Mistakes that can be seen in this section alone."""
+        return iter(())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +106,11 @@ class Pretrained(Model):
     trust_remote_code: bool
     """Run Python code that comes with the weights; its commit goes into ``provenance.json``."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        yield from super().problems(run)
+    def problems(self) -> Iterator[Problem]:
         if not self.weights:
             yield Problem("weights", "names no weights; write a hub id or a folder (the model's file in conf/model says more)")
         if self.weights.startswith("embedded:") and not self.path.exists():
             yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
-        elif run.paper and run.algo.trains and run.hardware.device == "cpu" and not self.weights.startswith("embedded:"):
-            yield Problem(
-                "", f"paper={run.paper} trains {self.weights}, which takes a GPU; add model=tiny source=embedded to try it"
-            )
 
     def identity(self) -> Values:
         """Weights in a folder by their files, weights on the hub by name and revision."""
@@ -303,8 +297,7 @@ class Scratch(Model):
         )
         return chat_templates.ready(tokenizer, "chatml", "the mix")
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        yield from super().problems(run)
+    def problems(self) -> Iterator[Problem]:
         if self.quantisation:
             yield Problem("quantisation", f"{self.quantisation} is for weights that exist; random ones are trained whole")
 
@@ -341,8 +334,14 @@ class Scratch(Model):
         )
 
 
-def trained(run: Run, folder: Path) -> tuple[Any, Any]:
+def trained(model: Model, hardware: Hardware, seed: int, folder: Path) -> tuple[Any, Any]:
     """Policy and tokenizer as a run's ``model/`` holds them; an adapter is put on its base.
+
+    Args:
+        model: What the run began with.
+        hardware: Where the policy goes, and its precision.
+        seed: The run's.
+        folder: ``model/``.
 
     Raises:
         UserError: the folder is damaged.
@@ -350,7 +349,7 @@ def trained(run: Run, folder: Path) -> tuple[Any, Any]:
     from safetensors import SafetensorError
 
     try:
-        return _trained(run, folder)
+        return _trained(model, hardware, seed, folder)
     except (OSError, ValueError, SafetensorError, UserWarning) as error:
         first = str(error).partition("\n")[0][:200]
         raise UserError(
@@ -358,21 +357,21 @@ def trained(run: Run, folder: Path) -> tuple[Any, Any]:
         ) from error
 
 
-def _trained(run: Run, folder: Path) -> tuple[Any, Any]:
+def _trained(model: Model, hardware: Hardware, seed: int, folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    trusted = getattr(run.model, "trust_remote_code", False)
+    trusted = getattr(model, "trust_remote_code", False)
     tokenizer = chat_templates.ready(AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted), None, str(folder))
     if (folder / "adapter_config.json").exists():
         from peft import PeftModel
 
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Found missing adapter keys")  # peft would go on with the base model in silence
-            policy = PeftModel.from_pretrained(run.model.adapter_base(tokenizer, run.hardware, run.seed), str(folder))
+            policy = PeftModel.from_pretrained(model.adapter_base(tokenizer, hardware, seed), str(folder))
     else:
-        dtype = weight_dtype(run.model, run.hardware)
+        dtype = weight_dtype(model, hardware)
         policy = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trusted)
-        policy = policy.to(run.hardware.device)
+        policy = policy.to(hardware.device)
     return policy, tokenizer
 
 

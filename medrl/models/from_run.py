@@ -15,7 +15,7 @@ from medrl.models import chat_templates
 from medrl.models.base import Model, Pretrained, Texts
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run, Tree
+    from medrl.config.schema import Tree
     from medrl.training.hardware import Hardware
 
 planned: dict[Path, Tree] = {}
@@ -54,8 +54,7 @@ class FromRun(Model):
     """What a new adapter becomes where the other run wrote one, too. ``merged``: it sits on ``merged/``. ``stacked``: it is
     written together with the other as one adapter, of the sum of both ranks, on the base of both."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        yield from super().problems(run)
+    def problems(self) -> Iterator[Problem]:
         folder = Path(self.run)
         tree = planned.get(folder) or schema.load(folder)
         before = build.build({key: tree[key] for key in ("model", "algo")})

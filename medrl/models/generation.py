@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from medrl.data.prompts import Messages
 from medrl.grading.answers import opening
-
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
 
 
 class Generated(NamedTuple):
@@ -125,8 +122,3 @@ def eos_token_ids(policy: Any, tokenizer: Any) -> set[int]:
     declared = policy.generation_config.eos_token_id
     listed = declared if isinstance(declared, list) else [declared]
     return {token for token in (tokenizer.eos_token_id, *listed) if token is not None}
-
-
-def engine(run: Run, policy: Any, tokenizer: Any) -> Transformers:
-    """Generation for a policy that is already in memory."""
-    return Transformers(policy, tokenizer, run.model.context_tokens, run.eval.batch_tokens)

@@ -43,7 +43,7 @@ class Lora(Identified):
         Raises:
             UserError: ``modules`` names a layer that the architecture lacks or that can have no adapter.
         """
-        from medrl.config.build import nearest
+        from medrl.config.suggest import nearest
 
         default, all_layers = linear_layers(model)
         if not default:

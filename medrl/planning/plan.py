@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrl.config.identity import family_id
+from medrl.config.schema import family_id
 from medrl.errors import UserError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from medrl.grading.answers import layout
 from medrl.rewards.base import Completion, Scores
 
 if TYPE_CHECKING:
-    from medrl.algos.base import Job
+    from medrl.algos.base import Algo, Job
     from medrl.data.mix import Prompted
     from medrl.rewards.base import RewardSet
 
@@ -135,17 +135,17 @@ def with_base(found: Audit, rewards: RewardSet, completions: Sequence[Completion
     return Audit(matrix, tuple(findings))
 
 
-def sampled(job: Job) -> list[Completion]:
+def sampled(job: Job, algo: Algo) -> list[Completion]:
     """What the model writes before training to the first rows of each task, at the temperature of training."""
-    from medrl.models.generation import Sampling, engine
+    from medrl.models.generation import Sampling, Transformers
 
-    run = job.run
     rows = [row for kept in _by_task(job.rows).values() for row in kept[:BASE_ROWS] if not row.example.rejected]
-    sampling = Sampling(
-        getattr(run.algo, "temperature", 1.0), 1.0, getattr(run.algo, "max_completion_tokens", run.model.max_new_tokens), run.seed
-    )
+    longest = getattr(algo, "max_completion_tokens", job.run.model.max_new_tokens)
+    sampling = Sampling(getattr(algo, "temperature", 1.0), 1.0, longest, job.run.seed)
     made: dict[int, Any] = {}
-    for batch in engine(run, job.policy, job.tokenizer).complete([row.messages for row in rows], sampling):
+    for batch in Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens).complete(
+        [row.messages for row in rows], sampling
+    ):
         made |= batch
     return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(rows)]
 

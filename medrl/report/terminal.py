@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl.evaluation.evaluate import Eval
+from medrl.evaluation.settings import Eval
 from medrl.report import phrases
 from medrl.report.phrases import STRICT, Task
 from medrl.statistics.metrics import over_seeds

@@ -16,7 +16,6 @@ from medrl.errors import Problem
 from medrl.tasks.base import Attempt, Verdict
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run
     from medrl.data.mix import Prompted
 
 Scores = list[float | None]
@@ -73,8 +72,8 @@ class Reward(Identified, ABC):
         """`score` for many; a reward that asks a model asks it for all of them at once."""
         return [self.score(completion) for completion in completions]
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        """Mistakes in company of the other sections."""
+    def problems(self) -> Iterator[Problem]:
+        """Mistakes that can be seen in the configuration."""
         return iter(())
 
     def suits(self, tokenizer: Any) -> None:
@@ -102,13 +101,13 @@ class RewardSet(Identified):
     audit: Literal["stop", "warn"]
     """What to do where a known hack earns more than the gold."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self) -> Iterator[Problem]:
         if not self.rewards:
             yield Problem("rewards", "is empty; name at least one reward")
         elif sum(reward.weight for reward in self.rewards.values()) == 0:
             yield Problem("rewards", "all weigh 0; nothing would be learned")
         for name, reward in self.rewards.items():
-            for problem in reward.problems(run):
+            for problem in reward.problems():
                 yield Problem(f"rewards.{name}.{problem.key}", problem.message)
 
     @property

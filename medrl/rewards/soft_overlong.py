@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
 from medrl.errors import Problem
 from medrl.rewards.base import Completion, Reward
-
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +25,7 @@ class SoftOverlong(Reward):
     limit_tokens: Annotated[int, Gt(0)]
     buffer_tokens: Annotated[int, Gt(0)]
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self) -> Iterator[Problem]:
         if self.buffer_tokens > self.limit_tokens:
             yield Problem("buffer_tokens", f"is {self.buffer_tokens}, more than limit_tokens={self.limit_tokens}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl import files
-from medrl.config import build, compose, schema
+from medrl.config import compose, schema, suggest
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.sweep import spec, validation
 from medrl.sweep.spec import SweepFile
@@ -84,7 +84,7 @@ def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     problems = []
     backend, workers = options.get("backend", "local"), options.get("workers", "1")
     if backend not in BACKENDS:
-        problems.append(Problem("backend", f"there is none called {backend!r}; {build.nearest(backend, BACKENDS)}"))
+        problems.append(Problem("backend", f"there is none called {backend!r}; {suggest.nearest(backend, BACKENDS)}"))
     if not workers.isdigit() or int(workers) < 1:
         problems.append(Problem("workers", f"is {workers!r}, should be a whole number above 0"))
     if options.get("dry_run", "false") not in ("true", "false"):

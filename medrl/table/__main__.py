@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrl.config import build, compose, schema
+from medrl.config import compose, schema, suggest
 from medrl.errors import UserError
 from medrl.files import explained, write_atomically
 from medrl.table import formats, published, readme, results
@@ -139,7 +139,7 @@ def _named(words: Sequence[str]) -> tuple[list[tuple[str, str]], Found]:
         if having:
             settings.append((having[0], name))
         elif group:
-            raise UserError(f"There is no {group} {name!r}; {build.nearest(name, compose.group_options(group))}")
+            raise UserError(f"There is no {group} {name!r}; {suggest.nearest(name, compose.group_options(group))}")
         else:
             found += [(where, record) for where, each in _results(word) for record in each["runs"]]
     return settings, found
@@ -156,7 +156,7 @@ def _results(word: str) -> list[tuple[str, Results]]:
         return [(word, {"kind": "runs", "runs": [results.of_run(path)]})]
     options = [*(name for group in compose.NAMED for name in compose.group_options(group))]
     options += [each.stem for each in results.folder().glob("*.json")]
-    raise UserError(f"{word!r} is no paper, study, stored results or run folder; {build.nearest(word, options)}")
+    raise UserError(f"{word!r} is no paper, study, stored results or run folder; {suggest.nearest(word, options)}")
 
 
 def _beside(runs: str | None) -> tuple[Found, list[str]]:

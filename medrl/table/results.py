@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from medrl import run
-from medrl.config import build, schema
+from medrl.config import schema, suggest
 from medrl.errors import UserError
-from medrl.evaluation.evaluate import Eval
+from medrl.evaluation.settings import Eval
 from medrl.tracking import run_folder
 
 Record = dict[str, Any]
@@ -126,7 +126,9 @@ def read(path: Path) -> Results:
     if "kind" not in found:
         raise UserError(f"{path} is no results file: it says no kind; there is: {', '.join(KINDS)}.")
     if found["kind"] not in KINDS:
-        raise UserError(f"{path} holds results of an unknown kind, {found['kind']!r}; {build.nearest(str(found['kind']), KINDS)}")
+        raise UserError(
+            f"{path} holds results of an unknown kind, {found['kind']!r}; {suggest.nearest(str(found['kind']), KINDS)}"
+        )
     _check_schema(found, SCHEMA, str(path))
     parts = ["name", "title", "command", "notes", "runs", *([] if found["kind"] == "runs" else [found["kind"]])]
     if lacking := [part for part in parts if part not in found]:

@@ -8,19 +8,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from medrl.config.identity import Identified
 from medrl.data.decontaminate import Content, units
+from medrl.data.readers import Row
+from medrl.data.sources import Location, Source, Split
 from medrl.errors import Problem, RowError
 from medrl.grading.answers import Format, extract
 
-if TYPE_CHECKING:
-    from medrl.data.readers import Row
-    from medrl.data.sources import Source
-
-Split = Literal["train", "test"]
 Language = Literal["en", "zh"]
 Kind = Literal["question", "conversation", "preference", "text"]
 """What a row is: a question with a gold, turns to imitate, a better and a worse answer, or text to read."""
@@ -69,20 +65,6 @@ class Attempt(NamedTuple):
     example: Example
     finished: bool = True
     """Whether the model ended it itself."""
-
-
-@dataclass(frozen=True)
-class Location:
-    """Rows on the hub, in a local folder of the same layout, made by the task's twin, or in the user's own file."""
-
-    configs: tuple[str, ...]
-    """Configurations, read one after the other; ``*`` is every one that there is."""
-    split: str
-    """``*`` is the split that has its configuration's name."""
-    keep: Callable[[Mapping[str, Any]], bool] | None = None
-    """Which published rows belong; twins are generated for one split each and need no filter."""
-    file: Path | None = None
-    """A file of the user's own, read whatever the source is."""
 
 
 @dataclass(frozen=True, kw_only=True)

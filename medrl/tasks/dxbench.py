@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from medrl.data.decontaminate import Content, units
+from medrl.data.sources import Split
 from medrl.errors import Problem
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Language, Split, Task, text_of
+from medrl.tasks.base import Example, Language, Task, text_of
 
 if TYPE_CHECKING:
     from medrl.data.sources import Source

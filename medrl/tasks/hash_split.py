@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from medrl.tasks.base import Location, Split, Task, in_held_out_part
+from medrl.data.sources import Location, Split
+from medrl.tasks.base import Task, in_held_out_part
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medrl.data.sources import Location, Split
 from medrl.errors import Problem
 from medrl.tasks import lexicon
-from medrl.tasks.base import LETTERS, Example, Location, Split, text_of
+from medrl.tasks.base import LETTERS, Example, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 if TYPE_CHECKING:

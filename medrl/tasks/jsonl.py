@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medrl.config.identity import Identified
 from medrl.data import readers
+from medrl.data.sources import Location, Split
 from medrl.errors import Problem, RowError
 from medrl.grading import number_parsing
 from medrl.grading.unicode import nfkc
 from medrl.tasks import lexicon
-from medrl.tasks.base import LETTERS, Example, Language, Location, Split, Task, text_of
+from medrl.tasks.base import LETTERS, Example, Language, Task, text_of
 from medrl.tasks.dxbench import inverse_rank, listed, ranking
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medmcqa import MedMCQA

@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
+from medrl.data.sources import Location, Split
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Location, Split, in_held_out_part, text_of
+from medrl.tasks.base import Example, in_held_out_part, text_of
 from medrl.tasks.open_ended import OpenEndedTask
 
 QUESTION, ANSWER = "Open-ended Verifiable Question", "Ground-True Answer"

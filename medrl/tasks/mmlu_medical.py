@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.tasks.base import LETTERS, Example, Location, Split, text_of
+from medrl.tasks.base import LETTERS, Example, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 SUBJECTS = (

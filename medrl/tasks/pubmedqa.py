@@ -11,9 +11,10 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
+from medrl.data.sources import Location, Split
 from medrl.errors import Problem
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Location, Split, Task, named_option, text_of
+from medrl.tasks.base import Example, Task, named_option, text_of
 
 DECISIONS = ("yes", "no", "maybe")
 

@@ -7,10 +7,10 @@ it took.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
+from medrl.config.schema import Run
+from medrl.evaluation.protocols import asked, protocol
 
 ANSWERED = ("accuracy", "mean_credit", "unparsed", "truncated", "mean_tokens")
 """Of a task whose answers are graded; of preference pairs the accuracy alone."""
@@ -24,8 +24,6 @@ def names(run: Run) -> list[str]:
 
 def while_training(run: Run) -> list[str]:
     """Of these, the ones that are logged more than once, so that a curve can be followed."""
-    from medrl.evaluation.evaluate import asked, protocol
-
     if not run.algo.trains:
         return []
     found = ["train/loss"]
@@ -37,8 +35,6 @@ def while_training(run: Run) -> list[str]:
 
 
 def _at_the_end(run: Run) -> list[str]:
-    from medrl.evaluation.evaluate import asked, protocol
-
     measures = {"generative": ANSWERED, "perplexity": ("perplexity",)}
     found = [
         f"{run.eval.split}/{task}/{measure}"

@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
 from medrl.config.identity import Identified
 from medrl.errors import Problem, UserError
-
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
 
 PRESETS = {
     # A word of what NVIDIA's driver calls the device -> the option of the group `hardware`.
@@ -69,20 +66,18 @@ class Hardware(Identified):
     memory_gib: Annotated[float, Gt(0)] | None
     """What of a GPU's memory a process can use; null where the plan shall not compare its estimate with it."""
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        """A GPU preset needs a GPU; a quantised model needs one too."""
+    def problems(self) -> Iterator[Problem]:
+        """What does not go together, or needs a GPU that is not here."""
         found = detected_gpus()
-        yield from self._process_problems(run)
+        yield from self._process_problems()
         if self.device == "cuda" and not found:
             yield Problem("", "asks for a GPU, and NVIDIA's driver reports none here; write hardware=cpu")
         elif self.device == "cuda" and self.gpus > len(found):
             yield Problem("gpus", f"is {self.gpus}, and this machine has {len(found)}")
         if self.device == "cpu" and self.rollout == "vllm":
             yield Problem("rollout", "vllm needs a GPU; write hardware.rollout=transformers")
-        if self.device == "cpu" and run.model.quantisation:
-            yield Problem("", f"model.quantisation={run.model.quantisation} needs a GPU; write model.quantisation=null")
 
-    def _process_problems(self, run: Run) -> Iterator[Problem]:
+    def _process_problems(self) -> Iterator[Problem]:
         """What does not go together among processes."""
         if self.node_rank >= self.nodes:
             yield Problem("node_rank", f"is {self.node_rank}, and nodes={self.nodes} are numbered from 0")
@@ -94,10 +89,6 @@ class Hardware(Identified):
             yield Problem("sharding", f"{self.sharding} needs GPUs; write hardware.sharding=none")
         if self.sharding in ("zero2", "zero3") and not find_spec("deepspeed"):
             yield Problem("sharding", f"{self.sharding} is DeepSpeed's: pip install 'medrl[deepspeed]', or write fsdp")
-        if self.sharding in ("fsdp", "zero3") and run.model.quantisation:
-            yield Problem(
-                "sharding", f"{self.sharding} would divide 4-bit weights; write none or zero2, or model.quantisation=null"
-            )
 
     @property
     def processes(self) -> int:

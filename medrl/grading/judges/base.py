@@ -6,13 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from medrl.config.identity import Identified
 from medrl.errors import Problem
-
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
 
 
 class Claim(NamedTuple):
@@ -59,7 +56,7 @@ class Judge(Identified, ABC):
         """What equal judges of this process were asked and what it cost; empty for a judge that asks nobody."""
         return {}
 
-    def problems(self, run: Run) -> Iterator[Problem]:
+    def problems(self) -> Iterator[Problem]:
         """Mistakes that can be seen in the configuration."""
         if self.labelled is not None and not Path(self.labelled).is_file():
             yield Problem("labelled", f"{self.labelled} is no file")

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
@@ -22,9 +22,6 @@ from medrl.errors import Problem, UserError
 from medrl.grading.judges.base import Claim, Judge
 from medrl.grading.judges.client import Account, Round, account_of
 from medrl.grading.judges.rate_limits import Limits
-
-if TYPE_CHECKING:
-    from medrl.config.schema import Run
 
 PROMPTS = {
     "v1": """\
@@ -112,8 +109,8 @@ class OpenAICompatible(Judge):
         account = account_of(self)
         return {**asdict(account.tally), "spend": round(account.spend, 8)}
 
-    def problems(self, run: Run) -> Iterator[Problem]:
-        yield from super().problems(run)
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
         if self.limits.max_spend is not None and not self.limits.price(1, 1):
             yield Problem("limits.max_spend", "needs a price: both usd_per_million_input_tokens and ..._output_tokens are 0")
 

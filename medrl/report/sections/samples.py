@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl.config.schema import Run, Tree
-from medrl.evaluation import evaluate, preferences
+from medrl.evaluation import evaluate, preferences, protocols
 from medrl.files import read_jsonl
 from medrl.report.charts import escaped
 from medrl.report.phrases import STRICT
@@ -38,7 +38,7 @@ def samples(folder: Path, tree: Tree, run: Run) -> str:
     trained_files = evaluate.result_files(run, "trained") if run.algo.trains else base_files
     parts = []
     for name, file in base_files.items():
-        protocol = evaluate.protocol(run, name)
+        protocol = protocols.protocol(run, name)
         if protocol == "perplexity":  # nothing was answered
             continue
         lines = paired(read_jsonl(folder / file), read_jsonl(folder / trained_files[name]))

@@ -1,0 +1,78 @@
+"""What does not go together: mistakes that no section of a configuration can see alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from medrl.config.schema import Run
+from medrl.errors import Problem
+from medrl.evaluation.protocols import asked, protocol
+
+
+def problems(run: Run) -> Iterator[Problem]:
+    """Mistakes that two or more sections make together; the algorithm looks for those that it is part of itself."""
+    yield from _model(run)
+    yield from _data_mix(run)
+    yield from _source(run)
+    yield from _hardware(run)
+    yield from _eval(run)
+
+
+def _model(run: Run) -> Iterator[Problem]:
+    model, weights = run.model, getattr(run.model, "weights", "embedded:")
+    if model.quantisation and not model.lora and run.algo.trains:
+        yield Problem("model.quantisation", f"{model.quantisation} freezes the weights, so it needs model.lora")
+    if run.paper and run.algo.trains and run.hardware.device == "cpu" and weights and not weights.startswith("embedded:"):
+        yield Problem("model", f"paper={run.paper} trains {weights}, which takes a GPU; add model=tiny source=embedded to try it")
+
+
+def _data_mix(run: Run) -> Iterator[Problem]:
+    mix, algo = run.data_mix, run.algo
+    if algo.classifies and not any(mix.tasks[name].row_kind == "preference" for name in mix.held_out if name in mix.tasks):
+        kept = [name for name, task in mix.tasks.items() if task.row_kind == "preference"]
+        instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"
+        yield Problem(
+            "data_mix.held_out", f"names no task of preference pairs, and a reward model answers nothing else; {instead}"
+        )
+    for name, weight in mix.weights.items():
+        if algo.trains and weight > 0 and name in mix.tasks and mix.tasks[name].row_kind not in algo.row_kinds:
+            kinds = " and ".join(algo.row_kinds)
+            yield Problem(
+                f"data_mix.weights.{name}",
+                f"{name} holds rows of the kind {mix.tasks[name].row_kind!r}; this algorithm learns from {kinds}",
+            )
+    room = run.model.context_tokens
+    if algo.trains and mix.max_prompt_tokens >= room:
+        yield Problem("data_mix.max_prompt_tokens", f"is {mix.max_prompt_tokens}, the model's whole context is {room}")
+
+
+def _source(run: Run) -> Iterator[Problem]:
+    for problem in run.source.problems(run.data_mix.splits()):
+        yield problem.within("source")
+
+
+def _hardware(run: Run) -> Iterator[Problem]:
+    hardware, quantised = run.hardware, run.model.quantisation
+    if hardware.device == "cpu" and quantised:
+        yield Problem("hardware", f"model.quantisation={quantised} needs a GPU; write model.quantisation=null")
+    if hardware.sharding in ("fsdp", "zero3") and quantised:
+        yield Problem(
+            "hardware.sharding",
+            f"{hardware.sharding} would divide 4-bit weights; write none or zero2, or model.quantisation=null",
+        )
+
+
+def _eval(run: Run) -> Iterator[Problem]:
+    settings, room = run.eval, run.model.context_tokens
+    if settings.max_new_tokens >= room:
+        yield Problem("eval.max_new_tokens", f"{settings.max_new_tokens} leaves no room for a prompt in {room} tokens")
+    if settings.split == "validation" and run.data_mix.validation_rows is None:
+        yield Problem("eval.split", "is validation, and no rows are kept for it; set data_mix.validation_rows, to 200 say")
+    if settings.every_steps is None:
+        return
+    if run.hardware.sharding != "none":
+        yield Problem(
+            "eval.every_steps", f"asks a model that is whole; write null, or hardware.sharding=none for {run.hardware.sharding}"
+        )
+    if run.algo.classifies or not any(protocol(run, name) == "generative" for name in asked(run) if name in run.data_mix.tasks):
+        yield Problem("eval.every_steps", "asks questions, and none is held out for this algorithm; write null")

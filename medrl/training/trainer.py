@@ -1,0 +1,125 @@
+"""The one way in which every algorithm drives a trainer: resume, log, stop on a signal, write the model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from medrl.algos.base import Algo, Job
+from medrl.errors import Interrupted, UserError
+from medrl.tracking import run_folder
+from medrl.training import checkpoints, processes
+
+
+def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
+    """Train from the newest whole checkpoint and write the model.
+
+    Args:
+        trainer: TRL's.
+        job: What it works on.
+        out: Folder of the model.
+        algo: Says when a stop is possible, and gives the model its last touch.
+
+    Raises:
+        Interrupted: a signal came; its checkpoint is written.
+    """
+    fit(trainer, job, job.folder / "log.jsonl", algo.align)
+    write_model(trainer, job, out, algo)
+
+
+def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> None:
+    """Train from the newest whole checkpoint, with a line of ``log`` for each step.
+
+    Args:
+        trainer: Any of TRL's.
+        job: Its checkpoint is gone on from.
+        log: Lines of steps that are done again are cut off first.
+        align: A stop waits for a multiple of this many steps.
+        before: Steps of earlier rounds, after which the log counts on.
+
+    Raises:
+        Interrupted: a signal came; its checkpoint is written.
+    """
+    from transformers import PrinterCallback
+
+    done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
+    trainer.remove_callback(PrinterCallback)
+    first = processes.rank() == 0
+    tracker = run_folder.callback(log, before, job.run.eval.every_steps, job.ask if first else None)
+    if first:
+        run_folder.cut_back(log, before + done)
+        trainer.add_callback(tracker)
+    for callback in checkpoints.callbacks(job.stop, align):
+        trainer.add_callback(callback)
+    try:
+        with job.stop.held():
+            trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    finally:
+        tracker.close()
+    if job.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted(
+            f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint written. "
+            "Run the same command again to go on.",
+            job.stop.signal,
+        )
+
+
+def write_model(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
+    """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
+    partial = out.with_name(out.name + ".partial")
+    if processes.rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+    processes.wait_for_all()
+    if job.run.hardware.sharding == "fsdp":
+        write_sharded(trainer.model, partial)
+    else:
+        trainer.save_model(str(partial))  # by all: each holds its share of sharded weights
+    processes.wait_for_all()
+    if processes.rank() > 0:
+        return
+    check_written(trainer.model, partial)
+    if config := getattr(trainer.model, "generation_config", None):  # which a classifier lacks
+        config.save_pretrained(partial)  # and TRL leaves out beside an adapter
+    job.tokenizer.save_pretrained(partial)
+    for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
+        (partial / stray).unlink(missing_ok=True)
+    algo.finish(job, partial)
+    partial.replace(out)
+
+
+def write_sharded(model: Any, folder: Path) -> None:
+    """Put what was trained together from all processes, each of which has to ask, and write it from the first.
+
+    What the trainer gathers itself does not arrive: FSDP2's state dictionaries are sharded unless asked otherwise, and peft
+    looks for an adapter's tensors under the names of its modules, into which recomputed activations put one of their own.
+    """
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
+
+    for parent in [*model.modules()]:
+        for name, child in [*parent.named_children()]:
+            if isinstance(child, CheckpointWrapper):
+                setattr(parent, name, child._checkpoint_wrapped_module)
+    whole = {name: each.full_tensor().cpu() for name, each in model.named_parameters() if each.requires_grad}
+    if processes.rank() == 0:
+        model.save_pretrained(folder, state_dict=whole)
+
+
+def check_written(model: Any, folder: Path) -> None:
+    """Count what was written against what was trained: sharded weights have to be gathered, and that can fail in silence.
+
+    Raises:
+        UserError: something is missing.
+    """
+    from safetensors import safe_open
+
+    trained = len([each for each in getattr(model, "policy", model).parameters() if each.requires_grad])
+    written = 0
+    for file in [*folder.glob("adapter_model*.safetensors")] or [*folder.glob("model*.safetensors")]:
+        opened: Any = safe_open(file, "pt")
+        written += len(opened.keys())
+    if written < trained:
+        raise UserError(
+            f"{folder} holds {written} tensors, and {trained} were trained: they could not be gathered from all processes. "
+            "The newest checkpoint is kept; run the same command again with hardware.sharding=none."
+        )
