@@ -16,12 +16,14 @@ from typing import Any
 
 import yaml
 
-from medrl import build, compose, config, from_run, point, results, terminal, wording
+from medrl import build, compose, config, from_run, point
 from medrl.checkpoints import Stop
 from medrl.config import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import write_atomically
 from medrl.point import Point
+from medrl.report import phrases, terminal
+from medrl.table import results
 
 HEAD = ("stage", "held out", "measure", "n", "before", "after", "change")
 
@@ -271,7 +273,7 @@ def _changed(before: str, after: str, change: Mapping[str, Any] | None, unit: st
     if change is None:
         return after, "", ""
     difference = f"{scale * change['difference']:+.{1 if scale > 1 else 2}f} {unit}"
-    return before, after, f"{difference} {_interval(change['ci95'], scale, '+')}, {wording.p_value(change['p_value'])}"
+    return before, after, f"{difference} {_interval(change['ci95'], scale, '+')}, {phrases.p_value(change['p_value'])}"
 
 
 def _interval(ends: Sequence[float] | None, scale: float, sign: str = "") -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrl import results, terminal, track, wording
+from medrl import track
 from medrl.files import write_atomically
 from medrl.metrics import over_seeds
 from medrl.point import Point
+from medrl.report import phrases, terminal
 from medrl.sweep import plots
+from medrl.table import results
 
 Metrics = Mapping[str, Any]
 """A run's ``metrics.json``."""
@@ -74,7 +76,7 @@ class Grid:
         rows = []
         for each in self.asked:
             found = each.found
-            shares = f"{100 * found['unparsed']:.1f} %" if "unparsed" in found and wording.generated(found) else ""
+            shares = f"{100 * found['unparsed']:.1f} %" if "unparsed" in found and phrases.generated(found) else ""
             rows.append((*each.values, each.task, *_measured(each, each.value, found["ci95"]), _change(each), shares))
         return [head, *rows]
 
@@ -157,12 +159,12 @@ def markdown(rows: Rows) -> str:
 def _measured(asked: Asked, value: float, ci95: Sequence[float] | None) -> Iterator[str]:
     """What was measured, on how many examples, its value and interval."""
     if asked.is_text:
-        yield from ("perplexity", str(asked.found["n"]), wording.perplexity(value), wording.text_interval(ci95))
+        yield from ("perplexity", str(asked.found["n"]), phrases.perplexity(value), phrases.text_interval(ci95))
         return
     samples = asked.found.get("samples", 1)
-    yield "accuracy" if wording.generated(asked.found) else "pair accuracy"
+    yield "accuracy" if phrases.generated(asked.found) else "pair accuracy"
     yield str(asked.found["n"]) + (f"x{samples}" if samples > 1 else "")
-    yield from (f"{100 * value:.1f} %", wording.interval(ci95))
+    yield from (f"{100 * value:.1f} %", phrases.interval(ci95))
 
 
 def _change(asked: Asked) -> str:
@@ -172,4 +174,4 @@ def _change(asked: Asked) -> str:
         return ""
     scale, digits, unit = (1, 3, "nats a token") if asked.is_text else (100, 1, "points")
     ends = f" [{', '.join(f'{scale * end:+.{digits}f}' for end in change['ci95'])}]" if change["ci95"] else ""
-    return f"{scale * change['difference']:+.{digits}f} {unit}{ends}, {wording.p_value(change['p_value'])}"
+    return f"{scale * change['difference']:+.{digits}f} {unit}{ends}, {phrases.p_value(change['p_value'])}"

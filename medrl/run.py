@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, tracking, watch
+from medrl import audit, checkpoints, config, evaluate, files, launch, plan, summary, track, tracking, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
 from medrl.mix import Drawn
+from medrl.report import report, terminal
 from medrl.tasks.base import Split
 
 SCHEMA = 1

@@ -17,7 +17,7 @@ from sweep_examples import grid, point, search, sweep
 from medrl.errors import UserError
 from medrl.metrics import student_p
 from medrl.sweep import effects, limits, noise, observed
-from medrl.sweep.chapters import verdict
+from medrl.sweep.report.sections import verdict
 
 
 def of(

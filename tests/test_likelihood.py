@@ -6,9 +6,10 @@ from functools import cache
 
 import pytest
 
-from medrl import build, evaluate, likelihood, perplexity, preferences, summary, terminal
+from medrl import build, evaluate, likelihood, perplexity, preferences, summary
 from medrl.files import read_jsonl
 from medrl.likelihood import NegativeLogLikelihood, Passage, Window
+from medrl.report import terminal
 from medrl.tasks.base import Example
 
 

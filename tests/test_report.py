@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import charts, evaluate, metrics, report, summary, terminal
+from medrl import evaluate, metrics, summary
 from medrl.build import check
 from medrl.config import Tree
-from medrl.sections import accuracy, samples
+from medrl.report import charts, report, terminal
+from medrl.report.sections import accuracy, samples
 
 VOID = {"meta", "wbr"}
 LOADING = {"script", "link", "img", "image", "iframe", "object", "embed", "base", "form", "video", "audio", "source", "use", "a"}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medrl import compose, config, results
+from medrl import compose, config
 from medrl.errors import UserError
-from medrl.table import readme
+from medrl.table import readme, results
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"chain-algorithms": "chain", "chain-medicalgpt": "chain", "chain-medicalgpt-real": "chain", "dxbench_iterative": "runs"}

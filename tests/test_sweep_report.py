@@ -13,7 +13,7 @@ from test_report import INJECTION, Page, assert_loads_nothing
 
 from medrl.errors import UserError
 from medrl.sweep import blocks, plots, report
-from medrl.sweep.wording import Unit, short
+from medrl.sweep.report.formatting import Unit, short
 
 
 def written(results: dict[str, Any], folder: Path) -> tuple[Page, str]:

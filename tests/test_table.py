@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import chain, compose, config, results
+from medrl import chain, compose, config
 from medrl.config import Published
 from medrl.errors import ConfigError
 from medrl.metrics import over_seeds, wilson
-from medrl.table import formats, latex, published
+from medrl.table import formats, latex, published, results
 from medrl.table.__main__ import main, tables
 from medrl.table.join import join
 from medrl.table.published import decimals, impossible, nearest_possible, setting

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import terminal, wording
+from medrl.report import phrases, terminal
 
 FOLDER = Path("runs/a-1")
 
@@ -199,9 +199,9 @@ def test_the_interval_over_seeds_stays_among_the_shares() -> None:
 )
 def test_what_always_answers_the_majority_is_there_once(majority: str, kinds: list[str]) -> None:
     reference = task()["reference"] | {"majority": {"accuracy": 0.577, "answer": majority}}
-    assert list(wording.references(task(reference=reference))) == kinds
+    assert list(phrases.references(task(reference=reference))) == kinds
 
 
 def test_import_is_light() -> None:
     heavy = "{'torch', 'numpy', 'transformers', 'trl', 'datasets', 'pandas'}"
-    subprocess.run([sys.executable, "-c", f"import sys, medrl.terminal; assert not {heavy} & set(sys.modules)"], check=True)
+    subprocess.run([sys.executable, "-c", f"import sys, medrl.report.terminal; assert not {heavy} & set(sys.modules)"], check=True)

@@ -106,9 +106,9 @@ def _listed(sweep: SweepFile, extra: Sequence[str]) -> int:
 
 def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
     """Say what was chosen, write the report, copy it where asked; 1 where a point failed."""
-    from medrl.sweep import report
+    from medrl.sweep.report import page
 
-    report.write(dict(found), folder)
+    page.write(dict(found), folder)
     points, best = found["sweep"]["points"], found["sweep"]["chosen"]
     metric, failed = found["sweep"]["metric"]["name"], [point for point in points if point["state"] == "failed"]
     if best:

@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from medrl import results, track, tracking
+from medrl import track, tracking
 from medrl.checkpoints import Stop
 from medrl.sweep import chosen
 from medrl.sweep.file import SweepFile, last_said
 from medrl.sweep.ledger import shown
 from medrl.sweep.seen import UNTRIED, Curves, read_json, wall_seconds
+from medrl.table import results
 
 NULL = "null"
 """What W&B is sent for null: its agent writes values as Python does, and ``None`` would be text to Hydra."""

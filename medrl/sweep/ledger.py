@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import results, track
+from medrl import track
 from medrl.sweep import chosen
 from medrl.sweep.file import SweepFile
 from medrl.sweep.journal import Journal, Trial
 from medrl.sweep.seen import UNTRIED, Curves, last_words, read_json, wall_seconds
+from medrl.table import results
 
 
 class Ledger:

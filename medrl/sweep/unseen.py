@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import launch, point, results
+from medrl import launch, point
 from medrl.checkpoints import Stop
 from medrl.errors import UserError
 from medrl.point import Point
 from medrl.sweep import chosen
 from medrl.sweep.journal import awaited
 from medrl.sweep.seen import last_words
+from medrl.table import results
 
 
 def asked(

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrl import build, compose, config, results
+from medrl import build, compose, config
 from medrl.errors import UserError
 from medrl.files import explained, write_atomically
-from medrl.results import Record, Results
-from medrl.table import formats, published, readme
+from medrl.table import formats, published, readme, results
 from medrl.table.join import Table, join, of_setting
 from medrl.table.latex import to_latex
+from medrl.table.results import Record, Results
 
 ABOUT = """\
 Published and measured numbers side by side, with what each is worth.

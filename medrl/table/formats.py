@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from medrl import chain, terminal, wording
-from medrl.results import Record
+from medrl import chain
+from medrl.report import phrases, terminal
 from medrl.table.join import Table
+from medrl.table.results import Record
 from medrl.table.rows import Cost, Row
 
 HEAD = ("task", "rows", "who", "n", "value", "95 % interval", "seeds", "cost of a run", "difference", "verdict")
@@ -30,7 +31,7 @@ def shown(value: float, row: Row, *, sign: str = "") -> str:
     if row.percent:
         return f"{100 * value:{sign}.1f}"
     if row.metric == "perplexity":
-        return f"{value:+.2f}" if sign else wording.perplexity(value)
+        return f"{value:+.2f}" if sign else phrases.perplexity(value)
     return f"{value:{sign}.3f}"
 
 

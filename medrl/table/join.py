@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from medrl import results
-from medrl.results import Record
-from medrl.table import published
+from medrl.table import published, results
 from medrl.table.published import Setting, impossible
+from medrl.table.results import Record
 from medrl.table.rows import Group, Row, groups, measured, number, of_published, references
 from medrl.table.verdict import Verdict, verdict
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medrl import chain, compose, results
-from medrl.results import Results
-from medrl.table import formats, published
+from medrl import chain, compose
+from medrl.table import formats, published, results
 from medrl.table.join import join, of_setting
+from medrl.table.results import Results
 
 OPENING = """\
 # Experiments

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from medrl import results, wording
 from medrl.config import Published
 from medrl.metrics import Interval, over_seeds, wilson
-from medrl.results import Record
+from medrl.report import phrases
+from medrl.report.phrases import STRICT, Task
+from medrl.table import results
+from medrl.table.results import Record
 from medrl.table.verdict import Verdict
-from medrl.wording import STRICT, Task
 
 SHARES = ("unparsed", "truncated", "ungraded")
 """Of all answers, those that are neither right nor wrong; a table shows them where it is asked to."""
@@ -165,7 +166,7 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
     name = group.name if said.get("scorer", STRICT) == STRICT else f"{group.name} ({said['scorer']})"
     told = " ".join([name, *group.words])
     if said["change"]:
-        yield from _row(group, metric, "before", f"{name}, {wording.before(said)}", lambda each: each["base"])
+        yield from _row(group, metric, "before", f"{name}, {phrases.before(said)}", lambda each: each["base"])
     yield from _row(group, metric, "measured", told, lambda each: each)
     for key in said.get("compat", {}) if metric == "accuracy" else ():
         yield from _row(group, metric, "compat", f"{name}, as {key} grades", _graded_by(key))
@@ -204,7 +205,7 @@ def _cost(records: Sequence[Record]) -> Cost:
 def references(group: Group, metric: str) -> Iterator[Row]:
     """What answers that need no model score on the questions of a group."""
     said = group.said
-    for who, found in wording.references(said).items() if "reference" in said else ():
+    for who, found in phrases.references(said).items() if "reference" in said else ():
         if metric in found:
             yield Row(
                 task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), n=said["n"],

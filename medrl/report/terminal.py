@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import wording
 from medrl.metrics import over_seeds
-from medrl.wording import STRICT, Task
+from medrl.report import phrases
+from medrl.report.phrases import STRICT, Task
 
 NAME, WHAT, COUNT = 18, 26, 5
 """Columns of a task's name and of n, which grow with what they hold, and of what answered, which is cut."""
@@ -23,7 +23,7 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     count = max([COUNT, *(len(_asked(task)) for task in tasks.values())])
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
     lines = ["", f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}{chosen_by}", ""]
-    shares = f" {'unparsed':>8} {'truncated':>9}" if any(map(wording.generated, tasks.values())) else ""
+    shares = f" {'unparsed':>8} {'truncated':>9}" if any(map(phrases.generated, tasks.values())) else ""
     lines += _head(name, count, f"{'accuracy':>8}  {'95 % interval':<16}{shares}") if tasks else []
     for key, task in tasks.items():
         for index, (what, n, cells) in enumerate(_rows(task)):
@@ -35,7 +35,7 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
     if metrics["judge"]:
-        lines.append(f"judge: {wording.judged(metrics['judge'])}")
+        lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
     return "\n".join([*lines, f"report: {folder / 'report.html'}"])
 
@@ -55,10 +55,10 @@ def _texts(tasks: Mapping[str, Task]) -> list[str]:
     for key, task in tasks.items():
         models = [("before training", task["base"]), ("after training", task)] if task["change"] else [("model", task)]
         for index, (what, numbers) in enumerate(models):
-            cells = f"{wording.perplexity(numbers['perplexity']):>10}  {wording.text_interval(numbers['ci95']):<20}"
+            cells = f"{phrases.perplexity(numbers['perplexity']):>10}  {phrases.text_interval(numbers['ci95']):<20}"
             label = fitted("" if index else key, name)
             lines.append(f"{label} {fitted(what, WHAT)} {task['n']:>9}  {cells} {numbers['bits_per_byte']:>11.3f}")
-        lines += [f"{'':<{name}} change {wording.text_change(task)}"] if task["change"] else []
+        lines += [f"{'':<{name}} change {phrases.text_change(task)}"] if task["change"] else []
         lines.append("")
     return lines
 
@@ -98,12 +98,12 @@ def _spread(task: Task, group: Sequence[Task]) -> tuple[str, str]:
         spread = over_seeds([each["perplexity"] for each in group])
         interval = spread.ci95 and [max(1.0, spread.ci95.low), spread.ci95.high]
         sd = "-" if spread.sd is None else f"{spread.sd:.2f}"
-        return "perplexity", f"{wording.perplexity(spread.mean):>8}  {wording.text_interval(interval):<16} {sd:>8}"
+        return "perplexity", f"{phrases.perplexity(spread.mean):>8}  {phrases.text_interval(interval):<16} {sd:>8}"
     spread = over_seeds([each["accuracy"] for each in group])
     interval = spread.ci95 and [max(0.0, spread.ci95.low), min(1.0, spread.ci95.high)]
     sd = "-" if spread.sd is None else f"{100 * spread.sd:.1f}"
     what = "accuracy" if task["scorer"] == STRICT else task["scorer"]
-    return what, f"{spread.mean:>8.1%}  {wording.interval(interval):<16} {sd:>8}"
+    return what, f"{spread.mean:>8.1%}  {phrases.interval(interval):<16} {sd:>8}"
 
 
 def _head(name: int, count: int, cells: str, counted: str = "n") -> list[str]:
@@ -124,21 +124,21 @@ def _scorer(task: Task) -> str:
 def _rows(task: Task) -> Iterator[tuple[str, str, str]]:
     """What answered, how many examples, and its numbers."""
     if task["change"]:
-        yield from _model_rows(wording.before(task), task, task["base"], "base")
+        yield from _model_rows(phrases.before(task), task, task["base"], "base")
         yield from _model_rows("after training", task, task, "accuracy")
     else:
         yield from _model_rows("model", task, task, "accuracy")
-    for what, value in wording.references(task).items():
-        credit = f"credit {value['mean_credit']:.3f}" if "mean_credit" in value and wording.credit_says_more(task) else ""
+    for what, value in phrases.references(task).items():
+        credit = f"credit {value['mean_credit']:.3f}" if "mean_credit" in value and phrases.credit_says_more(task) else ""
         yield what, str(task["n"]), f"{value['accuracy']:>8.1%}  {credit}"
 
 
 def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -> Iterator[tuple[str, str, str]]:
     n, samples = str(task["n"]), task["samples"]
-    shares = f"{numbers['unparsed']:>8.1%} {numbers['truncated']:>9.1%}" if wording.generated(task) else ""
+    shares = f"{numbers['unparsed']:>8.1%} {numbers['truncated']:>9.1%}" if phrases.generated(task) else ""
     yield what, _asked(task), f"{_share(numbers):<26} {shares}"
-    if wording.credit_says_more(task):
-        interval = wording.interval(numbers["mean_credit_ci95"], percent=False)
+    if phrases.credit_says_more(task):
+        interval = phrases.interval(numbers["mean_credit_ci95"], percent=False)
         yield "  mean credit", _asked(task), f"{numbers['mean_credit']:>8.3f}  {interval}"
     if vote := numbers.get("majority_vote"):
         yield f"  majority vote of {samples}", n, _share(vote)
@@ -153,15 +153,15 @@ def _remarks(task: Task) -> Iterator[str]:
         interval = " ".join(["", _signed(change["ci95"])]) if change["ci95"] else ""
         yield (
             f"change {100 * change['difference']:+.1f} points{interval}, "
-            f"{wording.p_value(change['p_value'])} ({change['test']}: {change['gained']} gained, {change['lost']} lost)"
+            f"{phrases.p_value(change['p_value'])} ({change['test']}: {change['gained']} gained, {change['lost']} lost)"
         )
-    yield wording.detectable(task)
-    if ungraded := wording.ungraded(task):
+    yield phrases.detectable(task)
+    if ungraded := phrases.ungraded(task):
         yield ungraded
 
 
 def _share(numbers: Mapping[str, Any]) -> str:
-    return f"{numbers['accuracy']:>8.1%}  {wording.interval(numbers['ci95'])}"
+    return f"{numbers['accuracy']:>8.1%}  {phrases.interval(numbers['ci95'])}"
 
 
 def _signed(ci95: Sequence[float]) -> str:

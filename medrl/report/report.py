@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import wording
-from medrl.charts import escaped
 from medrl.config import Run, Tree
 from medrl.files import read_jsonl, write_atomically
-from medrl.sections.accuracy import accuracy, groups
-from medrl.sections.audit import audit
-from medrl.sections.base import page
-from medrl.sections.perplexity import perplexity
-from medrl.sections.samples import samples
-from medrl.sections.trained_on import trained_on
-from medrl.sections.training import training
+from medrl.report import phrases
+from medrl.report.charts import escaped
+from medrl.report.html import page
+from medrl.report.sections.accuracy import accuracy, groups
+from medrl.report.sections.audit import audit
+from medrl.report.sections.perplexity import perplexity
+from medrl.report.sections.samples import samples
+from medrl.report.sections.trained_on import trained_on
+from medrl.report.sections.training import training
 
 
 def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log: list[dict[str, Any]]) -> None:
@@ -79,7 +79,7 @@ def _header(metrics: Mapping[str, Any], provenance: Mapping[str, Any], tree: Tre
     wide = [
         ("Packages", escaped(packages)),
         ("Command", f"<code>{escaped(' '.join(provenance.get('command') or []))}</code>" if provenance.get("command") else ""),
-        ("Judge", escaped(wording.judged(metrics["judge"])) if metrics["judge"] else ""),
+        ("Judge", escaped(phrases.judged(metrics["judge"])) if metrics["judge"] else ""),
         ("Otherwise than the paper", "; ".join(map(escaped, tree["deviations"]))),
     ]
     listed = [f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts if value]

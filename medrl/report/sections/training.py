@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrl import charts
-from medrl.charts import escaped
 from medrl.config import Tree
-from medrl.sections.base import heads
+from medrl.report import charts
+from medrl.report.charts import escaped
+from medrl.report.html import heads
 
 Log = Sequence[Mapping[str, Any]]
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrl.charts import escaped
-from medrl.sections.base import heads, row, table, text
+from medrl.report.charts import escaped
+from medrl.report.html import heads, row, table, text
 
 SHOWN = 3
 """Contaminated rows shown of each task."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from medrl import evaluate, preferences
-from medrl.charts import escaped
 from medrl.config import Run, Tree
 from medrl.files import read_jsonl
-from medrl.sections.base import text
-from medrl.wording import STRICT
+from medrl.report.charts import escaped
+from medrl.report.html import text
+from medrl.report.phrases import STRICT
 
 SAMPLES = 4
 """Answers shown of each task."""

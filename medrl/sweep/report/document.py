@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medrl.charts import escaped, visible
-from medrl.sections.base import table
+from medrl.report.charts import escaped, visible
+from medrl.report.html import table
 
 SHORT = 40
 """Characters of words that stay on one line of a table."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medrl import charts, wording
-from medrl.charts import escaped
 from medrl.config import Run, Tree
-from medrl.sections.base import heads, row, signed, table, text
-from medrl.wording import STRICT, Task
+from medrl.report import charts, phrases
+from medrl.report.charts import escaped
+from medrl.report.html import heads, row, signed, table, text
+from medrl.report.phrases import STRICT, Task
 
 ANSWER_CHARS = 40
 """What is shown of a majority answer."""
@@ -74,7 +74,7 @@ def _forest(tasks: Mapping[str, Task]) -> str:
 def _references(task: Task) -> dict[str, Mapping[str, Any]]:
     """Reference answers by names that are the same for all tasks."""
     majority = f"always {task['reference'].get('majority', {}).get('answer')}"
-    return {"majority answer" if kind == majority else kind: value for kind, value in wording.references(task).items()}
+    return {"majority answer" if kind == majority else kind: value for kind, value in phrases.references(task).items()}
 
 
 def _dot(kind: str, numbers: Mapping[str, Any]) -> charts.Dot:
@@ -83,7 +83,7 @@ def _dot(kind: str, numbers: Mapping[str, Any]) -> charts.Dot:
 
 
 def _table(tasks: Mapping[str, Task], tree: Tree, run: Run) -> str:
-    answered = any(wording.generated(task) for task in tasks.values())
+    answered = any(phrases.generated(task) for task in tasks.values())
     columns = {"unparsed": "Unparsed, %", "truncated": "Cut off, %"} if answered else {}
     if any(numbers["ungraded"] for task in tasks.values() for numbers in (task, task["base"])):
         columns["ungraded"] = "Ungraded, %"
@@ -102,9 +102,9 @@ def _caption(tasks: Mapping[str, Task], tree: Tree, ungraded: bool) -> str:
     trained = any(task["change"] for task in tasks.values())
     several = any(task["samples"] > 1 for task in tasks.values())
     said = [f"{'The same examples before and after training' if trained else 'One model'}{_answered(tasks, asked)}."]
-    if any(wording.generated(task) for task in tasks.values()):
+    if any(phrases.generated(task) for task in tasks.values()):
         said.append("Answers that are unparsed, or cut off by that limit, count as not right.")
-    if not all(wording.generated(task) for task in tasks.values()):
+    if not all(phrases.generated(task) for task in tasks.values()):
         said.append("Tokens of a pair are those that were read of both.")
     said += [sentence for protocol, sentence in PAIRS.items() if any(task["protocol"] == protocol for task in tasks.values())]
     if ungraded:
@@ -125,7 +125,7 @@ def _caption(tasks: Mapping[str, Task], tree: Tree, ungraded: bool) -> str:
             "examples."
         )
     said.append("Detectable is the smallest difference that so many examples show in 80 of 100 such trials, tested at 5 %.")
-    if any(wording.credit_says_more(task) for task in tasks.values()):
+    if any(phrases.credit_says_more(task) for task in tasks.values()):
         said.append(
             "Mean credit, from 0 to 1, counts what accuracy does not: for a ranking the inverse rank of the gold, "
             "else 0.5 for the gold amid other words."
@@ -140,7 +140,7 @@ def _caption(tasks: Mapping[str, Task], tree: Tree, ungraded: bool) -> str:
 
 def _answered(tasks: Mapping[str, Task], asked: Mapping[str, Any]) -> str:
     """How answers were sampled; empty where none were."""
-    if not any(wording.generated(task) for task in tasks.values()):
+    if not any(phrases.generated(task) for task in tasks.values()):
         return ""
     times = f" {asked['samples']} times" if asked["samples"] > 1 else ""
     sampling = "greedily" if asked["temperature"] == 0 else f"at temperature {asked['temperature']}, top-p {asked['top_p']}"
@@ -154,10 +154,10 @@ def _task_rows(name: str, task: Task, ranked: bool, columns: Mapping[str, str]) 
     scorer = escaped(task["scorer"]) if task["scorer"] == STRICT else f"<strong>{escaped(task['scorer'])}</strong>"
     rows = [f'<tr class="task"><th scope="rowgroup" colspan="{wide + 1}">{escaped(name)} <span>{about}{scorer}</span></th></tr>']
     if change:
-        rows += _model_rows(wording.before(task).capitalize(), "", task, task["base"], "base", ranked, columns)
+        rows += _model_rows(phrases.before(task).capitalize(), "", task, task["base"], "base", ranked, columns)
         rows += _model_rows("After training", "strong", task, task, "accuracy", ranked, columns)
         interval = "none" if change["ci95"] is None else f"[{', '.join(map(signed, change['ci95']))}]"
-        said = f"{wording.p_value(change['p_value'])}; {change['gained']} gained, {change['lost']} lost"
+        said = f"{phrases.p_value(change['p_value'])}; {change['gained']} gained, {change['lost']} lost"
         rows.append(
             f'<tr class="change"><th scope="row">Change, points</th><td>{signed(change["difference"])}</td><td>{interval}</td>'
             f'<td class="left" colspan="{wide - 2}">{escaped(said)}</td></tr>'
@@ -166,7 +166,7 @@ def _task_rows(name: str, task: Task, ranked: bool, columns: Mapping[str, str]) 
         rows += _model_rows("Model", "strong", task, task, "accuracy", ranked, columns)
     for kind, value in _references(task).items():
         label = f"Always “{text(value['answer'], ANSWER_CHARS)}”" if kind == "majority answer" else escaped(kind.capitalize())
-        credit = f"credit {value['mean_credit']:.3f}" if "mean_credit" in value and wording.credit_says_more(task) else ""
+        credit = f"credit {value['mean_credit']:.3f}" if "mean_credit" in value and phrases.credit_says_more(task) else ""
         rows.append(
             f'<tr class="quiet"><th scope="row">{label}</th><td>{100 * value["accuracy"]:.1f}</td><td>{credit}</td>'
             f'<td colspan="{wide - 2}"></td></tr>'
@@ -185,15 +185,15 @@ def _model_rows(
     columns: Mapping[str, str],
 ) -> Iterator[str]:
     """A model's own row, and below it what else its answers say."""
-    shares = [f"{100 * numbers[column]:.1f}" if wording.generated(task) else "" for column in columns]
+    shares = [f"{100 * numbers[column]:.1f}" if phrases.generated(task) else "" for column in columns]
     named = f"{label}, {escaped(task['scorer'])}" if task["compat"] else label
     yield row(named, [*_share(numbers), *shares, f"{numbers['mean_tokens']:.1f}"], style)
 
     def under(what: str, cells: list[str]) -> str:
         return row(what, [*cells, *[""] * (len(columns) + 3 - len(cells))], "under")
 
-    if wording.credit_says_more(task):
-        interval = wording.interval(numbers["mean_credit_ci95"], percent=False)
+    if phrases.credit_says_more(task):
+        interval = phrases.interval(numbers["mean_credit_ci95"], percent=False)
         yield under("Mean inverse rank" if ranked else "Mean credit", [f"{numbers['mean_credit']:.3f}", interval])
     if vote := numbers.get("majority_vote"):
         yield under(f"Majority vote of {task['samples']}", _share(vote))
@@ -206,13 +206,13 @@ def _model_rows(
 
 
 def _share(numbers: Mapping[str, Any]) -> list[str]:
-    return [f"{100 * numbers['accuracy']:.1f}", wording.interval(numbers["ci95"])]
+    return [f"{100 * numbers['accuracy']:.1f}", phrases.interval(numbers["ci95"])]
 
 
 def _remarks(task: Task) -> Iterator[tuple[str, str]]:
-    if said := wording.first_choice(task):
+    if said := phrases.first_choice(task):
         yield "Choice shown first", f"named by {said}"
-    yield "Detectable", wording.detectable(task)
+    yield "Detectable", phrases.detectable(task)
 
 
 def _remark(label: str, said: str, wide: int) -> str:
@@ -227,8 +227,8 @@ def _bootstrap(tasks: Mapping[str, Task]) -> str:
             continue
         change = task["change"]
         moved = change and change["bootstrap_ci95"]
-        cells = [wording.interval(task["base"]["bootstrap_ci95"])] if change else []
-        cells.append(wording.interval(task["bootstrap_ci95"]))
+        cells = [phrases.interval(task["base"]["bootstrap_ci95"])] if change else []
+        cells.append(phrases.interval(task["bootstrap_ci95"]))
         if change:
             cells.append(f"[{', '.join(map(signed, moved))}]" if moved else "none")
         rows.append(row(f"{escaped(name)}{_unless_strict(task)}", cells))

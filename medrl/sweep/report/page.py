@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl.charts import escaped
 from medrl.files import write_atomically
-from medrl.sections.base import page
+from medrl.report.charts import escaped
+from medrl.report.html import page
 from medrl.sweep import blocks, chapters, choice, plots, wording
-from medrl.sweep.blocks import Block, Items, Note, Text, plain
-from medrl.sweep.limits import limits, spec_of
-from medrl.sweep.observed import Configuration, Sweep, read
+from medrl.sweep.report.caveats import limits, spec_of
+from medrl.sweep.report.document import Block, Items, Note, Text, plain
+from medrl.sweep.report.results import Configuration, Sweep, read
 
 TWINS = "Synthetic twins: these rows say nothing about medicine."
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrl import charts
-from medrl.sweep.effects import show
-from medrl.sweep.observed import Configuration
+from medrl.report import charts
+from medrl.sweep.report.effects import show
+from medrl.sweep.report.results import Configuration
 
 SHARES = {"accuracy", "unparsed", "truncated", "ungraded", "first_choice"}
 """Last parts of metrics that are shares of 1 and written in per cent."""

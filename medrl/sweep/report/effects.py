@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.metrics import Z95, Interval, over_seeds, student_p
-from medrl.sweep.observed import Configuration, Sweep, key, numeric
+from medrl.sweep.report.results import Configuration, Sweep, key, numeric
 
 if TYPE_CHECKING:
     import numpy as np

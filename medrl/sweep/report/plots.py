@@ -1,6 +1,6 @@
 """Drawings of a sweep as inline SVG: means with intervals, scatters, and parallel coordinates.
 
-As in ``medrl.charts``, horizontal places are percentages and vertical ones pixels.
+As in ``medrl.report.charts``, horizontal places are percentages and vertical ones pixels.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrl import charts, style
-from medrl.charts import escaped
-from medrl.sweep.effects import show
-from medrl.sweep.observed import key, numeric
+from medrl import style
+from medrl.report import charts
+from medrl.report.charts import escaped
+from medrl.sweep.report.effects import show
+from medrl.sweep.report.results import key, numeric
 
 Row = tuple[str, float, tuple[float, float] | None]
 """Label, value, and interval where there is one."""

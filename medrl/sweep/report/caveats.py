@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medrl.sweep.effects import FEWEST, contrasts, interactions, show, spearman
-from medrl.sweep.noise import all_untold, noise, rivals
-from medrl.sweep.observed import Configuration, Sweep, key, number_or_none, numeric
-from medrl.sweep.wording import Unit, labels
+from medrl.sweep.report.effects import FEWEST, contrasts, interactions, show, spearman
+from medrl.sweep.report.formatting import Unit, labels
+from medrl.sweep.report.noise import all_untold, noise, rivals
+from medrl.sweep.report.results import Configuration, Sweep, key, number_or_none, numeric
 
 ENTANGLED = 0.7
 """Rank correlation between two parameters above which what one did may be what the other did."""

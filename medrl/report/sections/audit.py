@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from medrl.audit import GOLD, ROWS, TOLERANCE
-from medrl.charts import escaped
 from medrl.config import Run
-from medrl.sections.base import heads, text
+from medrl.report.charts import escaped
+from medrl.report.html import heads, text
 
 FINDING_CHARS = 600
 TENTHS = 10

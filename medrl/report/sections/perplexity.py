@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medrl import wording
-from medrl.charts import escaped
-from medrl.sections.base import heads, row, table
-from medrl.wording import Task
+from medrl.report import phrases
+from medrl.report.charts import escaped
+from medrl.report.html import heads, row, table
+from medrl.report.phrases import Task
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -29,7 +29,7 @@ def outcome(tasks: Mapping[str, Task]) -> str:
             ends = change["ci95"]
             clear = change["p_value"] < 0.05 and ends is not None and ends[0] * ends[1] > 0
             verb = "did not clearly change on" if not clear else "fell on" if change["difference"] < 0 else "rose on"
-            values = [wording.perplexity(numbers["perplexity"]) for numbers in (task["base"], task)]
+            values = [phrases.perplexity(numbers["perplexity"]) for numbers in (task["base"], task)]
             said[verb].append(f"{escaped(name)} (from {' to '.join(values)})")
     parts = [f"{verb} {', '.join(names)}" for verb, names in said.items() if names]
     if not parts:
@@ -58,7 +58,7 @@ def _task_rows(name: str, task: Task) -> str:
     if change := task["change"]:
         rows += [row("Before training", _cells(task["base"])), row("After training", _cells(task), "strong")]
         interval = "none" if change["ci95"] is None else f"[{', '.join(map(_nats, change['ci95']))}]"
-        said = f"{wording.p_value(change['p_value'])}; lower in {change['lower']}, higher in {change['higher']}"
+        said = f"{phrases.p_value(change['p_value'])}; lower in {change['lower']}, higher in {change['higher']}"
         rows.append(
             f'<tr class="change"><th scope="row">Change, nats a token</th><td>{_nats(change["difference"])}</td>'
             f'<td>{interval}</td><td class="left" colspan="2">{escaped(said)}</td></tr>'
@@ -70,8 +70,8 @@ def _task_rows(name: str, task: Task) -> str:
 
 def _cells(numbers: Mapping[str, Any]) -> list[str]:
     return [
-        wording.perplexity(numbers["perplexity"]),
-        wording.text_interval(numbers["ci95"]),
+        phrases.perplexity(numbers["perplexity"]),
+        phrases.text_interval(numbers["ci95"]),
         f"{numbers['nll_per_token']:.3f}",
         f"{numbers['bits_per_byte']:.3f}",
     ]
@@ -90,7 +90,7 @@ def _groups(tasks: Mapping[str, Task]) -> str:
         for group, numbers in task["by_group"].items():
             values = [numbers["base"], numbers] if trained else [numbers]
             shown = [
-                cell for each in values for cell in (wording.perplexity(each["perplexity"]), wording.text_interval(each["ci95"]))
+                cell for each in values for cell in (phrases.perplexity(each["perplexity"]), phrases.text_interval(each["ci95"]))
             ]
             rows.append(row(escaped(group) or "(none)", [f"{numbers['n']:,}", *shown]))
         if rows:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from medrl.charts import escaped
+from medrl.report.charts import escaped
 from medrl.sweep import plots, wording
-from medrl.sweep.blocks import Block, Drawing, Items, Table, Text
-from medrl.sweep.effects import (
+from medrl.sweep.report.document import Block, Drawing, Items, Table, Text
+from medrl.sweep.report.effects import (
     ALL_PAIRS,
     BY_VALUE,
     FEWEST,
@@ -25,9 +25,9 @@ from medrl.sweep.effects import (
     levels,
     show,
 )  # fmt: skip
-from medrl.sweep.noise import POWER, frontier, noise
-from medrl.sweep.observed import Configuration, Sweep, key, number_or_none, numeric
-from medrl.sweep.wording import Unit
+from medrl.sweep.report.formatting import Unit
+from medrl.sweep.report.noise import POWER, frontier, noise
+from medrl.sweep.report.results import Configuration, Sweep, key, number_or_none, numeric
 
 WORDS = frozenset
 COSTS = {"tokens": "Tokens of a run", "seconds": "Seconds of a run"}

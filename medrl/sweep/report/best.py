@@ -9,10 +9,10 @@ from typing import Any
 
 from medrl.metrics import over_seeds
 from medrl.sweep import wording
-from medrl.sweep.blocks import Block, Command, Table, Text
-from medrl.sweep.noise import Rival, all_untold, noise, rivals
-from medrl.sweep.observed import Configuration, Sweep, number_or_none
-from medrl.sweep.wording import Unit
+from medrl.sweep.report.document import Block, Command, Table, Text
+from medrl.sweep.report.formatting import Unit
+from medrl.sweep.report.noise import Rival, all_untold, noise, rivals
+from medrl.sweep.report.results import Configuration, Sweep, number_or_none
 
 Record = Mapping[str, Any]
 WORDS = frozenset
