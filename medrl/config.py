@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import StringConstraints
@@ -57,8 +57,8 @@ class Published:
     """Size of the test set, for the interval; null when the source does not say."""
     split: Text
     """Which rows, as the source names them."""
-    protocol: str
-    """``generative`` or ``likelihood``: numbers of different protocols are shown side by side, not subtracted."""
+    protocol: Literal["generative", "likelihood", "classification", "human"]
+    """How the answers were taken: numbers of different protocols are shown side by side, not subtracted."""
     source: Text
     """Paper, section and table, or address."""
     model: Text

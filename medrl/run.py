@@ -15,10 +15,8 @@ from medrl.config import Run, Tree
 from medrl.errors import UserError
 from medrl.mix import Drawn
 from medrl.report import report, terminal
+from medrl.table.results import METRICS_SCHEMA
 from medrl.tasks.base import Split
-
-SCHEMA = 1
-"""Of ``metrics.json``; raised when a key changes its meaning, so that old and new numbers are never put together."""
 
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
@@ -203,7 +201,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = {
-        "schema": SCHEMA,
+        "schema": METRICS_SCHEMA,
         "run_id": config.run_id(tree),
         "family": config.family_id(tree),
         "name": settings.name,

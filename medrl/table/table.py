@@ -114,17 +114,18 @@ class Table:
                 drawn.add_row(*map(_drawn, row[self.groups :]))
             drawn.add_section()
         out = io.StringIO()
-        Console(file=out, width=width, color_system=None, force_terminal=False).print(drawn)
-        head = True
+        Console(file=out, width=max(1, width - 2 * bool(self.groups)), color_system=None, force_terminal=False).print(drawn)
+        indent = "  " if self.groups else ""
+        first = True
         for line in out.getvalue().splitlines():
             if not line or set(line) != {"─"}:
-                yield line.rstrip()
+                yield f"{indent}{line}".rstrip()
                 continue
-            if head:
-                yield "-" * len(line)
+            if first:
+                yield "-" * (len(indent) + len(line))
             if self.groups:
                 yield names.pop(0)
-            head = False
+            first = False
 
     def markdown(self) -> str:
         """A Markdown table."""
