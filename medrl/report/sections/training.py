@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from medrl.config import Tree
 from medrl.report import charts, html
+from medrl.report.progress import duration
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -41,9 +42,7 @@ def training(log: Log, tree: Tree, metrics: Mapping[str, Any]) -> Markup:
 
 def _spent(metrics: Mapping[str, Any]) -> str:
     trained, cost = metrics["train"], metrics["cost"]
-    minutes, seconds = divmod(round(trained["seconds"]), 60)
-    spent = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
-    parts = [f"{trained['steps']:,} steps in {spent}"]
+    parts = [f"{trained['steps']:,} steps in {duration(trained['seconds'])}"]
     parts += [f"{cost['tokens']:,.0f} tokens"] if cost["tokens"] else []
     parts += [f"{cost['gpu_hours']:.2f} GPU hours"] if cost["gpu_hours"] else []
     return "; ".join([*parts, f"peak memory {cost['peak_memory_gib']} GiB"]) + "."

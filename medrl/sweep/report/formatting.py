@@ -88,14 +88,6 @@ def p_value(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def duration(seconds: float) -> str:
-    """Wall time in two units."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 60} min {whole % 60} s"
-
-
 def labels(configurations: Sequence[Configuration]) -> str:
     """Their labels as a list."""
     return ", ".join(each.label for each in configurations)

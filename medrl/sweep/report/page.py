@@ -11,6 +11,7 @@ from typing import Any
 from medrl.files import write_atomically
 from medrl.report import html
 from medrl.report.html import Fact
+from medrl.report.progress import duration
 from medrl.sweep.report import best, document, formatting, sections
 from medrl.sweep.report.caveats import allowed_values, caveats
 from medrl.sweep.report.document import Block, Items, Note, Text
@@ -81,7 +82,7 @@ def _facts(results: Mapping[str, Any], sweep: Sweep, runs: Sequence[Mapping[str,
         Fact("Configurations", f"{len(sweep.configurations)} finished, up to {formatting.seeds(sweep.seeds)} each"),
         Fact("Early stopping", "no" if not early else ", ".join(f"{name} {value}" for name, value in early.items())),
         Fact("Workers", str(swept.get("workers") or "")),
-        Fact("Wall time", "" if wall is None else formatting.duration(wall)),
+        Fact("Wall time", "" if wall is None else duration(wall)),
         Fact("CPU", f"{machine.get('cpu') or 'unknown'}, {machine.get('cpus') or '?'} cores" if machine else "unknown"),
         Fact("GPU", html.counted(machine.get("gpus") or []) or ("none" if machine else "unknown")),
         Fact("Commit", "; ".join(sorted({_commit(run) for run in runs})) or "unknown"),
