@@ -16,7 +16,8 @@ from sweep_examples import grid, point, search, sweep
 
 from medrl.errors import UserError
 from medrl.metrics import student_p
-from medrl.sweep import effects, limits, noise, observed
+from medrl.sweep.report import caveats, effects, noise
+from medrl.sweep.report import results as observed
 from medrl.sweep.report.sections import verdict
 
 
@@ -79,7 +80,7 @@ def test_contrasts_are_paired_t_tests() -> None:
         p_values.append(got.pairs.p_value)
     p_values.append(found[("algo.learning_rate",), (rates,)].pairs.p_value)
     assert [each.holm for each in found.values()] == pytest.approx(list(multipletests(p_values, method="holm")[1]))
-    assert [verdict(each) for each in found.values()] == ["not clear", "clear", "clear", "not clear"]
+    assert [verdict(each) for each in found.values()] == ["not significant", "significant", "significant", "not significant"]
 
 
 def test_interactions_are_differences_of_differences() -> None:
@@ -115,7 +116,7 @@ def test_pairs_of_a_seed_that_move_together_are_not_clear() -> None:
     values = {(a, b, s): (step[s] + 0.01 * b) * a for a in (0, 1) for b in range(6) for s in step}
     of_a = effects.contrasts(of(values))[0]
     assert of_a.pairs.n == 18 and of_a.holm is not None and of_a.holm < 0.01 and of_a.seeds.ci95 is not None
-    assert of_a.seeds.ci95.low < 0 and verdict(of_a) == "clear only if pairs of a seed are independent"
+    assert of_a.seeds.ci95.low < 0 and verdict(of_a) == "significant only if pairs of a seed are independent"
 
 
 def test_many_values_are_compared_with_the_first() -> None:
@@ -203,7 +204,7 @@ def test_one_seed_has_no_noise_to_speak_of() -> None:
     swept = of({(1, "x"): 0.5, (2, "x"): 0.7}, ("a", "b"))
     assert noise.noise(swept)[:2] == (None, 0) and noise.noise(swept).detectable is None
     (rival,) = noise.rivals(swept, swept.configurations[1])
-    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and noise.all_untold([rival])
+    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and noise.undistinguished([rival])
 
 
 def test_rivals_are_paired_over_common_seeds_and_else_pooled() -> None:
@@ -234,13 +235,13 @@ def test_frontier_is_what_nothing_beats(pairs: list[tuple[int, int]], maximise: 
 def test_seeds_are_replicates_and_lost_points_are_left_out() -> None:
     swept = of({(1, "x", 0): 0.5, (1, "x", 1): 0.7, (2, "x", 0): None, (2, "x", 1): float("nan")})
     assert [(each.label, each.mean) for each in swept.configurations] == [("C1", pytest.approx(0.6))]
-    said = " ".join(limits.limits(swept, swept.best(), []))
+    said = " ".join(caveats.caveats(swept, swept.best(), []))
     assert "Point 2 failed" in said and "Point 3 finished without a finite" in said and "Anything about a:" in said
 
 
 def test_what_a_sweep_cannot_tell() -> None:
     one_at_a_time = of({(1, "x"): 0.5, (2, "x"): 0.7, (1, "y"): 0.6}, ("a", "b"))
-    said = limits.limits(one_at_a_time, one_at_a_time.best(), [{"source": "s", "commit": "1"}, {"source": "s", "commit": "2"}])
+    said = caveats.caveats(one_at_a_time, one_at_a_time.best(), [{"source": "s", "commit": "1"}, {"source": "s", "commit": "2"}])
     assert any("each ran with one seed" in each for each in said)
     assert any("Whether a and b work together: they never varied together" in each for each in said)
     assert any("Whether a should be larger still" in each for each in said)
@@ -250,7 +251,7 @@ def test_what_a_sweep_cannot_tell() -> None:
 
 def test_parameters_that_went_together_are_named() -> None:
     together = of({(n, 2 * n): float(n) for n in range(8)}, ("a", "b"), method="random")
-    said = " ".join(limits.limits(together, together.best(), []))
+    said = " ".join(caveats.caveats(together, together.best(), []))
     assert "What a did apart from b" in said and "+1.00" in said and "not balanced" in said
 
 
@@ -260,7 +261,7 @@ def test_edges_of_a_logarithmic_range() -> None:
     def edge(best: float) -> str:
         points = [point(0, {"a": best}, 1.0), point(1, {"a": 1.1e-5}, 0.0)]
         swept = observed.read(sweep(points, {"a": spec}, method="random"))
-        return " ".join(limits.limits(swept, swept.best(), []))
+        return " ".join(caveats.caveats(swept, swept.best(), []))
 
     assert "smaller still" in edge(1.1e-6) and "larger still" in edge(9e-5)
     assert "still" not in edge(5e-6)  # on a linear range it would be at the edge
@@ -279,10 +280,10 @@ def test_what_is_untold_says_how_many_seeds_would_tell():
         for seed in range(3)
     ]
     swept = observed.read(sweep(points, {"a": {"values": [0, 1]}, "seed": {"values": [0, 1, 2]}}))
-    said = limits.limits(swept, swept.best(), [])
-    (untold,) = [each for each in said if "cannot be told from" in each]
+    said = caveats.caveats(swept, swept.best(), [])
+    (untold,) = [each for each in said if "does not differ significantly from" in each]
     within = statistics.stdev([-0.05, 0.0, 0.05])
     detectable = (scipy.stats.t.ppf(0.975, 4) + scipy.stats.norm.ppf(0.8)) * within * math.sqrt(2 / 3)
-    assert f"under about {100 * detectable:.1f} points" in untold and "that of 1.0 points" in untold
+    assert f"under about {100 * detectable:.1f} points" in untold and "difference of 1.0 points" in untold
     assert f"about {math.ceil(3 * (detectable / 0.01) ** 2):,} seeds each" in untold
     assert "whether a difference on these validation rows holds on others" in said[-1]

@@ -239,7 +239,7 @@ def figure(title: str, rows: Sequence[Row]) -> str:
     height = 38 * len(rows) + 64 if rows else 40
     drawn = [forest(title, panels, number)] if rows else []
     # The chart's places are shares of its own width, so that it keeps a margin inside the file's.
-    placed = [Markup(each.replace("<svg ", f'<svg x="20" y="34" width="{WIDTH - 40}" ', 1)) for each in drawn]
+    placed = [Markup(str(each).replace("<svg ", f'<svg x="20" y="34" width="{WIDTH - 40}" ', 1)) for each in drawn]
     looks = f"{html.css()} .chart {{ width: {WIDTH - 40}px; }} text.title {{ font: 600 14px/1 var(--sans); fill: var(--ink); }}"
     parts = [
         element("title", title), element("style", Markup(f"{looks} rect.paper {{ fill: var(--paper); }}")),

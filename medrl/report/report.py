@@ -44,8 +44,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _facts(metrics: Mapping[str, Any], provenance: Mapping[str, Any], tree: Tree, log: Sequence[Mapping[str, Any]]) -> list[Fact]:
-    times = [line["time"] for line in log if line.get("time")]
-    trained = f"{html.date(times[0])} to {html.date(times[-1])}" if times else "not in this run"
     packages = ", ".join(f"{name} {version}" for name, version in (provenance.get("packages") or {}).items())
     commit = metrics["commit"]
     return [
@@ -55,7 +53,7 @@ def _facts(metrics: Mapping[str, Any], provenance: Mapping[str, Any], tree: Tree
         Fact("Family", metrics["family"], code=True, title="The same for runs that differ in nothing but their seed"),
         Fact("Commit", commit[:12] if commit else "unknown: an installed package", code=bool(commit), title=commit or ""),
         Fact("Working tree", "with uncommitted changes" if metrics["dirty"] else ""),
-        Fact("Trained", trained),
+        Fact("Trained", _period([line["time"] for line in log if line.get("time")])),
         Fact("Hardware", _hardware(tree["hardware"])),
         Fact("CPU", f"{provenance.get('cpu') or 'unknown'}, {provenance.get('cpus') or '?'} cores"),
         Fact("GPU", html.counted(provenance.get("gpus") or []) or "none"),
@@ -65,6 +63,13 @@ def _facts(metrics: Mapping[str, Any], provenance: Mapping[str, Any], tree: Tree
         Fact("Judge", phrases.judged(metrics["judge"]) if metrics["judge"] else "", wide=True),
         Fact("Deviations from the paper", "; ".join(map(str, tree["deviations"])), wide=True),
     ]
+
+
+def _period(times: Sequence[float]) -> str:
+    if not times:
+        return "not in this run"
+    start, end = html.date(times[0]), html.date(times[-1])
+    return f"{start.removesuffix(' UTC')} to {end.removeprefix(start[:11])}"
 
 
 def _hardware(hardware: Mapping[str, Any]) -> str:
