@@ -130,7 +130,7 @@ def ungraded(task: Task) -> str:
     shares = (
         f"{task['base']['ungraded']:.1%} before and {task['ungraded']:.1%} after" if task["change"] else f"{task['ungraded']:.1%}"
     )
-    return f"ungraded, which counts as not right: {shares}"
+    return f"{shares}, counted as not right"
 
 
 def judged(judge: Mapping[str, Any]) -> str:

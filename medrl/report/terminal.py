@@ -46,7 +46,11 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
     columns = [Column("task"), Column("answered by"), N, Column("accuracy", right=True), INTERVAL]
     columns += [Column("unparsed", right=True), Column("truncated", right=True)] if shares else []
     rows = [[f"{key}{_scorer(task)}", *row][: len(columns)] for key, task in tasks.items() for row in _rows(task)]
-    return Table(columns, rows, groups=1, notes={"Changes": [f"{key}: {_remarks(task)}" for key, task in tasks.items()]})
+    notes = {
+        title: [f"{key}: {remark}" for key, task in tasks.items() if (remark := of(task))]
+        for title, of in {"Changes": _change, "Power": phrases.detectable, "Ungraded": phrases.ungraded}.items()
+    }
+    return Table(columns, rows, groups=1, notes={title: remarks for title, remarks in notes.items() if remarks})
 
 
 def _texts(tasks: Mapping[str, Task]) -> Table:
@@ -136,14 +140,13 @@ def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -
             yield [f"  as {key} grades", asked, *_share(graded[which]), "", ""]
 
 
-def _remarks(task: Task) -> str:
-    """What training changed, what could have been seen, and what was left ungraded."""
-    said = [phrases.detectable(task), phrases.ungraded(task)]
-    if change := task["change"]:
-        ends = f" [{', '.join(f'{100 * end:+.1f}' for end in change['ci95'])}]" if change["ci95"] else ""
-        test = f"{change['test']}: {change['gained']} gained, {change['lost']} lost"
-        said.insert(0, f"{100 * change['difference']:+.1f} points{ends}, {phrases.p_value(change['p_value'])} ({test})")
-    return "; ".join(filter(None, said))
+def _change(task: Task) -> str:
+    """What training changed; empty where nothing was trained."""
+    if not (change := task["change"]):
+        return ""
+    ends = f" [{', '.join(f'{100 * end:+.1f}' for end in change['ci95'])}]" if change["ci95"] else ""
+    test = f"{change['test']}: {change['gained']} gained, {change['lost']} lost"
+    return f"{100 * change['difference']:+.1f} points{ends}, {phrases.p_value(change['p_value'])} ({test})"
 
 
 def _share(numbers: Mapping[str, Any]) -> list[Cell]:

@@ -195,7 +195,8 @@ def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     from medrl.report.html import visible
 
-    line = " ".join(visible(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    line = " ".join(visible(text).split())
+    line = re.sub(r"&(?=#?\w+;)", "&amp;", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", line))
     return _MARKS.sub(lambda found: "\\" + found[0], line)
 
 

@@ -38,7 +38,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
     runs = results.get("runs") or []
     title = results.get("title") or results.get("name") or "Sweep"
     facts = [fact for fact in _facts(results, sweep, runs) if fact.value]
-    rows = "; ".join(sorted({str(run.get("source")) for run in runs})) or "unknown, for no run finished"
+    rows = "; ".join(sorted({str(run.get("source")) for run in runs})) or "unknown: no run finished"
     synthetic = any(run.get("synthetic") for run in runs)
     parts = _sections(results, sweep, runs)
     drawn = {key: (heading, document.to_html(blocks)) for key, (heading, blocks) in parts.items() if blocks}
