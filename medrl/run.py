@@ -21,11 +21,9 @@ from medrl.evaluation import evaluate, metrics_json
 from medrl.evaluation.settings import Eval
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
+from medrl.table.results import METRICS_SCHEMA
 from medrl.tracking import run_folder, wandb
 from medrl.training import checkpoints, hardware, processes, warnings
-
-SCHEMA = 1
-"""Of ``metrics.json``; raised when a key changes its meaning, so that old and new numbers are never put together."""
 
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
@@ -217,7 +215,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = {
-        "schema": SCHEMA,
+        "schema": METRICS_SCHEMA,
         "run_id": run_id(settings),
         "family": family_id(settings),
         "name": settings.name,

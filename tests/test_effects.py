@@ -16,18 +16,21 @@ from sweep_examples import grid, point, search, sweep
 
 from medrl.errors import UserError
 from medrl.statistics.metrics import student_p
-from medrl.sweep.report import caveats, effects, noise, results
+from medrl.sweep.report import caveats, effects, noise
+from medrl.sweep.report import results as observed
 from medrl.sweep.report.sections import verdict
 
 
-def of(values: dict[tuple[Any, ...], float | None], names: tuple[str, ...] = ("a", "b", "seed"), **changed: Any) -> results.Sweep:
+def of(
+    values: dict[tuple[Any, ...], float | None], names: tuple[str, ...] = ("a", "b", "seed"), **changed: Any
+) -> observed.Sweep:
     """A sweep whose points are given by their parameters' values; None failed."""
     points = [
         point(number, dict(zip(names, place, strict=True)), value, "failed" if value is None else "finished")
         for number, (place, value) in enumerate(values.items())
     ]
     parameters = {name: {"values": list(dict.fromkeys(place[index] for place in values))} for index, name in enumerate(names)}
-    return results.read(sweep(points, parameters, **changed))
+    return observed.read(sweep(points, parameters, **changed))
 
 
 @given(st.floats(-50, 50), st.integers(1, 60))
@@ -59,7 +62,7 @@ def test_equal_differences_are_no_certainty() -> None:
 
 
 def test_contrasts_are_paired_t_tests() -> None:
-    swept = results.read(grid())
+    swept = observed.read(grid())
     found = {(each.parameters, each.values): each for each in effects.contrasts(swept)}
     assert len(found) == 4  # three of the ranks, one of the rates
     values = {(p.parameters["model.lora.rank"], p.parameters["algo.learning_rate"], p.seed): p.value for p in swept.points}
@@ -77,7 +80,7 @@ def test_contrasts_are_paired_t_tests() -> None:
         p_values.append(got.pairs.p_value)
     p_values.append(found[("algo.learning_rate",), (rates,)].pairs.p_value)
     assert [each.holm for each in found.values()] == pytest.approx(list(multipletests(p_values, method="holm")[1]))
-    assert [verdict(each) for each in found.values()] == ["not clear", "clear", "clear", "not clear"]
+    assert [verdict(each) for each in found.values()] == ["not significant", "significant", "significant", "not significant"]
 
 
 def test_interactions_are_differences_of_differences() -> None:
@@ -113,7 +116,7 @@ def test_pairs_of_a_seed_that_move_together_are_not_clear() -> None:
     values = {(a, b, s): (step[s] + 0.01 * b) * a for a in (0, 1) for b in range(6) for s in step}
     of_a = effects.contrasts(of(values))[0]
     assert of_a.pairs.n == 18 and of_a.holm is not None and of_a.holm < 0.01 and of_a.seeds.ci95 is not None
-    assert of_a.seeds.ci95.low < 0 and verdict(of_a) == "clear only if pairs of a seed are independent"
+    assert of_a.seeds.ci95.low < 0 and verdict(of_a) == "significant only if pairs of a seed are independent"
 
 
 def test_many_values_are_compared_with_the_first() -> None:
@@ -160,7 +163,7 @@ def test_interval_of_a_rank_correlation() -> None:
 
 
 def test_a_random_search_is_described_and_tested_by_rank() -> None:
-    found = {each.parameter: each for each in effects.associations(results.read(search()))}
+    found = {each.parameter: each for each in effects.associations(observed.read(search()))}
     rate = found["algo.learning_rate"]
     assert rate.n == 17 and rate.rho is not None and rate.rho > 0.6 and rate.holm is not None and rate.holm < 0.05
     assert found["algo.loss_type"].rho is None and found["algo.loss_type"].p_value is not None
@@ -171,7 +174,7 @@ def test_a_random_search_is_described_and_tested_by_rank() -> None:
 def test_a_bayesian_search_is_not_tested() -> None:
     results = search()
     results["sweep"]["method"] = "bayes"
-    found = effects.associations(results.read(results))
+    found = effects.associations(observed.read(results))
     assert len(found) == 4
     assert all(each.p_value is None and each.holm is None and each.ci95 is None and "earlier ones" in each.why for each in found)
 
@@ -184,7 +187,7 @@ def test_bins_hold_every_configuration_once_and_keep_equals_together() -> None:
 
 
 def test_noise_is_the_analysis_of_variance() -> None:
-    swept = results.read(grid())
+    swept = observed.read(grid())
     groups = [[p.value for p in each.points] for each in swept.configurations]
     seen = noise.noise(swept)
     assert seen.within == pytest.approx(math.sqrt(statistics.fmean(map(statistics.variance, groups)))) and seen.df == 12
@@ -201,7 +204,7 @@ def test_one_seed_has_no_noise_to_speak_of() -> None:
     swept = of({(1, "x"): 0.5, (2, "x"): 0.7}, ("a", "b"))
     assert noise.noise(swept)[:2] == (None, 0) and noise.noise(swept).detectable is None
     (rival,) = noise.rivals(swept, swept.configurations[1])
-    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and noise.all_untold([rival])
+    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and noise.undistinguished([rival])
 
 
 def test_rivals_are_paired_over_common_seeds_and_else_pooled() -> None:
@@ -222,7 +225,7 @@ def test_rivals_are_paired_over_common_seeds_and_else_pooled() -> None:
 def test_frontier_is_what_nothing_beats(pairs: list[tuple[int, int]], maximise: bool) -> None:
     points = [point(n, {"a": n}, float(value), tokens=cost) for n, (value, cost) in enumerate(pairs)]
     goal = {"name": "m", "goal": "maximize" if maximise else "minimize"}
-    swept = results.read(sweep(points, {"a": {"values": list(range(len(pairs)))}}, metric=goal))
+    swept = observed.read(sweep(points, {"a": {"values": list(range(len(pairs)))}}, metric=goal))
     kept = {each.parameters["a"] for each in noise.frontier(swept, "tokens")}
     good = [(value if maximise else -value, -cost) for value, cost in pairs]
     dominated = {i for i, (v, c) in enumerate(good) if any(w >= v and d >= c and (w, d) != (v, c) for w, d in good)}
@@ -232,13 +235,13 @@ def test_frontier_is_what_nothing_beats(pairs: list[tuple[int, int]], maximise: 
 def test_seeds_are_replicates_and_lost_points_are_left_out() -> None:
     swept = of({(1, "x", 0): 0.5, (1, "x", 1): 0.7, (2, "x", 0): None, (2, "x", 1): float("nan")})
     assert [(each.label, each.mean) for each in swept.configurations] == [("C1", pytest.approx(0.6))]
-    said = " ".join(caveats.limits(swept, swept.best(), []))
+    said = " ".join(caveats.caveats(swept, swept.best(), []))
     assert "Point 2 failed" in said and "Point 3 finished without a finite" in said and "Anything about a:" in said
 
 
 def test_what_a_sweep_cannot_tell() -> None:
     one_at_a_time = of({(1, "x"): 0.5, (2, "x"): 0.7, (1, "y"): 0.6}, ("a", "b"))
-    said = caveats.limits(one_at_a_time, one_at_a_time.best(), [{"source": "s", "commit": "1"}, {"source": "s", "commit": "2"}])
+    said = caveats.caveats(one_at_a_time, one_at_a_time.best(), [{"source": "s", "commit": "1"}, {"source": "s", "commit": "2"}])
     assert any("each ran with one seed" in each for each in said)
     assert any("Whether a and b work together: they never varied together" in each for each in said)
     assert any("Whether a should be larger still" in each for each in said)
@@ -248,7 +251,7 @@ def test_what_a_sweep_cannot_tell() -> None:
 
 def test_parameters_that_went_together_are_named() -> None:
     together = of({(n, 2 * n): float(n) for n in range(8)}, ("a", "b"), method="random")
-    said = " ".join(caveats.limits(together, together.best(), []))
+    said = " ".join(caveats.caveats(together, together.best(), []))
     assert "What a did apart from b" in said and "+1.00" in said and "not balanced" in said
 
 
@@ -257,8 +260,8 @@ def test_edges_of_a_logarithmic_range() -> None:
 
     def edge(best: float) -> str:
         points = [point(0, {"a": best}, 1.0), point(1, {"a": 1.1e-5}, 0.0)]
-        swept = results.read(sweep(points, {"a": spec}, method="random"))
-        return " ".join(caveats.limits(swept, swept.best(), []))
+        swept = observed.read(sweep(points, {"a": spec}, method="random"))
+        return " ".join(caveats.caveats(swept, swept.best(), []))
 
     assert "smaller still" in edge(1.1e-6) and "larger still" in edge(9e-5)
     assert "still" not in edge(5e-6)  # on a linear range it would be at the edge
@@ -267,7 +270,7 @@ def test_edges_of_a_logarithmic_range() -> None:
 @pytest.mark.parametrize("changed", [{"schema": 2}, {"kind": "chain"}, {"sweep": {"points": []}}])
 def test_other_results_are_refused_in_one_sentence(changed: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"run the sweep again|Run the sweep again"):
-        results.read(grid() | changed)
+        observed.read(grid() | changed)
 
 
 def test_what_is_untold_says_how_many_seeds_would_tell():
@@ -276,11 +279,11 @@ def test_what_is_untold_says_how_many_seeds_would_tell():
         for place in range(2)
         for seed in range(3)
     ]
-    swept = results.read(sweep(points, {"a": {"values": [0, 1]}, "seed": {"values": [0, 1, 2]}}))
-    said = caveats.limits(swept, swept.best(), [])
-    (untold,) = [each for each in said if "cannot be told from" in each]
+    swept = observed.read(sweep(points, {"a": {"values": [0, 1]}, "seed": {"values": [0, 1, 2]}}))
+    said = caveats.caveats(swept, swept.best(), [])
+    (untold,) = [each for each in said if "does not differ significantly from" in each]
     within = statistics.stdev([-0.05, 0.0, 0.05])
     detectable = (scipy.stats.t.ppf(0.975, 4) + scipy.stats.norm.ppf(0.8)) * within * math.sqrt(2 / 3)
-    assert f"under about {100 * detectable:.1f} points" in untold and "that of 1.0 points" in untold
+    assert f"under about {100 * detectable:.1f} points" in untold and "difference of 1.0 points" in untold
     assert f"about {math.ceil(3 * (detectable / 0.01) ** 2):,} seeds each" in untold
     assert "whether a difference on these validation rows holds on others" in said[-1]

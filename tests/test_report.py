@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,11 +18,29 @@ from hypothesis import strategies as st
 from medrl.config.build import check
 from medrl.config.schema import Tree
 from medrl.evaluation import evaluate, metrics_json
-from medrl.report import charts, report, terminal
+from medrl.report import charts, report, svg, terminal
 from medrl.report.sections import accuracy, samples
 from medrl.statistics import metrics
 
 VOID = {"meta", "wbr"}
+LINES = {
+    "tr",
+    "p",
+    "li",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "figcaption",
+    "caption",
+    "summary",
+    "dt",
+    "pre",
+    "nav",
+    "footer",
+    "article",
+    "div",
+}
 LOADING = {"script", "link", "img", "image", "iframe", "object", "embed", "base", "form", "video", "audio", "source", "use", "a"}
 LOADING_ATTRIBUTES = {"src", "srcset", "href", "xlink:href", "action", "formaction", "data", "poster", "background", "style"}
 
@@ -29,6 +48,7 @@ INJECTION = "</pre></title><script>alert(1)</script><img src='http://evil.exampl
 UNSEEN = "a\x00b\x1b[31mc\u202ed\x85e\ud800f\r\ng"
 
 Write = Callable[..., str]
+Golden = Callable[[str, str], None]
 
 
 class Page(HTMLParser):
@@ -40,12 +60,14 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.styles: list[str] = []
+        self.laid_out: list[str] = []
         self.feed(text)
         self.close()
         assert not self.open, f"never closed: {self.open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
+        self.laid_out.append("\n" if tag in LINES else " | " if tag in ("td", "th", "dd") else "")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -58,6 +80,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         (self.styles if self.open and self.open[-1] == "style" else self.words).append(data)
+        self.laid_out += [] if {"svg", "style"} & set(self.open) else [data.replace("\n", " ")]
 
     def handle_comment(self, data: str) -> None:
         raise AssertionError(f"comment: {data}")
@@ -65,6 +88,13 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
+
+    @property
+    def lines(self) -> str:
+        """What a reader sees, without drawings, the configuration and the date."""
+        lines = (" ".join(line.split()).removeprefix("| ") for line in "".join(self.laid_out).split("\n"))
+        shown = "\n".join(line for line in lines if line)
+        return re.sub(r"\nConfiguration\n(.*\n)*(Every number.*) on .*", r"\n\2", shown) + "\n"
 
 
 def assert_loads_nothing(page: Page) -> None:
@@ -236,148 +266,56 @@ def test_one_file_that_is_whole_and_loads_nothing(write: Write, overrides: list[
     assert all(attributes.get("scope") for tag, attributes in page.elements if tag == "th")
     charts_drawn = [attributes for tag, attributes in page.elements if tag == "svg" and attributes.get("class") == "chart"]
     assert charts_drawn and all(attributes.get("role") == "img" for attributes in charts_drawn)
-    assert tags.count("title") == 1 + len(charts_drawn)
+    assert tags.count("title") > len(charts_drawn)
 
 
-def test_first_line_names_the_run_and_the_twins(write: Write) -> None:
-    text = write()
-    first = text[text.index("<h1>") : text.index("<dl")]
-    assert "grpo-pubmed70-0123abcd" in first
-    assert "Synthetic twins." in first and "say nothing about medicine" in first
-    assert "synthetic twins" in text[: text.index("</title>")]
+JUDGED = {
+    "name": "gpt at host",
+    "agreement": {"n": 50, "abstained": 0, "rate": 0.9, "ci95": [0.786, 0.957], "kappa": 0.8, "kappa_ci95": [0.63, 0.97]},
+    "calls": {"claims": 40, "cached": 0, "failed": 1, "spend": 0.0123},
+}
+GROUPS = {"a<b": {"n": 10, "accuracy": 0.5, "ci95": [0.24, 0.76]}, "": {"n": 1, "accuracy": 1.0, "ci95": None}}
 
 
-def test_no_banner_on_real_rows(write: Write) -> None:
-    text = write(synthetic=False, source="hub")
-    assert "ynthetic twins" not in text
-    assert "Rows: hub" in text
-
-
-def test_what_is_known_of_the_run(write: Write) -> None:
-    text = Page(write(log=steps(40))).text
-    for words in (
-        "cccccccccccc",
-        "with uncommitted changes",
-        "A <CPU>, 2 cores",
-        "2 \N{MULTIPLICATION SIGN} H200",
-        "torch 2.13.0",
-        "1 h 2 min",
-    ):
-        assert words in text
-
-
-def test_a_clean_checkout(write: Write) -> None:
-    text = write(dirty=False)
-    assert "c" * 12 in text and "uncommitted" not in text
-
-
-def test_numbers_of_the_table(write: Write) -> None:
-    text = Page(write()).text
-    # 8 of 20 before, 15 of 20 after: 9 gained, 2 lost.
-    assert "Before training 40.0 [21.9, 61.3] 0.0 0.0" in text
-    assert "After training 75.0 [53.1, 88.8] 5.0 5.0" in text
-    assert "Change, points +35.0" in text
-    assert "p = 0.0654; 9 gained, 2 lost" in text
-    assert "Always “yes” 55.0" in text and "Random option 33.3" in text
-    assert text.count("Always “yes”") == 3 and "Always yes" not in text, "once a task"
-    assert "20 examples can show a change of 43.2 points with 80 % power at 5 %" in text
-    for words in ("Mean credit", "Ungraded", "Majority vote", "As huatuo", "Choice shown first", "judged by"):
-        assert words not in text
-
-
-def test_several_ranked_answers_and_a_papers_grading(write: Write) -> None:
-    text = Page(write(["data_mix=dxbench", "eval.samples=4", "eval.temperature=0.7"], tasks={"dxbench": ranked()})).text
-    assert "n = 20, 4 answers each, some/test, version 1, generative, strict" in text
-    assert "answered 4 times at temperature 0.7" in text and "the sign-flip two-sided test" in text
-    assert "bootstraps over examples" in text and "Bonett" not in text
-    before = (
-        "Before training, strict 40.0 [20.0, 60.0] 0.0 0.0 19.5 Mean inverse rank 0.625 [0.500, 0.750] Majority vote of 4 45.0"
-    )
-    assert before in text
-    assert "[26.0, 66.0] pass@2 60.0 pass@4 80.0 As huatuo grades 70.0 [60.0, 80.0] After training, strict" in text
-    assert "As huatuo grades 90.0 [80.0, 95.0] Change, points" in text
-    assert "Always “流行性感冒” 5.0" in text and "Order shown, copied 54.9 credit 0.700" in text
-    assert "named by 50.0% before and 25.0% after" in text
-
-
-def test_a_judge_is_named_wherever_its_accuracy_stands(write: Write) -> None:
-    judged = task(scorer="judged by openai", ungraded=0.05, by_group={"a": {"n": 20, "accuracy": 0.5, "ci95": None}})
-    agreed = {"n": 50, "abstained": 0, "rate": 0.9, "ci95": [0.786, 0.957], "kappa": 0.8, "kappa_ci95": [0.63, 0.97]}
-    tally = {
-        "name": "gpt at host",
-        "agreement": agreed,
-        "calls": {"claims": 40, "cached": 0, "failed": 1, "spend": 0.0123},
-    }
-    text = Page(write(["data_mix=medical_o1_verifiable"], tasks={"medical_o1_verifiable": judged}, judge=tally)).text
-    for words in (
-        "medical_o1_verifiable (+35.0 points, judged by openai)",
-        "medical_o1_verifiable, n = 20, judged by openai",
-        "generative, judged by openai Before training 40.0",
-        "in each group, judged by openai.",
-        "medical_o1_verifiable judged by lexical 9 gained",  # from the configuration, which the hand-made numbers do not know
-        "gpt at host, 40 claims, 1 failed, US$ 0.0123, agrees with 50 labels in 90.0% [78.6, 95.7] of them, kappa 0.80",
-    ):
-        assert words in text, words
-    assert "Ungraded, %" in text and "[53.1, 88.8] 5.0 5.0 5.0 19.5" in text and "So do ungraded ones" in text
-
-
-def test_what_could_have_been_shown_is_said_in_words(write: Write) -> None:
-    text = Page(write(tasks={"pubmedqa": task(minimum_detectable_difference=None)})).text
-    assert "too few of 20 examples changed to show a difference with 80 % power at 5 %" in text
-
-
-def test_numbers_that_there_are_not(write: Write) -> None:
+def bare() -> dict[str, Any]:
+    """A task without intervals, and a paper's grading of the trained model alone."""
     nothing: dict[str, Any] = dict.fromkeys(("ci95", "bootstrap_ci95", "mean_credit_ci95"))
-    bare = task(base=numbers(0, **nothing, mean_credit=0.5), **nothing)
-    bare["change"] |= {"ci95": None, "bootstrap_ci95": None}
-    bare["compat"] = {"huatuo": {"accuracy": {"accuracy": 0.5, "ci95": [0.1, 0.9]}, "base": None}}
-    bare["by_group"] = {"": {"n": 1, "accuracy": 1.0, "ci95": None}}
-    page = Page(write(tasks={"pubmedqa": bare}))
-    assert "After training, strict 75.0 none" in page.text and "did not clearly change on pubmedqa" in page.text
-    flat = task(ci95=[0.0, 0.0], accuracy=0.0, samples=3)
-    assert "After training 0.0 no spread" in Page(write(tasks={"pubmedqa": flat})).text
+    found = task(base=numbers(0, **nothing, mean_credit=0.5), **nothing, minimum_detectable_difference=None)
+    found["change"] |= {"ci95": None, "bootstrap_ci95": None}
+    found["compat"] = {"huatuo": {"accuracy": {"accuracy": 0.5, "ci95": [0.1, 0.9]}, "base": None}}
+    return found
 
 
-def test_what_it_was_trained_on(write: Write) -> None:
-    text = Page(write(plan=PLAN, contaminated=CONTAMINATED)).text
-    assert "pubmedqa 70.0 3,000 11 3 0 1,400 25" in text
-    assert "pubmedqa 3 by n-gram, 1 by question." in text
-    assert "dirty-2 n-gram pubmedqa:7 shared words 2" in text and "dirty-3" not in text and "holds all 4" in text
+def trained_log() -> list[dict[str, Any]]:
+    return [one | {"answers/right": 0.5, "answers/ungraded": 0.0, "frac_reward_zero_std": 0.25} for one in steps(40)]
 
 
-def test_nothing_shared_is_said_too(write: Write) -> None:
-    assert "No training row that was looked at shares anything" in Page(write(plan=PLAN)).text
-
-
-def test_the_reward_audit(write: Write) -> None:
-    text = write(plan=PLAN)
-    page = Page(text)
+def test_what_the_page_says_of_a_trained_run(write: Write, golden: Golden) -> None:
+    warnings = [{"kind": "length drift", "step": 31, "message": "completions went from 40 to 90 tokens"}]
+    page = Page(write(log=trained_log(), plan=PLAN, contaminated=CONTAMINATED, warnings=warnings))
+    golden("report/trained.txt", page.lines)
     shades = [str(attributes.get("class")) for tag, attributes in page.elements if tag == "td" and "class" in attributes]
     assert [shade for shade in shades if shade == "over" or shade.startswith("h")] == ["h10", "over", "h5", "h0"]
-    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
-    assert f"gold 2.00 1.00 {dash} all options ▲ 2.50 0.00 {minus}0.50 wrong answer 1.00 0.00 {dash} empty 0.00" in page.text
-    assert "gsm8k : 'all options' earns more than the gold in 3 rows" in page.text
-    assert "Warnings" in page.text and "its audit found 1 hole and training went on" in page.text
 
 
-def test_an_audit_without_findings_and_a_gold_worth_nothing(write: Write) -> None:
+def test_what_the_page_says_without_training(write: Write, golden: Golden) -> None:
     quiet = {"matrix": {"a": {"gold": {"total": 0.0}, "empty": {"total": 0.0}}}, "findings": []}
-    text = write(plan={**PLAN, "audit": quiet})
-    assert "No text that was tried earns more than the gold in any row." in text and 'id="warnings"' not in text
+    text = write(["algo=none"], synthetic=False, source="hub", dirty=False, commit=None, plan={**PLAN, "audit": quiet})
+    golden("report/untrained.txt", Page(text).lines)
 
 
-@pytest.mark.parametrize("plan", [None, {**PLAN, "audit": None}])
-def test_no_audit_section_without_an_audit(write: Write, plan: Any) -> None:
-    text = write(plan=plan)
-    assert "Reward audit" not in text
-    assert ("What it was trained on" in text) == bool(plan)
+def test_what_the_page_says_of_several_ranked_answers(write: Write, golden: Golden) -> None:
+    overrides = ["data_mix=dxbench", "eval.samples=4", "eval.temperature=0.7"]
+    after = [line(0, "wrong", credit=0.5), line(1, "ungraded", sample=3)]
+    text = write(overrides, before=[line(0, "wrong"), line(1, "wrong", sample=3)], after=after, tasks={"dxbench": ranked()})
+    golden("report/ranked.txt", Page(text).lines)
 
 
-def test_warnings_stand_before_the_numbers(write: Write) -> None:
-    text = Page(write(warnings=[{"kind": "length drift", "step": 31, "message": "completions went from 40 to 90 tokens"}])).text
-    assert "Length drift , from step 31: completions went from 40 to 90 tokens" in text
-    assert text.index("Length drift") < text.index("Accuracy on held-out examples After training")
-    assert "Warnings" not in Page(write()).text
+def test_what_the_page_says_of_a_judge_of_groups_and_of_missing_numbers(write: Write, golden: Golden) -> None:
+    judged = task(scorer="judged by openai", ungraded=0.05, by_group=GROUPS)
+    tasks = {"medical_o1_verifiable": judged, "bare": bare(), "flat": task(ci95=[0.0, 0.0], accuracy=0.0, samples=3)}
+    page = Page(write(["data_mix=medical_o1_verifiable"], tasks=tasks, judge=JUDGED))
+    golden("report/judged.txt", page.lines)
 
 
 def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> None:
@@ -407,8 +345,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "After training, strict 66.7" in text and "pass@3 100.0" in text and "Choice shown first" in text
     assert "Of 36 answers: 12 gained, 12 still wrong, 12 still right." in text and "answer 2 of 3" in text
-    assert "12x3     66.7%" in terminal.table(found, tmp_path)
-    assert "pass@3" in terminal.table(found, tmp_path)
+    assert "12x3" in terminal.table(found, tmp_path) and "pass@3" in terminal.table(found, tmp_path)
 
 
 def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
@@ -427,24 +364,6 @@ def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
         "After training, accuracy rose on a (+20.0 points), d (+30.0 points); it fell on b (\N{MINUS SIGN}20.0 points); "
         "it did not clearly change on c (+10.0 points), e (+20.0 points). "
     )
-
-
-def test_without_training_there_is_one_model(write: Write) -> None:
-    text = Page(write(["algo=none"])).text
-    assert "Model 40.0 [21.9, 61.3]" in text
-    assert "not trained here" in text
-    for words in ("Before training", "After training", "McNemar", "Gained", "still"):
-        assert words not in text
-
-
-def test_groups(write: Write) -> None:
-    groups = {"a<b": {"n": 10, "accuracy": 0.5, "ci95": [0.24, 0.76]}, "other": {"n": 1, "accuracy": 1.0, "ci95": None}}
-    text = Page(write(tasks={"pubmedqa": task(by_group=groups)})).text
-    assert "pubmedqa: 2 groups" in text and "a<b 10 50.0 [24.0, 76.0]" in text and "other 1 100.0 none" in text
-
-
-def test_no_group_section_without_groups(write: Write) -> None:
-    assert "Accuracy by group" not in write()
 
 
 def test_what_a_model_writes_stays_text(write: Write) -> None:
@@ -514,13 +433,6 @@ def test_samples_show_each_kind_before_a_second_of_any() -> None:
     assert samples.picked([]) == []
 
 
-def test_samples_of_the_page(write: Write) -> None:
-    text = Page(write()).text
-    assert "9 gained, 2 lost, 2 unanswered, 1 still wrong, 6 still right." in text
-    places = [text.index(f"{kind} · example row-{row} ") for kind, row in (("Gained", 8), ("Lost", 0), ("Unanswered", 17))]
-    assert places == sorted(places)
-
-
 def test_samples_are_paired_by_example_and_sample() -> None:
     before = [line(index, "wrong", sample=sample) for index in range(3) for sample in range(2)]
     after = [line(index, "right", sample=sample) for sample in (1, 0) for index in (2, 0)]
@@ -536,22 +448,10 @@ def test_rows_that_share_an_id_pair_in_their_order() -> None:
     ]  # fmt: skip
 
 
-def test_part_of_the_credit_and_what_a_judge_left_out_are_shown(write: Write) -> None:
-    after = [line(0, "wrong", credit=0.5), line(1, "ungraded")]
-    text = Page(write(before=[line(0, "wrong"), line(1, "wrong")], after=after)).text
-    assert "1 ungraded, 1 still wrong." in text and "After training: wrong, credit 0.50 , 10 tokens" in text
-
-
-def test_a_share_that_never_leaves_zero_is_not_drawn(write: Write) -> None:
-    log = [one | {"answers/right": 0.5, "answers/ungraded": 0.0, "frac_reward_zero_std": 0.25} for one in steps(5)]
-    text = write(log=log)
-    assert "Answers right, share" in text and "Groups whose rewards are all equal" in text and "left ungraded" not in text
-
-
 @given(st.floats(-1e99, 1e99), st.floats(-1e99, 1e99), st.integers(2, 8))
 def test_ticks_enclose_the_values(one: float, other: float, most: int) -> None:
     low, high = sorted((one, other))
-    found = charts.ticks(low, high, most)
+    found = svg.ticks(low, high, most)
     slack = 1e-6 * max(abs(low), abs(high), 1e-300)
     assert 2 <= len(found) <= most + 1
     assert found == sorted(found)
@@ -591,7 +491,7 @@ def test_running_mean() -> None:
     ],
 )
 def test_numbers_in_few_characters(value: float, text: str) -> None:
-    assert charts.number(value) == text
+    assert svg.number(value) == text
 
 
 def test_import_is_light() -> None:

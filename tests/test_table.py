@@ -14,17 +14,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from medrl.config import compose, schema
 from medrl.config.schema import Published
 from medrl.errors import ConfigError
-from medrl.jobs import chain
 from medrl.statistics.metrics import over_seeds, wilson
-from medrl.table import formats, latex, published, results
+from medrl.table import formats, published, results
 from medrl.table.__main__ import main, tables
 from medrl.table.join import join
 from medrl.table.published import decimals, impossible, nearest_possible, setting
 from medrl.table.rows import groups
+from medrl.table.table import Column, Table
 from medrl.table.verdict import same_split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,9 +199,13 @@ def test_what_cannot_be_compared_is_shown_and_not_subtracted(grpo, row, run, why
 
 
 def test_several_reasons_stand_together(grpo):
-    table = join([{**grpo, "paper": "toy"}], paper(said(n=500, protocol="")))
+    table = join([{**grpo, "paper": "toy"}], paper(said(n=500, protocol="likelihood")))
     (found,) = next(row for row in table.rows if row.verdicts).verdicts
-    assert found.reasons == ("other protocol (generative, published not said)", "synthetic rows", "other n (300, published 500)")
+    assert found.reasons == (
+        "other protocol (generative, published likelihood)",
+        "synthetic rows",
+        "other n (300, published 500)",
+    )
 
 
 def test_a_number_for_comparison_gets_no_verdict(grpo):
@@ -211,7 +216,7 @@ def test_a_number_for_comparison_gets_no_verdict(grpo):
 def test_two_published_numbers_have_two_verdicts(grpo):
     table = join(measured(grpo, 0.72), paper(said(), said(value=0.9, source="table 3")))
     assert [(each.number, each.word) for each in the(table, "measured").verdicts] == [(1, "inside"), (2, "below")]
-    assert [row[-1] for row in formats.cells(table) if row[-1]] == ["to be reproduced"] * 2 + ["inside [1]", "below [2]"]
+    assert [row[-1] for row in formats.to_table(table).rows if row[-1]] == ["to be reproduced"] * 2 + ["inside [1]", "below [2]"]
     rows = list(csv.DictReader(io.StringIO(formats.to_csv([table]))))
     assert [(row["against"], row["verdict"]) for row in rows if row["kind"] == "measured"] == [("1", "inside"), ("2", "below")]
 
@@ -302,7 +307,7 @@ def test_perplexity_and_pairs_have_rows_of_their_own():
     assert [row.who.rpartition(", ")[2] for row in pairs[:1]] == ["untrained head"] and pairs[2].who == "chance"
 
 
-def test_what_is_to_be_minded(grpo):
+def test_caveats(grpo):
     one, two = measured(grpo, 0.7, 0.71)
     one["dirty"], two["commit"] = True, "f" * 40
     one["tasks"]["pubmedqa"]["unparsed"] = 0.051
@@ -319,17 +324,6 @@ def test_what_is_to_be_minded(grpo):
     assert list(join(whole).flags) == ["of an unknown commit"]
 
 
-def test_the_first_line_says_where_rows_came_from(grpo):
-    table = join([grpo])
-    for shown in (formats.to_terminal(table), formats.to_markdown(table)):
-        assert shown.startswith("Rows: embedded (synthetic twins: these numbers say nothing about medicine).\n")
-    assert latex.to_latex([table]).splitlines()[1] == (
-        "% Rows: embedded (synthetic twins: these numbers say nothing about medicine)."
-    )
-    assert "synthetic twins" in next(csv.DictReader(io.StringIO(formats.to_csv([table]))))["rows"]
-    assert formats.to_terminal(join([], paper(said()))).startswith("Rows: none of ours yet, published numbers only.\n")
-
-
 # --- Formats -----------------------------------------------------------------------------------------------------------
 
 
@@ -344,56 +338,54 @@ def awkward(grpo):
     return join([record], paper(*rows, deviations=["[1] at the start\nof a line", "50 % & more_or_less"]))
 
 
-def test_markdown_keeps_its_columns(grpo):
-    text = formats.to_markdown(awkward(grpo))
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    bars = [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines]
-    first = 2 + len(formats.cells(awkward(grpo)))
-    assert set(bars[:first]) == {len(formats.HEAD) + 1} and set(bars[first:]) == {len(chain.HEAD) + 1}
-    assert "急诊 & Co \\| 8B" in text and "<i>" not in text
-
-
-def test_csv_is_read_back(grpo):
-    rows = list(csv.DictReader(io.StringIO(formats.to_csv([awkward(grpo), join([grpo])]))))
-    assert set(rows[0]) == set(formats.COLUMNS) and len(rows) == len(awkward(grpo).rows) + len(join([grpo]).rows)
+def test_every_format_holds_what_breaks_one(grpo, golden):
+    made = [awkward(grpo), join([], paper(said()))]
+    golden("table/awkward.txt", "\n".join(map(formats.to_terminal, made)))
+    golden("table/awkward.md", "\n".join(map(formats.to_markdown, made)))
+    golden("table/awkward.tex", formats.to_latex(made))
+    rows = list(csv.DictReader(io.StringIO(formats.to_csv([*made, join([grpo])]))))
+    assert set(rows[0]) == set(formats.CSV_COLUMNS)
+    assert len(rows) == sum(len(table.rows) for table in (*made, join([grpo])))
     assert float(next(row for row in rows if row["kind"] == "measured")["value"]) == 0.72
-    assert {row["rows"] for row in rows if row["kind"] == "published"} == {""}
     assert all("synthetic twins" in row["flags"] for row in rows if row["kind"] == "measured" and row["table"] == "")
 
 
-def columns(line):
-    return len(re.findall(r"(?<!\\)&", line)) + 1
-
-
-def test_latex_is_ascii_escaped_and_keeps_its_columns(grpo):
-    text = latex.to_latex([awkward(grpo)])
-    assert text.isascii() and text.startswith("% needs \\usepackage{booktabs} and \\usepackage{graphicx}")
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")].splitlines()
-    rows = [line for line in body if line.endswith(r" \\")]
-    assert len(rows) == 1 + len(formats.cells(awkward(grpo))) and {columns(row) for row in rows} == {len(formats.HEAD)}
-    assert r"a\_b\&c\%\#\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textbar{}\$" in text
-    assert r"M\"{u}ller--\L{}ukasiewicz's {[}8B{]} $\pm$ ``x''" in text and "{[}other script{]} \\& Co" in text
-
-
-@given(st.text())
-def test_nothing_that_tex_obeys_is_left(text):
-    found = latex.escaped(text)
-    assert found.isascii() and found.isprintable()
-    bare = re.sub(
-        r"\\[a-zA-Z]+\{\}|\\[\"'`^~=.uvrHc]\{[A-Za-z]\}|\$\\?[-a-z^]+\$|\$\^\\circ\$|\\[{}&%$#_,]|\{[-\[\]]\}", "", found
-    )
-    assert not set(bare.replace("{[}other script{]}", "")) & set("\\&%$#_^") and bare.count("{") == bare.count("}")
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles(grpo, tmp_path):
-    made = [awkward(grpo), join([grpo]), join([], paper(said())), join([])]
-    head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\usepackage{graphicx}\n\\begin{document}\n"
-    (tmp_path / "a.tex").write_text(f"{head}{latex.to_latex(made)}\n\\end{{document}}\n")
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "a.tex"]
+@pytest.mark.skipif(shutil.which("xelatex") is None, reason="xelatex is not installed")
+def test_latex_compiles_as_the_documentation_says(grpo, tmp_path):
+    made = formats.to_latex([awkward(grpo), join([grpo]), join([], paper(said())), join([])])
+    head = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    (tmp_path / "a.tex").write_text(f"{head}{made}\n\\end{{document}}\n", encoding="utf-8")
+    command = ["xelatex", "-halt-on-error", "-interaction=nonstopmode", "a.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert (tmp_path / "a.pdf").stat().st_size > 10_000 and "Missing character" not in done.stdout
+
+
+CELLS = st.one_of(st.none(), st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(
+    st.lists(st.lists(CELLS, min_size=3, max_size=3), max_size=5), st.integers(0, 1), st.one_of(st.none(), st.integers(20, 90))
+)
+def test_a_table_keeps_its_columns_whatever_it_holds(rows, groups, width):
+    table = Table(
+        [Column("a|b"), Column("c", "%", right=True, spec=".2f"), Column("d", widest=12)], rows, "x\x1b[31m", groups=groups
+    )
+    text = table.text(width)
+    assert "\x1b" not in text and all(cell_len(line) <= (width or 10_000) for line in text.split("\n"))
+    lines = table.markdown().split("\n")[2:]
+    assert len(lines) == (len(rows) + 2 if rows else 0)
+    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} <= {4}
+    body = [line for line in table.latex().split("\n") if line.endswith(" \\\\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} <= {2} and len(body) == len(lines) - bool(rows)
+    assert "<script" not in table.html()
+
+
+def test_wide_characters_take_two_columns_and_groups_stand_above_their_rows():
+    rows = [["甲", "always 勃起功能障碍", 300], ["甲", "random option", 5], ["乙", "[x]", 7]]
+    text = Table([Column("task"), Column("who"), Column("n", right=True)], rows, groups=1).text()
+    head, rule, *lines = text.split("\n")
+    assert [line for line in lines if not line.startswith(" ")] == ["甲", "乙"]
+    assert {cell_len(line) for line in lines if line.startswith(" ")} == {cell_len(head)} == {len(rule)}
 
 
 # --- The command -------------------------------------------------------------------------------------------------------
@@ -520,12 +512,29 @@ def test_a_published_number_without_a_source_is_refused(place, capsys):
     assert main(["toy"]) == 2 and "published and deviations are lists" in capsys.readouterr().err
 
 
+def test_the_run_of_a_paper_stands_beside_its_published_numbers(place, grpo, capsys):
+    path = run_folder(place / "elsewhere" / "a-00000000", measured(grpo, 0.72)[0])
+    assert main([path]) == 0
+    text = capsys.readouterr().out
+    assert "Toy-8B [1]" in text and "inside [1]" in text and "[1-2] arXiv 0000.00000, table 1" in text
+
+
 def test_help_imports_nothing_heavy(tmp_path):
     command = [sys.executable, "-X", "importtime", "-m", "medrl.table", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0 and "python -m medrl.table --readme" in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "medrl" in imported and not imported & {"torch", "transformers", "trl", "datasets", "numpy", "pandas", "wandb"}
+    assert "medrl" in imported and not imported & {
+        "torch",
+        "transformers",
+        "trl",
+        "datasets",
+        "numpy",
+        "pandas",
+        "rich",
+        "jinja2",
+        "wandb",
+    }
 
 
 def test_the_example_in_the_documentation_is_what_is_printed(capsys):

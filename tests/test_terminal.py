@@ -1,14 +1,10 @@
-"""The table on the terminal: columns that hold whatever stands in them, and what a number is worth beside it."""
+"""The tables on the terminal: what a number is worth stands beside it, and only what is alike is put together."""
 
-import statistics
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from medrl.report import phrases, terminal
 
@@ -46,123 +42,39 @@ def run(seed: int = 0, asked: dict[str, Any] | None = None, **tasks: Any) -> dic
     }  # fmt: skip
 
 
-def table(**tasks: Any) -> str:
-    return terminal.table(run(**tasks), FOLDER)
-
-
-def test_a_strict_task_is_as_compact_as_it_was() -> None:
-    assert table(pubmedqa=task()).split("\n") == [
-        "",
-        "grpo-0123abcd  seed 0  source: embedded",
-        "",
-        "task                                              n  accuracy  95 % interval    unparsed truncated",
-        "--------------------------------------------------------------------------------------------------",
-        "pubmedqa           before training              300     50.0%  [50.0, 75.0]         1.0%      2.0%",
-        "                   after training               300     67.0%  [50.0, 75.0]         1.0%      2.0%",
-        "                   always yes                   300     57.7%",
-        "                   random option                300     33.3%",
-        "                   change +17.0 points [+10.0, +24.0], p < 0.0001 (exact McNemar: 60 gained, 9 lost)",
-        "                   300 examples can show a change of 8.1 points with 80 % power at 5 %",
-        "",
-        "25 steps in 68 s, peak memory 2.0 GiB",
-        "report: runs/a-1/report.html",
-    ]
-
-
-def test_columns_hold_for_long_names_and_wide_answers() -> None:
-    answers = ["急性阑尾炎", "流行性感冒" * 9, "e\u0301" * 40, "two\nlines\x1b[31m", "B"]
-    tasks = {
-        f"medical_o1_verifiable_{index}": task(reference={"majority": {"accuracy": 0.1, "answer": answer}})
-        for index, answer in enumerate(answers)
-    }
-    text = table(**tasks)
-    rows = [line for line in text.split("\n") if " 300 " in line and "%" in line and "points" not in line]
-    assert len(rows) == 3 * len(answers)
-    assert {terminal.width(line[: line.index("%")]) for line in rows} == {65}
-    assert "\x1b" not in text and "always two lines?[31m" in text
-
-
-@given(st.text(), st.integers(0, 40))
-def test_a_fitted_text_takes_its_columns_and_no_more(text: str, columns: int) -> None:
-    found = terminal.fitted(text, columns)
-    assert terminal.width(found) == columns
-    assert found.isprintable()
-
-
-def test_a_scorer_that_is_not_strict_stands_under_the_name() -> None:
-    text = table(medical_o1_verifiable=task(scorer="judged by openai", ungraded=0.013))
-    lines = text.split("\n")
-    assert lines[5].startswith("medical_o1_verifiable before") and lines[6].startswith("  judged by openai    after")
-    assert "ungraded, which counts as not right: 0.0% before and 1.3% after" in text
-    assert "strict" not in text
-    assert "ungraded" not in table(pubmedqa=task())
-
-
-def test_a_papers_grading_stands_beside_the_strict_one() -> None:
+def test_what_the_tables_say(golden: Callable[[str, str], None]) -> None:
     graded = {"accuracy": {"accuracy": 0.9, "ci95": [0.85, 0.95]}, "base": {"accuracy": 0.8, "ci95": [0.75, 0.85]}}
-    lines = table(pubmedqa=task(compat={"huatuo": graded, "xr1": {**graded, "base": None}})).split("\n")
-    assert [line[:69] for line in lines[6:10]] == [
-        "  strict             as huatuo grades           300     80.0%  [75.0,",
-        "                   after training               300     67.0%  [50.0,",
-        "                     as huatuo grades           300     90.0%  [85.0,",
-        "                     as xr1 grades              300     90.0%  [85.0,",
-    ]
-
-
-def test_several_ranked_answers() -> None:
+    compat = {"huatuo": graded, "xr1": graded | {"base": None}}
     several = {"pass_at": {"1": 0.67, "2": 0.7, "4": 0.8}, "majority_vote": {"accuracy": 0.7, "ci95": [0.6, 0.8]}}
-    copied = {"majority": {"accuracy": 0.1, "answer": "B"}, "copy_order": {"accuracy": 0.549, "mean_credit": 0.7}}
-    found = task(samples=4, base=numbers(0.5, **several), reference=copied, **several)
-    text = table(dxbench=found)
-    assert "before training            300x4     50.0%" in text
-    assert (
-        "  majority vote of 4         300     70.0%  [60.0, 80.0]" in text
-        and "  pass@4                     300     80.0%" in text
+    copied = {"majority": {"accuracy": 0.1, "answer": "流行性感冒"}, "copy_order": {"accuracy": 0.549, "mean_credit": 0.7}}
+    unclear = {**task()["change"], "ci95": None, "test": "sign-flip"}
+    metrics = run(
+        pubmedqa=task(),
+        medical_o1_verifiable=task(scorer="judged by openai", ungraded=0.013, compat=compat),
+        dxbench=task(samples=4, base=numbers(0.5, **several), reference=copied, **several, mean_credit=0.75),
+        flat=task(ci95=[0.0, 0.0], change=unclear, minimum_detectable_difference=None),
+        alone=task(change=None),
+        alone_and_small=task(change=None, minimum_detectable_difference=None),
     )
-    assert "mean credit" not in text and "credit 0.7" not in text
-    text = table(dxbench=found | {"mean_credit": 0.75})
-    assert "  mean credit              300x4     0.750  [0.500, 0.750]" in text
-    assert "order shown, copied          300     54.9%  credit 0.700" in text
-    assert "70.0" in table(dxbench=task(samples=1024, base=numbers(0.5), mean_credit_ci95=None, ci95=None, accuracy=0.7))
-
-
-def test_without_training_there_is_one_model() -> None:
-    alone = task(change=None)
-    text = table(pubmedqa=alone)
-    assert "pubmedqa           model " in text and "training" not in text
-    assert "300 examples each can show two models 8.1 points apart with 80 % power at 5 %" in text
-    assert "300 examples can show no better model" in table(pubmedqa=alone | {"minimum_detectable_difference": None})
-    unchanged = table(pubmedqa=task(minimum_detectable_difference=None))
-    assert "too few of 300 examples changed to show a difference with 80 % power at 5 %" in unchanged
-
-
-def test_no_width_is_no_certainty() -> None:
-    assert "67.0%  no spread" in table(a=task(ci95=[0.0, 0.0]))
-    text = table(a=task(ci95=None, change={**task()["change"], "ci95": None, "test": "sign-flip"}))
-    assert "67.0%  none" in text and "change +17.0 points, p < 0.0001 (sign-flip:" in text
-
-
-def test_warnings_and_the_judge_come_after_the_table() -> None:
-    metrics = run(pubmedqa=task()) | {
-        "judge": {"name": "gpt at host", "agreement": None, "calls": {"claims": 1200, "tokens_in": 3, "failed": 0, "spend": 0.5}}
-    }
+    calls = {"claims": 1200, "tokens_in": 3, "failed": 0, "spend": 0.5}
+    metrics["judge"] = {"name": "gpt", "agreement": None, "calls": calls}
     metrics["train"]["warnings"] = [{"kind": "length drift", "step": 31, "message": "longer"}]
-    assert terminal.table(metrics, FOLDER).split("\n")[-3:] == [
-        "judge: gpt at host, 1,200 claims, 3 tokens in, US$ 0.5000",
-        "warning  step 31: longer",
-        "report: runs/a-1/report.html",
+    metrics["perplexity"] = {"guidelines": text(text(None, 12.0), 9.5), "notes": text(None, 1e6)}
+    golden("terminal/table.txt", terminal.table(metrics, FOLDER) + "\n")
+    shares = zip((2, 0, 1), (0.6, 0.7, 0.65), strict=True)
+    seeds = [
+        run(seed, pubmedqa=task(accuracy=share)) | {"perplexity": {"notes": text(None, 9.0 + seed)}} for seed, share in shares
     ]
+    golden("terminal/seeds.txt", terminal.seeds(seeds) + "\n")
 
 
-def test_seeds() -> None:
-    shares = [0.6, 0.7, 0.65]
-    lines = terminal.seeds([run(seed, pubmedqa=task(accuracy=share)) for seed, share in zip((2, 0, 1), shares, strict=True)])
-    half = 4.302653 * statistics.stdev(shares) / 3**0.5
-    assert lines.split("\n")[1] == "over seeds, family 89abcdef"
-    assert lines.split("\n")[-1] == (
-        "pubmedqa           accuracy                     300     65.0%  "
-        f"{f'[{65 - 100 * half:.1f}, {65 + 100 * half:.1f}]':<16}      5.0 0, 1, 2"
-    )
+def text(base: dict[str, Any] | None, perplexity: float) -> dict[str, Any]:
+    """One task of texts."""
+    change = {"difference": -0.2, "ci95": [-0.3, -0.1], "p_value": 0.0004, "test": "sign-flip", "lower": 9, "higher": 1}
+    return {
+        "n": 10, "version": 1, "protocol": "perplexity", "scorer": "nll", "split": "a/test", "perplexity": perplexity,
+        "ci95": [perplexity - 1, perplexity + 1], "bits_per_byte": 1.25, "base": base, "change": change if base else None,
+    }  # fmt: skip
 
 
 def test_seeds_are_put_together_only_where_they_were_asked_the_same() -> None:
@@ -200,10 +112,3 @@ def test_the_interval_over_seeds_stays_among_the_shares() -> None:
 def test_what_always_answers_the_majority_is_there_once(majority: str, kinds: list[str]) -> None:
     reference = task()["reference"] | {"majority": {"accuracy": 0.577, "answer": majority}}
     assert list(phrases.references(task(reference=reference))) == kinds
-
-
-def test_import_is_light() -> None:
-    heavy = "{'torch', 'numpy', 'transformers', 'trl', 'datasets', 'pandas'}"
-    subprocess.run(
-        [sys.executable, "-c", f"import sys, medrl.report.terminal; assert not {heavy} & set(sys.modules)"], check=True
-    )

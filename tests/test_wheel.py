@@ -27,3 +27,10 @@ def test_an_installed_wheel_runs_from_any_folder(tmp_path):
     where = [sys.executable, "-c", "import medrl.config.schema as config; print(config.root('conf'), config.root('experiments'))"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert found == [str(installed / "medrl" / "conf"), str(installed / "medrl" / "experiments")]
+    report = [
+        sys.executable,
+        "-c",
+        "from medrl.report.report import html; print(html.page('a', 'b', 'c', [], {}, 'd', synthetic=False))",
+    ]
+    page = subprocess.run(report, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert page.startswith("<!DOCTYPE html>") and "--paper" in page

@@ -92,24 +92,24 @@ class Sampled(Optimised):
         return read_jsonl(path)
 
     def _sample_share(self, job: Job, share: Sequence[tuple[int, Prompted]], begun: Path, seed: int) -> None:
-        from tqdm import tqdm
-
         from medrl.models.generation import Sampling, Transformers
+        from medrl.report.progress import Progress
 
         asked = [entry for entry in share for _ in range(self.num_generations)]
         done = {line["position"] for line in read_jsonl(begun)}
         sampling = Sampling(self.temperature, self.top_p, self.max_completion_tokens, seed)
-        batches = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens).complete(
-            [row.messages for _, row in asked], sampling, done
-        )
-        bar = tqdm(total=len(asked), initial=len(done), desc="sample", unit="completion", disable=rank() > 0)
-        with bar, appending(begun) as file:
-            for batch in batches:
+        engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
+        count = len(done)
+        progress = Progress("sample", len(asked), count, "completions", shown=rank() == 0)
+        with progress, appending(begun) as file:
+            prompts = [row.messages for _, row in asked]
+            for batch in engine.complete(prompts, sampling, done, progress.partly):
                 fresh = {position: made for position, made in batch.items() if position not in done}
                 for line in _graded(job, fresh, asked):
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
-                bar.update(len(fresh))
+                count += len(fresh)
+                progress.update(count)
 
     def pairs(self, job: Job, folder: Path, rows: Sequence[Prompted], seed: int) -> tuple[list[Pair], dict[str, Any]]:
         """Best against worst of each prompt whose samples differ in reward, and what there was of what.

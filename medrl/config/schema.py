@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 from pydantic import StringConstraints
@@ -24,7 +24,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 def root(name: str) -> Path:
     """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parent
     inside, beside = package / name, package.parent / name
     return inside if inside.is_dir() else beside
 
@@ -43,8 +43,8 @@ class Published:
     """Size of the test set, for the interval; null when the source does not say."""
     split: Text
     """Which rows, as the source names them."""
-    protocol: str
-    """``generative`` or ``likelihood``: numbers of different protocols are shown side by side, not subtracted."""
+    protocol: Literal["generative", "likelihood", "classification", "human"]
+    """How the answers were taken: numbers of different protocols are shown side by side, not subtracted."""
     source: Text
     """Paper, section and table, or address."""
     model: Text

@@ -84,31 +84,32 @@ def answer_tasks(run: Run, which: Which, model: Any, tokenizer: Any, folder: Pat
 
 def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path: Path) -> None:
     """Lines go to ``<path>.begun`` as they are made, so that a killed evaluation goes on where it was."""
-    from tqdm import tqdm
+    from medrl.report.progress import Progress
 
     examples = held_out(run, name)
     kind = protocol(run, name)
     total = len(examples) * (run.eval.samples if kind == "generative" else 1)
-    unit = {"generative": "completion", "perplexity": "document"}.get(kind, "pair")
+    unit = {"generative": "completions", "perplexity": "documents"}.get(kind, "pairs")
     begun = path.with_name(path.name + ".begun")
     lines = {line.pop("position"): line for line in read_jsonl(begun)}
-    made = _made(run, name, examples, model, set(lines))
-    with tqdm(total=total, initial=len(lines), desc=f"{which} {name}", unit=unit) as bar, appending(begun) as file:
-        for batch in made:
+    with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
+        for batch in _made(run, name, examples, model, set(lines), progress.partly):
             for position, line in batch.items():
                 lines[position] = line
                 file.write(json.dumps({"position": position, **line}, ensure_ascii=False) + "\n")
             file.flush()
-            bar.update(len(lines) - bar.n)
+            progress.update(len(lines))
     write_jsonl(path, (lines[position] for position in range(total)))
     begun.unlink()
 
 
-def _made(run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int]) -> Iterator[Made]:
-    """The lines of a task that are not ``done``, batch by batch, by their position."""
+def _made(
+    run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int], tick: Callable[[float], None]
+) -> Iterator[Made]:
+    """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
     task, kind, tokenizer = run.data_mix.tasks[name], protocol(run, name), model[1]
     if kind == "generative":
-        return _completions(run, task, examples, model, done)
+        return _completions(run, task, examples, model, done, tick)
     room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
     if kind == "pairwise":
         return preferences.lines(task, examples, kind, Score(*room), tokenizer, done)
@@ -118,16 +119,20 @@ def _made(run: Run, name: str, examples: Sequence[Example], model: tuple[Any, An
 
 
 def _completions(
-    run: Run, task: Task, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int]
+    run: Run,
+    task: Task,
+    examples: Sequence[Example],
+    model: tuple[Any, Any],
+    done: Collection[int],
+    tick: Callable[[float], None] | None = None,
 ) -> Iterator[Made]:
     """Graded completions, all samples of an example together."""
     from medrl.models.generation import Transformers
 
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
-    for batch in Transformers(*model, run.model.context_tokens, run.eval.batch_tokens).complete(
-        prompts, run.eval.sampling(run.seed), done
-    ):
+    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
+    for batch in engine.complete(prompts, run.eval.sampling(run.seed), done, tick):
         attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
         graded = zip(batch.items(), task.grade_all(attempts), strict=True)
         yield {place: _line(task, *asking[place], prompts[place], made, verdict) for (place, made), verdict in graded}

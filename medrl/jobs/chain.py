@@ -23,11 +23,10 @@ from medrl.files import write_atomically
 from medrl.jobs import job
 from medrl.jobs.job import Point
 from medrl.models import from_run
-from medrl.report import phrases, terminal
 from medrl.table import results
+from medrl.table.changes import changes, sources
+from medrl.table.table import terminal_width
 from medrl.training.checkpoints import Stop
-
-HEAD = ("stage", "held out", "measure", "n", "before", "after", "change")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,64 +219,10 @@ def table(name: str, stages: Mapping[str, Mapping[str, Any]]) -> str:
         name: Of the chain.
         stages: ``metrics.json`` of each stage, by its name.
     """
-    rows = _rows(stages)
-    sources = dict.fromkeys(metrics["source"] for metrics in stages.values())
-    widths = [max(terminal.width(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
-    lines = ["", f"chain {name}  seed {next(iter(stages.values()))['seed']}  source: {', '.join(sources)}", ""]
-    for index, row in enumerate([HEAD, *rows]):
-        cells = [terminal.fitted(cell, width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cells).rstrip())
-        if index == 0:
-            lines.append("-" * len("  ".join(cells)))
-    return "\n".join([*lines, ""])
+    title = f"chain {name}  seed {next(iter(stages.values()))['seed']}  source: {sources(stages)}"
+    return f"\n{title}\n\n{changes(stages).text(terminal_width())}\n"
 
 
 def markdown(stages: Mapping[str, Mapping[str, Any]]) -> str:
     """The same table in Markdown, its first line saying where the rows came from."""
-    sources = dict.fromkeys(metrics["source"] for metrics in stages.values())
-    return f"Rows: {', '.join(sources)}.\n\n{changes(stages)}"
-
-
-def changes(runs: Mapping[str, Mapping[str, Any]], what: str = HEAD[0]) -> str:
-    """What each of several runs changed, in Markdown.
-
-    Args:
-        runs: ``metrics.json`` of each run, by what it is called.
-        what: What these names are, for the head of their column.
-    """
-    lines = []
-    for index, row in enumerate([(what, *HEAD[1:]), *_rows(runs)]):
-        lines.append(f"| {' | '.join(row)} |")
-        if index == 0:
-            lines.append("|---" * len(HEAD) + "|")
-    return "\n".join([*lines, ""])
-
-
-def _rows(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    return [row for stage, metrics in stages.items() for row in _stage_rows(stage, metrics)]
-
-
-def _stage_rows(stage: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    label = iter([stage])
-    for key, task in metrics["tasks"].items():
-        what = "pair accuracy" if task["protocol"] != "generative" else "accuracy"
-        before, after = (f"{100 * each['accuracy']:.1f} % {_interval(each['ci95'], 100)}" for each in (task["base"], task))
-        yield next(label, ""), key, what, str(task["n"]), *_changed(before, after, task["change"], "points", 100)
-    for key, text in metrics["perplexity"].items():
-        before, after = (f"{each['perplexity']:.2f} {_interval(each['ci95'], 1)}" for each in (text["base"], text))
-        yield next(label, ""), key, "perplexity", str(text["n"]), *_changed(before, after, text["change"], "nats a token", 1)
-    first, last = metrics["train"].get("reward", (None, None))
-    if first is not None and last is not None:
-        yield next(label, ""), "(in training)", "reward", "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"
-
-
-def _changed(before: str, after: str, change: Mapping[str, Any] | None, unit: str, scale: float) -> tuple[str, str, str]:
-    """Before, after and change; a run that trains nothing has one model and no change."""
-    if change is None:
-        return after, "", ""
-    difference = f"{scale * change['difference']:+.{1 if scale > 1 else 2}f} {unit}"
-    return before, after, f"{difference} {_interval(change['ci95'], scale, '+')}, {phrases.p_value(change['p_value'])}"
-
-
-def _interval(ends: Sequence[float] | None, scale: float, sign: str = "") -> str:
-    return f"[{', '.join(f'{scale * end:{sign}.{1 if scale > 1 else 2}f}' for end in ends)}]" if ends else ""
+    return f"Rows: {sources(stages)}.\n\n{changes(stages).markdown()}\n"

@@ -10,10 +10,10 @@ from typing import Any
 
 from medrl.files import write_atomically
 from medrl.jobs.job import Point
-from medrl.report import phrases, terminal
+from medrl.report import charts, phrases
 from medrl.statistics.metrics import over_seeds
-from medrl.sweep.report import plots
 from medrl.table import results
+from medrl.table.table import Column, Table, terminal_width
 from medrl.tracking import run_folder
 
 Metrics = Mapping[str, Any]
@@ -103,21 +103,22 @@ class Grid:
     def text(self, title: str) -> str:
         """Both tables for a terminal; the first line says where the rows came from."""
         tables = [self.points(), *([seeds] if len(seeds := self.over_seeds()) > 1 else [])]
-        return "\n".join(["", f"{title}  source: {', '.join(self.sources)}", "", "\n\n".join(map(aligned, tables)), ""])
+        drawn = (_table(rows).text(terminal_width()) for rows in tables)
+        return "\n\n".join([f"\n{title}  source: {', '.join(self.sources)}", *drawn, ""])
 
     def markdown(self, command: str, notes: Sequence[str]) -> str:
         """Both tables in Markdown, with the command and what else is to be said."""
-        parts = [f"Rows: {', '.join(self.sources)}.", f"`{command}`", markdown(self.points())]
+        parts = [f"Rows: {', '.join(self.sources)}.", f"`{command}`", _table(self.points()).markdown()]
         if len(seeds := self.over_seeds()) > 1:
-            parts += ["Over seeds, with Student's interval of the mean:", markdown(seeds)]
+            parts += ["Over seeds, with Student's interval of the mean:", _table(seeds).markdown()]
         if notes:
             parts.append("\n".join(["Points that failed:", "", "```", *notes, "```"]))
         return "\n\n".join(parts) + "\n"
 
-    def bars(self) -> list[plots.Row]:
+    def bars(self) -> list[charts.Row]:
         """Label, accuracy in per cent and its interval, of every point and task, for the figure."""
         several = len({each.task for each in self.asked}) > 1
-        rows: list[plots.Row] = []
+        rows: list[charts.Row] = []
         for each in (each for each in self.asked if not each.is_text):
             named = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(self.options, each.values, strict=True)]
             label = ", ".join([*named, *([each.task] if several or not named else [])])
@@ -140,20 +141,11 @@ def write(folder: Path, grid: Grid, command: str, notes: Sequence[str]) -> None:
     stored = {"schema": results.SCHEMA, "kind": "runs", "name": folder.name, "title": title, "command": command, "notes": []}
     run_folder.write_json(folder / "results.json", {**stored, "runs": [results.of_run(each) for each in grid.folders]})
     if bars := grid.bars():
-        write_atomically(folder / "figure.svg", plots.grid(f"Accuracy, %. {title}", bars))
+        write_atomically(folder / "figure.svg", charts.figure(f"Accuracy, %. {title}", bars))
 
 
-def aligned(rows: Rows) -> str:
-    """A table for a terminal."""
-    widths = [max(terminal.width(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(terminal.fitted(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
-
-
-def markdown(rows: Rows) -> str:
-    """The same in Markdown."""
-    head, *rest = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([head, "|---" * len(rows[0]) + "|", *rest])
+def _table(rows: Rows) -> Table:
+    return Table([Column(name) for name in rows[0]], rows[1:])
 
 
 def _measured(asked: Asked, value: float, ci95: Sequence[float] | None) -> Iterator[str]:

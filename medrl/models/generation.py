@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,12 +67,17 @@ class Transformers:
         self.context_tokens, self.budget = context_tokens, budget
 
     def complete(
-        self, prompts: Sequence[Messages], sampling: Sampling, done: Collection[int] = ()
+        self,
+        prompts: Sequence[Messages],
+        sampling: Sampling,
+        done: Collection[int] = (),
+        tick: Callable[[float], None] | None = None,
     ) -> Iterator[dict[int, Generated]]:
         """Complete prompts batch by batch: yields each batch as ``{position: completion}``.
 
         A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut. A batch of
-        which all positions are ``done`` is passed over; the others come out as if nothing had been done.
+        which all positions are ``done`` is passed over; the others come out as if nothing had been done. After each token of a
+        batch, ``tick`` hears how many completions of it are made, were each as long as it may be.
         """
         texts = [self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
         lengths = [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
@@ -86,9 +91,12 @@ class Transformers:
                 continue
             longest = max(lengths[position] for position in positions)
             limit = min(sampling.max_new_tokens, self.context_tokens - longest)
-            yield dict(zip(positions, self._batch([texts[p] for p in positions], sampling, limit, positions[0]), strict=True))
+            made = self._batch([texts[p] for p in positions], sampling, limit, positions[0], tick)
+            yield dict(zip(positions, made, strict=True))
 
-    def _batch(self, texts: list[str], sampling: Sampling, limit: int, first: int) -> list[Generated]:
+    def _batch(
+        self, texts: list[str], sampling: Sampling, limit: int, first: int, tick: Callable[[float], None] | None
+    ) -> list[Generated]:
         import torch
         from transformers import GenerationConfig
 
@@ -104,10 +112,18 @@ class Transformers:
             eos_token_id=sorted(eos),
             pad_token_id=self.tokenizer.pad_token_id,
         )
+        read = inputs["input_ids"].shape[1]
+
+        def never(ids: Any, scores: Any, **_: Any) -> Any:
+            """Stop nothing: transformers calls this after each token."""
+            if tick:
+                tick(len(texts) * (ids.shape[1] - read) / limit)
+            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
         torch.manual_seed(sampling.seed + first)
         with torch.inference_mode():
-            output = self.policy.generate(**inputs, generation_config=config)
-        completions = output[:, inputs["input_ids"].shape[1] :].tolist()
+            output = self.policy.generate(**inputs, generation_config=config, stopping_criteria=[never])
+        completions = output[:, read:].tolist()
         return [self._generated(ids, eos) for ids in completions]
 
     def _generated(self, ids: list[int], eos: set[int]) -> Generated:

@@ -1,14 +1,15 @@
-"""Inline SVG of the report: curves over steps and intervals; and text made safe for HTML.
-
-Horizontal places in a chart are percentages and vertical ones pixels, so that it fills its column and its words keep their size.
-"""
+"""Charts of the report: curves over steps, and accuracies with their intervals."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from medrl.report import html
+from medrl.report.svg import Axis, base_line, chart, element, number, polyline, share, stretched, ticks, value_axis, words
 
 Point = tuple[float, float]
 """Step and value."""
@@ -48,27 +49,23 @@ CURVES = {
 }
 """Curves that are drawn where a log holds them, in this order."""
 
-RARE = {"answers/ungraded"}
-"""Curves that are drawn only where they leave zero."""
-
 
 class Dot(NamedTuple):
-    """An accuracy with its interval, all shares of 1."""
+    """A value with its interval."""
 
-    kind: str
-    """``base`` or ``trained``."""
     value: float
-    low: float
-    high: float
+    ends: Sequence[float] | None
+    kind: str = "trained"
+    """``base`` or ``trained``."""
 
 
 class Panel(NamedTuple):
-    """What a forest plot says of one task."""
+    """One or two values under a name, with marks of what they are compared with."""
 
     name: str
     dots: Sequence[Dot]
-    marks: Mapping[int, float]
-    """Accuracies of the reference answers, by their place in the legend."""
+    marks: Mapping[int, float] = {}
+    """By their place in the legend."""
 
 
 def points(log: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
@@ -130,60 +127,25 @@ def thinned(curve: Sequence[Point], most: int = LINE_POINTS) -> list[Point]:
     return [curve[place] for place in sorted(kept)]
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers that enclose ``low`` and ``high``, ``most`` steps apart or fewer."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        pad = abs(low) / 2 or 0.5
-        low, high = low - pad, high + pad
-    rough = (high - low) / most
-    unit = 10.0 ** math.floor(math.log10(rough))
-    for step in (unit, 2 * unit, 2.5 * unit, 5 * unit, 10 * unit, 20 * unit):
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first <= most:
-            break
-    return [index * step for index in range(first, last + 1)]
-
-
-def number(value: float) -> str:
-    """A number in few characters: 12.5k, 0.04, 5e-5."""
-    size = abs(value)
-    if size >= 1e9 or 0 < size < 1e-3:
-        mantissa, _, exponent = f"{value:.2e}".partition("e")
-        text = f"{float(mantissa):g}e{int(exponent)}"
-    elif size >= 1e6:
-        text = f"{value / 1e6:.4g}M"
-    else:
-        text = f"{value / 1e3:.4g}k" if size >= 1e4 else f"{value:.4g}"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, raw: bool = True) -> str:
+def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, raw: bool = True) -> Markup:
     """Curves over the same steps. ``raw`` draws every step faintly behind the running mean."""
     steps = [step for curve in curves for step, _ in curve]
     first, last = min(steps), max(steps)
-    scale = _scale([value for curve in curves for _, value in (curve if raw else smoothed(curve))], height)
-    bottom, top = scale[0], scale[-1]
+    axis = Axis(_scale([value for curve in curves for _, value in (curve if raw else smoothed(curve))], height))
 
-    def across(step: float) -> float:
-        return 50.0 if first == last else 100 * (step - first) / (last - first)
-
-    def down(value: float) -> float:
-        return height * (top - value) / (top - bottom)
-
-    def path(curve: Sequence[Point], classes: str) -> str:
-        places = " ".join(f"{10 * across(step):.1f},{down(value):.1f}" for step, value in thinned(curve))
-        return f'<polyline class="line {classes}" points="{places}"/>'
+    def place(point: Point) -> Point:
+        return 0.5 if first == last else (point[0] - first) / (last - first), height * (1 - axis.place(point[1]))
 
     drawn, ends = [], []
     for index, curve in enumerate(curves):
         means = smoothed(curve)
         if raw and half_window(len(curve)):
-            drawn.append(path(curve, f"raw s{index % 8}"))
-        drawn.append(path(means, style(index)))
-        ends.append(f'<circle class="s{index % 8}" cx="{across(means[-1][0]):.2f}%" cy="{down(means[-1][1]):.1f}" r="2.5"/>')
-    inner = f'<svg width="100%" height="{height}" viewBox="0 0 1000 {height}" preserveAspectRatio="none">{"".join(drawn)}</svg>'
-    frame = _value_axis(scale, down) + _step_axis(first, last, height)
-    return svg(title, height + 18, frame + inner + "".join(ends))
+            drawn.append(polyline(list(map(place, thinned(curve))), f"raw s{index % 8}"))
+        drawn.append(polyline(list(map(place, thinned(means))), style(index)))
+        x, y = place(means[-1])
+        ends.append(element("circle", class_=f"s{index % 8}", cx=share(x), cy=y, r=2.5))
+    said = [(0.5, f"step {first:.0f}")] if first == last else [(0, f"step {first:.0f}"), (1, f"{last:.0f}")]
+    return chart(title, height + 18, value_axis(axis, height), base_line(height, *said), stretched(height, *drawn), *ends)
 
 
 def style(index: int) -> str:
@@ -191,16 +153,16 @@ def style(index: int) -> str:
     return f"s{index % 8} m{(index + index // 8) % 4}"
 
 
-def swatch(classes: str) -> str:
+def swatch(classes: str) -> Markup:
     """A short line for a legend; the words beside it say what it means."""
-    line = f'<line class="{classes}" x1="1" x2="21" y1="4" y2="4"/>'
-    return f'<svg class="swatch" width="22" height="8" aria-hidden="true">{line}</svg>'
+    line = element("line", class_=classes, x1=1, x2=21, y1=4, y2=4)
+    return element("svg", line, class_="swatch", width=22, height=8, aria_hidden="true")
 
 
-def mark(index: int) -> str:
+def mark(index: int) -> Markup:
     """The vertical mark of a reference answer, for a legend."""
-    line = f'<line class="mark m{index % 4}" x1="4" x2="4" y1="0" y2="14"/>'
-    return f'<svg class="swatch" width="8" height="14" aria-hidden="true">{line}</svg>'
+    line = element("line", class_=f"mark m{index % 4}", x1=4, x2=4, y1=0, y2=14)
+    return element("svg", line, class_="swatch", width=8, height=14, aria_hidden="true")
 
 
 def _scale(values: Sequence[float], height: int) -> list[float]:
@@ -215,80 +177,73 @@ def _scale(values: Sequence[float], height: int) -> list[float]:
     return ticks(low, high, min(6, height // 30))
 
 
-def _value_axis(scale: Sequence[float], down: Any) -> str:
-    """Lines and numbers of the vertical axis; ``down`` turns a value into pixels."""
-    drawn = []
-    for value in scale:
-        drawn.append(f'<line class="grid" x1="0" x2="100%" y1="{down(value):.1f}" y2="{down(value):.1f}"/>')
-        drawn.append(f'<text x="0" dx="-7" y="{down(value):.1f}" dy="4" text-anchor="end">{number(value)}</text>')
-    return "".join(drawn)
-
-
-def _step_axis(first: float, last: float, height: int) -> str:
-    """First and last step, as words below the ends of the axis."""
-    axis = f'<line class="axis" x1="0" x2="100%" y1="{height}" y2="{height}"/>'
-    if first == last:
-        return axis + f'<text x="50%" y="{height + 15}" text-anchor="middle">step {first:.0f}</text>'
-    start = f'<text x="0" y="{height + 15}">step {first:.0f}</text>'
-    return axis + start + f'<text x="100%" y="{height + 15}" text-anchor="end">{last:.0f}</text>'
-
-
-def forest(title: str, panels: Sequence[Panel]) -> str:
-    """Dots with interval bars on one axis from 0 to 100 %, a panel a task, with vertical marks for reference answers."""
+def forest(title: str, panels: Sequence[Panel], shown: Callable[[float], str], scale: Sequence[float] | None = None) -> Markup:
+    """Values with interval bars on one axis, below the name of each panel; the axis holds all intervals unless it is given."""
+    ends = [end for panel in panels for dot in panel.dots for end in (dot.value, *(dot.ends or ()))]
+    axis = Axis(scale or ticks(min(ends), max(ends), 5))
     drawn, y = [], 0
     for panel in panels:
-        body, tall = [], 14 * len(panel.dots) + 10
-        for index, share in panel.marks.items():
-            x = f"{100 * share:.2f}%"
-            body.append(f'<line class="mark m{index % 4}" x1="{x}" x2="{x}" y1="{y + 24}" y2="{y + 24 + tall}"/>')
-        for index, dot in enumerate(panel.dots):
-            body.append(_dot(dot, y + 36 + 14 * index))
-        drawn.append(f'<text class="name halo" x="0" y="{y + 14}">{escaped(panel.name)}</text>' + "".join(body))
-        y += tall + 38
-    grid = []
-    for share in (0, 25, 50, 75, 100):
-        anchor = {0: "start", 100: "end"}.get(share, "middle")
-        grid.append(f'<line class="grid" x1="{share}%" x2="{share}%" y1="0" y2="{y}"/>')
-        grid.append(f'<text x="{share}%" y="{y + 15}" text-anchor="{anchor}">{share}{" %" if share == 100 else ""}</text>')
-    axis = f'<line class="axis" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
-    return svg(title, y + 18, "".join(grid) + axis + "".join(drawn))
+        below = y + 22 + 14 * len(panel.dots)
+        for index, value in panel.marks.items():
+            x = share(axis.place(value))
+            drawn.append(element("line", class_=f"mark m{index % 4}", x1=x, x2=x, y1=y + 22, y2=below))
+        drawn.append(words(panel.name, 0, y + 14, class_="name halo"))
+        drawn += [_labelled(axis, dot, y + 29 + 14 * index, panel.name, shown) for index, dot in enumerate(panel.dots)]
+        y = below + (10 if len(panel.dots) > 1 or panel.marks else 2)
+    grid = [
+        element("line", class_="grid", x1=share(axis.place(tick)), x2=share(axis.place(tick)), y1=0, y2=y) for tick in axis.ticks
+    ]
+    return chart(title, y + 18, *grid, base_line(y, *((axis.place(tick), number(tick)) for tick in axis.ticks)), *drawn)
 
 
-def interval(title: str, dot: Dot) -> str:
-    """One dot with its interval bar, for a row of a table; the axis is 0 to 100 %."""
-    ends = "".join(f'<line class="grid" x1="{share}%" x2="{share}%" y1="0" y2="14"/>' for share in (0, 50, 100))
-    return svg(title, 14, ends + _bar(dot, 7))
-
-
-def _bar(dot: Dot, y: int) -> str:
-    low, value, high = (f"{100 * min(1.0, max(0.0, share)):.2f}%" for share in (dot.low, dot.value, dot.high))
-    bar = f'<line class="bar {dot.kind}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
-    return bar + f'<circle class="{dot.kind}" cx="{value}" cy="{y}" r="4"/>'
-
-
-def _dot(dot: Dot, y: int) -> str:
+def _labelled(axis: Axis, dot: Dot, y: int, name: str, shown: Callable[[float], str]) -> Markup:
     """A bar with its value beside it, on the side that has room."""
-    right = dot.high < 0.88
-    place = f'x="{100 * dot.high:.2f}%" dx="9"' if right else f'x="{100 * dot.low:.2f}%" dx="-9" text-anchor="end"'
-    return _bar(dot, y) + f'<text class="halo of-{dot.kind}" {place} y="{y + 4}">{100 * dot.value:.1f}</text>'
+    low, high = (axis.place(end) for end in dot.ends or (dot.value, dot.value))
+    x, dx, anchor, up = (high, 9, "start", 0) if high < 0.88 else (low, -9, "end", 0)
+    if low < 0.12 and high >= 0.88:
+        x, dx, anchor, up = axis.place(dot.value), 0, "middle", 10
+    said = f"{name}: {shown(dot.value)}" + (f", 95 % interval {' to '.join(map(shown, dot.ends))}" if dot.ends else "")
+    number_beside = words(shown(dot.value), x, y + 4 - up, anchor, dx, f"halo of-{dot.kind}")
+    return element("g", element("title", said), _bar(axis, dot, y), number_beside)
 
 
-def svg(title: str, height: int, body: str) -> str:
-    """A chart as wide as its column, with a title for who cannot see it."""
-    return f'<svg class="chart" height="{height}" role="img"><title>{escaped(title)}</title>{body}</svg>'
+def _bar(axis: Axis, dot: Dot, y: int) -> Markup:
+    circle = element("circle", class_=dot.kind, cx=share(axis.place(dot.value)), cy=y, r=4)
+    if not dot.ends:
+        return circle
+    low, high = (share(axis.place(end)) for end in dot.ends)
+    return element("line", class_=f"bar {dot.kind}", x1=low, x2=high, y1=y, y2=y) + circle
 
 
-# Characters that a browser swallows, or that turn the order of what follows, are shown by number.
-_CONTROLS = [*(code for code in range(0x20) if chr(code) not in "\n\t"), *range(0x7F, 0xA0)]
-_TURNS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_UNSEEN = {code: f"\u2039U+{code:04X}\u203a" for code in _CONTROLS + _TURNS}
+def interval(title: str, dot: Dot) -> Markup:
+    """One accuracy in per cent with its interval, for a row of a table."""
+    axis = Axis((0, 50, 100))
+    ends = [element("line", class_="grid", x1=share(place), x2=share(place), y1=0, y2=14) for place in (0, 0.5, 1)]
+    return chart(title, 14, *ends, _bar(axis, dot, 7))
 
 
-def visible(value: Any) -> str:
-    """Text whose every character can be seen; half a character becomes a question mark."""
-    return str(value).replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8").translate(_UNSEEN)
+WIDTH = 720
+"""Pixels of a chart that is a file of its own."""
+Row = tuple[str, float, tuple[float, float] | None]
+"""Label, value, and interval where there is one."""
 
 
-def escaped(value: Any) -> str:
-    """Text that stays text in HTML, whatever it holds."""
-    return html.escape(visible(value))
+def figure(title: str, rows: Sequence[Row]) -> str:
+    """An SVG file, light and dark: a dot with its interval for each row.
+
+    Args:
+        title: What the values are, with their unit; stands above the rows.
+        rows: A label, a value in any unit and its interval each. Without rows, the title alone.
+    """
+    panels = [Panel(label, [Dot(value, ends)]) for label, value, ends in rows]
+    height = 38 * len(rows) + 64 if rows else 40
+    drawn = [forest(title, panels, number)] if rows else []
+    # The chart's places are shares of its own width, so that it keeps a margin inside the file's.
+    placed = [Markup(str(each).replace("<svg ", f'<svg x="20" y="34" width="{WIDTH - 40}" ', 1)) for each in drawn]
+    looks = f"{html.css()} .chart {{ width: {WIDTH - 40}px; }} text.title {{ font: 600 14px/1 var(--sans); fill: var(--ink); }}"
+    parts = [
+        element("title", title), element("style", Markup(f"{looks} rect.paper {{ fill: var(--paper); }}")),
+        element("rect", class_="paper", width="100%", height="100%"), element("text", title, class_="title", x=20, y=24), *placed,
+    ]  # fmt: skip
+    box = {"width": WIDTH, "height": height, "viewBox": f"0 0 {WIDTH} {height}", "role": "img"}
+    return str(element("svg", *parts, xmlns="http://www.w3.org/2000/svg", **box)) + "\n"

@@ -1,4 +1,4 @@
-"""What metrics.json says, in words that the terminal and the report share."""
+"""What metrics.json says, in phrases that the terminal, the tables and the reports share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Task = Mapping[str, Any]
 """One task of ``metrics.json``."""
 
 STRICT = "strict"
-POWER = "with 80 % power at 5 %"
+TRIAL = "power 0.8, alpha 0.05"
 NAMES = {"random": "random option", "copy_order": "order shown, copied", "prior": "commonest in training"}
 """Reference answers whose key says too little; the others are their keys."""
 PAIR_NAMES = {"random": "chance", "longer_answer": "longer answer preferred", "shorter_answer": "shorter answer preferred"}
@@ -46,6 +46,11 @@ def references(task: Task) -> dict[str, Mapping[str, Any]]:
     }
 
 
+def asked(task: Task) -> str:
+    """Examples, and completions of each where there are several: "300x4"."""
+    return f"{task['n']}" if task.get("samples", 1) == 1 else f"{task['n']}x{task['samples']}"
+
+
 def generated(task: Task) -> bool:
     """Whether the model wrote answers; of preference pairs it only says which of two it prefers."""
     return bool(task["protocol"] == "generative")
@@ -63,14 +68,39 @@ def credit_says_more(task: Task) -> bool:
 
 def detectable(task: Task) -> str:
     """What so many examples could have shown, which says what a change that is not clear is worth."""
-    n, least = task["n"], task["minimum_detectable_difference"]
+    trial, least = f"(n = {task['n']}, {TRIAL})", task["minimum_detectable_difference"]
     if task["change"]:
         if least is None:
-            return f"too few of {n} examples changed to show a difference {POWER}"
-        return f"{n} examples can show a change of {100 * least:.1f} points {POWER}"
+            return f"underpowered: too few examples changed to detect any difference {trial}"
+        return f"minimum detectable change {100 * least:.1f} points {trial}"
     if least is None:
-        return f"{n} examples can show no better model {POWER}"
-    return f"{n} examples each can show two models {100 * least:.1f} points apart {POWER}"
+        return f"underpowered: no better model can be detected {trial}"
+    return f"minimum detectable difference between two models {100 * least:.1f} points {trial}"
+
+
+def clear(change: Mapping[str, Any]) -> bool:
+    """Whether both the interval and the test of a change leave out zero."""
+    ends = change["ci95"]
+    return bool(change["p_value"] < 0.05 and ends is not None and ends[0] * ends[1] > 0)
+
+
+def verb(change: Mapping[str, Any]) -> str:
+    """What a number did, as `outcome` says it."""
+    return "did not clearly change on" if not clear(change) else "rose on" if change["difference"] > 0 else "fell on"
+
+
+def outcome(what: str, said: Mapping[str, Sequence[str]]) -> str:
+    """What training did, in words, out of the tasks by what happened on them."""
+    parts = [f"{verb} {', '.join(names)}" for verb, names in said.items() if names]
+    if not parts:
+        return "One model, not trained here."
+    rule = "A change is called clear where its 95 % interval leaves out zero and p is below 0.05."
+    return f"After training, {what} {'; it '.join(parts)}. {rule}"
+
+
+def graded_by(task: Task) -> str:
+    """What graded, to stand beside an accuracy; empty for the strict grade."""
+    return "" if task["scorer"] == STRICT else f", {task['scorer']}"
 
 
 def text_change(task: Task) -> str:
@@ -100,7 +130,7 @@ def ungraded(task: Task) -> str:
     shares = (
         f"{task['base']['ungraded']:.1%} before and {task['ungraded']:.1%} after" if task["change"] else f"{task['ungraded']:.1%}"
     )
-    return f"ungraded, which counts as not right: {shares}"
+    return f"{shares}, counted as not right"
 
 
 def judged(judge: Mapping[str, Any]) -> str:

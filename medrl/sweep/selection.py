@@ -10,9 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from medrl.sweep.spec import SweepFile
+from medrl.table.results import SCHEMA
 
-SCHEMA = 1
-"""Of a results file."""
 TEST = ("eval.split=test", "eval.every_steps=null")
 """What asks the test split of a run that was asked its validation rows: nothing is trained again."""
 

@@ -14,15 +14,14 @@ from medrl.config import compose, schema, suggest
 from medrl.errors import UserError
 from medrl.files import explained, write_atomically
 from medrl.table import formats, published, readme, results
-from medrl.table.join import Table, join, of_setting
-from medrl.table.latex import to_latex
+from medrl.table.join import Comparison, joined, of_setting
 from medrl.table.results import Record, Results
 
 ABOUT = """\
 Published and measured numbers side by side, with what each is worth.
 
   python -m medrl.table                          every paper and study
-  python -m medrl.table huatuo_gpt_o1            one of them (paper=NAME or study=NAME where both have the name)
+  python -m medrl.table pangu_dxbench            one of them (paper=NAME or study=NAME where both have the name)
   python -m medrl.table chain-algorithms         what is stored in experiments/results/NAME.json
   python -m medrl.table runs/RUN runs/RUN ...    finished runs; seeds of one configuration are put together
   python -m medrl.table runs/RUN ... --results NAME --title TEXT --note TEXT     store them in experiments/results/NAME.json
@@ -82,17 +81,17 @@ def _done(asked: argparse.Namespace) -> str:
     return _written(made, asked.format)
 
 
-def _written(made: Sequence[Table], form: str) -> str:
+def _written(made: Sequence[Comparison], form: str) -> str:
     if form == "csv":
         return formats.to_csv(made)
     if form == "latex":
-        return to_latex(made)
+        return formats.to_latex(made)
     if form == "markdown":
         return "\n".join(map(formats.to_markdown, made))
     return f"\n{'=' * 100}\n\n".join(map(formats.to_terminal, made))
 
 
-def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> tuple[list[Table], list[str]]:
+def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> tuple[list[Comparison], list[str]]:
     """The tables that a command line asks for.
 
     Args:
@@ -120,9 +119,7 @@ def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> 
         ]
         made += [of_setting(published.read(group, name), [*known, *beside], also) for group, name in settings]
     results.distinct([*known, *beside, *found])  # no two tables of one answer may say two things of one run
-    if found:
-        made.append(join(results.distinct(found), also=also))
-    return made, left_out
+    return [*made, *joined(found, also)], left_out
 
 
 def _named(words: Sequence[str]) -> tuple[list[tuple[str, str]], Found]:

@@ -1,15 +1,16 @@
-"""Published and measured numbers joined by task and metric, with what is to be minded about them."""
+"""Published and measured numbers joined by task and metric, with their caveats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from medrl.config import compose
 from medrl.table import published, results
 from medrl.table.published import Setting, impossible
 from medrl.table.results import Record
-from medrl.table.rows import Group, Row, groups, measured, number, of_published, references
-from medrl.table.verdict import Verdict, verdict
+from medrl.table.rows import Group, Row, Verdict, groups, measured, number, of_published, references
+from medrl.table.verdict import verdict
 
 FEW_SEEDS = 3
 """Fewer say little of how far seeds lie apart."""
@@ -19,8 +20,8 @@ ORDER = ("accuracy", "mean_credit", "majority_vote", "perplexity")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """What one table shows, before it has a format."""
+class Comparison:
+    """Published and measured numbers of one paper, one study or some runs."""
 
     name: str
     """A paper's or study's name; empty for run folders alone."""
@@ -47,7 +48,7 @@ class Table:
 
     @property
     def flags(self) -> dict[str, list[str]]:
-        """What is to be minded, with the rows that it is about."""
+        """Caveats, with the rows that they are about."""
         found: dict[str, list[str]] = {}
         for row in self.rows:
             for flag in row.flags:
@@ -58,7 +59,7 @@ class Table:
         return found
 
 
-def join(records: Sequence[Record], setting: Setting | None = None, also: Sequence[str] = ()) -> Table:
+def join(records: Sequence[Record], setting: Setting | None = None, also: Sequence[str] = ()) -> Comparison:
     """One table of a setting's published numbers and of runs.
 
     Args:
@@ -83,7 +84,7 @@ def join(records: Sequence[Record], setting: Setting | None = None, also: Sequen
                     numbered.append(replace(of_published(row, count), flags=tuple(filter(None, [impossible(row)]))))
             rows += [*numbered, *_measured(here, metric)]
     compared = _compared(rows, setting)
-    return Table(
+    return Comparison(
         name=setting.name if setting else "", title=setting.title if setting else "", rows=tuple(compared),
         records=tuple(records), command=setting.command if setting else "", deviations=setting.deviations if setting else (),
         unmet=tuple(_unmet(compared, setting)),
@@ -112,7 +113,7 @@ def _measured(here: Sequence[Group], metric: str) -> Iterator[Row]:
 
 
 def _flags(row: Row, group: Group) -> Iterator[str]:
-    """What is to be minded about a measured row."""
+    """Caveats of a measured row."""
     if row.synthetic:
         yield "synthetic twins, which say nothing about medicine"
     if len(row.seeds) < FEW_SEEDS:
@@ -167,7 +168,7 @@ def _unmet(rows: Sequence[Row], setting: Setting | None) -> Iterator[str]:
         yield f"no run of this {setting.group} is stored or in the folder of runs"
 
 
-def of_setting(setting: Setting, records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> Table:
+def of_setting(setting: Setting, records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> Comparison:
     """The table of a paper or study, of those records that say they are of it; ``also`` as `join` has it.
 
     Raises:
@@ -175,3 +176,19 @@ def of_setting(setting: Setting, records: Sequence[tuple[str, Record]], also: Se
     """
     mine = [(where, record) for where, record in records if record.get(setting.group) == setting.name]
     return join(results.distinct(mine), setting, also)
+
+
+def joined(records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> list[Comparison]:
+    """The tables of some runs: those of a paper or study beside the numbers that it publishes, all others in one.
+
+    Raises:
+        UserError: two of them claim the same run with other numbers.
+    """
+    found, rest = [], list(records)
+    for group in compose.NAMED:
+        for name in dict.fromkeys(record.get(group) for _, record in records):
+            setting = published.read(group, name) if name in compose.group_options(group) else None
+            if setting and setting.published:
+                found.append(of_setting(setting, records, also))
+                rest = [(where, record) for where, record in rest if record.get(group) != name]
+    return [*found, *([join(results.distinct(rest), also=also)] if rest else [])]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medrl.config import compose
-from medrl.jobs import chain
-from medrl.table import formats, published, results
-from medrl.table.join import join, of_setting
+from medrl.table import formats, results
+from medrl.table.changes import changes, sources
+from medrl.table.join import join, joined
 from medrl.table.results import Results
+from medrl.table.table import escape_markdown
 
 OPENING = """\
 # Experiments
@@ -46,36 +46,27 @@ def section(name: str, found: Results) -> Iterator[str]:
 
 
 def _runs(name: str, found: Results) -> str:
-    """The joined table of the runs; those of a paper or study stand beside what it publishes."""
+    """The tables of the runs."""
     where = [(f"experiments/results/{name}.json", record) for record in found["runs"]]
-    tables, also = [], found.get("metrics", [])
-    for group in compose.NAMED:
-        for option in dict.fromkeys(record.get(group) for _, record in where):
-            if option in compose.group_options(group):
-                setting = published.read(group, option)
-                if setting.published:
-                    tables.append((group, option, of_setting(setting, where, also)))
-    taken = {(group, option) for group, option, _ in tables}
-    rest = [record for record in found["runs"] if not taken & {(group, record.get(group)) for group in compose.NAMED}]
-    made = [table for _, _, table in tables] + ([join(rest, also=also)] if rest else [])
-    return "\n".join(map(formats.to_markdown, made))
+    return "\n".join(map(formats.to_markdown, joined(where, found.get("metrics", []))))
 
 
 def _chain(_: str, found: Results) -> str:
-    """What each stage changed, and what is to be minded."""
+    """What each stage changed, with its caveats."""
     stages = results.stages(found)
     flags = join(results.distinct((stage, record) for stage, record in stages.items())).flags
     commits = dict.fromkeys((record["commit"] or "unknown")[:7] for record in found["runs"])
     seeds = sorted({record["seed"] for record in found["runs"]})
-    lines = [chain.markdown(stages), f"Seed {', '.join(map(str, seeds))}, commit {', '.join(commits)}."]
+    lines = [f"Rows: {sources(stages)}.", "", changes(stages).markdown(), ""]
+    lines.append(f"Seed {', '.join(map(str, seeds))}, commit {', '.join(commits)}.")
     for flag, rows in flags.items():
         if not flag.startswith(("fewer", "synthetic")):  # said above: one seed, and where the rows are from
-            lines.append(f"{flag[0].upper()}{flag[1:]} ({'; '.join(map(formats.escaped, rows))}).")
+            lines.append(f"{flag[0].upper()}{flag[1:]} ({'; '.join(map(escape_markdown, rows))}).")
     return "\n".join([*lines, ""])
 
 
 def _sweep(name: str, found: Results) -> str:
-    """The metric and the chosen point; every point is in its own report."""
+    """The metric and the selected configuration; every point is in its own report."""
     sweep, metric = found["sweep"], found["sweep"]["metric"]
     states = [point["state"] for point in sweep["points"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

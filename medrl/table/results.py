@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import run
 from medrl.config import schema, suggest
 from medrl.errors import UserError
 from medrl.evaluation.settings import Eval
@@ -22,7 +21,9 @@ Results = dict[str, Any]
 """A results file: ``schema``, ``kind``, ``name``, ``title``, ``command``, ``notes``, ``runs`` and what its kind adds."""
 
 SCHEMA = 1
-"""Of a results file; that of a record is `run.SCHEMA`."""
+"""Of a results file; raised when a key changes its meaning, so that old and new numbers are never put together."""
+METRICS_SCHEMA = 1
+"""The same of a record."""
 KINDS = ("runs", "chain", "sweep")
 """A chain adds ``chain: {stages: {stage: run id}}``, a sweep ``sweep``: its file, points and choice."""
 NEEDED = ("run_id", "family", "name", "seed", "source", "synthetic", "commit", "dirty", "eval", "tasks", "train", "cost")
@@ -176,7 +177,7 @@ def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     return [record for _, record in kept.values()]
 
 
-def asked(record: Record) -> dict[str, Any]:
+def asked(record: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``eval`` that decide what is answered."""
     return Eval.asking(record["eval"])
 
@@ -220,7 +221,7 @@ def loaded(path: Path) -> dict[str, Any]:
 def _check_record(record: Any, where: str) -> None:
     if not isinstance(record, dict):
         raise UserError(f"{where} is no record of a run.")
-    _check_schema(record, run.SCHEMA, where)
+    _check_schema(record, METRICS_SCHEMA, where)
     if lacking := [key for key in NEEDED if key not in record]:
         raise UserError(f"{where} is no record of a run: it lacks {', '.join(lacking)}.")
 

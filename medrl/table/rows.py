@@ -14,11 +14,29 @@ from medrl.report.phrases import STRICT, Task
 from medrl.statistics.metrics import Interval, over_seeds, wilson
 from medrl.table import results
 from medrl.table.results import Record
-from medrl.table.verdict import Verdict
 
 SHARES = ("unparsed", "truncated", "ungraded")
 """Of all answers, those that are neither right nor wrong; a table shows them where it is asked to."""
 Kind = Literal["published", "measured", "before", "compat", "reference"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A published number beside a measured one."""
+
+    number: int
+    """Place of the published number in its table, from 1."""
+    word: str
+    """``inside``: the published value lies in the measured interval; ``above`` or ``below``: the whole measured interval lies
+    there of it; ``not comparable``."""
+    difference: float | None
+    """Measured minus published, in the metric's own unit; None where they cannot be compared."""
+    reasons: tuple[str, ...]
+    """Why they cannot be compared."""
+
+    def __str__(self) -> str:
+        why = f": {', '.join(self.reasons)}" if self.reasons else ""
+        return f"{self.word} [{self.number}]{why}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +146,12 @@ def groups(records: Sequence[Record]) -> list[Group]:
             key = json.dumps([task, record["family"], results.asked(record), way], sort_keys=True)
             found.setdefault(key, (task, []))[1].append((record, said))
     return [
-        Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"])), _telling(members[0][0], records))
+        Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"])), _distinguishing(members[0][0], records))
         for task, members in found.values()
     ]
 
 
-def _telling(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
+def _distinguishing(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
     """The words of a run that not all configurations of its name share."""
     namesakes = [other.get("words", []) for other in records if other["name"] == record["name"]]
     shared = set(namesakes[0]).intersection(*namesakes)
@@ -164,10 +182,9 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
     """
     said = group.said
     name = group.name if said.get("scorer", STRICT) == STRICT else f"{group.name} ({said['scorer']})"
-    told = " ".join([name, *group.words])
     if said["change"]:
         yield from _row(group, metric, "before", f"{name}, {phrases.before(said)}", lambda each: each["base"])
-    yield from _row(group, metric, "measured", told, lambda each: each)
+    yield from _row(group, metric, "measured", " ".join([name, *group.words]), lambda each: each)
     for key in said.get("compat", {}) if metric == "accuracy" else ():
         yield from _row(group, metric, "compat", f"{name}, as {key} grades", _graded_by(key))
 

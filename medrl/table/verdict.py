@@ -7,32 +7,9 @@ numbers should be of the same examples, so that two intervals side by side would
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from medrl.config.schema import Published
-
-if TYPE_CHECKING:
-    from medrl.table.rows import Row
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A published number beside a measured one."""
-
-    number: int
-    """Place of the published number in its table, from 1."""
-    word: str
-    """``inside``: the published value lies in the measured interval; ``above`` or ``below``: the whole measured interval lies
-    there of it; ``not comparable``."""
-    difference: float | None
-    """Measured minus published, in the metric's own unit; None where they cannot be compared."""
-    reasons: tuple[str, ...]
-    """Why they cannot be compared."""
-
-    def __str__(self) -> str:
-        why = f": {', '.join(self.reasons)}" if self.reasons else ""
-        return f"{self.word} [{self.number}]{why}"
+from medrl.table.rows import Row, Verdict
 
 
 def verdict(number: int, published: Published, row: Row, version_now: int | None) -> Verdict:
@@ -57,7 +34,7 @@ def incomparable(published: Published, row: Row, version_now: int | None) -> Ite
     if published.metric != row.metric:
         yield f"other metric ({row.metric}, published {published.metric})"
     if published.protocol != row.protocol:
-        yield f"other protocol ({row.protocol}, published {published.protocol or 'not said'})"
+        yield f"other protocol ({row.protocol}, published {published.protocol})"
     if row.synthetic:
         yield "synthetic rows"
     elif not same_split(published.split, row.split):

@@ -27,7 +27,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parent.parent
 STORED = ("experiments/results", "experiments/README.md")
 
 
@@ -153,7 +153,7 @@ def cut_back(log: Path, step: int) -> None:
 
 
 def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable[[Any], dict[str, float]] | None = None) -> Any:
-    """Trainer callback: a line of `log.jsonl` and a tick of the progress bar for each logged step.
+    """Trainer callback: a line of `log.jsonl` and progress for each logged step.
 
     Args:
         log: Where the lines go.
@@ -161,8 +161,9 @@ def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable
         every: After so many steps each, the line also holds what ``ask`` says of the model; its time is kept apart.
         ask: From a model to numbers by name (`evaluate.while_training`).
     """
-    from tqdm import tqdm
     from transformers import TrainerCallback
+
+    from medrl.report.progress import Progress
 
     class Track(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -171,9 +172,7 @@ def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable
             self.file: IO[str] = log.open("a", encoding="utf-8")
             self.clock = time.perf_counter()
             self.asked: dict[str, float] = {}
-            # A pipe gets a line now and then, a terminal a bar.
-            interval = 0.1 if sys.stderr.isatty() else 15.0
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", mininterval=interval)
+            self.progress = Progress("train", state.max_steps, state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "train_runtime" in logs:  # the trainer's closing summary
@@ -185,15 +184,14 @@ def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable
             self.asked = {}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
-            shown = {name: f"{logs[name]:.3g}" for name in ("reward", "loss") if name in logs}
-            self.bar.set_postfix(shown, refresh=False)
+            shown = ", ".join(f"{name} {logs[name]:.3g}" for name in ("reward", "loss") if name in logs)
+            self.progress.update(state.global_step, shown)
             self.lines.append(line)
             for sign in warnings.newest(self.lines, self.known):
                 self.known.add(sign.kind)
-                self.bar.write(f"warning  step {sign.step}: {sign.message}", file=sys.stderr)
+                self.progress.write(f"warning  step {sign.step}: {sign.message}")
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            self.bar.update(state.global_step - self.bar.n)
             if ask and every and (before + state.global_step) % every == 0:
                 began = time.perf_counter()
                 self.asked = ask(getattr(model, "policy", model))  # PPO's carries a value head, too
@@ -203,8 +201,8 @@ def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable
 
         def close(self) -> None:
             """Also after an error, so that its message stands on a line of its own."""
-            if hasattr(self, "bar"):
-                self.bar.close()
+            if hasattr(self, "progress"):
+                self.progress.close()
                 self.file.close()
 
     return Track()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from medrl.config.schema import Run, Tree
 from medrl.evaluation import evaluate, preferences, protocols
 from medrl.files import read_jsonl
-from medrl.report.charts import escaped
-from medrl.report.phrases import STRICT
-from medrl.report.sections.html import text
+from medrl.report import html
 
 SAMPLES = 4
 """Answers shown of each task."""
@@ -26,7 +26,7 @@ KINDS = ("gained", "lost", "unanswered", "ungraded", "wrong", "right")
 Line = Mapping[str, Any]
 
 
-def samples(folder: Path, tree: Tree, run: Run) -> str:
+def samples(folder: Path, tree: Tree, run: Run) -> Markup:
     """Answers of every task, one of each kind before a second of any.
 
     Args:
@@ -36,7 +36,7 @@ def samples(folder: Path, tree: Tree, run: Run) -> str:
     """
     base_files = evaluate.result_files(run, "base")
     trained_files = evaluate.result_files(run, "trained") if run.algo.trains else base_files
-    parts = []
+    tasks = []
     for name, file in base_files.items():
         protocol = protocols.protocol(run, name)
         if protocol == "perplexity":  # nothing was answered
@@ -45,15 +45,16 @@ def samples(folder: Path, tree: Tree, run: Run) -> str:
         if not lines:
             continue
         kinds = [_kind(before, after) for before, after in lines]
-        said = ", ".join(f"{count} {_label(kind, run.algo.trains)}" for kind in KINDS if (count := kinds.count(kind)))
-        sample = _sample if protocol == "generative" else _pair
-        shown = "\n".join(sample(*lines[place], kinds[place], run) for place in picked(kinds))
-        scorer = run.data_mix.tasks[name].scorer if protocol == "generative" else preferences.SCORERS[protocol]
-        graded = "" if scorer == STRICT else f" <span>{escaped(scorer)}</span>"
-        counted = f"Of {len(lines)} answers: " if run.eval.samples > 1 and protocol == "generative" else ""
-        parts.append(f"<h3>{escaped(name)}{graded}</h3><p>{counted}{said}.</p>\n{shown}")
-    rule = "the first answer of each kind in the order of the test set, then the second of each, and so on"
-    return "\n".join([f"<p>Taken by rule, not by hand: {rule}.</p>", *parts]) if parts else ""
+        tasks.append({
+            "name": name, "generated": protocol == "generative", "total": len(lines),
+            "scorer": run.data_mix.tasks[name].scorer if protocol == "generative" else preferences.SCORERS[protocol],
+            "counts": {_label(kind, run.algo.trains): count for kind in KINDS if (count := kinds.count(kind))},
+            "shown": [(_label(kinds[place], run.algo.trains), *lines[place]) for place in picked(kinds)],
+        })  # fmt: skip
+    if not tasks:
+        return Markup("")
+    most = {"text": TEXT_CHARS, "gold": GOLD_CHARS}
+    return html.render("samples", tasks=tasks, trained=run.algo.trains, several=run.eval.samples, most=most, prompt=_prompt)
 
 
 def paired(before: Sequence[Line], after: Sequence[Line]) -> list[tuple[Line, Line]]:
@@ -83,54 +84,10 @@ def picked(kinds: Sequence[str]) -> list[int]:
     return [place for turn in zip_longest(*rows) for place in turn if place is not None][:SAMPLES]
 
 
-def _sample(before: Line, after: Line, kind: str, run: Run) -> str:
-    trained, several = run.algo.trains, run.eval.samples
-    texts = [("Before training", before), ("After training", after)] if trained else [("Model", after)]
-    columns = "".join(
-        f'<div><h4>{when}: <b>{_verdict(line)}</b>, {line["tokens"]} tokens</h4><pre dir="auto">'
-        f"{text(line['text'], TEXT_CHARS)}</pre></div>"
-        for when, line in texts
-    )
-    gold = text(after["gold"], GOLD_CHARS)
-    which = f", answer {after['sample'] + 1} of {several}" if several > 1 else ""
-    return (
-        f'<article class="sample"><p><span class="kind">{_label(kind, trained).capitalize()}</span> · '
-        f"example <code>{text(after['id'], 80)}</code>{which} · gold <strong><bdi>{gold}</bdi></strong></p>"
-        f"<details><summary>Prompt</summary>{_prompt(after['prompt'])}</details>"
-        f'<div class="texts">{columns}</div></article>'
-    )
-
-
-def _pair(before: Line, after: Line, kind: str, run: Run) -> str:
-    """Both answers side by side, with what the models made of each."""
-    trained = run.algo.trains
-
-    def scored(which: str) -> str:
-        scores = [f"{line[which]:.3f}".replace("-", "\N{MINUS SIGN}") for line in ((before, after) if trained else (after,))]
-        return " before, ".join(scores) + (" after training" if trained else "")
-
-    columns = "".join(
-        f'<div><h4>{title}: <b>{scored(f"score_{which}")}</b></h4><pre dir="auto">{text(after[which], TEXT_CHARS)}</pre></div>'
-        for title, which in (("Better answer", "chosen"), ("Worse answer", "rejected"))
-    )
-    return (
-        f'<article class="sample"><p><span class="kind">{_label(kind, trained).capitalize()}</span> · '
-        f"pair <code>{text(after['id'], 80)}</code></p>"
-        f"<details><summary>Prompt</summary>{_prompt(after['prompt'])}</details>"
-        f'<div class="texts">{columns}</div></article>'
-    )
-
-
-def _verdict(line: Line) -> str:
-    partly = f", credit {line['credit']:.2f}" if 0 < line["credit"] < 1 else ""
-    return f"{escaped(line['verdict'])}{partly}"
-
-
-def _prompt(prompt: Sequence[Mapping[str, Any]]) -> str:
-    """The messages of a prompt, cut together."""
-    room, parts = PROMPT_CHARS, []
+def _prompt(prompt: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, int]]:
+    """Role and content of the messages of a prompt, and how much of each is shown: they are cut together."""
+    room = PROMPT_CHARS
     for message in prompt:
         content = str(message["content"])
-        parts.append(f'<h4>{escaped(message["role"])}</h4><pre dir="auto">{text(content, room)}</pre>')
+        yield message["role"], content, room
         room = max(0, room - len(content))
-    return "".join(parts)

@@ -11,10 +11,10 @@ from typing import Any
 
 from medrl.sweep.report.effects import FEWEST, contrasts, interactions, show, spearman
 from medrl.sweep.report.formatting import Unit, labels
-from medrl.sweep.report.noise import all_untold, noise, rivals
+from medrl.sweep.report.noise import noise, rivals, undistinguished
 from medrl.sweep.report.results import Configuration, Sweep, key, number_or_none, numeric
 
-ENTANGLED = 0.7
+CORRELATED = 0.7
 """Rank correlation between two parameters above which what one did may be what the other did."""
 
 NEAR = 0.05
@@ -25,13 +25,13 @@ MESSAGE_CHARS = 200
 ROWS = "a difference on these validation rows holds on others"
 
 
-def limits(sweep: Sweep, best: Configuration | None, runs: list[Mapping[str, Any]]) -> list[str]:
+def caveats(sweep: Sweep, best: Configuration | None, runs: list[Mapping[str, Any]]) -> list[str]:
     """All of them, in plain text."""
     found = [*_unfinished(sweep)]
     if best is None:
         return ["Nothing at all about its parameters: no point finished with a value.", *found]
     found += [
-        *_untold(sweep, best),
+        *_undistinguished(sweep, best),
         *_seeds(sweep),
         *_edges(sweep, best),
         *_never_varied(sweep),
@@ -41,19 +41,19 @@ def limits(sweep: Sweep, best: Configuration | None, runs: list[Mapping[str, Any
     return [*found, f"Anything beyond what it varied: other data, other models, other lengths of training, and whether {ROWS}."]
 
 
-def _untold(sweep: Sweep, best: Configuration) -> Iterator[str]:
+def _undistinguished(sweep: Sweep, best: Configuration) -> Iterator[str]:
     """Which configuration is best, where the noise between seeds hides it."""
-    untold, seen = all_untold(rivals(sweep, best)), noise(sweep)
-    if untold and seen.detectable is not None and seen.seeds > 1:
+    unclear, seen = undistinguished(rivals(sweep, best)), noise(sweep)
+    if unclear and seen.detectable is not None and seen.seeds > 1:
         unit = Unit(sweep.metric)
-        ahead = abs(best.mean - untold[0].configuration.mean)
+        ahead = abs(best.mean - unclear[0].configuration.mean)
         # The detectable difference shrinks with the root of the number of seeds.
         needed = f"about {math.ceil(seen.seeds * (seen.detectable / ahead) ** 2):,} seeds each" if ahead else "no number of seeds"
-        others = labels([each.configuration for each in untold])
+        others = labels([each.configuration for each in unclear])
         yield (
-            f"Which configuration is best: {best.label} cannot be told from {others}. With {seen.seeds} seeds a difference under "
-            f"about {unit.spread(seen.detectable)} is likely to be missed; were that of {unit.spread(ahead)} to "
-            f"{untold[0].configuration.label} real, {needed} would show it."
+            f"Which configuration is best: {best.label} does not differ significantly from {others}. With {seen.seeds} seeds a "
+            f"difference under about {unit.spread(seen.detectable)} is likely to be missed. If the observed difference of "
+            f"{unit.spread(ahead)} to {unclear[0].configuration.label} is real, {needed} detect it."
         )
 
 
@@ -78,8 +78,8 @@ def _unfinished(sweep: Sweep) -> Iterator[str]:
         yield f"{many} {said}{reason}; no statistic here counts {'them' if len(numbers) > 1 else 'it'}."
     if any(state == "stopped" for state, _ in gone):
         yield (
-            "What stopped points would have reached: they were stopped because they looked bad, so that what is left is better "
-            "than the average of the space, and effects among finished points may be smaller than those in the whole of it."
+            "What stopped points would have reached: they were stopped because their values were worse, so that the finished "
+            "points are better than the average of the space, and effects among them may be smaller than in the whole space."
         )
 
 
@@ -93,8 +93,8 @@ def _seeds(sweep: Sweep) -> Iterator[str]:
     elif sweep.seeds < FEWEST:
         yield f"The noise between seeds with any precision: no configuration ran with more than {sweep.seeds} seeds."
     if len(counts) > 1:
-        said = ", ".join(f"{number} with {seeds}" for seeds, number in sorted(counts.items()))
-        yield f"Configurations on an equal footing: they finished unlike numbers of seeds ({said})."
+        listed = ", ".join(f"{number} with {seeds}" for seeds, number in sorted(counts.items()))
+        yield f"Configurations under equal conditions: they finished different numbers of seeds ({listed})."
 
 
 def _edges(sweep: Sweep, best: Configuration) -> Iterator[str]:
@@ -145,9 +145,9 @@ def _never_varied(sweep: Sweep) -> Iterator[str]:
         ones, twos = [each[one] for each in both], [each[two] for each in both]
         if numeric(ones) and numeric(twos) and len(set(ones)) > 1 and len(set(twos)) > 1:
             rho = spearman([float(value) for value in ones], [float(value) for value in twos])
-            if abs(rho) > ENTANGLED:
+            if abs(rho) > CORRELATED:
                 yield (
-                    f"What {one} did apart from {two}: among finished points they went together (rank correlation {rho:+.2f}), "
+                    f"What {one} did apart from {two}: among finished points they are correlated (rank correlation {rho:+.2f}), "
                     "so that the effect of either may be that of the other."
                 )
 
@@ -170,8 +170,8 @@ def _designed(sweep: Sweep) -> Iterator[str]:
     )
     if sweep.method != "random":
         yield (
-            "Whether an association is more than chance: the search went where earlier points did well, which crowds good values "
-            "together and bends correlations. A grid over the parameters that matter would tell."
+            "Whether an association is more than chance: the search samples near earlier good points, which biases correlations. "
+            "A grid over the parameters that matter would tell."
         )
 
 
@@ -179,15 +179,16 @@ def _mixed(runs: list[Mapping[str, Any]]) -> Iterator[str]:
     """Records that should be alike and are not."""
     for field, what in {"source": "rows", "commit": "code"}.items():
         if len(seen := {str(run.get(field)) for run in runs}) > 1:
-            yield f"What is due to the parameters and what to other {what}: runs differ in {field} ({', '.join(sorted(seen))})."
+            values = ", ".join(sorted(seen))
+            yield f"What is due to the parameters and what to different {what}: runs differ in {field} ({values})."
     if any(run.get("dirty") for run in runs):
-        yield "Which code exactly gave these numbers: the working tree had uncommitted changes."
+        yield "Exactly which code gave these numbers: the working tree had uncommitted changes."
     machines = {json.dumps({part: (run.get("machine") or {}).get(part) for part in ("cpu", "gpus")}) for run in runs}
     if len(machines) > 1:
-        yield "What the seconds compare: runs were spread over unlike machines."
+        yield "How the seconds compare: runs were spread over different machines."
 
 
-def spec_of(spec: Mapping[str, Any]) -> str:
+def allowed_values(spec: Mapping[str, Any]) -> str:
     """What the file lets a parameter be, in few words."""
     if "values" in spec:
         return ", ".join(map(show, spec["values"]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medrl.report import charts
+from medrl.report import svg
+from medrl.report.charts import Dot
 from medrl.sweep.report.effects import show
 from medrl.sweep.report.results import Configuration
 
@@ -26,9 +27,19 @@ class Unit:
 
     def show(self, value: float) -> str:
         """A value."""
-        return f"{100 * value:.1f}".replace("-", MINUS) if self.share else charts.number(value)
+        return f"{100 * value:.1f}".replace("-", MINUS) if self.share else svg.number(value)
 
-    def said(self, value: float) -> str:
+    def scaled(self, value: float) -> str:
+        """A value of a chart, which has per cent for shares."""
+        return f"{value:.1f}" if self.share else svg.number(value)
+
+    def dot(self, value: float, ci95: Sequence[float] | None) -> Dot:
+        """A value with its interval in a chart."""
+        if not self.share:
+            return Dot(value, ci95)
+        return Dot(100 * value, ci95 and [100 * min(1.0, max(0.0, end)) for end in ci95])
+
+    def with_unit(self, value: float) -> str:
         """A value in a sentence."""
         return f"{self.show(value)} %" if self.share else self.show(value)
 
@@ -38,7 +49,7 @@ class Unit:
 
     def spread(self, value: float) -> str:
         """An unsigned difference with its unit, for a sentence."""
-        return f"{100 * value:.1f} points" if self.share else charts.number(value)
+        return f"{100 * value:.1f} points" if self.share else svg.number(value)
 
     def interval(self, ci95: Sequence[float] | None, nothing: str = "none", *, signed: bool = False) -> str:
         """An interval of values, or of differences. That of a share ends where shares do, as a mean of seeds need not."""
@@ -49,7 +60,7 @@ class Unit:
         return f"[{', '.join(self.difference(end) if signed else self.show(end) for end in ci95)}]"
 
 
-def short(names: Sequence[str]) -> dict[str, str]:
+def short_names(names: Sequence[str]) -> dict[str, str]:
     """Parameters by the fewest last parts of their paths that no other shares."""
     found = {}
     for name in names:
@@ -75,14 +86,6 @@ def seeds(count: int) -> str:
 def p_value(value: float | None) -> str:
     """Never 0; a dash where nothing was tested."""
     return "\N{EN DASH}" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
-
-
-def duration(seconds: float) -> str:
-    """Wall time in two units."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 60} min {whole % 60} s"
 
 
 def labels(configurations: Sequence[Configuration]) -> str:

@@ -116,6 +116,6 @@ def _beats(sweep: Sweep, one: tuple[float, Configuration], other: tuple[float, C
     return (better and one[0] <= other[0]) or (one[1].mean == other[1].mean and one[0] < other[0])
 
 
-def all_untold(found: Sequence[Rival]) -> list[Rival]:
-    """Rivals that cannot be told from the best, those without any test among them."""
+def undistinguished(found: Sequence[Rival]) -> list[Rival]:
+    """Rivals that do not differ significantly from the best; those without a test among them."""
     return [rival for rival in found if rival.corrected is None or rival.corrected >= 0.05]

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from medrl.files import write_atomically
-from medrl.report.charts import escaped
-from medrl.report.sections.html import page
-from medrl.sweep.report import document, formatting, plots, sections
-from medrl.sweep.report.caveats import limits, spec_of
-from medrl.sweep.report.document import Block, Items, Note, Text, plain
+from medrl.report import html
+from medrl.report.html import Fact
+from medrl.report.progress import duration
+from medrl.sweep.report import best, document, formatting, sections
+from medrl.sweep.report.caveats import allowed_values, caveats
+from medrl.sweep.report.document import Block, Items, Note, Text
 from medrl.sweep.report.results import Configuration, Sweep, read
+from medrl.table.table import escape_markdown
 
-TWINS = "Synthetic twins: these rows say nothing about medicine."
+SYNTHETIC = "Synthetic twins. These rows say nothing about medicine."
+SOURCE = "results.json"
 
-Chapters = Mapping[str, tuple[str, Sequence[Block]]]
+Sections = Mapping[str, tuple[str, Sequence[Block]]]
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
@@ -32,76 +35,61 @@ def write(results: dict[str, Any], folder: Path) -> None:
         UserError: results of another schema or kind.
     """
     sweep = read(results)
-    swept, runs = results["sweep"], results.get("runs") or []
-    facts, parts = _facts(results, swept, sweep, runs), _chapters(results, swept, sweep, runs)
-    made = (
-        "Every number here comes from results.json beside this file. Written by medrl on "
-        f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}."
-    )
+    runs = results.get("runs") or []
     title = results.get("title") or results.get("name") or "Sweep"
-    write_atomically(folder / "report.html", _html(title, _rows(runs), facts, parts, made))
-    write_atomically(folder / "report.md", _markdown(title, _rows(runs), facts, parts, made))
+    facts = [fact for fact in _facts(results, sweep, runs) if fact.value]
+    rows = "; ".join(sorted({str(run.get("source")) for run in runs})) or "unknown: no run finished"
+    synthetic = any(run.get("synthetic") for run in runs)
+    parts = _sections(results, sweep, runs)
+    drawn = {key: (heading, document.to_html(blocks)) for key, (heading, blocks) in parts.items() if blocks}
+    write_atomically(folder / "report.html", html.page(title, title, rows, facts, drawn, SOURCE, synthetic=synthetic))
+    write_atomically(folder / "report.md", _markdown(title, rows, facts, parts, synthetic=synthetic))
 
 
-def _chapters(results: Mapping[str, Any], swept: Mapping[str, Any], sweep: Sweep, runs: list[Mapping[str, Any]]) -> Chapters:
-    chosen = swept.get("chosen")
-    best = _best(sweep, chosen)
+def _sections(results: Mapping[str, Any], sweep: Sweep, runs: list[Mapping[str, Any]]) -> Sections:
+    selected = results["sweep"].get("chosen")
+    leader = _best(sweep, selected)
     found: dict[str, tuple[str, Sequence[Block]]] = {}
-    if best is None:
-        found["best"] = (
-            "The best point",
-            [Text("No point finished with a value: there is nothing to choose from.", strong=True)],
-        )
+    if leader is None:
+        found["best"] = ("Best configuration", [Text("No point finished with a value: nothing can be selected.", strong=True)])
     else:
-        found["best"] = ("The best point", best.best_point(sweep, best, chosen, runs))
+        found["best"] = ("Best configuration", best.best_configuration(sweep, leader, selected, runs))
         found["effects"] = ("Effect of each parameter", sections.effects(sweep))
-        found["interactions"] = ("Interactions", sections.together(sweep))
-        found["frontier"] = ("Accuracy against cost", sections.costs(sweep, best))
-        found["noise"] = ("How much is noise", sections.chance(sweep, runs))
-    found["points"] = ("Every point", sections.every_point(sweep, best))
-    found["limits"] = ("What this sweep cannot tell", [Items(limits(sweep, best, runs))])
+        found["interactions"] = ("Interactions", sections.interactions(sweep))
+        found["frontier"] = ("Accuracy against cost", sections.costs(sweep, leader))
+        found["noise"] = ("Noise", sections.noise(sweep, runs))
+    found["points"] = ("Every point", sections.every_point(sweep, leader))
+    found["limits"] = ("What this sweep cannot tell", [Items(caveats(sweep, leader, runs))])
     found["notes"] = ("Notes", [Note(note) for note in results.get("notes") or []])
     return found
 
 
-def _best(sweep: Sweep, chosen: Mapping[str, Any] | None) -> Configuration | None:
-    """What the sweep chose; the leader where it has not chosen yet."""
-    return (sweep.of(chosen["parameters"]) if chosen else None) or sweep.best()
+def _best(sweep: Sweep, selected: Mapping[str, Any] | None) -> Configuration | None:
+    """What the sweep selected; the leader where it has not selected yet."""
+    return (sweep.of(selected["parameters"]) if selected else None) or sweep.best()
 
 
-def _rows(runs: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """Where the rows came from, and whether some are twins."""
-    sources = sorted({str(run.get("source")) for run in runs})
-    return (f"Rows: {'; '.join(sources)}" if sources else "Rows: unknown, for no run finished"), any(
-        run.get("synthetic") for run in runs
-    )
-
-
-def _facts(
-    results: Mapping[str, Any], swept: Mapping[str, Any], sweep: Sweep, runs: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str]]:
+def _facts(results: Mapping[str, Any], sweep: Sweep, runs: Sequence[Mapping[str, Any]]) -> list[Fact]:
+    swept = results["sweep"]
     states = Counter(point["state"] for point in sweep.planned)
     machine: Mapping[str, Any] = swept.get("machine") or next((run["machine"] for run in runs if run.get("machine")), {})
-    gpus = [f"{count} \N{MULTIPLICATION SIGN} {name}" for name, count in Counter(map(str, machine.get("gpus") or [])).items()]
-    wall = swept.get("wall_seconds")
-    early = swept.get("early_terminate")
-    facts = [
-        ("Metric", f"{sweep.metric}, the {'higher' if sweep.maximise else 'lower'} the better"),
-        ("Method", f"{sweep.method}, {swept.get('backend', 'local')}"),
-        ("File", swept.get("file") or ""),
-        ("Points", ", ".join(f"{count} {state}" for state, count in states.items()) or "none"),
-        ("Configurations", f"{len(sweep.configurations)} finished, up to {formatting.seeds(sweep.seeds)} each"),
-        ("Stopping early", "no" if not early else ", ".join(f"{name} {value}" for name, value in early.items())),
-        ("Workers", str(swept.get("workers") or "")),
-        ("Wall time", "" if wall is None else formatting.duration(wall)),
-        ("CPU", f"{machine.get('cpu') or 'unknown'}, {machine.get('cpus') or '?'} cores" if machine else "unknown"),
-        ("GPU", ", ".join(gpus) or ("none" if machine else "unknown")),
-        ("Commit", "; ".join(sorted({_commit(run) for run in runs})) or "unknown"),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in (machine.get("packages") or {}).items())),
-        ("Varied", "; ".join(f"{name}: {spec_of(spec)}" for name, spec in swept["parameters"].items())),
-        ("Command", str(results.get("command") or "")),
+    wall, early = swept.get("wall_seconds"), swept.get("early_terminate")
+    return [
+        Fact("Metric", f"{sweep.metric}, the {'higher' if sweep.maximise else 'lower'} the better"),
+        Fact("Method", f"{sweep.method}, {swept.get('backend', 'local')}"),
+        Fact("File", swept.get("file") or ""),
+        Fact("Points", ", ".join(f"{count} {state}" for state, count in states.items()) or "none"),
+        Fact("Configurations", f"{len(sweep.configurations)} finished, up to {formatting.seeds(sweep.seeds)} each"),
+        Fact("Early stopping", "no" if not early else ", ".join(f"{name} {value}" for name, value in early.items())),
+        Fact("Workers", str(swept.get("workers") or "")),
+        Fact("Wall time", "" if wall is None else duration(wall)),
+        Fact("CPU", f"{machine.get('cpu') or 'unknown'}, {machine.get('cpus') or '?'} cores" if machine else "unknown"),
+        Fact("GPU", html.counted(machine.get("gpus") or []) or ("none" if machine else "unknown")),
+        Fact("Commit", "; ".join(sorted({_commit(run) for run in runs})) or "unknown"),
+        Fact("Packages", ", ".join(f"{name} {version}" for name, version in (machine.get("packages") or {}).items()), wide=True),
+        Fact("Varied", "; ".join(f"{name}: {allowed_values(spec)}" for name, spec in swept["parameters"].items()), wide=True),
+        Fact("Command", str(results.get("command") or ""), wide=True, code=True),
     ]
-    return [(name, value) for name, value in facts if value]
 
 
 def _commit(run: Mapping[str, Any]) -> str:
@@ -110,28 +98,10 @@ def _commit(run: Mapping[str, Any]) -> str:
     return f"{run['commit'][:12]}{', with uncommitted changes' if run.get('dirty') else ''}"
 
 
-WIDE = {"Varied", "Command", "Packages"}
-
-
-def _html(title: str, rows: tuple[str, bool], facts: Sequence[tuple[str, str]], parts: Chapters, made: str) -> str:
-    said, twins = rows
-    first = f'<p class="banner" role="note"><strong>{TWINS}</strong></p>' if twins else ""
-    listed, wide = [], ' class="wide"'
-    for name, value in facts:
-        shown = f"<code>{escaped(value)}</code>" if name == "Command" else escaped(value)
-        listed.append(f"<div{wide if name in WIDE else ''}><dt>{name}</dt><dd>{shown}</dd></div>")
-    header = f'<div class="first">{first}<p>{escaped(said)}</p></div>\n<h1>{escaped(title)}</h1>\n'
-    header += f'<dl class="about">{"".join(listed)}</dl>'
-    sections = {key: (heading, document.html(content)) for key, (heading, content) in parts.items()}
-    whole = f"{title}{' (synthetic twins)' if twins else ''}"
-    return page(whole, header, sections, escaped(made), plots.STYLE)
-
-
-def _markdown(title: str, rows: tuple[str, bool], facts: Sequence[tuple[str, str]], parts: Chapters, made: str) -> str:
-    said, twins = rows
-    lines = [f"{f'**{TWINS}** ' if twins else ''}{plain(said)}", f"# {plain(title)}"]
-    lines.append("\n".join(f"- {name}: {plain(value)}" for name, value in facts))
-    for heading, content in parts.values():
-        if content:
-            lines += [f"## {heading}", document.markdown(content)]
-    return "\n\n".join([*lines, plain(made)]) + "\n"
+def _markdown(title: str, rows: str, facts: Sequence[Fact], parts: Sections, *, synthetic: bool) -> str:
+    lines = [f"{f'**{SYNTHETIC}** ' if synthetic else ''}Rows: {escape_markdown(rows)}", f"# {escape_markdown(title)}"]
+    lines.append("\n".join(f"- {fact.name}: {escape_markdown(fact.value)}" for fact in facts))
+    for heading, blocks in parts.values():
+        lines += [f"## {heading}", document.to_markdown(blocks)] if blocks else []
+    lines.append(f"Every number here comes from {SOURCE} beside this file. Written by medrl on {html.date(time.time())}.")
+    return "\n\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What a sweep has seen: its finished points, and the configurations whose seeds they are."""
+"""The results of a sweep: its finished points, and the configurations whose seeds they are."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from medrl.errors import UserError
+from medrl.table.results import SCHEMA
 
-SCHEMA = 1
 SEED = "seed"
 """The parameter whose values are replicates of one configuration."""
 

@@ -1,0 +1,124 @@
+"""Templates of the report pages, and text made safe for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from markupsafe import Markup
+
+from medrl.report import phrases
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MINUS = "\N{MINUS SIGN}"
+# Characters that a browser swallows, or that turn the order of what follows, are shown by number.
+_CONTROLS = [*(code for code in range(0x20) if chr(code) not in "\n\t"), *range(0x7F, 0xA0)]
+_TURNS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_UNSEEN = {code: f"\u2039U+{code:04X}\u203a" for code in _CONTROLS + _TURNS}
+
+
+class Fact(NamedTuple):
+    """What the head of a page says of a run or sweep."""
+
+    name: str
+    value: str
+    wide: bool = False
+    code: bool = False
+    title: str = ""
+    """Shown where a pointer rests on it."""
+
+
+def visible(value: object) -> str:
+    """Text whose every character can be seen; half a character becomes a question mark."""
+    return str(value).replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8").translate(_UNSEEN)
+
+
+def fixed(value: float, digits: int = 1, sign: str = "") -> str:
+    """A number with so many digits after the point."""
+    return f"{value:{sign}.{digits}f}".replace("-", MINUS)
+
+
+def signed(share: float) -> str:
+    """A difference of shares, in points."""
+    return fixed(100 * share, 1, "+")
+
+
+@cache
+def css() -> Markup:
+    """The style sheet of the reports."""
+    return Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
+
+
+@cache
+def environment() -> Environment:
+    """Templates that escape every value, and show its invisible characters, unless it is HTML that a template made."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("medrl.report.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else visible(value),
+    )  # fmt: skip
+    found.globals["phrases"] = phrases
+    found.filters.update(
+        count=lambda value: f"{value:,.0f}", fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
+        points=signed,
+    )  # fmt: skip
+    return found
+
+
+def macros() -> Any:
+    """What the pages' templates share, to be called from Python."""
+    return environment().get_template("macros.html.j2").module
+
+
+def render(template: str, **values: Any) -> Markup:
+    """A part of a page."""
+    return Markup(environment().get_template(f"{template}.html.j2").render(values))
+
+
+def page(
+    title: str,
+    heading: str,
+    rows: str,
+    facts: Sequence[Fact],
+    sections: Mapping[str, tuple[str, Markup]],
+    sources: str,
+    *,
+    synthetic: bool,
+) -> str:
+    """A whole file that loads nothing.
+
+    Args:
+        title: Of the window.
+        heading: Above the page.
+        rows: Where the rows came from.
+        facts: Those without a value are left out.
+        sections: Heading and content by anchor; one without content is left out.
+        sources: Where the numbers come from, for the foot.
+        synthetic: Whether the rows, or some of them, say nothing about medicine.
+    """
+    import time
+
+    values = {
+        "title": f"{title}{' (synthetic twins)' if synthetic else ''}", "heading": heading, "rows": rows, "synthetic": synthetic,
+        "facts": [fact for fact in facts if fact.value], "css": css(), "sources": sources,
+        "sections": {key: section for key, section in sections.items() if section[1]}, "now": date(time.time()),
+    }  # fmt: skip
+    return str(render("page", **values)) + "\n"
+
+
+def date(seconds: float) -> str:
+    """Day and minute."""
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
+def counted(names: Sequence[object]) -> str:
+    """Names with how often each occurs: "2 x H200"."""
+    distinct = dict.fromkeys(map(str, names))
+    return ", ".join(f"{list(map(str, names)).count(name)} \N{MULTIPLICATION SIGN} {name}" for name in distinct)
