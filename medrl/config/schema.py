@@ -24,7 +24,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 def root(name: str) -> Path:
     """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside, beside = package / name, package.parent / name
     return inside if inside.is_dir() else beside
 

@@ -27,7 +27,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 STORED = ("experiments/results", "experiments/README.md")
 
 
