@@ -261,10 +261,6 @@ class Task(ABC):
         pool = list(self.options(example)) or [*dict.fromkeys(other.gold for other in others[:8]), example.gold]
         return ", ".join(dict.fromkeys(pool)) if len(set(pool)) > 1 else ""
 
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """What somebody answers who has not read the question: how demonstrations are made worse on purpose."""
-        return rng.choice(list(self.options(example)))
-
 
 def in_held_out_part(text: str, percent: int) -> bool:
     """Whether a row belongs to the ``percent`` of one published split that is evaluated: by a hash of what tells rows apart."""

@@ -57,7 +57,3 @@ class MedicalO1Verifiable(OpenEndedTask):
             QUESTION: f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
             ANSWER: f"{remedy[0].upper()}{remedy[1:]}",
         }
-
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """Rest, which is no answer to anything here."""
-        return "Rest"
