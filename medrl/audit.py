@@ -137,7 +137,7 @@ def with_base(found: Audit, rewards: RewardSet, completions: Sequence[Completion
 
 def sampled(job: Job) -> list[Completion]:
     """What the model writes before training to the first rows of each task, at the temperature of training."""
-    from medrl.generate import Sampling, engine
+    from medrl.generate import Sampling, Transformers
 
     run = job.run
     rows = [row for kept in _by_task(job.rows).values() for row in kept[:BASE_ROWS] if not row.example.rejected]
@@ -145,7 +145,8 @@ def sampled(job: Job) -> list[Completion]:
         getattr(run.algo, "temperature", 1.0), 1.0, getattr(run.algo, "max_completion_tokens", run.model.max_new_tokens), run.seed
     )
     made: dict[int, Any] = {}
-    for batch in engine(run, job.policy, job.tokenizer).complete([row.messages for row in rows], sampling):
+    engine = Transformers(job.policy, job.tokenizer, run.model.context_tokens, run.eval.batch_tokens)
+    for batch in engine.complete([row.messages for row in rows], sampling):
         made |= batch
     return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(rows)]
 

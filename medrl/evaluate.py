@@ -186,11 +186,12 @@ def _completions(
     run: Run, task: Task, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int]
 ) -> Iterator[Made]:
     """Graded completions, all samples of an example together."""
-    from medrl.generate import engine
+    from medrl.generate import Transformers
 
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
-    for batch in engine(run, *model).complete(prompts, run.eval.sampling(run.seed), done):
+    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
+    for batch in engine.complete(prompts, run.eval.sampling(run.seed), done):
         attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
         graded = zip(batch.items(), task.grade_all(attempts), strict=True)
         yield {place: _line(task, *asking[place], prompts[place], made, verdict) for (place, made), verdict in graded}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -175,102 +175,58 @@ def hub_error(kind: Kind, repository: str, error: BaseException, part: str = "")
 
 
 def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, str]:
-    """Why, and what to do about it: the first row of the table that fits."""
+    """Why, and what to do about it: the first row that fits the classes of the errors or the status of the answer."""
     import httpx
-    from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
+    from datasets.exceptions import DatasetGenerationError
     from huggingface_hub import constants, errors
+    from pyarrow import ArrowException
     from safetensors import SafetensorError
 
     causes = _causes(error)
     text, response = first_line(causes[-1]), _response(causes)
     status = response.status_code if response is not None else 0
-    wait = response.headers.get("Retry-After") if response is not None else None
     refused = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in NO_ROOM | NO_RIGHT), None)
+    if refused and not any(isinstance(cause, httpx.TransportError) for cause in causes):  # a firewall has the same number
+        return f"the cache cannot be written ({refused})", "make room or set HF_HOME to another folder"
     noun, section = ("data set", "source") if kind == "dataset" else ("model", "model")
     cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
-
-    def among(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    table = (
+    again = "run the same command again later, check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read from the cache"
+    rows: tuple[tuple[tuple[type[BaseException], ...], Collection[int], str, str], ...] = (
         (
-            refused is not None and not among(httpx.TransportError),  # a firewall refuses with the same number
-            f"the cache cannot be written ({refused})",
-            "make room or set HF_HOME to another folder",
-        ),
-        (
-            among(errors.OfflineModeIsEnabled),
+            (errors.OfflineModeIsEnabled,),
+            (),
             "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it",
             "unset HF_HUB_OFFLINE",
         ),
         (
-            among(errors.GatedRepoError) or status == 403,
-            f"it is given only to those whom its owner permits ({status})",
-            "accept its terms on its page there and set HF_TOKEN",
+            (errors.GatedRepoError,),
+            (403,),
+            f"its owner has to permit it ({status})",
+            "accept its terms on its page and set HF_TOKEN",
         ),
+        ((errors.RevisionNotFoundError,), (), "it has no such revision", f"check {section}.revision"),
         (
-            among(errors.RevisionNotFoundError),
-            "it has no such revision",
-            f"check {section}.revision",
+            (errors.RepositoryNotFoundError,),
+            (401,),
+            f"there is no such {noun}, or it is private ({status})",
+            "check the name, set HF_TOKEN to a valid token if it is private",
         ),
+        ((), (429, *range(500, 600)), f"the hub answered {status}", again),
+        ((httpx.TransportError,), (), f"the hub or the network is in trouble ({text})", again),
         (
-            among(errors.RepositoryNotFoundError),
-            f"there is no such {noun}, or it is private",
-            "check the name, set HF_TOKEN if it is private",
-        ),
-        (
-            status == 401,
-            "the hub does not accept the token (401)",
-            "set HF_TOKEN to a valid one",
-        ),
-        (
-            status == 429,
-            "the hub limits how often it is asked (429" + (f", to be asked again in {wait} s)" if wait else ")"),
-            "wait and run the same command again, set HF_TOKEN for a higher limit",
-        ),
-        (
-            status >= 500,
-            f"the hub is in trouble ({status})",
-            "run the same command again later",
-        ),
-        (
-            among(httpx.TimeoutException),
-            "no answer came in time",
-            "check the network, set HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT to more seconds",
-        ),
-        (
-            among(httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol),
-            f"nothing answers there ({text})",
-            "check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read what was fetched before",
-        ),
-        (
-            among(httpx.TransportError) or "Consistency check failed" in str(error),
-            f"the download broke off ({text})",
-            "run the same command again",
-        ),
-        (
-            "BuilderConfig" in text or "for config" in text,
-            f"it has no such configuration ({text})",
-            "set data_mix.tasks.NAME.train or .test to CONFIG/SPLIT of one that it has",
-        ),
-        (
-            among(DataFilesNotFoundError, EmptyDatasetError),
-            "it holds no data files of a known format",
-            "check the name",
-        ),
-        (
-            among(DatasetGenerationError, SafetensorError) or type(causes[-1]).__module__ == "pyarrow.lib",
+            (DatasetGenerationError, SafetensorError, ArrowException),
+            (),
             f"its files are damaged or not of the format that their names say ({text})",
             f"remove {cached} and run the same command again",
         ),
-        (
-            True,
-            f"{type(causes[-1]).__name__}: {text}",
-            "check the name, the network and HF_ENDPOINT",
-        ),
     )
-    return next((reason, remedy) for fits, reason, remedy in table if fits)
+    for classes, statuses, reason, remedy in rows:
+        if status in statuses or any(isinstance(cause, classes) for cause in causes):
+            return reason, remedy
+    return (
+        f"{type(causes[-1]).__name__}: {text}",
+        "run the same command again, check its name and data_mix.tasks.NAME.train and .test (CONFIG/SPLIT)",
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:

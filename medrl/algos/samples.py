@@ -94,12 +94,13 @@ class Sampled(Optimised):
     def _sample_share(self, job: Job, share: Sequence[tuple[int, Prompted]], begun: Path, seed: int) -> None:
         from tqdm import tqdm
 
-        from medrl.generate import Sampling, engine
+        from medrl.generate import Sampling, Transformers
 
         asked = [entry for entry in share for _ in range(self.num_generations)]
         done = {line["position"] for line in read_jsonl(begun)}
         sampling = Sampling(self.temperature, self.top_p, self.max_completion_tokens, seed)
-        batches = engine(job.run, job.policy, job.tokenizer).complete([row.messages for _, row in asked], sampling, done)
+        engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
+        batches = engine.complete([row.messages for _, row in asked], sampling, done)
         bar = tqdm(total=len(asked), initial=len(done), desc="sample", unit="completion", disable=rank() > 0)
         with bar, appending(begun) as file:
             for batch in batches:
