@@ -908,7 +908,7 @@ def test_a_mistake_in_a_labelled_sample_is_named(rows, error, part, tmp_path):
 def test_a_labelled_sample_is_json_lines(tmp_path):
     with pytest.raises(UserError) as error:
         labelled_rows(write(tmp_path / "sample.csv", "question,gold,answer,right"))
-    assert_one_sentence(error, "sample.csv", "judge.labelled")
+    assert_one_sentence(error, "sample.csv", "set judge.labelled=null")
 
 
 def test_agreement_is_reported_with_its_intervals(endpoint, tmp_path):
