@@ -173,7 +173,9 @@ class Handler(BaseHTTPRequestHandler):
         else:
             body = json.dumps(completion(asked, reply)).encode()
         self.send_response(reply.status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **reply.headers}.items():
+        soon = {"Retry-After-Ms": "1"} if reply.status >= 400 and "Retry-After" not in reply.headers else {}
+        always = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in {**always, **soon, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if reply.cut else body)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -21,6 +20,7 @@ from medrl.rewards.language_consistency import LanguageConsistency
 from medrl.rewards.soft_format import SoftFormat
 from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.valid_answer import ValidAnswer
+from medrl.tasks.dxbench import listed
 
 MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench", "medical_o1_verifiable")
 TASKS = {
@@ -212,7 +212,7 @@ class Copied(Reward):
     """Pays for the order in which the candidates stand."""
 
     def score(self, completion):
-        return float(completion.verdict.answer == completion.row.task.hasty(completion.row.example, random.Random(0)))
+        return float(completion.verdict.answer == listed(completion.row.example.choices))
 
 
 @dataclass(frozen=True, kw_only=True)

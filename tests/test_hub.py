@@ -112,11 +112,15 @@ TINY = {path.name: path.read_bytes() for path in (EMBEDDED / "tiny").iterdir()}
 
 # What goes wrong with the repository NAME/gsm8k, what the message says of it, and what it says to do.
 FAULTS = {
-    "gated": (Fault("gated/gsm8k/resolve", status=401, code="GatedRepo"), "whom its owner permits (401)", "set HF_TOKEN"),
-    "asking": (Fault("asking/gsm8k/resolve", status=403, code="GatedRepo"), "whom its owner permits (403)", "accept its terms"),
-    "token": (Fault("token/gsm8k", status=401), "does not accept the token (401)", "set HF_TOKEN to a valid one"),
-    "limited": (Fault("limited/gsm8k", status=429, retry_after=1), "to be asked again in 1 s", "wait and run"),
-    "shut": (Fault("shut/gsm8k", status=429, retry_after=300), "to be asked again in 300 s", "wait and run"),
+    "gated": (Fault("gated/gsm8k/resolve", status=401, code="GatedRepo"), "its owner has to permit it (401)", "set HF_TOKEN"),
+    "asking": (
+        Fault("asking/gsm8k/resolve", status=403, code="GatedRepo"),
+        "its owner has to permit it (403)",
+        "accept its terms",
+    ),
+    "token": (Fault("token/gsm8k", status=401), "or it is private (401)", "set HF_TOKEN to a valid token"),
+    "limited": (Fault("limited/gsm8k", status=429, retry_after=1), "the hub answered 429", "again later"),
+    "shut": (Fault("shut/gsm8k", status=429, retry_after=300), "the hub answered 429", "again later"),
     "damaged": (
         Fault("damaged/gsm8k/.*parquet", method="GET", flip_bytes=True),
         "its files are damaged",
@@ -125,16 +129,20 @@ FAULTS = {
 }
 # The same for what takes a while, because the client or this package hopes for better.
 SLOW_FAULTS = {
-    "down": (Fault("/down/gsm8k", status=500), "the hub is in trouble (500)", "again later"),
-    "tree": (Fault("tree/gsm8k/tree", status=503), "the hub is in trouble (503)", "again later"),
-    "files": (Fault("files/gsm8k/.*parquet", status=500), "the hub is in trouble (500)", "again later"),
-    "cut": (Fault("cut/gsm8k/.*parquet", method="GET", cut_after=700), "the download broke off", "run the same command again"),
-    "slow": (Fault("slow/gsm8k", delay=3), "no answer came in time", "set HF_HUB_ETAG_TIMEOUT"),
+    "down": (Fault("/down/gsm8k", status=500), "the hub answered 500", "again later"),
+    "tree": (Fault("tree/gsm8k/tree", status=503), "the hub answered 503", "again later"),
+    "files": (Fault("files/gsm8k/.*parquet", status=500), "the hub answered 500", "again later"),
+    "cut": (
+        Fault("cut/gsm8k/.*parquet", method="GET", cut_after=700),
+        "the hub or the network is in trouble",
+        "run the same command again",
+    ),
+    "slow": (Fault("slow/gsm8k", delay=3), "the hub or the network is in trouble", "check the network"),
 }
 # The same for weights, NAME/tiny.
 MODEL_FAULTS = {
     "absent": (None, "there is no such model, or it is private", "check the name"),
-    "gated": (Fault("gated/tiny/resolve", status=401, code="GatedRepo"), "whom its owner permits (401)", "set HF_TOKEN"),
+    "gated": (Fault("gated/tiny/resolve", status=401, code="GatedRepo"), "its owner has to permit it (401)", "set HF_TOKEN"),
     "damaged": (
         Fault("damaged/tiny/.*safetensors", method="GET", flip_bytes=True),
         "its files are damaged",
@@ -151,9 +159,9 @@ RECOVERIES = {
 # What the user wrote in the place of a split of openai/gsm8k.
 MISTAKES = {
     "absent": ({"repository": "absent/gsm8k"}, "there is no such data set, or it is private", "check the name"),
-    "empty": ({"repository": "empty/gsm8k"}, "it holds no data files of a known format", "check the name"),
-    "config": ({"place": "nope/train"}, "BuilderConfig 'nope' not found. Available: ['main']", "set data_mix.tasks."),
-    "split": ({"place": "main/nope"}, "has no split 'nope' in its configuration 'main' but test, train", "set data_mix.tasks."),
+    "empty": ({"repository": "empty/gsm8k"}, "EmptyDatasetError", "check its name"),
+    "config": ({"place": "nope/train"}, "BuilderConfig 'nope' not found. Available: ['main']", "data_mix.tasks."),
+    "split": ({"place": "main/nope"}, "has no split 'nope' in its configuration 'main' but test, train", "data_mix.tasks."),
     "revision": ({"revision": "v9"}, "it has no such revision", "check source.revision"),
 }
 
@@ -417,7 +425,7 @@ def test_offline_reads_what_was_fetched_before_and_asks_nobody(came, hub, home):
         assert got[name] == came[online]
     why = "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it"
     assert_one_sentence(got["absent"]["error"], "never/fetched", hub.url, why, "unset HF_HUB_OFFLINE")
-    assert_one_sentence(got["config"]["error"], "openai/gsm8k", hub.url, "'socratic'", "set data_mix.tasks.")
+    assert_one_sentence(got["config"]["error"], "openai/gsm8k", hub.url, "'socratic'", "data_mix.tasks.")
 
 
 # --------------------------------------------------------------------------------------------------------------------------------
@@ -450,9 +458,9 @@ def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
 @pytest.mark.parametrize(
     ("options", "more", "what", "why"),
     [
-        (["source=hub"], {}, "openai/gsm8k", "nothing answers there ([Errno 111] Connection refused)"),
+        (["source=hub"], {}, "openai/gsm8k", "the hub or the network is in trouble ([Errno 111] Connection refused)"),
         (["source=hub"], {"HF_HUB_OFFLINE": "1"}, "openai/gsm8k", "HF_HUB_OFFLINE=1 forbids to fetch it"),
-        (["model.weights=medrl/tiny"], {}, "medrl/tiny", "nothing answers there ([Errno 111] Connection refused)"),
+        (["model.weights=medrl/tiny"], {}, "medrl/tiny", "the hub or the network is in trouble ([Errno 111] Connection refused)"),
     ],
 )
 def test_nobody_to_ask(options, more, what, why, tmp_path):

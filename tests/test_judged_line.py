@@ -19,7 +19,7 @@ def medrl(folder, endpoint, *words):
         [
             *(sys.executable, "-m", "medrl", "hardware=cpu", "algo=none", "data_mix=medical_o1_verifiable", "judge=openai"),
             *(f"judge.base_url={endpoint.url}", f"judge.limits.cache={folder / 'verdicts'}", f"eval.limit={EXAMPLES}"),
-            *("judge.limits.first_wait_seconds=0", f"runs={folder / 'runs'}", *words),
+            *(f"runs={folder / 'runs'}", *words),
         ],
         cwd=ROOT,
         env={**os.environ, "OPENAI_API_KEY": "sk-loopback", "CUDA_VISIBLE_DEVICES": ""},

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from medrl.config import build
 from medrl.data.decontaminate import units
-from medrl.data.mix import DataMix, FlawedPrompted, Flaws, _shares
+from medrl.data.mix import DataMix, _shares
 from medrl.data.sources import Embedded, Local
+from medrl.data.tiny_lessons import TinyLessons, WrongDemonstration
 from medrl.errors import ConfigError, UserError
 from medrl.grading.answers import layout, tags
 from medrl.tasks.gsm8k import GSM8K
@@ -36,8 +37,8 @@ TASKS = {
 TWINS = Embedded(train_rows=400, test_rows=40)
 
 
-def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, flaws=None, form="xml"):
-    return DataMix(
+def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, form="xml", kind=DataMix, **more):
+    return kind(
         tasks={name: replace(task, format=form) for name, task in TASKS.items()},
         weights=weights,
         held_out=tuple(held_out),
@@ -45,7 +46,7 @@ def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, flaws=None, form
         validation_rows=None,
         format=form,
         max_prompt_tokens=max_prompt_tokens,
-        flaws=flaws,
+        **more,
     )
 
 
@@ -392,43 +393,46 @@ def test_an_empty_mix_names_the_task_and_the_reason(tmp_path, rows, test, longes
 
 
 @pytest.mark.parametrize("form", ["xml", "think"])
-def test_demonstrations_are_right_unless_flaws_are_asked_for(form):
+def test_demonstrations_are_right(form):
     drawn = mix({"gsm8k": 0.5, "pubmedqa": 0.5}, rows=60, form=form).draw(TWINS, 0, None)
     for row in drawn.rows:
         assert row.demonstration == layout(row.example.rationale, row.example.gold, form)
         assert row.task.grade(row.demonstration, row.example).outcome == "right"
 
 
-def test_flaws_come_in_the_shares_that_were_asked_for():
-    flaws = Flaws(hasty_answer=0.3, broken_format=0.2)
-    drawn = mix({"medmcqa": 1.0}, rows=2000, flaws=flaws).draw(Embedded(train_rows=2000, test_rows=1), 0, None)
-    hasty = sum(row.answer == "A" for row in drawn.rows) / 2000
+def lessons(weights, shortcut_answers, missing_tags, **more):
+    """The mixture with mistakes in it that the embedded model was made from."""
+    return mix(weights, kind=TinyLessons, shortcut_answers=shortcut_answers, missing_tags=missing_tags, **more)
+
+
+def test_mistakes_come_in_the_shares_that_were_asked_for():
+    drawn = lessons({"medmcqa": 1.0}, 0.3, 0.2, rows=2000).draw(Embedded(train_rows=2000, test_rows=1), 0, None)
+    shortcuts = sum(row.answer == "A" for row in drawn.rows) / 2000
     shared = sum(row.example.gold == "A" for row in drawn.rows) / 2000  # right by chance
-    assert hasty == pytest.approx(0.3 + 0.7 * shared, abs=0.04)
+    assert shortcuts == pytest.approx(0.3 + 0.7 * shared, abs=0.04)
     assert sum(bool(row.missing) for row in drawn.rows) / 2000 == pytest.approx(0.2, abs=0.03)
     # All four tags go missing, about equally often.
     lost = Counter(next((tag for tag in tags("xml") if tag not in row.demonstration), None) for row in drawn.rows)
     assert all(60 < lost[tag] < 140 for tag in tags("xml")) and lost[None] > 1500
 
 
-def test_flaws_are_the_same_for_the_same_seed():
-    asked = mix({"gsm8k": 0.5, "pubmedqa": 0.5}, rows=200, flaws=Flaws(hasty_answer=0.5, broken_format=0.5))
+def test_mistakes_are_the_same_for_the_same_seed():
+    asked = lessons({"gsm8k": 0.5, "pubmedqa": 0.5}, 0.5, 0.5, rows=200)
     one, again, other = ([row.demonstration for row in asked.draw(TWINS, seed, None).rows] for seed in (1, 1, 2))
     assert one == again != other
 
 
-def test_flaws_are_demonstrated_and_never_graded_by():
-    asked = mix({"gsm8k": 1.0}, rows=200, flaws=Flaws(hasty_answer=1.0, broken_format=0.0))
+def test_mistakes_are_demonstrated_and_never_graded_by():
     golds = {example.id: example.gold for example in TASKS["gsm8k"].examples(TWINS, "train")}
-    rows = asked.draw(TWINS, 0, None).rows
+    rows = lessons({"gsm8k": 1.0}, 1.0, 0.0, rows=200).draw(TWINS, 0, None).rows
     assert all(row.example.gold == golds[row.example.id] for row in rows)  # a reward that reads the row pays the truth
     outcomes = Counter(row.task.grade(row.demonstration, row.example).outcome for row in rows)
     assert outcomes["wrong"] > 180
 
 
-def test_flaws_leave_free_text_alone():
-    asked = mix({"medical_o1_sft": 1.0}, rows=20, flaws=Flaws(hasty_answer=1.0, broken_format=1.0), form="think")
-    assert not any(isinstance(row, FlawedPrompted) for row in asked.draw(TWINS, 0, None).rows)
+def test_free_text_is_demonstrated_as_published():
+    rows = lessons({"medical_o1_sft": 1.0}, 1.0, 1.0, rows=20, form="think").draw(TWINS, 0, None).rows
+    assert rows and not any(isinstance(row, WrongDemonstration) for row in rows)
 
 
 # --- Mistakes in the configuration -----------------------------------------------------------------------------------

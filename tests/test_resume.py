@@ -222,7 +222,7 @@ def ask(compose, monkeypatch, tmp_path):
         words = (f"data_mix={task}", "source.test_rows=20", f"eval.samples={samples}", f"eval.temperature={float(samples > 1)}")
         tree = compose(["algo=none", *words])
         settings, stub = build.check(tree), Stub(1000, batches)
-        monkeypatch.setattr("medrl.models.generation.engine", lambda *_: stub)
+        monkeypatch.setattr("medrl.models.generation.Transformers", lambda *_: stub)
         (file,) = evaluate.result_files(settings, "base").values()
         if batches is None:
             evaluate.answer_tasks(settings, "base", None, None, tmp_path / folder)

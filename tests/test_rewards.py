@@ -39,7 +39,7 @@ from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
 from medrl.tasks.base import Example
-from medrl.tasks.dxbench import DxBench
+from medrl.tasks.dxbench import DxBench, listed
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
@@ -494,7 +494,7 @@ def test_copying_the_candidate_order_earns_what_its_first_is_worth(reward_set):
         names = ["a cold", "b flu"]
         names.insert(place, "gold")
         row = ranked(names, "gold")
-        copied = row.task.hasty(row.example, None)
+        copied = listed(row.example.choices)
         assert reward_set("inverse_rank").total(Completion(layout("why", copied, "think"), row)) == pytest.approx(worth)
 
 

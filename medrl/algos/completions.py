@@ -1,4 +1,4 @@
-"""Completions of the policy inside training: written, scored by the reward set, and told of in the log."""
+"""Completions of the policy inside training: sampled, scored by the reward set, and summed up for the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.grading.answers import opening
-from medrl.models.generation import eos_token_ids
+from medrl.models.generation import Sampling, eos_token_ids, sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,53 +28,14 @@ class Episode(NamedTuple):
     """With its closing token, unless the token limit cut it."""
 
 
-class Writer:
-    """Samples completions of training rows with transformers' ``generate``."""
-
-    def __init__(self, job: Job, temperature: float, top_p: float, max_completion_tokens: int) -> None:
-        from transformers import GenerationConfig
-
-        self.job, self.tokenizer = job, job.tokenizer
-        self.eos = eos_token_ids(job.policy, job.tokenizer)
-        self.config = GenerationConfig(
-            max_new_tokens=max_completion_tokens,
-            do_sample=True,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=0,
-            repetition_penalty=1.0,  # the model's own config may have another, and samples must be the policy's
-            eos_token_id=sorted(self.eos),
-            pad_token_id=job.tokenizer.pad_token_id,
-        )
-
-    def write(self, policy: Any, rows: Sequence[int], seed: Sequence[int]) -> list[Episode]:
-        """A completion for each row, in one batch.
-
-        Args:
-            policy: In evaluation mode, so that gradient checkpointing leaves its cache alone.
-            rows: Positions of training rows.
-            seed: Numbers that decide what is drawn. The global random state is left as it was: what is written must not
-                depend on it, because a resumed trainer restores it only after the first batch is made.
-        """
-        import numpy
-        import torch
-
-        device = policy.device
-        texts = [
-            self.tokenizer.apply_chat_template(self.job.rows[row].messages, add_generation_prompt=True, tokenize=False)
-            for row in rows
-        ]
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(device)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-            torch.manual_seed(int(numpy.random.SeedSequence(list(seed)).generate_state(1)[0]))
-            output = policy.generate(**inputs, generation_config=self.config)
-        prompts = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)]
-        completions = [self._ended(ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()]
-        return [Episode(*parts) for parts in zip(rows, prompts, completions, strict=True)]
-
-    def _ended(self, ids: list[int]) -> list[int]:
-        end = next((place for place, token in enumerate(ids, start=1) if token in self.eos), len(ids))
-        return ids[:end]
+def episodes(job: Job, policy: Any, rows: Sequence[int], sampling: Sampling) -> list[Episode]:
+    """A completion for each of the training rows at these positions, in one batch."""
+    texts = [
+        job.tokenizer.apply_chat_template(job.rows[row].messages, add_generation_prompt=True, tokenize=False) for row in rows
+    ]
+    # The model's own config may have another penalty, and samples must be the policy's.
+    written = sample(policy, job.tokenizer, texts, sampling, repetition_penalty=1.0)
+    return [Episode(row, *ids) for row, ids in zip(rows, written, strict=True)]
 
 
 def padded(episodes: Sequence[Episode], pad: int, device: Any) -> dict[str, Tensor]:
@@ -97,7 +58,7 @@ def padded(episodes: Sequence[Episode], pad: int, device: Any) -> dict[str, Tens
 
 
 @dataclass(frozen=True)
-class Paid:
+class ScoredBatch:
     """What a set of completions earned."""
 
     records: list[dict[str, Any]]
@@ -106,15 +67,15 @@ class Paid:
     """What the rewards watched besides: shares of right, unparsed and cut-off answers."""
 
 
-class Payer:
+class BatchScorer:
     """Scores completions with the run's reward set, through the same functions as TRL's trainers call."""
 
-    def __init__(self, job: Job, eos: set[int]) -> None:
-        self.job, self.eos = job, eos
+    def __init__(self, job: Job) -> None:
+        self.job, self.eos = job, eos_token_ids(job.policy, job.tokenizer)
         self.reward_set = job.run.reward_set
-        self.functions: list[Callable[..., Scores]] = self.reward_set.functions(job.rows, eos, opening(job.tokenizer))
+        self.functions: list[Callable[..., Scores]] = self.reward_set.functions(job.rows, self.eos, opening(job.tokenizer))
 
-    def pay(self, episodes: Sequence[Episode]) -> Paid:
+    def score(self, episodes: Sequence[Episode]) -> ScoredBatch:
         """Decode and score."""
         texts = self.job.tokenizer.batch_decode([each.completion for each in episodes], skip_special_tokens=True)
         observed: dict[str, float] = {}
@@ -137,10 +98,10 @@ class Payer:
             }
             for place, each in enumerate(episodes)
         ]
-        return Paid(records, observed)
+        return ScoredBatch(records, observed)
 
 
-def told(records: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+def completion_metrics(records: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """What the log says of a set of completions, in the names of TRL's GRPOTrainer."""
     lengths = [record["tokens"] for record in records]
     ended = [record["tokens"] for record in records if record["finished"]]
@@ -163,7 +124,7 @@ def _deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def keep(records: Sequence[dict[str, Any]], step: int, folder: Path) -> None:
+def save(records: Sequence[dict[str, Any]], step: int, folder: Path) -> None:
     """Write the completions beside the log, in the columns of TRL's GRPOTrainer."""
     from pyarrow import array, float64, parquet, table
 

@@ -19,6 +19,7 @@ from medrl.algos import advantages as maths
 from medrl.algos import completions
 from medrl.algos.base import Footprint, Job, Optimised
 from medrl.errors import Problem, UserError
+from medrl.models.generation import Sampling
 from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
 
@@ -221,8 +222,7 @@ class Learner:
         import copy
 
         self.ppo, self.job = ppo, job
-        self.writer = completions.Writer(job, ppo.temperature, ppo.top_p, ppo.max_completion_tokens)
-        self.payer = completions.Payer(job, self.writer.eos)
+        self.scorer = completions.BatchScorer(job)
         self.means = Means()
         self.reference = None
         if ppo.beta and not job.run.model.lora:  # an adapter is switched off instead
@@ -241,11 +241,10 @@ class Learner:
         accelerator, model = trainer.accelerator, trainer.model.eval()
         step = trainer.state.global_step
         with accelerator.autocast():
-            episodes = self.writer.write(
-                model.policy, [row for batch in rows for row in batch], (self.job.run.seed, step, accelerator.process_index)
-            )
-        paid = self.payer.pay(episodes)
-        waiting = iter(zip(episodes, paid.records, strict=True))
+            sampling = self._sampling(step, accelerator.process_index)
+            episodes = completions.episodes(self.job, model.policy, [row for batch in rows for row in batch], sampling)
+        scored = self.scorer.score(episodes)
+        waiting = iter(zip(episodes, scored.records, strict=True))
         batches = []
         for batch in rows:
             chosen, records = zip(*(next(waiting) for _ in batch), strict=True)
@@ -253,15 +252,24 @@ class Learner:
                 batches.append(self._valued(model, chosen, [record["reward"] for record in records]))
         metrics = self._whiten(batches, accelerator)
         advantages = torch.cat([(each["advantages"].sum(1) / each["mask"].sum(1)) for each in batches]).tolist()
-        records = gather_object([record | {"advantage": each} for record, each in zip(paid.records, advantages, strict=True)])
+        records = gather_object([record | {"advantage": each} for record, each in zip(scored.records, advantages, strict=True)])
         shares = Means()
-        shares.add({name: share * len(episodes) for name, share in paid.observed.items()}, len(episodes))
+        shares.add({name: share * len(episodes) for name, share in scored.observed.items()}, len(episodes))
         tokens = sum(int(each["attention_mask"].sum()) for each in batches)
         trainer.state.num_input_tokens_seen += sum(gather_object([tokens]))
         if accelerator.is_main_process:
-            completions.keep(records, step + 1, self.job.folder / "completions")
+            completions.save(records, step + 1, self.job.folder / "completions")
         tokens_seen = {"num_tokens": trainer.state.num_input_tokens_seen}
-        return Step(batches, {**completions.told(records), **shares.taken(), **metrics, **tokens_seen})
+        return Step(batches, {**completions.completion_metrics(records), **shares.taken(), **metrics, **tokens_seen})
+
+    def _sampling(self, step: int, process: int) -> Sampling:
+        """How this step's completions are drawn: from a seed of its own, because a resumed trainer restores the global random
+        state only after the first batch is made.
+        """
+        import numpy
+
+        (seed,) = numpy.random.SeedSequence([self.job.run.seed, step, process]).generate_state(1)
+        return Sampling(self.ppo.temperature, self.ppo.top_p, self.ppo.max_completion_tokens, int(seed))
 
     def _valued(self, model: Any, episodes: Sequence[completions.Episode], scores: list[float]) -> dict[str, Tensor]:
         """A micro-batch with log-probabilities and values of the policy that wrote it, advantages and returns."""

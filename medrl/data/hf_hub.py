@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,8 +16,6 @@ from medrl.files import NO_RIGHT, NO_ROOM
 T = TypeVar("T")
 Kind = Literal["dataset", "model"]
 """Of a repository on the hub."""
-ATTEMPTS = 4
-LONGEST_WAIT_SECONDS = 60
 ELSEWHERE = {
     "dataset": "read the rows from elsewhere with source=local source.root=FOLDER or source=embedded",
     "model": "set model.weights to a folder that holds the weights",
@@ -29,7 +27,7 @@ def rows(hub_id: str, config: str, split: str, revision: str | None) -> Any:
     """A split as ``datasets`` keeps it on disk, fetched if it is not there yet."""
     found = builder(hub_id, config, split, revision)
     with _explained("dataset", hub_id, f"{config}/{split}"):
-        _patiently(hub_id, found.download_and_prepare)
+        found.download_and_prepare()
         return found.as_dataset(split=split)
 
 
@@ -46,16 +44,13 @@ def configs(hub_id: str, revision: str | None) -> tuple[str, ...]:
 
     commit = hub_commit("dataset", hub_id, revision)
 
-    def ask() -> list[str]:
+    with _explained("dataset", hub_id):
         # The card is in the client's cache. datasets itself answers "default" where it cannot ask, whatever there is.
         with suppress(EntryNotFoundError):
             card = DatasetCard.load(hf_hub_download(hub_id, "README.md", repo_type="dataset", revision=commit))
             if listed := card.data.get("configs"):
-                return [config["config_name"] for config in listed]
-        return get_dataset_config_names(hub_id, revision=commit)  # type: ignore[no-any-return]
-
-    with _explained("dataset", hub_id):
-        return tuple(_patiently(hub_id, ask))
+                return tuple(config["config_name"] for config in listed)
+        return tuple(_patiently(lambda: get_dataset_config_names(hub_id, revision=commit)))
 
 
 @cache
@@ -72,7 +67,7 @@ def builder(hub_id: str, config: str, split: str, revision: str | None) -> Any:
     commit = hub_commit("dataset", hub_id, revision)
     with _explained("dataset", hub_id, f"{config}/{split}"):
         # With a commit for a revision, datasets asks the hub alone and not the server of its data viewer.
-        found = _patiently(hub_id, lambda: load_dataset_builder(hub_id, config, revision=commit))
+        found = _patiently(lambda: load_dataset_builder(hub_id, config, revision=commit))
     if found.hash != commit:
         # datasets takes the newest rows in its cache, whatever their commit, where it cannot fetch those asked for.
         raise UserError(
@@ -100,51 +95,31 @@ def hub_commit(kind: Kind, repository: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
-    def ask() -> str:
+    card = "config.json" if kind == "model" else "README.md"
+    with _explained(kind, repository):
         # The client notes in its cache which commit a branch named when a file of it was fetched: offline, it is found there.
-        card = "config.json" if kind == "model" else "README.md"
         if is_offline_mode():
             return Path(hf_hub_download(repository, card, repo_type=kind, revision=revision)).parent.name
         # Asked first, because it fails at once where the client tries a file of a hub that is down for half a minute.
-        info = HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        seconds = constants.HF_HUB_ETAG_TIMEOUT
+        info = _patiently(partial(HfApi().repo_info, repository, repo_type=kind, revision=revision, timeout=seconds))
         with suppress(RemoteEntryNotFoundError):
             hf_hub_download(repository, card, repo_type=kind, revision=revision)
         return str(info.sha)
 
-    with _explained(kind, repository):
-        return _patiently(repository, ask)
 
+def _patiently(call: Callable[[], T]) -> T:
+    """Ask the hub's API again after a bad moment. For files the client does so itself."""
+    from huggingface_hub.errors import HfHubHTTPError
 
-def _patiently(name: str, call: Callable[[], T]) -> T:
-    """Call again where the hub asks to wait or has a bad moment, a few times and not where the wait is long."""
-    for attempt in range(1, ATTEMPTS):
+    for seconds in (1, 2, 4):
         try:
             return call()
-        except Exception as error:
-            why, seconds = _pause(error, attempt)
-            if not why or seconds > LONGEST_WAIT_SECONDS:
+        except HfHubHTTPError as error:
+            if getattr(error.response, "status_code", 0) not in (429, 500, 502, 503, 504):
                 raise
-            sys.stderr.write(f"{name}: the hub {why}; asking again in {seconds} s ({attempt} of {ATTEMPTS - 1})\n")
             time.sleep(seconds)
     return call()
-
-
-def _pause(error: BaseException, attempt: int) -> tuple[str, int]:
-    """What the hub did, and the seconds after which it is worth asking again; ``""`` where it is not."""
-    from httpx import TimeoutException
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    causes = _causes(error)
-    response = _response(causes)
-    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
-        return "", 0  # the client has asked six times before it says so
-    if response is None:
-        late = any(isinstance(cause, TimeoutException) for cause in causes)
-        return ("did not answer in time" if late else ""), 2 ** (attempt - 1)
-    if response.status_code not in (408, 429, 500, 502, 503, 504):
-        return "", 0
-    asked = response.headers.get("Retry-After", "")
-    return f"answered {response.status_code}", int(asked) if asked.isdigit() else 2 ** (attempt - 1)
 
 
 @contextmanager
@@ -175,102 +150,58 @@ def hub_error(kind: Kind, repository: str, error: BaseException, part: str = "")
 
 
 def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, str]:
-    """Why, and what to do about it: the first row of the table that fits."""
+    """Why, and what to do about it: the first row that fits the classes of the errors or the status of the answer."""
     import httpx
-    from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
+    from datasets.exceptions import DatasetGenerationError
     from huggingface_hub import constants, errors
+    from pyarrow import ArrowException
     from safetensors import SafetensorError
 
     causes = _causes(error)
     text, response = first_line(causes[-1]), _response(causes)
     status = response.status_code if response is not None else 0
-    wait = response.headers.get("Retry-After") if response is not None else None
     refused = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in NO_ROOM | NO_RIGHT), None)
+    if refused and not any(isinstance(cause, httpx.TransportError) for cause in causes):  # a firewall has the same number
+        return f"the cache cannot be written ({refused})", "make room or set HF_HOME to another folder"
     noun, section = ("data set", "source") if kind == "dataset" else ("model", "model")
     cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
-
-    def among(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    table = (
+    again = "run the same command again later, check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read from the cache"
+    rows: tuple[tuple[tuple[type[BaseException], ...], Collection[int], str, str], ...] = (
         (
-            refused is not None and not among(httpx.TransportError),  # a firewall refuses with the same number
-            f"the cache cannot be written ({refused})",
-            "make room or set HF_HOME to another folder",
-        ),
-        (
-            among(errors.OfflineModeIsEnabled),
+            (errors.OfflineModeIsEnabled,),
+            (),
             "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it",
             "unset HF_HUB_OFFLINE",
         ),
         (
-            among(errors.GatedRepoError) or status == 403,
-            f"it is given only to those whom its owner permits ({status})",
-            "accept its terms on its page there and set HF_TOKEN",
+            (errors.GatedRepoError,),
+            (403,),
+            f"its owner has to permit it ({status})",
+            "accept its terms on its page and set HF_TOKEN",
         ),
+        ((errors.RevisionNotFoundError,), (), "it has no such revision", f"check {section}.revision"),
         (
-            among(errors.RevisionNotFoundError),
-            "it has no such revision",
-            f"check {section}.revision",
+            (errors.RepositoryNotFoundError,),
+            (401,),
+            f"there is no such {noun}, or it is private ({status})",
+            "check the name, set HF_TOKEN to a valid token if it is private",
         ),
+        ((), (429, *range(500, 600)), f"the hub answered {status}", again),
+        ((httpx.TransportError,), (), f"the hub or the network is in trouble ({text})", again),
         (
-            among(errors.RepositoryNotFoundError),
-            f"there is no such {noun}, or it is private",
-            "check the name, set HF_TOKEN if it is private",
-        ),
-        (
-            status == 401,
-            "the hub does not accept the token (401)",
-            "set HF_TOKEN to a valid one",
-        ),
-        (
-            status == 429,
-            "the hub limits how often it is asked (429" + (f", to be asked again in {wait} s)" if wait else ")"),
-            "wait and run the same command again, set HF_TOKEN for a higher limit",
-        ),
-        (
-            status >= 500,
-            f"the hub is in trouble ({status})",
-            "run the same command again later",
-        ),
-        (
-            among(httpx.TimeoutException),
-            "no answer came in time",
-            "check the network, set HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT to more seconds",
-        ),
-        (
-            among(httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol),
-            f"nothing answers there ({text})",
-            "check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read what was fetched before",
-        ),
-        (
-            among(httpx.TransportError) or "Consistency check failed" in str(error),
-            f"the download broke off ({text})",
-            "run the same command again",
-        ),
-        (
-            "BuilderConfig" in text or "for config" in text,
-            f"it has no such configuration ({text})",
-            "set data_mix.tasks.NAME.train or .test to CONFIG/SPLIT of one that it has",
-        ),
-        (
-            among(DataFilesNotFoundError, EmptyDatasetError),
-            "it holds no data files of a known format",
-            "check the name",
-        ),
-        (
-            among(DatasetGenerationError, SafetensorError) or type(causes[-1]).__module__ == "pyarrow.lib",
+            (DatasetGenerationError, SafetensorError, ArrowException),
+            (),
             f"its files are damaged or not of the format that their names say ({text})",
             f"remove {cached} and run the same command again",
         ),
-        (
-            True,
-            f"{type(causes[-1]).__name__}: {text}",
-            "check the name, the network and HF_ENDPOINT",
-        ),
     )
-    return next((reason, remedy) for fits, reason, remedy in table if fits)
+    for classes, statuses, reason, remedy in rows:
+        if status in statuses or any(isinstance(cause, classes) for cause in causes):
+            return reason, remedy
+    return (
+        f"{type(causes[-1]).__name__}: {text}",
+        "run the same command again, check its name and data_mix.tasks.NAME.train and .test (CONFIG/SPLIT)",
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt
 
 from medrl.config.identity import Identified, Values
 from medrl.data.decontaminate import Content, Decontaminator
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
-from medrl.grading.answers import Format, layout, tags
+from medrl.grading.answers import Format, layout
 from medrl.tasks.base import Example, Task
 
-Share = Annotated[float, Ge(0), Le(1)]
 TokenCount = Callable[[Messages], int]
 """Tokens of a prompt after the chat template."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flaws(Identified):
-    """Mistakes put into demonstrations on purpose, seeded: how the embedded model was made weak."""
-
-    kind: ClassVar[str] = "flaws"
-
-    hasty_answer: Share
-    """Share of the demonstrations that end in the task's hasty answer: ``yes`` to every PubMedQA question, any option."""
-    broken_format: Share
-    """Share of the demonstrations that lack a tag."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +75,6 @@ class DataMix(Identified):
     """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
     """Training rows with a longer prompt are dropped and counted. Prompts are never cut."""
-    flaws: Flaws | None
-    """null: demonstrations are right."""
 
     def problems(self) -> Iterator[Problem]:
         """Mistakes in weights and names."""
@@ -158,11 +143,11 @@ class DataMix(Identified):
         for name, wanted in sorted(_shares(self.weights, self.rows).items()):  # the run id does not see the order of keys
             if wanted == 0:
                 continue
-            rows, counts, dropped = self._draw_task(name, wanted, source, seed, held_out, count_tokens)
+            rows, counts, dropped = self._draw_task(name, wanted, source, Random(f"{name}:{seed}"), held_out, count_tokens)
             drawn += rows
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
-        random.Random(f"mix:{seed}").shuffle(drawn)
+        Random(f"mix:{seed}").shuffle(drawn)
         return Drawn(drawn, report, contaminated)
 
     def validation(self, source: Source, name: str) -> list[Example]:
@@ -194,7 +179,7 @@ class DataMix(Identified):
             yield from (task.content(example) for example in chain(task.examples(source, "test"), kept))
 
     def _draw_task(
-        self, name: str, wanted: int, source: Source, seed: int, held_out: Decontaminator, count_tokens: TokenCount | None
+        self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
     ) -> tuple[list[Prompted], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
         examples = list(task.examples(source, "train"))
@@ -207,7 +192,6 @@ class DataMix(Identified):
                 "repeated": 0,
             }
         )
-        order = random.Random(f"{name}:{seed}")
         order.shuffle(examples)
         kept: list[Prompted] = []
         contaminated: list[dict[str, Any]] = []
@@ -237,41 +221,12 @@ class DataMix(Identified):
             order.shuffle(again)
             rows += again[: wanted - len(rows)]
         counts["repeated"] = wanted - len(kept)
-        return [self._flawed(row, order) for row in rows], counts, contaminated
-
-    def _flawed(self, row: Prompted, rng: random.Random) -> Prompted:
-        """A demonstration with the configured mistakes."""
-        if self.flaws is None or not row.task.graded:
-            return row
-        answer, missing = row.task.answer(row.example), ""
-        if rng.random() < self.flaws.hasty_answer:
-            answer = row.task.hasty(row.example, rng)
-        if rng.random() < self.flaws.broken_format:
-            missing = rng.choice(_breakable(row.task.format))
-        return FlawedPrompted(row.example, row.task, answer, missing)
-
-
-@dataclass(frozen=True)
-class FlawedPrompted(Prompted):
-    """A training row that demonstrates an answer, right or not, perhaps without a tag. Its gold, and so its grade, stays."""
-
-    answer: str
-    missing: str
-
-    @property
-    def demonstration(self) -> str:
-        return layout(self.example.rationale, self.answer, self.task.format).replace(self.missing, "", 1)
+        return rows, counts, contaminated
 
 
 def _without(task: Task, fields: Collection[str]) -> Values:
     """A task's identity without some of its fields."""
     return {key: value for key, value in task.identity().items() if key not in fields}
-
-
-def _breakable(form: Format) -> list[str]:
-    """What a flawed demonstration leaves out: one of the format's tags with its newline, or the mark around the answer."""
-    marks = list(tags(form)) or ["\\boxed"]
-    return [f"\n{mark}" if mark == "</answer>" else f"{mark}\n" if mark.startswith("<") else mark for mark in marks]
 
 
 def _shares(weights: Mapping[str, float], rows: int) -> dict[str, int]:

@@ -157,6 +157,9 @@ class FromRun(Model):
 def stack(below: Path, above: Path) -> None:
     """Write two low-rank adapters as one, on the base of the lower: ``s B A = [s1 B1, s2 B2] [A1; A2]``.
 
+    peft's ``add_weighted_adapter(combination_type="cat")`` needs the base in memory, and scales the sum as rsLoRA where the first
+    adapter is one, which the sum of scaled weights is not.
+
     Args:
         below: Folder of the adapter that was there first.
         above: Folder of the adapter trained on top of it; overwritten. A layer that only one of them adapts gets zeros for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from medrl.data.prompts import Messages
@@ -97,40 +97,70 @@ class Transformers:
     def _batch(
         self, texts: list[str], sampling: Sampling, limit: int, first: int, tick: Callable[[float], None] | None
     ) -> list[Generated]:
-        import torch
-        from transformers import GenerationConfig
+        drawn = replace(sampling, max_new_tokens=limit, seed=sampling.seed + first)
+        return [self._generated(completion) for _, completion in sample(self.policy, self.tokenizer, texts, drawn, tick)]
 
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.policy.device)
-        greedy = sampling.temperature == 0
-        eos = eos_token_ids(self.policy, self.tokenizer)
-        config = GenerationConfig(
-            max_new_tokens=limit,
-            do_sample=not greedy,
-            temperature=None if greedy else sampling.temperature,
-            top_p=None if greedy else sampling.top_p,
-            top_k=None if greedy else 0,
-            eos_token_id=sorted(eos),
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        read = inputs["input_ids"].shape[1]
+    def _generated(self, ids: list[int]) -> Generated:
+        finished = ids[-1] in eos_token_ids(self.policy, self.tokenizer)
+        kept = ids[:-1] if finished else ids
+        return Generated(self.opening + self.tokenizer.decode(kept, skip_special_tokens=True), len(kept), finished)
 
-        def never(ids: Any, scores: Any, **_: Any) -> Any:
-            """Stop nothing: transformers calls this after each token."""
-            if tick:
-                tick(len(texts) * (ids.shape[1] - read) / limit)
-            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
-        torch.manual_seed(sampling.seed + first)
-        with torch.inference_mode():
-            output = self.policy.generate(**inputs, generation_config=config, stopping_criteria=[never])
-        completions = output[:, read:].tolist()
-        return [self._generated(ids, eos) for ids in completions]
+def sample(
+    policy: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    sampling: Sampling,
+    tick: Callable[[float], None] | None = None,
+    **options: Any,
+) -> list[tuple[list[int], list[int]]]:
+    """Complete texts in one batch with transformers' ``generate``. The global random state is left as it was.
 
-    def _generated(self, ids: list[int], eos: set[int]) -> Generated:
-        end = next((place for place, token in enumerate(ids) if token in eos), None)
-        kept = ids if end is None else ids[:end]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Generated(self.opening + text, len(kept), end is not None)
+    Args:
+        policy: In evaluation mode, so that gradient checkpointing leaves its cache alone.
+        tokenizer: Pads on the left.
+        texts: Prompts after the chat template.
+        sampling: How completions are drawn.
+        tick: Told after each token how many completions the tokens so far would make.
+        options: Further fields of transformers' ``GenerationConfig``, in the place of the model's own.
+
+    Returns:
+        For each text the ids of the prompt and of the completion: with its closing token, unless the token limit cut it.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    greedy, eos, device = sampling.temperature == 0, eos_token_ids(policy, tokenizer), policy.device
+    config = GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=not greedy,
+        temperature=None if greedy else sampling.temperature,
+        top_p=None if greedy else sampling.top_p,
+        top_k=None if greedy else 0,
+        eos_token_id=sorted(eos),
+        pad_token_id=tokenizer.pad_token_id,
+        **options,
+    )
+    inputs = tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False).to(device)
+    read = inputs["input_ids"].shape[1]
+
+    def never(ids: Any, scores: Any, **_: Any) -> Any:
+        """Stop nothing: transformers calls this after each token."""
+        if tick:
+            tick(len(texts) * (ids.shape[1] - read) / sampling.max_new_tokens)
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(sampling.seed)
+        output = policy.generate(**inputs, generation_config=config, stopping_criteria=[never])
+    prompts = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)]
+    completions = output[:, read:].tolist()
+    return [(prompt, _ended(ids, eos)) for prompt, ids in zip(prompts, completions, strict=True)]
+
+
+def _ended(ids: list[int], eos: set[int]) -> list[int]:
+    """A completion without the padding after its closing token."""
+    return ids[: next((place for place, token in enumerate(ids, start=1) if token in eos), len(ids))]
 
 
 def eos_token_ids(policy: Any, tokenizer: Any) -> set[int]:

@@ -8,7 +8,6 @@ stops the run.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from medrl.errors import UserError
 from medrl.grading.answers import layout
 from medrl.rewards.base import Completion, Scores
+from medrl.tasks.dxbench import listed
 
 if TYPE_CHECKING:
     from medrl.algos.base import Algo, Job
@@ -143,9 +143,8 @@ def sampled(job: Job, algo: Algo) -> list[Completion]:
     longest = getattr(algo, "max_completion_tokens", job.run.model.max_new_tokens)
     sampling = Sampling(getattr(algo, "temperature", 1.0), 1.0, longest, job.run.seed)
     made: dict[int, Any] = {}
-    for batch in Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens).complete(
-        [row.messages for row in rows], sampling
-    ):
+    engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
+    for batch in engine.complete([row.messages for row in rows], sampling):
         made |= batch
     return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(rows)]
 
@@ -195,10 +194,10 @@ def probes(row: Prompted, sample: Sequence[Prompted]) -> Iterator[tuple[str, str
         yield "long filler, wrong answer", layout(f"{steps}\n" * 40, wrong, form)
     yield "gold three times over", gold_text(row) * 3
     yield "wrong language", layout(other, gold, form)
-    if listed := task.all_answers(example, others):
-        yield "all options", layout(steps, listed, form)
+    if every := task.all_answers(example, others):
+        yield "all options", layout(steps, every, form)
     if task.ranked and example.choices[0] != example.gold:
-        yield "candidate order, copied", layout(steps, task.hasty(example, random.Random(0)), form)
+        yield "candidate order, copied", layout(steps, listed(example.choices), form)
 
 
 def _by_task(rows: Sequence[Prompted]) -> dict[str, list[Prompted]]:

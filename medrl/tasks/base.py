@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from abc import ABC, abstractmethod
@@ -158,9 +157,9 @@ class Task(Identified, ABC):
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """One synthetic row in the published column names of a configuration. It says nothing about medicine."""
 
-    @abstractmethod
     def credit(self, answer: str, example: Example) -> float:
-        """1 for the gold, 0.5 for the gold amid other words, else 0."""
+        """1 for the gold, else 0. Tasks that a rule grades give 0.5 for the gold amid other words."""
+        return float(answer == example.gold)
 
     def ask(self, example: Example) -> str:
         """The example as the user states it: context, question, lettered choices."""
@@ -246,16 +245,6 @@ class Task(Identified, ABC):
         """Everything that might be right, in one answer: all options, or the golds of several examples; or ''."""
         pool = list(self.options(example)) or [*dict.fromkeys(other.gold for other in others[:8]), example.gold]
         return ", ".join(dict.fromkeys(pool)) if len(set(pool)) > 1 else ""
-
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """What somebody answers who has not read the question: how demonstrations are made worse on purpose."""
-        return rng.choice(list(self.options(example)))
-
-
-def in_held_out_part(text: str, percent: int) -> bool:
-    """Whether a row belongs to the ``percent`` of one published split that is evaluated: by a hash of what tells rows apart."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return int.from_bytes(digest[:4], "big") % 100 < percent
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

@@ -27,10 +27,6 @@ class ChoiceTask(Task):
     def options(self, example: Example) -> Sequence[str]:
         return tuple(LETTERS[: len(example.choices)])
 
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """The first option: the position bias that many models have."""
-        return LETTERS[0]
-
     def credit(self, answer: str, example: Example) -> float:
         """The bare letter earns 1; before its own option's words (``B. text``) or before other words, 0.5."""
         if _bare(answer) == example.gold:

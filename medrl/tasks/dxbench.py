@@ -208,10 +208,6 @@ class DxBench(Task):
         """All candidates in the first place."""
         return listed([" / ".join(example.choices)])
 
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """The order of the candidates, copied."""
-        return listed(example.choices)
-
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         zh = self.language == "zh"
         diseases = rng.sample(lexicon.DISEASES, CANDIDATES[config])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from medrl.grading.number_parsing import AMID, equal, is_number, number, only_number
+from medrl.grading.number_parsing import equal, is_number, number, only_number
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Task, text_of
 
@@ -56,11 +56,6 @@ class GSM8K(Task):
     def vote(self, answer: str, example: Example) -> str:
         value = number(answer)
         return super().vote(answer, example) if value is None else f"{value.normalize():f}"
-
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """The first number of the question."""
-        found = AMID.search(example.question)
-        return found[0].replace(",", "").replace("$", "") if found else "0"
 
     def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
         """One more than the gold."""

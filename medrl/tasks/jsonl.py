@@ -84,10 +84,6 @@ class Rule:
     def parses(self, answer: str, example: Example) -> bool:
         return True
 
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """The question's own first words, which an answer seldom begins with."""
-        return (example.question.split() or ["-"])[0]
-
 
 class Exact(Rule):
     """The gold's words: case, width, blanks and the marks around them do not count."""
@@ -112,9 +108,6 @@ class Exact(Rule):
         choices = [_plain(choice) for choice in example.choices]
         return choices.index(_plain(answer)) if _plain(answer) in choices else None
 
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        return example.choices[0] if example.choices else super().hasty(example, rng)
-
 
 class Ranking(Rule):
     """The choices as a JSON list, most likely first, as DxBench asks for it."""
@@ -137,10 +130,6 @@ class Ranking(Rule):
     def position(self, answer: str, example: Example) -> int | None:
         shown, first = [_plain(choice) for choice in example.choices], self.vote(answer, example)
         return shown.index(first) if first in shown else None
-
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """The order of the choices, copied."""
-        return listed(example.choices)
 
 
 # A published task can be the rule: numbers are graded as GSM8K's are, letters as MedMCQA's.
@@ -321,9 +310,6 @@ class JSONLines(Task):
 
     def parses(self, answer: str, example: Example) -> bool:
         return self._rule.parses(answer, example)
-
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        return self._rule.hasty(example, rng)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """A row in the columns of the map, or in ``prompt`` and ``answer`` where there is none."""

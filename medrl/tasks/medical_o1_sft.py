@@ -34,9 +34,6 @@ class MedicalO1SFT(Task):
             rationale=text_of(row, "Complex_CoT"),
         )
 
-    def credit(self, answer: str, example: Example) -> float:
-        return 1.0 if answer == example.gold else 0.0
-
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         condition, remedy, specialty = rng.choice(lexicon.FACTS)
         who = rng.choice(("man", "woman"))

@@ -6,20 +6,18 @@ import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from annotated_types import Ge, Le
-
-from medrl.data.sources import Location, Split
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, in_held_out_part, text_of
+from medrl.tasks.base import Example, text_of
+from medrl.tasks.hash_split import Parted
 from medrl.tasks.open_ended import OpenEndedTask
 
 QUESTION, ANSWER = "Open-ended Verifiable Question", "Ground-True Answer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalO1Verifiable(OpenEndedTask):
+class MedicalO1Verifiable(OpenEndedTask, Parted):
     """One published split, parted by a hash of the question into training and held-out problems."""
 
     kind: ClassVar[str] = "medical_o1_verifiable"
@@ -27,20 +25,8 @@ class MedicalO1Verifiable(OpenEndedTask):
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-verifiable-problem"
 
-    held_out_percent: Annotated[int, Ge(1), Le(99)]
-    """Share of the published rows that is evaluated and never trained on."""
-
-    @property
-    def held_out_part(self) -> str:
-        return f"{self.test}, held-out part"
-
-    def location(self, split: Split) -> Location:
-        place = super().location(split)
-
-        def keep(row: Mapping[str, Any]) -> bool:
-            return in_held_out_part(str(row.get(QUESTION)).strip(), self.held_out_percent) == (split == "test")
-
-        return Location(place.configs, place.split, keep)
+    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+        return str(row.get(QUESTION)).strip()
 
     def example(self, row: Mapping[str, Any]) -> Example:
         question = text_of(row, QUESTION)
@@ -59,7 +45,3 @@ class MedicalO1Verifiable(OpenEndedTask):
             QUESTION: f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
             ANSWER: f"{remedy[0].upper()}{remedy[1:]}",
         }
-
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """Rest, which is no answer to anything here."""
-        return "Rest"

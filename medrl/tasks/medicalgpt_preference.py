@@ -55,9 +55,6 @@ class MedicalGPTPreference(Parted):
             turns=tuple(turns[:-1]),
         )
 
-    def credit(self, answer: str, example: Example) -> float:
-        return 1.0 if answer == example.gold else 0.0
-
     def content(self, example: Example) -> Content:
         """Every turn is read in training, both answers, too."""
         texts = (*(text for _, text in example.turns), example.question, example.gold, example.rejected)

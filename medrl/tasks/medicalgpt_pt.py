@@ -44,9 +44,6 @@ class MedicalGPTPretraining(Parted):
         digest = hashlib.sha256(known_by.encode()).hexdigest()
         return Example(id=digest[:12], task=self.name, question="", gold=text, group=str(source))
 
-    def credit(self, answer: str, example: Example) -> float:
-        return 1.0 if answer == example.gold else 0.0
-
     def content(self, example: Example) -> Content:
         """The text is all there is."""
         return Content(example.task, example.id, "", (example.gold,))

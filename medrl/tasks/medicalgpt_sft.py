@@ -51,9 +51,6 @@ class MedicalGPTSFT(Parted):
             turns=tuple(turns[:-2]),
         )
 
-    def credit(self, answer: str, example: Example) -> float:
-        return 1.0 if answer == example.gold else 0.0
-
     def content(self, example: Example) -> Content:
         """Every turn is read in training, the last answer, too."""
         texts = (*(text for _, text in example.turns), example.question, example.gold)

@@ -88,10 +88,6 @@ class PubMedQA(Task):
         """S0's obvious hack, whatever the commonest answer of the split is."""
         return {"always_yes": ["yes"] * len(examples)}
 
-    def hasty(self, example: Example, rng: random.Random) -> str:
-        """``yes``, the commonest answer: S0's obvious hack."""
-        return "yes"
-
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         decision = rng.choices(DECISIONS, weights=(552, 338, 110))[0]  # shares of the published 1,000
         what = rng.choice(lexicon.DRUGS + lexicon.PRACTICES)

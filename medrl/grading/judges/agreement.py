@@ -25,15 +25,12 @@ class Labelled(NamedTuple):
 def labelled_rows(path: Path) -> list[Labelled]:
     """Read a labelled sample: a JSON object a line with ``question``, ``gold``, ``answer`` and ``right``.
 
-    Args:
-        path: The file, ``.jsonl`` or ``.jsonl.gz``. Other columns are passed over.
+    Other columns are passed over.
 
     Raises:
         UserError: no such file, it is damaged or empty.
         RowError: a line that is no such object.
     """
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise UserError(f"{path} is no .jsonl or .jsonl.gz; set judge.labelled to a file of JSON lines.")
     found = [_labelled(row) for row in readers.read(path)]
     if not found:
         raise UserError(f"{path} holds no labelled answers; add some, or set judge.labelled=null.")
