@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from medrl import results, track, tracking
-from medrl.checkpoints import Stop
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import chosen
 from medrl.sweep.file import SweepFile, last_said
 from medrl.sweep.ledger import shown
@@ -51,7 +51,7 @@ class Place:
 class Given:
     """The points that agents of this machine were given, as far as the disk tells of them."""
 
-    def __init__(self, sweep: SweepFile, place: Place, folder: Path, workers: int, stop: Stop) -> None:
+    def __init__(self, sweep: SweepFile, place: Place, folder: Path, workers: int, stop: GracefulShutdown) -> None:
         """Read the folder of a sweep.
 
         Args:

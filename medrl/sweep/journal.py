@@ -1,27 +1,25 @@
 """What a sweep has tried and who is trying what: the part that several commands on one sweep share, on disk.
 
 The trials stand in Optuna's journal file. A trial is written in one line, with all its values, when its point is taken, and one
-more line says how it ended; both only while the folder's lock is held. Who runs a point holds a lock on its claim, and so does
-the process of the run itself: however either ends, the operating system lets go, and a point that has begun and not ended is
-free again exactly when nobody runs it.
+more line says how it ended; both only while the folder's lock is held. Who runs a point holds a lock on its claim, and the
+process of the run ends with it: however it ends, the operating system lets go, and a point that has begun and not ended is free
+again exactly when nobody runs it.
 """
 
 from __future__ import annotations
 
 import fcntl
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from medrl import files
 from medrl.errors import UserError
 from medrl.sweep.file import SweepFile
 from medrl.sweep.space import Choice
 
-POLL_SECONDS = 0.05
 STARTUP_TRIALS = 10
 """Random points before the Bayesian search begins (Optuna's number), or a third of all where they are few."""
 
@@ -213,23 +211,3 @@ def _read(trial: Any) -> Trial:
         states[trial.state.name],
         trial.value if trial.state.name == "COMPLETE" else None,
     )
-
-
-def claimed(path: Path) -> IO[str] | None:
-    """The opened file, which nobody else can claim until it is closed; None where somebody holds it."""
-    file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def awaited(path: Path, stopped: Callable[[], bool]) -> IO[str] | None:
-    """The same, waited for; None where a signal came before."""
-    while not stopped():
-        if file := claimed(path):
-            return file
-        time.sleep(POLL_SECONDS)
-    return None

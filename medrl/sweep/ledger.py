@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from medrl import results, track
+from medrl.jobs.job import last_words
 from medrl.sweep import chosen
 from medrl.sweep.file import SweepFile
 from medrl.sweep.journal import Journal, Trial
-from medrl.sweep.seen import UNTRIED, Curves, last_words, read_json, wall_seconds
+from medrl.sweep.seen import UNTRIED, Curves, read_json, wall_seconds
 
 
 class Ledger:
@@ -88,7 +89,7 @@ class Ledger:
     def _say(self, trial: Trial, state: str, value: float | None, seconds: float) -> None:
         if state == "stopped":
             value = next(reversed(self.history(trial)), None)
-        said = last_words(self.log(trial.point)) if state == "failed" else "-" if value is None else f"{value:.3f}"
+        said = " ".join(last_words(self.log(trial.point)).split()) if state == "failed" else "-" if value is None else f"{value:.3f}"
         number = f"point {trial.point + 1} of {self.sweep.points()}"
         print(f"{number}  {shown(self.sweep.point(trial.values))}  {state}  {said}  {seconds:.0f} s", flush=True)
 
@@ -112,7 +113,7 @@ class Ledger:
         if trial.state != "running":
             found["state"] = trial.state
         if trial.state == "failed":
-            found["message"] = last_words(self.log(trial.point))
+            found["message"] = " ".join(last_words(self.log(trial.point)).split())
         if trial.folder:
             found |= self.curves.effort(self.runs / trial.folder)
             found["run_id"] = trial.folder.rpartition("-")[2]

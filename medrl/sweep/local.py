@@ -5,21 +5,21 @@ Several commands may work on one sweep at the same time; they meet in its folder
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose, launch, point
-from medrl.checkpoints import Stop
+from medrl import compose
 from medrl.errors import Interrupted, UserError
-from medrl.point import Point
-from medrl.sweep import devices, unseen
+from medrl.jobs import gpus, locks
+from medrl.jobs.job import Job
+from medrl.jobs.resolve import ResolvedRun, resolve
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.sweep import unseen
 from medrl.sweep.file import SweepFile
-from medrl.sweep.journal import Trial, claimed
+from medrl.sweep.journal import Trial
 from medrl.sweep.ledger import Ledger
 
 POLL_SECONDS = 0.2
@@ -32,11 +32,8 @@ class Running:
     """A point that this command runs."""
 
     trial: Trial
-    point: Point
-    process: subprocess.Popen[bytes]
-    held: list[IO[str]]
-    """Its claim and those of its GPUs."""
-    began: float = field(default_factory=time.monotonic)
+    point: ResolvedRun
+    job: Job
     hopeless: bool = False
 
 
@@ -57,11 +54,11 @@ class Local:
         """
         self.sweep, self.extra, self.runs = sweep, list(extra), Path(runs)
         first = compose.tree(self._words(sweep.corners()[0]))
-        self.workers = devices.workers(workers, first)
+        self.workers = gpus.workers(workers, first["hardware"])
         self.ledger = Ledger(sweep.folder(self.runs, extra), sweep, extra, self.runs, self.workers)
         self.journal, self.claims = self.ledger.journal, self.ledger.folder / "claims"
         self.running: list[Running] = []
-        self.stop = Stop()
+        self.stop = GracefulShutdown()
         self._judged = 0.0
 
     def _words(self, values: Mapping[str, Any]) -> list[str]:
@@ -85,7 +82,8 @@ class Local:
                 self._points()
                 tests = self._tests()
             finally:
-                launch.end([each.process for each in self.running])
+                for each in self.running:
+                    each.job.kill()
         with self.journal.locked():
             return self.ledger.write(tests)
 
@@ -93,7 +91,7 @@ class Local:
         """Until every point has ended."""
         said = 0
         while True:
-            for each in [each for each in self.running if each.process.poll() is not None]:
+            for each in [each for each in self.running if each.job.poll()]:
                 self._ended(each)
             if self.stop.signal is not None:
                 self._interrupted()
@@ -117,10 +115,11 @@ class Local:
             Interrupted: in the end.
         """
         for each in self.running:
-            each.process.send_signal(signal.SIGTERM)
+            each.job.terminate()
         for each in list(self.running):
-            each.process.wait()
-            if each.process.returncode == 0 or each.hopeless:
+            while (result := each.job.poll()) is None:
+                time.sleep(POLL_SECONDS)
+            if result.exit_code == 0 or each.hopeless:
                 self._ended(each)
         with self.journal.locked():
             self.ledger.write(None)
@@ -143,7 +142,7 @@ class Local:
             others = [history for folder, history in histories.items() if folder != each.trial.folder]
             if halving.hopeless(histories[each.trial.folder], others, self.sweep.metric.goal):
                 each.hopeless = True
-                each.process.send_signal(signal.SIGTERM)
+                each.job.terminate()
 
     def _start(self) -> bool:
         """Take one point: one that somebody began and left, or a new one; False where there is none to take now."""
@@ -151,12 +150,12 @@ class Local:
             trials = self.journal.trials()
             for trial in trials:
                 if trial.state == "running" and (claim := self._claimed(trial)):
-                    return self._begin(trial, point.planned(self._words(trial.values)), claim, trials)
+                    return self._begin(trial, resolve(self._words(trial.values)), claim, trials)
             draw = self.journal.draw(self.ledger.history)
             if draw is None:
                 return False
             try:
-                mine = point.planned(self._words(draw.values))
+                mine = resolve(self._words(draw.values))
             except UserError as error:
                 self.ledger.explain(len(trials), " ".join(str(error).split()))
                 self.ledger.note(self.journal.begin(draw, ""), "failed", None, 0.0)
@@ -168,17 +167,17 @@ class Local:
 
     def _claimed(self, trial: Trial) -> IO[str] | None:
         """The claim of a point's run; None where somebody runs it, for this sweep or by itself."""
-        claim = claimed(self.claims / trial.folder)
+        claim = locks.acquire(self.claims / trial.folder)
         lock = self.runs / trial.folder / ".lock"
         if claim and lock.exists():
-            alone = claimed(lock)
+            alone = locks.acquire(lock)
             if alone is None:
                 claim.close()
                 return None
             alone.close()
         return claim
 
-    def _begin(self, trial: Trial, mine: Point, claim: IO[str], trials: Sequence[Trial]) -> bool:
+    def _begin(self, trial: Trial, mine: ResolvedRun, claim: IO[str], trials: Sequence[Trial]) -> bool:
         """Start a claimed point, or note how it ends where that is known; False where no GPU is free. The journal is locked."""
         metrics = mine.finished()
         stopped = any(other.state == "stopped" and other.folder == trial.folder for other in trials)
@@ -186,29 +185,28 @@ class Local:
             self.ledger.note(trial, "finished" if metrics else "stopped", metrics, 0.0)
             claim.close()
             return True
-        gpus = devices.taken(self.claims, mine.tree)
-        if gpus is None:
+        hardware = mine.tree["hardware"]
+        devices = gpus.claim(gpus.needed(hardware) if len(gpus.visible()) > 1 else 0)
+        if devices is None:
             claim.close()
             return False
-        held = [claim, *gpus.claims]
-        with self.ledger.log(trial.point).open("ab") as log:
-            environment = devices.environment(gpus.ids, self.workers, mine.tree)
-            process = point.begun(mine, environment=environment, output=log, held=held)
-        self.running.append(Running(trial, mine, process, held))
+        environment = {**devices.environment, **gpus.threads(self.workers, hardware)}
+        job = mine.job(log=self.ledger.log(trial.point), environment=environment, claims=[claim, *devices.locks])
+        job.start()
+        self.running.append(Running(trial, mine, job))
         return True
 
     def _ended(self, each: Running) -> None:
         """Note how a point came out whose process has ended."""
         self.running.remove(each)
-        code = each.process.returncode
-        metrics = each.point.finished() if code == 0 else None
-        if code < 0 and not each.hopeless:
-            self.ledger.explain(each.trial.point, f"killed by {signal.Signals(-code).name}")
+        result = each.job.result
+        assert result is not None
+        metrics = each.point.finished() if result.exit_code == 0 else None
+        if str(result).startswith("killed") and not each.hopeless:
+            self.ledger.explain(each.trial.point, str(result))
         state = "finished" if metrics else "stopped" if each.hopeless else "failed"
         with self.journal.locked():
-            self.ledger.note(each.trial, state, metrics, time.monotonic() - each.began)
-        for file in each.held:
-            file.close()
+            self.ledger.note(each.trial, state, metrics, result.seconds)
 
     def _tests(self) -> dict[str, Any]:
         """Records of the chosen configuration on the test split, by run id.

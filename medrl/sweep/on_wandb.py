@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import io
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from medrl import files
-from medrl.checkpoints import Stop
 from medrl.errors import Interrupted, UserError
 from medrl.hardware import detected_gpus
+from medrl.jobs.job import Job
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import unseen
 from medrl.sweep.file import SweepFile
 from medrl.sweep.given import NULL, Given, Place
@@ -58,7 +57,7 @@ def run(sweep: SweepFile, extra: Sequence[str], workers: int) -> tuple[dict[str,
     # A run that finds this in its environment reports to that sweep, which is for the agents to say, and not for the test split.
     place = _on_server(sweep, extra, os.environ.pop("WANDB_SWEEP_ID", None))
     folder = place.runs / f"sweep-{sweep.name}-{place.id}"
-    stop = Stop(announced=False)
+    stop = GracefulShutdown(notice=None)
     with files.explained(folder), stop.listening(), stop.held():
         (folder / "points").mkdir(parents=True, exist_ok=True)
         print(f"sweep    {place.url}\nagents   {workers}, which write to {folder}/agent-*.log", flush=True)
@@ -149,39 +148,34 @@ def check_joined(sweep: SweepFile, extra: Sequence[str], place: Place) -> None:
         )
 
 
-def _agents(place: Place, folder: Path, workers: int, stop: Stop, given: Given) -> None:
+def _agents(place: Place, folder: Path, workers: int, stop: GracefulShutdown, given: Given) -> None:
     """Run W&B's agents to their end. The first signal lets the points write checkpoints, a second ends them at once."""
     # --forward-signals: a signal to an agent reaches its run, which would otherwise go on alone.
     command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", f"{place.entity}/{place.project}/{place.id}"]
-    processes: list[subprocess.Popen[bytes]] = []
-    with ExitStack() as opened:
-        for number, variables in zip(range(workers), _environments(folder, workers), strict=True):
-            log = opened.enter_context((folder / f"agent-{number}.log").open("ab"))
-            processes.append(subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True))
-        try:
-            signalled = False
-            while any(process.poll() is None for process in processes):
-                if stop.signal is not None and not signalled:
-                    signalled = True
-                    _signal(processes)
-                time.sleep(POLL_SECONDS)
-                given.look()
-        except BaseException:
-            _signal(processes)
-            deadline = time.monotonic() + GRACE_SECONDS
-            while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            raise
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+    variables = enumerate(_environments(folder, workers))
+    jobs = [Job(command, log=folder / f"agent-{number}.log", environment=each) for number, each in variables]
+    try:
+        for each in jobs:
+            each.start()
+        while any(each.poll() is None for each in jobs):
+            if stop.signal is not None:
+                _terminate(jobs)
+            time.sleep(POLL_SECONDS)
+            given.look()
+    except BaseException:
+        _terminate(jobs)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while any(each.poll() is None for each in jobs) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        raise
+    finally:
+        for each in jobs:
+            each.kill()
 
 
-def _signal(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+def _terminate(jobs: Sequence[Job]) -> None:
+    for each in jobs:
+        each.terminate()
 
 
 def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:

@@ -58,15 +58,6 @@ class Curves:
         return value if value is not None else next(reversed(self.history(folder)), None)
 
 
-def last_words(log: Path) -> str:
-    """The last line of what a point said, without the program's name; empty where it said nothing."""
-    if not log.exists():
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return said.removeprefix("medrl: ")
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file that a sweep wrote.
 

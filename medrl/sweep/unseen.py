@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from medrl import launch, point, results
-from medrl.checkpoints import Stop
+from medrl import results
 from medrl.errors import UserError
-from medrl.point import Point
+from medrl.jobs import job, locks
+from medrl.jobs.resolve import ResolvedRun, resolve
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import chosen
-from medrl.sweep.journal import awaited
-from medrl.sweep.seen import last_words
 
 
 def asked(
@@ -23,7 +22,7 @@ def asked(
     *,
     log: Callable[[int], Path],
     again: str,
-    stop: Stop,
+    stop: GracefulShutdown,
 ) -> dict[str, Any]:
     """Ask the chosen configuration the test split, each of its seeds, in the same run folders; nothing is trained.
 
@@ -49,15 +48,15 @@ def asked(
     if best is None:
         return found
     (folder / "claims").mkdir(exist_ok=True)
-    claim = awaited(folder / "claims" / "test", lambda: stop.signal is not None)
+    claim = locks.acquire_when_free(folder / "claims" / "test", lambda: stop.signal is not None)
     if claim is None:
         return found
     with claim:
         for number in best.points:
-            mine = point.planned([*chosen.tested(points[number]["words"]), f"runs={runs}"])
+            mine = resolve([*chosen.tested(points[number]["words"]), f"runs={runs}"])
             if not mine.finished():
-                print(f"test     {_shown(mine.words)}", flush=True)
-                _evaluate(mine, claim, log(number), again, stop)
+                print(f"test     {_shown(mine.overrides)}", flush=True)
+                _evaluate(mine, log(number), again, stop)
             if stop.signal is not None:
                 break
             record = results.of_run(mine.folder)
@@ -65,20 +64,15 @@ def asked(
     return found
 
 
-def _evaluate(mine: Point, claim: IO[str], log: Path, again: str, stop: Stop) -> None:
+def _evaluate(mine: ResolvedRun, log: Path, again: str, stop: GracefulShutdown) -> None:
     """Evaluate one run on the test split.
 
     Raises:
         UserError: it failed.
     """
-    with log.open("ab") as file:
-        process = point.begun(mine, output=file, held=[claim])
-    try:
-        failed = launch.wait([process], stop)
-    finally:
-        launch.end([process])
+    failed = job.run([mine.job(log=log)], stop)
     if failed and stop.signal is None:
-        raise UserError(f"`{mine.command}` failed: {last_words(log)}; mend it and {again}.")
+        raise UserError(f"`{mine.command}` failed: {failed.last_words()}; mend it and {again}.")
 
 
 def _shown(words: Sequence[str]) -> str:
