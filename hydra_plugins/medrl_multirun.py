@@ -6,7 +6,6 @@ Hydra finds plugins in this namespace alone, and imports them at every start: no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -17,27 +16,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+SWEEPER = {"_target_": "hydra_plugins.medrl_multirun.PendingPoints", "pending": [], "cwd": "."}
+"""``hydra/sweeper=medrl``; its values are set by `medrl.jobs.multirun`."""
+LAUNCHER = {"_target_": "hydra_plugins.medrl_multirun.JobLauncher", "jobs": None}
+"""``hydra/launcher=medrl``: ``jobs`` points at once; null for as many as the visible GPUs serve, and one on a CPU."""
 
-@dataclass
-class PendingPointsConf:
-    """Values are set by `medrl.jobs.multirun`."""
-
-    _target_: str = "hydra_plugins.medrl_multirun.PendingPoints"
-    pending: list[int] = field(default_factory=list)
-    cwd: str = "."
-
-
-@dataclass
-class JobLauncherConf:
-    """``hydra/launcher=medrl``, the default."""
-
-    _target_: str = "hydra_plugins.medrl_multirun.JobLauncher"
-    jobs: int | None = None
-    """Points at once; null for as many as the visible GPUs serve, and 1 on a CPU."""
-
-
-ConfigStore.instance().store(group="hydra/sweeper", name="medrl", node=PendingPointsConf, provider="medrl")
-ConfigStore.instance().store(group="hydra/launcher", name="medrl", node=JobLauncherConf, provider="medrl")
+ConfigStore.instance().store(group="hydra/sweeper", name="medrl", node=SWEEPER, provider="medrl")
+ConfigStore.instance().store(group="hydra/launcher", name="medrl", node=LAUNCHER, provider="medrl")
 
 
 class PendingPoints(Sweeper):

@@ -1,7 +1,7 @@
 """One point of a multirun, as a launcher starts it: in this process, in another one, or on another machine.
 
-The point is a job with a log, and its result is written beside the log. The launcher's process only waits, and turns what stops it
-into a checkpoint of the point: Ctrl-C, SLURM's preemption and time limit, or a file that stops the whole multirun.
+The point is a job with a log, and its result is written beside the log. The launcher's process only waits, and turns what
+stops it into a checkpoint of the point: Ctrl-C, SLURM's preemption and time limit, or a file that stops the whole multirun.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``python -m medrl -m KEY=A,B ...``: every combination of the values, each a run of its own, and one table over them.
 
-All points are composed and checked first. Hydra's own multirun then gives those that are not finished to its launcher (ours, joblib,
-submitit, Ray), which calls `medrl.jobs.launcher_task.run_point` for each. Their results are read from the disk, so that it does not
-matter where they ran.
+All points are composed and checked first. Hydra's own multirun then gives those that are not finished to its launcher
+(ours, joblib, submitit, Ray), which calls `medrl.jobs.launcher_task.run_point` for each. Their results are read from the disk, so
+that it does not matter where they ran.
 """
 
 from __future__ import annotations

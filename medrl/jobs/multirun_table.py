@@ -51,7 +51,7 @@ class Grid:
 
     options: tuple[str, ...]
     """Those that differ between the runs."""
-    results: tuple[TaskResult, ...]
+    outcomes: tuple[TaskResult, ...]
     sources: tuple[str, ...]
     """Where the rows came from."""
     folders: tuple[Path, ...]
@@ -72,7 +72,7 @@ class Grid:
         """A row a run and task."""
         heads = (*self.options, "held out", "measure", "n", "value", "95 % interval", "change", "unparsed")
         rows = []
-        for each in self.results:
+        for each in self.outcomes:
             task = each.metrics
             unparsed = f"{100 * task['unparsed']:.1f} %" if "unparsed" in task and wording.generated(task) else ""
             rows.append((*each.values, each.task, *_measured(each, each.value, task["ci95"]), _change(each), unparsed))
@@ -80,9 +80,18 @@ class Grid:
 
     def over_seeds(self) -> Table:
         """A row a configuration and task with its mean over seeds and Student's interval; none where no seed varies."""
-        heads = (*(key for key in self.options if key != "seed"), "held out", "measure", "n", "mean", "95 % interval", "sd", "seeds")
+        heads = (
+            *(key for key in self.options if key != "seed"),
+            "held out",
+            "measure",
+            "n",
+            "mean",
+            "95 % interval",
+            "sd",
+            "seeds",
+        )
         together: dict[str, tuple[tuple[str, ...], list[TaskResult]]] = {}
-        for each in self.results if "seed" in self.options else ():
+        for each in self.outcomes if "seed" in self.options else ():
             values = tuple(value for key, value in zip(self.options, each.values, strict=True) if key != "seed")
             alike = [values, each.task, *(each.metrics.get(part) for part in ("version", "protocol", "scorer", "split", "n"))]
             together.setdefault(json.dumps(alike), (values, []))[1].append(each)
@@ -112,9 +121,9 @@ class Grid:
 
     def bars(self) -> list[plots.Row]:
         """Label, accuracy in per cent and its interval, of every run and task, for the figure."""
-        several = len({each.task for each in self.results}) > 1
+        several = len({each.task for each in self.outcomes}) > 1
         rows: list[plots.Row] = []
-        for each in (each for each in self.results if not each.is_text):
+        for each in (each for each in self.outcomes if not each.is_text):
             named = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(self.options, each.values, strict=True)]
             label = ", ".join([*named, *([each.task] if several or not named else [])])
             ends = each.metrics["ci95"]

@@ -89,7 +89,9 @@ class Ledger:
     def _say(self, trial: Trial, state: str, value: float | None, seconds: float) -> None:
         if state == "stopped":
             value = next(reversed(self.history(trial)), None)
-        said = " ".join(last_words(self.log(trial.point)).split()) if state == "failed" else "-" if value is None else f"{value:.3f}"
+        said = "-" if value is None else f"{value:.3f}"
+        if state == "failed":
+            said = " ".join(last_words(self.log(trial.point)).split())
         number = f"point {trial.point + 1} of {self.sweep.points()}"
         print(f"{number}  {shown(self.sweep.point(trial.values))}  {state}  {said}  {seconds:.0f} s", flush=True)
 
