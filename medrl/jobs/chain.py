@@ -150,6 +150,9 @@ def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
             problems |= {each: replace(each, message=each.message + where) for each in error.problems if each not in problems}
     if problems:
         raise ConfigError(list(problems.values()))
+    folders = [tuple(stage.folder for stage in each.stages.values()) for each in chains]
+    if len(set(folders)) < len(folders):
+        raise ConfigError([Problem("chain", "would do the same runs twice; leave out values that are not part of a run's id")])
     return chains
 
 
