@@ -9,14 +9,14 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from medrl import compose, config
+from medrl.config import compose, frozen
 from medrl.errors import Interrupted, UserError
 
 failed: list[int] = []
 """The exit code of a run that ended in a mistake."""
 
 
-@hydra.main(version_base="1.3", config_path=str(config.root("conf")), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")
 def job(cfg: DictConfig) -> None:
     """The whole of a single run."""
     from medrl import run

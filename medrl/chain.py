@@ -16,9 +16,10 @@ from typing import Any
 
 import yaml
 
-from medrl import build, compose, config, from_run, point, results, terminal, wording
+from medrl import from_run, point, results, terminal, wording
 from medrl.checkpoints import Stop
-from medrl.config import Run
+from medrl.config import build, compose, frozen, suggest
+from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import write_atomically
 from medrl.point import Point
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
     metrics = {key: json.loads((stage.folder / "metrics.json").read_text(encoding="utf-8")) for key, stage in stages.items()}
     print(table(name, metrics))
-    ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in stages.values()).encode()).hexdigest()[:8]
+    ids = hashlib.sha256("".join(frozen.run_id(stage.tree) for stage in stages.values()).encode()).hexdigest()[:8]
     file = next(iter(stages.values())).folder.parent / f"chain-{name}-{ids}.json"
     results.write(results.of_chain(name, {key: stage.folder for key, stage in stages.items()}, argv), file)
     write_atomically(file.with_suffix(".md"), markdown(metrics))
@@ -103,7 +104,7 @@ def planned(name: str, words: Sequence[str]) -> dict[str, Point]:
             break  # the stages after it start from its folder, which is not known
         words = (f"name={name}-{key}", *command)
         tree = compose.tree(words)
-        found[key] = Point(words, tree, config.run_dir(tree))
+        found[key] = Point(words, tree, frozen.run_dir(tree))
         from_run.planned[found[key].folder] = tree
     if problems:
         raise ConfigError(problems)
@@ -117,9 +118,9 @@ def read(name: str) -> dict[str, Stage]:
         UserError: there is no such chain.
         ConfigError: its file holds something else than stages.
     """
-    path = config.root("conf") / "chain" / f"{name}.yaml"
+    path = frozen.root("conf") / "chain" / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"There is no chain {name!r}; {build.nearest(name, compose.group_options('chain'))}")
+        raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, compose.group_options('chain'))}")
     return parsed(yaml.safe_load(path.read_text(encoding="utf-8")), name)
 
 
@@ -144,7 +145,7 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
         for option in ("after", "rewarded_by"):
             other = getattr(stage, option)
             if other is not None and other not in listed:
-                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {build.nearest(other, listed)}"))
+                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
     if problems:
         raise ConfigError(problems)
     return stages

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medrl import build, chat_formats, config
+from medrl import chat_formats
+from medrl.config import build, frozen
 from medrl.errors import Problem, UserError
 from medrl.files import weights_digest
 from medrl.models import Model, Pretrained, Texts
 
 if TYPE_CHECKING:
-    from medrl.config import Run, Tree
+    from medrl.config.frozen import Tree
+    from medrl.config.schema import Run
     from medrl.hardware import Hardware
 
 planned: dict[Path, Tree] = {}
@@ -29,9 +31,9 @@ def of_run(run: str | None, key: str) -> Any:
     """
     if not run:
         raise UserError("model=from_run needs model.run=FOLDER, the folder of a finished run.")
-    tree = planned.get(Path(run)) or config.load(Path(run))
+    tree = planned.get(Path(run)) or frozen.load(Path(run))
     if key == "id":
-        return config.run_id(tree)
+        return frozen.run_id(tree)
     value: Any = tree
     for part in key.split("."):
         value = value[part]
@@ -57,7 +59,7 @@ class FromRun(Model):
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
         folder = Path(self.run)
-        tree = planned.get(folder) or config.load(folder)
+        tree = planned.get(folder) or frozen.load(folder)
         before = build.build({key: tree[key] for key in ("model", "algo")})
         if before["algo"].classifies:
             yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
@@ -119,7 +121,7 @@ class FromRun(Model):
 
     def _before(self) -> Model:
         """The model that the other run began with."""
-        model: Model = build.build(config.load(Path(self.run))["model"])
+        model: Model = build.build(frozen.load(Path(self.run))["model"])
         return model
 
     def _trusts_remote_code(self) -> bool:
@@ -141,7 +143,7 @@ class FromRun(Model):
             # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
             before = replace(self._before(), quantisation=None)
             tokenizer = before.tokenizer(lambda: ())
-            base = before.adapter_base(tokenizer, hardware, config.load(folder)["seed"])
+            base = before.adapter_base(tokenizer, hardware, frozen.load(folder)["seed"])
             partial = folder / "merged.partial"
             shutil.rmtree(partial, ignore_errors=True)
             PeftModel.from_pretrained(base, str(folder / "model")).merge_and_unload().save_pretrained(partial)

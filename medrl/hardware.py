@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt
 from medrl.errors import Problem, UserError
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 PRESETS = {
     # A word of what NVIDIA's driver calls the device -> the option of the group `hardware`.

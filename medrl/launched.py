@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from medrl import compose, launch, point, track
+from medrl import launch, point, track
+from medrl.config import compose
 from medrl.errors import Interrupted
 
 STOP = "stop"

@@ -30,7 +30,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict, read_write
 
-from medrl import build, compose, config, files, grid, launched, point, run, track
+from medrl import files, grid, launched, point, run, track
+from medrl.config import build, compose, frozen
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.launched import STOP, STOPPED, Ended, Task
 from medrl.point import Point
@@ -113,7 +114,7 @@ def planned(words: Sequence[str], of_hydra: Sequence[str], *, elsewhere: bool) -
     points = []
     for point_words in expanded(words):
         tree = compose.tree(point_words)
-        points.append(Point(tuple(point_words), tree, config.run_dir(tree)))
+        points.append(Point(tuple(point_words), tree, frozen.run_dir(tree)))
         try:
             with _hardware_aside(elsewhere):
                 build.check(tree)
@@ -194,7 +195,7 @@ def _launch(
     swept = grid.differing([each.words for each in points])
     task = Task(folder, str(Path.cwd()), tuple(left), swept, shares_gpus=launcher.startswith("joblib"))
     stopped = Stopped(folder / STOP, unattended=launcher.startswith(UNATTENDED))
-    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf")), job_name="medrl"):
+    with initialize_config_dir(version_base="1.3", config_dir=str(frozen.root("conf")), job_name="medrl"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         # A whole point, so that a launcher's options can refer to the configuration: GPUs of a job to hardware.gpus.

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose, config, files, launch, run
+from medrl import files, launch, run
 from medrl.checkpoints import Stop
-from medrl.config import Tree
+from medrl.config import compose, frozen
+from medrl.config.frozen import Tree
 from medrl.errors import Interrupted, UserError
 
 
@@ -47,7 +48,7 @@ def planned(words: Sequence[str]) -> Point:
     """
     compose.check_command_line(list(words))
     tree = compose.tree(words)
-    return Point(tuple(words), tree, config.run_dir(tree))
+    return Point(tuple(words), tree, frozen.run_dir(tree))
 
 
 def do(point: Point, stop: Stop, *, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None) -> None:

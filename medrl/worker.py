@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from medrl import build, checkpoints, config, files, launch, run
+from medrl import checkpoints, files, launch, run
+from medrl.config import build, frozen
 from medrl.errors import Interrupted, UserError
 
 
@@ -14,7 +15,7 @@ def main() -> int:
     folder, stop = Path(sys.argv[1]), checkpoints.Stop(announced=False)  # the parent says it, once
     try:
         with files.explained(folder), stop.listening():
-            settings = build.check(config.load(folder))
+            settings = build.check(frozen.load(folder))
             launch.join(settings.hardware.device)
             run.train(settings, folder, stop)
     except UserError as error:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from medrl import compose as composing
-from medrl.config import Tree
+from medrl.config.frozen import Tree
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)

@@ -59,7 +59,8 @@ def begun(point, *, environment=None, output=None, held=()):
 def main(argv: list[str]) -> int:
     if argv[0] == "run":
         return run(Path(argv[1]), json.loads(argv[2]))
-    from medrl import compose, point
+    from medrl import point
+    from medrl.config import compose
     from medrl.errors import Interrupted
     from medrl.sweep import file, local
 

@@ -15,7 +15,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from medrl import compose as composing
-from medrl import config, grid, launched, multirun
+from medrl import grid, launched, multirun
+from medrl.config import frozen
 from medrl.errors import ConfigError, Interrupted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +30,7 @@ def prepared():
 
 
 def folder_of(*words):
-    return config.run_dir(composing.tree([*words]))
+    return frozen.run_dir(composing.tree([*words]))
 
 
 def refused(*words):

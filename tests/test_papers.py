@@ -12,11 +12,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medrl import build, config, from_run
 from medrl import compose as composing
+from medrl import from_run
+from medrl.config import build, frozen
 from medrl.errors import ConfigError
 
-EXPERIMENTS = config.root("experiments")
+EXPERIMENTS = frozen.root("experiments")
 FILES = sorted((path.parent.name, path.stem) for group in ("paper", "study") for path in (EXPERIMENTS / group).glob("*.yaml"))
 PAPERS = [name for group, name in FILES if group == "paper"]
 RUN = "RUN"

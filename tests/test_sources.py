@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from medrl import build, rows
 from medrl import compose as composing
-from medrl.config import root
+from medrl import rows
+from medrl.config import build
+from medrl.config.frozen import root
 from medrl.errors import ConfigError, RowError, UserError
 from medrl.sources import Embedded, Local
 from medrl.tasks.base import Location

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import chain, compose, config, results
-from medrl.config import Published
+from medrl import chain, results
+from medrl.config import compose
+from medrl.config.schema import Published
 from medrl.errors import ConfigError
 from medrl.metrics import over_seeds, wilson
 from medrl.table import formats, latex, published
@@ -91,7 +92,7 @@ def the(table, kind, metric="accuracy"):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A repository of its own with one paper, one study and no results."""
-    monkeypatch.setattr(config, "root", lambda name: tmp_path / name if name == "experiments" else ROOT / name)
+    monkeypatch.setattr(frozen, "root", lambda name: tmp_path / name if name == "experiments" else ROOT / name)
     monkeypatch.chdir(tmp_path)
     for folder in ("paper", "study", "results"):
         (tmp_path / "experiments" / folder).mkdir(parents=True)

@@ -20,7 +20,7 @@ from medrl.launch import rank
 from medrl.rendering import Rendering
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.mix import Prompted
 
 

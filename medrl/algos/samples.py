@@ -20,7 +20,7 @@ from medrl.rendering import Rendering
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.generate import Generated
     from medrl.mix import Prompted
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from medrl import build, compose, logged
-from medrl.config import Run
+from medrl import logged
+from medrl.config import build, compose, suggest
+from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem
 from medrl.sweep.file import SweepFile
 
@@ -79,7 +80,7 @@ def metric_mistakes(sweep: SweepFile, run: Run) -> Iterator[Problem]:
         instead = "validation/" + name.removeprefix("test/")
         yield Problem(key, f"is {name}: to choose by the test split is to peek; write {instead}")
     elif name not in known:
-        yield Problem(key, f"is {name}, which no run of this sweep logs; {build.nearest(name, known)}")
+        yield Problem(key, f"is {name}, which no run of this sweep logs; {suggest.nearest(name, known)}")
     elif sweep.early_terminate and name not in logged.while_training(run):
         advice = "set eval.every_steps" if name.startswith("validation/") else "choose one of train/ or validation/"
         yield Problem(f"{sweep.path}: early_terminate", f"needs {name} while training, when it is not logged; {advice}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from medrl.config import Tree
+from medrl.config.frozen import Tree
 from medrl.errors import UserError
 from medrl.hardware import detected_gpus
 from medrl.sweep.journal import claimed

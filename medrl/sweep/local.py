@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose, launch, point
+from medrl import launch, point
 from medrl.checkpoints import Stop
+from medrl.config import compose
 from medrl.errors import Interrupted, UserError
 from medrl.point import Point
 from medrl.sweep import devices, unseen

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrl import build, compose, config, results
+from medrl import results
+from medrl.config import compose, frozen, suggest
 from medrl.errors import UserError
 from medrl.files import explained, write_atomically
 from medrl.results import Record, Results
@@ -52,7 +53,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Print or store what is asked for; 0 when all went well."""
     try:
-        with explained(config.root("experiments")):
+        with explained(frozen.root("experiments")):
             print(_done(arguments(argv)), end="")
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)
@@ -72,7 +73,7 @@ def _done(asked: argparse.Namespace) -> str:
     if asked.title or asked.note:
         raise UserError("--title and --note go with --results NAME, which stores runs under a name.")
     if asked.readme:
-        path = config.root("experiments") / "README.md"
+        path = frozen.root("experiments") / "README.md"
         write_atomically(path, readme.markdown(results.stored()))
         return f"{path}\n"
     runs = next((word.removeprefix("runs=") for word in asked.what if word.startswith("runs=")), None)
@@ -139,7 +140,7 @@ def _named(words: Sequence[str]) -> tuple[list[tuple[str, str]], Found]:
         if having:
             settings.append((having[0], name))
         elif group:
-            raise UserError(f"There is no {group} {name!r}; {build.nearest(name, compose.group_options(group))}")
+            raise UserError(f"There is no {group} {name!r}; {suggest.nearest(name, compose.group_options(group))}")
         else:
             found += [(where, record) for where, each in _results(word) for record in each["runs"]]
     return settings, found
@@ -156,7 +157,7 @@ def _results(word: str) -> list[tuple[str, Results]]:
         return [(word, {"kind": "runs", "runs": [results.of_run(path)]})]
     options = [*(name for group in compose.NAMED for name in compose.group_options(group))]
     options += [each.stem for each in results.folder().glob("*.json")]
-    raise UserError(f"{word!r} is no paper, study, stored results or run folder; {build.nearest(word, options)}")
+    raise UserError(f"{word!r} is no paper, study, stored results or run folder; {suggest.nearest(word, options)}")
 
 
 def _beside(runs: str | None) -> tuple[Found, list[str]]:

@@ -15,8 +15,8 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from medrl import build, compose, config
-from medrl.config import Published
+from medrl.config import build, compose, frozen
+from medrl.config.schema import Published
 from medrl.errors import ConfigError, Problem, UserError
 
 COMMAND = "python -m medrl"
@@ -68,7 +68,7 @@ def read(group: str, name: str) -> Setting:
         UserError: its file is no YAML.
         ConfigError: its published numbers or deviations have mistakes, all of them at once.
     """
-    path = config.root("experiments") / group / f"{name}.yaml"
+    path = frozen.root("experiments") / group / f"{name}.yaml"
     text = path.read_text(encoding="utf-8")
     try:
         tree = yaml.load(text, _Loader)
@@ -189,7 +189,7 @@ def version_now(task: str) -> int | None:
     """The version that this medrl has of a task; None where it has no task of that name."""
     import importlib
 
-    path = Path(config.root("conf")) / "task" / f"{task}.yaml"
+    path = Path(frozen.root("conf")) / "task" / f"{task}.yaml"
     if not path.exists():
         return None
     module, _, name = str(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"]).rpartition(".")

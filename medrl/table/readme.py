@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medrl import chain, compose, results
+from medrl import chain, results
+from medrl.config import compose
 from medrl.results import Results
 from medrl.table import formats, published
 from medrl.table.join import join, of_setting

@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medrl import build, config
-from medrl.config import Tree
+from medrl.config import build, frozen, suggest
+from medrl.config.frozen import Tree
 from medrl.errors import ConfigError, Problem, UserError
 
 NAMED = ("paper", "study")
@@ -26,7 +26,7 @@ NAMED = ("paper", "study")
 
 def prepare() -> None:
     """Register the resolvers that the YAML files use."""
-    OmegaConf.register_new_resolver("experiments", lambda: str(config.root("experiments")), replace=True)
+    OmegaConf.register_new_resolver("experiments", lambda: str(frozen.root("experiments")), replace=True)
     OmegaConf.register_new_resolver("options", lambda group: ", ".join(group_options(group)) or "(none yet)", replace=True)
     OmegaConf.register_new_resolver("detected", _detected, replace=True)
     OmegaConf.register_new_resolver("of_run", _of_run, replace=True)
@@ -37,7 +37,7 @@ def _detected(key: str) -> Any:
     """An option of the hardware preset that fits this machine."""
     from medrl.hardware import detected_preset
 
-    preset = OmegaConf.load(config.root("conf") / "hardware" / f"{detected_preset()}.yaml")
+    preset = OmegaConf.load(frozen.root("conf") / "hardware" / f"{detected_preset()}.yaml")
     return OmegaConf.select(preset, key)
 
 
@@ -185,11 +185,11 @@ def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
                 problems.append(Problem(name, f"names an option or is left out; there is: {', '.join(options) or 'none'}"))
             else:
                 problems.append(
-                    Problem(name, f"has no option {override.value()!r}; {build.nearest(str(override.value()), options)}")
+                    Problem(name, f"has no option {override.value()!r}; {suggest.nearest(str(override.value()), options)}")
                 )
         else:
             values.append(override)
-    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
+    with initialize_config_dir(version_base="1.3", config_dir=str(frozen.root("conf"))):
         try:
             known = _compose(groups)
             accepted = [str(override.input_line) for override in values if _settable(override, known, problems)]
@@ -228,11 +228,11 @@ def _settable(override: Override, known: DictConfig, problems: list[Problem]) ->
     if isinstance(holder, DictConfig) and leaf in holder:
         return True
     if isinstance(holder, DictConfig):
-        message = build.unknown(key, [str(name) for name in holder if name != "_target_"])
+        message = suggest.unknown(key, [str(name) for name in holder if name != "_target_"])
     elif options := group_options(parent.replace(".", "/")):  # a section that is null until an option is chosen
         message = f"{parent} is null here; choose one first: {parent.replace('.', '/')}=OPTION, of {', '.join(options)}"
     else:
-        message = build.unknown(key, [str(name) for name in known])
+        message = suggest.unknown(key, [str(name) for name in known])
     file = _file_of(key.partition(".")[0])
     problems.append(Problem(key, message + (f" ({file})" if file else "")))
     return False
@@ -246,17 +246,17 @@ def _file_of(section: str) -> str:
 
 def group_options(group: str) -> list[str]:
     """Options of a config group: the YAML files of its folder; empty where there is no such group."""
-    folders = [config.root("conf") / group, config.root("experiments") / group]
+    folders = [frozen.root("conf") / group, frozen.root("experiments") / group]
     return sorted({path.stem for folder in folders if group and folder.is_dir() for path in Path(folder).glob("*.yaml")})
 
 
 def tree(overrides: Sequence[str]) -> Tree:
     """Compose a configuration without a command line, for programs that look at one."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
+    with initialize_config_dir(version_base="1.3", config_dir=str(frozen.root("conf"))):
         return resolved(_compose(list(overrides)))
 
 
 def part(overrides: Sequence[str], key: str) -> Any:
     """One section of a composition, resolved; of the others some may lack what only a run is given."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(config.root("conf"))):
+    with initialize_config_dir(version_base="1.3", config_dir=str(frozen.root("conf"))):
         return OmegaConf.to_container(_compose(list(overrides))[key], resolve=True)
