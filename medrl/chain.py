@@ -18,7 +18,7 @@ import yaml
 
 from medrl import from_run, point, results, terminal, wording
 from medrl.checkpoints import Stop
-from medrl.config import build, compose, frozen, suggest
+from medrl.config import build, frozen, options, suggest
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import write_atomically
@@ -96,16 +96,12 @@ def planned(name: str, words: Sequence[str]) -> dict[str, Point]:
         # What is said of the model holds for the one that a chain begins with; the others are made from it.
         shared = [word for word in mine[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
         command = _last_said([*stage.words, *_links(stage, found), *shared, *mine[key]])
-        command += _tuned(command, mine[""])
         try:
-            compose.check_command_line(command)
+            found[key] = point.planned((f"name={name}-{key}", *command))
         except ConfigError as error:
             problems += [Problem(f"{key}: {problem.key}", problem.message) for problem in error.problems]
             break  # the stages after it start from its folder, which is not known
-        words = (f"name={name}-{key}", *command)
-        tree = compose.tree(words)
-        found[key] = Point(words, tree, frozen.run_dir(tree))
-        from_run.planned[found[key].folder] = tree
+        from_run.planned[found[key].folder] = found[key].tree
     if problems:
         raise ConfigError(problems)
     return found
@@ -120,7 +116,7 @@ def read(name: str) -> dict[str, Stage]:
     """
     path = frozen.root("conf") / "chain" / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, compose.group_options('chain'))}")
+        raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, options.group_options('chain'))}")
     return parsed(yaml.safe_load(path.read_text(encoding="utf-8")), name)
 
 
@@ -181,15 +177,6 @@ def _links(stage: Stage, found: Mapping[str, Point]) -> Iterator[str]:
         yield f"model.run={found[stage.after].folder}"
     if stage.rewarded_by:
         yield f"reward_set.rewards.reward_model.weights={found[stage.rewarded_by].folder / 'model'}"
-
-
-def _tuned(command: Sequence[str], common: Sequence[str]) -> Iterator[str]:
-    """Values tuned for the model that the chain begins with hold for what it becomes, too."""
-    options = {key: value for key, _, value in (word.partition("=") for word in command)}
-    begun_with = {key: value for key, _, value in (word.partition("=") for word in common)}.get("model", "tiny")
-    tuned = f"{options['algo']}_{begun_with}" if "algo" in options else ""
-    if options.get("model") == "from_run" and tuned in compose.group_options("tuned"):
-        yield f"tuned={tuned}"
 
 
 def _do(name: str, stage: Point, stop: Stop) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medrl import chat_formats
 from medrl.config import build, frozen
-from medrl.errors import Problem, UserError
+from medrl.errors import Problem
 from medrl.files import weights_digest
 from medrl.models import Model, Pretrained, Texts
 
@@ -21,23 +21,6 @@ if TYPE_CHECKING:
 
 planned: dict[Path, Tree] = {}
 """Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
-
-
-def of_run(run: str | None, key: str) -> Any:
-    """A value of another run's configuration, or its ``id``: what the YAML of ``model=from_run`` takes over.
-
-    Raises:
-        UserError: no run is named, or there is none.
-    """
-    if not run:
-        raise UserError("model=from_run needs model.run=FOLDER, the folder of a finished run.")
-    tree = planned.get(Path(run)) or frozen.load(Path(run))
-    if key == "id":
-        return frozen.run_id(tree)
-    value: Any = tree
-    for part in key.split("."):
-        value = value[part]
-    return value
 
 
 @dataclass(frozen=True, kw_only=True)

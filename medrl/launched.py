@@ -25,7 +25,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from medrl import launch, point, track
-from medrl.config import compose
 from medrl.errors import Interrupted
 
 STOP = "stop"
@@ -93,7 +92,6 @@ class Task:
 
 
 def _unpickled(*fields: Any) -> Task:
-    compose.prepare()
     return Task(*fields)
 
 

@@ -8,7 +8,6 @@ not matter where they ran. A finished point costs nothing, and a stopped one goe
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import signal
@@ -22,16 +21,14 @@ from types import FrameType
 
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import open_dict, read_write
 
 from medrl import files, grid, launched, point, run, track
-from medrl.config import build, compose, frozen
+from medrl.config import compose, frozen, options
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.launched import STOP, STOPPED, Ended, Task
 from medrl.point import Point
@@ -55,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: points failed; it names them, and the others are done.
         Interrupted: a signal came; the points that ran wrote checkpoints.
     """
-    words = get_args_parser().parse_args(list(argv)).overrides
+    words = list(argv)
     of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     launcher = launcher_of(of_hydra)
     words = [word for word in words if word not in of_hydra]
@@ -108,47 +105,20 @@ def planned(words: Sequence[str], of_hydra: Sequence[str], *, elsewhere: bool) -
     Raises:
         ConfigError: with every mistake in any of them, and with points that would be one run.
     """
-    with _hardware_aside(elsewhere):
-        compose.check_command_line(["-m", *words, *of_hydra])
-    found: dict[Problem, Point] = {}  # the first point of each mistake
+    found: dict[Problem, tuple[str, ...]] = {}  # the first point of each mistake
     points = []
-    for point_words in expanded(words):
-        tree = compose.tree(point_words)
-        points.append(Point(tuple(point_words), tree, frozen.run_dir(tree)))
+    all_words = compose.points(words)
+    for point_words in all_words:
         try:
-            with _hardware_aside(elsewhere):
-                build.check(tree)
+            points.append(point.planned(point_words, elsewhere=elsewhere))
         except ConfigError as error:
-            found = dict.fromkeys(error.problems, points[-1]) | found
-    swept = grid.differing([each.words for each in points])
-    problems = [replace(each, message=f"{each.message} (with {_named(at.words, swept)})") for each, at in found.items()]
+            found = dict.fromkeys(error.problems, point_words) | found
+    swept = grid.differing(all_words)
+    problems = [replace(each, message=f"{each.message} (with {_named(at, swept)})") for each, at in found.items()]
     problems += _shared(points)
     if problems:
         raise ConfigError(problems)
     return points
-
-
-@contextmanager
-def _hardware_aside(aside: bool) -> Iterator[None]:
-    """Drop what the hardware of this machine is blamed for, where another one will run the points and is asked there."""
-    try:
-        yield
-    except ConfigError as error:
-        kept = [problem for problem in error.problems if not aside or problem.key.partition(".")[0] != "hardware"]
-        if kept:
-            raise ConfigError(kept) from None
-
-
-def expanded(words: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides of each point: every combination of the values, those of the last sweep changing fastest."""
-    parser = OverridesParser.create()
-    said = {}
-    for word in words:
-        override = parser.parse_override(word)
-        swept = override.is_sweep_override()
-        key = word.partition("=")[0]
-        said[key] = [f"{key}={value}" for value in compose.choices(override)] if swept else [word]  # the last one counts
-    yield from map(list, itertools.product(*said.values()))
 
 
 def _shared(points: Sequence[Point]) -> Iterator[Problem]:
@@ -159,7 +129,7 @@ def _shared(points: Sequence[Point]) -> Iterator[Problem]:
         if other is not each:
             differ = [word.partition("=")[0] for word, theirs in zip(each.words, other.words, strict=True) if word != theirs]
             key = differ[0] if differ else "-m"
-            value = f"hydra:runtime.choices.{key}" if compose.group_options(key) else key
+            value = f"hydra.runtime.choices.{key}" if options.group_options(key) else key
             said = "has several values that change nothing of what is learned, so the points would share the folder"
             yield Problem(key, f"{said} {each.folder}; add a name that tells them apart: 'name=x${{{value}}}'")
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from medrl import files, launch, run
 from medrl.checkpoints import Stop
-from medrl.config import compose, frozen
+from medrl.config import compose
 from medrl.config.frozen import Tree
 from medrl.errors import Interrupted, UserError
 
@@ -40,15 +40,14 @@ class Point:
         return None if self.tree["force"] else run.finished(self.tree, self.folder)
 
 
-def planned(words: Sequence[str]) -> Point:
-    """The point of a command line, checked.
+def planned(words: Sequence[str], *, elsewhere: bool = False) -> Point:
+    """The point of a command line, checked; ``elsewhere`` where another machine than this one will run it.
 
     Raises:
         ConfigError: with every mistake in it.
     """
-    compose.check_command_line(list(words))
-    tree = compose.tree(words)
-    return Point(tuple(words), tree, frozen.run_dir(tree))
+    composed = compose.compose(words, elsewhere=elsewhere)
+    return Point(composed.overrides, composed.tree, composed.folder)
 
 
 def do(point: Point, stop: Stop, *, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None) -> None:

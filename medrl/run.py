@@ -25,14 +25,14 @@ JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
 
 
-def run(tree: Tree) -> dict[str, Any]:
+def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
     """Do a run, or what is left of it, and return its metrics.
 
     Raises:
         UserError: what a user can mend; everything written before is kept.
         Interrupted: a signal came; the same command goes on from there.
     """
-    settings = check(tree)
+    settings = settings or check(tree)
     folder = frozen.run_dir(tree)
     stop = checkpoints.Stop()
     with files.explained(folder), stop.listening():

@@ -60,11 +60,9 @@ def main(argv: list[str]) -> int:
     if argv[0] == "run":
         return run(Path(argv[1]), json.loads(argv[2]))
     from medrl import point
-    from medrl.config import compose
     from medrl.errors import Interrupted
     from medrl.sweep import file, local
 
-    compose.prepare()
     point.begun, local.JUDGE_SECONDS = begun, 0.05
     try:
         local.Local(file.read(Path(argv[0])), ["hardware=cpu"], argv[1], int(argv[2])).run()

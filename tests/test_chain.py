@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from medrl import chain, from_run
-from medrl import compose as composing
 from medrl.algos.grpo import GRPO
+from medrl.config import compose as composing
 from medrl.config import frozen
 from medrl.errors import ConfigError, UserError
 
@@ -28,7 +28,6 @@ STAGES = {
 
 @pytest.fixture(autouse=True)
 def nothing_planned():
-    composing.prepare()
     yield
     from_run.planned.clear()
 
@@ -106,7 +105,7 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
 
 def problems(*words):
     with pytest.raises(ConfigError) as error:
-        composing.check_command_line(["model=from_run", "hardware=cpu", *words])
+        composing.compose(["model=from_run", "hardware=cpu", *words])
     return "; ".join(f"{problem.key} {problem.message}" for problem in error.value.problems)
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from medrl import chain, from_run
-from medrl import compose as composing
 from medrl.config import build, frozen, schema
+from medrl.config import compose as composing
 from medrl.config.suggest import RENAMED
 from medrl.errors import ConfigError, UserError
 from medrl.hardware import detected_gpus
@@ -45,9 +45,8 @@ CHAINS = [option for group, option in FILES if group == "chain"]
 
 def mistakes(*words):
     """The problems of a command line, as `python -m medrl` would print them."""
-    composing.prepare()
     with pytest.raises(ConfigError) as error:
-        composing.check_command_line([*words, "hardware=cpu"])
+        composing.compose([*words, "hardware=cpu"])
     return error.value
 
 
@@ -126,7 +125,6 @@ def test_every_group_has_the_files_it_is_known_to_have():
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_every_chain_composes_and_checks(tmp_path, name):
-    composing.prepare()
     stages = chain.planned(name, ["hardware=cpu", f"runs={tmp_path}"])
     assert sorted(stages) == sorted(chain.read(name))
     assert len({stage.folder for stage in stages.values()}) == len(stages)
@@ -544,7 +542,7 @@ def test_several_wrong_nodes_are_all_named(compose):
 def test_every_value_of_a_sweep_is_checked():
     error = mistakes("-m", "algo=grpo,stf", "seed=1,2,x")
     assert {problem.key for problem in error.problems} == {"algo", "seed"}
-    composing.check_command_line(["-m", "algo=grpo,sft", "seed=1,2", "hardware=cpu"])
+    composing.compose(["-m", "algo=grpo,sft", "seed=1,2", "hardware=cpu"])
 
 
 # --- TRL's names -----------------------------------------------------------------------------------------------------

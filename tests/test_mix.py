@@ -84,7 +84,6 @@ def ids(drawn):
 DRAW = """
 import hashlib, sys
 from medrl.config import build, compose
-compose.prepare()
 overrides = ["hardware=cpu", "data_mix=tiny_lessons", "data_mix.rows=500", "source.train_rows=300", "source.test_rows=50"]
 run = build.check(compose.tree(overrides))
 drawn = run.data_mix.draw(run.source, int(sys.argv[1]), lambda messages: sum(len(m["content"]) for m in messages) // 4)

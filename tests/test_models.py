@@ -314,7 +314,6 @@ from types import SimpleNamespace
 from medrl.config import build, compose
 from medrl.errors import UserError
 
-compose.prepare()
 found = {}
 for name in sys.argv[1:]:
     words = [f"model.weights={name}", "model.trust_remote_code=true", "model/lora=all_linear"]

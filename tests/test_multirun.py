@@ -14,19 +14,14 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from medrl import compose as composing
 from medrl import grid, launched, multirun
+from medrl.config import compose as composing
 from medrl.config import frozen
 from medrl.errors import ConfigError, Interrupted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("algo=none", "eval.limit=2", "data_mix=pubmedqa", "source.test_rows=4", "hardware=cpu")
 LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"))
-
-
-@pytest.fixture(autouse=True)
-def prepared():
-    composing.prepare()
 
 
 def folder_of(*words):
@@ -67,7 +62,7 @@ def medrl(folder, *words):
     ],
 )
 def test_points_are_every_combination(words, points):
-    assert [" ".join(each) for each in multirun.expanded(words)] == points
+    assert [" ".join(each) for each in composing.points(words)] == points
 
 
 @pytest.mark.parametrize(

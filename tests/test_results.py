@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medrl import results
-from medrl.config import compose
+from medrl.config import frozen
 from medrl.errors import UserError
 from medrl.table import readme
 
@@ -43,7 +43,6 @@ def stored(path, **changed):
 
 
 def test_the_readme_is_made_of_the_results():
-    compose.prepare()
     assert (ROOT / "experiments/README.md").read_text(encoding="utf-8") == readme.markdown(results.stored()), (
         "experiments/README.md is stale: python -m medrl.table --readme"
     )

@@ -31,7 +31,6 @@ from medrl.config import build, compose, frozen
 from medrl.errors import Interrupted, UserError
 
 folder, words, lines, metrics, how = Path(sys.argv[1]), *map(json.loads, sys.argv[2:5]), sys.argv[5]
-compose.prepare()
 tree = compose.tree(words)
 folder = frozen.run_dir(tree)
 (folder / "train").mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -26,8 +26,12 @@ class Unbuilt:
     """Stands for a node whose own mistakes were reported already, so that its parents add none about it."""
 
 
-def check(tree: Tree) -> Run:
+def check(tree: Tree, *, aside: Collection[str] = ()) -> Run:
     """Build a whole configuration and ask every section what is wrong with it in company of the others.
+
+    Args:
+        tree: The configuration.
+        aside: Sections that are not asked.
 
     Raises:
         ConfigError: with every mistake that was found.
@@ -40,6 +44,8 @@ def check(tree: Tree) -> Run:
     built = {key: section for key, section in sections.items() if not isinstance(section, Unbuilt)}
     if isinstance(run, Run):
         for key, section in built.items():
+            if key in aside:
+                continue
             for problem in getattr(section, "problems", lambda _: ())(run):
                 problems.append(dataclasses.replace(problem, key=f"{key}.{problem.key}".rstrip(".")))
     if problems or not isinstance(run, Run):
@@ -140,12 +146,13 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             continue
         seen.add(key)
         if finding["type"] == "extra_forbidden":
-            yield Problem(key, suggest.unknown(key, names))
+            yield Problem(key, suggest.unknown(key, names), of_value=True)
         elif finding["type"] == "missing":
             yield Problem(key, "is missing")
         else:
             length = 1 + len(inner)
             members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
-            said = [member["msg"].removeprefix("Input should be ") for member in members]
-            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in said))
-            yield Problem(key, f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}")
+            alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
+            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
+            said = f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}"
+            yield Problem(key, said, of_value=True)

@@ -64,6 +64,8 @@ class Run:
     published: tuple[Published, ...]
     deviations: tuple[str, ...]
     """What this configuration does otherwise than the paper it follows."""
+    tuned: tuple[str, ...]
+    """What ``model=tiny`` puts in the place of the algorithm's and the paper's values."""
 
     model: Model
     data_mix: DataMix

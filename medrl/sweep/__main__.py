@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl import files
-from medrl.config import compose, frozen, suggest
+from medrl.config import frozen, suggest
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.sweep import checks, file
 from medrl.sweep.file import SweepFile
@@ -47,7 +47,6 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     options, extra = _options(argv[1:])
     sweep = file.read(Path(argv[0]))
-    compose.prepare()
     checks.check(sweep, extra)
     if options.get("dry_run") == "true":
         return _listed(sweep, extra)

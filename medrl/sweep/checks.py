@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from medrl import logged
-from medrl.config import build, compose, suggest
+from medrl.config import compose, suggest
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem
 from medrl.sweep.file import SweepFile
@@ -35,12 +35,12 @@ def check(sweep: SweepFile, extra: Sequence[str]) -> None:
     counted = sweep.method == "grid" and sweep.points() <= MOST_POINTS
     for values in sweep.grid() if counted else sweep.corners():
         try:
-            compose.check_command_line(sweep.words(values, words))
+            compose.compose(sweep.words(values, words))
         except ConfigError as error:
             problems += [_where(problem, sweep, words) for problem in error.problems]
     if not problems:
         for values in sweep.corners()[:1]:
-            problems += metric_mistakes(sweep, build.check(compose.tree(sweep.words(values, words))))
+            problems += metric_mistakes(sweep, compose.compose(sweep.words(values, words)).run)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
 
