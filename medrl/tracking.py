@@ -27,7 +27,8 @@ from medrl.errors import Problem, UserError
 from medrl.files import write_atomically
 
 if TYPE_CHECKING:
-    from medrl.config import Run, Tree
+    from medrl.config.frozen import Tree
+    from medrl.config.schema import Run
 
 POLL_SECONDS = 1.0
 INTERRUPTED = 255
@@ -275,7 +276,7 @@ def _begun(tree: Tree, settings: Run, folder: Path, sent: _Sent) -> Any:
 def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["allow", "never"]) -> Any:
     import wandb
 
-    from medrl import config
+    from medrl.config import frozen
 
     track = settings.track
     place: dict[str, Any] = (
@@ -284,7 +285,7 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
     return wandb.init(
         **place,
         name=folder.name,
-        group=f"{settings.name}-{config.family_id(tree)}",  # the seeds of a configuration stand together
+        group=f"{settings.name}-{frozen.family_id(tree)}",  # the seeds of a configuration stand together
         tags=list(track.tags),
         mode="offline" if track.mode == "offline" else "online",
         resume=resume,

@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 from hypothesis import settings
 
-from medrl import compose as composing
-from medrl.config import Tree
+from medrl.config import compose as composing
+from medrl.config.frozen import Tree
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)
@@ -20,7 +20,6 @@ Compose = Callable[[Sequence[str]], Tree]
 @pytest.fixture(scope="session")
 def compose() -> Compose:
     """Overrides -> resolved tree, through the composition of ``python -m medrl``; on a CPU unless the overrides say otherwise."""
-    composing.prepare()
 
     @cache
     def composed(overrides: tuple[str, ...]) -> Tree:

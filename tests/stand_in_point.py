@@ -58,12 +58,10 @@ def job(run, **options):
 def main(argv: list[str]) -> int:
     if argv[0] == "run":
         return run(Path(argv[1]), json.loads(argv[2]))
-    from medrl import compose
     from medrl.errors import Interrupted
-    from medrl.jobs.resolve import ResolvedRun
+    from medrl.jobs.resolved import ResolvedRun
     from medrl.sweep import file, local
 
-    compose.prepare()
     ResolvedRun.job, local.JUDGE_SECONDS = job, 0.05
     try:
         local.Local(file.read(Path(argv[0])), ["hardware=cpu"], argv[1], int(argv[2])).run()

@@ -10,9 +10,10 @@ import time
 import pytest
 import yaml
 
-from medrl import chain, config, from_run
-from medrl import compose as composing
+from medrl import chain, from_run
 from medrl.algos.grpo import GRPO
+from medrl.config import compose as composing
+from medrl.config import frozen
 from medrl.errors import ConfigError, UserError
 
 SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=16", "data_mix.rows=64", "eval.max_new_tokens=48")
@@ -27,7 +28,6 @@ STAGES = {
 
 @pytest.fixture(autouse=True)
 def nothing_planned():
-    composing.prepare()
     yield
     from_run.planned.clear()
 
@@ -96,16 +96,16 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
         tree = compose(["algo=sft"])
         from_run.planned[folder] = tree
         tree = composing.tree(["model=from_run", f"model.run={folder}", "hardware=cpu"])
-        ids.append(config.run_id(tree))
+        ids.append(frozen.run_id(tree))
     assert ids[0] == ids[1]
     from_run.planned[tmp_path / "b"] = compose(["algo=sft", "seed=1"])
     other = composing.tree(["model=from_run", f"model.run={tmp_path / 'b'}", "hardware=cpu"])
-    assert config.run_id(other) != ids[0]
+    assert frozen.run_id(other) != ids[0]
 
 
 def problems(*words):
     with pytest.raises(ConfigError) as error:
-        composing.check_command_line(["model=from_run", "hardware=cpu", *words])
+        composing.compose(["model=from_run", "hardware=cpu", *words])
     return "; ".join(f"{problem.key} {problem.message}" for problem in error.value.problems)
 
 
@@ -120,7 +120,7 @@ def test_what_one_cannot_start_from_is_said(compose, tmp_path):
     ):
         folder = tmp_path / name
         folder.mkdir()
-        config.freeze(tree, folder)
+        frozen.freeze(tree, folder)
         assert said in problems(f"model.run={folder}") and str(folder) in problems(f"model.run={folder}")
     (tmp_path / "begun" / "metrics.json").write_text("{}")
     assert "is finished and has lost its model/" in problems(f"model.run={tmp_path / 'begun'}")

@@ -7,12 +7,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from medrl import build, run
+from medrl import run
 from medrl.algos import dynamic_sampling
 from medrl.algos.base import Job
 from medrl.algos.dynamic_sampling import dead_groups, merge, replacements
 from medrl.checkpoints import Stop
-from medrl.config import root
+from medrl.config import build
+from medrl.config.frozen import root
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 from medrl.rewards.base import Completion

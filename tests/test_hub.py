@@ -30,8 +30,8 @@ import yaml
 from loopback_hub import Fault, LoopbackHub, commit_of
 from omegaconf import OmegaConf
 
-from medrl import build
-from medrl.config import root
+from medrl.config import build
+from medrl.config.frozen import root
 from medrl.errors import UserError
 from medrl.hub import hub_error
 from medrl.models import EMBEDDED

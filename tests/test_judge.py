@@ -25,8 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback_judge import STRING, LoopbackJudge, Reply, naive
 
-from medrl import build
-from medrl.config import root
+from medrl.config import build
+from medrl.config.frozen import root
 from medrl.errors import ConfigError, Interrupted, RowError, UserError
 from medrl.judges import asking, openai_compatible, replies
 from medrl.judges.agreement import Labelled, agreement, labelled_rows

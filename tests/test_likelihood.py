@@ -6,7 +6,8 @@ from functools import cache
 
 import pytest
 
-from medrl import build, evaluate, likelihood, perplexity, preferences, summary, terminal
+from medrl import evaluate, likelihood, perplexity, preferences, summary, terminal
+from medrl.config import build
 from medrl.files import read_jsonl
 from medrl.likelihood import NegativeLogLikelihood, Passage, Window
 from medrl.tasks.base import Example

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medrl import config, run
+from medrl import run
+from medrl.config import frozen
 from medrl.files import read_jsonl
 
 SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")
@@ -18,7 +19,7 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def folder_of(tree):
-    return config.run_dir(tree)
+    return frozen.run_dir(tree)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,8 @@ def grpo(compose, tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_leaves_what_the_contract_promises(grpo):
     metrics, folder, tree = grpo
-    assert folder.name == f"grpo-pubmed70-{config.run_id(tree)}"
-    assert config.load(folder) == tree
+    assert folder.name == f"grpo-pubmed70-{frozen.run_id(tree)}"
+    assert frozen.load(folder) == tree
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commit", "dirty", "packages", "cpu", "gpus", "command", "data"} <= set(provenance)
     plan = json.loads((folder / "plan.json").read_text())
@@ -49,7 +50,7 @@ def test_a_run_leaves_what_the_contract_promises(grpo):
     assert {"reward", "rewards/correctness/mean", "rewards/xml_count/mean", "loss"} <= set(log[0])
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert set(metrics["tasks"]) == {"pubmedqa", "gsm8k", "health_benchmarks"}
-    assert metrics["family"] == config.family_id(tree) and metrics["judge"] is None  # nothing here asks one
+    assert metrics["family"] == frozen.family_id(tree) and metrics["judge"] is None  # nothing here asks one
     assert not list(folder.rglob("*.begun"))
     assert (folder / "report.html").stat().st_size > 10_000
 

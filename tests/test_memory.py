@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from medrl import build
 from medrl.architecture import skeleton
+from medrl.config import build
 from medrl.lora import Lora
 from medrl.memory import Training, estimate, shape
 

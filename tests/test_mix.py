@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import build
 from medrl.answers import layout, tags
+from medrl.config import build
 from medrl.decontaminate import units
 from medrl.errors import ConfigError, UserError
 from medrl.mix import DataMix, FlawedPrompted, Flaws, _shares
@@ -83,8 +83,7 @@ def ids(drawn):
 
 DRAW = """
 import hashlib, sys
-from medrl import build, compose
-compose.prepare()
+from medrl.config import build, compose
 overrides = ["hardware=cpu", "data_mix=tiny_lessons", "data_mix.rows=500", "source.train_rows=300", "source.test_rows=50"]
 run = build.check(compose.tree(overrides))
 drawn = run.data_mix.draw(run.source, int(sys.argv[1]), lambda messages: sum(len(m["content"]) for m in messages) // 4)

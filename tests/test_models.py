@@ -17,9 +17,10 @@ from peft import PeftModel, get_peft_model
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from medrl import build, run
+from medrl import run
 from medrl.algos.base import Job
 from medrl.chat_formats import MARKS, ready, template
+from medrl.config import build
 from medrl.errors import ConfigError, UserError
 from medrl.mix import Prompted
 from medrl.models import EMBEDDED
@@ -310,10 +311,9 @@ class HomemadeForCausalLM(PreTrainedModel, GenerationMixin):
 OTHER_PROCESS = """
 import json, sys
 from types import SimpleNamespace
-from medrl import build, compose
+from medrl.config import build, compose
 from medrl.errors import UserError
 
-compose.prepare()
 found = {}
 for name in sys.argv[1:]:
     words = [f"model.weights={name}", "model.trust_remote_code=true", "model/lora=all_linear"]

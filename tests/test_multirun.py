@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from medrl import compose as composing
-from medrl import config, grid, launched, multirun
+from medrl import grid, launched, multirun
+from medrl.config import compose as composing
+from medrl.config import frozen
 from medrl.errors import ConfigError, Interrupted, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,13 +24,8 @@ QUICK = ("algo=none", "eval.limit=2", "data_mix=pubmedqa", "source.test_rows=4",
 LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"))
 
 
-@pytest.fixture(autouse=True)
-def prepared():
-    composing.prepare()
-
-
 def folder_of(*words):
-    return config.run_dir(composing.tree([*words]))
+    return frozen.run_dir(composing.tree([*words]))
 
 
 def refused(*words):
@@ -66,7 +62,7 @@ def medrl(folder, *words):
     ],
 )
 def test_points_are_every_combination(words, points):
-    assert [" ".join(each) for each in multirun.expanded(words)] == points
+    assert [" ".join(each) for each in composing.points(words)] == points
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from medrl import checkpoints, launch
 from medrl.algos.base import Job
 from medrl.algos.pairs import best_and_worst, check_given, given, pairs_of
 from medrl.algos.samples import describe
-from medrl.build import check
+from medrl.config.build import check
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
 from medrl.mix import Prompted

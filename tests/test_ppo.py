@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import build, config, run
+from medrl import run
 from medrl.algos import advantages as maths
 from medrl.algos import completions
+from medrl.config import build, frozen
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 
@@ -246,7 +247,7 @@ def trained(compose, folder, *words):
     """The run's folder and its log."""
     tree = compose([*SMALL, f"runs={folder}", *words])
     run.run(tree)
-    return config.run_dir(tree), read_jsonl(config.run_dir(tree) / "train" / "log.jsonl")
+    return frozen.run_dir(tree), read_jsonl(frozen.run_dir(tree) / "train" / "log.jsonl")
 
 
 @pytest.mark.slow

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from medrl import build, hardware, launch, run
+from medrl import hardware, launch, run
 from medrl.checkpoints import Stop
+from medrl.config import build
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
 

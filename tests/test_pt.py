@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, config, run
+from medrl import run
 from medrl.algos.base import Job
 from medrl.algos.pt import blocks
 from medrl.checkpoints import Stop
+from medrl.config import build, frozen
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
 
@@ -60,7 +61,7 @@ def test_reading_lowers_the_perplexity_of_other_documents(compose, tmp_path, cap
     assert task["perplexity"] < task["base"]["perplexity"] and task["bits_per_byte"] < task["base"]["bits_per_byte"]
     assert task["change"]["ci95"][1] < 0 and task["change"]["p_value"] < 0.01
     assert "perplexity" in printed and "nats a token" in printed
-    folder = config.run_dir(tree)
+    folder = frozen.run_dir(tree)
     (after,) = (folder / "eval").glob("medicalgpt_pt-v1-trained-*.jsonl")
     lines = read_jsonl(after)
     assert set(lines[0]) == {"id", "nll", "tokens", "bytes", "group"}

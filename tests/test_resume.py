@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, evaluate
+from medrl import evaluate
+from medrl.config import build
 from medrl.files import read_jsonl
 from medrl.generate import Generated, Transformers
 from medrl.judges.lexical import Lexical

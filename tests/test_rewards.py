@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrl import audit, build, rewards
+from medrl import audit, rewards
 from medrl.answers import Format, layout, tags
+from medrl.config import build
 from medrl.errors import UserError
 from medrl.judges import lexical
 from medrl.judges.base import Claim, Judge

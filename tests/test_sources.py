@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from medrl import build, rows
-from medrl import compose as composing
-from medrl.config import root
+from medrl import rows
+from medrl.config import build
+from medrl.config import compose as composing
+from medrl.config.frozen import root
 from medrl.errors import ConfigError, RowError, UserError
 from medrl.sources import Embedded, Local
 from medrl.tasks.base import Location
@@ -28,7 +29,6 @@ REAL = Path(__file__).parent.parent.parent / "shared" / "data"
 @cache
 def node_of(name):
     """A task's node as a mix of the format xml composes it."""
-    composing.prepare()
     return composing.tree(["hardware=cpu", "data_mix=gsm8k", f"+task@data_mix.tasks.another={name}"])["data_mix"]["tasks"][
         "another"
     ]

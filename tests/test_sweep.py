@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medrl import compose as composing
+from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
 from medrl.sweep import __main__ as command
 from medrl.sweep import checks, chosen, file, space
@@ -37,11 +37,6 @@ parameters:
   algo.learning_rate: {values: [0.1, 0.3, 0.2]}
   seed: {values: [0, 1]}
 """
-
-
-@pytest.fixture(autouse=True)
-def prepared():
-    composing.prepare()
 
 
 def changed(**keys):
@@ -330,9 +325,9 @@ def test_the_test_split_is_asked_once_and_instead_of_the_validation_rows():
     assert chosen.seed_of(words) == 2 and chosen.seed_of([]) == 0
     sweep = made()  # which asks the validation rows while training
     point = sweep.words(sweep.grid()[0], ["hardware=cpu"])
-    composing.check_command_line(chosen.tested(point))
+    composing.compose(chosen.tested(point))
     with pytest.raises(ConfigError, match="looks at the test split while training"):
-        composing.check_command_line([*point, "eval.split=test"])
+        composing.compose([*point, "eval.split=test"])
 
 
 # Searching

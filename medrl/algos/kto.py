@@ -20,7 +20,7 @@ from medrl.rendering import Rendering
 from medrl.training.distributed import rank
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.mix import Prompted
 
 

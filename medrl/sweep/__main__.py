@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import build, compose, config, files
+from medrl import files
+from medrl.config import frozen, suggest
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.sweep import checks, file
 from medrl.sweep.file import SweepFile
@@ -46,7 +47,6 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     options, extra = _options(argv[1:])
     sweep = file.read(Path(argv[0]))
-    compose.prepare()
     checks.check(sweep, extra)
     if options.get("dry_run") == "true":
         return _listed(sweep, extra)
@@ -83,7 +83,7 @@ def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     problems = []
     backend, workers = options.get("backend", "local"), options.get("workers", "1")
     if backend not in BACKENDS:
-        problems.append(Problem("backend", f"there is none called {backend!r}; {build.nearest(backend, BACKENDS)}"))
+        problems.append(Problem("backend", f"there is none called {backend!r}; {suggest.nearest(backend, BACKENDS)}"))
     if not workers.isdigit() or int(workers) < 1:
         problems.append(Problem("workers", f"is {workers!r}, should be a whole number above 0"))
     if options.get("dry_run", "false") not in ("true", "false"):
@@ -117,7 +117,7 @@ def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
         print(f"command  {best['command']}")
     print(f"report   {folder / 'report.html'}")
     if name:
-        target = config.root("experiments") / "results"
+        target = frozen.root("experiments") / "results"
         target.mkdir(parents=True, exist_ok=True)
         for source in ("results.json", "report.md", "report.html"):
             copy = target / f"sweep-{name}{Path(source).suffix}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from medrl import build, compose, logged
-from medrl.config import Run
+from medrl import logged
+from medrl.config import compose, suggest
+from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem
 from medrl.sweep.file import SweepFile
 
@@ -34,12 +35,12 @@ def check(sweep: SweepFile, extra: Sequence[str]) -> None:
     counted = sweep.method == "grid" and sweep.points() <= MOST_POINTS
     for values in sweep.grid() if counted else sweep.corners():
         try:
-            compose.check_command_line(sweep.words(values, words))
+            compose.compose(sweep.words(values, words))
         except ConfigError as error:
             problems += [_where(problem, sweep, words) for problem in error.problems]
     if not problems:
         for values in sweep.corners()[:1]:
-            problems += metric_mistakes(sweep, build.check(compose.tree(sweep.words(values, words))))
+            problems += metric_mistakes(sweep, compose.compose(sweep.words(values, words)).run)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
 
@@ -79,7 +80,7 @@ def metric_mistakes(sweep: SweepFile, run: Run) -> Iterator[Problem]:
         instead = "validation/" + name.removeprefix("test/")
         yield Problem(key, f"is {name}: to choose by the test split is to peek; write {instead}")
     elif name not in known:
-        yield Problem(key, f"is {name}, which no run of this sweep logs; {build.nearest(name, known)}")
+        yield Problem(key, f"is {name}, which no run of this sweep logs; {suggest.nearest(name, known)}")
     elif sweep.early_terminate and name not in logged.while_training(run):
         advice = "set eval.every_steps" if name.startswith("validation/") else "choose one of train/ or validation/"
         yield Problem(f"{sweep.path}: early_terminate", f"needs {name} while training, when it is not logged; {advice}")

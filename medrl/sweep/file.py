@@ -18,8 +18,9 @@ import yaml
 from annotated_types import Gt, MinLen
 from pydantic import StringConstraints
 
-from medrl import build
-from medrl.config import Text, Tree
+from medrl.config import build, suggest
+from medrl.config.frozen import Tree
+from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError
 from medrl.sweep import space
 from medrl.sweep.halving import Halving
@@ -155,7 +156,7 @@ def read(path: Path) -> SweepFile:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         beside = {str(other) for folder in (path.parent, Path("sweeps")) for other in folder.glob("*.yaml")}
-        raise UserError(f"There is no sweep file {path}; {build.nearest(str(path), beside)}") from None
+        raise UserError(f"There is no sweep file {path}; {suggest.nearest(str(path), beside)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
     return parsed(content, path)

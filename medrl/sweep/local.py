@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from medrl import compose
+from medrl.config import compose
 from medrl.errors import Interrupted, UserError
 from medrl.jobs import gpus, locks
 from medrl.jobs.job import Job
-from medrl.jobs.resolve import ResolvedRun, resolve
+from medrl.jobs.resolved import ResolvedRun, resolve
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import unseen
 from medrl.sweep.file import SweepFile

@@ -15,7 +15,7 @@ from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
 
-from medrl.build import nearest, unknown
+from medrl.config.suggest import nearest, unknown
 from medrl.errors import Problem
 
 TAIL = 0.001

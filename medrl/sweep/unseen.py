@@ -9,7 +9,7 @@ from typing import Any
 from medrl import results
 from medrl.errors import UserError
 from medrl.jobs import job, locks
-from medrl.jobs.resolve import ResolvedRun, resolve
+from medrl.jobs.resolved import ResolvedRun, resolve
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import chosen
 

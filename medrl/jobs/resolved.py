@@ -1,4 +1,4 @@
-"""From overrides to a checked run that has not begun: what a chain, a multirun and a sweep plan with."""
+"""A checked run that has not begun: what a chain, a multirun and a sweep plan with."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from medrl import compose, config, run
-from medrl.config import Tree
+from medrl import run
+from medrl.config import compose
+from medrl.config.compose import Composed
 from medrl.jobs.job import Job
 
 
 @dataclass(frozen=True)
-class ResolvedRun:
-    """One run: its overrides, what they compose to, and its folder."""
-
-    overrides: tuple[str, ...]
-    """As after ``python -m medrl``."""
-    tree: Tree
-    folder: Path
+class ResolvedRun(Composed):
+    """A composed and checked run that can become a job."""
 
     @property
     def command(self) -> str:
@@ -37,15 +32,18 @@ class ResolvedRun:
         return Job(program(self.overrides), **options)
 
 
-def resolve(overrides: Sequence[str]) -> ResolvedRun:
+def resolve(overrides: Sequence[str], *, elsewhere: bool = False) -> ResolvedRun:
     """Compose and check.
+
+    Args:
+        overrides: As after ``python -m medrl``.
+        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
 
     Raises:
         ConfigError: with every mistake.
     """
-    compose.check_command_line(list(overrides))
-    tree = compose.tree(overrides)
-    return ResolvedRun(tuple(overrides), tree, config.run_dir(tree))
+    composed = compose.compose(overrides, elsewhere=elsewhere)
+    return ResolvedRun(composed.overrides, composed.tree, composed.run)
 
 
 def program(overrides: Sequence[str]) -> list[str]:

@@ -7,68 +7,31 @@ pydantic checks their types and bounds. Nothing outside ``medrl.`` can be named,
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import inspect
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from medrl.config import Published, Run, Tree
+from medrl.config import suggest
+from medrl.config.frozen import Tree
+from medrl.config.schema import Published, Run
 from medrl.errors import ConfigError, Problem
 
 T = TypeVar("T")
-
-RENAMED = {
-    # What TRL called it once, or calls it now, and what to write here.
-    "max_prompt_length": "data_mix.max_prompt_tokens (rows over it are dropped and counted; prompts are never cut)",
-    "max_completion_length": "algo.max_completion_tokens",
-    "max_seq_length": "algo.max_tokens (sft)",
-    "max_length": "algo.max_tokens (sft); dpo and grpo have algo.max_completion_tokens",
-    "warmup_ratio": "algo.warmup_fraction",
-    "warmup_steps": "algo.warmup_fraction (a share of the steps)",
-    "per_device_train_batch_size": "algo.batch_size (the global batch) and hardware.micro_batch_size",
-    "gradient_accumulation_steps": "algo.batch_size (accumulation follows from it and hardware.micro_batch_size)",
-    "num_train_epochs": "algo.epochs",
-    "max_steps": "algo.steps",
-    "save_steps": "algo.checkpoint_steps",
-    "lr_scheduler_type": "algo.schedule",
-    "lr": "algo.learning_rate",
-    "optim": "algo.optimiser",
-    "optimizer": "algo.optimiser",
-    "bf16": "hardware.precision=bf16",
-    "fp16": "hardware.precision=fp16",
-    "gradient_checkpointing": "hardware.gradient_checkpointing",
-    "use_vllm": "hardware.rollout=vllm",
-    "load_in_4bit": "model.quantisation=nf4",
-    "lora_r": "model.lora.rank",
-    "lora_alpha": "model.lora.alpha",
-    "lora_dropout": "model.lora.dropout",
-    "target_modules": "model.lora.modules (null: every linear layer but the head)",
-    "use_rslora": "model.lora.rslora",
-    "use_dora": "model.lora.dora",
-    "steps_per_generation": "algo.mini_batches",
-    "mask_truncated_completions": "algo.mask_truncated",
-    "fsdp": "hardware.sharding=fsdp",
-    "deepspeed": "hardware.sharding=zero2 or zero3",
-    "nproc_per_node": "hardware.gpus",
-    "nnodes": "hardware.nodes",
-    "tokenizer": "model (the tokenizer comes with it)",
-    "output_dir": "runs (the run folder's name follows from the configuration)",
-    "overwrite_output_dir": "force=true",
-    "logging_dir": "runs (curves are in the run folder's train/log.jsonl and report.html)",
-    "save_safetensors": "nothing: weights are always written as safetensors",
-    "report_to": "track=wandb for W&B (train/log.jsonl and report.html are always written)",
-}
 
 
 class Unbuilt:
     """Stands for a node whose own mistakes were reported already, so that its parents add none about it."""
 
 
-def check(tree: Tree) -> Run:
+def check(tree: Tree, *, aside: Collection[str] = ()) -> Run:
     """Build a whole configuration and ask every section what is wrong with it in company of the others.
+
+    Args:
+        tree: The configuration.
+        aside: Sections that are not asked.
 
     Raises:
         ConfigError: with every mistake that was found.
@@ -81,6 +44,8 @@ def check(tree: Tree) -> Run:
     built = {key: section for key, section in sections.items() if not isinstance(section, Unbuilt)}
     if isinstance(run, Run):
         for key, section in built.items():
+            if key in aside:
+                continue
             for problem in getattr(section, "problems", lambda _: ())(run):
                 problems.append(dataclasses.replace(problem, key=f"{key}.{problem.key}".rstrip(".")))
     if problems or not isinstance(run, Run):
@@ -109,23 +74,6 @@ def made(cls: type[T], values: Any, path: str, problems: list[Problem]) -> T | N
     node = _construct(dict(values), path, problems)
     found = Unbuilt() if isinstance(node, Unbuilt) else _call(cls, node, path, problems)
     return found if isinstance(found, cls) else None
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``did you mean x?`` for the nearest known word, else the list of what there is."""
-    options = sorted(known)
-    swapped = [option for option in options if sorted(option) == sorted(word)]  # gpro is grpo, not gspo
-    close = swapped or difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"there is: {', '.join(options) or 'none'}"
-
-
-def unknown(key: str, known: Iterable[str]) -> str:
-    """Message for an option that no class declares, with the new name where it is one of TRL's."""
-    leaf = key.rsplit(".", 1)[-1]
-    options = list(known)
-    if leaf in RENAMED and leaf not in options:
-        return f"no such option; write {RENAMED[leaf]}"
-    return f"no such option; {nearest(leaf, options)}"
 
 
 def _construct(node: Any, path: str, problems: list[Problem]) -> Any:
@@ -198,12 +146,13 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             continue
         seen.add(key)
         if finding["type"] == "extra_forbidden":
-            yield Problem(key, unknown(key, names))
+            yield Problem(key, suggest.unknown(key, names), of_value=True)
         elif finding["type"] == "missing":
             yield Problem(key, "is missing")
         else:
             length = 1 + len(inner)
             members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
-            said = [member["msg"].removeprefix("Input should be ") for member in members]
-            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in said))
-            yield Problem(key, f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}")
+            alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
+            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
+            said = f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}"
+            yield Problem(key, said, of_value=True)

@@ -1,28 +1,15 @@
-"""The typed configuration of one run: where it is found, what it holds, how it is named and frozen."""
+"""A composed configuration as plain values: where its files lie, what a run of it is called, how it is written and read back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Ge, Gt, Lt
-from pydantic import StringConstraints
-
-from medrl.algos.base import Algo
 from medrl.errors import UserError
-from medrl.evaluate import Eval
 from medrl.files import write_atomically
-from medrl.hardware import Hardware
-from medrl.judges.base import Judge
-from medrl.mix import DataMix
-from medrl.models import Model
-from medrl.rewards.base import RewardSet
-from medrl.sources import Source
-from medrl.tracking import Track
 
 Tree = dict[str, Any]
 """A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
@@ -30,73 +17,15 @@ Tree = dict[str, Any]
 SCIENCE = ("model", "data_mix", "reward_set", "algo", "source", "seed")
 """The sections that decide what is learned. How a batch is split and what is asked afterwards are not among them."""
 
-Text = Annotated[str, StringConstraints(min_length=1)]
-
 UNHASHED = ("limits", "run")
 """Keys that are left out of a hash: how fast a judge is asked, and where the run lies whose id stands beside."""
 
 
 def root(name: str) -> Path:
     """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     inside, beside = package / name, package.parent / name
     return inside if inside.is_dir() else beside
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """One number somebody else has published, to be put beside ours."""
-
-    task: Text
-    """As `DataMix.tasks` names it where medrl has it."""
-    metric: Text
-    """``accuracy`` where it is the task's own; a paper's other measures by their name."""
-    value: float
-    """A share between 0 and 1 where it is an accuracy."""
-    n: Annotated[int, Gt(0)] | None
-    """Size of the test set, for the interval; null when the source does not say."""
-    split: Text
-    """Which rows, as the source names them."""
-    protocol: str
-    """``generative`` or ``likelihood``: numbers of different protocols are shown side by side, not subtracted."""
-    source: Text
-    """Paper, section and table, or address."""
-    model: Text
-    """Whose number it is: the model and, where it matters, how it was trained."""
-    ours: bool = False
-    """Whether this configuration is meant to give this number; the others are shown for comparison."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A whole configuration. The YAML files of ``conf`` hold every value; the classes hold names, types and meaning."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """First half of the run folder's name."""
-    paper: str | None
-    study: str | None
-    seed: Annotated[int, Ge(0), Lt(2**32)]
-    """Seeds the weights, the mix, the sampling and the evaluation."""
-    runs: str
-    """Folder that holds the run folders."""
-    dry_run: bool
-    """Print the plan and stop before any weights load."""
-    force: bool
-    """Start over where a run of the same configuration already stands."""
-    published: tuple[Published, ...]
-    deviations: tuple[str, ...]
-    """What this configuration does otherwise than the paper it follows."""
-
-    model: Model
-    data_mix: DataMix
-    reward_set: RewardSet
-    algo: Algo
-    source: Source
-    judge: Judge
-    """Who grades answers in free text; tasks and rewards that ask one take this."""
-    hardware: Hardware
-    eval: Eval
-    track: Track
 
 
 def run_id(tree: Tree) -> str:
