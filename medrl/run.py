@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, hardware, launch, plan, report, summary, terminal, track, tracking, watch
+from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, tracking, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
+from medrl.hardware import claim
 from medrl.mix import Drawn
 from medrl.tasks.base import Split
 
@@ -37,7 +38,7 @@ def run(tree: Tree) -> dict[str, Any]:
         if settings.dry_run:
             return dry_run(tree, settings, folder)
         if settings.hardware.device == "cuda":
-            hardware.claim(settings.hardware.gpus)
+            claim(settings.hardware.gpus)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}
