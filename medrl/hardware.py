@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -128,8 +130,6 @@ def detected_gpus() -> tuple[str, ...]:
     Raises:
         UserError: ``CUDA_VISIBLE_DEVICES`` names a device that does not exist.
     """
-    import os
-
     import pynvml
 
     try:
@@ -176,8 +176,6 @@ MICRO_BATCHES = ((60, 16), (32, 8), (14, 2), (0, 1))
 
 def _capability_and_memory() -> tuple[int, int]:
     """Major compute capability and whole GiB of memory of the first GPU that this process may use."""
-    import os
-
     import pynvml
 
     first = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
@@ -185,3 +183,33 @@ def _capability_and_memory() -> tuple[int, int]:
     handle: Any = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
     major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     return int(major), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**30
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them: numbers, UUIDs or MIG devices."""
+    inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if inherited is None:
+        return tuple(str(number) for number in range(len(detected_gpus())))
+    return tuple(entry.strip() for entry in inherited.split(",") if entry.strip() not in ("", "-1"))
+
+
+def claim(count: int) -> None:
+    """Let this process, and all that it starts, see the first ``count`` of the visible GPUs.
+
+    transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and
+    where it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each:
+    accelerate, TRL, vLLM and DeepSpeed take LOCAL_RANK for the number of the device (docs/decisions/0013). There
+    transformers uses no nn.DataParallel, because `training.distributed.join` has initialised torch.distributed.
+
+    Raises:
+        RuntimeError: CUDA is in use already and would not notice.
+    """
+    visible = visible_gpus()
+    if len(visible) <= count:
+        return
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
+        raise RuntimeError(f"CUDA was initialised with {len(visible)} visible GPUs before the run claimed {count}.")
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's numbers; CUDA's own order is by speed
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:count])
+    detected_gpus.cache_clear()

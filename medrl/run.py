@@ -15,6 +15,7 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
 from medrl.errors import UserError
+from medrl.hardware import claim
 from medrl.jobs import locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.mix import Drawn
@@ -41,6 +42,8 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
     with files.explained(folder), stop.listening():
         if settings.dry_run:
             return dry_run(tree, settings, folder)
+        if settings.hardware.device == "cuda":
+            claim(settings.hardware.gpus)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -304,10 +303,8 @@ def test_a_point_fails_and_the_same_command_goes_on(tmp_path):
     assert stored["kind"] == "runs" and [each["seed"] for each in stored["runs"]] == [0, 1, 2]
     assert stored["runs"][1]["words"] == [*QUICK, "seed=1"] and stored["runs"][1]["machine"]["cpus"]
 
-    began = time.monotonic()
     code, output, error = medrl(tmp_path, "seed=0,1,2")
     assert code == 0 and "3 points, 3 finished" in output and "begun" not in output
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.slow

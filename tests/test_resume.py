@@ -101,7 +101,9 @@ def test_after_sigkill(reference, tmp_path):
     algo, unbroken = reference
     process = start(algo, tmp_path)
     wait_for_step(process, tmp_path, 3)
-    time.sleep(random.random())  # any moment: in a step, in a checkpoint, between them
+    seed = random.randrange(10**6)
+    print(f"seed of the moment: {seed}")
+    time.sleep(random.Random(seed).random())  # any moment: in a step, in a checkpoint, between them
     process.kill()
     process.communicate()
     folder, _ = finish(algo, tmp_path)

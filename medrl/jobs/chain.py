@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -79,13 +79,13 @@ class Chain:
         print(f"table: {file.with_suffix('.md')}", flush=True)
 
 
-def main(overrides: Sequence[str], *, several: bool = False, show: Literal["file", "configurations"] | None = None) -> int:
+def main(overrides: Sequence[str], *, several: bool = False, show: str | None = None) -> int:
     """Do all stages of one or several chains, or those that are left, and print a table over each; 0 when all is done.
 
     Args:
         overrides: ``chain=NAME``, overrides for every stage, and overrides for one (``STAGE.KEY=VALUE``).
         several: Whether options besides the seed may have several values.
-        show: What to print instead: the chain's own file, or the composed configuration of every stage.
+        show: What to print instead: "file" for the chain's own, "configurations" for the composed one of every stage.
 
     Raises:
         UserError, Interrupted: what a user can mend, or a signal; finished stages are kept.

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from medrl import track
 from medrl.errors import Interrupted
+from medrl.hardware import visible_gpus
 from medrl.jobs import gpus, job, locks
 from medrl.jobs.job import CHECKPOINTED, Job, JobResult
 from medrl.jobs.resolved import program
@@ -108,7 +109,7 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
     """
     shutdown = GracefulShutdown()  # does not listen, because the command does
     most = max(point.gpus for point in points)
-    at_once = min(at_once or max(1, len(gpus.visible()) // most if most else 1), len(points))
+    at_once = min(at_once or max(1, len(visible_gpus()) // most if most else 1), len(points))
     threads = gpus.threads(at_once, {"device": "cuda" if most else "cpu"})
     with ThreadPoolExecutor(at_once) as pool:
         try:

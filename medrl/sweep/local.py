@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from medrl.config import compose
 from medrl.errors import Interrupted, UserError
+from medrl.hardware import visible_gpus
 from medrl.jobs import gpus, locks
 from medrl.jobs.job import Job
 from medrl.jobs.resolved import ResolvedRun, resolve
@@ -186,7 +187,7 @@ class Local:
             claim.close()
             return True
         hardware = mine.tree["hardware"]
-        devices = gpus.claim(gpus.needed(hardware) if len(gpus.visible()) > 1 else 0)
+        devices = gpus.claim(gpus.needed(hardware) if len(visible_gpus()) > 1 else 0)
         if devices is None:
             claim.close()
             return False
