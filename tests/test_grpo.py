@@ -11,11 +11,11 @@ from medrl import run
 from medrl.algos import dynamic_sampling
 from medrl.algos.base import Job
 from medrl.algos.dynamic_sampling import dead_groups, merge, replacements
-from medrl.checkpoints import Stop
 from medrl.config import build
 from medrl.config.frozen import root
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.rewards.base import Completion
 
 UNTUNED = ("model=qwen2_5_0_5b_instruct",)
@@ -157,7 +157,7 @@ def trained(compose, folder, *overrides):
     settings = build.check(compose([*SHORT, *overrides]))
     tokenizer, drawn = run._rows(settings)
     policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
-    job = Job(settings, drawn.rows, policy, tokenizer, folder / "train", None, Stop())
+    job = Job(settings, drawn.rows, policy, tokenizer, folder / "train", None, GracefulShutdown())
     (job.folder / "completions").mkdir(parents=True)
     settings.algo.train(job, folder / "model")
     frames = [pandas.read_parquet(path) for path in sorted((job.folder / "completions").glob("*.parquet"))]

@@ -154,33 +154,6 @@ def test_ctrl_c_during_evaluation(tmp_path):
     assert (folder / "metrics.json").exists()
 
 
-IN_A_DESTRUCTOR = """
-import os, signal, sys, time
-from medrl.checkpoints import Stop
-from medrl.errors import Interrupted
-
-class Dying:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
-
-with Stop().listening():
-    try:
-        Dying()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            time.sleep(0.01)
-    except Interrupted as error:
-        sys.exit(error.exit_code)
-"""
-
-
-def test_a_signal_that_falls_into_a_destructor_is_not_lost():
-    """The interpreter prints and forgets what a destructor raises."""
-    done = subprocess.run([sys.executable, "-c", IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 128 + signal.SIGINT and done.stderr == ""
-
-
 # --- An evaluation that is killed in the middle of a task -------------------------------------------------------------
 
 
