@@ -45,7 +45,7 @@ def refused(listed):
         ("sft: {word: [algo=sft]}", "mine.sft.word", "did you mean words?"),
         ("sft: {words: algo=sft}", "mine.sft.words", "should be a valid"),
         ("sft: {words: [algo=sft], after: pt}", "mine.sft.after", "names no stage; there is: sft"),
-        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "did you mean sft?"),
+        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "there is: rl, sft"),
         ("model: {words: []}", "mine.model", "cannot have the name of a section"),
     ],
 )
@@ -74,7 +74,7 @@ def test_the_four_stages_start_from_one_another(tmp_path):
     rewards = stages["rl"].tree["reward_set"]["rewards"]
     assert rewards["reward_model"]["weights"] == str(stages["rm"].folder / "model")
     assert stages["rl"].tree["algo"]["_target_"].endswith(GRPO.__name__)  # an override of one stage
-    assert "tuned=sft_tiny" in stages["sft"].words  # of the model that the chain began with
+    assert stages["sft"].tree["tuned"] == composing.tree(["algo=sft", *SMALL])["tuned"]  # of the model that the chain began with
 
 
 def test_mistakes_of_a_stage_carry_its_name(tmp_path):
@@ -176,7 +176,7 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
 
 
 def test_a_chain_for_each_seed_and_with_m_for_each_combination(tmp_path):
-    words = ["chain=dxbench", *SMALL, f"runs={tmp_path}"]
+    words = ["chain=dxbench", *SMALL, "rft.algo.prompts=64", f"runs={tmp_path}"]
     chains = chain.resolve_all([*words, "seed=0,1"], several=False)
     assert [each.stages["rft"].tree["seed"] for each in chains] == [0, 1]
     assert all(each.stages["rft"].tree["model"]["run"] == str(each.stages["sft"].folder) for each in chains)

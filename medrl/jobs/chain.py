@@ -124,19 +124,13 @@ def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
     varied = multirun_table.varied(lists)
     if not several and (extra := [key for key in varied if key != "seed"]):
         raise ConfigError([Problem(key, "has several values; add -m to run a chain for each of them") for key in extra])
-    problems: dict[Problem, Problem] = {}
-    chains = []
-    for words in lists:
+
+    def resolved(words: Sequence[str]) -> Chain:
         name = next(word.removeprefix("chain=") for word in words if word.startswith("chain="))
         mine = tuple(word for word in words if not word.startswith("chain="))
-        try:
-            chains.append(Chain(name, mine, resolve_stages(name, mine)))
-        except ConfigError as error:
-            values = " ".join(word for word in words if word.partition("=")[0] in varied)
-            where = f" (with {values})" if values else ""
-            problems |= {each: replace(each, message=each.message + where) for each in error.problems if each not in problems}
-    if problems:
-        raise ConfigError(list(problems.values()))
+        return Chain(name, mine, resolve_stages(name, mine))
+
+    chains = multirun.checked(lists, resolved)
     folders = [tuple(stage.folder for stage in each.stages.values()) for each in chains]
     if len(set(folders)) < len(folders):
         raise ConfigError([Problem("chain", "would do the same runs twice; leave out values that are not part of a run's id")])
@@ -261,8 +255,7 @@ def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> Non
 
 def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:
     """What a stage is called where several chains have it."""
-    varied = multirun_table.varied([each.overrides for each in chains])
-    values = " ".join(word for word in chain.overrides if word.partition("=")[0] in varied)
+    values = multirun.named(chain.overrides, [each.overrides for each in chains])
     return " ".join(filter(None, [f"chain {chain.name}, stage {stage}", values and f"with {values}"]))
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -33,6 +34,7 @@ PLUGINS = {"joblib": "joblib", "submitit": "submitit", "slurm": "submitit", "ray
 """First word of a launcher's name -> the plugin of Hydra that it needs."""
 ELSEWHERE = ("slurm", "submitit_slurm", "ray")
 """Launchers whose points may run on another machine: GPUs are looked for there and not here."""
+T = TypeVar("T")
 AGAIN = "Mend it and run the same command again: finished points are kept."
 
 
@@ -81,20 +83,8 @@ class Multirun:
         Raises:
             ConfigError: with every mistake in any of them, and with points that would share a folder.
         """
-        lists = compose.points(self.overrides)
         elsewhere = self.launcher.startswith(ELSEWHERE)
-        varied = multirun_table.varied(lists)
-        problems: dict[Problem, Problem] = {}  # each mistake -> the same with the first point that has it
-        points = []
-        for words in lists:
-            try:
-                points.append(resolve(words, elsewhere=elsewhere))
-            except ConfigError as error:
-                named = " ".join(word for word in words if word.partition("=")[0] in varied)
-                where = f" (with {named})" if named else ""
-                problems |= {each: replace(each, message=each.message + where) for each in error.problems if each not in problems}
-        if problems:
-            raise ConfigError(list(problems.values()))
+        points = checked(compose.points(self.overrides), lambda words: resolve(words, elsewhere=elsewhere))
         if shared := list(_shared(points)):
             raise ConfigError(shared)
         return points
@@ -150,10 +140,40 @@ def main(overrides: Sequence[str]) -> int:
 
 def _print_points(points: Sequence[ResolvedRun], pending: Collection[int], folder: Path) -> None:
     print(f"multirun {len(points)} points, {len(points) - len(pending)} finished; {folder}")
-    varied = multirun_table.varied([each.overrides for each in points])
-    for number, each in enumerate(points):
-        named = " ".join(word for word in each.overrides if word.partition("=")[0] in varied)
-        print(f"point {number}: {named}{'' if number in pending else '  (finished)'}", flush=True)
+    overrides = [each.overrides for each in points]
+    for number, each in enumerate(overrides):
+        print(f"point {number}: {named(each, overrides)}{'' if number in pending else '  (finished)'}", flush=True)
+
+
+def checked(points: Sequence[Sequence[str]], resolved: Callable[[Sequence[str]], T]) -> list[T]:
+    """What is made of the overrides of each point.
+
+    Raises:
+        ConfigError: with every mistake in any of them; one that not all have is named by the first point that has it.
+    """
+    found, found_in = [], dict[Problem, list[Sequence[str]]]()
+    for overrides in points:
+        try:
+            found.append(resolved(overrides))
+        except ConfigError as error:
+            for problem in error.problems:
+                found_in.setdefault(problem, []).append(overrides)
+    if found_in:
+        raise ConfigError(
+            [
+                problem
+                if len(by) == len(points)
+                else replace(problem, message=f"{problem.message} (with {named(by[0], points)})")
+                for problem, by in found_in.items()
+            ]
+        )
+    return found
+
+
+def named(overrides: Sequence[str], points: Sequence[Sequence[str]]) -> str:
+    """The overrides that tell a point from the others."""
+    varied = multirun_table.varied(points)
+    return " ".join(word for word in overrides if word.partition("=")[0] in varied)
 
 
 def _installed(module: str) -> bool:
