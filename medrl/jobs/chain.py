@@ -58,11 +58,12 @@ class Chain:
             UserError, Interrupted: a stage failed, or a signal came.
         """
         shutdown = GracefulShutdown()
-        for key, stage in self.stages.items():
-            done = stage.finished()
-            print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
-            if not done:
-                _run_stage(key, stage, shutdown)
+        with shutdown.listening():
+            for key, stage in self.stages.items():
+                done = stage.finished()
+                print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
+                if not done:
+                    _run_stage(key, stage, shutdown)
         metrics = {key: json.loads((stage.folder / "metrics.json").read_text("utf-8")) for key, stage in self.stages.items()}
         self._store(metrics)
         return metrics
@@ -242,8 +243,7 @@ def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> Non
         UserError: it failed; its own message stands above.
         Interrupted: a signal came.
     """
-    with shutdown.listening():
-        failed = job.run([stage.job()], shutdown)
+    failed = job.run([stage.job()], shutdown)
     if failed and shutdown.signal is not None:
         raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", shutdown.signal)
     if failed:

@@ -27,6 +27,8 @@ from medrl.jobs.shutdown import GracefulShutdown
 
 STOP = "stop"
 """File of a multirun's folder that stops every point of it, on whatever machine."""
+SEARCHPATH = "hydra.searchpath="
+"""The option of Hydra's that a run takes over: folders of a user's own options."""
 UNATTENDED = ("slurm", "submitit_slurm")
 """First words of the launchers whose jobs go on when the command that submitted them has ended."""
 SHARING = ("medrl", "basic", "joblib")
@@ -55,7 +57,7 @@ class Point:
         shares = launcher.startswith(SHARING)
         return cls(
             number=hydra.sweeper.pending[job],
-            overrides=tuple(overrides),
+            overrides=(*overrides, *(word for word in hydra.overrides.hydra if word.startswith(SEARCHPATH))),
             folder=Path(hydra.sweep.dir),
             cwd=hydra.sweeper.cwd,
             attended=not launcher.startswith(UNATTENDED),

@@ -25,7 +25,7 @@ from medrl.config import compose, frozen, options, suggest
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.jobs import gpus, launcher_task, locks, multirun_table
 from medrl.jobs.job import JobResult, last_words
-from medrl.jobs.launcher_task import STOP, UNATTENDED
+from medrl.jobs.launcher_task import SEARCHPATH, STOP, UNATTENDED
 from medrl.jobs.multirun_table import Entry
 from medrl.jobs.resolved import ResolvedRun, command, resolve
 from medrl.jobs.shutdown import GracefulShutdown
@@ -84,7 +84,8 @@ class Multirun:
             ConfigError: with every mistake in any of them, and with points that would share a folder.
         """
         elsewhere = self.launcher.startswith(ELSEWHERE)
-        points = checked(compose.points(self.overrides), lambda words: resolve(words, elsewhere=elsewhere))
+        added = [word for word in self.of_hydra if word.startswith(SEARCHPATH)]
+        points = checked(compose.points(self.overrides), lambda words: resolve([*words, *added], elsewhere=elsewhere))
         if shared := list(_shared(points)):
             raise ConfigError(shared)
         return points
