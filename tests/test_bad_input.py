@@ -263,12 +263,12 @@ def without_weights(folder):
     """The embedded model with weights that nothing can load: whoever tries says so."""
     shutil.copytree(EMBEDDED / "tiny", folder)
     (folder / "model.safetensors").write_bytes(b"none")
-    return f"model.weights={folder}"
+    return "model=pretrained", "model.lora=null", f"model.weights={folder}"
 
 
 @pytest.mark.slow
 def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path):
-    options = (*HOLE, *SHORT, f"runs={tmp_path / 'runs'}", without_weights(tmp_path / "model"))
+    options = (*HOLE, *SHORT, f"runs={tmp_path / 'runs'}", *without_weights(tmp_path / "model"))
     said = ("The reward audit found", "pubmedqa: a wrong answer earns what the gold earns", "reward_set.audit=warn")
     check_told(medrl(*options), *said, code=1)
     assert not list(tmp_path.glob("runs/*/train/log.jsonl"))

@@ -316,4 +316,4 @@ def test_a_local_ray_runs_points(tmp_path):
     on_cpu = ("hydra.launcher.ray.remote.num_gpus=0", "hydra.launcher.ray.remote.num_cpus=1")
     code, output, error = medrl(tmp_path, "seed=0", "hydra/launcher=ray_gpu", *on_cpu)
     assert code == 0, output + error
-    assert "1 of 1 points" in output and list(tmp_path.glob("runs/none-pubmedqa-*/metrics.json"))
+    assert "1 of 1 points" in output and list(tmp_path.glob("runs/none-tiny-pubmedqa-*/metrics.json"))

@@ -236,11 +236,11 @@ def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Overr
         options = group_options(name, more)
         if override.is_sweep_override():
             problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
-        elif not _is_group(override, options) or override.is_delete() or override.value() in options:
+        elif not _is_group(override, options) or override.is_delete() or _is_option(override, options):
             yield override
         else:
-            problems.append(suggest.no_option(name, override.value(), options))
-            if nearest := suggest.near(str(override.value()), options):
+            problems.append(suggest.no_option(name, override.value(), options, placed=key != name))
+            if key not in suggest.PARTS and (nearest := suggest.near(str(override.value()), options)):
                 word = str(override.input_line)
                 yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={nearest[0]}")
 
@@ -258,6 +258,11 @@ def _is_group(override: Override, options: Collection[str]) -> bool:
     if name.startswith("hydra"):
         return False
     return (name in NAMED or bool(options)) and not isinstance(override.value(), dict)
+
+
+def _is_option(override: Override, options: Collection[str]) -> bool:
+    """Whether it is one of the group's, and the group stands where it can."""
+    return override.value() in options and str(override.key_or_group) not in suggest.PARTS
 
 
 def _misplaced(words: Sequence[Override]) -> list[Problem]:

@@ -71,14 +71,12 @@ RENAMED = {
     "device": "hardware=cpu, hardware=auto or another option of hardware",
     "epoch": "algo.epochs",
     "num_epochs": "algo.epochs",
-    "reward": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
+    "reward_weights": "reward_set.rewards.NAME.weight",
     "rewards": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
     "reward_funcs": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
-    "reward_weights": "reward_set.rewards.NAME.weight",
-    "task": "data_mix=OPTION, or +task@data_mix.tasks.NAME=OPTION for one more",
     "tasks": "data_mix.held_out (asked) and data_mix.weights (trained on)",
     "config": "nothing: the configuration is composed of options; --config-dir=FOLDER adds options of your own",
-    "version": "python -m medrl --version",
+    "version": "nothing: python -m medrl --version says it",
 }
 
 OWN = {
@@ -86,6 +84,11 @@ OWN = {
     "model": "model=pretrained model.weights={}",
     "data_mix": "data_mix=jsonl data_mix.tasks.jsonl.train={} and data_mix.tasks.jsonl.test=FILE",
     "source": "source=local source.root={}",
+}
+PARTS = {
+    # Groups whose options are parts of a section, not sections themselves.
+    "task": "is chosen with data_mix=OPTION; for one more write +task@data_mix.tasks.NAME=OPTION",
+    "reward": "is chosen with reward_set=OPTION; for one more write +reward@reward_set.rewards.NAME=OPTION",
 }
 FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gguf", ".gz")
 HINTS = {
@@ -124,9 +127,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"there is: {', '.join(options) or 'none'}"
 
 
-def no_option(group: str, value: Any, options: Collection[str]) -> Problem:
-    """What is said of an option that a group does not have."""
+def no_option(group: str, value: Any, options: Collection[str], *, placed: bool) -> Problem:
+    """What is said of an option that a group does not have.
+
+    Args:
+        group: Without the place that ``@`` gives it.
+        value: What was chosen.
+        options: Those that there are.
+        placed: Whether a place was given.
+    """
     word = str(value)
+    if group in PARTS and not placed:
+        return Problem(group, PARTS[group])
     if value is None:  # Hydra takes no null for a group
         return Problem(group, f"names an option or is left out; there is: {', '.join(options) or 'none'}")
     if isinstance(value, list):
