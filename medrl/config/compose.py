@@ -232,14 +232,18 @@ def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Overr
     more = own_folders(overrides)
     problems += [Problem("hydra.searchpath", f"there is no folder {folder}") for folder in more if not folder.is_dir()]
     for override in _parsed(overrides, problems):
-        key, name = str(override.key_or_group), str(override.key_or_group).partition("@")[0]
-        options = group_options(name, more)
+        key = str(override.key_or_group)
+        options, placed = group_options(key, more), override.package is not None
         if override.is_sweep_override():
             problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
-        elif not _is_group(override, options) or override.is_delete() or _is_option(override, options):
+        elif (
+            not _is_group(override, options)
+            or override.is_delete()
+            or (override.value() in options and (placed or key not in suggest.PARTS))
+        ):
             yield override
         else:
-            problems.append(suggest.no_option(name, override.value(), options, placed=key != name))
+            problems.append(suggest.no_option(key, override.value(), options, placed=placed))
             if key not in suggest.PARTS and (nearest := suggest.near(str(override.value()), options)):
                 word = str(override.input_line)
                 yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={nearest[0]}")
@@ -254,20 +258,15 @@ def own_folders(overrides: Sequence[str]) -> list[Path]:
 
 def _is_group(override: Override, options: Collection[str]) -> bool:
     """Whether an override chooses an option of one of our groups."""
-    name = str(override.key_or_group).partition("@")[0]
+    name = str(override.key_or_group)
     if name.startswith("hydra"):
         return False
     return (name in NAMED or bool(options)) and not isinstance(override.value(), dict)
 
 
-def _is_option(override: Override, options: Collection[str]) -> bool:
-    """Whether it is one of the group's, and the group stands where it can."""
-    return override.value() in options and str(override.key_or_group) not in suggest.PARTS
-
-
 def _misplaced(words: Sequence[Override]) -> list[Problem]:
     """Which of the ``key=value`` have no place in the configuration that the options of the groups make."""
-    names = [str(word.key_or_group).partition("@")[0] for word in words]
+    names = [str(word.key_or_group) for word in words]
     chosen = [w for w, name in zip(words, names, strict=True) if name.startswith("hydra") or _is_group(w, group_options(name))]
     try:
         known = _hydra([str(word.input_line) for word in chosen])
