@@ -230,10 +230,13 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
 def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
     """The overrides of a single run whose options exist; of the others, those that they are probably meant to be."""
     more = own_folders(overrides)
-    problems += [Problem("hydra.searchpath", f"there is no folder {folder}") for folder in more if not folder.is_dir()]
+    missing = [Problem("hydra.searchpath", f"there is no folder {folder}") for folder in more if not folder.is_dir()]
+    problems += missing
     for override in _parsed(overrides, problems):
         key = str(override.key_or_group)
         options, placed = group_options(key, more), override.package is not None
+        if missing and key == "hydra.searchpath":
+            continue
         if override.is_sweep_override():
             problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
         elif (
