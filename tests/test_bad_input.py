@@ -287,7 +287,10 @@ def test_a_mistake_in_rows_of_ones_own_is_one_message(tmp_path):
         (["judge=lexicla"], ["has no option 'lexicla'; did you mean lexical?"]),
         (["judge=gpt"], ["has no option 'gpt'; there is: lexical, openai"]),
         (["eval.samples=4"], ["eval.samples", "greedy answers are all the same; set eval.temperature above 0"]),
-        (["data_mix=medicalgpt_pt"], ["holds rows of the kind text; this algorithm learns from question and conversation; write data_mix=pubmed70"]),
+        (
+            ["data_mix=medicalgpt_pt"],
+            ["holds rows of the kind text; this algorithm learns from question and conversation; write data_mix=pubmed70"],
+        ),
     ],
     ids=["misspelt judge", "unknown judge", "greedy samples", "rows of another kind"],
 )

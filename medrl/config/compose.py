@@ -199,18 +199,28 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
 
 def _tried(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[DictConfig | None, list[Problem]]:
     """A composition, or None, and what is wrong with it."""
-    cfg, found = None, []
+    cfg = None
     try:
         cfg = _composed(words)
-        check(plain(cfg))
+        found = plain(cfg)
     except ConfigError as error:
-        found = list(error.problems)
+        return None, list(error.problems)
     except Refused as error:
-        found = _misplaced(words) or [_explained(error)]
+        problems = _misplaced(words) or [_explained(error)]
+    else:
+        problems = _checked(found, check)
     if cfg is None:
-        return None, found
+        return None, problems
     set_here = [key for word in words if not group_options(key := str(word.key_or_group))]
-    return cfg, [places.located(problem, cfg, set_here) for problem in found]
+    return cfg, [places.located(problem, cfg, set_here) for problem in problems]
+
+
+def _checked(found: Tree, check: Callable[[Tree], object]) -> list[Problem]:
+    try:
+        check(found)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 def _within(key: str, others: Collection[str]) -> bool:
