@@ -213,7 +213,7 @@ assert not {"numpy", "torch"} & set(sys.modules)
 
 def test_two_processes_find_the_same():
     environments = [{**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)} for seed in ("0", "1")]
-    outputs = [subprocess.check_output([sys.executable, "-c", SCRIPT], env=env, text=True, timeout=60) for env in environments]
+    outputs = [subprocess.check_output([sys.executable, "-c", SCRIPT], env=env, text=True, timeout=600) for env in environments]
     assert outputs[0] == outputs[1] and outputs[0].count("Match(reason='n-gram'") > 20
 
 

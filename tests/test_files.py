@@ -60,7 +60,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, end):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == (-signal.SIGXFSZ if end == "kill" else 1)
     assert ("UserError: No room left to write" in done.stderr) == (end == "refuse")

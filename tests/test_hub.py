@@ -193,7 +193,7 @@ def read(wanted, endpoint, home, **more):
         env=environment(endpoint, home, **more),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
@@ -397,7 +397,7 @@ def test_offline_reads_what_was_fetched_before_and_asks_nobody(came, hub, home):
 def medrl(folder, endpoint, *options, **more):
     command = [sys.executable, "-m", "medrl", "algo=none", "hardware=cpu", "data_mix=gsm8k", f"runs={folder}/runs", *options]
     env = environment(endpoint, folder / "home", **more)
-    return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow

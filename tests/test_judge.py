@@ -685,7 +685,7 @@ def test_a_signal_stops_it_at_once_and_in_silence(endpoint, tmp_path, monkeypatc
         raise Interrupted("stopped", number)
 
     def send():
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline and (len(endpoint.requests) < 8 or judge.tally()["answered"] < 4):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -781,7 +781,7 @@ def process(endpoint, folder, claims):
 def test_processes_share_their_verdicts(tmp_path):
     with LoopbackJudge(delay=0.002) as endpoint:
         started = [process(endpoint, tmp_path, some(80)[start : start + 60]) for start in (0, 20)]
-        ended = [child.communicate(timeout=60) for child in started]
+        ended = [child.communicate(timeout=600) for child in started]
         assert [error for _, error in ended] == ["", ""]
         told = [json.loads(out) for out, _ in ended]
         assert [verdicts for verdicts, _ in told] == [[False, True] * 30] * 2
@@ -795,7 +795,7 @@ def test_a_kill_loses_no_verdict(tmp_path):
     with LoopbackJudge() as endpoint:
         endpoint.always("disease 5", Reply(hold=True))
         child = process(endpoint, tmp_path, some(6))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while len(endpoint.requests) < 6 and time.monotonic() < deadline and child.poll() is None:
             time.sleep(0.01)
         path = tmp_path / "verdicts.jsonl"

@@ -102,7 +102,7 @@ def test_two_processes_draw_the_same_rows():
         )
         for seed, hash_seed in (("3", "0"), ("3", "1"), ("4", "1"))
     ]
-    first, again, other = (process.communicate(timeout=60)[0].strip() for process in processes)
+    first, again, other = (process.communicate(timeout=600)[0].strip() for process in processes)
     assert len(first) == 64 and first == again
     assert first != other
 

@@ -312,7 +312,7 @@ def test_code_that_comes_with_weights_runs_only_when_trusted_and_is_recorded(tmp
     with LoopbackHub(models={"maker/own": own, "maker/borrowed": borrowed, "maker/code": code}) as hub:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache")}
         words = [sys.executable, "-c", OTHER_PROCESS, str(folder), "maker/own", "maker/borrowed"]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     for name, (kind, layers, _, refusal) in found.items():

@@ -25,7 +25,7 @@ def medrl(*words, folder, python=()):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
 
 
