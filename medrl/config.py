@@ -22,7 +22,7 @@ from medrl.mix import DataMix
 from medrl.models import Model
 from medrl.rewards.base import RewardSet
 from medrl.sources import Source
-from medrl.tracking import Track
+from medrl.tracking.settings import Track
 
 Tree = dict[str, Any]
 """A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""

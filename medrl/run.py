@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, tracking, watch
+from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
 from medrl.mix import Drawn
 from medrl.tasks.base import Split
+from medrl.tracking import wandb as tracking
 
 SCHEMA = 1
 """Of ``metrics.json``; raised when a key changes its meaning, so that old and new numbers are never put together."""
