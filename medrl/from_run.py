@@ -131,13 +131,13 @@ class FromRun(Model):
         """Folder of whole weights to start from; made where the other run wrote an adapter."""
         from peft import PeftModel
 
-        from medrl import launch
+        from medrl.training import distributed
 
         folder = Path(self.run)
         if not (folder / "model" / "adapter_config.json").exists():
             return folder / "model"
         out = folder / "merged"
-        if launch.rank() == 0 and not out.exists():
+        if distributed.rank() == 0 and not out.exists():
             # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
             before = replace(self._before(), quantisation=None)
             tokenizer = before.tokenizer(lambda: ())
@@ -147,7 +147,7 @@ class FromRun(Model):
             PeftModel.from_pretrained(base, str(folder / "model")).merge_and_unload().save_pretrained(partial)
             self.tokenizer(lambda: ()).save_pretrained(partial)
             partial.replace(out)
-        launch.wait_for_all()
+        distributed.wait_for_all()
         return out
 
 

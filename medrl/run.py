@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, launch, plan, report, summary, terminal, track, watch
+from medrl import audit, checkpoints, config, evaluate, files, plan, report, summary, terminal, track, watch
 from medrl.build import check
 from medrl.config import Run, Tree
 from medrl.errors import UserError
+from medrl.jobs import locks
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.mix import Drawn
 from medrl.tasks.base import Split
 from medrl.tracking import wandb as tracking
+from medrl.training import distributed, processes
 
 SCHEMA = 1
 """Of ``metrics.json``; raised when a key changes its meaning, so that old and new numbers are never put together."""
@@ -33,7 +36,7 @@ def run(tree: Tree) -> dict[str, Any]:
     """
     settings = check(tree)
     folder = config.run_dir(tree)
-    stop = checkpoints.Stop()
+    stop = GracefulShutdown()
     with files.explained(folder), stop.listening():
         if settings.dry_run:
             return dry_run(tree, settings, folder)
@@ -41,7 +44,7 @@ def run(tree: Tree) -> dict[str, Any]:
             join(settings, folder, stop)
             return {}
         folder.mkdir(parents=True, exist_ok=True)
-        with track.locked(folder):
+        with locks.locked(folder):
             if settings.force:
                 _clear(folder)
             if done := finished(tree, folder):
@@ -112,15 +115,15 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     track.write_json(path, now)
 
 
-def _train_here_or_in_processes(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+def _train_here_or_in_processes(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     if settings.hardware.processes == 1:
         train(settings, folder, stop)
     elif settings.algo.trains and not (folder / "model").exists():
         checkpoints.newest(folder / "train")  # removes torn ones, once and not in every process
-        launch.in_processes(settings.hardware, folder, stop)
+        processes.in_processes(settings.hardware, folder, stop)
 
 
-def join(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+def join(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     """Train on a node that is not the first, which freezes the configuration, evaluates and writes.
 
     Raises:
@@ -135,10 +138,10 @@ def join(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
             )
         time.sleep(1)
     if not (folder / "model").exists():
-        launch.in_processes(settings.hardware, folder, stop)
+        processes.in_processes(settings.hardware, folder, stop)
 
 
-def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it."""
     from medrl.algos.base import Job
 
@@ -150,7 +153,7 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     checkpoint = checkpoints.newest(work)
-    first = launch.rank() == 0
+    first = distributed.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
         planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(config.load(folder), folder))

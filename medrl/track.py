@@ -1,8 +1,7 @@
-"""What a run leaves behind besides weights: its lock, where it came from, and a line a logged step."""
+"""What a run leaves behind besides weights: where it came from, and a line a logged step."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -12,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -29,28 +27,6 @@ PACKAGES = (
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 STORED = ("experiments/results", "experiments/README.md")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process; the operating system lets go of it however the process ends.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{folder} is in use by another process (pid {file.read().strip() or 'unknown'}); "
-                "wait for it, or change the seed."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def commit(repository: Path = CHECKOUT) -> dict[str, Any]:

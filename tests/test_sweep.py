@@ -17,7 +17,7 @@ import yaml
 from medrl import compose as composing
 from medrl.errors import ConfigError, UserError
 from medrl.sweep import __main__ as command
-from medrl.sweep import checks, chosen, devices, file, space
+from medrl.sweep import checks, chosen, file, space
 from medrl.sweep.halving import Halving
 from medrl.sweep.journal import Journal
 
@@ -555,34 +555,6 @@ def test_damaged_results_are_told(tmp_path):
     said, _ = second.communicate(timeout=60)
     assert second.returncode == 1 and "results.json is damaged" in said and "remove it and run the same command again" in said
     first.communicate()
-
-
-# Devices
-
-
-def test_workers_have_a_gpu_each(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    tree = {"hardware": {"device": "cuda", "gpus": 1}}
-    assert devices.workers(None, tree) == 3
-    with pytest.raises(UserError, match="workers=4 with 1 GPU"):
-        devices.workers(4, tree)
-    taken = [devices.taken(tmp_path, tree) for _ in range(4)]
-    assert [each and each.ids for each in taken] == [("4",), ("5",), ("7",), None]
-    taken[1].claims[0].close()
-    taken.append(devices.taken(tmp_path, tree))
-    assert taken[-1].ids == ("5",)
-    for each in filter(None, taken):
-        for claim in each.claims:
-            claim.close()
-    two = {"hardware": {"device": "cuda", "gpus": 2}}
-    assert devices.workers(None, two) == 1
-    assert devices.environment(("4", "5"), 1, two) == {"CUDA_VISIBLE_DEVICES": "4,5"}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
-    assert devices.taken(tmp_path, tree).ids == () and devices.workers(2, tree) == 2  # nothing to choose between
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    cpu = {"hardware": {"device": "cpu", "gpus": 1}}
-    assert devices.workers(None, cpu) == 1 and devices.environment((), 1, cpu) == {}
-    assert devices.environment((), 1000, cpu) == {"OMP_NUM_THREADS": "1"}
 
 
 # The whole of it

@@ -16,8 +16,8 @@ from medrl.errors import Interrupted, Problem, UserError
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.checkpoints import Stop
     from medrl.config import Run
+    from medrl.jobs.shutdown import GracefulShutdown
     from medrl.mix import Prompted
     from medrl.prompts import Messages
 
@@ -54,7 +54,7 @@ class Job:
     """``train/`` of the run folder: log, completions, checkpoints."""
     checkpoint: Path | None
     """The newest whole checkpoint, to go on from."""
-    stop: Stop
+    stop: GracefulShutdown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,11 +261,12 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
     """
     from transformers import PrinterCallback
 
-    from medrl import checkpoints, evaluate, launch, track
+    from medrl import checkpoints, evaluate, track
+    from medrl.training import distributed
 
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
     trainer.remove_callback(PrinterCallback)
-    first = launch.rank() == 0
+    first = distributed.rank() == 0
     ask = evaluate.while_training(job.run, job.tokenizer) if first else None
     tracker = track.callback(log, before, job.run.eval.every_steps, ask)
     if first:
@@ -288,18 +289,18 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
 
 def write_model(trainer: Any, job: Job, out: Path) -> None:
     """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
-    from medrl import launch
+    from medrl.training import distributed
 
     partial = out.with_name(out.name + ".partial")
-    if launch.rank() == 0:
+    if distributed.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
-    launch.wait_for_all()
+    distributed.wait_for_all()
     if job.run.hardware.sharding == "fsdp":
         write_sharded(trainer.model, partial)
     else:
         trainer.save_model(str(partial))  # by all: each holds its share of sharded weights
-    launch.wait_for_all()
-    if launch.rank() > 0:
+    distributed.wait_for_all()
+    if distributed.rank() > 0:
         return
     check_written(trainer.model, partial)
     if config := getattr(trainer.model, "generation_config", None):  # which a classifier lacks
@@ -319,14 +320,14 @@ def write_sharded(model: Any, folder: Path) -> None:
     """
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 
-    from medrl import launch
+    from medrl.training import distributed
 
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
             if isinstance(child, CheckpointWrapper):
                 setattr(parent, name, child._checkpoint_wrapped_module)
     whole = {name: each.full_tensor().cpu() for name, each in model.named_parameters() if each.requires_grad}
-    if launch.rank() == 0:
+    if distributed.rank() == 0:
         model.save_pretrained(folder, state_dict=whole)
 
 

@@ -16,7 +16,7 @@ from medrl.algos.base import Job, fit, peft_config, write_model
 from medrl.algos.samples import Sampled, describe, enough, texts
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl, write_jsonl
-from medrl.launch import rank, wait_for_all
+from medrl.training.distributed import rank, wait_for_all
 
 if TYPE_CHECKING:
     from medrl.mix import Prompted

@@ -16,7 +16,7 @@ from medrl.algos.base import Footprint, Job, peft_config, run_trainer
 from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
-from medrl.launch import rank
+from medrl.training.distributed import rank
 from medrl.rendering import Rendering
 
 if TYPE_CHECKING:

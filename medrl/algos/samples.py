@@ -15,7 +15,7 @@ from medrl.algos.base import Footprint, Job, Optimised
 from medrl.algos.pairs import Pair, check_given, given, pairs_of
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
-from medrl.launch import rank, size, wait_for_all
+from medrl.training.distributed import rank, size, wait_for_all
 from medrl.rendering import Rendering
 from medrl.tasks.base import Kind
 

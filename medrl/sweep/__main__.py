@@ -12,9 +12,11 @@ from typing import Any
 
 from medrl import build, compose, config, files
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
-from medrl.sweep import checks, file
-from medrl.sweep.file import SweepFile
-from medrl.sweep.ledger import shown
+from medrl.jobs.resolve import command
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.sweep import selection, spec, validation
+from medrl.sweep.spec import Spec
+from medrl.sweep.trial_records import shown
 
 USAGE = """python -m medrl.sweep FILE [backend=local|wandb] [workers=N] [runs=FOLDER] [results=NAME] [KEY=VALUE ...]
 
@@ -23,7 +25,8 @@ backend   local (default): on this machine, without an account; wandb: on W&B
 workers   points at once; on a machine with several GPUs one for each (default), else 1
 runs      folder of the runs and of the sweep's own folder, sweep-NAME-ID; default: runs
 results   copies results.json and the report to experiments/results/sweep-NAME.*
-KEY=VALUE overrides for every point: hardware=cpu, model=tiny; dry_run=true lists the points and stops
+KEY=VALUE a key of the file: run_cap=2, method=random, metric.goal=minimize, 'parameters.seed={values: [0]}';
+          else an override for every point: hardware=cpu, model=tiny; dry_run=true lists the points and stops
 
 The same command goes on where it was stopped, and a second one beside it takes its share of the points; on W&B where
 WANDB_SWEEP_ID names the sweep, ENTITY/PROJECT/ID, which else is a new one each time."""
@@ -44,37 +47,55 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if argv else 2
-    options, extra = _options(argv[1:])
-    sweep = file.read(Path(argv[0]))
+    options, overrides = _options(argv[1:])
+    sweep = spec.read(Path(argv[0]), overrides)
+    runs = Path(options.get("runs", "runs"))
     compose.prepare()
-    checks.check(sweep, extra)
+    validation.check(sweep, runs)
     if options.get("dry_run") == "true":
-        return _listed(sweep, extra)
-    found, folder = (_on_wandb if options.get("backend") == "wandb" else _here)(sweep, extra, options)
-    with files.explained(folder):
-        return _told(found, folder, options.get("results"))
-
-
-def _here(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
-    """Results of a sweep on this machine, and where they lie."""
-    from medrl.sweep.local import Local
-
-    folder = sweep.folder(Path(options.get("runs", "runs")), extra)
+        return _list(sweep)
     workers = int(options["workers"]) if "workers" in options else None
-    with files.explained(folder):
-        return Local(sweep, extra, options.get("runs", "runs"), workers).run(), folder
+    with files.explained(runs):
+        found, folder = _run(
+            sweep, options.get("backend", "local"), Path(options["runs"]) if "runs" in options else None, workers
+        )
+        return _report(found, folder, options.get("results"))
 
 
-def _on_wandb(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
-    """Results of a sweep on W&B, and where they lie."""
-    from medrl.sweep import on_wandb
+def _run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tuple[dict[str, Any], Path]:
+    """Run the points, choose by the validation rows, ask the test split of the choice.
 
-    runs = [f"runs={options['runs']}"] if "runs" in options else []
-    return on_wandb.run(sweep, [*extra, *runs], int(options.get("workers", 1)))
+    Returns:
+        The content of ``results.json``, and the folder that it lies in.
+
+    Raises:
+        Interrupted: a signal came; the points that ran have written checkpoints.
+        UserError: what the sweep is made of is damaged, W&B does not take it, or the test split could not be asked.
+    """
+    from medrl.sweep.local import LocalSweep
+    from medrl.sweep.wandb_agents import AgentSweep
+
+    shutdown = GracefulShutdown()
+    with shutdown.listening(), shutdown.held():
+        mine: LocalSweep | AgentSweep = (
+            AgentSweep(sweep, runs, workers, shutdown)
+            if backend == "wandb"
+            else LocalSweep(sweep, runs or Path("runs"), workers, shutdown)
+        )
+        points = mine.run()
+        tests: dict[str, Any] = {}
+        folder = mine.records.folder
+        if shutdown.signal is None:
+            tests = selection.test(points, sweep.metric.goal, mine.runs, folder, again=mine.again, shutdown=shutdown)
+        if shutdown.signal is not None:
+            mine.records.write(points, None)
+            said = f"Stopped; checkpoints are kept, and {folder} holds what is done. To go on, {mine.again}."
+            raise Interrupted(said, shutdown.signal)
+        return mine.records.write(points, tests), folder
 
 
 def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Our own options, and the overrides for every point.
+    """Our own options, and the overrides.
 
     Raises:
         ConfigError: one of ours holds what it cannot.
@@ -94,17 +115,16 @@ def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return options, [word for word in words if word.partition("=")[0] not in OPTIONS]
 
 
-def _listed(sweep: SweepFile, extra: Sequence[str]) -> int:
-    """The points of a sweep, or the corners of what it searches."""
-    grid = sweep.method == "grid"
-    drawn = "" if grid else f"; drawn by {sweep.method} search between these"
-    print(f"sweep {sweep.name}-{sweep.id(extra)}: {sweep.points()} points{drawn}")
-    for values in sweep.grid() if grid else sweep.corners():
-        print(" ".join(["python -m medrl", *sweep.words(values, extra)]))
+def _list(sweep: Spec) -> int:
+    """Print the points of a grid, or the corners of what is searched."""
+    sampled = "" if sweep.method == "grid" else f"; sampled by {sweep.method} search between these"
+    print(f"sweep {sweep.name}-{sweep.id}: {sweep.num_points} points{sampled}")
+    for values in sweep.grid() or sweep.corners():
+        print(command(sweep.overrides_of(values)))
     return 0
 
 
-def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
+def _report(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
     """Say what was chosen, write the report, copy it where asked; 1 where a point failed."""
     from medrl.sweep import report
 
@@ -116,6 +136,8 @@ def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
         print(f"chosen   {parameters}  {metric} {best['value']:.3f}, seeds {best['seeds']}")
         print(f"command  {best['command']}")
     print(f"report   {folder / 'report.html'}")
+    if found["sweep"]["backend"] == "local":
+        print(f"trials   optuna-dashboard {folder / 'study.jsonl'}")
     if name:
         target = config.root("experiments") / "results"
         target.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """W&B's ``early_terminate: {type: hyperband}``, as Optuna's successive halving.
 
-Optuna judges a trial when it has logged its metric ``min_iter``, ``min_iter * eta``, ``min_iter * eta^2``, ... times. The trial
-goes on if its value there is among the best 1/eta of all that came as far by then (Li et al. 2020, arXiv 1810.05934, algorithm 2).
+Optuna judges a trial when it has logged its metric ``min_iter``, ``min_iter * eta``, ``min_iter * eta^2``, ... times. It goes on
+if its value there is among the best 1/eta of all that came as far by then (Li et al. 2020, arXiv 1810.05934, algorithm 2).
 W&B's server lets one more trial of each bracket go on and reads the value after the bracket's
 (github.com/wandb/sweeps, src/sweeps/hyperband_stopping.py), so a few trials that are pruned here go on there.
 """
@@ -48,7 +48,7 @@ class Hyperband:
         if self.min_iter is not None:
             return self.min_iter
         assert self.max_iter is not None and self.s is not None
-        return max(1, self.max_iter // self.eta**self.s)
+        return max(1, int(self.max_iter / self.eta**self.s))
 
     def pruner(self) -> SuccessiveHalvingPruner:
         """The same as Optuna's pruner, whose resource is the count of logged values."""

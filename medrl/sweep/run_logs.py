@@ -43,12 +43,3 @@ class RunLogs:
         """The metric of a finished run; of one that only training logs, the last."""
         value = metric_names.values(metrics).get(self._metric)
         return value if value is not None else next(reversed(self.history(folder)), None)
-
-
-def last_words(log: Path) -> str:
-    """The last line of what a process said, without the program's name; empty where it said nothing."""
-    if not log.exists():
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return said.removeprefix("medrl: ")

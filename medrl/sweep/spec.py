@@ -211,7 +211,12 @@ def parsed(content: Any, path: Path, overrides: Sequence[str] = ()) -> Spec:
     problems.extend(problem for problem in found if problem.key in whole or problem.key not in parts)
     if problems or written is None:
         raise ConfigError([replace(problem, key=f"{path}: {problem.key}") for problem in problems])
-    return Spec(**vars(written), path=path, content={key: value for key, value in content.items() if value is not None}, overrides=tuple(overrides))
+    return Spec(
+        **vars(written),
+        path=path,
+        content={key: value for key, value in content.items() if value is not None},
+        overrides=tuple(overrides),
+    )
 
 
 def _parameters(listed: Any, problems: list[Problem]) -> dict[str, Any]:

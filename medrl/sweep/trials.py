@@ -1,9 +1,8 @@
 """The trials of a sweep on this machine: an Optuna study in the sweep's folder, which several commands share.
 
-``optuna-dashboard runs/sweep-NAME-ID/study.jsonl`` shows it. Optuna samples, prunes and stores. What is added here is what has to
-survive ``kill -9``: everything is written while the folder's lock is held, which the operating system releases however its holder
-ends, and a trial that a kill left half written is not counted. A trial that is ``RUNNING`` and whose claim nobody holds is gone on
-with (`local`).
+``optuna-dashboard runs/sweep-NAME-ID/study.jsonl`` shows it. Optuna samples, prunes and stores. What is added here survives
+``kill -9``: everything is written while the folder's lock is held, which the operating system releases however its holder ends; a
+trial that a kill left half written is not counted; and one that is ``RUNNING`` while nobody holds its claim is resumed (`local`).
 """
 
 from __future__ import annotations
@@ -68,21 +67,13 @@ class Trials:
     def _opened(self) -> Any:
         import optuna
         from optuna.storages import JournalStorage
-        from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
-
-        class Held(BaseJournalFileLock):
-            """In the place of Optuna's own lock, which a kill leaves behind: what writes holds `Trials.locked` already."""
-
-            def acquire(self) -> bool:
-                return True
-
-            def release(self) -> None: ...
+        from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", ".*for a categorical distribution should be a tuple of None.*")  # lists work, too
         hyperband = self.spec.early_terminate
         return optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(self.path), lock_obj=Held())),
+            storage=JournalStorage(JournalFileBackend(str(self.path), lock_obj=_Held())),  # type: ignore[arg-type]
             study_name=self.spec.name,
             direction=self.spec.metric.goal,
             pruner=hyperband.pruner() if hyperband else optuna.pruners.NopPruner(),
@@ -126,7 +117,7 @@ class Trials:
             return [self._read(trial) for _, trial in sorted(newest.items())]
 
     def ask(self) -> Trial | None:
-        """Take the next point: one that is to be tried again, or a new one; None where there are no more. The folder is locked."""
+        """Take the next point, one that is to be tried again or a new one; None where there are no more. The folder is locked."""
         number = len(self.newest())
         if not self._study.get_trials(deepcopy=False, states=(_state("WAITING"),)):
             if number == self.spec.num_points:
@@ -191,6 +182,16 @@ class Trials:
         value = reported[max(reported)] if trial.state.name == "PRUNED" and reported else trial.value
         about = attributes["point"], attributes["values"], attributes.get("run", "")
         return Trial(trial.number, *about, trial.state.name, value, attributes.get("message", ""))
+
+
+class _Held:
+    """In the place of Optuna's own lock, which a kill leaves behind: what writes holds `Trials.locked` already."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
 
 
 def _state(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Commands as processes: one job, chains of runs, multiruns, and the locks and GPUs that jobs claim."""

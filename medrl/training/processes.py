@@ -1,0 +1,74 @@
+"""Training in several processes, one a device: the parent starts them, forwards signals, and reports the first failure.
+
+The parent composes, checks and freezes; the processes read ``config.yaml`` of the run folder and nothing else. They get torchrun's
+variables, so that accelerate and TRL work as they do below torchrun; why torchrun does not start them is in docs/decisions/0013.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrl.errors import Interrupted, UserError
+from medrl.jobs import job
+from medrl.jobs.job import Job
+from medrl.jobs.shutdown import GracefulShutdown
+
+if TYPE_CHECKING:
+    from medrl.hardware import Hardware
+
+
+def in_processes(hardware: Hardware, folder: Path, shutdown: GracefulShutdown) -> None:
+    """Run ``python -m medrl.training.worker FOLDER`` once a device of this node and wait for all of them.
+
+    Raises:
+        UserError: one failed.
+        Interrupted: a signal came, and every process ended with a checkpoint written.
+    """
+    (folder / "train").mkdir(exist_ok=True)
+    jobs = []
+    for number, environment in enumerate(environments(hardware, os.environ)):
+        # All would print the same; and the others end in tracebacks of no interest where one leaves them alone.
+        log = folder / "train" / f"process-{number}.log" if number else None
+        if log:
+            log.unlink(missing_ok=True)
+        jobs.append(Job([sys.executable, "-m", "medrl.training.worker", str(folder)], log=log, environment=environment))
+    failed = job.run(jobs, shutdown)
+    if failed is None:
+        return
+    if shutdown.signal is not None:
+        raise Interrupted("Stopped; the newest checkpoint is kept. Run the same command again to go on.", shutdown.signal)
+    words = f"its last words:\n{failed.last_words()}\n" if failed.log else "its message is above. "
+    raise UserError(
+        f"Process {jobs.index(failed)} of {len(jobs)} failed ({failed.result}); {words}"
+        "The newest checkpoint is kept: mend it and run the same command again."
+    )
+
+
+def environments(hardware: Hardware, inherited: Mapping[str, str]) -> list[dict[str, str]]:
+    """The variables of each process of this node, as torchrun sets them."""
+    address, _, port = (hardware.rendezvous or f"127.0.0.1:{_free_port()}").rpartition(":")
+    # As torchrun: without it every process would start a thread for each core of the machine.
+    threads = inherited.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // hardware.gpus))
+    shared = {
+        **inherited,
+        "MASTER_ADDR": address,
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(hardware.processes),
+        "LOCAL_WORLD_SIZE": str(hardware.gpus),
+        "OMP_NUM_THREADS": threads,
+    }
+    return [
+        {**shared, "RANK": str(hardware.node_rank * hardware.gpus + local), "LOCAL_RANK": str(local)}
+        for local in range(hardware.gpus)
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -1,0 +1,31 @@
+"""``python -m medrl.training.worker RUN_FOLDER``: one of the processes that train a run together."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from medrl import build, config, files, run
+from medrl.errors import Interrupted, UserError
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import distributed
+
+
+def main() -> int:
+    """Train as the frozen configuration says; 0 when done, else the exit code of what went wrong."""
+    folder, shutdown = Path(sys.argv[1]), GracefulShutdown(notice=None)  # the parent prints it, once
+    try:
+        with files.explained(folder), shutdown.listening():
+            settings = build.check(config.load(folder))
+            distributed.join(settings.hardware.device)
+            run.train(settings, folder, shutdown)
+    except UserError as error:
+        print(f"medrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except Interrupted as error:  # which the parent prints
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
