@@ -56,13 +56,13 @@ def main(argv: Sequence[str]) -> int:
         return _list(sweep)
     workers = int(options["workers"]) if "workers" in options else None
     with files.explained(runs):
-        found, folder = _run(
+        found, folder = run(
             sweep, options.get("backend", "local"), Path(options["runs"]) if "runs" in options else None, workers
         )
         return _report(found, folder, options.get("results"))
 
 
-def _run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tuple[dict[str, Any], Path]:
+def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tuple[dict[str, Any], Path]:
     """Run the points, choose by the validation rows, ask the test split of the choice.
 
     Returns:

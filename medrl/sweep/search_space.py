@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,7 @@ def _distribution(name: str, options: Mapping[str, Any]) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if "min" not in options:
+        warnings.filterwarnings("ignore", "Choices for a categorical distribution should be")  # lists, which work, too
         return CategoricalDistribution([_read(value) for value in options.get("values", [options.get("value")])])
     low, high = options["min"], options["max"]
     if name in ("log_uniform", "q_log_uniform"):

@@ -8,7 +8,6 @@ trial that a kill left half written is not counted; and one that is ``RUNNING`` 
 from __future__ import annotations
 
 import fcntl
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +69,6 @@ class Trials:
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.filterwarnings("ignore", ".*for a categorical distribution should be a tuple of None.*")  # lists work, too
         hyperband = self.spec.early_terminate
         return optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(self.path), lock_obj=_Held())),  # type: ignore[arg-type]
