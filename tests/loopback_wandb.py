@@ -191,6 +191,29 @@ class LoopbackWandb:
         }
         return {"project": {"sweep": found}}
 
+    def on_runs(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        wanted, states = json.loads(asked["filters"])["sweep"], {0: "finished", 255: "killed", None: "running"}
+        nodes = [
+            {
+                "projectId": 1,
+                "id": run.name,
+                "name": run.name,
+                "displayName": run.display_name,
+                "sweepName": run.sweep,
+                "state": states.get(run.exit_code, "failed"),
+                "config": json.dumps(run.config),
+                "summaryMetrics": json.dumps(run.summary),
+                "systemMetrics": "{}",
+                "user": {"name": ENTITY, "username": ENTITY},
+                "historyKeys": None,
+            }
+            for run in self.runs.values()
+            if run.sweep == wanted
+        ]
+        edges = [{"node": node, "cursor": str(number)} for number, node in enumerate(nodes)]
+        found = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}
+        return {"project": {"internalId": "p", "runCount": len(nodes), "readOnly": False, "runs": found}}
+
     def on_get_sweep(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         if asked["name"] not in self.sweeps:
             return {"project": {"sweep": None}}

@@ -56,9 +56,7 @@ def main(argv: Sequence[str]) -> int:
         return _list(sweep)
     workers = int(options["workers"]) if "workers" in options else None
     with files.explained(runs):
-        found, folder = run(
-            sweep, options.get("backend", "local"), Path(options["runs"]) if "runs" in options else None, workers
-        )
+        found, folder = run(sweep, options.get("backend", "local"), Path(options["runs"]) if "runs" in options else None, workers)
         return _report(found, folder, options.get("results"))
 
 

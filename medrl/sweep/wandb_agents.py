@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,7 +58,7 @@ class AgentSweep:
         spec = replace(spec, overrides=self.sweep.overrides(spec))
         self.records = TrialRecords(spec, self.runs, backend="wandb", sweep_id=self.sweep.id, workers=self.workers)
         self.trials = WandbTrials(self.records, self.sweep, shutdown)
-        self.again = f"run the same command with WANDB_SWEEP_ID={self.sweep.path}"
+        self.again = self.sweep.again
 
     def run(self) -> list[dict[str, Any]]:
         """Run agents until the server has no more points.
@@ -83,7 +83,8 @@ class AgentSweep:
                 if self.shutdown.signal is not None:
                     _terminate(agents)
                 time.sleep(POLL_SECONDS)
-                self.trials.look()
+                with suppress(UserError):  # a server that does not answer now ends no agent; it is asked again at the end
+                    self.trials.look()
         except BaseException:
             _terminate(agents)
             deadline = time.monotonic() + GRACE_SECONDS

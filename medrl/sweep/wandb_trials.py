@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medrl.errors import UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep.spec import Spec
 from medrl.sweep.trial_records import TrialRecords
@@ -32,6 +33,11 @@ class WandbSweep:
     def path(self) -> str:
         """What W&B's commands call it."""
         return f"{self.entity}/{self.project}/{self.id}"
+
+    @property
+    def again(self) -> str:
+        """What a user does to go on with it."""
+        return f"run the same command with WANDB_SWEEP_ID={self.path}"
 
     @property
     def words(self) -> list[str]:
@@ -88,10 +94,8 @@ class WandbTrials:
 
     def _entries(self, ended: bool) -> list[dict[str, Any]]:
         """The points in the order they were created; of a grid those, too, that no agent was given yet."""
-        self._api.flush()
-        project = f"{self.sweep.entity}/{self.sweep.project}"
         found: list[dict[str, Any]] = []
-        for run in self._api.runs(project, filters={"sweep": self.sweep.id}, order="+created_at", lazy=False):
+        for run in self._listed():
             values = {key: None if value == NULL else value for key, value in run.config.items()}
             if set(self.spec.varying) <= set(values):
                 mine = {key: values.get(key) for key in self.spec.parameters if key in values}
@@ -101,6 +105,20 @@ class WandbTrials:
             if self.spec.point(values) not in known:
                 found.append(self.records.entry(len(found), values))
         return found
+
+    def _listed(self) -> list[Any]:
+        """The W&B runs of the sweep.
+
+        Raises:
+            UserError: the server does not list them.
+        """
+        try:
+            self._api.flush()
+            project = f"{self.sweep.entity}/{self.sweep.project}"
+            return list(self._api.runs(project, filters={"sweep": self.sweep.id}, order="+created_at", lazy=False))
+        except Exception as error:  # W&B's client has no class of error that its others descend from
+            said = " ".join(str(error).split()).rstrip(".")
+            raise UserError(f"W&B does not list the runs of {self.sweep.path} ({said}); {self.sweep.again}.") from error
 
     def _entry(self, number: int, values: Mapping[str, Any], run: Any, ended: bool) -> dict[str, Any]:
         """One point. Its run folder has the name of its W&B run; one that ran on another machine has none here and is left."""
