@@ -7,10 +7,15 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Gt
 
 from medrl import build, compose, config, files
+from medrl.config import Text
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.jobs.resolve import command
 from medrl.jobs.shutdown import GracefulShutdown
@@ -31,8 +36,19 @@ KEY=VALUE a key of the file: run_cap=2, method=random, metric.goal=minimize, 'pa
 The same command goes on where it was stopped, and a second one beside it takes its share of the points; on W&B where
 WANDB_SWEEP_ID names the sweep, ENTITY/PROJECT/ID, which else is a new one each time."""
 
-BACKENDS = ("local", "wandb")
-OPTIONS = ("backend", "workers", "runs", "results", "dry_run")
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The command's own options."""
+
+    backend: Literal["local", "wandb"] = "local"
+    workers: Annotated[int, Gt(0)] | None = None
+    runs: Text | None = None
+    results: Text | None = None
+    dry_run: bool = False
+
+
+OPTIONS = tuple(field.name for field in fields(Options))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,16 +64,14 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE)
         return 0 if argv else 2
     options, overrides = _options(argv[1:])
-    sweep = spec.read(Path(argv[0]), overrides)
-    runs = Path(options.get("runs", "runs"))
+    sweep, runs = spec.read(Path(argv[0]), overrides), Path(options.runs or "runs")
     compose.prepare()
     validation.check(sweep, runs)
-    if options.get("dry_run") == "true":
+    if options.dry_run:
         return _list(sweep)
-    workers = int(options["workers"]) if "workers" in options else None
     with files.explained(runs):
-        found, folder = run(sweep, options.get("backend", "local"), Path(options["runs"]) if "runs" in options else None, workers)
-        return _report(found, folder, options.get("results"))
+        found, folder = run(sweep, options.backend, Path(options.runs) if options.runs else None, options.workers)
+        return _report(found, folder, options.results)
 
 
 def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tuple[dict[str, Any], Path]:
@@ -92,23 +106,17 @@ def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tu
         return mine.records.write(points, tests), folder
 
 
-def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
     """Our own options, and the overrides.
 
     Raises:
         ConfigError: one of ours holds what it cannot.
     """
-    options = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
-    problems = []
-    backend, workers = options.get("backend", "local"), options.get("workers", "1")
-    if backend not in BACKENDS:
-        problems.append(Problem("backend", f"there is none called {backend!r}; {build.nearest(backend, BACKENDS)}"))
-    if not workers.isdigit() or int(workers) < 1:
-        problems.append(Problem("workers", f"is {workers!r}, should be a whole number above 0"))
-    if options.get("dry_run", "false") not in ("true", "false"):
-        problems.append(Problem("dry_run", f"is {options['dry_run']!r}, should be true or false"))
-    problems += [Problem(key, "is empty") for key in ("runs", "results") if options.get(key) == ""]
-    if problems:
+    said = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
+    own = {key: yaml.safe_load(value) if key in ("workers", "dry_run") else value for key, value in said.items()}
+    problems: list[Problem] = []
+    options = build.made(Options, own, "", problems)
+    if options is None:
         raise ConfigError(problems)
     return options, [word for word in words if word.partition("=")[0] not in OPTIONS]
 

@@ -1,13 +1,19 @@
-"""What a sweep searches: W&B's distributions, as Optuna's."""
+"""What a sweep searches: W&B's distributions, as Optuna's.
+
+https://docs.wandb.ai/models/sweeps/sweep-config-keys, "Distribution options for random and Bayesian search".
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from medrl.build import nearest, unknown
+from annotated_types import Gt, MinLen
+
+from medrl.build import made, nearest
 from medrl.errors import Problem
 
 if TYPE_CHECKING:
@@ -16,23 +22,75 @@ if TYPE_CHECKING:
 DIGITS = 6
 """Significant digits of a sampled number: commands stay readable, and nothing that is tuned needs more."""
 
-DISTRIBUTIONS = {
-    # https://docs.wandb.ai/models/sweeps/sweep-config-keys, "Distribution options for random and Bayesian search"
-    "constant": ("value",),
-    "categorical": ("values",),
-    "int_uniform": ("min", "max"),
-    "uniform": ("min", "max"),
-    "log_uniform": ("min", "max"),
-    "log_uniform_values": ("min", "max"),
-    "inv_log_uniform": ("min", "max"),
-    "inv_log_uniform_values": ("min", "max"),
-    "q_uniform": ("min", "max", "q"),
-    "q_log_uniform": ("min", "max", "q"),
-    "q_log_uniform_values": ("min", "max", "q"),
-}
-"""Each distribution with its keys."""
+EVEN = ("uniform", "int_uniform", "q_uniform")
+LOGARITHMIC = (
+    "log_uniform", "log_uniform_values", "inv_log_uniform", "inv_log_uniform_values", "q_log_uniform", "q_log_uniform_values",
+)  # fmt: skip
+DISTRIBUTIONS = ("constant", "categorical", *EVEN, *LOGARITHMIC)
 REFUSED = ("categorical_w_probabilities", "normal", "log_normal", "q_normal", "q_log_normal", "beta", "q_beta")
-"""Those of W&B for which Optuna has none."""
+"""Those of W&B that Optuna does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """One value."""
+
+    distribution: str
+    value: Any
+
+    def as_optuna(self) -> BaseDistribution:
+        return _categorical((self.value,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Categorical:
+    """One of some values."""
+
+    distribution: str
+    values: Annotated[tuple[Any, ...], MinLen(1)]
+
+    def as_optuna(self) -> BaseDistribution:
+        return _categorical(self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """A number between two."""
+
+    distribution: str
+    min: float
+    max: float
+    q: Annotated[float, Gt(0)] = 1.0
+    """The step of the distributions whose names begin with ``q_``."""
+
+    def problems(self, path: str) -> Iterator[Problem]:
+        """What one of its options says of another."""
+        name = self.distribution
+        if self.min > self.max:
+            yield Problem(path, f"min {self.min} is above max {self.max}")
+        if name.endswith("log_uniform_values") and self.min <= 0:
+            yield Problem(f"{path}.min", f"is {self.min}, should be above 0 ({name} samples the logarithm)")
+        if name == "int_uniform" and not all(float(end).is_integer() for end in (self.min, self.max)):
+            yield Problem(path, f"min {self.min} and max {self.max} should be whole numbers")
+        if self.q != 1 and name != "q_uniform":
+            yield Problem(f"{path}.q", "has no place here; Optuna samples steps of another size than 1 for q_uniform alone")
+
+    def as_optuna(self) -> BaseDistribution:
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        low, high, name = self.min, self.max, self.distribution
+        if name in ("log_uniform", "q_log_uniform"):
+            low, high = math.exp(low), math.exp(high)
+        elif name == "inv_log_uniform":
+            low, high = math.exp(-high), math.exp(-low)
+        if not name.startswith(("q_", "int_")):
+            return FloatDistribution(low, high, log=name in LOGARITHMIC)
+        if name in LOGARITHMIC:
+            return IntDistribution(max(1, round(low)), max(1, round(high)), log=True)
+        low, high = (_rounded(round(end / self.q) * self.q) for end in (low, high))
+        if float(self.q).is_integer():
+            return IntDistribution(int(low), int(high), step=int(self.q))
+        return FloatDistribution(low, high, step=self.q)
 
 
 def parameter(said: Any, path: str, problems: list[Problem]) -> BaseDistribution | None:
@@ -43,109 +101,39 @@ def parameter(said: Any, path: str, problems: list[Problem]) -> BaseDistribution
         path: Where it stands, for the messages.
         problems: What is wrong is added here.
     """
-    if not isinstance(said, Mapping):
-        problems.append(Problem(path, f"is {said!r:.60}, should be a mapping with value, values, or min and max"))
-        return None
-    if "parameters" in said:
+    name = str(said.get("distribution") or _implied(said)) if isinstance(said, Mapping) else "constant"
+    kind: Any = Constant if name == "constant" else Categorical if name == "categorical" else Range
+    if isinstance(said, Mapping) and "parameters" in said:
         problems.append(Problem(path, f"holds parameters of its own; write each with its whole name, {path}.KEY"))
-        return None
-    name = str(said.get("distribution") or _implied(said))
-    found = [*_name_mistakes(name, said, path)]
-    if not found:
-        options = {key: said.get(key, 1 if key == "q" else None) for key in DISTRIBUTIONS[name]}
-        found = [*_type_mistakes(name, options, path)] or [*_range_mistakes(name, options, path)]
-    problems.extend(found)
-    return None if found else _distribution(name, options)
+    elif name in REFUSED:
+        problems.append(Problem(path, f"is {name}, which Optuna's samplers do not have; write values, or min and max"))
+    elif name not in DISTRIBUTIONS:
+        problems.append(Problem(f"{path}.distribution", f"there is none called {name!r}; {nearest(name, DISTRIBUTIONS)}"))
+    else:
+        wrong: list[Problem] = []
+        found = made(kind, {**said, "distribution": name} if isinstance(said, Mapping) else said, path, wrong)
+        wrong += found.problems(path) if isinstance(found, Range) else ()
+        misspelled = [problem for problem in wrong if "no such option" in problem.message]
+        problems.extend(misspelled or wrong)  # what is missing stands there under another name
+        return found.as_optuna() if found and not wrong else None
+    return None
 
 
 def _implied(said: Mapping[str, Any]) -> str:
     """The distribution that W&B takes where a file names none."""
-    if "value" in said:
-        return "constant"
     if "values" in said:
         return "categorical_w_probabilities" if "probabilities" in said else "categorical"
-    return "int_uniform" if all(type(said.get(end)) is int for end in ("min", "max")) else "uniform"
+    if "min" in said or "max" in said:
+        return "int_uniform" if all(type(said.get(end)) is int for end in ("min", "max")) else "uniform"
+    return "constant"
 
 
-def _name_mistakes(name: str, said: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    if name in REFUSED:
-        yield Problem(path, f"is {name}, which Optuna's samplers do not have; write values, or min and max")
-    elif name not in DISTRIBUTIONS:
-        yield Problem(f"{path}.distribution", f"there is none called {name!r}; {nearest(name, DISTRIBUTIONS)}")
-    else:
-        own = (*DISTRIBUTIONS[name], "distribution")
-        known = own if "distribution" in said else ("distribution", "value", "values", "min", "max", "q")
-        yield from (Problem(f"{path}.{key}", unknown(str(key), known)) for key in said if key not in own)
+def _categorical(values: tuple[Any, ...]) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution
 
-
-def _type_mistakes(name: str, options: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    for key, value in options.items():
-        if key == "values" and (not isinstance(value, list | tuple) or not value):
-            yield Problem(f"{path}.{key}", f"is {value!r:.60}, should be a list with at least one entry")
-        elif key in ("value", "values"):
-            continue
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            yield Problem(f"{path}.{key}", _no_number(value))
-        elif name == "int_uniform" and not isinstance(value, int):
-            yield Problem(f"{path}.{key}", f"is {value}, should be a whole number")
-
-
-def _range_mistakes(name: str, options: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    if "min" in options and options["min"] > options["max"]:
-        yield Problem(path, f"min {options['min']} is above max {options['max']}")
-    if name.endswith("log_uniform_values") and options["min"] <= 0:
-        yield Problem(f"{path}.min", f"is {options['min']}, should be above 0 ({name} samples the logarithm)")
-    if options.get("q", 1) <= 0:
-        yield Problem(f"{path}.q", f"is {options['q']}, should be above 0")
-    elif "log" in name and options.get("q", 1) != 1:
-        yield Problem(f"{path}.q", f"is {options['q']}, should be 1: Optuna samples a logarithm in whole numbers alone")
-
-
-def _no_number(value: Any) -> str:
-    if value is None:
-        return "is missing"
-    if isinstance(value, str) and _number(value) is not None:
-        mantissa, _, exponent = value.lower().partition("e")
-        written = f"{mantissa}.0e{exponent}" if "." not in mantissa else value
-        return f"is text to YAML, which takes an exponent only behind a point; write {written}"
-    return f"is {value!r:.60}, should be a number"
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _distribution(name: str, options: Mapping[str, Any]) -> BaseDistribution:
-    """The distribution of options that are right."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if "min" not in options:
-        warnings.filterwarnings("ignore", "Choices for a categorical distribution should be")  # lists, which work, too
-        return CategoricalDistribution([_read(value) for value in options.get("values", [options.get("value")])])
-    low, high = options["min"], options["max"]
-    if name in ("log_uniform", "q_log_uniform"):
-        low, high = math.exp(low), math.exp(high)
-    elif name == "inv_log_uniform":
-        low, high = math.exp(-high), math.exp(-low)
-    step, logarithmic = options.get("q"), "log" in name
-    if name == "int_uniform":
-        return IntDistribution(low, high)
-    if step is None:
-        return FloatDistribution(low, high, log=logarithmic)
-    if logarithmic:
-        return IntDistribution(max(1, round(low)), max(1, round(high)), log=True)
-    low, high = (_rounded(round(end / step) * step) for end in (low, high))
-    whole = float(step).is_integer()
-    return IntDistribution(int(low), int(high), step=int(step)) if whole else FloatDistribution(low, high, step=step)
-
-
-def _read(value: Any) -> Any:
-    """A value of a list; 1e-4, which YAML takes for text and Hydra for a number, as the number."""
-    number = _number(value) if isinstance(value, str) and value[:1] in "-.0123456789" else None
-    return value if number is None or not math.isfinite(number) else number
+    warnings.filterwarnings("ignore", "Choices for a categorical distribution should be")  # lists, which work, too
+    choices: list[Any] = [list(value) if isinstance(value, tuple) else value for value in values]
+    return CategoricalDistribution(choices)
 
 
 def _rounded(number: float) -> float:

@@ -41,6 +41,13 @@ PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
 READ_AS_NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as the number that it is to Hydra; YAML 1.1 asks for a point before the exponent."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """What a sweep optimizes."""
@@ -155,7 +162,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
     if not path.suffix and not path.exists() and (named := Path("sweeps") / f"{path}.yaml").exists():
         path = named
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (FileNotFoundError, IsADirectoryError):
         beside = {other.stem for folder in (path.parent, Path("sweeps")) for other in folder.glob("*.yaml")}
         raise UserError(f"There is no sweep file {path}; {build.nearest(path.stem, beside)}") from None
@@ -268,21 +275,5 @@ def last_said(words: Sequence[str]) -> list[str]:
 
 def override(key: str, value: Any) -> str:
     """An override that Hydra reads back as this very value."""
-    return f"{key}={_hydra(value)}"
-
-
-def _hydra(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_hydra, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_hydra(item)}" for key, item in value.items()) + "}"
-    text = str(value)
-    if PLAIN.fullmatch(text) and text.lower() not in READ_AS_NO_TEXT:
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    plain = isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in READ_AS_NO_TEXT
+    return f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"
