@@ -164,7 +164,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (FileNotFoundError, IsADirectoryError):
-        beside = {other.stem for folder in (path.parent, Path("sweeps")) for other in folder.glob("*.yaml")}
+        beside = {other.stem for folder in (path.parent, Path("sweeps")) for other in folder.glob("[!.]*.yaml")}
         raise UserError(f"There is no sweep file {path}; {build.nearest(path.stem, beside)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
