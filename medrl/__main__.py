@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from medrl import compose, config
 from medrl.errors import Interrupted, UserError
+from medrl.jobs import die_with_parent
 
 failed: list[int] = []
 """The exit code of a run that ended in a mistake."""
@@ -35,14 +36,16 @@ def _told(error: BaseException, exit_code: int) -> int:
 
 def main() -> int:
     """Answer mistakes in one message each, without a traceback; 0 when all went well."""
+    if die_with_parent.VARIABLE in os.environ:
+        die_with_parent.die_with_parent(os.getppid())
     try:
         compose.prepare()
         if any(word.startswith("chain=") for word in sys.argv[1:]):
-            from medrl import chain
+            from medrl.jobs import chain
 
             return chain.main(sys.argv[1:])
         if compose.several(sys.argv[1:]):
-            from medrl import multirun
+            from medrl.jobs import multirun
 
             return multirun.main(sys.argv[1:])
         compose.check_command_line(sys.argv[1:])

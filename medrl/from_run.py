@@ -29,13 +29,18 @@ def of_run(run: str | None, key: str) -> Any:
     """
     if not run:
         raise UserError("model=from_run needs model.run=FOLDER, the folder of a finished run.")
-    tree = planned.get(Path(run)) or config.load(Path(run))
+    tree = _tree(Path(run))
     if key == "id":
         return config.run_id(tree)
     value: Any = tree
     for part in key.split("."):
         value = value[part]
     return value
+
+
+def _tree(folder: Path) -> Tree:
+    """Configuration of a run that has begun, or that a chain is about to do."""
+    return planned.get(folder) or config.load(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class FromRun(Model):
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
         folder = Path(self.run)
-        tree = planned.get(folder) or config.load(folder)
+        tree = _tree(folder)
         before = build.build({key: tree[key] for key in ("model", "algo")})
         if before["algo"].classifies:
             yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
@@ -89,6 +94,8 @@ class FromRun(Model):
         folder = Path(self.run) / "model"
         if self.lora:
             self.adapter_config()  # refuses layers that the architecture lacks
+        if Path(self.run) in planned and not folder.exists():  # the plan of a stage whose model is not trained yet
+            return self._before().tokenizer(texts)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self._trusts_remote_code())
         return chat_formats.ready(tokenizer, None, str(folder))
 
@@ -119,7 +126,7 @@ class FromRun(Model):
 
     def _before(self) -> Model:
         """The model that the other run began with."""
-        model: Model = build.build(config.load(Path(self.run))["model"])
+        model: Model = build.build(_tree(Path(self.run))["model"])
         return model
 
     def _trusts_remote_code(self) -> bool:

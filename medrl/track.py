@@ -10,13 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from medrl import watch
-from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically, write_jsonl
 
 PACKAGES = (

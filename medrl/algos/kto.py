@@ -16,8 +16,8 @@ from medrl.algos.base import Footprint, Job, peft_config, run_trainer
 from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
-from medrl.training.distributed import rank
 from medrl.rendering import Rendering
+from medrl.training.distributed import rank
 
 if TYPE_CHECKING:
     from medrl.config import Run

@@ -15,9 +15,9 @@ from medrl.algos.base import Footprint, Job, Optimised
 from medrl.algos.pairs import Pair, check_given, given, pairs_of
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
-from medrl.training.distributed import rank, size, wait_for_all
 from medrl.rendering import Rendering
 from medrl.tasks.base import Kind
+from medrl.training.distributed import rank, size, wait_for_all
 
 if TYPE_CHECKING:
     from medrl.config import Run

@@ -104,10 +104,8 @@ class Job:
             self.poll()
 
     def last_words(self) -> str:
-        """Why it ended as it did: what it said last, or what killed it."""
-        if self.result and self.result.exit_code == 128 + signal.SIGKILL:
-            return "killed (SIGKILL), perhaps because the machine had no memory left"
-        return last_words(self.log)
+        """Why it ended as it did."""
+        return last_words(self.log, self.result)
 
 
 def run(jobs: Sequence[Job], shutdown: GracefulShutdown, *, stop: Callable[[], bool] = lambda: False) -> Job | None:
@@ -146,8 +144,10 @@ def run(jobs: Sequence[Job], shutdown: GracefulShutdown, *, stop: Callable[[], b
                 job.kill()
 
 
-def last_words(log: Path | None) -> str:
-    """The message of medrl's own that a log ends with, else its last lines."""
+def last_words(log: Path | None, result: JobResult | None = None) -> str:
+    """What killed a job, or the message of medrl's own that its log ends with, or else the last lines."""
+    if result and result.exit_code == 128 + signal.SIGKILL:
+        return "killed (SIGKILL), perhaps because the machine had no memory left"
     text = log.read_text(encoding="utf-8", errors="replace") if log and log.exists() else ""
     lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     own = max((place for place, line in enumerate(lines) if line.startswith("medrl: ")), default=-LAST_LINES)

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from medrl import chain, terminal, wording
+from medrl import terminal, wording
 from medrl.results import Record
+from medrl.table import changes
 from medrl.table.join import Table
 from medrl.table.rows import Cost, Row
 
@@ -150,7 +151,7 @@ def to_markdown(table: Table) -> str:
         escaped(f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})"): record
         for record in table.records
     }:
-        lines += ["Each run, before and after training:", "", *chain.changes(runs, "run").splitlines(), ""]
+        lines += ["Each run, before and after training:", "", *changes.changes(runs, "run").markdown().splitlines(), ""]
     for title, remarks in below(table).items():
         lines += [f"{title}:", "", *(f"- {escaped(remark)}" for remark in remarks), ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medrl import chain, compose, results
+from medrl import compose, results
 from medrl.results import Results
-from medrl.table import formats, published
+from medrl.table import changes, formats, published
 from medrl.table.join import join, of_setting
 
 OPENING = """\
@@ -66,7 +66,8 @@ def _chain(_: str, found: Results) -> str:
     flags = join(results.distinct((stage, record) for stage, record in stages.items())).flags
     commits = dict.fromkeys((record["commit"] or "unknown")[:7] for record in found["runs"])
     seeds = sorted({record["seed"] for record in found["runs"]})
-    lines = [chain.markdown(stages), f"Seed {', '.join(map(str, seeds))}, commit {', '.join(commits)}."]
+    table = changes.changes(stages).markdown()
+    lines = [f"Rows: {changes.sources(stages)}.\n\n{table}\n", f"Seed {', '.join(map(str, seeds))}, commit {', '.join(commits)}."]
     for flag, rows in flags.items():
         if not flag.startswith(("fewer", "synthetic")):  # said above: one seed, and where the rows are from
             lines.append(f"{flag[0].upper()}{flag[1:]} ({'; '.join(map(formats.escaped, rows))}).")

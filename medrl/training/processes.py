@@ -1,7 +1,8 @@
 """Training in several processes, one a device: the parent starts them, forwards signals, and reports the first failure.
 
-The parent composes, checks and freezes; the processes read ``config.yaml`` of the run folder and nothing else. They get torchrun's
-variables, so that accelerate and TRL work as they do below torchrun; why torchrun does not start them is in docs/decisions/0013.
+The parent composes, checks and freezes; the processes read ``config.yaml`` of the run folder and nothing else. They get
+torchrun's variables, so that accelerate and TRL work as they do below torchrun. Why torchrun does not start them:
+docs/decisions/0013.
 """
 
 from __future__ import annotations

@@ -1,0 +1,305 @@
+"""``python -m medrl chain=NAME``: runs that start from one another, listed in ``conf/chain/NAME.yaml``.
+
+Each stage is a run like any other, a job with its own folder and table. A finished stage is kept, and a stopped one continues,
+because the same command resumes a run. Only ``model=from_run model.run=<folder of the stage before>`` ties them together. Several
+seeds, or several values with ``-m``, give a chain for each combination.
+"""
+
+from __future__ import annotations
+
+import argparse
+import graphlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medrl import build, compose, config, from_run, results
+from medrl.config import Run
+from medrl.errors import ConfigError, Interrupted, Problem, UserError
+from medrl.files import explained, write_atomically
+from medrl.jobs import job, multirun, multirun_table
+from medrl.jobs.multirun_table import Entry
+from medrl.jobs.resolve import ResolvedRun, command, resolve
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.table import changes
+
+FLAGS = "A chain takes overrides, -m, --cfg job and --help"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One run of a chain."""
+
+    words: tuple[str, ...]
+    """Overrides, as on a command line."""
+    after: str | None = None
+    """The stage whose model this one starts from; null for the model that the command line names."""
+    rewarded_by: str | None = None
+    """The stage whose reward model pays this one."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain with the overrides of one command line, or of one combination of its values."""
+
+    name: str
+    overrides: tuple[str, ...]
+    """For every stage, and for one: ``STAGE.KEY=VALUE``."""
+    stages: Mapping[str, ResolvedRun]
+    """In an order in which each comes after those it needs."""
+
+    def run(self) -> dict[str, dict[str, Any]]:
+        """Do the stages that are left, print their table and store it; the metrics of each.
+
+        Raises:
+            UserError, Interrupted: a stage failed, or a signal came.
+        """
+        shutdown = GracefulShutdown()
+        for key, stage in self.stages.items():
+            done = stage.finished()
+            print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
+            if not done:
+                _run_stage(key, stage, shutdown)
+        metrics = {key: json.loads((stage.folder / "metrics.json").read_text("utf-8")) for key, stage in self.stages.items()}
+        self._store(metrics)
+        return metrics
+
+    def _store(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        table, source = changes.changes(metrics), changes.sources(metrics)
+        seed = next(iter(metrics.values()))["seed"]
+        print(f"\nchain {self.name}  seed {seed}  source: {source}\n\n{table.text()}\n")
+        ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in self.stages.values()).encode()).hexdigest()[:8]
+        file = next(iter(self.stages.values())).folder.parent / f"chain-{self.name}-{ids}.json"
+        folders = {key: stage.folder for key, stage in self.stages.items()}
+        results.write(results.of_chain(self.name, folders, [f"chain={self.name}", *self.overrides]), file)
+        write_atomically(file.with_suffix(".md"), f"Rows: {source}.\n\n{table.markdown()}\n")
+        print(f"table: {file.with_suffix('.md')}", flush=True)
+
+
+def named(argv: Sequence[str]) -> bool:
+    """Whether a command line asks for a chain."""
+    return any(word.startswith("chain=") for word in argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do all stages of one or several chains, or those that are left, and print a table over each; 0 when all is done.
+
+    Args:
+        argv: ``chain=NAME``, overrides for every stage, overrides for one (``STAGE.KEY=VALUE``), and flags.
+
+    Raises:
+        UserError, Interrupted: what a user can mend, or a signal; finished stages are kept.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--cfg", "-c")
+    parser.add_argument("overrides", nargs="*")
+    asked, unknown = parser.parse_known_intermixed_args(list(argv))
+    if unknown or asked.cfg not in (None, "job"):
+        raise UserError(f"{FLAGS}, not {' '.join(unknown) or f'--cfg {asked.cfg}'}.")
+    if asked.help:
+        names = [word.removeprefix("chain=") for word in asked.overrides if word.startswith("chain=")]
+        print("\n".join(_file(name).read_text(encoding="utf-8") for name in names))
+        return 0
+    chains = resolve_all(asked.overrides, several=asked.multirun)
+    stages = {_title(each, key, chains): stage for each in chains for key, stage in each.stages.items()}
+    if asked.cfg:
+        for title, stage in stages.items():
+            print(f"# {title}: {stage.command}\n{yaml.safe_dump(stage.tree, sort_keys=False, allow_unicode=True)}")
+        return 0
+    if any(stage.tree["dry_run"] for stage in stages.values()):
+        return multirun.plans(stages)
+    folder = next(iter(stages.values())).folder.parent
+    with explained(folder):
+        metrics = [each.run() for each in chains]
+        if len(chains) > 1:
+            _compare(chains, metrics, folder, command(argv))
+    return 0
+
+
+def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
+    """A chain for each combination of the values, composed and checked.
+
+    Args:
+        overrides: ``chain=NAME`` among them.
+        several: Whether options besides the seed may have several values.
+
+    Raises:
+        ConfigError: with every mistake in any stage of any of them.
+    """
+    lists = multirun.expand(overrides)
+    varied = multirun_table.varied(lists)
+    if not several and (extra := [key for key in varied if key != "seed"]):
+        raise ConfigError([Problem(key, "has several values; add -m to run a chain for each of them") for key in extra])
+    problems: dict[Problem, Problem] = {}
+    chains = []
+    for words in lists:
+        name = next(word.removeprefix("chain=") for word in words if word.startswith("chain="))
+        mine = tuple(word for word in words if not word.startswith("chain="))
+        try:
+            chains.append(Chain(name, mine, resolve_stages(name, mine)))
+        except ConfigError as error:
+            values = " ".join(word for word in words if word.partition("=")[0] in varied)
+            where = f" (with {values})" if values else ""
+            problems |= {each: replace(each, message=each.message + where) for each in error.problems if each not in problems}
+    if problems:
+        raise ConfigError(list(problems.values()))
+    folders = [tuple(stage.folder for stage in each.stages.values()) for each in chains]
+    if len(set(folders)) < len(folders):
+        raise ConfigError([Problem("chain", "would do the same runs twice; leave out values that are not part of a run's id")])
+    return chains
+
+
+def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun]:
+    """Every stage, in an order in which each comes after those it needs, with its configuration checked.
+
+    Raises:
+        UserError: there is no such chain, or its stages go round in a circle.
+        ConfigError: every mistake of every stage, its name before the key.
+    """
+    stages = read(name)
+    own: dict[str, list[str]] = {key: [] for key in ("", *stages)}
+    for word in overrides:
+        key, _, rest = word.partition(".")
+        own[key if key in stages and rest else ""].append(rest if key in stages and rest else word)
+    found: dict[str, ResolvedRun] = {}
+    for key in order(name, stages):
+        stage = stages[key]
+        # Model overrides apply to the first stage; later stages load the stage before.
+        shared = [word for word in own[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
+        words = _without_replaced([*stage.words, *_links(stage, found), *shared, *own[key]])
+        words += _tuned(words, own[""])
+        try:
+            found[key] = resolve((f"name={name}-{key}", *words))
+        except ConfigError as error:  # the stages after it start from its folder, which is not known
+            raise ConfigError([replace(each, key=f"{key}: {each.key}") for each in error.problems]) from None
+        from_run.planned[found[key].folder] = found[key].tree
+    return found
+
+
+def read(name: str) -> dict[str, Stage]:
+    """The stages of a chain, by name, as its file lists them.
+
+    Raises:
+        UserError: there is no such chain.
+        ConfigError: its file holds something else than stages.
+    """
+    return parsed(yaml.safe_load(_file(name).read_text(encoding="utf-8")), name)
+
+
+def _file(name: str) -> Path:
+    path = config.root("conf") / "chain" / f"{name}.yaml"
+    if not path.exists():
+        raise UserError(f"There is no chain {name!r}; {build.nearest(name, compose.group_options('chain'))}")
+    return path
+
+
+def parsed(listed: Any, name: str) -> dict[str, Stage]:
+    """Stages out of the content of a file.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if not isinstance(listed, Mapping) or not listed:
+        raise ConfigError([Problem(name, "a chain lists stages by name")])
+    problems: list[Problem] = []
+    sections = set(Run.__dataclass_fields__)
+    stages = {}
+    for key, node in listed.items():
+        if key in sections:
+            problems.append(Problem(f"{name}.{key}", "a stage cannot have the name of a section of the configuration"))
+        stage = build.made(Stage, node, f"{name}.{key}", problems)
+        if stage:
+            stages[key] = stage
+    for key, stage in stages.items():
+        for option in ("after", "rewarded_by"):
+            other = getattr(stage, option)
+            if other is not None and other not in listed:
+                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {build.nearest(other, listed)}"))
+    if problems:
+        raise ConfigError(problems)
+    return stages
+
+
+def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
+    """Names of the stages, each after those it needs.
+
+    Raises:
+        UserError: they go round in a circle.
+    """
+    needs = {key: [other for other in (stage.after, stage.rewarded_by) if other is not None] for key, stage in stages.items()}
+    try:
+        return list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise UserError(f"The chain {name} goes round in a circle: {circle}; one of these has to start from no other.") from None
+
+
+def _without_replaced(words: Sequence[str]) -> list[str]:
+    """Overrides without those that a later one of the same key replaces."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
+def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
+    """Overrides that name the model a stage starts from and the reward model that pays it."""
+    if stage.after:
+        yield "model=from_run"
+        yield f"model.run={found[stage.after].folder}"
+    if stage.rewarded_by:
+        yield f"reward_set.rewards.reward_model.weights={found[stage.rewarded_by].folder / 'model'}"
+
+
+def _tuned(words: Sequence[str], common: Sequence[str]) -> Iterator[str]:
+    """Values tuned for the model that the chain begins with hold for what it becomes, too."""
+    options = {key: value for key, _, value in (word.partition("=") for word in words)}
+    first = {key: value for key, _, value in (word.partition("=") for word in common)}.get("model", "tiny")
+    tuned = f"{options['algo']}_{first}" if "algo" in options else ""
+    if options.get("model") == "from_run" and tuned in compose.group_options("tuned"):
+        yield f"tuned={tuned}"
+
+
+def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> None:
+    """One stage as a job that prints to the terminal.
+
+    Raises:
+        UserError: it failed; its own message stands above.
+        Interrupted: a signal came.
+    """
+    with shutdown.listening():
+        failed = job.run([stage.job()], shutdown)
+    if failed and shutdown.signal is not None:
+        raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", shutdown.signal)
+    if failed:
+        raise UserError(
+            f"Stage {name} failed ({failed.result}); its message is above. The stages before it are kept: mend it and run the "
+            "same command again."
+        )
+
+
+def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:
+    """What a stage is called where several chains have it."""
+    varied = multirun_table.varied([each.overrides for each in chains])
+    values = " ".join(word for word in chain.overrides if word.partition("=")[0] in varied)
+    return " ".join(filter(None, [f"chain {chain.name}, stage {stage}", values and f"with {values}"]))
+
+
+def _compare(chains: Sequence[Chain], metrics: Sequence[Mapping[str, Any]], folder: Path, said: str) -> None:
+    """One table over all chains, then over their seeds, and the same as files."""
+    varied = multirun_table.varied([[f"chain={each.name}", *each.overrides] for each in chains])
+    entries = [
+        Entry((*multirun_table.values([f"chain={chain.name}", *chain.overrides], varied), key), stage.folder, found[key])
+        for chain, found in zip(chains, metrics, strict=True)
+        for key, stage in chain.stages.items()
+    ]
+    grid = multirun_table.Grid.of((*varied, "stage"), entries)
+    print(grid.text(f"{len(chains)} chains"))
+    target = folder / f"chains-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    target.mkdir(exist_ok=True)
+    for path in multirun_table.write(target, grid, said, []):
+        print(f"{path.stem}: {path}", flush=True)

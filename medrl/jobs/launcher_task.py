@@ -1,0 +1,157 @@
+"""One point of a multirun, as a launcher starts it: in this process, in another one, or on another machine.
+
+The point is a job with a log, and its result is written beside the log. The launcher's process only waits, and turns what
+stops it into a checkpoint of the point: Ctrl-C, SLURM's preemption and time limit, or a file that stops the whole multirun.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from medrl import compose, track
+from medrl.errors import Interrupted
+from medrl.jobs import gpus, job, locks
+from medrl.jobs.job import CHECKPOINTED, Job, JobResult
+from medrl.jobs.resolve import program
+from medrl.jobs.shutdown import GracefulShutdown
+
+STOP = "stop"
+"""File of a multirun's folder that stops every point of it, on whatever machine."""
+UNATTENDED = ("slurm", "submitit_slurm")
+"""First words of the launchers whose jobs go on when the command that submitted them has ended."""
+SHARING = ("medrl", "basic", "joblib")
+"""Those whose points share the GPUs of one machine, which nobody else hands out."""
+
+compose.prepare()  # a launcher's process composes once this module is imported, before it calls `run_point`
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a launcher's process has to know; it comes with Hydra's own configuration of the job."""
+
+    number: int
+    """Among all points of the multirun."""
+    overrides: tuple[str, ...]
+    folder: Path
+    """Of the multirun, absolute."""
+    cwd: str
+    attended: bool
+    """Whether it ends with the command that started it."""
+    gpus: int = 0
+    """How many it claims."""
+
+    @classmethod
+    def of(cls, hydra: Any, cfg: DictConfig) -> Point:
+        """From Hydra's section of a job's configuration, and the rest of it."""
+        launcher = str(hydra.runtime.choices["hydra/launcher"])
+        return cls(
+            number=hydra.sweeper.pending[hydra.job.num],
+            overrides=tuple(map(str, hydra.overrides.task)),
+            folder=Path(hydra.sweep.dir),
+            cwd=hydra.sweeper.cwd,
+            attended=not launcher.startswith(UNATTENDED),
+            gpus=gpus.needed(cfg.hardware) if launcher.startswith(SHARING) else 0,
+        )
+
+    def told_to_stop(self) -> bool:
+        """Whether the whole multirun is to stop.
+
+        Raises:
+            Interrupted: the command that started it was killed.
+        """
+        if self.attended and not locks.is_held(self.folder / ".lock"):
+            raise Interrupted("The command that started this point has ended.", signal.SIGKILL)
+        return (self.folder / STOP).exists()
+
+
+def run_point(cfg: DictConfig) -> int:
+    """Do one point or continue it; its exit code. Hydra's job function: a launcher calls it once for each point.
+
+    Raises:
+        Interrupted: a signal came for this process alone; the point wrote a checkpoint.
+    """
+    point = Point.of(HydraConfig.get(), cfg)
+    # submitit hears of SLURM's time limit and preemption by SIGUSR2, and would requeue at once, before there is a checkpoint.
+    own = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    own = {number: handler for number, handler in own.items() if callable(handler)}
+    # A terminal sends a signal to every process, and a launcher forwards it.
+    shutdown = GracefulShutdown("the point writes a checkpoint, then stops (again to stop at once)", repeat_seconds=2.0)
+    with shutdown.listening(*own), shutdown.held():
+        result = run(point, shutdown)
+    handler: Any = own.get(shutdown.signal)  # type: ignore[call-overload]
+    if handler and result.checkpointed:  # a finished or failed point is not queued again
+        handler(shutdown.signal, None)
+    elif shutdown.signal and not handler and not (point.folder / STOP).exists():
+        # No `Exception`, so that submitit takes the job for unfinished.
+        raise Interrupted("Stopped. Run the same command again to go on.", shutdown.signal)
+    return result.exit_code
+
+
+def run_here(points: Sequence[Point], at_once: int | None) -> None:
+    """Do points on this machine; the command that waits for them stops them with the file `STOP`.
+
+    Args:
+        points: In order.
+        at_once: How many of them; None for as many as the visible GPUs serve.
+
+    Raises:
+        Interrupted: a second signal came.
+    """
+    shutdown = GracefulShutdown()  # does not listen, because the command does
+    most = max(point.gpus for point in points)
+    at_once = min(at_once or max(1, len(gpus.visible()) // most if most else 1), len(points))
+    threads = gpus.threads(at_once, {"device": "cuda" if most else "cpu"})
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            list(pool.map(lambda point: run(point, shutdown, threads), points))
+        except BaseException:
+            shutdown.repeated = True  # ends the threads' jobs
+            raise
+
+
+def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] | None = None) -> JobResult:
+    """Do a point as a job and write down how it ended.
+
+    Args:
+        point: What to run.
+        shutdown: Its signals end the job.
+        variables: Of the job's process, beside those of this one.
+
+    Raises:
+        Interrupted: a second signal came, or the command that started it was killed.
+    """
+
+    def stopped() -> bool:
+        return point.told_to_stop() or shutdown.signal is not None or shutdown.repeated
+
+    claim = None if stopped() else gpus.claim_when_free(point.gpus, stopped)
+    if claim is None:
+        return JobResult(CHECKPOINTED[1], 0.0)
+    log = point.folder / f"{point.number}.log"
+    environment = {**claim.environment, **(variables or {})}
+    process = Job(program(point.overrides), log=log, environment=environment, folder=point.cwd, claims=claim.locks)
+    print(f"point {point.number}: started, {log}", flush=True)
+    job.run([process], shutdown, stop=point.told_to_stop)
+    result = process.result
+    assert result is not None
+    track.write_json(point.folder / f"{point.number}.json", result._asdict())
+    ending = "finished" if result.exit_code == 0 else "stopped" if result.checkpointed else f"failed, {result}"
+    print(f"point {point.number}: {ending} after {result.seconds:.0f} s", flush=True)
+    return result
+
+
+def result_of(folder: Path, number: int) -> JobResult | None:
+    """How a point has ended since its multirun was last started; None where it has not."""
+    try:
+        return JobResult(**json.loads((folder / f"{number}.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None

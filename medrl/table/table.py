@@ -1,0 +1,206 @@
+"""One table for every reader: lines for a terminal, Markdown, HTML, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.text import Text
+
+Cell = str | int | float | None
+"""None is an empty cell."""
+UNLIMITED = 100_000
+"""Width of a page that wraps nothing."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, and how its numbers are written."""
+
+    name: str
+    unit: str = ""
+    """Stands after the name in the head: "accuracy, %"."""
+    right: bool = False
+    """Whether its cells end at one place, as numbers do."""
+    spec: str = ""
+    """Format of its numbers, ``.1f`` say; text is written as it is."""
+    widest: int | None = None
+    """Columns of a terminal after which its text goes on in the next line."""
+
+    @property
+    def head(self) -> str:
+        """Name and unit."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    def shown(self, cell: Cell) -> str:
+        """A cell as text."""
+        if cell is None or isinstance(cell, str):
+            return cell or ""
+        return format(cell, self.spec)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns, a caption above them and notes below."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Sentences below the rows, each list under its heading."""
+    groups: int = 0
+    """So many leading columns name a group of rows. A terminal shows their names on a line above the group; the other formats
+    leave out what stands in the row above. CSV holds all."""
+    strong: frozenset[int] = frozenset()
+    """Rows that stand out in Markdown and HTML."""
+    folded: str = ""
+    """Where given, HTML shows this line, and the table on demand."""
+    shades: Sequence[Sequence[int]] = ()
+    """From 0 to 10 for each cell after the first: how dark HTML shows it."""
+
+    @property
+    def heads(self) -> list[str]:
+        """Names of the columns with their units."""
+        return [column.head for column in self.columns]
+
+    def shown(self) -> list[list[str]]:
+        """All cells as text."""
+        return [[column.shown(cell) for column, cell in zip(self.columns, row, strict=True)] for row in self.rows]
+
+    def grouped(self) -> list[list[str]]:
+        """The same without names of groups that the row above has, too."""
+        before: list[str] = []
+        found = []
+        for row in self.shown():
+            names = row[: self.groups]
+            same = next((place for place in range(self.groups) if names[: place + 1] != before[: place + 1]), self.groups)
+            found.append([*[""] * same, *row[same:]])
+            before = names
+        return found
+
+    def text(self, width: int | None = None) -> str:
+        """Lines for a terminal of so many columns; without a width, cells wrap only where their column says so."""
+        parts = [printable(self.caption)] if self.caption else []
+        parts += ["\n".join(self._lines(width or UNLIMITED))] if self.rows else []
+        parts += ["\n".join([f"{title}:", *(f"  {printable(note)}" for note in said)]) for title, said in self.notes.items()]
+        return "\n\n".join(parts)
+
+    def _lines(self, width: int) -> Iterator[str]:
+        """Head, rule and rows, drawn by rich; the rules between groups give way to the names of the groups."""
+        import io
+
+        from rich.box import Box
+        from rich.console import Console
+        from rich.table import Table as Drawn
+
+        drawn = Drawn(
+            box=Box("    \n    \n────\n    \n────\n────\n    \n    \n"), show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+        )
+        for column in self.columns[self.groups :]:
+            drawn.add_column(
+                _drawn(column.head), justify="right" if column.right else "left", max_width=column.widest, overflow="fold"
+            )
+        names = []
+        for name, rows in groupby(self.shown(), lambda row: ": ".join(filter(None, row[: self.groups]))):
+            names.append(printable(name))
+            for row in rows:
+                drawn.add_row(*map(_drawn, row[self.groups :]))
+            drawn.add_section()
+        out = io.StringIO()
+        Console(file=out, width=width, color_system=None, force_terminal=False).print(drawn)
+        head = True
+        for line in out.getvalue().splitlines():
+            if not line or set(line) != {"─"}:
+                yield line.rstrip()
+                continue
+            if head:
+                yield "-" * len(line)
+            if self.groups:
+                yield names.pop(0)
+            head = False
+
+    def markdown(self) -> str:
+        """A Markdown table."""
+        rows = [[f"**{escaped}**" if (escaped := escape_markdown(cell)) and index in self.strong else escaped for cell in row]
+                for index, row in enumerate(self.grouped())]  # fmt: skip
+        lines = [list(map(escape_markdown, self.heads)), ["--:" if column.right else ":--" for column in self.columns], *rows]
+        parts = [escape_markdown(self.caption)] if self.caption else []
+        parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines)] if self.rows else []
+        for title, said in self.notes.items():
+            parts += [f"{title}:", "\n".join(f"- {escape_markdown(note)}" for note in said)]
+        return "\n\n".join(parts)
+
+    def html(self) -> str:
+        """A figure of a report's page, through its template."""
+        from medrl.report.html import macros
+
+        return str(macros().table(self))
+
+    def csv(self) -> str:
+        """Numbers as they are, without their format."""
+        return str(self._frame(self.rows).to_csv(index=False, lineterminator="\n"))
+
+    def latex(self) -> str:
+        """A ``table`` environment in UTF-8 for ``booktabs`` and ``graphicx``, no wider than the text."""
+        lines = [r"\begin{table}[htbp]", r"\centering\scriptsize"]
+        lines += [rf"\caption{{{escape_latex(self.caption)}}}"] if self.caption else []
+        if self.rows:
+            places = "".join("r" if column.right else "l" for column in self.columns)
+            cells = [list(map(printable, row)) for row in self.grouped()]
+            drawn = self._frame(cells).to_latex(index=False, escape=True, column_format=f"@{{}}{places}@{{}}")
+            # A bracket at the start of a row would be read as a length of the row before.
+            drawn = re.sub(r"^\[", "{[}", drawn.rstrip(), flags=re.MULTILINE)
+            lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", f"{drawn}}}"]
+        for title, said in self.notes.items():
+            sentences = " ".join(f"{note.rstrip('.')}." for note in said)
+            lines.append(rf"\par\smallskip\raggedright {escape_latex(f'{title}: {sentences}')}")
+        return "\n".join([*lines, r"\end{table}"])
+
+    def _frame(self, rows: Sequence[Sequence[Cell]]) -> DataFrame:
+        from pandas import DataFrame
+
+        # As objects, so that whole numbers stay whole beside empty cells.
+        return DataFrame(list(map(list, rows)), columns=self.heads, dtype=object)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that this program writes to; None where its output goes elsewhere, which wraps nothing."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _drawn(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(printable(text).replace("─", "-"))
+
+
+def printable(text: str) -> str:
+    """Text on one line; what a terminal would obey becomes a question mark."""
+    return "".join(" " if char.isspace() else char if char.isprintable() else "?" for char in text)
+
+
+_MARKS = re.compile(r"[\\`*|~]|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown would take for a mark; intervals keep their brackets, links lose theirs."""
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    from medrl.charts import visible
+
+    line = " ".join(visible(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKS.sub(lambda found: "\\" + found[0], line)
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is; pandas escapes cells only, so that it is made one."""
+    from pandas import DataFrame
+
+    lines = DataFrame([[printable(text)]]).to_latex(index=False, header=False, escape=True).splitlines()
+    return str(next(line for line in lines if line.endswith(r" \\"))).removesuffix(r" \\")
