@@ -168,55 +168,35 @@ def test_an_override_is_read_back_as_the_value(value):
 # The file
 
 
+CONTINUOUS = {"algo.learning_rate": {"min": 0.1, "max": 0.2}, "seed": {"values": []}, "model/lora": {"values": ["dora"]}}
+NO_PLACE = {"command": ["python", "-m", "medrl", "-m", "${args_no_hyphens}"]}
+
+
 @pytest.mark.parametrize(
     ("keys", "messages"),
     [
+        ({"metod": "grid", "method": "baies", "run_cap": 0}, "did you mean method? | method is 'baies' | run_cap is 0"),
         (
-            {"metod": "grid", "method": "baies", "run_cap": 0},
-            ["metod no such option; did you mean method?", "method is 'baies'", "run_cap is 0"],
+            {"metric": {"gaol": "up", "goal": "maximise"}},
+            "metric.gaol no such option; did you mean goal? | metric.goal is 'maximise'",
         ),
-        (
-            {"metric": {"gaol": "maximize", "goal": "maximise"}},
-            ["metric.gaol no such option; did you mean goal?", "metric.goal is 'maximise', should be 'minimize' or 'maximize'"],
-        ),
-        (
-            {
-                "parameters": {
-                    "algo.learning_rate": {"min": 0.1, "max": 0.2},
-                    "seed": {"values": []},
-                    "model/lora": {"values": ["dora"]},
-                }
-            },
-            [
-                "parameters.algo.learning_rate is continuous, which no grid can list",
-                "parameters.seed.values is ()",
-                "write it into command",
-            ],
-        ),
-        (
-            {"parameters": [], "command": ["python", "train.py", "${args}"]},
-            ["should list at least one option", "should hold ${args_no_hyphens} once", "should run `python -m medrl`"],
-        ),
+        ({"parameters": CONTINUOUS}, "is continuous, which no grid can list | seed.values is () | write it into command"),
+        ({"parameters": [], **NO_PLACE}, "should list at least one option | holds '-m' behind medrl"),
+        ({"command": ["python", "train.py"]}, "should hold ${args_no_hyphens} once | should run `python -m medrl`"),
         (
             {"parameters": {"seed": None, "algo.learning_rate": None}, "method": "random"},
-            ["holds nothing that varies", "run_cap is missing"],
+            "nothing that varies | run_cap is missing",
         ),
-        ({"command": ["python", "-m", "medrl", "-m", "${args_no_hyphens}"]}, ["holds '-m' behind medrl"]),
-        ({"early_terminate": {"type": "hyperband"}}, ["needs either min_iter, or max_iter with s"]),
-        ({"early_terminate": {"type": "hyperband", "max_iter": 9}}, ["early_terminate.s is missing"]),
-        ({"early_terminate": {"type": "hyperband", "max_iter": 2, "s": 2}}, ["leaves no bracket below it at eta 3"]),
-        (
-            {"early_terminate": {"type": "median", "min_iter": 1, "eta": 1}},
-            ["early_terminate.type is 'median'", "early_terminate.eta is 1"],
-        ),
+        ({"early_terminate": {"type": "hyperband"}}, "needs either min_iter, or max_iter with s"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 9}}, "early_terminate.s is missing"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 2, "s": 2}}, "leaves no bracket below it at eta 3"),
+        ({"early_terminate": {"type": "median", "min_iter": 1, "eta": 1}}, "type is 'median' | early_terminate.eta is 1"),
     ],
 )
 def test_every_mistake_of_a_file_is_told_at_once_and_nothing_else(keys, messages):
     said = " ".join(refused(changed(**keys)).split())
-    assert all(
-        f"sweeps/small.yaml: {message}".replace("  ", " ") in said or " ".join(message.split()) in said for message in messages
-    )
-    assert said.startswith(f"{len(messages)} mistake")
+    assert all(message in said for message in messages.split(" | ")) and "sweeps/small.yaml: " in said
+    assert said.startswith(f"{messages.count(' | ') + 1} mistake")
 
 
 def test_files_that_are_none(tmp_path):
@@ -296,14 +276,8 @@ def entry(number, rate, seed, value, state="finished", tokens=10):
 
 
 def test_the_best_mean_of_whole_configurations_is_chosen():
-    points = [
-        entry(0, 1, 0, 0.5),
-        entry(1, 1, 1, 0.7),
-        entry(2, 2, 0, 0.9),  # the other seed of it failed
-        entry(3, 2, 1, None, "failed"),
-        entry(4, 3, 0, 0.65),
-        entry(5, 3, 1, 0.6),
-    ]
+    points = [entry(0, 1, 0, 0.5), entry(1, 1, 1, 0.7), entry(2, 2, 0, 0.9), entry(3, 2, 1, None, "failed")]  # 2 is not whole
+    points += [entry(4, 3, 0, 0.65), entry(5, 3, 1, 0.6)]
     assert selection.choose(points, "maximize") == selection.Chosen({"rate": 3}, pytest.approx(0.625), (4, 5))
     assert selection.choose(points, "minimize").parameters == {"rate": 1}
     assert selection.choose(points[2:4], "maximize") is None

@@ -80,9 +80,9 @@ class Range:
 
         low, high, name = self.min, self.max, self.distribution
         if name in ("log_uniform", "q_log_uniform"):
-            low, high = math.exp(low), math.exp(high)
+            low, high = _rounded(math.exp(low)), _rounded(math.exp(high))
         elif name == "inv_log_uniform":
-            low, high = math.exp(-high), math.exp(-low)
+            low, high = _rounded(math.exp(-high)), _rounded(math.exp(-low))
         if not name.startswith(("q_", "int_")):
             return FloatDistribution(low, high, log=name in LOGARITHMIC)
         if name in LOGARITHMIC:

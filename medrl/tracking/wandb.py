@@ -22,7 +22,7 @@ from typing import Any, Literal
 from medrl import config
 from medrl.config import Run, Tree
 from medrl.errors import UserError
-from medrl.files import write_atomically
+from medrl.files import read_jsonl, write_atomically
 from medrl.tracking import metric_names
 from medrl.tracking.settings import Track, of_agent
 
@@ -93,7 +93,7 @@ class Follower(threading.Thread):
         """
         super().__init__(name="wandb", daemon=True)
         self.log, self.step, self.send, self.note, self.failed = log, step, send, note, False
-        self._floor, self._offset, self._inode = step, 0, -1
+        self._seen = (0, 0)
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -108,12 +108,15 @@ class Follower(threading.Thread):
         self._read()
 
     def _read(self) -> None:
-        if self.failed:
+        if self.failed or not self.log.exists():
             return
-        before = self.step
+        stat = self.log.stat()
+        before, seen, self._seen = self.step, self._seen, (stat.st_size, stat.st_mtime_ns)
+        if self._seen == seen:
+            return
         try:
-            for line in self._lines():
-                if line["step"] > self._floor:
+            for line in read_jsonl(self.log):
+                if line["step"] > self.step:
                     self.send(metric_names.of_line(line), step=line["step"])
                     self.step = line["step"]
         except Exception as error:  # whatever W&B's client raises, training does not end for it
@@ -121,19 +124,6 @@ class Follower(threading.Thread):
             _warn(f"W&B's client gave up ({error}); run the same command again when the run is done, to send the rest.")
         if self.step > before:
             self.note(self.step)
-
-    def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines that came since the last time; from the start again where the file was replaced."""
-        if not self.log.exists():
-            return []
-        with self.log.open("rb") as file:
-            now = os.fstat(file.fileno())
-            if now.st_ino != self._inode or now.st_size < self._offset:
-                self._inode, self._offset, self._floor = now.st_ino, 0, self.step
-            file.seek(self._offset)
-            whole = file.read().rpartition(b"\n")[0]
-        self._offset += len(whole) + 1 if whole else 0
-        return [json.loads(line) for line in whole.split(b"\n") if line]
 
 
 @dataclass(frozen=True)
