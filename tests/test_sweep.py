@@ -427,7 +427,7 @@ def begin(path, runs, workers=1, **variables):
 
 def finished(process, code=0):
     """What it said."""
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == code, said
     return said
 
@@ -442,10 +442,11 @@ def results(runs):
     return json.loads((folder / "results.json").read_text())
 
 
-def wait_until(condition, seconds=60.0):
+def wait_until(condition, sweep=None, seconds=300.0):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
+        assert not sweep or sweep.poll() is None, sweep.communicate()
+        assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.05)
 
 
@@ -475,7 +476,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_without_repeating(tmp_path):
     for _ in range(2):
         killed = begin(path, runs, workers=2, SECONDS="1.5")
         so_far = len(tries(runs, "ended"))
-        wait_until(lambda: len(tries(runs, "ended")) > so_far)  # noqa: B023
+        wait_until(lambda: len(tries(runs, "ended")) > so_far, killed)  # noqa: B023
         time.sleep(wait.uniform(0, 0.5))
         killed.kill()
         killed.communicate()
@@ -497,7 +498,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_without_repeating(tmp_path):
 def test_ctrl_c_stops_the_points_and_says_how_to_go_on(tmp_path):
     path, runs = small(tmp_path, run_cap=3), tmp_path / "runs"
     stopped = begin(path, runs, workers=2, SECONDS="30")
-    wait_until(lambda: len(tries(runs)) == 2)
+    wait_until(lambda: len(tries(runs)) == 2, stopped)
     stopped.send_signal(signal.SIGINT)
     finished(stopped, 128 + signal.SIGINT)
     states = [point["state"] for point in results(runs)["sweep"]["points"]]

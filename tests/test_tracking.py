@@ -286,7 +286,7 @@ QUICK_SWEEP = {
 def sweep(server, folder, *words, **more):
     (folder / "quick.yaml").write_text(yaml.safe_dump(QUICK_SWEEP))
     command = [sys.executable, "-m", "medrl.sweep", "quick.yaml", "backend=wandb", *words]
-    return subprocess.run(command, env=variables(server, **more), cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=variables(server, **more), cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow

@@ -95,11 +95,12 @@ class WandbTrials:
     def _entries(self, ended: bool) -> list[dict[str, Any]]:
         """The points in the order they were created; of a grid those, too, that no agent was given yet."""
         found: list[dict[str, Any]] = []
+        folders = self._folders()
         for run in self._listed():
             values = {key: None if value == NULL else value for key, value in run.config.items()}
             if set(self.spec.varying) <= set(values):
                 mine = {key: values.get(key) for key in self.spec.parameters if key in values}
-                found.append(self._entry(len(found), mine, run, ended))
+                found.append(self._entry(len(found), mine, run, folders.get(run.id), ended))
         known = [point["parameters"] for point in found]
         for values in self.spec.grid():
             if self.spec.point(values) not in known:
@@ -120,24 +121,25 @@ class WandbTrials:
             said = " ".join(str(error).split()).rstrip(".")
             raise UserError(f"W&B does not list the runs of {self.sweep.path} ({said}); {self.sweep.again}.") from error
 
-    def _entry(self, number: int, values: Mapping[str, Any], run: Any, ended: bool) -> dict[str, Any]:
-        """One point. Its run folder has the name of its W&B run; one that ran on another machine has none here and is left."""
-        folder = self.records.runs / str(run.name)
-        noted = tracked.sent_runs(folder).get(run.id)
-        if noted is None:
-            failed = run.state in ("failed", "crashed")
-            message = f"it began no run here; {self.records.folder.name}/agent-*.log may say why" if failed else ""
-            return self.records.entry(number, values, "failed" if failed else "left", message=message)
-        code = noted["exit_code"]
+    def _entry(self, number: int, values: Mapping[str, Any], run: Any, folder: Path | None, ended: bool) -> dict[str, Any]:
+        """One point; without a run folder here where it ran on another machine, or failed before it began."""
+        name, message, lost = self.records.folder.name, "", ended or run.state in ("failed", "crashed", "killed")
+        if folder is None:
+            state = "failed" if run.state in ("failed", "crashed") else "left"
+            message = f"it began no run here; {name}/agent-*.log may say why" if state == "failed" else ""
+            return self.records.entry(number, values, state, message=message)
+        code, value, state = tracked.sent_runs(folder)[run.id]["exit_code"], None, "failed" if lost else "left"
         if code == 0:
             _, value = self.records.keep(folder.name)
-            missing = "" if value is not None else f"its metrics.json holds no {self.spec.metric.name}"
-            state = "failed" if missing else "finished"
-            return self.records.entry(number, values, state, folder.name, value=value, message=missing)
-        if code == tracked.INTERRUPTED:  # by early_terminate, through its agent
-            value = next(reversed(self.records.run_logs.history(folder)), None)
-            return self.records.entry(number, values, "stopped", folder.name, value=value)
-        message = f"what it said stands in {self.records.folder.name}/agent-*.log, after {run.id}"
-        lost = ended or code is not None or run.state in ("failed", "crashed", "killed")
-        state = "failed" if lost else "left"
-        return self.records.entry(number, values, state, folder.name, message=message if lost else "")
+            state = "finished" if value is not None else "failed"
+            message = "" if value is not None else f"its metrics.json holds no {self.spec.metric.name}"
+        elif code == tracked.INTERRUPTED:  # by early_terminate, through its agent
+            state, value = "stopped", next(reversed(self.records.run_logs.history(folder)), None)
+        elif code is not None or lost:
+            state, message = "failed", f"what it said stands in {name}/agent-*.log, after {run.id}"
+        return self.records.entry(number, values, state, folder.name, value=value, message=message)
+
+    def _folders(self) -> dict[str, Path]:
+        """The run folder of each W&B run that was sent from here."""
+        folders = (path.parent.parent for path in self.records.runs.glob("*/wandb/sent.json"))
+        return {run: folder for folder in folders for run in tracked.sent_runs(folder)}
