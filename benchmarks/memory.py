@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2
 from medrl import build, compose
 from medrl.algos.base import Job
 from medrl.architecture import skeleton
-from medrl.checkpoints import Stop
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.lora import Lora
 from medrl.memory import Training, estimate, shape
 from medrl.models import EMBEDDED
@@ -170,7 +170,7 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
     lengths = [tokens - pick.randrange(tokens // 10) * (index % 2) for index in range(2 * run.algo.batch_size)]
     rows = [{"input_ids": [pick.randrange(1000) for _ in range(length)]} for length in lengths]
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(run, (), None, None, Path(scratch), None, Stop())
+        job = Job(run, (), None, None, Path(scratch), None, GracefulShutdown())
         arguments = run.algo.arguments(job) | {
             "max_length": None,
             "save_strategy": "no",

@@ -14,9 +14,9 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-SWEEPER = {"_target_": "hydra_plugins.medrl_multirun.PendingPoints", "pending": [], "cwd": "."}
+SWEEPER = {"_target_": "hydra_plugins.medrl_multirun.PendingPoints", "pending": [], "gpus": [], "cwd": "."}
 """``hydra/sweeper=medrl``; its values are set by `medrl.jobs.multirun`."""
 LAUNCHER = {"_target_": "hydra_plugins.medrl_multirun.JobLauncher", "jobs": None}
 """``hydra/launcher=medrl``: ``jobs`` points at once; null for as many as the visible GPUs serve, and one on a CPU."""
@@ -28,9 +28,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="medrl", node=LAUNCHER
 class PendingPoints(Sweeper):
     """Every combination of the values, as Hydra's own, without the points that are finished already."""
 
-    def __init__(self, pending: Sequence[int], cwd: str) -> None:
+    def __init__(self, pending: Sequence[int], gpus: Sequence[int], cwd: str) -> None:
         """Args:
         pending: Numbers of the points to launch.
+        gpus: How many each of them claims.
         cwd: Folder that the command was given in; relative paths of the configuration start there.
         """
         self.pending = pending
@@ -44,9 +45,9 @@ class PendingPoints(Sweeper):
         Raises:
             SystemExit: the launcher failed, and with what; Hydra would print a traceback.
         """
-        from medrl.jobs import multirun
+        from medrl.config import compose
 
-        points = multirun.expand(arguments)
+        points = compose.points(arguments)
         try:
             returns = self.launcher.launch([points[number] for number in self.pending], initial_job_idx=0)
             return [each.return_value for each in returns]
@@ -61,17 +62,12 @@ class JobLauncher(Launcher):
         self.jobs = jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.hydra_context = config, hydra_context
+        self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from medrl.jobs import launcher_task
 
-        points = []
-        for index, overrides in enumerate(job_overrides, initial_job_idx):
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(config):
-                config.hydra.job.num = index
-                config.hydra.sweep.dir = self.config.hydra.sweep.dir
-            points.append(launcher_task.Point.of(config.hydra, config))
+        numbered = enumerate(job_overrides, initial_job_idx)
+        points = [launcher_task.Point.of(self.config.hydra, number, overrides) for number, overrides in numbered]
         launcher_task.run_here(points, self.jobs)
         return []

@@ -34,6 +34,9 @@ class Problem:
     message: str
     """What is wrong with it and what to write instead."""
 
+    of_value: bool = False
+    """Whether the value itself is wrong, so that it helps to know the file and the line that it stands in."""
+
 
 class ConfigError(UserError):
     """Every mistake of a configuration, in one message."""

@@ -21,7 +21,8 @@ from medrl.scorers.base import Scorer
 from medrl.tasks.base import Attempt, Example, Task
 
 if TYPE_CHECKING:
-    from medrl.config import Run, Tree
+    from medrl.config.frozen import Tree
+    from medrl.config.schema import Run
 
 Which = Literal["base", "trained"]
 Protocol = Literal["generative", "perplexity"] | preferences.Protocol
@@ -94,7 +95,7 @@ def asked(run: Run) -> list[str]:
 
 def result_files(tree: Tree, run: Run, which: Which) -> dict[str, str]:
     """File name of each task's results. The hash covers all that can change a line, so that no stale line is read."""
-    from medrl.config import plain
+    from medrl.config.frozen import plain
 
     # compat is found from the lines, and how often a model was asked before says nothing about it.
     asking = {key: value for key, value in tree["eval"].items() if key not in ("compat", "every_steps")}

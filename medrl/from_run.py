@@ -8,39 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medrl import build, chat_formats, config
-from medrl.errors import Problem, UserError
+from medrl import chat_formats
+from medrl.config import build, frozen
+from medrl.errors import Problem
 from medrl.files import weights_digest
 from medrl.models import Model, Pretrained, Texts
 
 if TYPE_CHECKING:
-    from medrl.config import Run, Tree
+    from medrl.config.frozen import Tree
+    from medrl.config.schema import Run
     from medrl.hardware import Hardware
 
 planned: dict[Path, Tree] = {}
 """Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
 
 
-def of_run(run: str | None, key: str) -> Any:
-    """A value of another run's configuration, or its ``id``: what the YAML of ``model=from_run`` takes over.
-
-    Raises:
-        UserError: no run is named, or there is none.
-    """
-    if not run:
-        raise UserError("model=from_run needs model.run=FOLDER, the folder of a finished run.")
-    tree = _tree(Path(run))
-    if key == "id":
-        return config.run_id(tree)
-    value: Any = tree
-    for part in key.split("."):
-        value = value[part]
-    return value
-
-
 def _tree(folder: Path) -> Tree:
     """Configuration of a run that has begun, or that a chain is about to do."""
-    return planned.get(folder) or config.load(folder)
+    return planned.get(folder) or frozen.load(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +133,7 @@ class FromRun(Model):
             # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
             before = replace(self._before(), quantisation=None)
             tokenizer = before.tokenizer(lambda: ())
-            base = before.adapter_base(tokenizer, hardware, config.load(folder)["seed"])
+            base = before.adapter_base(tokenizer, hardware, frozen.load(folder)["seed"])
             partial = folder / "merged.partial"
             shutil.rmtree(partial, ignore_errors=True)
             PeftModel.from_pretrained(base, str(folder / "model")).merge_and_unload().save_pretrained(partial)

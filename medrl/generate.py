@@ -10,7 +10,7 @@ from medrl.answers import opening
 from medrl.prompts import Messages
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 
 class Generated(NamedTuple):

@@ -40,7 +40,7 @@ class Lora:
         Raises:
             UserError: ``modules`` names a layer that the architecture lacks or that can have no adapter.
         """
-        from medrl.build import nearest
+        from medrl.config.suggest import nearest
 
         default, all_layers = linear_layers(model)
         if not default:

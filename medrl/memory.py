@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from medrl.algos.base import Footprint, Optimised
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.lora import Lora
 
 SHARDED = {

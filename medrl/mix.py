@@ -20,7 +20,7 @@ from medrl.sources import Source
 from medrl.tasks.base import Example, Task
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 Share = Annotated[float, Ge(0), Le(1)]
 TokenCount = Callable[[Messages], int]

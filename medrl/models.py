@@ -18,7 +18,7 @@ from medrl.errors import Problem, UserError
 from medrl.lora import Lora, Task
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.hardware import Hardware
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from medrl.errors import UserError
 if TYPE_CHECKING:
     from medrl.algos.base import Optimised
     from medrl.audit import Audit
-    from medrl.config import Run, Tree
+    from medrl.config.frozen import Tree
+    from medrl.config.schema import Run
     from medrl.mix import Drawn, Prompted
 
 SPARE_BYTES = 64 * 2**20
@@ -149,14 +150,14 @@ def pace(tree: Tree, folder: Path) -> dict[str, Any] | None:
     Returns:
         The log, how many steps it has, and their median seconds; None where nothing was measured.
     """
-    from medrl import config
+    from medrl.config import frozen
     from medrl.files import read_jsonl
 
     logs = [folder]
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
-            alike = json.loads(path.read_text(encoding="utf-8"))["family"] == config.family_id(tree)
-            if alike and config.load(path.parent)["hardware"] == tree["hardware"]:
+            alike = json.loads(path.read_text(encoding="utf-8"))["family"] == frozen.family_id(tree)
+            if alike and frozen.load(path.parent)["hardware"] == tree["hardware"]:
                 logs.append(path.parent)
         except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
             continue

@@ -11,7 +11,8 @@ from typing import Any
 
 from medrl import wording
 from medrl.charts import escaped
-from medrl.config import Run, Tree
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
 from medrl.sections.accuracy import accuracy, groups
 from medrl.sections.audit import audit

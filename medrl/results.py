@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl import build, config, run, track
+from medrl import run, track
+from medrl.config import frozen, suggest
 from medrl.errors import UserError
 
 Record = dict[str, Any]
@@ -30,7 +31,7 @@ NO_SETTING = ("_target_", "compat", "batch_tokens")
 
 def folder() -> Path:
     """Where results are stored."""
-    return config.root("experiments") / "results"
+    return frozen.root("experiments") / "results"
 
 
 def of_run(path: Path) -> Record:
@@ -66,7 +67,7 @@ def words(command: Sequence[str], path: Path) -> list[str]:
 
 def _point(given: Sequence[str], path: Path) -> list[str]:
     """The overrides of one point of a grid, read from what its run froze; none where one is the option of a group."""
-    tree = config.load(path)
+    tree = frozen.load(path)
     found = []
     for word in given:
         key, _, value = word.partition("=")
@@ -125,7 +126,9 @@ def read(path: Path) -> Results:
     if "kind" not in found:
         raise UserError(f"{path} is no results file: it says no kind; there is: {', '.join(KINDS)}.")
     if found["kind"] not in KINDS:
-        raise UserError(f"{path} holds results of an unknown kind, {found['kind']!r}; {build.nearest(str(found['kind']), KINDS)}")
+        raise UserError(
+            f"{path} holds results of an unknown kind, {found['kind']!r}; {suggest.nearest(str(found['kind']), KINDS)}"
+        )
     _check_schema(found, SCHEMA, str(path))
     parts = ["name", "title", "command", "notes", "runs", *([] if found["kind"] == "runs" else [found["kind"]])]
     if lacking := [part for part in parts if part not in found]:

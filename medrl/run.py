@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, config, evaluate, files, plan, report, summary, terminal, track, watch
-from medrl.build import check
-from medrl.config import Run, Tree
+from medrl import audit, checkpoints, evaluate, files, plan, report, summary, terminal, track, watch
+from medrl.config import frozen
+from medrl.config.build import check
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.errors import UserError
+from medrl.hardware import claim
 from medrl.jobs import locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.mix import Drawn
@@ -27,19 +30,21 @@ JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
 
 
-def run(tree: Tree) -> dict[str, Any]:
+def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
     """Do a run, or what is left of it, and return its metrics.
 
     Raises:
         UserError: what a user can mend; everything written before is kept.
         Interrupted: a signal came; the same command goes on from there.
     """
-    settings = check(tree)
-    folder = config.run_dir(tree)
+    settings = settings or check(tree)
+    folder = frozen.run_dir(tree)
     stop = GracefulShutdown()
     with files.explained(folder), stop.listening():
         if settings.dry_run:
             return dry_run(tree, settings, folder)
+        if settings.hardware.device == "cuda":
+            claim(settings.hardware.gpus)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}
@@ -111,7 +116,7 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
                 f"{folder} was begun with other rows or weights than there are now ({', '.join(changed)}; provenance.json "
                 "has what they were). Bring those back, or start over with force=true."
             )
-    config.freeze(tree, folder)
+    frozen.freeze(tree, folder)
     track.write_json(path, now)
 
 
@@ -156,7 +161,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     first = distributed.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
-        planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(config.load(folder), folder))
+        planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(frozen.load(folder), folder))
         if not checkpoint:
             files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
             track.write_json(folder / "plan.json", planned)
@@ -207,8 +212,8 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = {
         "schema": SCHEMA,
-        "run_id": config.run_id(tree),
-        "family": config.family_id(tree),
+        "run_id": frozen.run_id(tree),
+        "family": frozen.family_id(tree),
         "name": settings.name,
         "paper": settings.paper,
         "study": settings.study,

@@ -19,7 +19,7 @@ from medrl.errors import Problem, UserError
 from medrl.rows import Row
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.tasks.base import Location, Split, Task
 
 

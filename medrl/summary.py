@@ -15,7 +15,8 @@ from medrl.scorers.base import Scorer
 from medrl.tasks.base import Example, Task
 
 if TYPE_CHECKING:
-    from medrl.config import Run, Tree
+    from medrl.config.frozen import Tree
+    from medrl.config.schema import Run
 
 Line = Mapping[str, Any]
 """One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""

@@ -3,24 +3,44 @@
 import copy
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from medrl import compose as composing
-from medrl.config import Tree
+from medrl.config import compose as composing
+from medrl.config.frozen import Tree
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)
 settings.load_profile("medrl")
 
 Compose = Callable[[Sequence[str]], Tree]
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-golden", action="store_true", help="write the expected texts in tests/golden anew; read the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file of this name in tests/golden; ``pytest --renew-golden`` writes the file instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--renew-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+        assert path.exists(), f"{path} is missing; pytest --renew-golden writes it"
+        assert text == path.read_bytes().decode(), f"{path} holds another text; pytest --renew-golden writes it anew"
+
+    return compare
 
 
 @pytest.fixture(scope="session")
 def compose() -> Compose:
     """Overrides -> resolved tree, through the composition of ``python -m medrl``; on a CPU unless the overrides say otherwise."""
-    composing.prepare()
 
     @cache
     def composed(overrides: tuple[str, ...]) -> Tree:

@@ -58,13 +58,11 @@ def job(run, **options):
 def main(argv: list[str]) -> int:
     if argv[0] == "run":
         return run(Path(argv[1]), json.loads(argv[2]))
-    from medrl import compose
     from medrl.errors import Interrupted
-    from medrl.jobs.resolve import ResolvedRun
+    from medrl.jobs.resolved import ResolvedRun
     from medrl.sweep import __main__ as command
     from medrl.sweep import local, spec, validation
 
-    compose.prepare()
     ResolvedRun.job, local.REPORT_SECONDS = job, 0.05
     try:
         sweep = spec.read(Path(argv[0]), ["hardware=cpu"])

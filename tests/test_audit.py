@@ -8,8 +8,9 @@ from functools import cache
 
 import pytest
 
-from medrl import audit, build, plan
+from medrl import audit, plan
 from medrl.answers import layout, tags
+from medrl.config import build
 from medrl.errors import UserError
 from medrl.judges.base import Judge
 from medrl.mix import Prompted

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build
+from medrl.config import build
 from medrl.errors import UserError
 from medrl.models import EMBEDDED
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from medrl import build, chain, config, from_run
-from medrl import compose as composing
-from medrl.build import RENAMED
+from medrl import chain, from_run
+from medrl.config import build, frozen, schema
+from medrl.config import compose as composing
+from medrl.config.suggest import RENAMED
 from medrl.errors import ConfigError, UserError
 from medrl.hardware import detected_gpus
 
@@ -44,9 +45,8 @@ CHAINS = [option for group, option in FILES if group == "chain"]
 
 def mistakes(*words):
     """The problems of a command line, as `python -m medrl` would print them."""
-    composing.prepare()
     with pytest.raises(ConfigError) as error:
-        composing.check_command_line([*words, "hardware=cpu"])
+        composing.compose([*words, "hardware=cpu"])
     return error.value
 
 
@@ -125,7 +125,6 @@ def test_every_group_has_the_files_it_is_known_to_have():
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_every_chain_composes_and_checks(tmp_path, name):
-    composing.prepare()
     stages = chain.planned(name, ["hardware=cpu", f"runs={tmp_path}"])
     assert sorted(stages) == sorted(chain.read(name))
     assert len({stage.folder for stage in stages.values()}) == len(stages)
@@ -157,7 +156,7 @@ def located(node):
 
 
 def test_the_top_of_the_configuration_has_the_fields_of_a_run(compose):
-    assert set(compose()) == {field.name for field in dataclasses.fields(config.Run)}
+    assert set(compose()) == {field.name for field in dataclasses.fields(schema.Run)}
 
 
 def test_no_class_repeats_a_value_of_the_files(compose):
@@ -222,20 +221,20 @@ def reordered(node):
 
 def test_run_id_is_eight_digits_and_knows_no_key_order(compose):
     tree = compose()
-    assert re.fullmatch("[0-9a-f]{8}", config.run_id(tree))
-    assert config.run_id(reordered(tree)) == config.run_id(tree)
-    assert config.run_dir(tree) == Path("runs") / f"grpo-pubmed70-{config.run_id(tree)}"
+    assert re.fullmatch("[0-9a-f]{8}", frozen.run_id(tree))
+    assert frozen.run_id(reordered(tree)) == frozen.run_id(tree)
+    assert frozen.run_dir(tree) == Path("runs") / f"grpo-pubmed70-{frozen.run_id(tree)}"
 
 
 def test_run_id_knows_no_nulls(compose):
     tree = compose()
     other = compose()
     other["algo"]["an_option_of_tomorrow"] = None
-    assert config.run_id(other) == config.run_id(tree)
+    assert frozen.run_id(other) == frozen.run_id(tree)
     del other["algo"]["epochs"]  # null today
-    assert config.run_id(other) == config.run_id(tree)
+    assert frozen.run_id(other) == frozen.run_id(tree)
     other["algo"]["an_option_of_tomorrow"] = 0  # 0 and false are values
-    assert config.run_id(other) != config.run_id(tree)
+    assert frozen.run_id(other) != frozen.run_id(tree)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +254,7 @@ def test_run_id_knows_no_nulls(compose):
     ],
 )
 def test_run_id_changes_with_what_is_learned(compose, change):
-    assert config.run_id(compose([change])) != config.run_id(compose())
+    assert frozen.run_id(compose([change])) != frozen.run_id(compose())
 
 
 @pytest.mark.parametrize(
@@ -263,7 +262,7 @@ def test_run_id_changes_with_what_is_learned(compose, change):
     ["hardware=t4", "hardware.micro_batch_size=8", "eval=quick", "eval.limit=7", "name=x", "runs=elsewhere", "dry_run=true"],
 )
 def test_run_id_does_not_change_with_how_it_is_computed_or_asked(compose, change):
-    assert config.run_id(compose([change])) == config.run_id(compose())
+    assert frozen.run_id(compose([change])) == frozen.run_id(compose())
 
 
 JUDGED = ("data_mix=medical_o1_verifiable", "judge=openai")
@@ -288,35 +287,35 @@ def test_run_id_knows_the_judge_but_not_how_fast_it_is_asked(compose):
             if key != "_target_":
                 copy["limits"][key] = other_than(value)
     plain = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
-    assert (config.run_id(tree), config.family_id(tree)) == (config.run_id(plain), config.family_id(plain))
+    assert (frozen.run_id(tree), frozen.family_id(tree)) == (frozen.run_id(plain), frozen.family_id(plain))
     for key in set(plain["judge"]) - {"limits"}:
         tree = compose([*JUDGED, "+reward@reward_set.rewards.judged=judged"])
         for copy in judges(tree):
             copy[key] = other_than(copy[key])
-        assert config.run_id(tree) != config.run_id(plain), key
-        assert config.family_id(tree) != config.family_id(plain), key
+        assert frozen.run_id(tree) != frozen.run_id(plain), key
+        assert frozen.family_id(tree) != frozen.family_id(plain), key
 
 
 def test_run_id_does_not_know_a_judge_that_nothing_asks(compose):
-    assert config.run_id(compose(["judge=openai"])) == config.run_id(compose())
-    assert config.run_id(compose(["data_mix=medical_o1_verifiable", "judge.threshold=0.9"])) != config.run_id(
+    assert frozen.run_id(compose(["judge=openai"])) == frozen.run_id(compose())
+    assert frozen.run_id(compose(["data_mix=medical_o1_verifiable", "judge.threshold=0.9"])) != frozen.run_id(
         compose(["data_mix=medical_o1_verifiable"])
     )
 
 
 def test_a_family_differs_in_nothing_but_the_seed(compose):
     one, two, three = (compose(words) for words in (["seed=0"], ["seed=1"], ["seed=1", "algo.learning_rate=1e-4"]))
-    assert re.fullmatch("[0-9a-f]{8}", config.family_id(one))
-    assert config.family_id(one) == config.family_id(two) != config.family_id(three)
-    assert len({config.run_id(tree) for tree in (one, two, three)}) == 3
-    assert config.family_id(one) == config.family_id(compose(["hardware=t4", "eval=quick", "name=x"]))
-    assert config.family_id(one) not in {config.run_id(tree) for tree in (one, two, three)}
+    assert re.fullmatch("[0-9a-f]{8}", frozen.family_id(one))
+    assert frozen.family_id(one) == frozen.family_id(two) != frozen.family_id(three)
+    assert len({frozen.run_id(tree) for tree in (one, two, three)}) == 3
+    assert frozen.family_id(one) == frozen.family_id(compose(["hardware=t4", "eval=quick", "name=x"]))
+    assert frozen.family_id(one) not in {frozen.run_id(tree) for tree in (one, two, three)}
 
 
 def test_run_ids_of_all_options_differ(compose):
     groups = ("model", "data_mix", "reward_set", "algo", "source", "task", "reward", "judge")
     science = [(group, option) for group, option in OPTIONS if group in groups]
-    ids = {config.run_id(compose(overrides_of(group, option, "x"))) for group, option in science}
+    ids = {frozen.run_id(compose(overrides_of(group, option, "x"))) for group, option in science}
     repeated = 4 + 1  # five groups' defaults are one run, and the lexical judge is the default of the mix that asks one
     assert len(ids) == len(science) - repeated
 
@@ -327,10 +326,10 @@ def test_run_ids_of_all_options_differ(compose):
 def test_a_frozen_configuration_is_read_back(compose, tmp_path):
     for overrides in ((), ("study=tiny",), ("model=qwen2_5_3b_instruct", "hardware=t4"), ("algo=sft",)):
         tree = compose(overrides)
-        config.freeze(tree, tmp_path)
-        assert config.load(tmp_path) == tree
-        assert config.run_id(config.load(tmp_path)) == config.run_id(tree)
-        assert list(config.load(tmp_path)) == list(tree)
+        frozen.freeze(tree, tmp_path)
+        assert frozen.load(tmp_path) == tree
+        assert frozen.run_id(frozen.load(tmp_path)) == frozen.run_id(tree)
+        assert list(frozen.load(tmp_path)) == list(tree)
 
 
 # Nothing that YAML itself would read as the end of a line.
@@ -350,21 +349,21 @@ trees = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dic
 @given(st.dictionaries(words, trees, max_size=4))
 def test_any_tree_is_read_back(tmp_path_factory, tree):
     folder = tmp_path_factory.getbasetemp()
-    config.freeze(tree, folder)
-    assert config.load(folder) == tree
-    assert str(config.load(folder)) == str(tree)  # 1, 1.0 and True are equal and not the same
+    frozen.freeze(tree, folder)
+    assert frozen.load(folder) == tree
+    assert str(frozen.load(folder)) == str(tree)  # 1, 1.0 and True are equal and not the same
 
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", "a: [", "x", "\ud800"])
 def test_a_damaged_configuration_is_one_sentence(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(UserError, match=r"config\.yaml .*force=true"):
-        config.load(tmp_path)
+        frozen.load(tmp_path)
 
 
 def test_a_folder_without_a_configuration_is_no_run(tmp_path):
     with pytest.raises(UserError, match="is no run folder"):
-        config.load(tmp_path)
+        frozen.load(tmp_path)
 
 
 # --- Mistakes --------------------------------------------------------------------------------------------------------
@@ -501,8 +500,8 @@ def test_mistakes_name_their_keys_and_what_to_write_all_at_once(line):
         (["medrl.algos.sft.SFT"], "outside medrl"),
         ("medrl.algos.sft.SFTT", "there is no class"),
         ("medrl.algos.stf.SFT", "there is no class"),
-        ("medrl.build.check", "not a configuration class"),
-        ("medrl.build.importlib", "not a configuration class"),
+        ("medrl.config.build.check", "not a configuration class"),
+        ("medrl.config.build.importlib", "not a configuration class"),
         ("medrl.files.Path", "not a configuration class"),
         ("medrl.algos.base.Algo", "not a configuration class"),  # abstract: it says what algorithms are and is none
         ("medrl.algos.base.Optimised", "not a configuration class"),
@@ -543,7 +542,7 @@ def test_several_wrong_nodes_are_all_named(compose):
 def test_every_value_of_a_sweep_is_checked():
     error = mistakes("-m", "algo=grpo,stf", "seed=1,2,x")
     assert {problem.key for problem in error.problems} == {"algo", "seed"}
-    composing.check_command_line(["-m", "algo=grpo,sft", "seed=1,2", "hardware=cpu"])
+    composing.compose(["-m", "algo=grpo,sft", "seed=1,2", "hardware=cpu"])
 
 
 # --- TRL's names -----------------------------------------------------------------------------------------------------

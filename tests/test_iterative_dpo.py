@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from test_pairs import SMALL, job_of
 
-from medrl.checkpoints import Stop
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl
+from medrl.jobs.shutdown import GracefulShutdown
 
 LORA = "model.lora={_target_:medrl.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
 ROUNDS = (
@@ -19,7 +19,7 @@ ROUNDS = (
 )  # fmt: skip
 
 
-class StopAfter(Stop):
+class StopAfter(GracefulShutdown):
     """A signal that comes once the log has so many lines."""
 
     def __init__(self, log, lines):

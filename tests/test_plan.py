@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from medrl import build, config, plan, run
+from medrl import plan, run
+from medrl.config import build, frozen
 from medrl.errors import ConfigError
 from medrl.models import EMBEDDED
 
@@ -132,15 +133,15 @@ def write_run(folder, tree, seconds, finished=True):
     (folder / "train").mkdir(parents=True)
     lines = [json.dumps({"step": step, "seconds": value}) for step, value in enumerate(seconds, 1)]
     (folder / "train" / "log.jsonl").write_text("\n".join(lines) + "\n")
-    config.freeze(tree, folder)
+    frozen.freeze(tree, folder)
     if finished:
-        (folder / "metrics.json").write_text(json.dumps({"family": config.family_id(tree)}))
+        (folder / "metrics.json").write_text(json.dumps({"family": frozen.family_id(tree)}))
 
 
 def test_time_comes_from_this_run_or_from_one_of_another_seed(compose, tmp_path, planned):
     tree = compose([*SMALL, f"runs={tmp_path}"])
     other = compose([*SMALL, f"runs={tmp_path}", "seed=1"])
-    folder = config.run_dir(tree)
+    folder = frozen.run_dir(tree)
     assert plan.pace(tree, folder) is None
     write_run(tmp_path / "slow", compose([*SMALL, "seed=2", "hardware.micro_batch_size=8"]), [90])  # split otherwise
     write_run(tmp_path / "unlike", compose([*SMALL, "algo.learning_rate=1"]), [80])
@@ -148,9 +149,9 @@ def test_time_comes_from_this_run_or_from_one_of_another_seed(compose, tmp_path,
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "metrics.json").write_text("[]")
     assert plan.pace(tree, folder) is None
-    write_run(config.run_dir(other), other, [30, 2, 4])
+    write_run(frozen.run_dir(other), other, [30, 2, 4])
     found = plan.pace(tree, folder)
-    assert found == {"log": str(config.run_dir(other) / "train" / "log.jsonl"), "steps": 3, "median seconds": 4}
+    assert found == {"log": str(frozen.run_dir(other) / "train" / "log.jsonl"), "steps": 3, "median seconds": 4}
     write_run(folder, tree, [6, 6], finished=False)
     assert plan.pace(tree, folder)["median seconds"] == 6
     found, said = planned()

@@ -4,15 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
+import killed
 import pytest
 
-from medrl import build, hardware, launch, run
-from medrl.checkpoints import Stop
+from medrl import run
+from medrl.config import build
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import distributed, processes
 
 SFT = (
     "algo=sft", "data_mix=pubmedqa", "data_mix.rows=48", "source.train_rows=100", "source.test_rows=8", "algo.batch_size=8",
@@ -34,12 +36,12 @@ def made(compose):
 
 def test_environments_number_the_processes_of_all_nodes(made):
     second = made("hardware.gpus=2", "hardware.nodes=3", "hardware.node_rank=1", "hardware.rendezvous=node0:29500")
-    found = launch.environments(second, {"HOME": "/home", "OMP_NUM_THREADS": "7"})
+    found = processes.environments(second, {"HOME": "/home", "OMP_NUM_THREADS": "7"})
     assert [each["RANK"] for each in found] == ["2", "3"] and [each["LOCAL_RANK"] for each in found] == ["0", "1"]
     for each in found:
         assert (each["WORLD_SIZE"], each["MASTER_ADDR"], each["MASTER_PORT"]) == ("6", "node0", "29500")
         assert each["HOME"] == "/home" and each["OMP_NUM_THREADS"] == "7"
-    alone = launch.environments(made("hardware.gpus=2"), {})
+    alone = processes.environments(made("hardware.gpus=2"), {})
     assert alone[0]["MASTER_ADDR"] == "127.0.0.1" and alone[0]["MASTER_PORT"] == alone[1]["MASTER_PORT"]
     assert int(alone[0]["OMP_NUM_THREADS"]) >= 1
 
@@ -74,28 +76,6 @@ def test_what_does_not_go_together_is_said(compose, words, key, said):
     assert [problem.message for problem in error.value.problems if problem.key == key and said in problem.message]
 
 
-@pytest.mark.parametrize(
-    ("name", "preset"),
-    [
-        ("Tesla T4", "t4"),
-        ("NVIDIA L4", "l4"),
-        ("NVIDIA A10G", "a10g"),
-        ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA H200", "h200"),
-    ],
-)
-def test_the_preset_of_a_gpu_is_found(monkeypatch, name, preset):
-    monkeypatch.setattr(hardware, "detected_gpus", lambda: (name,))
-    assert hardware.detected_preset() == preset
-
-
-def test_an_unknown_gpu_is_no_known_one(monkeypatch):
-    monkeypatch.setattr(hardware, "detected_gpus", lambda: ("NVIDIA L40S",))  # which is no L4
-    with pytest.raises(UserError, match="No preset fits 'NVIDIA L40S'"):
-        hardware.detected_preset()
-
-
 def test_sharding_in_the_words_of_transformers(made):
     assert made().sharding_arguments() == {}
     sharded = replace(made("hardware.gpus=2"), sharding="fsdp", gradient_checkpointing=True).sharding_arguments()
@@ -105,28 +85,10 @@ def test_sharding_in_the_words_of_transformers(made):
     assert zero["deepspeed"]["zero_optimization"]["stage"] == 2
 
 
-def python(*lines):
-    return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], stderr=subprocess.DEVNULL)
-
-
-def test_the_first_failure_ends_the_others(monkeypatch):
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
-    processes = [python("import time; time.sleep(60)"), python("raise SystemExit(3)")]
-    assert launch.wait(processes, Stop()) == (1, 3)
-    assert processes[0].poll() == -signal.SIGKILL
-
-
-def test_a_signal_is_handed_on_once():
-    stop, waiting = Stop(), python("import time", "time.sleep(60)")
-    time.sleep(0.3)
-    stop.signal = signal.SIGINT
-    assert launch.wait([waiting], stop) == (0, -signal.SIGTERM)
-
-
 def test_alone_there_is_nobody_to_wait_for():
-    launch.wait_for_all()
-    assert launch.agreed(True) is True and launch.agreed(False) is False
-    assert launch.rank() == 0
+    distributed.wait_for_all()
+    assert distributed.agreed(True) is True and distributed.agreed(False) is False
+    assert (distributed.rank(), distributed.size()) == (0, 1)
 
 
 @pytest.mark.slow
@@ -148,28 +110,29 @@ def test_the_split_of_a_batch_changes_nothing(compose, tmp_path):
     assert len({folder.name for folder in tmp_path.glob("*/*")}) == 1  # one id: how a batch is split is no part of it
 
 
-@pytest.mark.slow
-def test_two_processes_stop_and_go_on_as_one(tmp_path):
-    def started(name):
-        command = [sys.executable, "-m", "medrl", *GRPO, f"runs={tmp_path / name}"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run of two processes that was never stopped."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    killed.finish(*GRPO, f"runs={folder}", folder=folder)
+    return next(folder.glob("grpo-*"))
 
-    stopped = started("stopped")
-    deadline = time.monotonic() + 120
-    while not any(len(read_jsonl(log)) >= 3 for log in tmp_path.glob("stopped/*/train/log.jsonl")):
-        assert time.monotonic() < deadline and stopped.poll() is None, stopped.communicate()[0]
-        time.sleep(0.05)
-    stopped.send_signal(signal.SIGINT)
-    output = stopped.communicate(timeout=60)[0]
-    assert stopped.returncode == 128 + signal.SIGINT and output.count("Run the same command again") == 1, output
-    assert "Traceback" not in output
-    for name in ("stopped", "unbroken"):
-        process = started(name)
-        output = process.communicate(timeout=200)[0]
-        assert process.returncode == 0, output
-    ours, theirs = (next(tmp_path.glob(f"{name}/*")) for name in ("stopped", "unbroken"))
-    for file in ("model/model.safetensors",):
-        assert (ours / file).read_bytes() == (theirs / file).read_bytes()
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_two_processes_stop_and_go_on_as_one(unbroken, tmp_path, number):
+    process = killed.medrl(*GRPO, f"runs={tmp_path}", folder=tmp_path)
+    killed.wait_until(lambda: any(len(read_jsonl(log)) >= 3 for log in tmp_path.glob("*/train/log.jsonl")), process)
+    if number == signal.SIGKILL:
+        assert killed.kill(process) >= 2
+    else:
+        process.send_signal(number)
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 128 + number and output.count("Run the same command again") == 1, output
+        assert "Traceback" not in output
+    killed.finish(*GRPO, f"runs={tmp_path}", folder=tmp_path)
+    ours, theirs = next(tmp_path.glob("grpo-*")), unbroken
+    assert (ours / "model/model.safetensors").read_bytes() == (theirs / "model/model.safetensors").read_bytes()
     logs = [[(line["step"], line["loss"]) for line in read_jsonl(folder / "train" / "log.jsonl")] for folder in (ours, theirs)]
     assert logs[0] == logs[1] and len(logs[0]) == 6
 
@@ -184,22 +147,21 @@ def test_a_failing_process_says_why_once(tmp_path):
     assert not list(tmp_path.glob("*/model"))
 
 
-def test_interrupted_is_raised_where_a_signal_ended_the_processes(made, monkeypatch, tmp_path):
-    stop, codes = Stop(), iter([(0, 143), (0, 143), (1, 2)])
-    monkeypatch.setattr(launch, "wait", lambda processes, stop: next(codes))  # they find no run folder and end
-    stop.signal = signal.SIGTERM
+def test_what_ended_the_processes_is_said(made, monkeypatch, tmp_path):
+    """They find no run folder."""
+    shutdown = GracefulShutdown()
+    with pytest.raises(UserError, match=r"Process \d of 2 failed \(exit code 1\)"):
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, shutdown)
+    monkeypatch.setattr(processes.job, "run", lambda jobs, shutdown: jobs[1])
+    with pytest.raises(UserError, match=r"(?s)Process 1 of 2 failed .*; its last words:\nit said nothing"):
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, shutdown)
+    shutdown.signal = signal.SIGTERM
     with pytest.raises(Interrupted, match="Run the same command again"):
-        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
-    stop.signal = None
-    with pytest.raises(UserError, match=r"Process 0 of 2 failed \(exit code 143\); its message is above"):
-        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
-    monkeypatch.setattr(launch, "end", lambda processes: [process.wait() for process in processes])
-    with pytest.raises(UserError, match=r"(?s)Process 1 of 2 failed \(exit code 2\); it said:\n.*is no run folder"):
-        launch.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, shutdown)
 
 
 def test_a_worker_reads_the_run_folder_and_nothing_else(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "medrl.worker", str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "medrl.training.worker", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and "is no run folder: it holds no config.yaml" in done.stderr
 
 
@@ -211,10 +173,11 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM
-from medrl import launch, models
+from medrl import models
 from medrl.algos.base import write_sharded
+from medrl.training import distributed
 
-launch.join("cpu")
+distributed.join("cpu")
 torch.manual_seed(0)
 base = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
 model = get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False))
@@ -225,8 +188,8 @@ for place in range(len(layers)):
     fully_shard(layers[place], mesh=mesh)
 fully_shard(model, mesh=mesh)
 write_sharded(model, sys.argv[1])
-launch.wait_for_all()
-if launch.rank() == 0:
+distributed.wait_for_all()
+if distributed.rank() == 0:
     fresh = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
     loaded = dict(PeftModel.from_pretrained(fresh, sys.argv[1]).named_parameters())
     assert len(before) == 10 and all(torch.equal(loaded[name], before[name]) for name in before)
@@ -236,10 +199,10 @@ if launch.rank() == 0:
 @pytest.mark.slow
 def test_a_sharded_adapter_loads_with_plain_peft(made, tmp_path):
     """With FSDP2 itself, which PyTorch also has for CPUs (accelerate does not)."""
-    environments = launch.environments(made("hardware.gpus=2"), os.environ)
-    processes = [
+    environments = processes.environments(made("hardware.gpus=2"), os.environ)
+    started = [
         subprocess.Popen([sys.executable, "-c", SHARDED, str(tmp_path / "adapter")], env=each, stderr=subprocess.PIPE)
         for each in environments
     ]
-    outputs = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs[0].decode()
+    outputs = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs[0].decode()

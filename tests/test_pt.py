@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, config, run
+from medrl import run
 from medrl.algos.base import Job
 from medrl.algos.pt import blocks
-from medrl.checkpoints import Stop
+from medrl.config import build, frozen
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
+from medrl.jobs.shutdown import GracefulShutdown
 
 SMALL = ("algo=pt", "data_mix=medicalgpt_pt", "data_mix.held_out=[medicalgpt_pt]", "source.train_rows=400", "source.test_rows=40")
 SHORT = (*SMALL, "data_mix.rows=120", "algo.learning_rate=2e-3")
@@ -44,7 +45,7 @@ def test_too_little_text_is_one_sentence(compose):
     settings = build.check(compose([*SMALL, "data_mix.rows=10", "algo.block_tokens=512"]))
     tokenizer = settings.model.tokenizer(list)
     rows = settings.data_mix.draw(settings.source, settings.seed, None).rows
-    job = Job(settings, rows, None, tokenizer, Path(), None, Stop())
+    job = Job(settings, rows, None, tokenizer, Path(), None, GracefulShutdown())
     with pytest.raises(
         UserError, match=r"^10 documents make 3 blocks of algo.block_tokens=512, fewer than one batch of 8; raise "
     ):
@@ -60,7 +61,7 @@ def test_reading_lowers_the_perplexity_of_other_documents(compose, tmp_path, cap
     assert task["perplexity"] < task["base"]["perplexity"] and task["bits_per_byte"] < task["base"]["bits_per_byte"]
     assert task["change"]["ci95"][1] < 0 and task["change"]["p_value"] < 0.01
     assert "perplexity" in printed and "nats a token" in printed
-    folder = config.run_dir(tree)
+    folder = frozen.run_dir(tree)
     (after,) = (folder / "eval").glob("medicalgpt_pt-v1-trained-*.jsonl")
     lines = read_jsonl(after)
     assert set(lines[0]) == {"id", "nll", "tokens", "bytes", "group"}

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrl import charts, evaluate, metrics, report, summary, terminal
-from medrl.build import check
-from medrl.config import Tree
+from medrl.config.build import check
+from medrl.config.frozen import Tree
 from medrl.sections import accuracy, samples
 
 VOID = {"meta", "wbr"}

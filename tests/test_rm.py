@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from medrl import build, config, preferences, run
+from medrl import preferences, run
+from medrl.config import build, frozen
 from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 from medrl.rewards.base import Completion
@@ -90,7 +91,7 @@ def test_a_reward_model_learns_and_is_a_reward(compose, tmp_path, capsys, lora):
     # Another seed than 0, whose random head happens to rank seven pairs in ten.
     tree = compose([*SMALL, *adapter, "seed=1", f"runs={tmp_path}"])
     metrics, printed = run.run(tree), capsys.readouterr().out
-    folder = config.run_dir(tree)
+    folder = frozen.run_dir(tree)
     task = metrics["tasks"]["medicalgpt_preference"]
     assert set(metrics["tasks"]) == {"medicalgpt_preference"} and metrics["perplexity"] == {}
     assert (task["protocol"], task["scorer"], task["n"]) == ("pairwise", "pairs by score", 60)

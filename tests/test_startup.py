@@ -2,11 +2,8 @@
 
 import os
 import re
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,6 @@ HEAVY = {
     "accelerate", "bitsandbytes", "datasets", "httpx", "huggingface_hub", "math_verify", "numpy", "openai", "pandas", "peft",
     "pyarrow", "scipy", "sympy", "tokenizers", "torch", "transformers", "trl", "vllm", "wandb",
 }  # fmt: skip
-LIMIT_SECONDS = 1.0
 
 
 def medrl(*words, folder, python=()):
@@ -29,21 +25,6 @@ def medrl(*words, folder, python=()):
         text=True,
         timeout=60,
     )
-
-
-@pytest.mark.parametrize("words", [("--help",), ("--cfg", "job")], ids=" ".join)
-def test_it_answers_within_a_second(tmp_path, words):
-    wall, computed = [], []
-    for _ in range(5):
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        done = medrl(*words, folder=tmp_path)
-        wall.append(time.perf_counter() - start)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        computed.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert done.returncode == 0 and not done.stderr, done.stderr
-    # The median, and on a machine with more to do than it has cores the time computed: waiting says nothing about this program.
-    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
-    assert statistics.median(computed if busy else wall) < LIMIT_SECONDS, (wall, computed)
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--cfg", "job"), ("algo=grop",)], ids=" ".join)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medrl import compose as composing
+from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
 from medrl.jobs import locks
-from medrl.jobs.resolve import resolve
+from medrl.jobs.resolved import resolve
 from medrl.sweep import __main__ as command
 from medrl.sweep import search_space, selection, spec, validation
 from medrl.sweep.trials import Trials
@@ -37,11 +37,6 @@ parameters:
   algo.learning_rate: {values: [0.1, 0.3, 0.2]}
   seed: {values: [0, 1]}
 """
-
-
-@pytest.fixture(autouse=True)
-def prepared():
-    composing.prepare()
 
 
 def changed(**keys):
@@ -296,9 +291,9 @@ def test_the_test_split_is_asked_once_and_instead_of_the_validation_rows():
     assert selection.test_overrides(words) == ["seed=2", "eval.split=test", "eval.every_steps=null"]
     sweep = made("hardware=cpu")  # which asks the validation rows while training
     point = sweep.overrides_of(sweep.grid()[0])
-    composing.check_command_line(selection.test_overrides(point))
+    composing.compose(selection.test_overrides(point))
     with pytest.raises(ConfigError, match="looks at the test split while training"):
-        composing.check_command_line([*point, "eval.split=test"])
+        composing.compose([*point, "eval.split=test"])
 
 
 # Searching: Optuna samples, prunes and stores

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from loopback_wandb import ENTITY, KEY, LoopbackWandb
 
-from medrl import build, config
+from medrl.config import build, frozen
 from medrl.errors import ConfigError, UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import spec, wandb_agents
@@ -27,14 +27,13 @@ QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.test_rows=4",
 SESSION = """
 import json, os, sys, time
 from pathlib import Path
-from medrl import build, compose, config
+from medrl.config import build, compose, frozen
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import wandb as tracking
 
 folder, words, lines, metrics, how = Path(sys.argv[1]), *map(json.loads, sys.argv[2:5]), sys.argv[5]
-compose.prepare()
 tree = compose.tree(words)
-folder = config.run_dir(tree)
+folder = frozen.run_dir(tree)
 (folder / "train").mkdir(parents=True, exist_ok=True)
 try:
     with tracking.following(tree, build.check(tree), folder):
@@ -103,7 +102,7 @@ def steps(run):
 
 def test_it_is_no_part_of_what_is_learned(compose):
     tracked, plain = compose(["track=wandb", "track.tags=[a]"]), compose(["track=none"])
-    assert config.run_id(tracked) == config.run_id(plain) and tracked["track"]["mode"] == "online"
+    assert frozen.run_id(tracked) == frozen.run_id(plain) and tracked["track"]["mode"] == "online"
 
 
 def test_auto_follows_the_agent(compose, monkeypatch):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from medrl import build, config, evaluate, run
+from medrl import evaluate, run
+from medrl.config import build, frozen
 from medrl.decontaminate import Decontaminator
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
@@ -22,8 +23,8 @@ def settings(compose):
 def test_the_default_keeps_no_rows_and_its_runs_keep_their_ids(compose):
     tree = compose([])
     without = {**tree, "data_mix": {key: value for key, value in tree["data_mix"].items() if key != "validation_rows"}}
-    assert config.run_id(tree) == config.run_id(without) != config.run_id(compose(["data_mix.validation_rows=20"]))
-    assert config.run_id(tree) == config.run_id(compose(["eval.split=test", "eval.limit=3"]))
+    assert frozen.run_id(tree) == frozen.run_id(without) != frozen.run_id(compose(["data_mix.validation_rows=20"]))
+    assert frozen.run_id(tree) == frozen.run_id(compose(["eval.split=test", "eval.limit=3"]))
 
 
 def test_validation_rows_are_neither_trained_on_nor_tested(settings):
@@ -89,7 +90,7 @@ def test_asking_while_training_changes_nothing_that_is_learned(compose, tmp_path
     words = [*SMALL, *CHOOSING, "algo.steps=2", "algo.batch_size=8", "data_mix.held_out=[gsm8k]"]
     trees = [compose([*words, f"runs={tmp_path / str(every)}", f"eval.every_steps={every}"]) for every in ("null", 1)]
     plain, curved = (run.run(tree) for tree in trees)
-    first, second = (config.run_dir(tree) for tree in trees)
+    first, second = (frozen.run_dir(tree) for tree in trees)
     assert first.name == second.name and plain["tasks"] == curved["tasks"]
     assert (first / "model" / "model.safetensors").read_bytes() == (second / "model" / "model.safetensors").read_bytes()
     lines = read_jsonl(second / "train" / "log.jsonl")

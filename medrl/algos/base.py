@@ -16,7 +16,7 @@ from medrl.errors import Interrupted, Problem, UserError
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.jobs.shutdown import GracefulShutdown
     from medrl.mix import Prompted
     from medrl.prompts import Messages

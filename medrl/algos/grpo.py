@@ -15,7 +15,7 @@ from medrl.algos.rollouts import Rollouts
 from medrl.errors import Problem
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class GRPO(Rollouts):
                 f"is {self.resample}, and with scale_rewards=batch the advantages of replaced prompts would be divided by "
                 "another number than the rest; write algo.scale_rewards=group or none, or algo.resample=0",
             )
-        share = self.batch_size * self.mini_batches // run.hardware.gpus
+        share = self.batch_size * self.mini_batches // run.hardware.processes
         if self.resample and share % self.num_generations:
             yield Problem(
                 "resample",

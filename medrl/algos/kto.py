@@ -20,7 +20,7 @@ from medrl.rendering import Rendering
 from medrl.training.distributed import rank
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.mix import Prompted
 
 
@@ -39,7 +39,7 @@ class KTO(Sampled):
 
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
-        if not self.batch_size % run.hardware.gpus and run.hardware.split(self.batch_size)[0] < 2:
+        if not self.batch_size % run.hardware.processes and run.hardware.split(self.batch_size)[0] < 2:
             # Completions of one micro-batch are exchanged to estimate the divergence from the reference (section 4.1).
             yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
         for name, weight in run.data_mix.weights.items():

@@ -15,7 +15,7 @@ from medrl.algos.base import Footprint, Job, peft_config, run_trainer
 from medrl.algos.samples import Sampled, describe, enough, texts
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 
 @dataclass(frozen=True, kw_only=True)

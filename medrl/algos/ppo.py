@@ -24,7 +24,7 @@ from medrl.tasks.base import Kind
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 VALUE_HEAD = "value_head.pt"
 """In every checkpoint, beside the policy; the written model has none."""

@@ -12,7 +12,7 @@ from medrl.algos.rollouts import Rollouts
 from medrl.errors import Problem
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 
 @dataclass(frozen=True, kw_only=True)

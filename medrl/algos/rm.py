@@ -17,7 +17,7 @@ from medrl.likelihood import conversation
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.mix import Prompted
     from medrl.prompts import Messages
 

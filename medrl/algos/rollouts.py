@@ -17,7 +17,7 @@ from medrl.generate import eos_token_ids
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from medrl.tasks.base import Kind
 from medrl.training.distributed import rank, size, wait_for_all
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.generate import Generated
     from medrl.mix import Prompted
 

@@ -15,7 +15,7 @@ from medrl.rendering import Rendering
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.mix import Prompted
     from medrl.prompts import Messages
 

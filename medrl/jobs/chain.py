@@ -7,7 +7,6 @@ seeds, or several values with ``-m``, give a chain for each combination.
 
 from __future__ import annotations
 
-import argparse
 import graphlib
 import hashlib
 import json
@@ -18,17 +17,16 @@ from typing import Any
 
 import yaml
 
-from medrl import build, compose, config, from_run, results
-from medrl.config import Run
+from medrl import from_run, results
+from medrl.config import build, compose, frozen, options, suggest
+from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import explained, write_atomically
 from medrl.jobs import job, multirun, multirun_table
 from medrl.jobs.multirun_table import Entry
-from medrl.jobs.resolve import ResolvedRun, command, resolve
+from medrl.jobs.resolved import ResolvedRun, command, resolve
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.table import changes
-
-FLAGS = "A chain takes overrides, -m, --cfg job and --help"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +58,12 @@ class Chain:
             UserError, Interrupted: a stage failed, or a signal came.
         """
         shutdown = GracefulShutdown()
-        for key, stage in self.stages.items():
-            done = stage.finished()
-            print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
-            if not done:
-                _run_stage(key, stage, shutdown)
+        with shutdown.listening():
+            for key, stage in self.stages.items():
+                done = stage.finished()
+                print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
+                if not done:
+                    _run_stage(key, stage, shutdown)
         metrics = {key: json.loads((stage.folder / "metrics.json").read_text("utf-8")) for key, stage in self.stages.items()}
         self._store(metrics)
         return metrics
@@ -73,7 +72,7 @@ class Chain:
         table, source = changes.changes(metrics), changes.sources(metrics)
         seed = next(iter(metrics.values()))["seed"]
         print(f"\nchain {self.name}  seed {seed}  source: {source}\n\n{table.text()}\n")
-        ids = hashlib.sha256("".join(config.run_id(stage.tree) for stage in self.stages.values()).encode()).hexdigest()[:8]
+        ids = hashlib.sha256("".join(frozen.run_id(stage.tree) for stage in self.stages.values()).encode()).hexdigest()[:8]
         file = next(iter(self.stages.values())).folder.parent / f"chain-{self.name}-{ids}.json"
         folders = {key: stage.folder for key, stage in self.stages.items()}
         results.write(results.of_chain(self.name, folders, [f"chain={self.name}", *self.overrides]), file)
@@ -81,35 +80,24 @@ class Chain:
         print(f"table: {file.with_suffix('.md')}", flush=True)
 
 
-def named(argv: Sequence[str]) -> bool:
-    """Whether a command line asks for a chain."""
-    return any(word.startswith("chain=") for word in argv)
-
-
-def main(argv: Sequence[str]) -> int:
+def main(overrides: Sequence[str], *, several: bool = False, show: str | None = None) -> int:
     """Do all stages of one or several chains, or those that are left, and print a table over each; 0 when all is done.
 
     Args:
-        argv: ``chain=NAME``, overrides for every stage, overrides for one (``STAGE.KEY=VALUE``), and flags.
+        overrides: ``chain=NAME``, overrides for every stage, and overrides for one (``STAGE.KEY=VALUE``).
+        several: Whether options besides the seed may have several values.
+        show: What to print instead: "file" for the chain's own, "configurations" for the composed one of every stage.
 
     Raises:
         UserError, Interrupted: what a user can mend, or a signal; finished stages are kept.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--multirun", "-m", action="store_true")
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--cfg", "-c")
-    parser.add_argument("overrides", nargs="*")
-    asked, unknown = parser.parse_known_intermixed_args(list(argv))
-    if unknown or asked.cfg not in (None, "job"):
-        raise UserError(f"{FLAGS}, not {' '.join(unknown) or f'--cfg {asked.cfg}'}.")
-    if asked.help:
-        names = [word.removeprefix("chain=") for word in asked.overrides if word.startswith("chain=")]
+    if show == "file":
+        names = [word.removeprefix("chain=") for word in overrides if word.startswith("chain=")]
         print("\n".join(_file(name).read_text(encoding="utf-8") for name in names))
         return 0
-    chains = resolve_all(asked.overrides, several=asked.multirun)
+    chains = resolve_all(overrides, several=several)
     stages = {_title(each, key, chains): stage for each in chains for key, stage in each.stages.items()}
-    if asked.cfg:
+    if show == "configurations":
         for title, stage in stages.items():
             print(f"# {title}: {stage.command}\n{yaml.safe_dump(stage.tree, sort_keys=False, allow_unicode=True)}")
         return 0
@@ -119,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
     with explained(folder):
         metrics = [each.run() for each in chains]
         if len(chains) > 1:
-            _compare(chains, metrics, folder, command(argv))
+            _compare(chains, metrics, folder, command(["-m", *overrides]))
     return 0
 
 
@@ -133,23 +121,17 @@ def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
     Raises:
         ConfigError: with every mistake in any stage of any of them.
     """
-    lists = multirun.expand(overrides)
+    lists = compose.points(overrides)
     varied = multirun_table.varied(lists)
     if not several and (extra := [key for key in varied if key != "seed"]):
         raise ConfigError([Problem(key, "has several values; add -m to run a chain for each of them") for key in extra])
-    problems: dict[Problem, Problem] = {}
-    chains = []
-    for words in lists:
+
+    def resolved(words: Sequence[str]) -> Chain:
         name = next(word.removeprefix("chain=") for word in words if word.startswith("chain="))
         mine = tuple(word for word in words if not word.startswith("chain="))
-        try:
-            chains.append(Chain(name, mine, resolve_stages(name, mine)))
-        except ConfigError as error:
-            values = " ".join(word for word in words if word.partition("=")[0] in varied)
-            where = f" (with {values})" if values else ""
-            problems |= {each: replace(each, message=each.message + where) for each in error.problems if each not in problems}
-    if problems:
-        raise ConfigError(list(problems.values()))
+        return Chain(name, mine, resolve_stages(name, mine))
+
+    chains = multirun.checked(lists, resolved)
     folders = [tuple(stage.folder for stage in each.stages.values()) for each in chains]
     if len(set(folders)) < len(folders):
         raise ConfigError([Problem("chain", "would do the same runs twice; leave out values that are not part of a run's id")])
@@ -174,7 +156,6 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
         # Model overrides apply to the first stage; later stages load the stage before.
         shared = [word for word in own[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
         words = _without_replaced([*stage.words, *_links(stage, found), *shared, *own[key]])
-        words += _tuned(words, own[""])
         try:
             found[key] = resolve((f"name={name}-{key}", *words))
         except ConfigError as error:  # the stages after it start from its folder, which is not known
@@ -194,9 +175,9 @@ def read(name: str) -> dict[str, Stage]:
 
 
 def _file(name: str) -> Path:
-    path = config.root("conf") / "chain" / f"{name}.yaml"
+    path = frozen.root("conf") / "chain" / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"There is no chain {name!r}; {build.nearest(name, compose.group_options('chain'))}")
+        raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, options.group_options('chain'))}")
     return path
 
 
@@ -221,7 +202,7 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
         for option in ("after", "rewarded_by"):
             other = getattr(stage, option)
             if other is not None and other not in listed:
-                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {build.nearest(other, listed)}"))
+                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
     if problems:
         raise ConfigError(problems)
     return stages
@@ -255,15 +236,6 @@ def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
         yield f"reward_set.rewards.reward_model.weights={found[stage.rewarded_by].folder / 'model'}"
 
 
-def _tuned(words: Sequence[str], common: Sequence[str]) -> Iterator[str]:
-    """Values tuned for the model that the chain begins with hold for what it becomes, too."""
-    options = {key: value for key, _, value in (word.partition("=") for word in words)}
-    first = {key: value for key, _, value in (word.partition("=") for word in common)}.get("model", "tiny")
-    tuned = f"{options['algo']}_{first}" if "algo" in options else ""
-    if options.get("model") == "from_run" and tuned in compose.group_options("tuned"):
-        yield f"tuned={tuned}"
-
-
 def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> None:
     """One stage as a job that prints to the terminal.
 
@@ -271,8 +243,7 @@ def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> Non
         UserError: it failed; its own message stands above.
         Interrupted: a signal came.
     """
-    with shutdown.listening():
-        failed = job.run([stage.job()], shutdown)
+    failed = job.run([stage.job()], shutdown)
     if failed and shutdown.signal is not None:
         raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", shutdown.signal)
     if failed:
@@ -284,8 +255,7 @@ def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> Non
 
 def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:
     """What a stage is called where several chains have it."""
-    varied = multirun_table.varied([each.overrides for each in chains])
-    values = " ".join(word for word in chain.overrides if word.partition("=")[0] in varied)
+    values = multirun.named(chain.overrides, [each.overrides for each in chains])
     return " ".join(filter(None, [f"chain {chain.name}, stage {stage}", values and f"with {values}"]))
 
 
@@ -298,7 +268,7 @@ def _compare(chains: Sequence[Chain], metrics: Sequence[Mapping[str, Any]], fold
         for key, stage in chain.stages.items()
     ]
     grid = multirun_table.Grid.of((*varied, "stage"), entries)
-    print(grid.text(f"{len(chains)} chains"))
+    print(grid.text(f"{len(chains)} chains"), end="\n\n")
     target = folder / f"chains-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
     target.mkdir(exist_ok=True)
     for path in multirun_table.write(target, grid, said, []):

@@ -5,7 +5,6 @@ It runs before the command and not in a ``preexec_fn``, which can deadlock where
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -18,6 +17,8 @@ VARIABLE = "MEDRL_DIES_WITH_PARENT"
 def die_with_parent(parent: int) -> None:
     """Ask the kernel for SIGKILL when the parent ends; at once where it has ended already. Linux alone has this."""
     if sys.platform == "linux":
+        import ctypes
+
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)

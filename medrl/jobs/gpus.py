@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from medrl.errors import UserError
-from medrl.hardware import detected_gpus
+from medrl.hardware import visible_gpus
 from medrl.jobs import locks
 
 POLL_SECONDS = 1.0
@@ -27,14 +27,6 @@ class Claim:
     locks: tuple[IO[str], ...] = ()
 
 
-def visible() -> list[str]:
-    """The GPUs of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
-    inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if inherited is None:
-        return [str(number) for number in range(len(detected_gpus()))]
-    return [entry.strip() for entry in inherited.split(",") if entry.strip() not in ("", "-1")]
-
-
 def claim(count: int, *, folder: Path | None = None) -> Claim | None:
     """Claim ``count`` of the visible GPUs, all of them or none; None while too few are free.
 
@@ -42,7 +34,7 @@ def claim(count: int, *, folder: Path | None = None) -> Claim | None:
         count: At most as many as there are; none where it is 0.
         folder: Of the lock files, whose names carry the host; None for one that all commands of this user on this machine share.
     """
-    names = visible() if count else []
+    names = visible_gpus() if count else []
     folder = folder or Path(tempfile.gettempdir()) / f"medrl-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, IO[str]] = {}
@@ -63,7 +55,7 @@ def claim_when_free(count: int, give_up: Callable[[], bool], *, folder: Path | N
         if give_up():
             return None
         if not waiting:
-            print(f"waiting for {count} of {len(visible())} GPUs, which other jobs on {platform.node()} have", flush=True)
+            print(f"waiting for {count} of {len(visible_gpus())} GPUs, which other jobs on {platform.node()} have", flush=True)
         waiting = True
         time.sleep(POLL_SECONDS)
     return found
@@ -81,7 +73,7 @@ def workers(asked: int | None, hardware: Mapping[str, Any]) -> int:
         UserError: more are asked than the GPUs of this machine serve.
     """
     count = needed(hardware)
-    found = len(visible()) if count else 0
+    found = len(visible_gpus()) if count else 0
     if found <= 1:
         return asked or 1
     if asked and asked * count > found:

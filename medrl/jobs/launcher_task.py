@@ -17,21 +17,22 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from medrl import compose, track
+from medrl import track
 from medrl.errors import Interrupted
+from medrl.hardware import visible_gpus
 from medrl.jobs import gpus, job, locks
 from medrl.jobs.job import CHECKPOINTED, Job, JobResult
-from medrl.jobs.resolve import program
+from medrl.jobs.resolved import program
 from medrl.jobs.shutdown import GracefulShutdown
 
 STOP = "stop"
 """File of a multirun's folder that stops every point of it, on whatever machine."""
+SEARCHPATH = "hydra.searchpath="
+"""The option of Hydra's that a run takes over: folders of a user's own options."""
 UNATTENDED = ("slurm", "submitit_slurm")
 """First words of the launchers whose jobs go on when the command that submitted them has ended."""
 SHARING = ("medrl", "basic", "joblib")
 """Those whose points share the GPUs of one machine, which nobody else hands out."""
-
-compose.prepare()  # a launcher's process composes once this module is imported, before it calls `run_point`
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ class Point:
     """How many it claims."""
 
     @classmethod
-    def of(cls, hydra: Any, cfg: DictConfig) -> Point:
-        """From Hydra's section of a job's configuration, and the rest of it."""
+    def of(cls, hydra: Any, job: int, overrides: Sequence[str]) -> Point:
+        """From Hydra's section of the configuration, the number that Hydra gave to the job, and its overrides."""
         launcher = str(hydra.runtime.choices["hydra/launcher"])
+        shares = launcher.startswith(SHARING)
         return cls(
-            number=hydra.sweeper.pending[hydra.job.num],
-            overrides=tuple(map(str, hydra.overrides.task)),
+            number=hydra.sweeper.pending[job],
+            overrides=(*overrides, *(word for word in hydra.overrides.hydra if word.startswith(SEARCHPATH))),
             folder=Path(hydra.sweep.dir),
             cwd=hydra.sweeper.cwd,
             attended=not launcher.startswith(UNATTENDED),
-            gpus=gpus.needed(cfg.hardware) if launcher.startswith(SHARING) else 0,
+            gpus=hydra.sweeper.gpus[job] if shares else 0,
         )
 
     def told_to_stop(self) -> bool:
@@ -79,7 +81,8 @@ def run_point(cfg: DictConfig) -> int:
     Raises:
         Interrupted: a signal came for this process alone; the point wrote a checkpoint.
     """
-    point = Point.of(HydraConfig.get(), cfg)
+    hydra = HydraConfig.get()
+    point = Point.of(hydra, hydra.job.num, list(hydra.overrides.task))
     # submitit hears of SLURM's time limit and preemption by SIGUSR2, and would requeue at once, before there is a checkpoint.
     own = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
     own = {number: handler for number, handler in own.items() if callable(handler)}
@@ -108,7 +111,7 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
     """
     shutdown = GracefulShutdown()  # does not listen, because the command does
     most = max(point.gpus for point in points)
-    at_once = min(at_once or max(1, len(gpus.visible()) // most if most else 1), len(points))
+    at_once = min(at_once or max(1, len(visible_gpus()) // most if most else 1), len(points))
     threads = gpus.threads(at_once, {"device": "cuda" if most else "cpu"})
     with ThreadPoolExecutor(at_once) as pool:
         try:

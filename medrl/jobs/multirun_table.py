@@ -108,7 +108,7 @@ class Grid:
     def text(self, title: str) -> str:
         """Both tables for a terminal; the first line says where the rows came from."""
         tables = [table.text() for table in (self.points(), self.over_seeds()) if table.rows]
-        return "\n\n".join([f"\n{title}  source: {', '.join(self.sources)}", *tables, ""])
+        return "\n\n".join([f"\n{title}  source: {', '.join(self.sources)}", *tables])
 
     def markdown(self, command: str, failures: Sequence[str]) -> str:
         """Both tables in Markdown, with the command and the points that failed."""

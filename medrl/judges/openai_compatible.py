@@ -24,7 +24,7 @@ from medrl.judges.base import Claim, Judge
 from medrl.judges.limits import Limits
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 PROMPTS = {
     "v1": """\

@@ -15,7 +15,7 @@ from medrl.errors import Problem
 from medrl.tasks.base import Attempt, Verdict
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
     from medrl.mix import Prompted
 
 Scores = list[float | None]

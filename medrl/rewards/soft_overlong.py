@@ -12,7 +12,7 @@ from medrl.errors import Problem
 from medrl.rewards.base import Completion, Reward
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from medrl import charts, wording
 from medrl.charts import escaped
-from medrl.config import Run, Tree
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.sections.base import heads, row, signed, table, text
 from medrl.wording import STRICT, Task
 

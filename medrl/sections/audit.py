@@ -7,7 +7,7 @@ from typing import Any
 
 from medrl.audit import GOLD, ROWS, TOLERANCE
 from medrl.charts import escaped
-from medrl.config import Run
+from medrl.config.schema import Run
 from medrl.sections.base import heads, text
 
 FINDING_CHARS = 600

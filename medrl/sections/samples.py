@@ -9,7 +9,8 @@ from typing import Any
 
 from medrl import evaluate, preferences
 from medrl.charts import escaped
-from medrl.config import Run, Tree
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.files import read_jsonl
 from medrl.sections.base import text
 from medrl.wording import STRICT

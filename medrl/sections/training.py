@@ -8,7 +8,7 @@ from typing import Any
 
 from medrl import charts
 from medrl.charts import escaped
-from medrl.config import Tree
+from medrl.config.frozen import Tree
 from medrl.sections.base import heads
 
 Log = Sequence[Mapping[str, Any]]

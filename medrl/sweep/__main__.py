@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from annotated_types import Gt
 
-from medrl import build, compose, config, files
-from medrl.config import Text
+from medrl import files
+from medrl.config import build, frozen
+from medrl.config.schema import Text
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
-from medrl.jobs.resolve import command
+from medrl.jobs.resolved import command
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import selection, spec, validation
 from medrl.sweep.spec import Spec
@@ -65,7 +66,6 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     options, overrides = _options(argv[1:])
     sweep, runs = spec.read(Path(argv[0]), overrides), Path(options.runs or "runs")
-    compose.prepare()
     validation.check(sweep, runs)
     if options.dry_run:
         return _list(sweep)
@@ -145,7 +145,7 @@ def _report(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
     if found["sweep"]["backend"] == "local":
         print(f"trials   optuna-dashboard {folder / 'study.jsonl'}")
     if name:
-        target = config.root("experiments") / "results"
+        target = frozen.root("experiments") / "results"
         target.mkdir(parents=True, exist_ok=True)
         for source in ("results.json", "report.md", "report.html"):
             copy = target / f"sweep-{name}{Path(source).suffix}"

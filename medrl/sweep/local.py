@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from medrl.errors import UserError
+from medrl.hardware import visible_gpus
 from medrl.jobs import gpus, locks
 from medrl.jobs.job import Job
-from medrl.jobs.resolve import ResolvedRun
+from medrl.jobs.resolved import ResolvedRun
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import validation
 from medrl.sweep.spec import Spec
@@ -162,7 +163,7 @@ class LocalSweep:
             claim.close()
             return True
         hardware = run.tree["hardware"]
-        devices = gpus.claim(gpus.needed(hardware) if len(gpus.visible()) > 1 else 0)
+        devices = gpus.claim(gpus.needed(hardware) if len(visible_gpus()) > 1 else 0)
         if devices is None:
             claim.close()
             return False

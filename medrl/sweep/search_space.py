@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, MinLen
 
-from medrl.build import made, nearest
+from medrl.config.build import made
+from medrl.config.suggest import nearest
 from medrl.errors import Problem
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 from medrl import results
 from medrl.errors import UserError
 from medrl.jobs import job, locks
-from medrl.jobs.resolve import command, resolve
+from medrl.jobs.resolved import command, resolve
 from medrl.jobs.shutdown import GracefulShutdown
 
 TEST = ("eval.split=test", "eval.every_steps=null")

@@ -23,8 +23,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from pydantic import StringConstraints
 
-from medrl import build
-from medrl.config import Text, Tree
+from medrl.config import build, suggest
+from medrl.config.frozen import Tree
+from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError
 from medrl.sweep import search_space
 from medrl.sweep.hyperband import Hyperband
@@ -165,7 +166,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (FileNotFoundError, IsADirectoryError):
         beside = {other.stem for folder in (path.parent, Path("sweeps")) for other in folder.glob("[!.]*.yaml")}
-        raise UserError(f"There is no sweep file {path}; {build.nearest(path.stem, beside)}") from None
+        raise UserError(f"There is no sweep file {path}; {suggest.nearest(path.stem, beside)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
     own = [word for word in overrides if re.split(r"[.=]", word, maxsplit=1)[0] in KEYS]

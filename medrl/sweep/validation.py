@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medrl import build
-from medrl.config import Run
+from medrl.config import suggest
+from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem
-from medrl.jobs.resolve import ResolvedRun, resolve
+from medrl.jobs.resolved import ResolvedRun, resolve
 from medrl.sweep.spec import Spec
 from medrl.tracking import metric_names
 
@@ -59,7 +59,7 @@ def check(spec: Spec, runs: Path) -> None:
         except ConfigError as error:
             problems += [_where(problem, spec) for problem in error.problems]
     if not problems:
-        problems += metric_mistakes(spec, build.check(point(spec, points[0], runs).tree))
+        problems += metric_mistakes(spec, point(spec, points[0], runs).run)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
 
@@ -100,7 +100,7 @@ def metric_mistakes(spec: Spec, run: Run) -> Iterator[Problem]:
         instead = "validation/" + name.removeprefix("test/")
         yield Problem(key, f"is {name}: to choose by the test split is to peek; write {instead}")
     elif name not in known:
-        yield Problem(key, f"is {name}, which no run of this sweep logs; {build.nearest(name, known)}")
+        yield Problem(key, f"is {name}, which no run of this sweep logs; {suggest.nearest(name, known)}")
     elif spec.early_terminate and name not in metric_names.while_training(run):
         advice = "set eval.every_steps" if name.startswith("validation/") else "choose one of train/ or validation/"
         yield Problem(f"{spec.path}: early_terminate", f"needs {name} while training, when it is not logged; {advice}")

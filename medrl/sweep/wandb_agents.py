@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl.errors import UserError
-from medrl.jobs import gpus
+from medrl.hardware import visible_gpus
 from medrl.jobs.job import Job
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep.spec import Spec
@@ -104,7 +104,7 @@ def _terminate(agents: list[Job]) -> None:
 
 def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
     """The variables of each agent: a GPU of its own, its files under the sweep's folder, and this interpreter for ``python``."""
-    visible = gpus.visible()
+    visible = visible_gpus()
     for number in range(workers):
         yield {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medrl import compose, results
+from medrl import results
+from medrl.config import options
 from medrl.results import Results
 from medrl.table import changes, formats, published
 from medrl.table.join import join, of_setting
@@ -48,14 +49,14 @@ def _runs(name: str, found: Results) -> str:
     """The joined table of the runs; those of a paper or study stand beside what it publishes."""
     where = [(f"experiments/results/{name}.json", record) for record in found["runs"]]
     tables, also = [], found.get("metrics", [])
-    for group in compose.NAMED:
+    for group in options.NAMED:
         for option in dict.fromkeys(record.get(group) for _, record in where):
-            if option in compose.group_options(group):
+            if option in options.group_options(group):
                 setting = published.read(group, option)
                 if setting.published:
                     tables.append((group, option, of_setting(setting, where, also)))
     taken = {(group, option) for group, option, _ in tables}
-    rest = [record for record in found["runs"] if not taken & {(group, record.get(group)) for group in compose.NAMED}]
+    rest = [record for record in found["runs"] if not taken & {(group, record.get(group)) for group in options.NAMED}]
     made = [table for _, _, table in tables] + ([join(rest, also=also)] if rest else [])
     return "\n".join(map(formats.to_markdown, made))
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from medrl import results, wording
-from medrl.config import Published
+from medrl.config.schema import Published
 from medrl.metrics import Interval, over_seeds, wilson
 from medrl.results import Record
 from medrl.table.verdict import Verdict

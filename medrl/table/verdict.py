@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medrl.config import Published
+from medrl.config.schema import Published
 
 if TYPE_CHECKING:
     from medrl.table.rows import Row

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medrl.config import Run
+    from medrl.config.schema import Run
 
 ANSWERED = ("accuracy", "mean_credit", "unparsed", "truncated", "mean_tokens")
 """Of a task whose answers are graded; of preference pairs the accuracy alone."""

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medrl import config
-from medrl.config import Run, Tree
+from medrl.config import frozen
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically
 from medrl.tracking import metric_names
@@ -226,7 +227,7 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
     return wandb.init(
         **place,
         name=folder.name,
-        group=f"{settings.name}-{config.family_id(tree)}",  # the seeds of a configuration stand together
+        group=f"{settings.name}-{frozen.family_id(tree)}",  # the seeds of a configuration stand together
         tags=list(track.tags),
         mode="offline" if track.mode == "offline" else "online",
         resume=resume,

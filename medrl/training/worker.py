@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from medrl import build, config, files, run
+from medrl import files, run
+from medrl.config import build, frozen
 from medrl.errors import Interrupted, UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.training import distributed
@@ -16,7 +17,7 @@ def main() -> int:
     folder, shutdown = Path(sys.argv[1]), GracefulShutdown(notice=None)  # the parent prints it, once
     try:
         with files.explained(folder), shutdown.listening():
-            settings = build.check(config.load(folder))
+            settings = build.check(frozen.load(folder))
             distributed.join(settings.hardware.device)
             run.train(settings, folder, shutdown)
     except UserError as error:

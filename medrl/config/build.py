@@ -1,0 +1,158 @@
+"""From configuration trees to objects: `check` reports every mistake at once, `build` makes what ``_target_`` names.
+
+A node with ``_target_: medrl.x.Y`` becomes the frozen dataclass ``Y``; its fields are the only options there are, and
+pydantic checks their types and bounds. Nothing outside ``medrl.`` can be named, and nothing is registered anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import typing
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from medrl.config import suggest
+from medrl.config.frozen import Tree
+from medrl.config.schema import Published, Run
+from medrl.errors import ConfigError, Problem
+
+T = TypeVar("T")
+
+
+class Unbuilt:
+    """Stands for a node whose own mistakes were reported already, so that its parents add none about it."""
+
+
+def check(tree: Tree, *, aside: Collection[str] = ()) -> Run:
+    """Build a whole configuration and ask every section what is wrong with it in company of the others.
+
+    Args:
+        tree: The configuration.
+        aside: Sections that are not asked.
+
+    Raises:
+        ConfigError: with every mistake that was found.
+    """
+    problems: list[Problem] = []
+    sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
+    rows = [made(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
+    sections["published"] = tuple(rows) if None not in rows else Unbuilt()
+    run = _call(Run, sections, "", problems)
+    built = {key: section for key, section in sections.items() if not isinstance(section, Unbuilt)}
+    if isinstance(run, Run):
+        for key, section in built.items():
+            if key in aside:
+                continue
+            for problem in getattr(section, "problems", lambda _: ())(run):
+                problems.append(dataclasses.replace(problem, key=f"{key}.{problem.key}".rstrip(".")))
+    if problems or not isinstance(run, Run):
+        raise ConfigError(problems)
+    return run
+
+
+def build(node: Any) -> Any:
+    """Make the object of one node.
+
+    Raises:
+        ConfigError: with every mistake in it.
+    """
+    problems: list[Problem] = []
+    built = _construct(node, "", problems)
+    if problems:
+        raise ConfigError(problems)
+    return built
+
+
+def made(cls: type[T], values: Any, path: str, problems: list[Problem]) -> T | None:
+    """An object of one class from a mapping of its fields; None where it is none, with what is wrong among ``problems``."""
+    if not isinstance(values, Mapping):
+        problems.append(Problem(path, f"is {values!r:.60}, should be a mapping"))
+        return None
+    node = _construct(dict(values), path, problems)
+    found = Unbuilt() if isinstance(node, Unbuilt) else _call(cls, node, path, problems)
+    return found if isinstance(found, cls) else None
+
+
+def _construct(node: Any, path: str, problems: list[Problem]) -> Any:
+    """Depth first: children become objects before the class that holds them checks its own fields."""
+    if isinstance(node, Mapping):
+        built = {key: _construct(value, f"{path}.{key}", problems) for key, value in node.items() if key != "_target_"}
+        if "_target_" not in node:
+            return Unbuilt() if any(isinstance(value, Unbuilt) for value in built.values()) else built
+        target = _locate(node["_target_"], path, problems)
+        return _call(target, built, path, problems) if target else Unbuilt()
+    if isinstance(node, list | tuple):
+        items = tuple(_construct(item, f"{path}[{index}]", problems) for index, item in enumerate(node))
+        return Unbuilt() if any(isinstance(item, Unbuilt) for item in items) else items
+    return node
+
+
+def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
+    """The dataclass that ``_target_`` names; only ``medrl.`` is looked into."""
+    module_name, _, class_name = str(target).rpartition(".")
+    if not module_name.startswith("medrl.") and module_name != "medrl":
+        problems.append(Problem(f"{path}._target_", f"{target!r} is outside medrl; only medrl's own classes are built"))
+        return None
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ModuleNotFoundError, AttributeError):
+        problems.append(Problem(f"{path}._target_", f"there is no class {target}"))
+        return None
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)) or inspect.isabstract(found):
+        problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class"))
+        return None
+    return found
+
+
+@cache
+def _adapter(cls: type) -> Any:
+    """Pydantic's strict validator of a dataclass's fields."""
+    from pydantic import ConfigDict, create_model
+
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        default = ... if field.default is dataclasses.MISSING else field.default
+        fields[field.name] = (hints[field.name], default)
+    config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(cls.__name__, __config__=config, **fields)
+
+
+def _call(cls: type, values: dict[str, Any], path: str, problems: list[Problem]) -> Any:
+    """Check ``values`` against the fields of ``cls`` and make it, or report what is wrong with them."""
+    from pydantic import ValidationError
+
+    unbuilt = {key for key, value in values.items() if isinstance(value, Unbuilt)}
+    try:
+        _adapter(cls)(**{key: value for key, value in values.items() if key not in unbuilt})
+    except ValidationError as error:
+        found = [problem for problem in _problems(error, cls, values, path) if problem.key.split(".")[-1] not in unbuilt]
+        problems.extend(found)
+        return Unbuilt()
+    return Unbuilt() if unbuilt else cls(**values)
+
+
+def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Pydantic's findings in our words, one a field."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    seen = set()
+    for finding in error.errors():
+        inner = finding["loc"][1:2] if isinstance(values.get(str(finding["loc"][0])), Mapping) else ()
+        key = ".".join(str(part) for part in (path, finding["loc"][0], *inner) if part)
+        if key in seen:  # a union reports once for each of its members
+            continue
+        seen.add(key)
+        if finding["type"] == "extra_forbidden":
+            yield Problem(key, suggest.unknown(key, names), of_value=True)
+        elif finding["type"] == "missing":
+            yield Problem(key, "is missing")
+        else:
+            length = 1 + len(inner)
+            members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
+            alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
+            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
+            said = f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}"
+            yield Problem(key, said, of_value=True)

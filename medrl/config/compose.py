@@ -1,0 +1,293 @@
+"""From the words of a command line to a checked run: composed once and checked once where nothing is wrong.
+
+Where something is, the mistaken words are set aside and the others are composed and checked again, until nothing new is found:
+Hydra stops at the first mistake, and all of them belong into one message.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medrl.config import frozen, places, resolve, suggest
+from medrl.config.frozen import Tree
+from medrl.config.options import NAMED, group_options
+from medrl.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from medrl.config.schema import Run
+
+Refused = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+"""What Hydra, OmegaConf and YAML raise where they cannot compose."""
+
+
+class ExperimentsPath(SearchPathPlugin):
+    """Hydra finds ``paper=`` and ``study=`` in ``experiments/``, and all else in ``conf/``."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="medrl", path=f"file://{frozen.root('experiments')}")
+
+
+Plugins.instance().register(ExperimentsPath)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One run: the words that ask for it, what they compose to, and its checked settings."""
+
+    overrides: tuple[str, ...]
+    tree: Tree
+    run: Run
+
+    @property
+    def folder(self) -> Path:
+        """Where the run will lie."""
+        return frozen.run_dir(self.tree)
+
+
+def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:
+    """Compose and check one run.
+
+    Args:
+        overrides: Words of a command line, without flags.
+        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
+
+    Raises:
+        ConfigError: with every mistake in the overrides and in the configuration that they make.
+    """
+    from medrl.config import build  # which imports every section's class; --help and --cfg need none
+
+    checked: list[Composed] = []
+
+    def check(found: Tree) -> None:
+        checked.append(Composed(tuple(overrides), found, build.check(found, aside=("hardware",) if elsewhere else ())))
+
+    _searched(overrides, check)
+    return checked[-1]
+
+
+def tree(overrides: Sequence[str]) -> Tree:
+    """Compose a configuration; its values are not checked.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    return plain(shown(overrides))
+
+
+def shown(overrides: Sequence[str]) -> DictConfig:
+    """The same before its interpolations are resolved, with Hydra's own node: for ``--cfg`` and ``--help``."""
+    return _searched(overrides, lambda found: None)
+
+
+def choices(overrides: Sequence[str]) -> dict[Any, Any]:
+    """The option of each group; the rest of the configuration may lack what only a run is given.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    try:
+        return dict(_hydra(overrides).hydra.runtime.choices)
+    except Refused as error:
+        raise ConfigError([_explained(error)]) from None
+
+
+def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """The overrides of each point of a multirun: every combination of the values, those of the last sweep changing fastest.
+
+    Raises:
+        ConfigError: a word is no override, or sweeps over no list of values.
+    """
+    problems: list[Problem] = []
+    values: dict[str, list[str]] = {}
+    for override in _parsed(overrides, problems):
+        key, word = str(override.key_or_group), str(override.input_line)
+        name, found = word.partition("=")[0], _swept(override)
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            problems.append(Problem(key, "is an interval, which has no list of values; write a,b,c or range(a,b)"))
+        elif override.is_sweep_override() and not found:
+            listed = ", ".join(group_options(key)) or "no such group"
+            said = f"has several values, and {override.get_value_string()} matches none; there is: {listed}"
+            problems.append(Problem(key, said))
+        else:  # of a key that is named twice the last one counts
+            values[name] = [f"{name}={value}" for value in found] if override.is_sweep_override() else [word]
+    if problems:
+        raise ConfigError(problems)
+    return list(itertools.product(*values.values()))
+
+
+def _swept(override: Override) -> list[str]:
+    """Every value of a sweep, as a word of a command line has it."""
+    if not override.is_discrete_sweep():
+        return []
+    value: Any = override.value()
+    if isinstance(value, Glob):
+        return value.filter(group_options(str(override.key_or_group)))
+    return list(map(str, override.sweep_string_iterator()))
+
+
+# --- One composition -------------------------------------------------------------------------------------------------
+
+
+def _hydra(words: Sequence[str]) -> DictConfig:
+    """Hydra's composition, its own node included, open for what is filled in."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(frozen.root("conf"))):
+        # `hydra:` would ask a global that hydra.main sets; the same values are in the composition.
+        cfg = hydra_compose("config", [word.replace("${hydra:", "${hydra.") for word in words], return_hydra_config=True)
+    OmegaConf.set_struct(cfg, False)
+    return cfg
+
+
+def _composed(words: Sequence[Override]) -> DictConfig:
+    """One composition with everything filled in that YAML leaves open."""
+    cfg = _hydra([str(word.input_line) for word in words])
+    places.check_sections(cfg)
+    resolve.complete(cfg, [str(word.key_or_group) for word in words])
+    return cfg
+
+
+def plain(cfg: DictConfig) -> Tree:
+    """Plain containers, every interpolation resolved, without Hydra's own node."""
+    found: Tree = {}
+    for key in cfg:
+        if key != "hydra":
+            value = cfg[key]
+            found[str(key)] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return found
+
+
+# --- Every mistake ---------------------------------------------------------------------------------------------------
+
+
+def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> DictConfig:
+    """Compose and check; where something is wrong, again without it, until nothing new is found.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    problems: list[Problem] = []
+    words = list(_usable(overrides, problems))
+    aside: list[str] = []
+    while True:
+        cfg, found = _tried(words, check)
+        if cfg is not None and not found and not problems:
+            return cfg
+        # What is missing only because its override was set aside is no mistake of the user's.
+        problems += [problem for problem in found if not _within(problem.key, aside)]
+        keys = {problem.key for problem in found}
+        mistaken = [word for word in words if _within(str(word.key_or_group), keys)]
+        if not mistaken:
+            raise ConfigError(list(dict.fromkeys(problems)))
+        aside += [str(word.key_or_group) for word in mistaken]
+        words = [word for word in words if word not in mistaken]
+
+
+def _tried(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[DictConfig | None, list[Problem]]:
+    """A composition, or None, and what is wrong with it."""
+    cfg = None
+    try:
+        cfg = _composed(words)
+        check(plain(cfg))
+    except ConfigError as error:
+        given = [str(word.key_or_group) for word in words]
+        return cfg, [places.located(each, cfg, given) if cfg else each for each in error.problems]
+    except Refused as error:
+        return None, _misplaced(words) or [_explained(error)]
+    return cfg, []
+
+
+def _within(key: str, others: Collection[str]) -> bool:
+    """Whether a key is one of the others or inside one."""
+    return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in others)
+
+
+def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
+    parser = OverridesParser.create()
+    for word in words:
+        try:
+            yield parser.parse_override(word)
+        except HydraException:
+            problems.append(Problem(word, "is no option; options are written key=value"))
+
+
+def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
+    """The overrides of a single run whose options exist; of the others, those that they are probably meant to be."""
+    more = [Path(path.removeprefix("file://")) for path in search_path(overrides)]
+    for override in _parsed(overrides, problems):
+        key, name = str(override.key_or_group), str(override.key_or_group).partition("@")[0]
+        options = group_options(name, more)
+        if override.is_sweep_override():
+            problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
+        elif not _is_group(override, options) or override.is_delete() or override.value() in options:
+            yield override
+        else:
+            problems.append(suggest.no_option(name, override.value(), options))
+            if nearest := suggest.near(str(override.value()), options):
+                word = str(override.input_line)
+                yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={nearest[0]}")
+
+
+def search_path(overrides: Sequence[str]) -> list[str]:
+    """Folders of options that a user adds to ours, as Hydra has it: ``hydra.searchpath=[file:///FOLDER]``."""
+    words = [word.partition("=")[2] for word in overrides if word.startswith("hydra.searchpath=")]
+    return [path for word in words for path in word.strip("[]").split(",") if path.startswith("file://")]
+
+
+def _is_group(override: Override, options: Collection[str]) -> bool:
+    """Whether an override chooses an option of one of our groups."""
+    name = str(override.key_or_group).partition("@")[0]
+    return (name in NAMED or bool(options)) and not isinstance(override.value(), dict)
+
+
+def _misplaced(words: Sequence[Override]) -> list[Problem]:
+    """Which of the ``key=value`` have no place in the configuration that the options of the groups make."""
+    chosen = [word for word in words if _is_group(word, group_options(str(word.key_or_group).partition("@")[0]))]
+    try:
+        known = _hydra([str(word.input_line) for word in chosen])
+    except Refused as error:
+        return [_explained(error)]
+    values = [word for word in words if word not in chosen]
+    return [problem for word in values if (problem := _without_place(word, known))]
+
+
+def _without_place(override: Override, known: DictConfig) -> Problem | None:
+    """What is wrong with the key of an override, if anything is."""
+    key = str(override.key_or_group)
+    if key.startswith("hydra") or override.is_add() or override.is_force_add() or override.is_delete():
+        return None  # the check of the composed tree knows whether it may be there
+    parent, _, leaf = key.rpartition(".")
+    holder = OmegaConf.select(known, parent) if parent else known
+    if isinstance(holder, DictConfig) and leaf in holder:
+        return None
+    options = group_options(parent.replace(".", "/"))
+    if options and not isinstance(holder, DictConfig):  # a section that is null until an option is chosen
+        group = parent.replace(".", "/")
+        said = f"{parent} is {holder or 'null'} here; choose one first: {group}=OPTION, of {', '.join(options)}"
+        return Problem(key, said)
+    section = key.partition(".")[0]
+    file = places.file_of(section, known) if isinstance(holder, DictConfig) and parent else ""
+    message = suggest.unknown_key(key, OmegaConf.to_container(known, resolve=False))
+    return Problem(key, message + (f" ({file})" if file and "did you mean" in message else ""))
+
+
+def _explained(error: Exception) -> Problem:
+    """A complaint of Hydra, OmegaConf or YAML in one line, with the place that it names."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return places.unreadable(error, error.problem_mark)
+    key = getattr(error, "full_key", None) or "conf"
+    return Problem(str(key), str(error).strip().splitlines()[0])
