@@ -134,8 +134,10 @@ def main(overrides: Sequence[str]) -> int:
                 path.unlink(missing_ok=True)
             notice = "the points that run write checkpoints, then stop (again to stop at once)"
             shutdown, trouble = GracefulShutdown(notice, on_signal=(folder / STOP).touch), ""
-            with suppress(Interrupted):
+            try:
                 trouble = multirun.launch(pending, folder, shutdown) if pending else ""
+            except Interrupted as interrupted:  # the second signal, or one that a launcher in this process has answered
+                shutdown.signal = interrupted.exit_code - 128
             return _report(points, folder, command(["-m", *multirun.overrides]), shutdown.signal, trouble)
 
 
