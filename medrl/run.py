@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from medrl import audit, checkpoints, evaluate, files, plan, report, summary, terminal, track, tracking, watch
+from medrl import audit, checkpoints, evaluate, files, plan, report, summary, terminal, track, watch
 from medrl.config import frozen
 from medrl.config.build import check
 from medrl.config.frozen import Tree
@@ -21,6 +21,7 @@ from medrl.jobs import locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.mix import Drawn
 from medrl.tasks.base import Split
+from medrl.tracking import wandb as tracking
 from medrl.training import distributed, processes
 
 SCHEMA = 1

@@ -60,11 +60,14 @@ def main(argv: list[str]) -> int:
         return run(Path(argv[1]), json.loads(argv[2]))
     from medrl.errors import Interrupted
     from medrl.jobs.resolved import ResolvedRun
-    from medrl.sweep import file, local
+    from medrl.sweep import __main__ as command
+    from medrl.sweep import local, spec, validation
 
-    ResolvedRun.job, local.JUDGE_SECONDS = job, 0.05
+    ResolvedRun.job, local.REPORT_SECONDS = job, 0.05
     try:
-        local.Local(file.read(Path(argv[0])), ["hardware=cpu"], argv[1], int(argv[2])).run()
+        sweep = spec.read(Path(argv[0]), ["hardware=cpu"])
+        validation.check(sweep, Path(argv[1]))
+        command.run(sweep, "local", Path(argv[1]), int(argv[2]))
     except Interrupted as error:
         return error.exit_code
     return 0

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from medrl import evaluate, logged, run
+from medrl import evaluate, run
 from medrl.config import build, frozen
 from medrl.decontaminate import Decontaminator
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
+from medrl.tracking import metric_names
 
 SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=60", "eval.limit=12")
 CHOOSING = ("data_mix.validation_rows=20", "eval.split=validation")
@@ -74,14 +75,14 @@ def test_mistakes_are_told_before_anything_runs(settings, words, message):
 
 
 def test_the_names_of_what_is_logged(settings):
-    names = logged.names(settings(*CHOOSING))
+    names = metric_names.names(settings(*CHOOSING))
     assert {"train/reward", "train/rewards/correctness/mean", "validation/gsm8k/accuracy", "cost/tokens"} <= set(names)
     assert len(names) == len(set(names)) and not any(name.startswith("test/") for name in names)
-    assert "validation/gsm8k/accuracy" not in logged.while_training(settings(*CHOOSING))
-    assert "validation/gsm8k/accuracy" in logged.while_training(settings(*CHOOSING, "eval.every_steps=5"))
-    assert logged.while_training(settings("algo=none")) == []
+    assert "validation/gsm8k/accuracy" not in metric_names.while_training(settings(*CHOOSING))
+    assert "validation/gsm8k/accuracy" in metric_names.while_training(settings(*CHOOSING, "eval.every_steps=5"))
+    assert metric_names.while_training(settings("algo=none")) == []
     line = {"step": 3, "time": 1.5, "reward": 2, "loss": None, "validation/gsm8k/accuracy": 0.5}
-    assert logged.of_line(line) == {"train/reward": 2.0, "validation/gsm8k/accuracy": 0.5}
+    assert metric_names.of_line(line) == {"train/reward": 2.0, "validation/gsm8k/accuracy": 0.5}
 
 
 @pytest.mark.slow
@@ -95,10 +96,10 @@ def test_asking_while_training_changes_nothing_that_is_learned(compose, tmp_path
     lines = read_jsonl(second / "train" / "log.jsonl")
     assert [line["step"] for line in lines] == [1, 2] and all(line["validation_seconds"] > 0 for line in lines)
     # The last step's model is the one that is evaluated, so both say the same.
-    assert lines[-1]["validation/gsm8k/accuracy"] == logged.values(curved)["validation/gsm8k/accuracy"]
+    assert lines[-1]["validation/gsm8k/accuracy"] == metric_names.values(curved)["validation/gsm8k/accuracy"]
     assert curved["tasks"]["gsm8k"]["split"] == "main/train, validation part"
-    assert set(logged.values(curved)) <= set(logged.names(build.check(trees[1])))
+    assert set(metric_names.values(curved)) <= set(metric_names.names(build.check(trees[1])))
     # The chosen one is asked the test split without being trained again.
     tested = run.run({**trees[1], "eval": {**trees[1]["eval"], "split": "test", "every_steps": None}})
     assert tested["tasks"]["gsm8k"]["split"] == "main/test" and read_jsonl(second / "train" / "log.jsonl") == lines
-    assert tested["run_id"] == curved["run_id"] and "test/gsm8k/accuracy" in logged.values(tested)
+    assert tested["run_id"] == curved["run_id"] and "test/gsm8k/accuracy" in metric_names.values(tested)

@@ -16,7 +16,7 @@ from medrl.mix import DataMix
 from medrl.models import Model
 from medrl.rewards.base import RewardSet
 from medrl.sources import Source
-from medrl.tracking import Track
+from medrl.tracking.settings import Track
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 

@@ -1,0 +1,138 @@
+"""Which configuration a sweep chooses by its validation rows, and its answers to the test split, by which nothing was chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from medrl import results
+from medrl.errors import UserError
+from medrl.jobs import job, locks
+from medrl.jobs.resolved import command, resolve
+from medrl.jobs.shutdown import GracefulShutdown
+
+TEST = ("eval.split=test", "eval.every_steps=null")
+"""What asks the test split of a run that was asked its validation rows: nothing is trained again."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The configuration that did best on the sweep's metric."""
+
+    parameters: dict[str, Any]
+    """What tells it from the others, the seed aside."""
+    value: float
+    """Mean of the metric over its seeds."""
+    points: tuple[int, ...]
+    """Numbers of its points, one a seed."""
+
+
+def choose(points: Sequence[Mapping[str, Any]], goal: str) -> Chosen | None:
+    """The configuration with the best mean over seeds, of those whose every seed finished; None where there is none.
+
+    Of configurations with the same mean, the one that took the fewest tokens, and of those the first.
+
+    Args:
+        points: As a results file lists them; those with the same parameters but ``seed`` are one configuration.
+        goal: ``maximize`` or ``minimize``.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault(json.dumps(_without_seed(point["parameters"]), sort_keys=True), []).append(point)
+    whole = [group for group in groups.values() if all(point["state"] == "finished" for point in group)]
+    if not whole:
+        return None
+    sign = -1 if goal == "maximize" else 1
+
+    def rank(group: Sequence[Mapping[str, Any]]) -> tuple[float, float, int]:
+        # Rounded, so that a mean is not better for the order in which it was added up.
+        mean = round(sign * fmean(point["value"] for point in group), 12)
+        return mean, sum(point["tokens"] for point in group) / len(group), group[0]["number"]
+
+    best = min(whole, key=rank)
+    distinct = {point["parameters"].get("seed"): point["number"] for point in reversed(best)}  # a search may sample one twice
+    numbers = tuple(sorted(distinct.values()))
+    return Chosen(_without_seed(best[0]["parameters"]), fmean(point["value"] for point in best), numbers)
+
+
+def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a configuration, of which seeds are replicates."""
+    return {key: value for key, value in parameters.items() if key != "seed"}
+
+
+def described(chosen: Chosen, points: Sequence[Mapping[str, Any]], tests: Sequence[str]) -> dict[str, Any]:
+    """The choice as a results file has it.
+
+    Args:
+        chosen: The choice.
+        points: As the file lists them.
+        tests: Ids of its runs that were asked the test split.
+    """
+    mine = [point for point in points if point["number"] in chosen.points]
+    return {
+        "parameters": chosen.parameters,
+        "value": chosen.value,
+        "seeds": [_seed_of(point["words"]) for point in mine],
+        "command": command(test_overrides(mine[0]["words"])),
+        "test": list(tests),
+    }
+
+
+def test_overrides(words: Sequence[str]) -> list[str]:
+    """The overrides that ask the test split of a point's run."""
+    replaced = {word.partition("=")[0] for word in TEST}
+    return [*(word for word in words if word.partition("=")[0] not in replaced), *TEST]
+
+
+def _seed_of(words: Sequence[str]) -> int:
+    """The seed of a point; conf/config.yaml's where it names none."""
+    return int(next((word.removeprefix("seed=") for word in words if word.startswith("seed=")), 0))
+
+
+def test(
+    points: Sequence[Mapping[str, Any]], goal: str, runs: Path, folder: Path, *, again: str, shutdown: GracefulShutdown
+) -> dict[str, Any]:
+    """Ask the chosen configuration the test split, each of its seeds, in the same run folders; nothing is trained.
+
+    Several commands on one sweep take turns, and what one has asked costs the next nothing.
+
+    Args:
+        points: As a results file lists them, by their numbers.
+        goal: ``maximize`` or ``minimize``.
+        runs: Folder of the points' runs.
+        folder: Of the sweep.
+        again: What a user does to go on with the sweep, for messages.
+        shutdown: Listens for signals, which are forwarded.
+
+    Returns:
+        Records by run id: none where nothing is chosen, not all where a signal came.
+
+    Raises:
+        UserError: an evaluation failed.
+    """
+    found: dict[str, Any] = {}
+    best = choose(points, goal)
+    if best is None:
+        return found
+    (folder / "claims").mkdir(exist_ok=True)
+    claim = locks.acquire_when_free(folder / "claims" / "test", lambda: shutdown.signal is not None)
+    if claim is None:
+        return found
+    with claim:
+        for number in best.points:
+            words = test_overrides(points[number]["words"])
+            run = resolve([*words, f"runs={runs}"])
+            if not run.finished():
+                print(f"test     {command(words)}", flush=True)
+                failed = job.run([run.job(log=folder / "points" / f"{run.folder.name}.log")], shutdown)
+                if failed and shutdown.signal is None:
+                    raise UserError(f"`{run.command}` failed: {failed.last_words()}; mend it and {again}.")
+            if shutdown.signal is not None:
+                break
+            record = results.of_run(run.folder)
+            found[record["run_id"]] = record
+    return found

@@ -1,0 +1,157 @@
+"""What a sweep's folder keeps of its points, on this machine and on W&B alike: logs, records, and the results file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrl import results, track
+from medrl.errors import UserError
+from medrl.sweep import selection
+from medrl.sweep.run_logs import RunLogs
+from medrl.sweep.spec import Spec
+
+SCHEMA = 1
+"""Of a results file."""
+
+
+class TrialRecords:
+    """The points of one sweep, by the names of their run folders."""
+
+    def __init__(self, spec: Spec, runs: Path, *, backend: str, sweep_id: str, workers: int) -> None:
+        """Open the folder of a sweep, which is made where there is none.
+
+        Args:
+            spec: What the sweep is.
+            runs: Folder of the points' runs, and of the sweep's own.
+            backend: ``local`` or ``wandb``.
+            sweep_id: Ours, or the one that W&B gave.
+            workers: Points at once.
+
+        Raises:
+            UserError: what stands there is damaged.
+        """
+        self.spec, self.runs, self.backend, self.sweep_id, self.workers = spec, runs, backend, sweep_id, workers
+        self.folder = runs / f"sweep-{spec.name}-{sweep_id}"
+        (self.folder / "points").mkdir(parents=True, exist_ok=True)
+        self.run_logs = RunLogs(spec.metric.name)
+        results_before = self.folder / "results.json"
+        before = _read_json(results_before) if results_before.exists() else {}
+        self._before, self._began = float(before.get("sweep", {}).get("wall_seconds", 0.0)), time.monotonic()
+
+    def log(self, run: str) -> Path:
+        """Where the processes of a point write what they say."""
+        return self.folder / "points" / f"{run}.log"
+
+    def record(self, run: str) -> Path:
+        """Where the record of a finished point is kept: its run's own will be of the test split once the point is chosen."""
+        return self.folder / "points" / f"{run}.json"
+
+    def keep(self, run: str) -> tuple[dict[str, Any], float | None]:
+        """The record of a finished point, kept from now on, and its metric; None where it has none."""
+        path = self.record(run)
+        record = _read_json(path) if path.exists() else results.of_run(self.runs / run)
+        value = self.run_logs.final(record, self.runs / run)
+        if value is not None and not path.exists():
+            track.write_json(path, record)
+        return record, value
+
+    def entry(
+        self, number: int, values: Mapping[str, Any], state: str = "left", run: str = "", *, value: float | None = None,
+        message: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """A point as a results file lists it.
+
+        Args:
+            number: From 0.
+            values: Of every parameter.
+            state: ``finished``, ``stopped``, ``failed`` or ``left``.
+            run: Name of its run folder; empty where it has none.
+            value: Of the metric.
+            message: Why it failed.
+        """
+        return {
+            "number": number,
+            "parameters": self.spec.point(values),
+            "words": self.spec.overrides_of(values),
+            "state": state,
+            "value": value,
+            "message": message,
+            **self.run_logs.effort(self.runs / run),
+            "run_id": run.rpartition("-")[2] or None,
+        }
+
+    def announce(self, entry: Mapping[str, Any]) -> None:
+        """Say on the terminal how a point ended."""
+        outcome = entry["message"] or ("-" if entry["value"] is None else f"{entry['value']:.3f}")
+        number = f"point {entry['number'] + 1} of {self.spec.num_points}"
+        print(f"{number}  {shown(entry['parameters'])}  {entry['state']}  {outcome}  {entry['seconds']:.0f} s", flush=True)
+
+    def write(self, entries: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+        """Write ``results.json``.
+
+        Args:
+            entries: Of every point.
+            tests: Records of the chosen configuration on the test split, by run id; None while points are left, when nothing is
+                chosen.
+        """
+        spec, provenance = self.spec, track.provenance()
+        finished = {entry["run_id"] for entry in entries if entry["state"] == "finished"}
+        records = {path.stem.rpartition("-")[2]: path for path in (self.folder / "points").glob("*.json")}
+        chosen = selection.choose(entries, spec.metric.goal) if tests is not None else None
+        backend = [] if self.backend == "local" else [f"backend={self.backend}"]
+        words = [*backend, *spec.own, *spec.overrides]
+        found = {
+            "schema": SCHEMA,
+            "kind": "sweep",
+            "name": spec.name,
+            "title": spec.description or spec.name,
+            "command": shlex.join(["python", "-m", "medrl.sweep", spec.shown, *words]),
+            "notes": [],
+            "sweep": {
+                "id": self.sweep_id,
+                "backend": self.backend,
+                "file": spec.shown,
+                "method": spec.method,
+                "metric": {"name": spec.metric.name, "goal": spec.metric.goal},
+                "parameters": {key: spec.content["parameters"][key] for key in spec.varying},
+                "early_terminate": spec.content.get("early_terminate"),
+                "points": list(entries),
+                "chosen": chosen and selection.described(chosen, entries, list(tests or {})),
+                "workers": self.workers,
+                "wall_seconds": round(self._before + time.monotonic() - self._began, 1),
+                "machine": {key: provenance[key] for key in ("cpu", "cpus", "gpus", "packages")},
+            },
+            "runs": [*(_read_json(records[run_id]) for run_id in _ordered(entries, finished)), *(tests or {}).values()],
+        }
+        track.write_json(self.folder / "results.json", found)
+        return found
+
+
+def _ordered(entries: Sequence[Mapping[str, Any]], run_ids: set[str]) -> list[str]:
+    """Run ids in the order of their points, each once."""
+    return [run_id for run_id in dict.fromkeys(entry["run_id"] for entry in entries) if run_id in run_ids]
+
+
+def shown(parameters: Mapping[str, Any]) -> str:
+    """The values of a point as a line of the terminal has them."""
+    return " ".join(f"{key}={value}" for key, value in parameters.items())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that a sweep wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and run the same command again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged (no JSON object); remove it and run the same command again.")
+    return found

@@ -1,0 +1,1 @@
+"""What a run logs, by name, and how it reaches W&B."""

@@ -1,0 +1,51 @@
+"""The settings of experiment tracking (``track=``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from annotated_types import Gt
+from pydantic import StringConstraints
+
+from medrl.errors import Problem
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """Whether and where a run is shown on W&B. It is no part of the run id: it changes nothing that is learned."""
+
+    mode: Literal["auto", "online", "offline", "none"]
+    """``online``: to the server; ``offline``: into the run folder, for ``wandb sync``; ``auto``: online where an agent of a W&B
+    sweep started the run, else ``none``."""
+    project: Name
+    """An agent's run goes to the project of its sweep."""
+    entity: str | None
+    """User or team on W&B; null: the account's own."""
+    tags: tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...]
+    start_seconds: Annotated[int, Gt(0)]
+    """How long the server may take to accept the run, before anything is trained."""
+    end_seconds: Annotated[int, Gt(0)]
+    """How long a finished run waits for what it has not sent yet. What is left stays in the run folder."""
+
+    @property
+    def on(self) -> bool:
+        """Whether this process is tracked."""
+        return self.mode in ("online", "offline") or (self.mode == "auto" and of_agent())
+
+    def problems(self, run: object) -> Iterator[Problem]:
+        """What can be known before anything loads."""
+        if self.on and find_spec("wandb") is None:
+            yield Problem("mode", "wandb is not installed; `pip install 'medrl[wandb]'`, or write track=none")
+        if self.mode == "offline" and of_agent():
+            yield Problem("mode", "an agent of a W&B sweep waits for this run's metrics; write track=auto")
+
+
+def of_agent() -> bool:
+    """Whether an agent of a W&B sweep started this process."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
