@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2
 
 from medrl.algos.base import Job
 from medrl.config import build, compose
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models.architecture import skeleton
 from medrl.models.base import EMBEDDED
 from medrl.models.lora import Lora
 from medrl.planning.memory import Training, estimate, shape
-from medrl.training.checkpoints import Stop
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HEADS = {"num_attention_heads": 4, "vocab_size": 1000}
@@ -170,7 +170,7 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
     lengths = [tokens - pick.randrange(tokens // 10) * (index % 2) for index in range(2 * run.algo.batch_size)]
     rows = [{"input_ids": [pick.randrange(1000) for _ in range(length)]} for length in lengths]
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(run, (), None, None, Path(scratch), None, Stop())
+        job = Job(run, (), None, None, Path(scratch), None, GracefulShutdown())
         arguments = run.algo.arguments(job) | {
             "max_length": None,
             "save_strategy": "no",
@@ -198,7 +198,6 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
 
 def on_gpu(layers: int) -> None:
     """LoRA with and without checkpointing, all weights, nf4."""
-    compose.prepare()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {layers} layers of Qwen2.5-3B's shape, GiB\n")
     print(
         "| trained | checkpointing | sequences | weights | estimated | peak | estimated | error |\n" + "|---" * 8 + "|",

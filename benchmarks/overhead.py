@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def dump_rows(overrides: list[str], path: Path) -> None:
     """Write the rows that the run will draw, in its order."""
-    compose.prepare()
     run = build.check(compose.tree(overrides))
     with path.open("w") as file:
         for row in run.data_mix.draw(run.source, run.seed, None).rows:

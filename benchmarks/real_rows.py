@@ -49,7 +49,6 @@ CORRECT = Correctness(weight=1.0, partial=False)
 
 def tasks() -> Iterator[Task]:
     """Each split as a task that evaluates it."""
-    compose.prepare()
     for name, changes, split in SPLITS:
         node = compose.tree([f"+task@only={name}"])["only"]
         train = split if name == "dxbench" else node["train"]

@@ -131,7 +131,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(f"{platform.platform()}, Python {platform.python_version()}, medrl {medrl.__version__}; one core")
-    compose.prepare()
     kept = True
     for case in CASES:
         small = ("source=embedded", "hardware=cpu", "data_mix.rows=256", "source.train_rows=256", "source.test_rows=8")

@@ -1,52 +1,67 @@
-"""``python -m medrl``: compose, check, freeze, hand over to the run. Imports no torch."""
+"""``python -m medrl``: compose, check, hand over to the run. Imports no torch."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import NoReturn
 
-import hydra
-from omegaconf import DictConfig
-
-from medrl.config import compose, schema
-from medrl.errors import Interrupted, UserError
-
-failed: list[int] = []
-"""The exit code of a run that ended in a mistake."""
-
-
-@hydra.main(version_base="1.3", config_path=str(schema.root("conf")), config_name="config")
-def job(cfg: DictConfig) -> None:
-    """The whole of a single run."""
-    from medrl import run
-
-    # Told here, because Hydra answers an exception with a traceback and an exit code of its own.
-    try:
-        run.run(compose.resolved(cfg))
-    except UserError as error:
-        failed.append(_told(error, error.exit_code))
+from medrl import __version__
+from medrl.config import compose, frozen, options
+from medrl.errors import ConfigError, Interrupted, Problem, UserError
+from medrl.jobs import die_with_parent
 
 
-def _told(error: BaseException, exit_code: int) -> int:
-    print(f"medrl: {error}", file=sys.stderr)
-    return exit_code
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError([Problem("flags", f"{message}; python -m medrl --help shows what can be written")])
+
+
+def parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags, and the overrides; ``of_hydra`` holds whether Hydra itself answers.
+
+    Raises:
+        ConfigError: a flag that there is not.
+    """
+    parser = _Parser(prog="python -m medrl", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    for names in (["--help", "-h"], ["--version"], ["--multirun", "-m"], ["--run", "-r"], ["--resolve"]):
+        parser.add_argument(*names, action="store_true")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    for names in (["--package", "-p"], ["--config-dir", "-cd"]):
+        parser.add_argument(*names)
+    for names in (["--hydra-help"], ["--shell-completion", "-sc"]):
+        parser.add_argument(*names, action="store_true")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    found, unknown = parser.parse_known_intermixed_args(list(argv))
+    if flags := [word for word in unknown if word.startswith("-")]:
+        said = f"is no flag; options are written key=value{_as_option(flags[0], argv)}"
+        raise ConfigError([Problem(flags[0].partition("=")[0], said)])
+    if found.config_dir:  # as Hydra has it in the configuration
+        found.overrides.append(f"hydra.searchpath=[file://{Path(found.config_dir).resolve()}]")
+    found.of_hydra = found.hydra_help or found.shell_completion or found.info or found.cfg in ("hydra", "all")
+    return found
+
+
+def _as_option(flag: str, argv: Sequence[str]) -> str:
+    """How a flag and its value are written here."""
+    key, _, value = flag.lstrip("-").partition("=")
+    place = list(argv).index(flag) + 1
+    value = value or (argv[place] if place < len(argv) and "=" not in argv[place] else "VALUE")
+    return f": {key.replace('-', '_')}={value}"
 
 
 def main() -> int:
     """Answer mistakes in one message each, without a traceback; 0 when all went well."""
+    if die_with_parent.VARIABLE in os.environ:
+        die_with_parent.die_with_parent(os.getppid())
     try:
-        compose.prepare()
-        if any(word.startswith("chain=") for word in sys.argv[1:]):
-            from medrl.jobs import chain
-
-            return chain.main(sys.argv[1:])
-        if compose.several(sys.argv[1:]):
-            from medrl.jobs import multirun
-
-            return multirun.main(sys.argv[1:])
-        compose.check_command_line(sys.argv[1:])
-        job()
+        return _answered(sys.argv[1:])
     except UserError as error:
         return _told(error, error.exit_code)
     except Interrupted as error:
@@ -56,7 +71,71 @@ def main() -> int:
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return _told(KeyboardInterrupt("stopped before anything was started."), 130)
-    return max(failed, default=0)
+
+
+def _answered(argv: Sequence[str]) -> int:
+    arguments = parsed(argv)
+    if arguments.version:
+        print(f"medrl {__version__}")
+    elif any(word.startswith("chain=") for word in arguments.overrides):
+        from medrl.jobs import chain
+
+        if arguments.of_hydra:
+            raise UserError("A chain takes overrides, -m, --cfg job and --help.")
+        show = "file" if arguments.help else "configurations" if arguments.cfg else None
+        return chain.main(arguments.overrides, several=arguments.multirun, show=show)
+    elif arguments.of_hydra:
+        return _hydra()
+    elif arguments.help:
+        print(help_text(arguments.overrides))
+    elif arguments.cfg:
+        print(config_text(arguments.overrides, arguments.package, resolve=arguments.resolve))
+    elif arguments.multirun:
+        from medrl.jobs import multirun
+
+        return multirun.main(arguments.overrides)
+    else:
+        composed = compose.compose(arguments.overrides)
+        from medrl import run
+
+        run.run(composed.tree, composed.run)
+    return 0
+
+
+def _told(error: BaseException, exit_code: int) -> int:
+    print(f"medrl: {error}", file=sys.stderr)
+    return exit_code
+
+
+def _hydra() -> int:
+    """What Hydra answers itself: its own help, its configuration, the completion of a shell."""
+    import hydra
+
+    hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")(lambda cfg: None)()
+    return 0
+
+
+def config_text(overrides: Sequence[str], package: str | None, *, resolve: bool) -> str:
+    """The composed configuration as YAML, ``auto`` and tuned values filled in."""
+    from omegaconf import OmegaConf
+
+    cfg = compose.shown(overrides)
+    if resolve:
+        cfg = OmegaConf.create(compose.plain(cfg))
+    else:
+        del cfg["hydra"]
+    part = OmegaConf.select(cfg, package) if package else cfg
+    return OmegaConf.to_yaml(part).rstrip() if OmegaConf.is_config(part) else str(part)
+
+
+def help_text(overrides: Sequence[str]) -> str:
+    """The text of ``hydra.help``, with our groups and their options, and the configuration, in it."""
+    cfg = compose.shown(overrides)
+    groups = "\n".join(f"{group}: {', '.join(options.group_options(group))}" for group in options.groups())
+    template = str(cfg.hydra.help.template)
+    return Template(template).safe_substitute(
+        APP_CONFIG_GROUPS=groups, CONFIG=config_text(overrides, None, resolve=False)
+    ).rstrip()  # fmt: skip
 
 
 if __name__ == "__main__":

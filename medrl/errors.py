@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class UserError(Exception):
@@ -34,9 +34,12 @@ class Problem:
     message: str
     """What is wrong with it and what to write instead."""
 
+    of_value: bool = False
+    """Whether the value itself is wrong, so that it helps to know the file and the line that it stands in."""
+
     def within(self, section: str) -> Problem:
-        """The same, seen from the section's parent."""
-        return Problem(f"{section}.{self.key}".rstrip("."), self.message)
+        """The same, seen from the parent of the section."""
+        return replace(self, key=f"{section}.{self.key}".rstrip("."))
 
 
 class ConfigError(UserError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
@@ -10,56 +11,71 @@ from pathlib import Path
 from typing import Any
 
 from medrl import files
-from medrl.config import schema
+from medrl.config import frozen
 from medrl.config.build import check
+from medrl.config.frozen import Tree
 from medrl.config.identity import digest
-from medrl.config.schema import Run, Tree, family_id, run_id
+from medrl.config.schema import Run, family_id, run_dir, run_id
 from medrl.data.mix import Drawn
 from medrl.data.sources import Split
 from medrl.errors import UserError
 from medrl.evaluation import evaluate, metrics_json
 from medrl.evaluation.settings import Eval
+from medrl.jobs import locks
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
 from medrl.table.results import METRICS_SCHEMA
-from medrl.tracking import run_folder, wandb
-from medrl.training import checkpoints, hardware, processes, warnings
+from medrl.tracking import run_folder
+from medrl.tracking import wandb as tracking
+from medrl.training import checkpoints, distributed, processes, warnings
+from medrl.training.hardware import claim
 
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
 
 
-def run(tree: Tree) -> dict[str, Any]:
+def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
     """Do a run, or what is left of it, and return its metrics.
 
     Raises:
         UserError: what a user can mend; everything written before is kept.
         Interrupted: a signal came; the same command goes on from there.
     """
-    settings = check(tree)
-    folder = schema.run_dir(settings)
-    stop = checkpoints.Stop()
+    settings = settings or check(tree)
+    folder = run_dir(settings)
+    stop = GracefulShutdown()
     with files.explained(folder), stop.listening():
         if settings.dry_run:
-            return dry_run(tree, settings, folder)
+            gc.disable()  # most of its time is imports, of which the collector takes an eighth
+            try:
+                return dry_run(tree, settings, folder)
+            finally:
+                gc.enable()
         if settings.hardware.device == "cuda":
-            hardware.claim(settings.hardware.gpus)
+            claim(settings.hardware.gpus)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}
+        if _asks_judge(settings) and not (folder / "metrics.json").exists():
+            settings.judge.ready()
         folder.mkdir(parents=True, exist_ok=True)
-        with run_folder.locked(folder):
+        with locks.locked(folder):
             if settings.force:
                 _clear(folder)
             if done := finished(settings, folder):
                 print(terminal.table(done, folder))
-                wandb.catch_up(tree, settings, folder)
+                tracking.catch_up(tree, settings, folder)
                 if family := _family(folder, done):
                     print(terminal.seeds(family))
                 return done
-            begin(tree, settings, folder)
             try:
-                with wandb.following(tree, settings, folder):
+                begin(tree, settings, folder)
+            except UserError:
+                _leave_nothing(folder)
+                raise
+            try:
+                with tracking.following(tree, settings, folder):
                     _train_here_or_in_processes(settings, folder, stop)
                     evaluate_models(settings, folder)
                     metrics = finish(tree, settings, folder)
@@ -100,8 +116,6 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     Raises:
         UserError: the run was begun with other rows or weights than there are now.
     """
-    if _asks_judge(settings):
-        settings.judge.ready()
     ids = {"run_id": run_id(settings), "family": family_id(settings), "asked": evaluate.asked_digest(settings)}
     now = {**ids, **run_folder.provenance(), **_inputs(settings)}
     path = folder / "provenance.json"
@@ -118,11 +132,11 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
                 "has what they were). Bring those back, or start over with force=true."
             )
     (folder / "metrics.json").unlink(missing_ok=True)  # of what was asked before; its answers stay in eval/
-    schema.freeze(tree, folder)
+    frozen.freeze(tree, folder)
     run_folder.write_json(path, now)
 
 
-def _train_here_or_in_processes(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+def _train_here_or_in_processes(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     if settings.hardware.processes == 1:
         train(settings, folder, stop)
     elif settings.algo.trains and not (folder / "model").exists():
@@ -130,7 +144,7 @@ def _train_here_or_in_processes(settings: Run, folder: Path, stop: checkpoints.S
         processes.in_processes(settings.hardware, folder, stop)
 
 
-def join(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+def join(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     """Train on a node that is not the first, which freezes the configuration, evaluates and writes.
 
     Raises:
@@ -148,7 +162,7 @@ def join(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
         processes.in_processes(settings.hardware, folder, stop)
 
 
-def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
+def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it."""
     from medrl.algos.base import Job
 
@@ -160,7 +174,7 @@ def train(settings: Run, folder: Path, stop: checkpoints.Stop) -> None:
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     checkpoint = checkpoints.newest(work)
-    first = processes.rank() == 0
+    first = distributed.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
         planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(settings, folder))
@@ -364,6 +378,12 @@ def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
         "tokens": next((line["num_tokens"] for line in reversed(log) if "num_tokens" in line), 0),
         "peak_memory_gib": max([run_folder.peak_memory_gib(), *(line["peak_memory_gib"] for line in log)]),
     }
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder of a run that could not begin, where it holds nothing but our lock."""
+    if [path.name for path in folder.iterdir()] == [".lock"]:
+        shutil.rmtree(folder)
 
 
 def _clear(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from medrl.config import compose as composing
-from medrl.config.schema import Tree
+from medrl.config.frozen import Tree
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)
@@ -41,7 +41,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture(scope="session")
 def compose() -> Compose:
     """Overrides -> resolved tree, through the composition of ``python -m medrl``; on a CPU unless the overrides say otherwise."""
-    composing.prepare()
 
     @cache
     def composed(overrides: tuple[str, ...]) -> Tree:

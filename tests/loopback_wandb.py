@@ -5,7 +5,7 @@ The client is the real one (its core is a program of its own, ``wandb-core``), s
     with LoopbackWandb() as server:
         environment = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         ...
-        server.runs["grpo-pubmed70-06778602"].history, .summary, .config, .exit_code
+        server.runs["grpo-tiny-pubmed70-06778602"].history, .summary, .config, .exit_code
         server.sweeps["sweep1"]["points"] = [{"seed": {"value": 0}}, {"seed": {"value": 1}}]
 
 GraphQL is told by the operation's name; a query of another name is answered with an error and kept in `unknown`.
@@ -49,8 +49,6 @@ class SentRun:
     uploaded: dict[str, bytes] = field(default_factory=dict)
     """Whole files by name."""
     exit_code: int | None = None
-    stop: bool = False
-    """Whether to tell the agent that runs it to stop it."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -100,9 +98,6 @@ class LoopbackWandb:
         """The data of one operation; None for one that this server does not speak."""
         speak = getattr(self, "on_" + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(), None)
         return speak(asked) if speak else None
-
-    def on_server_features_query(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        return {"serverInfo": {"features": []}}
 
     def on_viewer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         viewer = {"id": "viewer", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "teams": {"edges": []}}
@@ -163,14 +158,6 @@ class LoopbackWandb:
     def on_mark_run_files_uploaded(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         return {"markRunFilesUploaded": {"success": True}}
 
-    def on_query_run_info(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        run = self.runs[asked["run"]]
-        return {"project": {"run": {"displayName": run.display_name, "summaryMetrics": json.dumps(run.summary)}}}
-
-    def on_run_state(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        run = self.runs[asked["run"]]
-        return {"project": {"run": {"id": run.name, "state": "running" if run.exit_code is None else "finished"}}}
-
     def on_upsert_sweep(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         name = f"sweep{len(self.sweeps) + 1}"
         self.sweeps[name] = {"config": asked["config"], "points": grid(yaml.safe_load(asked["config"])), "state": "RUNNING"}
@@ -191,6 +178,29 @@ class LoopbackWandb:
         }
         return {"project": {"sweep": found}}
 
+    def on_runs(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        wanted, states = json.loads(asked["filters"])["sweep"], {0: "finished", 255: "killed", None: "running"}
+        nodes = [
+            {
+                "projectId": 1,
+                "id": run.name,
+                "name": run.name,
+                "displayName": run.display_name,
+                "sweepName": run.sweep,
+                "state": states.get(run.exit_code, "failed"),
+                "config": json.dumps(run.config),
+                "summaryMetrics": json.dumps(run.summary),
+                "systemMetrics": "{}",
+                "user": {"name": ENTITY, "username": ENTITY},
+                "historyKeys": None,
+            }
+            for run in self.runs.values()
+            if run.sweep == wanted
+        ]
+        edges = [{"node": node, "cursor": str(number)} for number, node in enumerate(nodes)]
+        found = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}
+        return {"project": {"internalId": "p", "runCount": len(nodes), "readOnly": False, "runs": found}}
+
     def on_get_sweep(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         if asked["name"] not in self.sweeps:
             return {"project": {"sweep": None}}
@@ -210,9 +220,7 @@ class LoopbackWandb:
 
     def on_heartbeat(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         running, sweep = json.loads(asked["runState"]), self.sweeps[self.agents[asked["id"]]]
-        commands: list[dict[str, Any]] = [
-            {"type": "stop", "run_id": name} for name in running if name in self.runs and self.runs[name].stop
-        ]
+        commands: list[dict[str, Any]] = []
         if not running and sweep["points"]:
             self.given.append(f"{self.agents[asked['id']]}-point{len(self.given)}")
             program = yaml.safe_load(sweep["config"]).get("program", "")

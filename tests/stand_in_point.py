@@ -5,7 +5,6 @@ python tests/stand_in_point.py FILE RUNS WORKERS    the local backend, with `run
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -49,29 +48,29 @@ def _noted(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
-def begun(point, *, environment=None, output=None, held=()):
-    """In the place of `point.begun`."""
-    about = {"rate": point.tree["algo"]["learning_rate"], "seed": point.tree["seed"], "eval": point.tree["eval"]}
+def job(run, **options):
+    """In the place of `ResolvedRun.job`."""
     from medrl.evaluation import evaluate
+    from medrl.jobs.job import Job
 
-    about["asked"] = evaluate.asked_digest(point.run)
-    command = [sys.executable, __file__, "run", str(point.folder), json.dumps(about)]
-    variables, kept = {**os.environ, **(environment or {})}, [file.fileno() for file in held]
-    return subprocess.Popen(command, env=variables, stdout=output, stderr=output, start_new_session=True, pass_fds=kept)
+    about = {"rate": run.tree["algo"]["learning_rate"], "seed": run.tree["seed"], "eval": run.tree["eval"]}
+    about["asked"] = evaluate.asked_digest(run.run)
+    return Job([sys.executable, __file__, "run", str(run.folder), json.dumps(about)], **options)
 
 
 def main(argv: list[str]) -> int:
     if argv[0] == "run":
         return run(Path(argv[1]), json.loads(argv[2]))
-    from medrl.config import compose
     from medrl.errors import Interrupted
-    from medrl.jobs import job
-    from medrl.sweep import local, spec
+    from medrl.jobs.resolved import ResolvedRun
+    from medrl.sweep import __main__ as command
+    from medrl.sweep import local, spec, validation
 
-    compose.prepare()
-    job.begun, local.JUDGE_SECONDS = begun, 0.05
+    ResolvedRun.job, local.REPORT_SECONDS = job, 0.05
     try:
-        local.Local(spec.read(Path(argv[0])), ["hardware=cpu"], argv[1], int(argv[2])).run()
+        sweep = spec.read(Path(argv[0]), ["hardware=cpu"])
+        validation.check(sweep, Path(argv[1]))
+        command.run(sweep, "local", Path(argv[1]), int(argv[2]))
     except Interrupted as error:
         return error.exit_code
     return 0

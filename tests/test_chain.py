@@ -2,16 +2,14 @@
 
 import json
 import random
-import signal
-import subprocess
-import sys
 import time
 
+import killed
 import pytest
 import yaml
 
 from medrl.algos.grpo import GRPO
-from medrl.config import build, identity, schema
+from medrl.config import build, frozen, identity, schema
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
 from medrl.jobs import chain
@@ -29,7 +27,6 @@ STAGES = {
 
 @pytest.fixture(autouse=True)
 def nothing_planned():
-    composing.prepare()
     yield
     from_run.planned.clear()
     identity.planned.clear()
@@ -49,7 +46,7 @@ def refused(listed):
         ("sft: {word: [algo=sft]}", "mine.sft.word", "did you mean words?"),
         ("sft: {words: algo=sft}", "mine.sft.words", "should be a valid"),
         ("sft: {words: [algo=sft], after: pt}", "mine.sft.after", "names no stage; there is: sft"),
-        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "did you mean sft?"),
+        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "there is: rl, sft"),
         ("model: {words: []}", "mine.model", "cannot have the name of a section"),
     ],
 )
@@ -68,13 +65,8 @@ def test_an_unknown_chain_names_the_nearest():
         chain.read("medicalgtp")
 
 
-def test_a_chain_takes_no_flags():
-    with pytest.raises(UserError, match="takes overrides and no flags"):
-        chain.main(["-m", "chain=medicalgpt", "seed=0,1"])
-
-
 def test_the_four_stages_start_from_one_another(tmp_path):
-    stages = chain.planned("medicalgpt", [*SMALL, f"runs={tmp_path}", "rl.algo=grpo"])
+    stages = chain.resolve_stages("medicalgpt", [*SMALL, f"runs={tmp_path}", "rl.algo=grpo"])
     assert list(stages) == ["pt", "sft", "rm", "rl"]
     assert all(stage.folder.parent == tmp_path for stage in stages.values())
     for name, before in (("sft", "pt"), ("rm", "sft"), ("rl", "sft")):
@@ -84,12 +76,12 @@ def test_the_four_stages_start_from_one_another(tmp_path):
     rewards = stages["rl"].tree["reward_set"]["rewards"]
     assert rewards["reward_model"]["weights"] == str(stages["rm"].folder / "model")
     assert stages["rl"].tree["algo"]["_target_"].endswith(GRPO.__name__)  # an override of one stage
-    assert "tuned=sft_tiny" in stages["sft"].words  # of the model that the chain began with
+    assert stages["sft"].tree["tuned"] == composing.tree(["algo=sft", *SMALL])["tuned"]  # of the model that the chain began with
 
 
 def test_mistakes_of_a_stage_carry_its_name(tmp_path):
     with pytest.raises(ConfigError) as error:
-        chain.planned("medicalgpt", [*SMALL, f"runs={tmp_path}", "sft.algo.learning_rat=1"])
+        chain.resolve_stages("medicalgpt", [*SMALL, f"runs={tmp_path}", "sft.algo.learning_rat=1"])
     (problem,) = error.value.problems
     assert problem.key == "sft: algo.learning_rat" and "did you mean learning_rate?" in problem.message
 
@@ -107,7 +99,7 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
 
 def problems(*words):
     with pytest.raises(ConfigError) as error:
-        composing.check_command_line(["model=from_run", "hardware=cpu", *words])
+        composing.compose(["model=from_run", "hardware=cpu", *words])
     return "; ".join(f"{problem.key} {problem.message}" for problem in error.value.problems)
 
 
@@ -122,7 +114,7 @@ def test_what_one_cannot_start_from_is_said(compose, tmp_path):
     ):
         folder = tmp_path / name
         folder.mkdir()
-        schema.freeze(tree, folder)
+        frozen.freeze(tree, folder)
         assert said in problems(f"model.run={folder}") and str(folder) in problems(f"model.run={folder}")
     (tmp_path / "begun" / "metrics.json").write_text("{}")
     assert "is finished and has lost its model/" in problems(f"model.run={tmp_path / 'begun'}")
@@ -185,30 +177,53 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
     assert (folder / "merged" / "model.safetensors").exists()
 
 
+def test_a_chain_for_each_seed_and_with_m_for_each_combination(tmp_path):
+    words = ["chain=dxbench", *SMALL, "rft.algo.prompts=64", f"runs={tmp_path}"]
+    chains = chain.resolve_all([*words, "seed=0,1"], several=False)
+    assert [each.stages["rft"].tree["seed"] for each in chains] == [0, 1]
+    assert all(each.stages["rft"].tree["model"]["run"] == str(each.stages["sft"].folder) for each in chains)
+    grid = [*words, "seed=0,1", "sft.algo.learning_rate=1e-3,1e-4"]
+    assert len(chain.resolve_all(grid, several=True)) == 4
+    with pytest.raises(ConfigError, match="learning_rate  has several values; add -m to run a chain for each"):
+        chain.resolve_all(grid, several=False)
+    with pytest.raises(ConfigError, match=r"sft: algo.batch_size .*\(with seed=0 sft.algo.batch_size=0\)"):
+        chain.resolve_all([*words, "seed=0,1", "sft.algo.batch_size=8,0"], several=True)
+    with pytest.raises(ConfigError, match="would do the same runs twice"):
+        chain.resolve_all([*words, "seed=0,0"], several=False)
+
+
+def test_every_stage_is_shown_and_planned_before_the_first_has_begun(tmp_path, capsys):
+    words = ["chain=medicalgpt", *SMALL, *(word for stage in STAGES.values() for word in stage), f"runs={tmp_path}"]
+    assert chain.main(words, show="configurations") == 0
+    shown = list(yaml.safe_load_all(capsys.readouterr().out.replace("# chain", "---\n# chain")))
+    assert [each["name"] for each in shown if each] == [f"medicalgpt-{stage}" for stage in ("pt", "sft", "rm", "rl")]
+    assert chain.main([*words, "dry_run=true"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("memory ") == 4 and "chain medicalgpt, stage rl: python -m medrl" in said
+    assert chain.main(words, show="file") == 0 and "rewarded_by: rm" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_chain_that_is_killed_goes_on(tmp_path):
     """MedicalGPT's four stages on the twins, killed at any moment; then once more, which does nothing."""
     words = ["chain=medicalgpt", *SMALL, *(word for stage in STAGES.values() for word in stage), f"runs={tmp_path}"]
-    command = [sys.executable, "-m", "medrl", *words]
-    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not list(tmp_path.glob("medicalgpt-pt-*/metrics.json")) and killed.poll() is None:
-        time.sleep(0.05)
-    time.sleep(10 * random.random())  # in one of the later stages, or between two
-    killed.send_signal(signal.SIGTERM)
-    output = killed.communicate(timeout=100)[0]
-    assert killed.returncode in (0, 128 + signal.SIGTERM), output
+    process = killed.medrl(*words, folder=tmp_path)
+    killed.wait_until(lambda: list(tmp_path.glob("medicalgpt-pt-*/metrics.json")), process)
+    seed = random.randrange(10**6)
+    print(f"seed of the moment: {seed}")
+    time.sleep(10 * random.Random(seed).random())  # in one of the later stages, or between two
+    killed.kill(process)
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.json")}
-    assert finished
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())  # finished stages are free
+    output = killed.finish(*words, folder=tmp_path)
+    assert finished and all(path.stat().st_mtime_ns == when for path, when in finished.items())  # finished stages are free
     assert sorted(path.parent.name.rsplit("-", 1)[0] for path in tmp_path.glob("*/metrics.json")) == [
         "medicalgpt-pt", "medicalgpt-rl", "medicalgpt-rm", "medicalgpt-sft",
     ]  # fmt: skip
-    table = done.stdout[done.stdout.rindex("chain medicalgpt") :]
-    for words in ("medicalgpt_pt", "perplexity", "pair accuracy", "(in training)", "synthetic twins"):
-        assert words in table
+    table = output[output.rindex("chain medicalgpt") :]
+    for part in ("medicalgpt_pt", "perplexity", "pair accuracy", "(in training)", "synthetic twins"):
+        assert part in table
     stored = json.loads(next(tmp_path.glob("chain-medicalgpt-*.json")).read_text())
     assert list(stored["chain"]["stages"]) == ["pt", "sft", "rm", "rl"] and str(tmp_path) not in json.dumps(stored)
-    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert again.returncode == 0 and again.stdout.count(": finished") == 4 and "train:" not in again.stderr
+    again = killed.finish(*words, folder=tmp_path)
+    assert again.count(": finished") == 4 and "train:" not in again

@@ -1,7 +1,6 @@
 """Files and checkpoints: nothing is ever half there, and a refusal of the operating system is one sentence."""
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 from medrl.errors import UserError
 from medrl.files import explained, read_jsonl, write_atomically, write_jsonl
 from medrl.tracking import run_folder
-from medrl.training import checkpoints
 from medrl.training.checkpoints import COMPLETE, is_whole, newest, seal, step_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +60,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, end):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == (-signal.SIGXFSZ if end == "kill" else 1)
     assert ("UserError: No room left to write" in done.stderr) == (end == "refuse")
@@ -110,12 +108,6 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     text = str(error.value)
     assert "No room left" in text and str(tmp_path) in text and "run the same command again" in text
     assert isinstance(error.value.__cause__, OSError)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_no_room_names_the_file(number):
-    with pytest.raises(UserError, match=r"No room left to write /runs/x/log\.jsonl"), explained(Path("/runs/x")):
-        raise OSError(number, os.strerror(number), "/runs/x/log.jsonl")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
@@ -191,66 +183,28 @@ def test_the_checkpoint_of_the_last_step_is_passed_over(tmp_path):
     assert newest(tmp_path / "short") is None and alone.is_dir()  # begun again, and nothing is removed
 
 
-def torn_missing(path):
-    (path / "model.safetensors").unlink()
-
-
-def torn_short(path):
-    (path / "model.safetensors").write_bytes(b"w" * 999)
-
-
-def torn_long(path):
-    state = path / "trainer_state.json"
-    state.write_text(state.read_text() + " ")
-
-
-def torn_unsealed(path):
-    (path / COMPLETE).unlink()
-
-
-def torn_seal(path):
-    (path / COMPLETE).write_text('{"model.safetensors": 10')
-
-
-def torn_seal_of_another_kind(path):
-    (path / COMPLETE).write_text("[]")
-
-
-def torn_empty_seal(path):
-    (path / COMPLETE).write_text("")
-
-
-TEARS = [torn_missing, torn_short, torn_long, torn_unsealed, torn_seal, torn_seal_of_another_kind, torn_empty_seal]
-
-
-@pytest.mark.parametrize("tear", TEARS)
-def test_torn_checkpoints_are_removed_and_whole_ones_kept(tmp_path, tear):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", None),
+        ("model.safetensors", "w" * 999),
+        ("model.safetensors", "w" * 1001),
+        (COMPLETE, None),
+        (COMPLETE, '{"model.safetensors": 10'),
+        (COMPLETE, "[]"),
+        (COMPLETE, ""),
+    ],
+)
+def test_torn_checkpoints_are_removed_and_whole_ones_kept(tmp_path, name, content):
     whole, torn = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
     (tmp_path / "log.jsonl").write_text("")
     assert is_whole(torn)
-    tear(torn)
+    (torn / name).unlink()
+    if content is not None:
+        (torn / name).write_text(content)
     assert not is_whole(torn)
     assert newest(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "log.jsonl"]
-
-
-def test_a_checkpoint_never_sealed_is_torn(tmp_path):
-    checkpoint(tmp_path, 10, sealed=False)
-    assert newest(tmp_path) is None and not list(tmp_path.iterdir())
-
-
-def test_a_checkpoint_written_again_is_sealed_again(tmp_path):
-    path = checkpoint(tmp_path, 10)
-    (path / "rng_state.pth").write_bytes(b"r" * 12345)
-    seal(path)
-    assert is_whole(path)
-    assert set(json.loads((path / COMPLETE).read_text())) == {"model.safetensors", "rng_state.pth", "trainer_state.json"}
-    seal(path)
-    assert is_whole(path)
-
-
-def test_two_checkpoints_are_kept():
-    assert checkpoints.KEPT == 2  # the newest, and one to fall back on while the next is written
 
 
 def test_stored_results_are_no_change_of_the_code(tmp_path):

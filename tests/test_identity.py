@@ -17,7 +17,7 @@ import pytest
 
 import medrl
 from medrl import run
-from medrl.config import build, identity, schema
+from medrl.config import build, frozen, identity, schema
 from medrl.config.identity import Identified
 from medrl.data.sources import Embedded
 from medrl.errors import ConfigError
@@ -216,11 +216,10 @@ def test_a_file_of_rows_is_known_by_its_bytes(compose, tmp_path):
 
 
 def test_another_run_is_known_by_its_id(compose, tmp_path):
-    from medrl.config import schema
 
     for name, run_id in (("a", "00000001"), ("b", "00000001"), ("c", "00000002")):
         (tmp_path / name / "model").mkdir(parents=True)
-        schema.freeze(compose(["algo=sft"]), tmp_path / name)
+        frozen.freeze(compose(["algo=sft"]), tmp_path / name)
         (tmp_path / name / "provenance.json").write_text(json.dumps({"run_id": run_id}))
 
     start = [id_of(compose, ["model=from_run", f"model.run={tmp_path / name}"]) for name in "abc"]
@@ -331,12 +330,11 @@ def test_a_finished_run_answers_only_what_it_was_asked(compose, tmp_path, words,
 
 def test_a_folder_of_before_is_still_a_start(compose, tmp_path):
     """Its configuration notes an id in the model, and its provenance none."""
-    from medrl.config import schema
 
     tree = compose(["algo=sft"])
     tree["model"]["id"] = "0123abcd"
-    schema.freeze(tree, tmp_path)
+    frozen.freeze(tree, tmp_path)
     (tmp_path / "metrics.json").write_text(json.dumps({"run_id": "89abcdef"}))
     assert identity.of_run(tmp_path) == "89abcdef"
-    assert build.build(schema.load(tmp_path)["model"]).kind == "pretrained"
+    assert build.build(frozen.load(tmp_path)["model"]).kind == "pretrained"
     assert from_run.of_run(str(tmp_path), "model.context_tokens") == tree["model"]["context_tokens"]

@@ -10,7 +10,7 @@ from test_pairs import SMALL, job_of
 
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl
-from medrl.training.checkpoints import Stop
+from medrl.jobs.shutdown import GracefulShutdown
 
 LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
 ROUNDS = (
@@ -19,7 +19,7 @@ ROUNDS = (
 )  # fmt: skip
 
 
-class StopAfter(Stop):
+class StopAfter(GracefulShutdown):
     """A signal that comes once the log has so many lines."""
 
     def __init__(self, log, lines):

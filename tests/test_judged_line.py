@@ -25,7 +25,7 @@ def medrl(folder, endpoint, *words):
         env={**os.environ, "OPENAI_API_KEY": "sk-loopback", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
 
 

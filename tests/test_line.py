@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from medrl import run
-from medrl.config import build, schema
+from medrl.config import build, frozen, schema
 from medrl.files import read_jsonl
 
 SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")
 LORA = ("model/lora=all_linear", "model.lora.rank=8", "model.lora.alpha=16", "model.lora.modules=[q_proj,v_proj]")
 DPO = ("algo=dpo", "algo.num_generations=4", "algo.max_completion_tokens=96")
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def folder_of(tree):
@@ -32,8 +31,8 @@ def grpo(compose, tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_leaves_what_the_contract_promises(grpo):
     metrics, folder, tree = grpo
-    assert folder.name == f"grpo-pubmed70-{schema.run_id(build.unchecked(tree))}"
-    assert schema.load(folder) == tree
+    assert folder.name == f"grpo-tiny-pubmed70-{schema.run_id(build.unchecked(tree))}"
+    assert frozen.load(folder) == tree
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commit", "dirty", "packages", "cpu", "gpus", "command", "data"} <= set(provenance)
     plan = json.loads((folder / "plan.json").read_text())
@@ -154,28 +153,9 @@ def test_algorithms_run_on_embedded_rows(compose, tmp_path, overrides, curve):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real rows are not beside this checkout; the same lines run on the twins above")
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["algo=sft", "data_mix=medical_o1_sft", "algo.steps=2", "algo.batch_size=2"],
-        [*DPO, "data_mix=gsm8k", "algo.prompts=24", "algo.batch_size=2", "algo.epochs=0.2", "algo.temperature=1.2"],
-        ["algo=none", "data_mix=pubmedqa"],
-    ],
-    ids=["sft", "dpo", "none"],
-)
-def test_algorithms_run_on_real_rows(compose, tmp_path, overrides):
-    local = ["source=local", f"source.root={REAL}", "eval.limit=8", "data_mix.rows=60", f"runs={tmp_path}"]
-    metrics = run.run(compose([*overrides, *local]))
-    assert metrics["synthetic"] is False
-    assert all(task["n"] == 8 for task in metrics["tasks"].values())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_quickstart_learns(compose, tmp_path, seed):
+def test_quickstart_learns(compose, tmp_path):
     """The promise of the README: reinforcement learning alone, on default values, visibly improves the embedded model."""
-    change = run.run(compose([f"seed={seed}", "data_mix.held_out=[pubmedqa]", f"runs={tmp_path}"]))["tasks"]["pubmedqa"]["change"]
+    change = run.run(compose(["data_mix.held_out=[pubmedqa]", f"runs={tmp_path}"]))["tasks"]["pubmedqa"]["change"]
     assert change["difference"] >= 0.15
     assert change["p_value"] < 0.01
 

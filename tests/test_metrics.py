@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import random
-import statistics
 import subprocess
 import sys
 import tracemalloc
@@ -21,7 +20,6 @@ from statsmodels.stats.proportion import power_proportions_2indep, proportion_co
 
 from medrl.statistics.metrics import (
     Z95,
-    Interval,
     Spread,
     bootstrap,
     cohen_kappa,
@@ -48,29 +46,6 @@ def test_wilson_is_statsmodels(pair):
     low, high = wilson(right, n)
     assert (low, high) == pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-12)
     assert 0 <= low <= right / n <= high <= 1
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "n", "low", "high"),
-    [
-        # DxBench zh, 300 held-out cases
-        (0.607, 300, 0.550, 0.660),  # Pangu before
-        (0.667, 300, 0.612, 0.718),  # Qwen2.5-72B-Instruct
-        (0.697, 300, 0.642, 0.746),  # epoch 3
-        # PubMedQA, official test: always yes
-        (0.552, 500, 0.508, 0.595),
-    ],
-)
-def test_wilson_of_published_numbers(accuracy, n, low, high):
-    right = round(accuracy * n)
-    assert right / n == pytest.approx(accuracy, abs=5e-4)  # the number is possible at all
-    assert wilson(right, n) == pytest.approx((low, high), abs=5e-4)
-
-
-@pytest.mark.parametrize(("n", "half_width"), [(1273, 0.025), (500, 0.036)])
-def test_wilson_half_widths_of_medqa_and_pubmedqa(n, half_width):
-    low, high = wilson(round(0.72 * n) if n == 1273 else round(0.78 * n), n)
-    assert (high - low) / 2 == pytest.approx(half_width, abs=5e-4)
 
 
 def test_wilson_at_the_edges():
@@ -107,21 +82,6 @@ def test_mcnemar_is_statsmodels(pairs):
     assert -1 <= change.ci95.low <= change.ci95.high <= 1
 
 
-@pytest.mark.parametrize(
-    ("gained", "lost", "p_value"),
-    [
-        (0, 0, 1.0),  # nothing changed
-        (1, 0, 1.0),  # one change says nothing
-        (5, 0, 0.0625),  # 2 / 2^5
-        (6, 0, 0.03125),  # the fewest one-sided changes that are significant
-        (7, 3, 0.34375),  # 2 * (1 + 10 + 45 + 120) / 1024
-        (5, 5, 1.0),  # as many gained as lost: the two tails overlap
-    ],
-)
-def test_mcnemar_by_hand(gained, lost, p_value):
-    assert mcnemar(gained, lost) == p_value
-
-
 def test_mcnemar_of_a_large_evaluation():
     # A float would overflow at 2^1024 and a sum of binomials would take minutes.
     assert mcnemar(10_000, 10_000) == 1.0
@@ -129,23 +89,10 @@ def test_mcnemar_of_a_large_evaluation():
     assert mcnemar(0, 20_000) == 0.0
 
 
-def test_paired_change_by_hand():
-    before = [True] * 40 + [False] * 60
-    after = [True] * 35 + [False] * 5 + [True] * 15 + [False] * 45
-    change = paired_change(before, after)
-    assert (change.gained, change.lost, change.difference) == (15, 5, pytest.approx(0.1))
-    up, down = 16 / 102, 6 / 102  # Bonett and Price 2012: one change added to each side, two examples to n
-    spread = Z95 * math.sqrt((up + down - (up - down) ** 2) / 102)
-    assert change.ci95 == pytest.approx((up - down - spread, up - down + spread))
-    assert change.p_value == pytest.approx(0.04138946533203125)
-
-
 @pytest.mark.parametrize(
     ("up", "down", "most"),
     [
         (0.2, 0.05, 0.97),
-        (0.1, 0.1, 0.97),
-        (0.3, 0.0, 0.97),
         (0.02, 0.01, 1.0),  # three changes in a hundred: no interval can cover exactly, and this one errs on the safe side
     ],
 )
@@ -194,22 +141,6 @@ def test_random_guess():
     assert random_guess([]) is None
 
 
-def covers_95_of_100(covered, trials):
-    """Whether a simulated coverage agrees with 95 %, within four standard errors of the simulation itself."""
-    return abs(covered / trials - 0.95) <= 4 * math.sqrt(0.95 * 0.05 / trials)
-
-
-@pytest.mark.parametrize(("n", "least", "off"), [(50, 0.92, 0.005), (300, 0.93, 0.002), (1273, 0.94, 0.001)])
-def test_wilson_covers_the_truth_in_95_of_100(n, least, off):
-    # Every possible outcome with its probability, and so no simulation error.
-    right = np.arange(n + 1)
-    ends = np.array([wilson(int(count), n) for count in right])
-    truths = np.linspace(0.05, 0.95, 91)
-    coverage = [binom.pmf(right, n, truth)[(ends[:, 0] <= truth) & (truth <= ends[:, 1])].sum() for truth in truths]
-    assert min(coverage) >= least  # no count of successes can give exactly 95 % at every truth
-    assert np.mean(coverage) == pytest.approx(0.95, abs=off)
-
-
 # A bootstrap of real scores
 
 
@@ -232,30 +163,6 @@ def test_bootstrap_is_scipy(sample):
     assert bootstrap(sample, resamples=200_000) == pytest.approx(expected, abs=0.05 * error)
 
 
-@given(st.integers(0, 10**6), st.integers(20, 80), st.sampled_from([0.3, 0.6, 0.9]))
-@settings(max_examples=20, deadline=None)
-def test_bootstrap_is_scipy_on_scores_with_ties(seed, n, share):
-    sample = np.random.default_rng(seed).binomial(8, share, size=n) / 8  # avg@8
-    if np.ptp(sample) == 0:
-        return
-    expected = scipy.stats.bootstrap((sample,), np.mean, rng=np.random.default_rng(seed)).confidence_interval
-    # An end moves by some 0.05 standard errors from seed to seed, and by whole steps of 1/8n besides.
-    tolerance = 0.4 * sample.std(ddof=1) / math.sqrt(n) + 1 / (8 * n)
-    assert bootstrap(sample) == pytest.approx(expected, abs=tolerance)
-
-
-@pytest.mark.parametrize(("ones", "n"), [(7, 42), (3, 30), (3, 10), (1, 6), (5, 35), (21, 42)])
-def test_bootstrap_of_zeros_and_ones_is_exact(ones, n):
-    # A resample of zeros and ones is binomial, so that Efron's formula can be written down without drawing anything. Up to
-    # two fifths of the resamples have the sample's very mean: rounding must not make them smaller or larger.
-    drawn = binom(n, ones / n)
-    bias = scipy.stats.norm.ppf(drawn.cdf(ones - 1) + drawn.pmf(ones) / 2)
-    acceleration = (n - 2 * ones) / (6 * math.sqrt(n * ones * (n - ones)))
-    points = bias + (bias + np.array([-Z95, Z95])) / (1 - acceleration * (bias + np.array([-Z95, Z95])))
-    expected = drawn.ppf(scipy.stats.norm.cdf(points)) / n
-    assert bootstrap([0.0] * (n - ones) + [1.0] * ones, resamples=50_000) == pytest.approx(expected, abs=1e-9)
-
-
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40), st.randoms(use_true_random=False))
 def test_bootstrap_of_any_scores(values, shuffled):
     low, high = bootstrap(values, resamples=200)
@@ -264,21 +171,6 @@ def test_bootstrap_of_any_scores(values, shuffled):
     shuffled.shuffle(other)
     assert bootstrap(other, resamples=200) == (low, high)  # in whatever order the examples came
     assert type(low) is type(high) is float
-
-
-@pytest.mark.parametrize("sample", [skewed(30), -skewed(30), [0.0] * 99 + [1.0], [0.0, 1.0]])
-def test_bootstrap_holds_the_mean(sample):
-    low, high = bootstrap(sample)
-    assert low < np.mean(sample) < high
-
-
-def test_bootstrap_follows_unit_and_origin():
-    sample = skewed(50)
-    low, high = bootstrap(sample)
-    assert bootstrap(100 * sample - 7) == pytest.approx((100 * low - 7, 100 * high - 7))
-    assert bootstrap(1e-150 * sample) == pytest.approx((1e-150 * low, 1e-150 * high))  # whose cubes are 0 in a float
-    # Turned round, the same draws give other resamples, and so the ends differ by what the seed does.
-    assert bootstrap(-sample) == pytest.approx((-high, -low), abs=0.03)
 
 
 def test_bootstrap_counts_examples_equal_but_for_rounding():
@@ -303,11 +195,6 @@ def test_bootstrap_is_the_same_with_the_same_seed():
         [sys.executable, "-W", "error", "-c", code, json.dumps(list(sample))], capture_output=True, text=True, check=True
     )
     assert tuple(json.loads(other.stdout)) == bootstrap(sample)  # in another process too
-
-
-def test_bootstrap_of_equal_values_has_no_width():
-    assert bootstrap([0.7] * 20) == Interval(0.7, 0.7)
-    assert bootstrap([True, True]) == (1, 1)
 
 
 def test_bootstrap_of_many_examples_fits_in_memory():
@@ -336,24 +223,6 @@ def test_bootstrap_of_what_has_no_interval_is_an_error(values, resamples, messag
         bootstrap(values, resamples=resamples)
 
 
-@pytest.mark.parametrize(
-    ("draw", "truth", "floor"),
-    [
-        (lambda rng: rng.normal(size=80), 0, None),
-        (lambda rng: rng.binomial(4, 0.8, size=100) / 4, 0.8, None),  # avg@4
-        (lambda rng: rng.exponential(size=60), 1, 0.91),  # strongly skewed: a little too narrow, and no more
-        (lambda rng: rng.normal(size=20), 0, 0.90),  # few examples: likewise
-    ],
-    ids=["normal", "avg@4", "skewed", "few"],
-)
-def test_bootstrap_covers_the_truth_in_95_of_100(draw, truth, floor):
-    rng, trials, covered = np.random.default_rng(3), 1000, 0
-    for seed in range(trials):  # a seed each, or every trial would share the errors of the same draws
-        low, high = bootstrap(draw(rng), resamples=1000, seed=seed)
-        covered += low <= truth <= high
-    assert covers_95_of_100(covered, trials) if floor is None else floor < covered / trials < 0.97
-
-
 def test_paired_bootstrap_is_scipy():
     rng = np.random.default_rng(5)
     before = rng.beta(0.5, 0.5, size=60)
@@ -368,25 +237,6 @@ def test_paired_bootstrap_is_scipy():
     assert paired_bootstrap(before, after, resamples=200, seed=1) == bootstrap(after - before, resamples=200, seed=1)
 
 
-def test_paired_bootstrap_covers_the_truth_in_95_of_100():
-    # Examples of very different difficulty, eight answers to each before and after, a quarter of the failures mended.
-    rng, trials, covered, narrower = np.random.default_rng(7), 1000, 0, 0
-    for seed in range(trials):
-        ease = rng.beta(0.6, 0.6, size=100)
-        before, after = rng.binomial(8, ease) / 8, rng.binomial(8, ease + (1 - ease) / 4) / 8
-        low, high = paired_bootstrap(before, after, resamples=1000, seed=seed)
-        covered += low <= 1 / 8 <= high  # a quarter of the mean of 1 - ease
-        narrower += high - low < 2 * Z95 * math.sqrt((before.var() + after.var()) / 100)
-    assert covers_95_of_100(covered, trials)
-    assert narrower == trials  # which is why one pairs
-
-
-@pytest.mark.parametrize(("before", "after"), [([], []), ([0.5], []), ([0.5], [0.5, 1.0])])
-def test_paired_bootstrap_of_unpaired_examples_is_an_error(before, after):
-    with pytest.raises(ValueError, match="paired examples"):
-        paired_bootstrap(before, after)
-
-
 # Several answers to one example
 
 
@@ -396,22 +246,6 @@ def test_pass_at_k_counts_the_subsets_with_a_right_answer(n):
         for k in range(1, n + 1):
             subsets = list(itertools.combinations([i < right for i in range(n)], k))
             assert pass_at_k(n, right, k) == sum(map(any, subsets)) / len(subsets)
-
-
-@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
-def test_pass_at_k_is_the_published_product(case):
-    n, right, k = case
-    # The implementation printed in Chen et al. 2021, figure 3.
-    published = 1.0 if n - right < k else 1.0 - np.prod(1.0 - k / np.arange(n - right + 1, n + 1))
-    assert pass_at_k(n, right, k) == pytest.approx(published, abs=1e-12)
-    assert pass_at_k(n, right, 1) == right / n
-
-
-def test_pass_at_k_does_not_depend_on_n():
-    # Unbiased: the mean over all outcomes is 1 - (1 - p)^k, whatever n is.
-    for n in (4, 10):
-        mean = sum(binom.pmf(right, n, 0.2) * pass_at_k(n, right, 4) for right in range(n + 1))
-        assert mean == pytest.approx(1 - 0.8**4)
 
 
 @pytest.mark.parametrize(
@@ -446,13 +280,6 @@ def test_majority_vote(answers, vote):
     assert majority_vote(answers) == vote
 
 
-@given(st.lists(st.sampled_from(["a", "b", "c", None])))
-def test_majority_vote_is_the_mode(answers):
-    # statistics.mode too gives the first of equals.
-    votes = [answer for answer in answers if answer is not None]
-    assert majority_vote(answers) == (statistics.mode(votes) if votes else None)
-
-
 # Several seeds
 
 
@@ -465,6 +292,7 @@ def test_student_t_is_scipy():
         student_t(0)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=30))
 def test_spread_over_seeds_is_scipy(values):
     mean, sd, n, interval = over_seeds(values)
@@ -485,14 +313,6 @@ def test_spread_over_seeds_at_the_edges():
         over_seeds([0.5, math.nan])
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_interval_over_seeds_covers_the_truth_in_95_of_100(seeds):
-    trials = 4000
-    runs = np.random.default_rng(seeds).normal(0.7, 0.02, size=(trials, seeds))
-    intervals = [over_seeds(list(run)).ci95 for run in runs]
-    assert covers_95_of_100(sum(low <= 0.7 <= high for low, high in intervals), trials)
-
-
 # What can be found at all
 
 
@@ -508,8 +328,8 @@ def power_of_exact_mcnemar(n, discordant, difference):
     return power
 
 
-@pytest.mark.parametrize("n", [50, 100, 300, 500])
-@pytest.mark.parametrize("discordant", [0.05, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("n", [50, 300])
+@pytest.mark.parametrize("discordant", [0.05, 0.2, 0.5])
 def test_exact_mcnemar_finds_the_minimum_detectable_difference(n, discordant):
     difference = minimum_detectable_difference(n, discordant)
     if difference is None:
@@ -518,18 +338,6 @@ def test_exact_mcnemar_finds_the_minimum_detectable_difference(n, discordant):
         return
     # The exact test is conservative: up to 0.05 below the normal approximation, as the docstring says.
     assert 0.745 <= power_of_exact_mcnemar(n, discordant, difference) <= 0.805
-
-
-@pytest.mark.parametrize(("power", "least", "most"), [(0.5, 0.43, 0.53), (0.8, 0.74, 0.83), (0.95, 0.91, 0.97)])
-def test_simulated_training_is_found_as_often_as_asked_for(power, least, most):
-    n, discordant, trials, rng, found = 300, 0.2, 1000, np.random.default_rng(11), 0
-    difference = minimum_detectable_difference(n, discordant, power=power)
-    for draws in rng.random((trials, n)):
-        before = (discordant + difference) / 2 <= draws
-        before &= draws < discordant  # lost
-        after = draws < (discordant + difference) / 2  # gained
-        found += paired_change(before.tolist(), after.tolist()).p_value <= 0.05
-    assert least <= found / trials <= most  # conservative by up to 0.05, and four standard errors of the simulation less
 
 
 @given(st.integers(10, 20_000), st.floats(0.01, 1), st.floats(0.5, 0.99))
@@ -547,17 +355,7 @@ def test_minimum_detectable_difference_solves_the_published_formula(n, discordan
         assert needed(difference) == pytest.approx(n, rel=1e-6)
 
 
-def test_minimum_detectable_difference_by_hand():
-    # 23 pairs of which 45 % go one way and 5 % the other: the worked example of powerandsamplesize.com.
-    assert minimum_detectable_difference(23, 0.5) < 0.4 < minimum_detectable_difference(22, 0.5)
-    # 155 pairs, 30 % and 15 %: clinicaltrials-tools.vercel.app.
-    assert minimum_detectable_difference(155, 0.45) == pytest.approx(0.15, abs=5e-4)
-    assert minimum_detectable_difference(300, 0.0) is None  # nothing changed, nothing can be found
-    assert minimum_detectable_difference(50, 0.1) is None  # five changes are never significant
-    assert minimum_detectable_difference(1, 1.0) is None
-    assert minimum_detectable_difference(1_000_000, 0.1) == pytest.approx(2.8016 * math.sqrt(0.1 / 1e6), rel=1e-3)
-
-
+@settings(max_examples=40)
 @given(st.integers(20, 5000), st.floats(0, 0.9), st.floats(0.5, 0.99))
 def test_unpaired_minimum_is_found_as_often_as_statsmodels_says(n, accuracy, power):
     gain = minimum_detectable_difference_unpaired(n, accuracy, power=power)
@@ -571,21 +369,10 @@ def test_unpaired_minimum_is_found_as_often_as_statsmodels_says(n, accuracy, pow
     assert found == pytest.approx(power, abs=2e-4)
 
 
-@pytest.mark.parametrize(("n", "accuracy"), [(300, 0.6), (500, 0.85), (1273, 0.3)])
-def test_simulated_models_are_told_apart_as_often_as_asked_for(n, accuracy):
-    gain, trials, rng = minimum_detectable_difference_unpaired(n, accuracy), 20_000, np.random.default_rng(13)
-    one, other = rng.binomial(n, accuracy, trials) / n, rng.binomial(n, accuracy + gain, trials) / n
-    middle = (one + other) / 2
-    found = np.abs(other - one) > Z95 * np.sqrt(2 * middle * (1 - middle) / n)
-    assert found.mean() == pytest.approx(0.8, abs=0.02)
-
-
-def test_unpaired_minimum_at_the_edges():
+def test_what_cannot_be_found_has_no_minimum():
+    assert minimum_detectable_difference(300, 0.0) is None  # nothing changed
+    assert minimum_detectable_difference(50, 0.1) is None  # five changes are never significant
     assert minimum_detectable_difference_unpaired(300, 1.0) is None  # there is no better model
-    assert minimum_detectable_difference_unpaired(20, 0.9) is None
-    assert minimum_detectable_difference_unpaired(300, 0.0) > 0
-    # The same examples, a fifth of which change, show two thirds of what two samples need.
-    assert minimum_detectable_difference(300, 0.2) < 0.7 * minimum_detectable_difference_unpaired(300, 0.6)
 
 
 @pytest.mark.parametrize("minimum", [minimum_detectable_difference, minimum_detectable_difference_unpaired])
@@ -617,6 +404,7 @@ def graded(both, first, second, neither):
 cell = st.integers(0, 200)
 
 
+@settings(max_examples=40)
 @given(st.tuples(cell, cell, cell, cell).filter(any))
 def test_kappa_is_statsmodels(cells):
     both, first, second, neither = cells
@@ -638,13 +426,6 @@ def test_kappa_is_statsmodels(cells):
     assert cohen_kappa(*reversed(graded(*cells)))[1:4] == (rate, rate_ci95, kappa)
 
 
-def test_kappa_by_hand():
-    agreement = cohen_kappa(*graded(20, 5, 10, 15))
-    # The graders agree on 0.7, and by chance on 0.5 * 0.6 + 0.5 * 0.4 = 0.5.
-    assert (agreement.n, agreement.rate, agreement.kappa) == (50, 0.7, pytest.approx(0.4))
-    assert agreement.kappa_ci95.low < 0.4 < agreement.kappa_ci95.high
-
-
 def test_kappa_at_the_edges():
     # One verdict throughout from each: they agree, and nothing shows that they would on an answer of the other kind.
     assert cohen_kappa([True] * 9, [True] * 9) == (9, 1.0, wilson(9, 9), None, None)
@@ -664,16 +445,6 @@ def test_kappa_of_unpaired_verdicts_is_an_error(first, second):
         cohen_kappa(first, second)
 
 
-def test_interval_of_kappa_covers_the_truth():
-    # Half of the answers are right, the graders agree on 85 %: kappa is 0.7. A large-sample interval of 200 answers is a
-    # little narrow, and no more.
-    trials, covered = 1000, 0
-    for cells in np.random.default_rng(17).multinomial(200, [0.425, 0.075, 0.075, 0.425], size=trials):
-        low, high = cohen_kappa(*graded(*cells)).kappa_ci95
-        covered += low <= 0.7 <= high
-    assert 0.925 < covered / trials < 0.97
-
-
 # --- Shares of several samples ----------------------------------------------------------------------------------------
 
 
@@ -686,6 +457,7 @@ def test_sign_flip_by_hand():
         sign_flip([0.0], [0.0, 1.0])
 
 
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9))
 def test_sign_flip_is_the_share_of_signs_as_extreme(pairs):
     before, after = [old / 4 for old, _ in pairs], [new / 4 for _, new in pairs]
@@ -695,13 +467,6 @@ def test_sign_flip_is_the_share_of_signs_as_extreme(pairs):
     exact = sum(abs(sum(s * c for s, c in zip(sign, changes, strict=True))) >= observed - 1e-12 for sign in signs) / len(signs)
     assert sign_flip(before, after) == pytest.approx(exact, abs=0.025)
     assert sign_flip(before, after) == sign_flip(before, after) == pytest.approx(sign_flip(after, before), abs=1e-12)
-
-
-def test_sign_flip_rejects_no_more_than_it_says():
-    rng = np.random.default_rng(5)
-    trials = [rng.binomial(8, 0.4, size=(2, 40)) / 8 for _ in range(400)]
-    rejected = sum(sign_flip(list(old), list(new), flips=1000) <= 0.05 for old, new in trials)
-    assert binomtest(rejected, len(trials), 0.05).pvalue > 1e-4
 
 
 def test_the_detectable_mean_is_found_as_often_as_it_says():

@@ -5,27 +5,23 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import killed
 import pytest
 from omegaconf import OmegaConf
 
 from medrl.config import build, schema
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
-from medrl.jobs import launcher_task, multirun, multirun_table
+from medrl.jobs import launcher_task, locks, multirun, multirun_table
+from medrl.jobs.job import JobResult
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("algo=none", "eval.limit=2", "data_mix=pubmedqa", "source.test_rows=4", "hardware=cpu")
 LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"))
-
-
-@pytest.fixture(autouse=True)
-def prepared():
-    composing.prepare()
 
 
 def folder_of(*words):
@@ -34,22 +30,8 @@ def folder_of(*words):
 
 def refused(*words):
     with pytest.raises(ConfigError) as error:
-        multirun.main(["-m", *words])
+        multirun.main(words)
     return [(problem.key, problem.message) for problem in error.value.problems]
-
-
-def begin(folder, *words, **variables):
-    command = [sys.executable, "-m", "medrl", "-m", *QUICK, *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def medrl(folder, *words):
-    process = begin(folder, *words)
-    output, error = process.communicate(timeout=240)
-    return process.returncode, output, error
 
 
 @pytest.mark.parametrize(
@@ -66,7 +48,7 @@ def medrl(folder, *words):
     ],
 )
 def test_points_are_every_combination(words, points):
-    assert [" ".join(each) for each in multirun.expanded(words)] == points
+    assert [" ".join(each) for each in composing.points(words)] == points
 
 
 @pytest.mark.parametrize(
@@ -75,8 +57,8 @@ def test_points_are_every_combination(words, points):
         (["algo.learning_rate=interval(0,1)"], "algo.learning_rate", "is an interval, which has no list of values"),
         (["algo=glob(zz*)"], "algo", "matches none; there is: "),
         (["hydra/sweeper=optuna", "seed=0,1"], "hydra/sweeper", "python -m medrl.sweep"),
-        (["seed=0,1", "hydra/launcher=nothing"], "conf", "Could not find 'hydra/launcher/nothing'"),
-        (["seed=0,0"], "-m", "share the folder"),
+        (["seed=0,1", "hydra/launcher=jobli"], "hydra/launcher", "did you mean joblib?"),
+        (["seed=0,0"], "-m", "overwrite each other"),
         # Both ends of each sweep go together; the pair in the middle does not, and nothing may start.
         (
             ["algo=grpo", "algo.batch_size=8,12", "algo.num_generations=4,12"],
@@ -91,7 +73,7 @@ def test_a_mistake_in_any_point_is_told_before_anything_starts(words, key, said,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "joblib_here", "submitit_slurm", "slurm_gpu", "ray", "ray_gpu"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "slurm_gpu", "ray", "ray_gpu"])
 def test_a_launcher_whose_plugin_is_missing_names_the_command(launcher, monkeypatch):
     plugin = multirun.PLUGINS[launcher.partition("_")[0]]
     monkeypatch.setitem(sys.modules, f"hydra_plugins.hydra_{plugin}_launcher", None)  # Python's word for what cannot be imported
@@ -103,22 +85,23 @@ def test_points_of_one_folder_are_refused_with_a_way_out(tmp_path):
     words = [*QUICK[:1], *QUICK[2:], f"runs={tmp_path}", "eval.limit=2,3"]
     ((key, said),) = refused(*words)
     assert key == "eval.limit" and said.endswith("'name=x${eval.limit}'")
-    points = multirun.planned([*words, "name=x${eval.limit}"], [], elsewhere=False)
+    points = multirun.Multirun.parse([*words, "name=x${eval.limit}"]).points()
     assert [each.folder.name[:3] for each in points] == ["x2-", "x3-"]
 
 
 def test_another_machine_is_asked_about_its_hardware():
     words = ["hardware=h100", "hardware.gpus=64", "seed=0,1"]  # no machine that runs the tests has so many
     with pytest.raises(ConfigError, match="hardware"):
-        multirun.planned(words, [], elsewhere=False)
-    assert len(multirun.planned(words, [], elsewhere=True)) == 2
+        multirun.Multirun.parse(words).points()
+    elsewhere = [*words, "hydra/launcher=submitit_slurm"]
+    assert len(multirun.Multirun.parse(elsewhere).points()) == 2
     with pytest.raises(ConfigError, match="num_generations") as error:
-        multirun.planned([*words, "algo.num_generations=0"], [], elsewhere=True)
+        multirun.Multirun.parse([*elsewhere, "algo.num_generations=0"]).points()
     assert "hardware" not in str(error.value)
 
 
 def test_a_dry_run_prints_every_plan_and_starts_nothing(tmp_path, capsys):
-    assert multirun.main(["-m", *QUICK, f"runs={tmp_path}", "seed=0,1", "dry_run=true"]) == 0
+    assert multirun.main([*QUICK, f"runs={tmp_path}", "seed=0,1", "dry_run=true"]) == 0
     said = capsys.readouterr().out
     assert said.count("synthetic twins") == 2 and "point 1: python -m medrl algo=none" in said
     assert not list(tmp_path.iterdir())
@@ -142,10 +125,6 @@ def test_our_launchers_extend_the_plugins(launcher):
     assert {key: OmegaConf.to_container(composed)[key] for key in plain} == plain
 
 
-def test_there_are_four_launchers():
-    assert LAUNCHERS == ["joblib_here", "ray_gpu", "slurm_gpu", "submitit_here"]
-
-
 def test_slurm_is_given_a_job_that_requeues(tmp_path, monkeypatch):
     """What submitit hands to sbatch; the sbatch here keeps the file and refuses it, as one does whose partition is unknown."""
     programs = tmp_path / "bin"
@@ -155,8 +134,8 @@ def test_slurm_is_given_a_job_that_requeues(tmp_path, monkeypatch):
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     words = ["hydra/launcher=slurm_gpu", "hydra.launcher.partition=a100", "hardware=h100", "hardware.gpus=2", "algo=sft"]
-    with pytest.raises(UserError, match=r"0 of 2 points are done; left: 0, 1. The launcher ended with Failed.*invalid partition"):
-        multirun.main(["-m", *words, "seed=0,1", f"runs={tmp_path / 'runs'}"])
+    with pytest.raises(UserError, match=r"0 of 2 points are done; left: 0, 1. The launcher failed: Failed.*invalid partition"):
+        multirun.main([*words, "seed=0,1", f"runs={tmp_path / 'runs'}"])
     lines = (tmp_path / "job.sh").read_text().splitlines()
     for line in (
         "--array=0-1%2", "--partition=a100", "--gpus-per-node=2", "--requeue", "--signal=USR2@300", "--time=1440", "--mem=64GB",
@@ -165,106 +144,66 @@ def test_slurm_is_given_a_job_that_requeues(tmp_path, monkeypatch):
         assert f"#SBATCH {line}" in lines, lines
 
 
-def waiting(code):
-    process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE)
-    assert process.stdout.readline()
-    process.stdout.close()
-    return process
-
-
-ENDS_AT_LEISURE = """
-import signal, sys, time
-def stop(*_):
-    time.sleep(0.5)
-    sys.exit(143)
-signal.signal(signal.SIGTERM, stop)
-print("ready")
-time.sleep(60)
-"""
-
-
-def test_a_file_stops_a_point_on_any_machine(tmp_path):
-    process, stop = waiting(ENDS_AT_LEISURE), tmp_path / launcher_task.STOP
-    threading.Timer(0.2, stop.touch).start()
-    assert launcher_task.waited(process, launcher_task.Signals(), stop) == 143
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2], ids=lambda number: number.name)
-def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, number):
+@pytest.mark.parametrize("code", [0, 143])
+def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, monkeypatch, number, code):
     """SIGUSR2 is how submitit hears of SLURM's: it queues the job again at once, which ends all its processes."""
-    heard = []
-    before = signal.signal(signal.SIGUSR2, lambda *_: heard.append(process.poll()))
+    heard, before = [], signal.signal(signal.SIGUSR2, lambda *_: heard.append(1))
+    hydra = OmegaConf.create({"job": {"num": 0}, "overrides": {"task": []}})
+    monkeypatch.setattr(launcher_task.HydraConfig, "get", lambda: hydra)
+    point = launcher_task.Point(0, (), tmp_path, ".", attended=False)
+    monkeypatch.setattr(launcher_task.Point, "of", lambda *_: point)
+
+    def run(point, shutdown):
+        os.kill(os.getpid(), number)
+        assert shutdown.signal == number and not heard
+        return JobResult(code, 1.0)
+
+    monkeypatch.setattr(launcher_task, "run", run)
     try:
-        process, signals = waiting(ENDS_AT_LEISURE), launcher_task.Signals()
-        for seconds in (0.2, 0.4):  # twice is once: from the terminal, and handed on
-            threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
-        assert launcher_task.waited(process, signals, tmp_path / launcher_task.STOP) == 143
-        assert not heard
         if number == signal.SIGTERM:
             with pytest.raises(Interrupted):
-                signals.answered(stopped=True)
+                launcher_task.run_point(None)
         else:
-            signals.answered(stopped=False)  # a point that is done is not queued again
-            assert not heard
-            signals.answered(stopped=True)
-            assert heard == [143]
+            assert launcher_task.run_point(None) == code
+            assert len(heard) == (code == 143)  # a point that is done is not queued again
+        (tmp_path / launcher_task.STOP).touch()  # which the command waits for: not another signal of the launcher's
+        if number == signal.SIGTERM:
+            assert launcher_task.run_point(None) == code
     finally:
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_no_two_points_have_one_gpu(tmp_path):
-    with ExitStack() as first, ExitStack() as second:
-        assert launcher_task.free(tmp_path, ["0", "1", "2"], 2, first) == ["0", "1"]
-        assert launcher_task.free(tmp_path, ["0", "1", "2"], 2, second) == []  # all or none: nothing waits holding one
-        assert launcher_task.free(tmp_path, ["0", "1", "2"], 1, second) == ["2"]
-        first.close()
-        assert launcher_task.free(tmp_path, ["0", "1", "2"], 2, second) == ["0", "1"]
+def test_a_point_ends_with_the_command_that_started_it(tmp_path):
+    point = launcher_task.Point(0, (), tmp_path, ".", attended=True)
+    with locks.locked(tmp_path):
+        assert not point.told_to_stop()
+        (tmp_path / launcher_task.STOP).touch()
+        assert point.told_to_stop()
+    with pytest.raises(Interrupted, match="has ended"):
+        point.told_to_stop()
+    assert replace(point, attended=False).told_to_stop()  # SLURM's jobs go on without it
 
 
-def test_gpus_are_named_as_the_machine_names_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-ab")
-    with (
-        launcher_task.reserved(tmp_path, 1, tmp_path / "stop") as one,
-        launcher_task.reserved(tmp_path, 1, tmp_path / "stop") as other,
-    ):
-        assert (one, other) == ({"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "GPU-ab"})
-    with launcher_task.reserved(tmp_path, 0, tmp_path / "stop") as none:
-        assert none == {}
-
-
-@pytest.mark.parametrize(
-    ("log", "code", "said"),
-    [
-        ("train: 3 %\nmedrl: No room left.\nMore of it.\n", 1, "No room left.\n    More of it."),
-        ("a\nTraceback\n  File\nValueError: b\n", 1, "Traceback\n      File\n    ValueError: b"),
-        ("train: 3 %\n", 137, "killed (SIGKILL), perhaps because the machine had no memory left"),
-        ("", 1, "it said nothing"),
-    ],
-)
-def test_last_words(tmp_path, log, code, said):
-    (tmp_path / "log").write_text(log)
-    assert multirun.last_words(tmp_path / "log", code) == said
-
-
-def asked(right, seed, rank, n=100):
+def entry(right, seed, rank, n=100):
     ci95 = [right / n - 0.1, right / n + 0.1]
-    found = {
+    task = {
         "protocol": "generative", "n": n, "accuracy": right / n, "ci95": ci95, "unparsed": 0.02, "samples": 1,
         "change": {"difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.125},
     }  # fmt: skip
-    return multirun_table.Asked((str(rank), str(seed)), "pubmedqa", seed, found)
+    metrics = {"eval": {}, "tasks": {"pubmedqa": task}, "seed": seed, "source": "embedded"}
+    return multirun_table.Entry((str(rank), str(seed)), Path("run"), metrics)
 
 
 def test_one_table_then_the_same_over_seeds():
-    rows = [asked(right, seed, rank) for rank, rights in ((8, (70, 80)), (16, (90, 90))) for seed, right in enumerate(rights)]
-    made = multirun_table.Grid(("model.lora.rank", "seed"), tuple(rows), ("embedded",), ())
-    head, first, *rest = made.points()
-    assert head[:2] == ("model.lora.rank", "seed") and len(rest) == 3
+    entries = [entry(right, seed, rank) for rank, rights in ((8, (70, 80)), (16, (90, 90))) for seed, right in enumerate(rights)]
+    made = multirun_table.Grid.of(("model.lora.rank", "seed"), entries)
+    first, *rest = made.points().rows
+    assert [column.name for column in made.points().columns][:2] == ["model.lora.rank", "seed"] and len(rest) == 3
     assert first == (
         "8", "0", "pubmedqa", "accuracy", "100", "70.0 %", "[60.0, 80.0]", "+5.0 points [-1.0, +11.0], p = 0.1250", "2.0 %",
     )  # fmt: skip
-    head, low, high = made.over_seeds()
-    assert head[0] == "model.lora.rank" and "seed" not in head
+    low, high = made.over_seeds().rows
     # Two seeds 10 points apart: sd 7.07, half width 12.706 x 7.07 / sqrt(2) = 63.5 points, cut to 100 %.
     assert low == ("8", "pubmedqa", "accuracy", "100", "75.0 %", "[11.5, 100.0]", "7.1", "0, 1")
     assert high[4] == "90.0 %" and high[6] == "0.0"
@@ -273,36 +212,47 @@ def test_one_table_then_the_same_over_seeds():
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    process = begin(tmp_path, "seed=0,1")
-    assert "2 points, 0 finished" in process.stdout.readline()
-    assert "point 0 seed=0: begun" in process.stdout.readline()
+    process = killed.medrl("-m", *QUICK, "seed=0,1", folder=tmp_path)
+    while "point 0: started" not in (line := process.stdout.readline()):
+        assert line
     process.send_signal(signal.SIGINT)
-    output, error = process.communicate(timeout=60)
-    assert process.returncode == 130, output + error
-    assert error.endswith("medrl: Stopped; 0 of 2 points are done. Run the same command again to go on.\n")
-    assert "point 1" not in output
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert output.endswith("medrl: Stopped; 0 of 2 points are done. Run the same command again to go on.\n")
+    assert "point 1: started" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["medrl", "joblib", "submitit_local"])
+def test_a_multirun_that_is_killed_leaves_nothing_and_goes_on(tmp_path, launcher):
+    words = ["-m", *QUICK, "eval.limit=null", "seed=0,1", f"hydra/launcher={launcher}"]
+    process = killed.medrl(*words, folder=tmp_path)
+    killed.wait_until(lambda: list(tmp_path.glob("runs/none-*/config.yaml")), process)
+    assert killed.kill(process)
+    output = killed.finish(*words, folder=tmp_path)
+    assert "2 of 2 points" in output and len(list(tmp_path.glob("runs/none-*/metrics.json"))) == 2
 
 
 @pytest.mark.slow
 def test_a_point_fails_and_the_same_command_goes_on(tmp_path):
-    """Two points at a time through joblib, the second fails; then, mended, what is left through submitit's local jobs."""
-    lost = tmp_path / folder_of(*QUICK, "seed=1")
+    """The second of three fails; then, mended, what is left is done."""
+    words = ["-m", *QUICK, "seed=0,1,2", "hydra.launcher.jobs=2"]
+    lost = tmp_path / composing.compose([*QUICK, "seed=1"]).folder
     lost.parent.mkdir()
     lost.touch()  # a file where the run's folder should be, which only the run itself finds out
-    code, output, error = medrl(tmp_path, "seed=0,1,2", "hydra/launcher=joblib_here")
-    assert code == 1, output + error
-    assert error.startswith("medrl: 1 of 3 points failed; 2 of 3 points are done.\n  point 1, exit code 1: ")
-    assert "is no folder one can write to" in error and f"alone: python -m medrl {' '.join(QUICK)} seed=1" in error
-    assert "completion/s" not in output + error  # what points say goes to their logs
+    process = killed.medrl(*words, folder=tmp_path)
+    output = process.communicate(timeout=240)[0]
+    assert process.returncode == 1
+    assert "medrl: 1 of 3 points failed; 2 of 3 points are done.\n  point 1, exit code 1: " in output
+    assert "is no folder one can write to" in output and f"alone: python -m medrl {' '.join(QUICK)} seed=1" in output
+    assert "completion/s" not in output  # what points say goes to their logs
     (folder,) = tmp_path.glob("runs/multirun-*")
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/metrics.json")}
-    assert len(finished) == 2
-    assert "Points that failed" in (folder / "table.md").read_text()
+    assert len(finished) == 2 and "Points that failed" in (folder / "table.md").read_text()
 
     lost.unlink()
-    code, output, error = medrl(tmp_path, "seed=0,1,2", "hydra/launcher=submitit_here")
-    assert code == 0, output + error
-    assert "3 points, 2 finished" in output and list(folder.glob(".submitit/*/*_result.pkl"))
+    output = killed.finish(*words, folder=tmp_path)
+    assert "3 points, 2 finished" in output
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
     table = (folder / "table.md").read_text()
     assert "failed" not in table and table.startswith("Rows: embedded (synthetic twins")
@@ -310,15 +260,12 @@ def test_a_point_fails_and_the_same_command_goes_on(tmp_path):
     stored = json.loads((folder / "results.json").read_text())
     assert stored["kind"] == "runs" and [each["seed"] for each in stored["runs"]] == [0, 1, 2]
     assert stored["runs"][1]["words"] == [*QUICK, "seed=1"] and stored["runs"][1]["machine"]["cpus"]
-
-    code, output, error = medrl(tmp_path, "seed=0,1,2")
-    assert code == 0 and "3 points, 3 finished" in output and "begun" not in output
+    assert "started" not in killed.finish(*words, folder=tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed")
 def test_a_local_ray_runs_points(tmp_path):
     on_cpu = ("hydra.launcher.ray.remote.num_gpus=0", "hydra.launcher.ray.remote.num_cpus=1")
-    code, output, error = medrl(tmp_path, "seed=0", "hydra/launcher=ray_gpu", *on_cpu)
-    assert code == 0, output + error
-    assert "1 of 1 points" in output and list(tmp_path.glob("runs/none-pubmedqa-*/metrics.json"))
+    output = killed.finish("-m", *QUICK, "seed=0", "hydra/launcher=ray_gpu", *on_cpu, folder=tmp_path)
+    assert "1 of 1 points" in output and list(tmp_path.glob("runs/none-tiny-pubmedqa-*/metrics.json"))

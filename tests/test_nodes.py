@@ -3,7 +3,7 @@
 import pytest
 
 from medrl.config import build
-from medrl.config.schema import root
+from medrl.config.frozen import root
 from medrl.errors import ConfigError
 
 ALGOS = sorted(path.stem for path in (root("conf") / "algo").glob("*.yaml"))

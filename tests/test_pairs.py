@@ -13,8 +13,9 @@ from medrl.config.build import check
 from medrl.data.mix import Prompted
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.run import _rows
-from medrl.training import checkpoints, processes
+from medrl.training import distributed
 
 SMALL = ("source.train_rows=200", "source.test_rows=10", "data_mix.rows=60", "algo.max_completion_tokens=48")
 
@@ -26,7 +27,7 @@ def job_of(tree, folder):
     settings.algo.check_rows(drawn.rows, tokenizer)
     policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    return Job(settings, drawn.rows, policy, tokenizer, folder, None, checkpoints.Stop())
+    return Job(settings, drawn.rows, policy, tokenizer, folder, None, GracefulShutdown())
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_given_pairs(job):
 
 def test_samples_are_graded_kept_and_gone_on_with(job, tmp_path):
     algo, rows = job.run.algo, job.rows[:6]
-    assert (processes.rank(), processes.size()) == (0, 1)
+    assert (distributed.rank(), distributed.size()) == (0, 1)
     samples = algo.samples(job, rows, job.folder / "samples.jsonl", 0)
     assert [line["row"] for line in samples] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]
     assert all(line["id"] == rows[line["row"]].example.id and len(line["text"]) > 0 for line in samples)

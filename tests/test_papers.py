@@ -8,16 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from medrl.config import build, schema
+from medrl.config import build, frozen, options
 from medrl.config import compose as composing
 from medrl.errors import ConfigError
 from medrl.models import from_run
 
-EXPERIMENTS = schema.root("experiments")
+EXPERIMENTS = frozen.root("experiments")
 FILES = sorted((path.parent.name, path.stem) for group in ("paper", "study") for path in (EXPERIMENTS / group).glob("*.yaml"))
 PAPERS = [name for group, name in FILES if group == "paper"]
 RUN = "RUN"
@@ -116,7 +113,7 @@ def test_each_command_of_a_comment_can_be_given(compose, group, name):
         where = "hardware=cpu" if group == "study" or "model=tiny" in words else "hardware=h100"
         words = ["source=embedded" if word == "source.root=FOLDER" else word for word in words]
         try:
-            composing.check_command_line([*words, where])
+            composing.compose([*words, where])
         except ConfigError as error:
             assert where == "hardware=h100"  # which this machine may lack
             # Looking for more mistakes, the check leaves out what needs the GPU, the folder of the weights among it.
@@ -154,23 +151,20 @@ def test_no_line_says_what_is_so_anyway(tmp_path, monkeypatch, group, name):
     # A line that only matters for `model=tiny` counts; one that matters in neither form is noise.
     folder = tmp_path / "experiments"
     shutil.copytree(EXPERIMENTS, folder)
-    OmegaConf.register_new_resolver("experiments", lambda: str(folder), replace=True)
-    try:
-        whole = yaml.safe_load(text_of(group, name))
-        forms = [own_form(group, name), *([in_small(name)] if group == "paper" else [])]
-        before = [composing.tree(words) for words in forms]
-        for path in leaves(whole):
-            lines = yaml.safe_dump(without(whole, path), allow_unicode=True, sort_keys=False)
-            (folder / group / f"{name}.yaml").write_text(f"# @package _global_\n{lines}", encoding="utf-8")
-            assert any(_differs(words, tree) for words, tree in zip(forms, before, strict=True)), path
-    finally:
-        composing.prepare()
+    monkeypatch.setattr(frozen, "root", lambda name: folder if name == "experiments" else EXPERIMENTS.parent / name)
+    whole = yaml.safe_load(text_of(group, name))
+    forms = [own_form(group, name), *([in_small(name)] if group == "paper" else [])]
+    before = [composing.tree(words) for words in forms]
+    for path in leaves(whole):
+        lines = yaml.safe_dump(without(whole, path), allow_unicode=True, sort_keys=False)
+        (folder / group / f"{name}.yaml").write_text(f"# @package _global_\n{lines}", encoding="utf-8")
+        assert any(_differs(words, tree) for words, tree in zip(forms, before, strict=True)), path
 
 
 def _differs(words, before):
     try:
         return composing.tree(words) != before
-    except (HydraException, OmegaConfBaseException):  # what is left no longer composes
+    except ConfigError:  # what is left no longer composes
         return True
 
 
@@ -187,7 +181,7 @@ def test_each_value_of_a_paper_says_where_it_stands(name):
 @pytest.mark.parametrize("name", PAPERS)
 def test_published_rows_are_shares_of_tasks_that_are_known(compose, name):
     rows = build.check(compose(in_small(name))).published
-    known = set(composing.group_options("task")) | LACKING
+    known = set(options.group_options("task")) | LACKING
     assert all(0 <= row.value <= 1 and row.metric == "accuracy" and row.task in known for row in rows)
     assert len({(row.task, row.model) for row in rows}) == len(rows)
     held_out = compose(own_form("paper", name))["data_mix"]["held_out"]
@@ -257,7 +251,7 @@ def test_a_row_without_a_source_is_one_sentence(compose):
 
 def test_a_paper_without_a_gpu_is_told_what_to_add():
     with pytest.raises(ConfigError) as error:
-        composing.check_command_line(["paper=x_r1_medical", "hardware=cpu"])
+        composing.compose(["paper=x_r1_medical", "hardware=cpu"])
     (problem,) = error.value.problems
     assert problem.key == "model" and problem.message.endswith("takes a GPU; add model=tiny source=embedded to try it")
 

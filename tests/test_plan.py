@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from medrl import run
-from medrl.config import build, schema
+from medrl.config import build, frozen, schema
 from medrl.errors import ConfigError
 from medrl.models.base import EMBEDDED
 from medrl.planning import plan
@@ -36,7 +36,7 @@ def planned(compose, tmp_path, capsys):
 def test_a_dry_run_reads_no_weights_and_writes_nothing(planned, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(EMBEDDED / "tiny", bare, ignore=shutil.ignore_patterns("*.safetensors"))
-    found, _ = planned(f"model.weights={bare}")
+    found, _ = planned("model=pretrained", "model.lora=null", f"model.weights={bare}")
     stored = (EMBEDDED / "tiny" / "model.safetensors").stat().st_size
     assert 0 < stored - found["memory"]["parts"]["weights"] < 20_000  # the file's header
     assert not list(tmp_path.glob("grpo*"))
@@ -134,7 +134,7 @@ def write_run(folder, tree, seconds, finished=True):
     (folder / "train").mkdir(parents=True)
     lines = [json.dumps({"step": step, "seconds": value}) for step, value in enumerate(seconds, 1)]
     (folder / "train" / "log.jsonl").write_text("\n".join(lines) + "\n")
-    schema.freeze(tree, folder)
+    frozen.freeze(tree, folder)
     if finished:
         (folder / "metrics.json").write_text(json.dumps({"family": schema.family_id(build.unchecked(tree))}))
 

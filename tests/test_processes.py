@@ -4,17 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from types import SimpleNamespace
 
+import killed
+import pynvml
 import pytest
 
 from medrl import run
 from medrl.config import build
+from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
-from medrl.training import hardware, processes
-from medrl.training.checkpoints import Stop
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import distributed, hardware, processes
 
 SFT = (
     "algo=sft", "data_mix=pubmedqa", "data_mix.rows=48", "source.train_rows=100", "source.test_rows=8", "algo.batch_size=8",
@@ -76,26 +79,50 @@ def test_what_does_not_go_together_is_said(compose, words, key, said):
     assert [problem.message for problem in error.value.problems if problem.key == key and said in problem.message]
 
 
-@pytest.mark.parametrize(
-    ("name", "preset"),
-    [
-        ("Tesla T4", "t4"),
-        ("NVIDIA L4", "l4"),
-        ("NVIDIA A10G", "a10g"),
-        ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA H200", "h200"),
-    ],
-)
-def test_the_preset_of_a_gpu_is_found(monkeypatch, name, preset):
-    monkeypatch.setattr(hardware, "detected_gpus", lambda: (name,))
-    assert hardware.detected_preset() == preset
+CARDS = [
+    # What NVIDIA's driver says of a card, and what is taken from it; those with a preset get what the preset says.
+    ("t4", (7, 5), 15360, ("fp16", 2, "transformers", 15)),
+    ("l4", (8, 9), 23034, ("bf16", 2, "vllm", 22)),
+    ("a10g", (8, 6), 23028, ("bf16", 2, "vllm", 22)),
+    ("a100", (8, 0), 40960, ("bf16", 8, "vllm", 40)),
+    ("h200", (9, 0), 143771, ("bf16", 16, "vllm", 140)),
+    ("", (6, 0), 16384, ("fp16", 2, "transformers", 16)),  # P100
+    ("", (7, 0), 32768, ("fp16", 8, "transformers", 32)),  # V100
+    ("", (8, 6), 49140, ("bf16", 8, "vllm", 47)),  # A6000
+    ("", (8, 9), 46068, ("bf16", 8, "vllm", 44)),  # L40S
+    ("", (8, 9), 8188, ("bf16", 1, "vllm", 7)),  # a laptop's RTX
+    ("", (10, 0), 183359, ("bf16", 16, "vllm", 179)),  # B200
+]
 
 
-def test_an_unknown_gpu_is_no_known_one(monkeypatch):
-    monkeypatch.setattr(hardware, "detected_gpus", lambda: ("NVIDIA L40S",))  # which is no L4
-    with pytest.raises(UserError, match="No preset fits 'NVIDIA L40S'"):
-        hardware.detected_preset()
+@pytest.mark.parametrize(("preset", "capability", "mebibytes", "taken"), CARDS)
+def test_any_gpu_is_taken_as_it_is(compose, monkeypatch, preset, capability, mebibytes, taken):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: ("a card",))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", lambda handle: capability)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(total=mebibytes * 2**20))
+    found = composing.tree(["hardware=auto"])["hardware"]
+    keys = ("precision", "micro_batch_size", "rollout", "memory_gib")
+    assert tuple(found[key] for key in keys) == taken and found["gradient_checkpointing"] is True
+    if preset:
+        told = compose([f"hardware={preset}"])["hardware"]
+        assert {key: found[key] for key in keys} == {key: told[key] for key in keys}
+    assert composing.tree(["hardware=auto", "hardware.precision=fp32"])["hardware"]["precision"] == "fp32"
+
+
+def test_without_a_gpu_auto_is_the_cpu(compose, monkeypatch):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: ())
+    assert composing.tree(["hardware=auto"])["hardware"] == compose(["hardware=cpu"])["hardware"]
+
+
+def test_a_plan_needs_no_gpu(monkeypatch):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: ())
+    assert composing.compose(["hardware=t4", "dry_run=true"]).run.hardware.precision == "fp16"
+    assert composing.compose(["paper=grpo_medical", "hardware=t4", "dry_run=true"]).run.model.quantisation == "nf4"
+    with pytest.raises(ConfigError, match="hardware  asks for a GPU"):
+        composing.compose(["hardware=t4"])
+    assert composing.compose(["hardware=t4"], elsewhere=True).run.hardware.device == "cuda"
 
 
 def test_sharding_in_the_words_of_transformers(made):
@@ -107,28 +134,10 @@ def test_sharding_in_the_words_of_transformers(made):
     assert zero["deepspeed"]["zero_optimization"]["stage"] == 2
 
 
-def python(*lines):
-    return subprocess.Popen([sys.executable, "-c", "\n".join(lines)], stderr=subprocess.DEVNULL)
-
-
-def test_the_first_failure_ends_the_others(monkeypatch):
-    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
-    processes = [python("import time; time.sleep(60)"), python("raise SystemExit(3)")]
-    assert processes.wait(processes, Stop()) == (1, 3)
-    assert processes[0].poll() == -signal.SIGKILL
-
-
-def test_a_signal_is_handed_on_once():
-    stop, waiting = Stop(), python("import time", "time.sleep(60)")
-    time.sleep(0.3)
-    stop.signal = signal.SIGINT
-    assert processes.wait([waiting], stop) == (0, -signal.SIGTERM)
-
-
 def test_alone_there_is_nobody_to_wait_for():
-    processes.wait_for_all()
-    assert processes.agreed(True) is True and processes.agreed(False) is False
-    assert processes.rank() == 0
+    distributed.wait_for_all()
+    assert distributed.agreed(True) is True and distributed.agreed(False) is False
+    assert (distributed.rank(), distributed.size()) == (0, 1)
 
 
 @pytest.mark.slow
@@ -150,28 +159,29 @@ def test_the_split_of_a_batch_changes_nothing(compose, tmp_path):
     assert len({folder.name for folder in tmp_path.glob("*/*")}) == 1  # one id: how a batch is split is no part of it
 
 
-@pytest.mark.slow
-def test_two_processes_stop_and_go_on_as_one(tmp_path):
-    def started(name):
-        command = [sys.executable, "-m", "medrl", *GRPO, f"runs={tmp_path / name}"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run of two processes that was never stopped."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    killed.finish(*GRPO, f"runs={folder}", folder=folder)
+    return next(folder.glob("grpo-*"))
 
-    stopped = started("stopped")
-    deadline = time.monotonic() + 120
-    while not any(len(read_jsonl(log)) >= 3 for log in tmp_path.glob("stopped/*/train/log.jsonl")):
-        assert time.monotonic() < deadline and stopped.poll() is None, stopped.communicate()[0]
-        time.sleep(0.05)
-    stopped.send_signal(signal.SIGINT)
-    output = stopped.communicate(timeout=60)[0]
-    assert stopped.returncode == 128 + signal.SIGINT and output.count("Run the same command again") == 1, output
-    assert "Traceback" not in output
-    for name in ("stopped", "unbroken"):
-        process = started(name)
-        output = process.communicate(timeout=200)[0]
-        assert process.returncode == 0, output
-    ours, theirs = (next(tmp_path.glob(f"{name}/*")) for name in ("stopped", "unbroken"))
-    for file in ("model/model.safetensors",):
-        assert (ours / file).read_bytes() == (theirs / file).read_bytes()
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_two_processes_stop_and_go_on_as_one(unbroken, tmp_path, number):
+    process = killed.medrl(*GRPO, f"runs={tmp_path}", folder=tmp_path)
+    killed.wait_until(lambda: any(len(read_jsonl(log)) >= 3 for log in tmp_path.glob("*/train/log.jsonl")), process)
+    if number == signal.SIGKILL:
+        assert killed.kill(process) >= 2
+    else:
+        process.send_signal(number)
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 128 + number and output.count("Run the same command again") == 1, output
+        assert "Traceback" not in output
+    killed.finish(*GRPO, f"runs={tmp_path}", folder=tmp_path)
+    ours, theirs = next(tmp_path.glob("grpo-*")), unbroken
+    assert (ours / "model/model.safetensors").read_bytes() == (theirs / "model/model.safetensors").read_bytes()
     logs = [[(line["step"], line["loss"]) for line in read_jsonl(folder / "train" / "log.jsonl")] for folder in (ours, theirs)]
     assert logs[0] == logs[1] and len(logs[0]) == 6
 
@@ -186,18 +196,17 @@ def test_a_failing_process_says_why_once(tmp_path):
     assert not list(tmp_path.glob("*/model"))
 
 
-def test_interrupted_is_raised_where_a_signal_ended_the_processes(made, monkeypatch, tmp_path):
-    stop, codes = Stop(), iter([(0, 143), (0, 143), (1, 2)])
-    monkeypatch.setattr(processes, "wait", lambda processes, stop: next(codes))  # they find no run folder and end
-    stop.signal = signal.SIGTERM
+def test_what_ended_the_processes_is_said(made, monkeypatch, tmp_path):
+    """They find no run folder."""
+    shutdown = GracefulShutdown()
+    with pytest.raises(UserError, match=r"Process \d of 2 failed \(exit code 1\)"):
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, shutdown)
+    monkeypatch.setattr(processes.job, "run", lambda jobs, shutdown: jobs[1])
+    with pytest.raises(UserError, match=r"(?s)Process 1 of 2 failed .*; its last words:\nit said nothing"):
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, shutdown)
+    shutdown.signal = signal.SIGTERM
     with pytest.raises(Interrupted, match="Run the same command again"):
-        processes.in_processes(made("hardware.gpus=2"), tmp_path, stop)
-    stop.signal = None
-    with pytest.raises(UserError, match=r"Process 0 of 2 failed \(exit code 143\); its message is above"):
-        processes.in_processes(made("hardware.gpus=2"), tmp_path, stop)
-    monkeypatch.setattr(processes, "end", lambda processes: [process.wait() for process in processes])
-    with pytest.raises(UserError, match=r"(?s)Process 1 of 2 failed \(exit code 2\); it said:\n.*is no run folder"):
-        processes.in_processes(made("hardware.gpus=2"), tmp_path, stop)
+        processes.in_processes(made("hardware.gpus=2"), tmp_path, shutdown)
 
 
 def test_a_worker_reads_the_run_folder_and_nothing_else(tmp_path):
@@ -213,10 +222,11 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM
-from medrl import launch, models
+from medrl import models
 from medrl.algos.base import write_sharded
+from medrl.training import distributed
 
-launch.join("cpu")
+distributed.join("cpu")
 torch.manual_seed(0)
 base = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
 model = get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False))
@@ -227,8 +237,8 @@ for place in range(len(layers)):
     fully_shard(layers[place], mesh=mesh)
 fully_shard(model, mesh=mesh)
 write_sharded(model, sys.argv[1])
-launch.wait_for_all()
-if launch.rank() == 0:
+distributed.wait_for_all()
+if distributed.rank() == 0:
     fresh = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
     loaded = dict(PeftModel.from_pretrained(fresh, sys.argv[1]).named_parameters())
     assert len(before) == 10 and all(torch.equal(loaded[name], before[name]) for name in before)
@@ -239,9 +249,9 @@ if launch.rank() == 0:
 def test_a_sharded_adapter_loads_with_plain_peft(made, tmp_path):
     """With FSDP2 itself, which PyTorch also has for CPUs (accelerate does not)."""
     environments = processes.environments(made("hardware.gpus=2"), os.environ)
-    processes = [
+    started = [
         subprocess.Popen([sys.executable, "-c", SHARDED, str(tmp_path / "adapter")], env=each, stderr=subprocess.PIPE)
         for each in environments
     ]
-    outputs = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs[0].decode()
+    outputs = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs[0].decode()

@@ -10,7 +10,7 @@ from medrl.algos.pt import blocks
 from medrl.config import build, schema
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
-from medrl.training.checkpoints import Stop
+from medrl.jobs.shutdown import GracefulShutdown
 
 SMALL = ("algo=pt", "data_mix=medicalgpt_pt", "data_mix.held_out=[medicalgpt_pt]", "source.train_rows=400", "source.test_rows=40")
 SHORT = (*SMALL, "data_mix.rows=120", "algo.learning_rate=2e-3")
@@ -45,7 +45,7 @@ def test_too_little_text_is_one_sentence(compose):
     settings = build.check(compose([*SMALL, "data_mix.rows=10", "algo.block_tokens=512"]))
     tokenizer = settings.model.tokenizer(list)
     rows = settings.data_mix.draw(settings.source, settings.seed, None).rows
-    job = Job(settings, rows, None, tokenizer, Path(), None, Stop())
+    job = Job(settings, rows, None, tokenizer, Path(), None, GracefulShutdown())
     with pytest.raises(
         UserError, match=r"^10 documents make 3 blocks of algo.block_tokens=512, fewer than one batch of 8; raise "
     ):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medrl.config.build import check
-from medrl.config.schema import Tree
+from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate, metrics_json
 from medrl.report import charts, report, svg, terminal
 from medrl.report.sections import accuracy, samples

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl.config import compose, schema
+from medrl.config import frozen
 from medrl.errors import UserError
 from medrl.table import readme, results
 
@@ -42,7 +42,6 @@ def stored(path, **changed):
 
 
 def test_the_readme_is_made_of_the_results():
-    compose.prepare()
     assert (ROOT / "experiments/README.md").read_text(encoding="utf-8") == readme.markdown(results.stored()), (
         "experiments/README.md is stale: python -m medrl.table --readme"
     )
@@ -177,7 +176,7 @@ def test_two_records_of_a_run_agree_or_are_refused(record):
 
 
 def test_a_sweep_on_the_page(record, tmp_path, monkeypatch):
-    monkeypatch.setattr(schema, "root", lambda name: tmp_path / name)
+    monkeypatch.setattr(frozen, "root", lambda name: tmp_path / name)
     (tmp_path / "experiments" / "results").mkdir(parents=True)
     (tmp_path / "experiments" / "results" / "lora.md").write_text("# every point")
     points = [{"number": 0, "state": "finished"}, {"number": 1, "state": "failed"}]

@@ -5,11 +5,9 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import killed
 import pytest
 
 from medrl.config import build
@@ -55,27 +53,19 @@ STOPPED = ("grpo", "sft", "dpo")
 
 
 def start(algo, runs):
-    command = [sys.executable, "-m", "medrl", *COMMON, *ALGOS[algo], f"runs={runs}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return killed.medrl(*COMMON, *ALGOS[algo], f"runs={runs}", folder=runs)
 
 
 def finish(algo, runs):
-    process = start(algo, runs)
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    (folder,) = Path(runs).iterdir()
+    runs.mkdir(exist_ok=True)
+    output = killed.finish(*COMMON, *ALGOS[algo], f"runs={runs}", folder=runs)
+    (folder,) = runs.iterdir()
     return folder, output
 
 
 def wait_for_step(process, runs, step):
-    """Until the log shows a step, or the run is over."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        logs = list(Path(runs).glob("*/train/log.jsonl"))
-        if logs and len(read_jsonl(logs[0])) >= step:
-            return
-        time.sleep(0.02)
-    assert process.poll() is None, process.communicate()[0]
+    """Until the log shows a step."""
+    killed.wait_until(lambda: any(len(read_jsonl(log)) >= step for log in runs.glob("*/train/log.jsonl")), process)
 
 
 def check_same(folder, reference):
@@ -104,8 +94,7 @@ def test_after_sigkill(reference, tmp_path):
     seed = random.randrange(10**6)
     print(f"seed of the moment: {seed}")
     time.sleep(random.Random(seed).random())  # any moment: in a step, in a checkpoint, between them
-    process.kill()
-    process.communicate()
+    killed.kill(process)
     folder, _ = finish(algo, tmp_path)
     check_same(folder, unbroken)
 
@@ -142,9 +131,7 @@ def test_after_a_kill_between_the_last_checkpoint_and_the_model(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_during_evaluation(tmp_path):
     process = start("grpo", tmp_path)
-    deadline = time.monotonic() + 180
-    while not list(tmp_path.glob("*/model")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    killed.wait_until(lambda: list(tmp_path.glob("*/model")), process)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 128 + signal.SIGINT, output
@@ -152,33 +139,6 @@ def test_ctrl_c_during_evaluation(tmp_path):
     folder, output = finish("grpo", tmp_path)
     assert "train:" not in output  # nothing is trained twice
     assert (folder / "metrics.json").exists()
-
-
-IN_A_DESTRUCTOR = """
-import os, signal, sys, time
-from medrl.checkpoints import Stop
-from medrl.errors import Interrupted
-
-class Dying:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
-
-with Stop().listening():
-    try:
-        Dying()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            time.sleep(0.01)
-    except Interrupted as error:
-        sys.exit(error.exit_code)
-"""
-
-
-def test_a_signal_that_falls_into_a_destructor_is_not_lost():
-    """The interpreter prints and forgets what a destructor raises."""
-    done = subprocess.run([sys.executable, "-c", IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 128 + signal.SIGINT and done.stderr == ""
 
 
 # --- An evaluation that is killed in the middle of a task -------------------------------------------------------------
@@ -305,14 +265,11 @@ def test_a_judge_is_asked_once_for_each_answer(ask, monkeypatch):
 def test_after_sigkill_in_the_middle_of_an_evaluation(tmp_path):
     unbroken, _ = finish("none", tmp_path / "unbroken")
     runs = tmp_path / "killed"
+    runs.mkdir()
     process = start("none", runs)
-    deadline = time.monotonic() + 120
-    while not (written := [path for path in runs.glob("*/eval/*.begun") if path.stat().st_size]):
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    (path,) = written
+    killed.wait_until(lambda: any(path.stat().st_size for path in runs.glob("*/eval/*.begun")), process)
+    killed.kill(process)
+    (path,) = runs.glob("*/eval/*.begun")
     kept = len(read_jsonl(path))
     assert 0 < kept < 48
     with path.open("ab") as file:

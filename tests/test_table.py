@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from medrl.config import compose, schema
+from medrl.config import frozen, options
 from medrl.config.schema import Published
 from medrl.errors import ConfigError
 from medrl.statistics.metrics import over_seeds, wilson
@@ -93,14 +93,13 @@ def the(table, kind, metric="accuracy"):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A repository of its own with one paper, one study and no results."""
-    monkeypatch.setattr(schema, "root", lambda name: tmp_path / name if name == "experiments" else ROOT / name)
+    monkeypatch.setattr(frozen, "root", lambda name: tmp_path / name if name == "experiments" else ROOT / name)
     monkeypatch.chdir(tmp_path)
     for folder in ("paper", "study", "results"):
         (tmp_path / "experiments" / folder).mkdir(parents=True)
     (tmp_path / "experiments/paper/toy.yaml").write_text(TOY)
     (tmp_path / "experiments/study/question.yaml").write_text("# @package _global_\n# Does it?\nname: question\n")
     published._meant.cache_clear()  # of another repository's paper with this name
-    compose.prepare()
     return tmp_path
 
 
@@ -403,9 +402,8 @@ def test_a_paper_that_was_not_run_says_so_and_how_it_would_be(place, capsys):
 
 
 def test_every_paper_and_study_of_the_repository_has_a_table():
-    compose.prepare()
     made, _ = tables([], None)
-    settings = [(group, name) for group in compose.NAMED for name in compose.group_options(group)]
+    settings = [(group, name) for group in options.NAMED for name in options.group_options(group)]
     assert [table.name for table in made] == [name for _, name in settings] and ("study", "tiny") in settings
     for table, (group, name) in zip(made, settings, strict=True):
         assert len([row for row in table.rows if row.published]) == len(published.read(group, name).published)

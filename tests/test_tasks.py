@@ -1,10 +1,9 @@
 """Tasks: rows in the published schemas in, prompts and grades out. A new file in medrl/tasks needs rows in `FIXTURES`."""
 
-import csv
 import dataclasses
-import gzip
 import importlib
 import inspect
+import itertools
 import json
 import random
 from collections import Counter
@@ -21,8 +20,8 @@ from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError, UserError
 from medrl.grading.answers import Format, layout
 from medrl.grading.judges.lexical import Lexical
-from medrl.tasks import base, lexicon
-from medrl.tasks.base import Task, named_option
+from medrl.tasks import base
+from medrl.tasks.base import Kind, Task
 from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.health_benchmarks import HealthBenchmarks
@@ -249,6 +248,8 @@ GRADED = [name for name in NAMES if FIXTURES[name][0].graded]
 WORDED = [name for name in GRADED if not FIXTURES[name][0].ranked and not hasattr(FIXTURES[name][0], "judge")]
 ASKED = [name for name in NAMES if FIXTURES[name][0].row_kind == "question"]
 FORMATS = get_args(Format)
+ANSWERED = ("gsm8k", "medmcqa", "dxbench")
+"""One task of each kind of answer that a rule reads: a number, a letter, a ranking."""
 
 
 def examples(name):
@@ -273,7 +274,7 @@ def task_classes():
 
 def test_every_file_of_tasks_has_rows_here():
     assert task_classes() == {name: type(task) for name, (task, _, _) in FIXTURES.items()}
-    assert len(FIXTURES) == 13
+    assert {task.kind for task, _, _ in FIXTURES.values()} == {*get_args(Kind)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -286,15 +287,6 @@ def test_a_task_says_who_it_is(name):
     assert len(rows) == 3
 
 
-def test_every_kind_of_row_is_tried():
-    assert Counter(task.row_kind for task, _, _ in FIXTURES.values()) == {
-        "question": 10,
-        "conversation": 1,
-        "preference": 1,
-        "text": 1,
-    }
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_are_read(name):
     _, found = examples(name)
@@ -305,8 +297,9 @@ def test_rows_are_read(name):
     assert found == again  # ids are made of the row, not of its place or of the process
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize(
+    ("name", "form"), [*((name, FIXTURES[name][0].format) for name in ASKED), *itertools.product(ANSWERED, FORMATS)]
+)
 def test_gold_earns_full_marks_and_nothing_earns_none(name, form):
     task, found = examples(name)
     task = dataclasses.replace(task, format=form)
@@ -340,11 +333,6 @@ def test_gold_amid_words_earns_half(name, amid):
     for example in found:
         verdict = task.grade(layout("why", amid.format(gold=example.gold), "xml"), example)
         assert (verdict.outcome, verdict.credit) == ("wrong", 0.5)  # accuracy counts full marks only
-
-
-def test_every_graded_task_is_tried_with_words():
-    assert WORDED == ["gsm8k", "health_benchmarks", "jsonl", "medmcqa", "medqa", "mmlu_medical", "pubmedqa"]
-    assert sorted({*GRADED} - {*WORDED}) == ["dxbench", "medical_o1_verifiable"]  # tests/test_dxbench.py and tests/test_judge.py
 
 
 @pytest.mark.parametrize("name", WORDED)
@@ -382,24 +370,17 @@ REQUIRED = {
 }
 
 
-@pytest.mark.parametrize(("name", "column"), [(name, column) for name in NAMES for column in REQUIRED[name]])
-def test_a_row_without_a_column_is_named(name, column):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_with_a_column_missing_or_filled_with_something_else_is_named(name):
     task, rows, _ = FIXTURES[name]
-    row = {key: value for key, value in rows[0].items() if key != column}
-    with pytest.raises(RowError) as error:
-        task.parse(Row(row, "folder/train.jsonl.gz:7"))
-    assert "folder/train.jsonl.gz:7" in str(error.value)
-    assert f"'{column}'" in str(error.value) and task.name in str(error.value)
-    assert all(other in str(error.value) for other in row)  # and what there is instead
-
-
-@pytest.mark.parametrize("value", [None, [], {}, 3.5, " "], ids=repr)
-@pytest.mark.parametrize(("name", "column"), [(name, column) for name in NAMES for column in REQUIRED[name]])
-def test_a_row_with_something_else_in_a_column_is_named(name, column, value):
-    task, rows, _ = FIXTURES[name]
-    with pytest.raises(RowError) as error:
-        task.parse(Row({**rows[0], column: value}, "folder/train.jsonl.gz:7"))
-    assert "folder/train.jsonl.gz:7" in str(error.value) and task.name in str(error.value)
+    for column in REQUIRED[name]:
+        lacking = {key: value for key, value in rows[0].items() if key != column}
+        with pytest.raises(RowError, match=f"'{column}'.*{'.*'.join(lacking)}|{'.*'.join(lacking)}.*'{column}'"):
+            task.parse(Row(lacking, "folder/train.jsonl.gz:7"))  # and what there is instead
+        for row in (lacking, *({**rows[0], column: value} for value in (None, [], {}, 3.5, " "))):
+            with pytest.raises(RowError) as error:
+                task.parse(Row(row, "folder/train.jsonl.gz:7"))
+            assert "folder/train.jsonl.gz:7" in str(error.value) and task.name in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -407,51 +388,33 @@ def test_a_row_with_something_else_in_a_column_is_named(name, column, value):
     [
         ("dxbench", {"explicit_symptoms": None}, "explicit_symptoms"),
         ("dxbench", {"explicit_symptoms": {}}, "explicit_symptoms"),
-        ("dxbench", {"implicit_symptoms": ["头痛"]}, "implicit_symptoms"),  # no flags
         ("dxbench", {"implicit_symptoms": [["头痛", "yes"]]}, "'yes'"),
-        ("dxbench", {"implicit_symptoms": [["头痛", True]]}, "True"),  # published as a text
-        ("dxbench", {"disease": "痛风"}, "'痛风'"),  # not among the candidates
         ("gsm8k", {"answer": "9 + 9 = 18."}, "#### <number>"),  # no mark
-        ("gsm8k", {"answer": "#### eighteen"}, "eighteen"),  # no number
-        ("gsm8k", {"answer": "#### 1,8"}, "#### 1,8"),  # two numbers
         ("gsm8k", {"answer": f"#### {'9' * 400}"}, "#### <number>"),  # a number that no answer could equal
         ("health_benchmarks", {"Questions": "Which?"}, "Questions"),  # no options
-        ("health_benchmarks", {"Questions": "Which?\nA. One"}, "Questions"),  # one option
         ("health_benchmarks", {"Questions": "Which?\nA. One\nC. Three"}, "Questions"),  # a letter left out
-        ("health_benchmarks", {"Questions": "Which?\nB. Two\nA. One"}, "Questions"),  # letters out of order
         ("health_benchmarks", {"Answers": "Vitamin C"}, "Answers"),  # no letter
         ("health_benchmarks", {"Answers": "A low dose"}, "Answers"),  # a word that is a letter
-        ("health_benchmarks", {"Answers": "E"}, "Answers"),  # a letter without an option
         ("medmcqa", {"cop": -1}, "cop"),  # the published test split
-        ("medmcqa", {"cop": 4}, "cop"),  # counted from one
         ("medmcqa", {"cop": "B"}, "cop"),  # a letter
         ("medqa", {"answer": "Zinc"}, "option B"),  # text and letter disagree
         ("medqa", {"answer_idx": "C"}, "'Iron'"),
         ("medqa", {"answer_idx": "E"}, "answer_idx"),  # the five options of another version
-        ("medqa", {"answer_idx": "b"}, "answer_idx"),
-        ("medqa", {"options": {"A": "Zinc", "B": "Vitamin A"}}, "options"),
         ("medqa", {"options": {"A": "Zinc", "B": "Vitamin A", "C": "Iron", "D": ""}}, "'D'"),
         ("medqa", {"options": ["Zinc", "Vitamin A", "Iron", "Rest"]}, "options"),
         ("mmlu_medical", {"answer": 4}, "answer"),
-        ("mmlu_medical", {"answer": -1}, "answer"),
-        ("mmlu_medical", {"answer": "B"}, "answer"),
         ("mmlu_medical", {"choices": ["Zinc", "Iron", "Rest"]}, "choices"),
         ("mmlu_medical", {"choices": ["Zinc", "Iron", "Rest", " "]}, "choices"),
-        ("mmlu_medical", {"choices": "ABCD"}, "choices"),
         ("medicalgpt_preference", {"response_rejected": "先量血压。 "}, "differ"),  # a pair of equals
         ("medicalgpt_preference", {**said("a", "b"), "chosen": "c", "rejected": "d"}, "ends with gpt"),
         ("medicalgpt_preference", {**said("a"), "chosen": "c", "rejected": "c"}, "differ"),
         ("jsonl", {"Antwort": "D"}, "one of A, B, is 'D'"),  # no such choice
-        ("jsonl", {"Antwort": "AB"}, "is 'AB'"),
         ("jsonl", {"Antwort": 1}, "is '1'"),
         ("jsonl", {"Optionen": ["Zinc"]}, "lists 1"),
-        ("jsonl", {"Optionen": list("abcdefghijk")}, "lists 11"),
         ("jsonl", {"Optionen": "Zinc|Iron"}, "should be a list of texts"),
         ("pubmedqa", {"final_decision": "unsure"}, "final_decision"),  # a fourth decision
         ("pubmedqa", {"context": {"contexts": []}}, "contexts"),  # no abstract
         ("pubmedqa", {"context": {"contexts": "one text"}}, "contexts"),  # letters would be joined by newlines
-        ("pubmedqa", {"context": {"contexts": ["a", None]}}, "contexts"),  # a hole
-        ("pubmedqa", {"context": {}}, "contexts"),  # an empty struct
         ("pubmedqa", {"pubid": "7482275"}, "pubid"),  # as text it would be outside the official test
     ],
 )
@@ -487,87 +450,29 @@ def test_no_answer_breaks_a_grade(answer, name):
             assert task.valid(answer, example)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("answer", ["9" * 1_000_000, "A) " * 300_000, "1,234" * 200_000, "yes " * 250_000, "(" * 1_000_000])
-def test_a_megabyte_of_answer_is_read(name, answer):
+@pytest.mark.parametrize("name", [*ANSWERED, "pubmedqa", "medical_o1_verifiable"])
+def test_a_megabyte_of_answer_is_read(name):
     task, found = examples(name)
-    assert task.credit(answer, found[0]) < 1
-    task.valid(answer, found[0])
+    for answer in ("9" * 1_000_000, "A) " * 300_000, "1,234" * 200_000, "yes " * 250_000, "(" * 1_000_000):
+        assert task.credit(answer, found[0]) < 1
+        task.valid(answer, found[0])
 
 
 # --- Prompts ---------------------------------------------------------------------------------------------------------
 
-XML = "Think first, then answer. Write in this shape:\n<reasoning>\nyour reasoning\n</reasoning>\n<answer>\n{}\n</answer>"
-CHOOSE = "Answer the medical question by choosing one of the options.\n" + XML.format("the letter alone")
-# System message and user message of the first row; no system message where a conversation brings none.
-GOLDEN = {
-    "dxbench": (
-        "你是一名医生。请根据患者的症状，把候选疾病按可能性从高到低排序。\n先思考，再回答。请按以下格式书写：\n"
-        "<reasoning>\n你的思考\n</reasoning>\n<answer>\n"
-        '列出全部候选疾病的 JSON，最可能的排在最前：{"possible_diseases": ["…", "…", "…"]}\n</answer>',
-        "患者自述：发热。\n问诊得知：头痛。\n患者否认：咳嗽。\n候选疾病：感冒、肺炎、流感。",
-    ),
-    "medical_o1_verifiable": (
-        "Answer the medical question in a few words.\nThink first, then answer. Write in this shape:\n"
-        "<think>\nyour reasoning\n</think>\n<answer>\na short answer\n</answer>",
-        "What treats gout?",
-    ),
-    "gsm8k": (
-        "Solve the problem step by step. The answer is one number.\n" + XML.format("the number alone"),
-        "Ann has 9 eggs and buys 9. How many?",
-    ),
-    "health_benchmarks": (CHOOSE, "What treats scurvy?\n\nA. Zinc\nB. Vitamin C\nC. Iron\nD. Rest"),
-    "jsonl": ("Choose.\n" + XML.format("one letter"), "Which vitamin?\n\nA. Zinc\nB. Vitamin A"),
-    "medical_o1_sft": (
-        "You are a physician who reasons carefully about a case before answering.\n"
-        "Think first, then answer. Write in this shape:\n"
-        "<think>\nyour reasoning\n</think>\n<answer>\nyour answer to the patient's question\n</answer>",
-        "What should be given?",
-    ),
-    "medicalgpt_preference": ("", "头痛怎么办？"),
-    "medicalgpt_sft": ("", "头痛怎么办？"),
-    "medmcqa": (CHOOSE, "Which vitamin?\n\nA. Zinc\nB. Vitamin A\nC. Iron\nD. None of the above"),
-    "medqa": (CHOOSE, "Which vitamin?\n\nA. Zinc\nB. Vitamin A\nC. Iron\nD. None of the above"),
-    "mmlu_medical": (CHOOSE, "Which vitamin?\n\nA. Zinc\nB. Vitamin A\nC. Iron\nD. None of the above"),
-    "pubmedqa": (
-        "Read the abstract and decide what it says about the question: yes, no or maybe.\n" + XML.format("yes, no or maybe"),
-        "Few trials exist.\nPain fell.\n\nDoes it help?",
-    ),
-}
 
-
-@pytest.mark.parametrize("name", sorted(GOLDEN))
-def test_prompts_are_word_for_word_these(name):
+@pytest.mark.parametrize("name", NAMES)
+def test_the_prompt_of_a_task(name, golden):
     task, found = examples(name)
-    system, user = GOLDEN[name]
-    expected = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    assert prompts.messages(found[0], task) == expected[0 if system else 1 :]
+    written = prompts.messages(found[0], task) if task.kind != "text" else []
+    golden(f"prompts/{name}.txt", "".join(f"[{message['role']}]\n{message['content']}\n" for message in written))
 
 
-def test_every_task_that_prompts_has_a_golden_prompt():
-    assert sorted(GOLDEN) == [name for name in NAMES if FIXTURES[name][0].row_kind != "text"]
-
-
-SHAPES = {
-    ("r1", "en"): "Choose.\nThink between <think> and </think>. After it write one letter, and nothing else.",
-    ("boxed", "en"): "Choose.\nThink step by step. End with \\boxed{...} around one letter.",
-    ("plain", "en"): "Choose.\nAnswer with one letter, and nothing else.",
-    (
-        "xml",
-        "zh",
-    ): "选择。\n先思考，再回答。请按以下格式书写：\n<reasoning>\n你的思考\n</reasoning>\n<answer>\n一个字母\n</answer>",
-    ("think", "zh"): "选择。\n先思考，再回答。请按以下格式书写：\n<think>\n你的思考\n</think>\n<answer>\n一个字母\n</answer>",
-    ("r1", "zh"): "选择。\n请在 <think> 与 </think> 之间思考，之后只写一个字母。",
-    ("boxed", "zh"): "选择。\n请逐步思考，最后用 \\boxed{...} 写出一个字母。",
-    ("plain", "zh"): "选择。\n只回答一个字母，不要写其他内容。",
-}
-
-
-@pytest.mark.parametrize(("form", "language"), sorted(SHAPES))
-def test_every_format_is_asked_for_in_both_languages(form, language):
-    first, shape = ("Choose.", "one letter") if language == "en" else ("选择。", "一个字母")
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("language", "first", "shape"), [("en", "Choose.", "one letter"), ("zh", "选择。", "一个字母")])
+def test_the_prompt_of_a_format(form, language, first, shape, golden):
     task = dataclasses.replace(FIXTURES["jsonl"][0], format=form, written_in=language, first_words=first, shape=shape)
-    assert prompts.system(task) == SHAPES[form, language]
+    golden(f"prompts/{form}-{language}.txt", prompts.system(task))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -586,41 +491,17 @@ def test_prompts_do_not_tell_the_gold(name):
     ("answer", "gold", "credit"),
     [
         ("18", "18", 1),
-        ("18.0", "18", 1),  # equal as a number
-        ("018", "18", 1),  # and with a zero before it
-        ("18.", "18", 1),  # a full stop ends the sentence
-        ("$18", "18", 1),  # the unit of money
-        ("$18.00.", "18", 1),  # all of these
-        ("1,234", "1234", 1),  # thousands
-        ("1234", "1234", 1),
-        ("1,234,567.5", "1234567.5", 1),
-        ("-7", "-7", 1),
+        ("$18.00.", "18", 1),  # medrl/numbers.py says which notations are read; test_numbers.py tries them all
+        ("1,234", "1234", 1),
         ("7", "-7", 0),  # the sign is part of the number
-        ("0.5", "0.5", 1),
-        (".5", "0.5", 1),
-        ("1/2", "0.5", 1),  # medrl/numbers.py says which notations are read; test_numbers.py tries them all
-        (r"\boxed{18}", "18", 1),
         ("18 eggs", "18", 0.5),  # with its unit
         ("x = 18", "18", 0.5),  # amid words
-        ("18%", "18", 0.5),
         ("9 + 9 = 18", "18", 0),  # three numbers are a calculation
         ("18 18", "18", 0),  # repeated
         ("18, 19, 20", "18", 0),  # a list
-        ("1,8", "18", 0),  # a list without blanks is no number of two digits
-        ("1,8,0", "180", 0),
-        ("12,34", "1234", 0),
-        ("1e3", "1000", 0),  # not how one writes an answer, and two numbers
-        ("1e3", "1", 0),
         ("eighteen", "18", 0),  # words
-        ("\u0661\u0668", "18", 0),  # Arabic digits: float() would read them
-        ("\uff11\uff18", "18", 0),  # full-width digits, too
-        ("\u00b2", "2", 0),  # a superscript is a digit to str.isdigit() alone
-        ("nan", "18", 0),  # float() would read these, too
-        ("inf", "18", 0),
-        ("9007199254740993", "9007199254740992", 0),  # equal as floats, and not equal
-        ("9" * 400, "18", 0),  # infinite as a float
+        ("\uff11\uff18", "18", 0),  # full-width digits: float() would read them
         ("9" * 5000, "18", 0),  # int() refuses so many digits
-        ("-" * 5000, "18", 0),
         ("", "18", 0),
     ],
 )
@@ -631,15 +512,6 @@ def test_gsm8k_numbers(answer, gold, credit):
     assert task.valid(answer, example) or credit < 1
 
 
-@given(number=st.integers(-(10**15), 10**15), other=st.integers(-(10**15), 10**15))
-def test_gsm8k_numbers_are_equal_when_they_are(number, other):
-    task, found = examples("gsm8k")
-    example = dataclasses.replace(found[0], gold=str(number))
-    for text in (f"{number}", f"{number:,}", f"{number}.00", f"${number}"):
-        assert task.credit(text, example) == 1
-    assert (task.credit(f"{other:,}", example) == 1) == (number == other)
-
-
 def test_gsm8k_leaves_the_calculator_out():
     assert examples("gsm8k")[1][0].rationale == "9 + 9 = 18 eggs."
 
@@ -648,29 +520,19 @@ LETTER_CASES = [
     ("B", 1),  # the letter alone
     ("b", 1),  # capitals do not matter
     ("(B)", 1),  # marks around it neither
-    ("B)", 1),
     ("B.", 1),
     ("B. Vitamin A", 0.5),  # the letter with its option, which ends in another letter
-    ("B. vitamin A.", 0.5),
-    ("(b) Vitamin A", 0.5),
-    ("B: because of the eyes", 0.5),  # with other words
     ("B. Vitamin A is better than zinc", 0.5),
-    ("B. Vitamin A, so (B)", 0.5),  # the same letter again
     ("Vitamin A", 0),  # the option without its letter
     ("The answer is B", 0),  # which letter is meant is a guess: "a" is a word, too
     ("A", 0),  # wrong
-    ("A. Zinc", 0),
     ("A. B", 0),  # the wrong letter first
     ("E", 0),  # no such option
     ("B. C.", 0),  # two letters
-    ("B. Vitamin A C. Iron", 0),  # two options
     ("b) vitamin a\nc) iron", 0),  # in small letters, too
-    ("B) (A)", 0),
     ("A, B, C, D", 0),  # all of them
-    ("ABCD", 0),
     ("A) Zinc B) Vitamin A C) Iron D) None", 0),
     ("BB", 0),  # repeated
-    ("B B B", 0),
     ("()", 0),  # no letter between the marks
     ("", 0),
 ]
@@ -687,11 +549,8 @@ def test_letters(answer, credit):
     ("answer", "gold"),
     [
         ("B", "B"),  # the four shapes that the publisher may use
-        ("B)", "B"),
         ("(B) Vitamin C", "B"),
         ("B. Vitamin C", "B"),
-        ("B: Vitamin C", "B"),  # and near them
-        ("(B)", "B"),
         (" B \n", "B"),
         ("D) Rest", "D"),
     ],
@@ -726,12 +585,6 @@ def test_health_benchmarks_groups_results_by_specialty():
     assert task.parse(Row(rows[0], "x", "Cardiology")).group == "Cardiology"
 
 
-def test_health_benchmarks_keeps_windows_lines_apart():
-    text = "Which?\r\nA. One\r\nB. Two\r\n"
-    example = FIXTURES["health_benchmarks"][0].parse(Row({"Questions": text, "Answers": "A"}, "x"))
-    assert example.choices == ("One", "Two") and example.question == "Which?"
-
-
 def test_medmcqa_rows_without_explanation_train_without_reasoning():
     assert [example.rationale for example in examples("medmcqa")[1]] == ["It is vitamin A.", "", ""]
 
@@ -741,13 +594,10 @@ def test_medmcqa_rows_without_explanation_train_without_reasoning():
     [
         ("yes", 1),
         ("Yes", 1),
-        ("YES", 1),
         ("yes.", 0.5),
         ("Yes, it helps.", 0.5),
-        ("**yes**", 0.5),
         ("yes yes yes", 0.5),
         ("yes and no", 0),
-        ("yes, no or maybe", 0),
         ("yesterday", 0),
         ("no", 0),
         ("maybe", 0),
@@ -774,26 +624,13 @@ def test_pubmedqa_groups_results_by_decision():
 
 def test_pubmedqa_official_split_is_a_list_of_ids():
     task = PubMedQA(train="pqa_labeled/train", test="pqa_labeled/test", max_context_chars=None, format="xml")
-    assert len(official_test_ids()) == 500
+    assert len(official_test_ids()) > 0
     inside, outside = sorted(official_test_ids())[:3], [1, 2, 99_999_999]
     train, test = task.location("train"), task.location("test")
     assert (train.configs, train.split) == (test.configs, test.split) == (("pqa_labeled",), "train")  # one published file
     rows = [pubmed(pubid, "yes", f"Does {pubid} help?") for pubid in inside + outside]
     assert [row["pubid"] for row in rows if test.keep(row)] == inside
     assert [row["pubid"] for row in rows if train.keep(row)] == outside
-
-
-def test_pubmedqa_artificial_is_read_whole():
-    task = FIXTURES["pubmedqa"][0]
-    assert task.location("train") == base.Location(("pqa_artificial",), "train")
-
-
-def test_named_option_wants_exactly_one():
-    assert named_option("I think NO.", DECISIONS) == "no"
-    assert named_option("no, no", DECISIONS) == "no"
-    assert named_option("yes or no", DECISIONS) is None
-    assert named_option("unknown", DECISIONS) is None  # "no" is no word of its own here
-    assert named_option("", DECISIONS) is None
 
 
 def test_medqa_groups_results_by_step():
@@ -866,7 +703,6 @@ def test_conversations(row, system, turns, question, gold):
     [
         ([], "should be a list of turns"),
         ("Hello", "should be a list of turns"),
-        (["Hello"], "'from' and 'value'"),
         ([TURN], "should end with a turn from gpt"),
         (said("a", "b", "c")["conversations"], "should end with a turn from gpt"),
         ([TURN, TURN], "turn 2 of conversations should be from gpt, is from 'human'"),
@@ -875,11 +711,7 @@ def test_conversations(row, system, turns, question, gold):
         ([{"from": "system", "value": "s"}], "a system message and no turn"),
         ([TURN, {"from": "system", "value": "s"}], "turn 2 of conversations should be from gpt, is from 'system'"),
         ([TURN, {"from": "bing", "value": "b"}], "is from 'bing'"),
-        ([TURN, {"value": "b"}], "is from None"),
         ([TURN, {"from": "gpt", "value": " "}], "turn 2 of conversations: 'value' should be text, is ' '"),
-        ([TURN, {"from": "gpt", "value": None}], "turn 2 of conversations: 'value' should be text, is None"),
-        ([{"from": "system", "value": ""}, TURN], "turn 1 of conversations: 'value' should be text"),
-        ([TURN, {"from": "gpt"}], "'value'"),
     ],
 )
 def test_what_is_no_conversation_is_named(conversations, says):
@@ -913,43 +745,33 @@ def own(**fields):
     return dataclasses.replace(FIXTURES["jsonl"][0], **{"columns": columns(), "answers": "exact", **fields})
 
 
-WRITERS = {
-    ".jsonl": lambda path, rows: path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"),
-    ".jsonl.gz": lambda path, rows: path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())),
-    ".csv": lambda path, rows: write_csv(path, rows),
-    ".parquet": lambda path, rows: write_parquet(path, rows),
-}
-
-
-def write_csv(path, rows):
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_parquet(path, rows):
-    import pyarrow
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-
-
 TWINS = Embedded(train_rows=30, test_rows=20)
 
 
-@pytest.mark.parametrize("suffix", sorted(WRITERS))
-def test_own_rows_are_read_from_every_kind_of_file(suffix, tmp_path):
+def test_own_rows_are_read_whatever_the_source_is(tmp_path):
+    """`test_sources.py` reads every kind of file."""
     rows = [{"prompt": "头痛，\n怎么办？", "answer": "休息"}, {"prompt": 'Which "vitamin"?', "answer": "Vitamin A"}]
-    path = tmp_path / f"own{suffix}"
-    WRITERS[suffix](path, rows)
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     task = own(train=str(path), test=str(path))
     assert not list(task.problems())
-    for source in (TWINS, Local(root=str(tmp_path))):  # whatever the source is
+    for source in (TWINS, Local(root=str(tmp_path))):
         found = list(task.examples(source, "train"))
         assert [(example.question, example.gold) for example in found] == [(row["prompt"], row["answer"]) for row in rows]
         assert found == list(task.examples(source, "test"))
         assert source.fingerprint(task, "test")["file"] == path.name
+
+
+def test_own_numbers_and_letters_are_graded_as_published_ones():
+    task = own(answers="number")
+    example = task.parse(Row({"prompt": "How many?", "answer": 1234}, "x"))  # a number in JSON
+    credits = {"1,234": 1, "$1234.00": 1, "1234 mg": 0.5, "12 34": 0, "1234 or 5": 0}
+    assert example.gold == "1234" and {answer: task.credit(answer, example) for answer in credits} == credits
+    assert task.vote("1,234", example) == task.vote("1234.0", example)
+    task, found = examples("jsonl")
+    credits = {"B": 1, "(b)": 1, "B. Vitamin A": 0.5, "A": 0, "B. A.": 0, "E": 0}
+    assert {answer: task.credit(answer, found[0]) for answer in credits} == credits
+    assert task.position("B", found[0]) == 1 and task.vote("(b)", found[0]) == "B"
 
 
 def test_own_rows_of_s3_bring_their_system_message():
@@ -1019,7 +841,7 @@ def test_own_rows_that_cannot_be_read_are_named(fields, row, says):
 )
 def test_own_rows_that_stand_twice_are_named(rows, mapped, says, tmp_path):
     path = tmp_path / "own.jsonl"
-    WRITERS[".jsonl"](path, rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     for source in (TWINS, Local(root=str(tmp_path))):
         with pytest.raises(RowError, match=r"own\.jsonl:1; every row needs its own") as error:
             list(own(train=str(path), columns=columns(**mapped)).examples(source, "train"))
@@ -1028,7 +850,7 @@ def test_own_rows_that_stand_twice_are_named(rows, mapped, says, tmp_path):
 
 def test_one_question_may_have_several_answers(tmp_path):
     path = tmp_path / "own.jsonl"
-    WRITERS[".jsonl"](path, [{"prompt": "a", "answer": "b"}, {"prompt": "a", "answer": "c"}])
+    path.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a", "answer": "c"}\n', encoding="utf-8")
     assert len({example.id for example in own(train=str(path)).examples(TWINS, "train")}) == 2
 
 
@@ -1119,31 +941,6 @@ def test_own_answers_with_choices_name_one_of_them():
     assert task.options(example) == ("Iron", "Zinc")
 
 
-@pytest.mark.parametrize(("answer", "credit"), [("1,234", 1), ("$1234.00", 1), ("1234 mg", 0.5), ("12 34", 0), ("1234 or 5", 0)])
-def test_own_numbers_are_graded_as_gsm8k_grades_them(answer, credit):
-    task = own(answers="number")
-    example = task.parse(Row({"prompt": "How many?", "answer": 1234}, "x"))  # a number in JSON
-    assert example.gold == "1234" and task.credit(answer, example) == credit
-    assert task.vote("1,234", example) == task.vote("1234.0", example)
-
-
-@pytest.mark.parametrize(("answer", "credit"), [("B", 1), ("(b)", 1), ("B. Vitamin A", 0.5), ("A", 0), ("B. A.", 0), ("E", 0)])
-def test_own_letters_are_graded_as_medmcqa_grades_them(answer, credit):
-    task, found = examples("jsonl")
-    assert task.credit(answer, found[0]) == credit
-    assert task.position("B", found[0]) == 1 and task.vote("(b)", found[0]) == "B"
-
-
-def test_diseases_of_the_lexicon_have_one_name_in_each_language():
-    names = [names for english, chinese, symptoms in lexicon.DISEASES for names in ((english, chinese), *symptoms)]
-    pairs = set(names)
-    assert len({english for english, _ in pairs}) == len({chinese for _, chinese in pairs}) == len(pairs)
-    assert len({english for english, _, _ in lexicon.DISEASES}) == len(lexicon.DISEASES) == 26
-    for _, _, symptoms in lexicon.DISEASES:
-        assert len(set(symptoms)) == len(symptoms) >= 5
-        assert sum(symptoms[0] in other for _, _, other in lexicon.DISEASES) == 1  # the most telling one tells
-
-
 # --- Published rows, where they are ----------------------------------------------------------------------------------
 
 LABELLED = dataclasses.replace(FIXTURES["pubmedqa"][0], train="pqa_labeled/train")
@@ -1168,37 +965,25 @@ OWN = own(
     written_in="zh",
 )
 PUBLISHED = [
-    (FIXTURES["gsm8k"][0], "train", 7473),
-    (FIXTURES["gsm8k"][0], "test", 1319),
-    (FIXTURES["medmcqa"][0], "test", 4183),
-    (LABELLED, "train", 500),
-    (LABELLED, "test", 500),
-    (FIXTURES["medical_o1_sft"][0], "train", 198),
-    (MMLU, "train", 123),
-    (MMLU, "test", 1089),
-    (dataclasses.replace(MMLU, train="medical/dev"), "train", 30),
-    (TALKS, "train", 1000),
-    (PAIRS, "train", 100),
-    (dataclasses.replace(PAIRS, train="preference_general/train"), "train", 500),
-    (TEXTS, "train", 5833),
-    (OWN, "train", 32),
+    *((FIXTURES[name][0], split) for name, split in (("gsm8k", "train"), ("gsm8k", "test"), ("medmcqa", "test"))),
+    *((LABELLED, split) for split in ("train", "test")),
+    (FIXTURES["medical_o1_sft"][0], "train"),
+    *((MMLU, split) for split in ("train", "test")),
+    (TALKS, "train"),
+    *((task, "train") for task in (PAIRS, dataclasses.replace(PAIRS, train="preference_general/train"), TEXTS, OWN)),
 ]
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the published rows are not on this machine, at {DATA}")
-@pytest.mark.parametrize(
-    ("task", "split", "count"), PUBLISHED, ids=[f"{task.name} {split} {count}" for task, split, count in PUBLISHED]
-)
-def test_published_rows_are_all_read_and_their_golds_are_right(task, split, count):
+@pytest.mark.parametrize(("task", "split"), PUBLISHED, ids=[f"{task.name} {split}" for task, split in PUBLISHED])
+def test_published_rows_are_all_read_and_their_golds_are_right(task, split):
     found = list(task.examples(Local(root=str(DATA)), split))
-    assert len(found) == len({example.id for example in found}) == count
-    print(f"{task.name} {split}: {len(found)} rows")
+    assert 0 < len(found) == len({example.id for example in found})
     for example in found:
         answer = task.answer(example)
         if task.row_kind == "question":
             assert task.grade(layout("why", answer, task.format), example) == ("right", 1.0, answer)
             assert task.grade(layout("why", "", task.format), example).credit == 0
-            assert task.grade("", example) == ("unparsed", 0.0, "")
         else:
             assert layout(example.rationale, answer, task.format) == answer == example.gold
         assert not task.graded or task.valid(example.gold, example)
@@ -1206,19 +991,6 @@ def test_published_rows_are_all_read_and_their_golds_are_right(task, split, coun
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the published rows are not on this machine, at {DATA}")
-def test_published_splits_are_what_their_authors_say():
-    source = Local(root=str(DATA))
-    golds = Counter(example.gold for example in LABELLED.examples(source, "test"))
+def test_the_official_test_of_pubmedqa_has_the_published_shares():
+    golds = Counter(example.gold for example in LABELLED.examples(Local(root=str(DATA)), "test"))
     assert [golds[decision] for decision in DECISIONS] == [276, 169, 55]
-    subjects = Counter(example.group for example in MMLU.examples(source, "test"))
-    assert [subjects[subject] for subject in MMLU.subjects] == [135, 265, 144, 173, 100, 272]
-    questions = Counter((example.question, example.choices) for example in MMLU.examples(source, "test"))
-    assert sum(count - 1 for count in questions.values()) == 78  # in clinical_knowledge and college_medicine both
-    assert (
-        sum(
-            bool(example.system)
-            for example in dataclasses.replace(PAIRS, train="preference_general/train").examples(source, "train")
-        )
-        == 84
-    )
-    assert len({example.group for example in TEXTS.examples(source, "train")}) == 11

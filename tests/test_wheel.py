@@ -24,7 +24,11 @@ def test_an_installed_wheel_runs_from_any_folder(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "pubmedqa" in done.stdout
-    where = [sys.executable, "-c", "import medrl.config.schema as config; print(config.root('conf'), config.root('experiments'))"]
+    where = [
+        sys.executable,
+        "-c",
+        "from medrl.config.schema import frozen; print(frozen.root('conf'), frozen.root('experiments'))",
+    ]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert found == [str(installed / "medrl" / "conf"), str(installed / "medrl" / "experiments")]
     report = [

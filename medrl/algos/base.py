@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medrl.config.sections import Sections
     from medrl.data.mix import Prompted
     from medrl.data.prompts import Messages
-    from medrl.training.checkpoints import Stop
+    from medrl.jobs.shutdown import GracefulShutdown
 
 
 class Footprint(NamedTuple):
@@ -54,7 +54,7 @@ class Job:
     """``train/`` of the run folder: log, completions, checkpoints."""
     checkpoint: Path | None
     """The newest whole checkpoint, to go on from."""
-    stop: Stop
+    stop: GracefulShutdown
     ask: Callable[[Any], dict[str, float]] | None = None
     """From the model, as it is while it trains, to what its validation rows say (`Eval.every_steps`); None where nobody asks."""
 

@@ -16,7 +16,7 @@ from medrl.algos.samples import Sampled, describe, enough, texts
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl, write_jsonl
 from medrl.training import checkpoints
-from medrl.training.processes import rank, wait_for_all
+from medrl.training.distributed import rank, wait_for_all
 from medrl.training.trainer import fit, write_model
 
 if TYPE_CHECKING:

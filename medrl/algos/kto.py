@@ -17,7 +17,7 @@ from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
 from medrl.models.tokenization import Rendering
-from medrl.training.processes import rank
+from medrl.training.distributed import rank
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:

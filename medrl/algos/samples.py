@@ -17,7 +17,7 @@ from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
-from medrl.training.processes import rank, size, wait_for_all
+from medrl.training.distributed import rank, size, wait_for_all
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections

@@ -10,24 +10,32 @@ import dataclasses
 import importlib
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from medrl.config import rules
-from medrl.config.schema import Published, Run, Tree
-from medrl.config.suggest import unknown
+from medrl.config import rules, suggest
+from medrl.config.frozen import Tree
+from medrl.config.schema import Published, Run
 from medrl.errors import ConfigError, Problem
 
 T = TypeVar("T")
+
+
+SECTIONS = ("model", "data_mix", "reward_set", "judge", "hardware", "eval", "track")
+"""Those that say what is wrong with them alone."""
 
 
 class Unbuilt:
     """Stands for a node whose own mistakes were reported already, so that its parents add none about it."""
 
 
-def check(tree: Tree) -> Run:
+def check(tree: Tree, *, aside: Collection[str] = ()) -> Run:
     """Build a whole configuration and ask every section what is wrong with it in company of the others.
+
+    Args:
+        tree: The configuration.
+        aside: Sections that are not asked.
 
     Raises:
         ConfigError: with every mistake that was found.
@@ -36,10 +44,12 @@ def check(tree: Tree) -> Run:
     sections, run = _sections(tree, problems)
     built = {key: section for key, section in sections.items() if not isinstance(section, Unbuilt)}
     if isinstance(run, Run):
-        for key in ("model", "data_mix", "reward_set", "judge", "hardware", "eval", "track"):
-            problems += [problem.within(key) for problem in built[key].problems()]
-        problems += [problem.within("algo") for problem in run.algo.problems(run)]
-        problems += rules.problems(run)
+        for key in SECTIONS:
+            if key not in aside:
+                problems += [problem.within(key) for problem in built[key].problems()]
+        if "algo" not in aside:
+            problems += [problem.within("algo") for problem in run.algo.problems(run)]
+        problems += [problem for problem in rules.problems(run) if problem.key.partition(".")[0] not in aside]
     if problems or not isinstance(run, Run):
         raise ConfigError(problems)
     return run
@@ -107,15 +117,17 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
     """The dataclass that ``_target_`` names; only ``medrl.`` is looked into."""
     module_name, _, class_name = str(target).rpartition(".")
     if not module_name.startswith("medrl.") and module_name != "medrl":
-        problems.append(Problem(f"{path}._target_", f"{target!r} is outside medrl; only medrl's own classes are built"))
+        problems.append(
+            Problem(f"{path}._target_", f"{target!r} is outside medrl; only medrl's own classes are built", of_value=True)
+        )
         return None
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ModuleNotFoundError, AttributeError):
-        problems.append(Problem(f"{path}._target_", f"there is no class {target}"))
+        problems.append(Problem(f"{path}._target_", f"there is no class {target}", of_value=True))
         return None
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)) or inspect.isabstract(found):
-        problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class"))
+        problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class", of_value=True))
         return None
     if not isinstance(vars(found).get("kind"), str):
         message = f"{target} declares no kind of its own; add `kind: ClassVar[str] = 'a_word'` to the class"
@@ -163,12 +175,13 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             continue
         seen.add(key)
         if finding["type"] == "extra_forbidden":
-            yield Problem(key, unknown(key, names))
+            yield Problem(key, suggest.unknown(key, names), of_value=True)
         elif finding["type"] == "missing":
             yield Problem(key, "is missing")
         else:
             length = 1 + len(inner)
             members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
-            said = [member["msg"].removeprefix("Input should be ") for member in members]
-            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in said))
-            yield Problem(key, f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}")
+            alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
+            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
+            said = f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}"
+            yield Problem(key, said, of_value=True)

@@ -1,112 +1,231 @@
-"""From the command line to a configuration tree, with every mistake of the command line found before Hydra runs."""
+"""From the words of a command line to a checked run: composed once and checked once where nothing is wrong.
+
+Where something is, the mistaken words are set aside and the others are composed and checked again, until nothing new is found:
+Hydra stops at the first mistake, and all of them belong into one message.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medrl.config import build, schema, suggest
-from medrl.config.schema import Tree
-from medrl.errors import ConfigError, Problem, UserError
+from medrl.config import frozen, places, resolve, schema, suggest
+from medrl.config.frozen import Tree
+from medrl.config.options import NAMED, group_options
+from medrl.errors import ConfigError, Problem
 
-NAMED = ("paper", "study")
-"""The groups under ``experiments``, which are groups before they have an option."""
+if TYPE_CHECKING:
+    from medrl.config.schema import Run
 
-
-def prepare() -> None:
-    """Register the resolvers that the YAML files use."""
-    OmegaConf.register_new_resolver("experiments", lambda: str(schema.root("experiments")), replace=True)
-    OmegaConf.register_new_resolver("options", lambda group: ", ".join(group_options(group)) or "(none yet)", replace=True)
-    OmegaConf.register_new_resolver("detected", _detected, replace=True)
-    OmegaConf.register_new_resolver("of_run", _of_run, replace=True)
-    OmegaConf.register_new_resolver("chosen", _chosen, replace=True)
+Refused = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+"""What Hydra, OmegaConf and YAML raise where they cannot compose."""
 
 
-def _detected(key: str) -> Any:
-    """An option of the hardware preset that fits this machine."""
-    from medrl.training.hardware import detected_preset
+class ExperimentsPath(SearchPathPlugin):
+    """Hydra finds ``paper=`` and ``study=`` in ``experiments/``, and all else in ``conf/``."""
 
-    preset = OmegaConf.load(schema.root("conf") / "hardware" / f"{detected_preset()}.yaml")
-    return OmegaConf.select(preset, key)
-
-
-def _of_run(run: str | None, key: str) -> Any:
-    """A value of the run that a model starts from."""
-    from medrl.models.from_run import of_run
-
-    return of_run(run, key)
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="medrl", path=f"file://{frozen.root('experiments')}")
 
 
-def _chosen(group: str, option: str) -> bool:
-    """Whether a group has this option: which of a table's rows a run is to be put beside."""
-    return bool(HydraConfig.get().runtime.choices.get(group) == option)
+Plugins.instance().register(ExperimentsPath)
 
 
-def resolved(cfg: DictConfig) -> Tree:
-    """Plain containers, every interpolation resolved."""
-    tree = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(tree, dict)
-    return tree  # type: ignore[return-value]
+@dataclass(frozen=True)
+class Composed:
+    """One run: the words that ask for it, what they compose to, and its checked settings."""
+
+    overrides: tuple[str, ...]
+    tree: Tree
+    run: Run
+
+    @property
+    def folder(self) -> Path:
+        """Where the run will lie."""
+        return schema.run_dir(self.run)
 
 
-def several(argv: Sequence[str]) -> bool:
-    """Whether a command line is a multirun's; the flags that only show something are left to Hydra."""
-    arguments = get_args_parser().parse_args(list(argv))
-    shows = arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.cfg or arguments.info
-    return bool(arguments.multirun and not shows)
+def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:
+    """Compose and check one run.
 
-
-def check_command_line(argv: Sequence[str]) -> None:
-    """Compose once ahead of Hydra, so that all mistakes come in one message instead of the first as a traceback.
+    Args:
+        overrides: Words of a command line, without flags.
+        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
 
     Raises:
         ConfigError: with every mistake in the overrides and in the configuration that they make.
     """
-    arguments = get_args_parser().parse_args(list(argv))
-    if arguments.help or arguments.hydra_help or arguments.shell_completion:
-        return
+    from medrl.config import build  # which imports every section's class; --help and --cfg need none
+
+    checked: list[Composed] = []
+
+    def check(found: Tree) -> None:
+        checked.append(Composed(tuple(overrides), found, build.check(found, aside=("hardware",) if elsewhere else ())))
+
+    _searched(overrides, check)
+    return checked[-1]
+
+
+def tree(overrides: Sequence[str]) -> Tree:
+    """Compose a configuration; its values are not checked.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    return plain(shown(overrides))
+
+
+def shown(overrides: Sequence[str]) -> DictConfig:
+    """The same before its interpolations are resolved, with Hydra's own node: for ``--cfg`` and ``--help``."""
+    return _searched(overrides, lambda found: None)
+
+
+def choices(overrides: Sequence[str]) -> dict[Any, Any]:
+    """The option of each group; the rest of the configuration may lack what only a run is given.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    try:
+        return dict(_hydra(overrides).hydra.runtime.choices)
+    except Refused as error:
+        raise ConfigError([_explained(error)]) from None
+
+
+def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """The overrides of each point of a multirun: every combination of the values, those of the last sweep changing fastest.
+
+    Raises:
+        ConfigError: a word is no override, or sweeps over no list of values.
+    """
     problems: list[Problem] = []
-    overrides = list(_parsed(arguments.overrides, problems))
-    overrides = list((_sweepable if arguments.multirun else _single)(overrides, problems))
-    for point in _points(overrides):
-        _check_point(point, problems, composition_only=bool(arguments.cfg or arguments.info))
+    values: dict[str, list[str]] = {}
+    for override in _parsed(overrides, problems):
+        key, word = str(override.key_or_group), str(override.input_line)
+        name, found = word.partition("=")[0], _swept(override)
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            problems.append(Problem(key, "is an interval, which has no list of values; write a,b,c or range(a,b)"))
+        elif override.is_sweep_override() and not found:
+            listed = ", ".join(group_options(key)) or "no such group"
+            said = f"has several values, and {override.get_value_string()} matches none; there is: {listed}"
+            problems.append(Problem(key, said))
+        else:  # of a key that is named twice the last one counts
+            values[name] = [f"{name}={value}" for value in found] if override.is_sweep_override() else [word]
     if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+        raise ConfigError(problems)
+    return list(itertools.product(*values.values()))
 
 
-def _check_point(overrides: list[str], problems: list[Problem], *, composition_only: bool) -> None:
-    """Check one point; mistaken overrides are set aside and the rest is checked again, until nothing new is found."""
+def _swept(override: Override) -> list[str]:
+    """Every value of a sweep, as a word of a command line has it."""
+    if not override.is_discrete_sweep():
+        return []
+    value: Any = override.value()
+    if isinstance(value, Glob):
+        return value.filter(group_options(str(override.key_or_group)))
+    return list(map(str, override.sweep_string_iterator()))
+
+
+# --- One composition -------------------------------------------------------------------------------------------------
+
+
+def _hydra(words: Sequence[str]) -> DictConfig:
+    """Hydra's composition, its own node included, open for what is filled in."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(frozen.root("conf"))):
+        # `hydra:` would ask a global that hydra.main sets; the same values are in the composition.
+        cfg = hydra_compose("config", [word.replace("${hydra:", "${hydra.") for word in words], return_hydra_config=True)
+    OmegaConf.set_struct(cfg, False)
+    return cfg
+
+
+def _composed(words: Sequence[Override]) -> DictConfig:
+    """One composition with everything filled in that YAML leaves open."""
+    cfg = _hydra([str(word.input_line) for word in words])
+    places.check_sections(cfg)
+    resolve.complete(cfg, [str(word.key_or_group) for word in words])
+    return cfg
+
+
+def plain(cfg: DictConfig) -> Tree:
+    """Plain containers, every interpolation resolved, without Hydra's own node."""
+    found: Tree = {}
+    for key in cfg:
+        if key != "hydra":
+            value = cfg[key]
+            found[str(key)] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return found
+
+
+# --- Every mistake ---------------------------------------------------------------------------------------------------
+
+
+def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> DictConfig:
+    """Compose and check; where something is wrong, again without it, until nothing new is found.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    problems: list[Problem] = []
+    words = list(_usable(overrides, problems))
+    aside: list[str] = []
     while True:
-        tree = _composed(overrides, problems)
-        if tree is None or composition_only:
-            return
-        try:
-            build.check(tree)
-            return
-        except ConfigError as error:
-            problems += error.problems
-            mistaken = {problem.key for problem in error.problems}
-            rest = [word for word in overrides if not _within(word, mistaken)]
-            if len(rest) == len(overrides):
-                return
-            overrides = rest
+        cfg, found = _tried(words, check)
+        if cfg is not None and not found and not problems:
+            return cfg
+        # What is missing only because its override was set aside is no mistake of the user's.
+        problems += [problem for problem in found if not _within(problem.key, aside)]
+        keys = {problem.key for problem in found}
+        mistaken = [word for word in words if _within(str(word.key_or_group), keys)]
+        if not mistaken:
+            raise ConfigError(list(dict.fromkeys(problems)))
+        aside += [str(word.key_or_group) for word in mistaken]
+        words = [word for word in words if word not in mistaken]
 
 
-def _within(word: str, keys: Collection[str]) -> bool:
-    """Whether an override sets one of the keys or something inside one."""
-    name = word.partition("=")[0].lstrip("+~")
-    return any(name == key or name.startswith(f"{key}.") for key in keys)
+def _tried(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[DictConfig | None, list[Problem]]:
+    """A composition, or None, and what is wrong with it."""
+    cfg = None
+    try:
+        cfg = _composed(words)
+        found = plain(cfg)
+    except ConfigError as error:
+        return None, list(error.problems)
+    except Refused as error:
+        problems = _misplaced(words) or [_explained(error)]
+    else:
+        problems = _checked(found, check)
+    if cfg is None:
+        return None, problems
+    set_here = [key for word in words if not group_options(key := str(word.key_or_group))]
+    return cfg, [places.located(problem, cfg, set_here) for problem in problems]
+
+
+def _checked(found: Tree, check: Callable[[Tree], object]) -> list[Problem]:
+    try:
+        check(found)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def _within(key: str, others: Collection[str]) -> bool:
+    """Whether a key is one of the others or inside one."""
+    return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in others)
 
 
 def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
@@ -118,145 +237,81 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
             problems.append(Problem(word, "is no option; options are written key=value"))
 
 
-def _single(overrides: list[Override], problems: list[Problem]) -> Iterator[Override]:
-    """The overrides of a single run; those that hold several values become problems."""
-    for override in overrides:
-        if override.is_sweep_override():
-            key = override.key_or_group
-            problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
-        else:
-            yield override
-
-
-def _sweepable(overrides: list[Override], problems: list[Problem]) -> Iterator[Override]:
-    """The overrides of a multirun; those that sweep over no list of values become problems."""
-    for override in overrides:
+def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
+    """The overrides of a single run whose options exist; of the others, those that they are probably meant to be."""
+    more = own_folders(overrides)
+    missing = [Problem("hydra.searchpath", f"there is no folder {folder}") for folder in more if not folder.is_dir()]
+    problems += missing
+    for override in _parsed(overrides, problems):
         key = str(override.key_or_group)
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            problems.append(Problem(key, "is an interval, which has no list of values; write a,b,c or range(a,b)"))
-        elif override.is_sweep_override() and not choices(override):
-            listed = ", ".join(group_options(key)) or "no such group"
-            problems.append(
-                Problem(key, f"has several values, and {override.get_value_string()} matches none; there is: {listed}")
-            )
-        else:
+        options, placed = group_options(key, more), override.package is not None
+        if missing and key == "hydra.searchpath":
+            continue
+        if override.is_sweep_override():
+            problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
+        elif (
+            not _is_group(override, options)
+            or override.is_delete()
+            or (override.value() in options and (placed or key not in suggest.PARTS))
+        ):
             yield override
-
-
-def choices(override: Override) -> list[str]:
-    """Every value of an override, as a word of a command line has it; one where nothing is swept."""
-    if not override.is_sweep_override():
-        return [str(override.input_line).partition("=")[2]]
-    value: Any = override.value()
-    if isinstance(value, Glob):
-        return value.filter(group_options(str(override.key_or_group)))
-    return list(map(str, override.sweep_string_iterator()))
-
-
-def _points(overrides: list[Override]) -> Iterator[list[str]]:
-    """The overrides of a single run; for a multirun, of points that show every value of every sweep once."""
-    swept = {index: choices(override) for index, override in enumerate(overrides) if override.is_sweep_override()}
-    longest = max(map(len, swept.values()), default=1)
-    for turn in range(longest):
-        point = []
-        for index, override in enumerate(overrides):
-            if index in swept:
-                values = swept[index]
-                point.append(f"{str(override.input_line).partition('=')[0]}={values[min(turn, len(values) - 1)]}")
-            else:
-                point.append(str(override.input_line))
-        yield point
-
-
-def _composed(overrides: list[str], problems: list[Problem]) -> Tree | None:
-    """Compose with the overrides that make sense; the others become problems."""
-    parser = OverridesParser.create()
-    groups, values = [], []
-    for word in overrides:
-        override = parser.parse_override(word)
-        name = override.key_or_group.partition("@")[0]
-        if name.startswith("hydra"):
-            groups.append(word)
-        elif (name in NAMED or group_options(name)) and not isinstance(override.value(), dict | list):
-            options = group_options(name)
-            if override.is_delete() or override.value() in options:
-                groups.append(word)
-            elif override.value() is None:  # Hydra takes no null for a group
-                problems.append(Problem(name, f"names an option or is left out; there is: {', '.join(options) or 'none'}"))
-            else:
-                problems.append(
-                    Problem(name, f"has no option {override.value()!r}; {suggest.nearest(str(override.value()), options)}")
-                )
         else:
-            values.append(override)
-    with initialize_config_dir(version_base="1.3", config_dir=str(schema.root("conf"))):
-        try:
-            known = _compose(groups)
-            accepted = [str(override.input_line) for override in values if _settable(override, known, problems)]
-            return resolved(_compose(groups + accepted))
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            problems.append(_composition_problem(error))
-            return None
+            problems.append(suggest.no_option(key, override.value(), options, placed=placed))
+            if key not in suggest.PARTS and (nearest := suggest.near(str(override.value()), options)):
+                word = str(override.input_line)
+                yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={nearest[0]}")
 
 
-def _composition_problem(error: Exception) -> Problem:
-    """Hydra's or OmegaConf's complaint; in a resolver's own words where one of ours found the mistake."""
-    cause: BaseException | None = error
-    while cause:
-        if isinstance(cause, UserError):
-            return Problem("model.run", str(cause))
-        cause = cause.__cause__ or cause.__context__
-    return Problem("conf", str(error).strip().splitlines()[0])
+def own_folders(overrides: Sequence[str]) -> list[Path]:
+    """Folders of options that a user adds to ours, as Hydra has it: ``hydra.searchpath=[file:///FOLDER]``."""
+    words = [word.partition("=")[2].strip("[]") for word in overrides if word.startswith("hydra.searchpath=")]
+    paths = [path for word in words for path in word.split(",") if path.startswith("file://")]
+    return [Path(path.removeprefix("file://")) for path in paths]
 
 
-def _compose(overrides: list[str]) -> DictConfig:
-    """Hydra's composition, with ``hydra:`` interpolations able to resolve."""
-    cfg = hydra_compose("config", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    OmegaConf.set_struct(cfg, False)
-    del cfg["hydra"]
-    return cfg
+def _is_group(override: Override, options: Collection[str]) -> bool:
+    """Whether an override chooses an option of one of our groups."""
+    name = str(override.key_or_group)
+    if name.startswith("hydra"):
+        return False
+    return (name in NAMED or bool(options)) and not isinstance(override.value(), dict)
 
 
-def _settable(override: Override, known: DictConfig, problems: list[Problem]) -> bool:
-    """Whether a ``key=value`` has a place in the configuration."""
+def _misplaced(words: Sequence[Override]) -> list[Problem]:
+    """Which of the ``key=value`` have no place in the configuration that the options of the groups make."""
+    names = [str(word.key_or_group) for word in words]
+    chosen = [w for w, name in zip(words, names, strict=True) if name.startswith("hydra") or _is_group(w, group_options(name))]
+    try:
+        known = _hydra([str(word.input_line) for word in chosen])
+    except Refused as error:
+        files = [(name, str(word.value())) for word, name in zip(words, names, strict=True) if word in chosen]
+        return places.broken(files, own_folders([str(word.input_line) for word in words])) or [_explained(error)]
+    values = [word for word in words if word not in chosen]
+    return [problem for word in values if (problem := _without_place(word, known))]
+
+
+def _without_place(override: Override, known: DictConfig) -> Problem | None:
+    """What is wrong with the key of an override, if anything is."""
     key = str(override.key_or_group)
-    if override.is_add() or override.is_force_add() or override.is_delete():
-        return True  # the check of the composed tree knows whether it may be there
+    if key.startswith("hydra") or override.is_add() or override.is_force_add() or override.is_delete():
+        return None  # the check of the composed tree knows whether it may be there
     parent, _, leaf = key.rpartition(".")
     holder = OmegaConf.select(known, parent) if parent else known
     if isinstance(holder, DictConfig) and leaf in holder:
-        return True
-    if isinstance(holder, DictConfig):
-        message = suggest.unknown(key, [str(name) for name in holder if name != "_target_"])
-    elif options := group_options(parent.replace(".", "/")):  # a section that is null until an option is chosen
-        message = f"{parent} is null here; choose one first: {parent.replace('.', '/')}=OPTION, of {', '.join(options)}"
-    else:
-        message = suggest.unknown(key, [str(name) for name in known])
-    file = _file_of(key.partition(".")[0])
-    problems.append(Problem(key, message + (f" ({file})" if file else "")))
-    return False
+        return None
+    options = group_options(parent.replace(".", "/"))
+    if options and not isinstance(holder, DictConfig):  # a section that is null until an option is chosen
+        group = parent.replace(".", "/")
+        said = f"{parent} is {holder or 'null'} here; choose one first: {group}=OPTION, of {', '.join(options)}"
+        return Problem(key, said)
+    file = places.file_of(key, known) if isinstance(holder, DictConfig) and parent else ""
+    message = suggest.unknown_key(key, OmegaConf.to_container(known, resolve=False))
+    return Problem(key, message + (f" ({file})" if file and "did you mean" in message else ""))
 
 
-def _file_of(section: str) -> str:
-    """The YAML file that holds a section of the composed configuration."""
-    choice = HydraConfig.get().runtime.choices.get(section)
-    return f"conf/{section}/{choice}.yaml" if choice else ""
-
-
-def group_options(group: str) -> list[str]:
-    """Options of a config group: the YAML files of its folder; empty where there is no such group."""
-    folders = [schema.root("conf") / group, schema.root("experiments") / group]
-    return sorted({path.stem for folder in folders if group and folder.is_dir() for path in Path(folder).glob("*.yaml")})
-
-
-def tree(overrides: Sequence[str]) -> Tree:
-    """Compose a configuration without a command line, for programs that look at one."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(schema.root("conf"))):
-        return resolved(_compose(list(overrides)))
-
-
-def part(overrides: Sequence[str], key: str) -> Any:
-    """One section of a composition, resolved; of the others some may lack what only a run is given."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(schema.root("conf"))):
-        return OmegaConf.to_container(_compose(list(overrides))[key], resolve=True)
+def _explained(error: Exception) -> Problem:
+    """A complaint of Hydra, OmegaConf or YAML in one line, with the place that it names."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return places.unreadable(error, error.problem_mark)
+    said = str(error).strip() or str(error.__cause__).strip() or type(error).__name__
+    return Problem(str(getattr(error, "full_key", None) or "conf"), said.splitlines()[0], of_value=True)

@@ -8,6 +8,14 @@ from medrl.config.schema import Run
 from medrl.errors import Problem
 from medrl.evaluation.protocols import asked, protocol
 
+MIXES = {
+    "question": "pubmed70",
+    "conversation": "medicalgpt_sft",
+    "preference": "medicalgpt_preference",
+    "text": "medicalgpt_pt",
+}
+"""For each kind of rows a mix that holds it."""
+
 
 def problems(run: Run) -> Iterator[Problem]:
     """Mistakes that two or more sections make together; the algorithm looks for those that it is part of itself."""
@@ -28,6 +36,12 @@ def _model(run: Run) -> Iterator[Problem]:
 
 def _data_mix(run: Run) -> Iterator[Problem]:
     mix, algo = run.data_mix, run.algo
+    weighed = [mix.tasks[name].row_kind for name, weight in mix.weights.items() if weight > 0 and name in mix.tasks]
+    if algo.trains and weighed and not set(weighed) & set(algo.row_kinds):
+        kinds, learned = " and ".join(dict.fromkeys(weighed)), " and ".join(algo.row_kinds)
+        mixes = " or ".join(f"data_mix={MIXES[kind]}" for kind in algo.row_kinds)
+        yield Problem("data_mix", f"holds rows of the kind {kinds}; this algorithm learns from {learned}; write {mixes}, say")
+        return
     if algo.classifies and not any(mix.tasks[name].row_kind == "preference" for name in mix.held_out if name in mix.tasks):
         kept = [name for name, task in mix.tasks.items() if task.row_kind == "preference"]
         instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"
@@ -53,8 +67,12 @@ def _source(run: Run) -> Iterator[Problem]:
 
 def _hardware(run: Run) -> Iterator[Problem]:
     hardware, quantised = run.hardware, run.model.quantisation
+    if hardware.device == "cuda" and not run.dry_run:  # a plan may be for the GPUs of another machine
+        for problem in hardware.missing():
+            yield problem.within("hardware")
     if hardware.device == "cpu" and quantised:
-        yield Problem("hardware", f"model.quantisation={quantised} needs a GPU; write model.quantisation=null")
+        needed = f"model.quantisation={quantised} needs a GPU"
+        yield Problem("hardware", f"{needed}; write model.quantisation=null, or hardware=t4 dry_run=true to plan for one")
     if hardware.sharding in ("fsdp", "zero3") and quantised:
         yield Problem(
             "hardware.sharding",

@@ -1,10 +1,10 @@
-"""The typed configuration of one run: where it is found, what it holds, how it is named and frozen."""
+"""What the configuration of one run holds: names, types and meaning. The values are in YAML."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Gt
 from pydantic import StringConstraints
@@ -12,21 +12,9 @@ from pydantic import StringConstraints
 from medrl.algos.base import Algo
 from medrl.config.identity import Values, digest
 from medrl.config.sections import Sections
-from medrl.errors import UserError
-from medrl.files import write_atomically
 from medrl.tracking.settings import Track
 
-Tree = dict[str, Any]
-"""A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
-
 Text = Annotated[str, StringConstraints(min_length=1)]
-
-
-def root(name: str) -> Path:
-    """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).resolve().parents[1]
-    inside, beside = package / name, package.parent / name
-    return inside if inside.is_dir() else beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +58,8 @@ class Run(Sections):
     published: tuple[Published, ...]
     deviations: tuple[str, ...]
     """What this configuration does otherwise than the paper it follows."""
+    tuned: tuple[str, ...]
+    """What ``model=tiny`` puts in the place of the algorithm's and the paper's values."""
 
     algo: Algo
     track: Track
@@ -101,34 +91,3 @@ def _learned(run: Run) -> Values:
 def run_dir(run: Run) -> Path:
     """Folder of the run: ``<runs>/<name>-<id>``, the same for the same configuration on every machine."""
     return Path(run.runs) / f"{run.name}-{run_id(run)}"
-
-
-def freeze(tree: Tree, folder: Path) -> None:
-    """Write the resolved configuration; everything after composition reads only this file."""
-    import yaml
-
-    header = "# The whole resolved configuration of this run. Written by medrl; read by every process of the run.\n"
-    write_atomically(folder / "config.yaml", header + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-
-
-def load(folder: Path) -> Tree:
-    """Read a frozen configuration back.
-
-    Raises:
-        UserError: the folder holds none, or it cannot be read.
-    """
-    import yaml
-
-    path = folder / "config.yaml"
-    try:
-        # Not OmegaConf: it would read a revision such as 12e4567 as a number and look for ${...} in what is resolved.
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} is no run folder: it holds no config.yaml.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); start the run over with force=true.") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
-    if isinstance(tree.get("model"), dict):
-        tree["model"].pop("id", None)  # folders of older versions note here the id of the run that they start from
-    return tree

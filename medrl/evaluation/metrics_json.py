@@ -17,7 +17,8 @@ from medrl.statistics import metrics, power
 from medrl.tasks.base import Example, Task
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Run, Tree
+    from medrl.config.frozen import Tree
+    from medrl.config.schema import Run
 
 Line = Mapping[str, Any]
 """One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""

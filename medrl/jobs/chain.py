@@ -1,8 +1,8 @@
 """``python -m medrl chain=NAME``: runs that start from one another, listed in ``conf/chain/NAME.yaml``.
 
-Each stage is a run like any other, in a process of its own, with its own folder and table. A finished stage costs nothing,
-and a stopped one goes on, because the same command resumes a run. What ties them together is only where a stage starts:
-``model=from_run model.run=<folder of the stage before>``.
+Each stage is a run like any other, a job with its own folder and table. A finished stage is kept, and a stopped one continues,
+because the same command resumes a run. Only ``model=from_run model.run=<folder of the stage before>`` ties them together. Several
+seeds, or several values with ``-m``, give a chain for each combination.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ import graphlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from medrl.config import build, compose, identity, schema, suggest
-from medrl.config.schema import Run, run_id
+from medrl.config import build, compose, frozen, identity, options, schema, suggest
+from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
-from medrl.files import write_atomically
-from medrl.jobs import job
-from medrl.jobs.job import Point
+from medrl.files import explained, write_atomically
+from medrl.jobs import job, multirun, multirun_table
+from medrl.jobs.multirun_table import Entry
+from medrl.jobs.resolved import ResolvedRun, command, resolve
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import from_run
-from medrl.table import results
-from medrl.table.changes import changes, sources
+from medrl.table import changes, results
 from medrl.table.table import terminal_width
-from medrl.training.checkpoints import Stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,45 +42,104 @@ class Stage:
     """The stage whose reward model pays this one."""
 
 
-def named(argv: Sequence[str]) -> str | None:
-    """The chain that a command line asks for."""
-    return next((word.removeprefix("chain=") for word in argv if word.startswith("chain=")), None)
+@dataclass(frozen=True)
+class Chain:
+    """A chain with the overrides of one command line, or of one combination of its values."""
+
+    name: str
+    overrides: tuple[str, ...]
+    """For every stage, and for one: ``STAGE.KEY=VALUE``."""
+    stages: Mapping[str, ResolvedRun]
+    """In an order in which each comes after those it needs."""
+
+    def run(self) -> dict[str, dict[str, Any]]:
+        """Do the stages that are left, print their table and store it; the metrics of each.
+
+        Raises:
+            UserError, Interrupted: a stage failed, or a signal came.
+        """
+        shutdown = GracefulShutdown()
+        with shutdown.listening():
+            for key, stage in self.stages.items():
+                done = stage.finished()
+                print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
+                if not done:
+                    _run_stage(key, stage, shutdown)
+        metrics = {key: json.loads((stage.folder / "metrics.json").read_text("utf-8")) for key, stage in self.stages.items()}
+        self._store(metrics)
+        return metrics
+
+    def _store(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        table, source = changes.changes(metrics), changes.sources(metrics)
+        seed = next(iter(metrics.values()))["seed"]
+        print(f"\nchain {self.name}  seed {seed}  source: {source}\n\n{table.text(terminal_width())}\n")
+        ids = hashlib.sha256("".join(schema.run_id(stage.run) for stage in self.stages.values()).encode()).hexdigest()[:8]
+        file = next(iter(self.stages.values())).folder.parent / f"chain-{self.name}-{ids}.json"
+        folders = {key: stage.folder for key, stage in self.stages.items()}
+        results.write(results.of_chain(self.name, folders, [f"chain={self.name}", *self.overrides]), file)
+        write_atomically(file.with_suffix(".md"), f"Rows: {source}.\n\n{table.markdown()}\n")
+        print(f"table: {file.with_suffix('.md')}", flush=True)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Do all stages of a chain, or what is left of them, and print one table over them; 0 when all is done.
+def main(overrides: Sequence[str], *, several: bool = False, show: str | None = None) -> int:
+    """Do all stages of one or several chains, or those that are left, and print a table over each; 0 when all is done.
 
     Args:
-        argv: ``chain=NAME``, overrides for every stage, and overrides for one (``STAGE.KEY=VALUE``).
+        overrides: ``chain=NAME``, overrides for every stage, and overrides for one (``STAGE.KEY=VALUE``).
+        several: Whether options besides the seed may have several values.
+        show: What to print instead: "file" for the chain's own, "configurations" for the composed one of every stage.
 
     Raises:
-        UserError, Interrupted: what a user can mend, or a signal; stages that are done stay done.
+        UserError, Interrupted: what a user can mend, or a signal; finished stages are kept.
     """
-    name = named(argv)
-    assert name is not None
-    if flags := [word for word in argv if word.startswith("-")]:
-        raise UserError(f"A chain takes overrides and no flags ({flags[0]}); run it once for each seed, with seed=N.")
-    stages = planned(name, [word for word in argv if not word.startswith("chain=")])
-    stop = Stop()
-    for key, stage in stages.items():
-        done = stage.finished()
-        print(f"\nchain    {name}, stage {key}: {'finished' if done else stage.command}", flush=True)
-        if not done:
-            _do(key, stage, stop)
-        if not done and stage.tree["dry_run"]:
-            print("chain    the stages after it start from what it writes, so they are checked and not planned")
-            return 0
-    metrics = {key: json.loads((stage.folder / "metrics.json").read_text(encoding="utf-8")) for key, stage in stages.items()}
-    print(table(name, metrics))
-    ids = hashlib.sha256("".join(run_id(stage.run) for stage in stages.values()).encode()).hexdigest()[:8]
-    file = next(iter(stages.values())).folder.parent / f"chain-{name}-{ids}.json"
-    results.write(results.of_chain(name, {key: stage.folder for key, stage in stages.items()}, argv), file)
-    write_atomically(file.with_suffix(".md"), markdown(metrics))
-    print(f"table: {file.with_suffix('.md')}")
+    if show == "file":
+        names = [word.removeprefix("chain=") for word in overrides if word.startswith("chain=")]
+        print("\n".join(_file(name).read_text(encoding="utf-8") for name in names))
+        return 0
+    chains = resolve_all(overrides, several=several)
+    stages = {_title(each, key, chains): stage for each in chains for key, stage in each.stages.items()}
+    if show == "configurations":
+        for title, stage in stages.items():
+            print(f"# {title}: {stage.command}\n{yaml.safe_dump(stage.tree, sort_keys=False, allow_unicode=True)}")
+        return 0
+    if any(stage.tree["dry_run"] for stage in stages.values()):
+        return multirun.plans(stages)
+    folder = next(iter(stages.values())).folder.parent
+    with explained(folder):
+        metrics = [each.run() for each in chains]
+        if len(chains) > 1:
+            _compare(chains, metrics, folder, command(["-m", *overrides]))
     return 0
 
 
-def planned(name: str, words: Sequence[str]) -> dict[str, Point]:
+def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
+    """A chain for each combination of the values, composed and checked.
+
+    Args:
+        overrides: ``chain=NAME`` among them.
+        several: Whether options besides the seed may have several values.
+
+    Raises:
+        ConfigError: with every mistake in any stage of any of them.
+    """
+    lists = compose.points(overrides)
+    varied = multirun_table.varied(lists)
+    if not several and (extra := [key for key in varied if key != "seed"]):
+        raise ConfigError([Problem(key, "has several values; add -m to run a chain for each of them") for key in extra])
+
+    def resolved(words: Sequence[str]) -> Chain:
+        name = next(word.removeprefix("chain=") for word in words if word.startswith("chain="))
+        mine = tuple(word for word in words if not word.startswith("chain="))
+        return Chain(name, mine, resolve_stages(name, mine))
+
+    chains = multirun.checked(lists, resolved)
+    folders = [tuple(stage.folder for stage in each.stages.values()) for each in chains]
+    if len(set(folders)) < len(folders):
+        raise ConfigError([Problem("chain", "would do the same runs twice; leave out values that are not part of a run's id")])
+    return chains
+
+
+def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun]:
     """Every stage, in an order in which each comes after those it needs, with its configuration checked.
 
     Raises:
@@ -87,30 +147,22 @@ def planned(name: str, words: Sequence[str]) -> dict[str, Point]:
         ConfigError: every mistake of every stage, its name before the key.
     """
     stages = read(name)
-    mine: dict[str, list[str]] = {key: [] for key in ("", *stages)}
-    for word in words:
+    own: dict[str, list[str]] = {key: [] for key in ("", *stages)}
+    for word in overrides:
         key, _, rest = word.partition(".")
-        mine[key if key in stages and rest else ""].append(rest if key in stages and rest else word)
-    problems: list[Problem] = []
-    found: dict[str, Point] = {}
+        own[key if key in stages and rest else ""].append(rest if key in stages and rest else word)
+    found: dict[str, ResolvedRun] = {}
     for key in order(name, stages):
         stage = stages[key]
-        # What is said of the model holds for the one that a chain begins with; the others are made from it.
-        shared = [word for word in mine[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
-        command = _last_said([*stage.words, *_links(stage, found), *shared, *mine[key]])
-        command += _tuned(command, mine[""])
+        # Model overrides apply to the first stage; later stages load the stage before.
+        shared = [word for word in own[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
+        words = _without_replaced([*stage.words, *_links(stage, found), *shared, *own[key]])
         try:
-            compose.check_command_line(command)
-        except ConfigError as error:
-            problems += [Problem(f"{key}: {problem.key}", problem.message) for problem in error.problems]
-            break  # the stages after it start from its folder, which is not known
-        words = (f"name={name}-{key}", *command)
-        tree = compose.tree(words)
-        found[key] = Point(words, tree, build.unchecked(tree))
-        from_run.planned[found[key].folder] = tree
-        identity.planned[found[key].folder.resolve()] = run_id(found[key].run)
-    if problems:
-        raise ConfigError(problems)
+            found[key] = resolve((f"name={name}-{key}", *words))
+        except ConfigError as error:  # the stages after it start from its folder, which is not known
+            raise ConfigError([replace(each, key=f"{key}: {each.key}") for each in error.problems]) from None
+        from_run.planned[found[key].folder] = found[key].tree
+        identity.planned[found[key].folder.resolve()] = schema.run_id(found[key].run)
     return found
 
 
@@ -121,10 +173,14 @@ def read(name: str) -> dict[str, Stage]:
         UserError: there is no such chain.
         ConfigError: its file holds something else than stages.
     """
-    path = schema.root("conf") / "chain" / f"{name}.yaml"
+    return parsed(yaml.safe_load(_file(name).read_text(encoding="utf-8")), name)
+
+
+def _file(name: str) -> Path:
+    path = frozen.root("conf") / "chain" / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, compose.group_options('chain'))}")
-    return parsed(yaml.safe_load(path.read_text(encoding="utf-8")), name)
+        raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, options.group_options('chain'))}")
+    return path
 
 
 def parsed(listed: Any, name: str) -> dict[str, Stage]:
@@ -160,7 +216,7 @@ def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
     Raises:
         UserError: they go round in a circle.
     """
-    needs = {key: list(_needs(stage)) for key, stage in stages.items()}
+    needs = {key: [other for other in (stage.after, stage.rewarded_by) if other is not None] for key, stage in stages.items()}
     try:
         return list(graphlib.TopologicalSorter(needs).static_order())
     except graphlib.CycleError as error:
@@ -168,17 +224,13 @@ def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
         raise UserError(f"The chain {name} goes round in a circle: {circle}; one of these has to start from no other.") from None
 
 
-def _needs(stage: Stage) -> Iterator[str]:
-    yield from (other for other in (stage.after, stage.rewarded_by) if other is not None)
-
-
-def _last_said(words: Sequence[str]) -> list[str]:
+def _without_replaced(words: Sequence[str]) -> list[str]:
     """Overrides without those that a later one of the same key replaces."""
     return list({word.partition("=")[0]: word for word in words}.values())
 
 
-def _links(stage: Stage, found: Mapping[str, Point]) -> Iterator[str]:
-    """Overrides that say where a stage starts and what pays it."""
+def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
+    """Overrides that name the model a stage starts from and the reward model that pays it."""
     if stage.after:
         yield "model=from_run"
         yield f"model.run={found[stage.after].folder}"
@@ -186,43 +238,40 @@ def _links(stage: Stage, found: Mapping[str, Point]) -> Iterator[str]:
         yield f"reward_set.rewards.reward_model.weights={found[stage.rewarded_by].folder / 'model'}"
 
 
-def _tuned(command: Sequence[str], common: Sequence[str]) -> Iterator[str]:
-    """Values tuned for the model that the chain begins with hold for what it becomes, too."""
-    options = {key: value for key, _, value in (word.partition("=") for word in command)}
-    begun_with = {key: value for key, _, value in (word.partition("=") for word in common)}.get("model", "tiny")
-    tuned = f"{options['algo']}_{begun_with}" if "algo" in options else ""
-    if options.get("model") == "from_run" and tuned in compose.group_options("tuned"):
-        yield f"tuned={tuned}"
-
-
-def _do(name: str, stage: Point, stop: Stop) -> None:
-    """One stage.
+def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> None:
+    """One stage as a job that prints to the terminal.
 
     Raises:
         UserError: it failed; its own message stands above.
         Interrupted: a signal came.
     """
-    try:
-        job.do(stage, stop)
-    except Interrupted as interrupted:
-        raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", interrupted.exit_code - 128) from None
-    except UserError:
+    failed = job.run([stage.job()], shutdown)
+    if failed and shutdown.signal is not None:
+        raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", shutdown.signal)
+    if failed:
         raise UserError(
-            f"Stage {name} failed; its message is above. The stages before it are kept: mend it and run the same command again."
-        ) from None
+            f"Stage {name} failed ({failed.result}); its message is above. The stages before it are kept: mend it and run the "
+            "same command again."
+        )
 
 
-def table(name: str, stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """One table over all stages: what each held-out task said before and after, and what the rewards paid.
-
-    Args:
-        name: Of the chain.
-        stages: ``metrics.json`` of each stage, by its name.
-    """
-    title = f"chain {name}  seed {next(iter(stages.values()))['seed']}  source: {sources(stages)}"
-    return f"\n{title}\n\n{changes(stages).text(terminal_width())}\n"
+def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:
+    """What a stage is called where several chains have it."""
+    values = multirun.named(chain.overrides, [each.overrides for each in chains])
+    return " ".join(filter(None, [f"chain {chain.name}, stage {stage}", values and f"with {values}"]))
 
 
-def markdown(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """The same table in Markdown, its first line saying where the rows came from."""
-    return f"Rows: {sources(stages)}.\n\n{changes(stages).markdown()}\n"
+def _compare(chains: Sequence[Chain], metrics: Sequence[Mapping[str, Any]], folder: Path, said: str) -> None:
+    """One table over all chains, then over their seeds, and the same as files."""
+    varied = multirun_table.varied([[f"chain={each.name}", *each.overrides] for each in chains])
+    entries = [
+        Entry((*multirun_table.values([f"chain={chain.name}", *chain.overrides], varied), key), stage.folder, found[key])
+        for chain, found in zip(chains, metrics, strict=True)
+        for key, stage in chain.stages.items()
+    ]
+    grid = multirun_table.Grid.of((*varied, "stage"), entries)
+    print(grid.text(f"{len(chains)} chains"), end="\n\n")
+    target = folder / f"chains-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    target.mkdir(exist_ok=True)
+    for path in multirun_table.write(target, grid, said, []):
+        print(f"{path.stem}: {path}", flush=True)

@@ -1,82 +1,96 @@
-"""Which GPU a worker has: one each where there are several, so that points do not share one."""
+"""Which GPUs a job has to itself, where several jobs run side by side on one machine."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from medrl.config.schema import Tree
 from medrl.errors import UserError
-from medrl.sweep.trials import claimed
-from medrl.training.hardware import detected_gpus
+from medrl.jobs import locks
+from medrl.training.hardware import visible_gpus
+
+POLL_SECONDS = 1.0
 
 
-def visible() -> list[str]:
-    """The GPUs of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
-    said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if said is None:
-        return [str(number) for number in range(len(detected_gpus()))]
-    return [entry.strip() for entry in said.split(",") if entry.strip() not in ("", "-1")]
+@dataclass(frozen=True)
+class Claim:
+    """GPUs that nobody else claims until the locks are closed."""
+
+    environment: dict[str, str]
+    """Variables that show a process these GPUs and no others."""
+    locks: tuple[IO[str], ...] = ()
 
 
-def workers(asked: int | None, tree: Tree) -> int:
-    """How many points run at once: as asked, or one for each GPU that a point needs, or one.
+def claim(count: int, *, folder: Path | None = None) -> Claim | None:
+    """Claim ``count`` of the visible GPUs, all of them or none; None while too few are free.
 
     Args:
-        asked: ``workers=`` of the command line.
-        tree: The configuration of a point.
+        count: At most as many as there are; none where it is 0.
+        folder: Of the lock files, whose names carry the host; None for one that all commands of this user on this machine share.
+    """
+    names = visible_gpus() if count else []
+    folder = folder or Path(tempfile.gettempdir()) / f"medrl-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, IO[str]] = {}
+    for name in names:
+        if len(found) < count and (lock := locks.acquire(folder / f"gpu-{platform.node()}-{name}.lock")):
+            found[name] = lock
+    if len(found) < min(count, len(names)):
+        for lock in found.values():
+            lock.close()
+        return None
+    return Claim(_environment(list(found)), tuple(found.values()))
+
+
+def claim_when_free(count: int, give_up: Callable[[], bool], *, folder: Path | None = None) -> Claim | None:
+    """The same, waited for; None where ``give_up`` came true before."""
+    waiting = False
+    while (found := claim(count, folder=folder)) is None:
+        if give_up():
+            return None
+        if not waiting:
+            print(f"waiting for {count} of {len(visible_gpus())} GPUs, which other jobs on {platform.node()} have", flush=True)
+        waiting = True
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def needed(hardware: Mapping[str, Any]) -> int:
+    """How many GPUs a run claims, by the section ``hardware`` of its configuration."""
+    return int(hardware["gpus"]) if hardware["device"] == "cuda" else 0
+
+
+def workers(asked: int | None, hardware: Mapping[str, Any]) -> int:
+    """How many jobs run at once: as asked, or as many as the visible GPUs serve, or one.
 
     Raises:
         UserError: more are asked than the GPUs of this machine serve.
     """
-    needed, found = tree["hardware"]["gpus"], len(visible()) if tree["hardware"]["device"] == "cuda" else 0
+    count = needed(hardware)
+    found = len(visible_gpus()) if count else 0
     if found <= 1:
         return asked or 1
-    if asked and asked * needed > found:
-        raise UserError(
-            f"workers={asked} with {needed} GPU(s) a point need {asked * needed}, and there are {found}; ask for fewer."
-        )
-    return asked or max(1, found // needed)
+    if asked and asked * count > found:
+        raise UserError(f"workers={asked} with {count} GPU(s) each need {asked * count}, and there are {found}; ask for fewer.")
+    return asked or max(1, found // count)
 
 
-def environment(ids: Sequence[str], at_once: int, tree: Tree) -> dict[str, str]:
-    """Variables of a point's process: its GPUs, and a share of the cores where nothing else says how many threads to start."""
-    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(ids)} if ids else {}
-    if tree["hardware"]["device"] == "cpu" and at_once > 1 and "OMP_NUM_THREADS" not in os.environ:
-        # As torchrun: without it each process would start a thread for every core.
-        chosen["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_once))
-    return chosen
+def threads(at_once: int, hardware: Mapping[str, Any]) -> dict[str, str]:
+    """Variables of a job on a CPU that shares it with others: its share of the cores, where nothing else sets the number."""
+    if hardware["device"] != "cpu" or at_once == 1 or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
 
 
-@dataclass(frozen=True)
-class Taken:
-    """GPUs that a point has for itself."""
-
-    ids: tuple[str, ...]
-    """As ``CUDA_VISIBLE_DEVICES`` names them; none where there is nothing to choose between."""
-    claims: tuple[IO[str], ...]
-
-
-def taken(folder: Path, tree: Tree) -> Taken | None:
-    """Claim as many GPUs as a point needs; None while they are in use.
-
-    Args:
-        folder: Of the claims.
-        tree: The configuration of the point.
-    """
-    ids = visible() if tree["hardware"]["device"] == "cuda" else []
-    if len(ids) <= 1:
-        return Taken((), ())
-    found: dict[str, IO[str]] = {}
-    for number in ids:
-        if len(found) < tree["hardware"]["gpus"] and (file := claimed(folder / f"gpu-{platform.node()}-{number}")):
-            found[number] = file
-    if len(found) == tree["hardware"]["gpus"]:
-        return Taken(tuple(found), tuple(found.values()))
-    for file in found.values():
-        file.close()
-    return None
+def _environment(names: Sequence[str]) -> dict[str, str]:
+    if not names:
+        return {}
+    # The driver's numbers: CUDA's own order is by speed.
+    order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names), **order}

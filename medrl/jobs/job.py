@@ -1,124 +1,154 @@
-"""One of several runs that a command asks for: a stage of a chain, a point of a grid or of a sweep, in a process of its own.
+"""A job: one command as a process of its own, with a log, a result, the locks it claims, and an end with its parent's end.
 
-A process gives a GPU's memory back when it ends, and whatever happens to it happens to this point alone.
+The processes of a run that trains in several, the stages of a chain, the points of a multirun and the trials of a sweep are jobs.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, NamedTuple
 
-from medrl import files, run
-from medrl.config import build, compose, schema
-from medrl.config.schema import Run, Tree
-from medrl.errors import Interrupted, UserError
-from medrl.training import processes
-from medrl.training.checkpoints import Stop
+from medrl.jobs import die_with_parent
+from medrl.jobs.shutdown import GracefulShutdown
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 10.0
+"""How long the other jobs of a group get to end by themselves once one has failed."""
+CHECKPOINTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit codes of a run that a signal ended with a checkpoint."""
+LAST_LINES = 3
+"""Shown of a log that does not end in a message of medrl's own."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One run as a command line, with what it composes to and where it will lie."""
+class JobResult(NamedTuple):
+    """How a job ended."""
 
-    words: tuple[str, ...]
-    """Overrides, as after ``python -m medrl``."""
-    tree: Tree
-    run: Run
-    """The same, built."""
-
-    @cached_property
-    def folder(self) -> Path:
-        """Where it lies, or will."""
-        return schema.run_dir(self.run)
+    exit_code: int
+    """128 plus the number of a signal where one killed it, as a shell has it."""
+    seconds: float
 
     @property
-    def command(self) -> str:
-        """What a user types for this point alone."""
-        return command(self.words)
+    def checkpointed(self) -> bool:
+        """Whether a signal ended it, and the same command goes on from a checkpoint."""
+        return self.exit_code in CHECKPOINTED
 
-    def finished(self) -> dict[str, Any] | None:
-        """Its metrics where it is done and was evaluated as it asks; None where work is left."""
-        return None if self.run.force else run.finished(self.run, self.folder)
-
-
-def planned(words: Sequence[str]) -> Point:
-    """The point of a command line, checked.
-
-    Raises:
-        ConfigError: with every mistake in it.
-    """
-    compose.check_command_line(list(words))
-    tree = compose.tree(words)
-    return Point(tuple(words), tree, build.unchecked(tree))
+    def __str__(self) -> str:
+        if self.exit_code > 128 and not self.checkpointed:
+            return f"killed by {signal.Signals(self.exit_code - 128).name}"
+        return f"exit code {self.exit_code}"
 
 
-def do(point: Point, stop: Stop, *, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None) -> None:
-    """Run a point to its end, or go on with it, in a process of its own.
+class Job:
+    """One command. It runs in a session of its own, so that a terminal's Ctrl-C reaches it once, through this process."""
 
-    Args:
-        point: What to run.
-        stop: Listens for signals, which are handed on to the process.
-        environment: Variables for the process beside those of this one (a GPU's number, say).
-        output: Where it writes what it says; None for the terminal.
-
-    Raises:
-        UserError: it failed; what it said stands above or in ``output``.
-        Interrupted: a signal came; it wrote a checkpoint.
-    """
-    with files.explained(point.folder), stop.listening(), stop.held():
-        process = begun(point, environment=environment, output=output)
-        try:
-            failed = processes.wait([process], stop)
-        finally:
-            processes.end([process])
-    if failed and stop.signal is not None:
-        raise Interrupted("Stopped. Run the same command again to go on.", stop.signal)
-    if failed:
-        raise UserError(f"`{point.command}` failed; mend it and run the same command again.")
-
-
-def begun(
-    point: Point,
-    *,
-    environment: Mapping[str, str] | None = None,
-    output: IO[bytes] | None = None,
-    held: Sequence[IO[str]] = (),
-) -> subprocess.Popen[bytes]:
-    """The process of a point, in a session of its own, so that a terminal's Ctrl-C reaches it once, through its parent.
-
-    Args:
-        point: What to run.
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        folder: str | Path | None = None,
+        claims: Sequence[IO[str]] = (),
+    ) -> None:
+        """Args:
+        command: The program and its arguments.
+        log: File that its output is appended to; None for the terminal.
         environment: Variables beside those of this process.
-        output: Where it writes what it says; None for the terminal.
-        held: Locked files that it keeps open, so that they stay locked if it outlives its parent.
+        folder: Where it runs; None for the current folder.
+        claims: Locks that are released when it has ended.
+        """
+        self.command, self.log = tuple(command), log
+        self.result: JobResult | None = None
+        self._environment, self._folder, self._claims = dict(environment or {}), folder, claims
+        self._process: subprocess.Popen[bytes] | None = None
+        self._began, self._terminated = 0.0, False
+
+    def start(self) -> None:
+        """Start the process. The thread that calls this has to live as long as the job: the kernel takes it for the parent."""
+        wrapped = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *self.command]
+        variables = {**os.environ, die_with_parent.VARIABLE: "1", **self._environment}
+        with ExitStack() as opened:
+            output = opened.enter_context(self.log.open("ab")) if self.log else None
+            self._began = time.monotonic()
+            self._process = subprocess.Popen(
+                wrapped, env=variables, cwd=self._folder, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def poll(self) -> JobResult | None:
+        """Its result; None while it runs, or has not started."""
+        if self._process and self.result is None and (code := self._process.poll()) is not None:
+            self.result = JobResult(code if code >= 0 else 128 - code, round(time.monotonic() - self._began, 1))
+            for claim in self._claims:
+                claim.close()
+        return self.result
+
+    def terminate(self) -> None:
+        """Ask it, once, to write a checkpoint and end."""
+        if self._process and not self._terminated and self.poll() is None:
+            self._terminated = True
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now, if it runs."""
+        if self._process and self.poll() is None:
+            self._process.kill()
+            self._process.wait()
+            self.poll()
+
+    def last_words(self) -> str:
+        """Why it ended as it did."""
+        return last_words(self.log, self.result)
+
+
+def run(jobs: Sequence[Job], shutdown: GracefulShutdown, *, stop: Callable[[], bool] = lambda: False) -> Job | None:
+    """Start jobs that need one another and wait for all of them.
+
+    Args:
+        jobs: Once one has failed, the others are killed after `GRACE_SECONDS`.
+        shutdown: Its first signal asks the jobs to end; a second kills them.
+        stop: Whether the jobs are to end for another reason, asked again and again.
+
+    Returns:
+        The job that failed first; None where all went well.
+
+    Raises:
+        Interrupted: a second signal came.
     """
-    return process(point.words, environment=environment, output=output, held=held)
+    failed, deadline = None, math.inf
+    with shutdown.held():
+        try:
+            for job in jobs:
+                job.start()
+            while True:
+                running = [job for job in jobs if job.poll() is None]
+                if failed is None and (failed := next((job for job in jobs if job.result and job.result.exit_code), None)):
+                    deadline = time.monotonic() + GRACE_SECONDS
+                if not running:
+                    return failed
+                for job in running:
+                    if time.monotonic() > deadline or shutdown.repeated:
+                        job.kill()
+                    elif shutdown.signal is not None or stop():
+                        job.terminate()
+                time.sleep(POLL_SECONDS)
+        finally:
+            for job in jobs:
+                job.kill()
 
 
-def process(
-    words: Sequence[str],
-    *,
-    environment: Mapping[str, str] | None = None,
-    output: IO[bytes] | None = None,
-    folder: str | None = None,
-    held: Sequence[IO[str]] = (),
-) -> subprocess.Popen[bytes]:
-    """The same of a command line that was checked elsewhere, in ``folder`` where that is not the current one."""
-    program = [sys.executable, "-m", "medrl", *words]
-    variables = {**os.environ, **(environment or {})}
-    kept = [file.fileno() for file in held]
-    return subprocess.Popen(
-        program, env=variables, cwd=folder, stdout=output, stderr=output, start_new_session=True, pass_fds=kept
-    )
-
-
-def command(words: Sequence[str]) -> str:
-    """What a user types for these overrides, quoted for a shell."""
-    return shlex.join(["python", "-m", "medrl", *words])
+def last_words(log: Path | None, result: JobResult | None = None) -> str:
+    """What killed a job, or the message of medrl's own that its log ends with, or else the last lines."""
+    if result and result.exit_code == 128 + signal.SIGKILL:
+        return "killed (SIGKILL), perhaps because the machine had no memory left"
+    text = log.read_text(encoding="utf-8", errors="replace") if log and log.exists() else ""
+    lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    own = max((place for place, line in enumerate(lines) if line.startswith("medrl: ")), default=-LAST_LINES)
+    return "\n".join(lines[own:]).removeprefix("medrl: ") or "it said nothing"

@@ -1,207 +1,160 @@
 """One point of a multirun, as a launcher starts it: in this process, in another one, or on another machine.
 
-Whatever starts it, the point is a process of its own with a log of its own, and what became of it is written beside the log.
-A launcher's process only waits, and turns what stops it into a checkpoint of the point: Ctrl-C, SLURM's preemption and time
-limit, or a file that says that the whole multirun is to stop.
+The point is a job with a log, and its result is written beside the log. The launcher's process only waits, and turns what
+stops it into a checkpoint of the point: Ctrl-C, SLURM's preemption and time limit, or a file that stops the whole multirun.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import signal
-import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from medrl.config import compose
 from medrl.errors import Interrupted
+from medrl.jobs import gpus, job, locks
+from medrl.jobs.job import CHECKPOINTED, Job, JobResult
+from medrl.jobs.resolved import program
+from medrl.jobs.shutdown import GracefulShutdown
 from medrl.tracking import run_folder
-from medrl.training import processes
+from medrl.training.hardware import visible_gpus
 
 STOP = "stop"
 """File of a multirun's folder that stops every point of it, on whatever machine."""
-SAME_SECONDS = 2.0
-"""Within so long a second signal is the first one again: a terminal sends it to every process, a launcher hands it on too."""
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of a run that ended with a checkpoint."""
-
-
-class Ended(NamedTuple):
-    """What became of a point's process."""
-
-    exit_code: int
-    """128 and the number of a signal where one killed it, as a shell has it."""
-    seconds: float
+SEARCHPATH = "hydra.searchpath="
+"""The option of Hydra's that a run takes over: folders of a user's own options."""
+UNATTENDED = ("slurm", "submitit_slurm")
+"""First words of the launchers whose jobs go on when the command that submitted them has ended."""
+SHARING = ("medrl", "basic", "joblib")
+"""Those whose points share the GPUs of one machine, which nobody else hands out."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a launcher calls once for each point, in whatever process it likes."""
+class Point:
+    """What a launcher's process has to know; it comes with Hydra's own configuration of the job."""
 
+    number: int
+    """Among all points of the multirun."""
+    overrides: tuple[str, ...]
     folder: Path
-    """Of the multirun, absolute: the logs go there."""
-    start: str
-    """The folder that the command was given in; relative paths of the configuration start from it."""
-    numbers: tuple[int, ...]
-    """Of the points that are launched, among all points of the multirun, in the launcher's order."""
-    swept: tuple[str, ...]
-    """Options that tell the points apart, for what is printed of each."""
-    shares_gpus: bool
-    """Whether points run side by side on one machine whose GPUs nobody else hands out."""
+    """Of the multirun, absolute."""
+    cwd: str
+    attended: bool
+    """Whether it ends with the command that started it."""
+    gpus: int = 0
+    """How many it claims."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A launcher's process composes before it calls, and has none of the resolvers that the YAML files use.
-        return _unpickled, (self.folder, self.start, self.numbers, self.swept, self.shares_gpus)
+    @classmethod
+    def of(cls, hydra: Any, job: int, overrides: Sequence[str]) -> Point:
+        """From Hydra's section of the configuration, the number that Hydra gave to the job, and its overrides."""
+        launcher = str(hydra.runtime.choices["hydra/launcher"])
+        shares = launcher.startswith(SHARING)
+        return cls(
+            number=hydra.sweeper.pending[job],
+            overrides=(*overrides, *(word for word in hydra.overrides.hydra if word.startswith(SEARCHPATH))),
+            folder=Path(hydra.sweep.dir),
+            cwd=hydra.sweeper.cwd,
+            attended=not launcher.startswith(UNATTENDED),
+            gpus=hydra.sweeper.gpus[job] if shares else 0,
+        )
 
-    def __call__(self, cfg: DictConfig) -> int:
-        """Do one point or go on with it; its exit code.
+    def told_to_stop(self) -> bool:
+        """Whether the whole multirun is to stop.
 
         Raises:
-            Interrupted: a signal came for this process alone; the point wrote a checkpoint.
+            Interrupted: the command that started it was killed.
         """
-        job = HydraConfig.get()
-        number, words = self.numbers[job.job.num], [str(word) for word in job.overrides.task]
-        stop, log = self.folder / STOP, self.folder / f"{number}.log"
-        name = " ".join([f"point {number}", *(word for word in words if word.partition("=")[0] in self.swept)])
-        if stop.exists():
-            return STOPPED[1]
-        signals, begun = Signals(), time.monotonic()
-        with ExitStack() as held:
-            output = held.enter_context(log.open("ab"))
-            wanted = int(cfg.hardware.gpus) if self.shares_gpus and cfg.hardware.device == "cuda" else 0
-            gpus = held.enter_context(reserved(self.folder, wanted, stop))
-            print(f"{name}: begun, {log}", flush=True)
-            process = job.process(words, environment=gpus, output=output, folder=self.start)
-            code = waited(process, signals, stop)
-        ended = Ended(code if code >= 0 else 128 - code, round(time.monotonic() - begun, 1))
-        run_folder.write_json(self.folder / f"{number}.json", ended._asdict())
-        how = {0: "finished", **dict.fromkeys(STOPPED, "stopped")}.get(ended.exit_code, f"failed, exit code {ended.exit_code}")
-        print(f"{name}: {how} after {ended.seconds:.0f} s", flush=True)
-        if not stop.exists():
-            signals.answered(stopped=ended.exit_code in STOPPED)
-        return ended.exit_code
+        if self.attended and not locks.is_held(self.folder / ".lock"):
+            raise Interrupted("The command that started this point has ended.", signal.SIGKILL)
+        return (self.folder / STOP).exists()
 
 
-def _unpickled(*fields: Any) -> Task:
-    compose.prepare()
-    return Task(*fields)
+def run_point(cfg: DictConfig) -> int:
+    """Do one point or continue it; its exit code. Hydra's job function: a launcher calls it once for each point.
+
+    Raises:
+        Interrupted: a signal came for this process alone; the point wrote a checkpoint.
+    """
+    hydra = HydraConfig.get()
+    point = Point.of(hydra, hydra.job.num, list(hydra.overrides.task))
+    # submitit hears of SLURM's time limit and preemption by SIGUSR2, and would requeue at once, before there is a checkpoint.
+    own = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    own = {number: handler for number, handler in own.items() if callable(handler)}
+    # A terminal sends a signal to every process, and a launcher forwards it.
+    shutdown = GracefulShutdown("the point writes a checkpoint, then stops (again to stop at once)", repeat_seconds=2.0)
+    with shutdown.listening(*own), shutdown.held():
+        result = run(point, shutdown)
+    handler: Any = own.get(shutdown.signal)  # type: ignore[call-overload]
+    if handler and result.checkpointed:  # a finished or failed point is not queued again
+        handler(shutdown.signal, None)
+    elif shutdown.signal and not handler and not (point.folder / STOP).exists():
+        # No `Exception`, so that submitit takes the job for unfinished.
+        raise Interrupted("Stopped. Run the same command again to go on.", shutdown.signal)
+    return result.exit_code
 
 
-def ended(folder: Path, number: int) -> Ended | None:
-    """What became of a point since its multirun was last started; None while nothing has."""
+def run_here(points: Sequence[Point], at_once: int | None) -> None:
+    """Do points on this machine; the command that waits for them stops them with the file `STOP`.
+
+    Args:
+        points: In order.
+        at_once: How many of them; None for as many as the visible GPUs serve.
+
+    Raises:
+        Interrupted: a second signal came.
+    """
+    shutdown = GracefulShutdown()  # does not listen, because the command does
+    most = max(point.gpus for point in points)
+    at_once = min(at_once or max(1, len(visible_gpus()) // most if most else 1), len(points))
+    threads = gpus.threads(at_once, {"device": "cuda" if most else "cpu"})
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            list(pool.map(lambda point: run(point, shutdown, threads), points))
+        except BaseException:
+            shutdown.repeated = True  # ends the threads' jobs
+            raise
+
+
+def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] | None = None) -> JobResult:
+    """Do a point as a job and write down how it ended.
+
+    Args:
+        point: What to run.
+        shutdown: Its signals end the job.
+        variables: Of the job's process, beside those of this one.
+
+    Raises:
+        Interrupted: a second signal came, or the command that started it was killed.
+    """
+
+    def stopped() -> bool:
+        return point.told_to_stop() or shutdown.signal is not None or shutdown.repeated
+
+    claim = None if stopped() else gpus.claim_when_free(point.gpus, stopped)
+    if claim is None:
+        return JobResult(CHECKPOINTED[1], 0.0)
+    log = point.folder / f"{point.number}.log"
+    environment = {**claim.environment, **(variables or {})}
+    process = Job(program(point.overrides), log=log, environment=environment, folder=point.cwd, claims=claim.locks)
+    print(f"point {point.number}: started, {log}", flush=True)
+    job.run([process], shutdown, stop=point.told_to_stop)
+    result = process.result
+    assert result is not None
+    run_folder.write_json(point.folder / f"{point.number}.json", result._asdict())
+    ending = "finished" if result.exit_code == 0 else "stopped" if result.checkpointed else f"failed, {result}"
+    print(f"point {point.number}: {ending} after {result.seconds:.0f} s", flush=True)
+    return result
+
+
+def result_of(folder: Path, number: int) -> JobResult | None:
+    """How a point has ended since its multirun was last started; None where it has not."""
     try:
-        return Ended(**json.loads((folder / f"{number}.json").read_text(encoding="utf-8")))
+        return JobResult(**json.loads((folder / f"{number}.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-
-
-class Signals:
-    """Those that come while a point runs: noted, and answered as the launcher would once the point has ended."""
-
-    def __init__(self) -> None:
-        self.first: int | None = None
-        self.again = False
-        """Whether a second one asks for the end at once."""
-        self._since = 0.0
-        self._before: dict[int, Any] = {}
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take over SIGINT, SIGTERM and what the launcher listens for itself; nothing outside the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        # submitit hears of SLURM's time limit and preemption by SIGUSR2 and requeues at once, before there is a checkpoint.
-        own = [number for number in (signal.SIGUSR1, signal.SIGUSR2) if callable(signal.getsignal(number))]
-        self._before = {number: signal.signal(number, self._noted) for number in (signal.SIGINT, signal.SIGTERM, *own)}
-        try:
-            yield
-        finally:
-            for number, before in self._before.items():
-                signal.signal(number, before)
-
-    def _noted(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first, self._since = number, now
-            os.write(2, b"\nThe point writes a checkpoint, then stops (again to stop at once).\n")  # print() is not safe here
-        elif now - self._since > SAME_SECONDS:
-            self.again = True
-
-    def answered(self, *, stopped: bool) -> None:
-        """What the launcher does with the signal: requeue the job, for one. Nothing where none came.
-
-        Args:
-            stopped: Whether the point ended with work left; one that is done, or failed, need not be queued again.
-
-        Raises:
-            Interrupted: it was SIGINT or SIGTERM. No `Exception`, so that submitit takes the job for unfinished.
-        """
-        if self.first in (signal.SIGUSR1, signal.SIGUSR2):
-            launcher: Callable[[int, None], object] = self._before[self.first]
-            if stopped:
-                launcher(self.first, None)
-        elif self.first is not None:
-            raise Interrupted("Stopped. Run the same command again to go on.", self.first)
-
-
-def waited(process: subprocess.Popen[bytes], signals: Signals, stop: Path) -> int:
-    """The return code of a point's process; a signal here, or the file ``stop``, is handed on to it once."""
-    told = False
-    try:
-        with signals.listening():
-            while (code := process.poll()) is None and not signals.again:
-                if not told and (signals.first is not None or stop.exists()):
-                    told = True
-                    process.send_signal(signal.SIGTERM)
-                time.sleep(processes.POLL_SECONDS)
-    finally:
-        processes.end([process])
-    return process.wait() if code is None else code
-
-
-@contextmanager
-def reserved(folder: Path, count: int, stop: Path) -> Iterator[dict[str, str]]:
-    """Variables that give a point ``count`` GPUs which no other point of the multirun has; waits until so many are free.
-
-    A lock file of each GPU lies in the multirun's folder, and the operating system lets go of it however its holder ends.
-    """
-    from medrl.training.hardware import detected_gpus
-
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    names = named or [str(number) for number in range(len(detected_gpus()))] if count else []
-    with ExitStack() as held:
-        taken: list[str] = []
-        while not taken and names and not stop.exists():
-            taken = free(folder, names, min(count, len(names)), held)
-            if not taken:
-                time.sleep(1.0)
-        yield {"CUDA_VISIBLE_DEVICES": ",".join(taken)} if taken else {}
-
-
-def free(folder: Path, names: Sequence[str], count: int, held: ExitStack) -> list[str]:
-    """So many devices whose locks nobody holds, now held by ``held``; all of them or none."""
-    with ExitStack() as trial:
-        taken = []
-        for name in names:
-            file = trial.enter_context((folder / f"gpu-{name}.lock").open("a"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            taken.append(name)
-            if len(taken) == count:
-                held.enter_context(trial.pop_all())
-                return taken
-    return []

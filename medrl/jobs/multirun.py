@@ -1,96 +1,182 @@
 """``python -m medrl -m KEY=A,B ...``: every combination of the values, each a run of its own, and one table over them.
 
-All points are composed and checked first. Those that are not finished go to Hydra's launcher (one after another, or joblib,
-submitit, Ray), which calls :class:`medrl.jobs.launcher_task.Task` for each; what became of them is read from the disk, so that it does
-not matter where they ran. A finished point costs nothing, and a stopped one goes on, because the same command resumes a run.
+All points are composed and checked first. Hydra's own multirun then gives those that are not finished to its launcher
+(ours, joblib, submitit, Ray), which calls `medrl.jobs.launcher_task.run_point` for each. Their results are read from the disk, so
+that it does not matter where they ran.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import os
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
+from typing import TypeVar
 
-from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.types import HydraContext, RunMode
-from omegaconf import open_dict, read_write
+import hydra
+from hydra.core.config_store import ConfigStore
 
 from medrl import files, run
-from medrl.config import build, compose, schema
+from medrl.config import compose, frozen, options, suggest
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
-from medrl.jobs import job, launcher_task, multirun_table
-from medrl.jobs.job import Point
-from medrl.jobs.launcher_task import STOP, STOPPED, Ended, Task
-from medrl.tracking import run_folder
+from medrl.jobs import gpus, launcher_task, locks, multirun_table
+from medrl.jobs.job import JobResult, last_words
+from medrl.jobs.launcher_task import SEARCHPATH, STOP, UNATTENDED
+from medrl.jobs.multirun_table import Entry
+from medrl.jobs.resolved import ResolvedRun, command, resolve
+from medrl.jobs.shutdown import GracefulShutdown
 
 PLUGINS = {"joblib": "joblib", "submitit": "submitit", "slurm": "submitit", "ray": "ray"}
 """First word of a launcher's name -> the plugin of Hydra that it needs."""
 ELSEWHERE = ("slurm", "submitit_slurm", "ray")
 """Launchers whose points may run on another machine: GPUs are looked for there and not here."""
-UNATTENDED = ("slurm", "submitit_slurm")
-"""Those whose jobs go on when nobody waits for them."""
-AGAIN = "Mend it and run the same command again: what is finished costs nothing."
-LAST_LINES = 3
-"""Shown of a log that does not end in a message of medrl's own."""
+T = TypeVar("T")
+AGAIN = "Mend it and run the same command again: finished points are kept."
 
 
-def main(argv: Sequence[str]) -> int:
-    """Do all points of a multirun, or what is left of them, and end with one table and one figure; 0 when all are done.
+@dataclass(frozen=True)
+class Multirun:
+    """A command line with ``-m``."""
+
+    overrides: tuple[str, ...]
+    """Of the configuration, several values among them."""
+    of_hydra: tuple[str, ...]
+    """Of Hydra itself, the launcher among them."""
+
+    @classmethod
+    def parse(cls, overrides: Sequence[str]) -> Multirun:
+        """Sort the overrides of a command line.
+
+        Raises:
+            ConfigError: there is no such launcher, its plugin is not installed, or a sweeper is named.
+        """
+        of_hydra = tuple(word for word in overrides if word.lstrip("+~").startswith(("hydra.", "hydra/")))
+        made = cls(tuple(word for word in overrides if word not in of_hydra), of_hydra)
+        made._check_launcher()
+        return made
+
+    @property
+    def launcher(self) -> str:
+        """Name of the launcher."""
+        said = [word.partition("=")[2] for word in self.of_hydra if word.startswith("hydra/launcher=")]
+        return said[-1] if said else "medrl"
+
+    def _check_launcher(self) -> None:
+        if any(word.startswith(("hydra/sweeper", "hydra.sweeper")) for word in self.of_hydra):
+            raise ConfigError([Problem("hydra/sweeper", "-m runs every combination; to search, use python -m medrl.sweep")])
+        plugin = PLUGINS.get(self.launcher.partition("_")[0])
+        if plugin and not _installed(f"hydra_plugins.hydra_{plugin}_launcher"):
+            what = "hydra-ray-launcher" if plugin == "ray" else "'medrl[launchers]'"
+            raise ConfigError([Problem("hydra/launcher", f"{self.launcher} needs Hydra's {plugin} launcher: pip install {what}")])
+        stored = [name.removesuffix(".yaml") for name in ConfigStore.instance().list("hydra/launcher")]
+        known = {*stored, *options.group_options("hydra/launcher")}
+        if self.launcher not in known:
+            raise ConfigError([suggest.no_option("hydra/launcher", self.launcher, sorted(known), placed=False)])
+
+    def points(self) -> list[ResolvedRun]:
+        """Every point, composed and checked.
+
+        Raises:
+            ConfigError: with every mistake in any of them, and with points that would share a folder.
+        """
+        elsewhere = self.launcher.startswith(ELSEWHERE)
+        added = [word for word in self.of_hydra if word.startswith(SEARCHPATH)]
+        points = checked(compose.points(self.overrides), lambda words: resolve([*words, *added], elsewhere=elsewhere))
+        if shared := list(_shared(points)):
+            raise ConfigError(shared)
+        return points
+
+    def launch(self, pending: Mapping[int, ResolvedRun], folder: Path, shutdown: GracefulShutdown) -> str:
+        """Hand the pending points, by number, to Hydra's own multirun; what the launcher failed with, if it did.
+
+        Raises:
+            Interrupted: a second signal came, or the first where the points go on unattended.
+        """
+        paths = [f"hydra.sweep.dir={_quoted(folder)}", f"hydra.sweeper.cwd={_quoted(Path.cwd())}"]
+        numbers = {"pending": list(pending), "gpus": [gpus.needed(each.tree["hardware"]) for each in pending.values()]}
+        lists = [f"hydra.sweeper.{key}={value}".replace(" ", "") for key, value in numbers.items()]
+        before, sys.argv = sys.argv, [sys.argv[0], "-m", *self.overrides, *self.of_hydra, *paths, *lists]
+        main = hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")
+        try:
+            with shutdown.listening(), nullcontext() if self.launcher.startswith(UNATTENDED) else shutdown.held():
+                main(launcher_task.run_point)()
+        except SystemExit as end:  # of our sweeper, with a launcher's error, or of Hydra, which has printed its own
+            return str(end.code) if isinstance(end.code, str) else "its message is above"
+        finally:
+            sys.argv = before
+        return ""
+
+
+def main(overrides: Sequence[str]) -> int:
+    """Do all points of a multirun, or those that are pending, and end with one table and one figure; 0 when all are done.
 
     Raises:
         ConfigError: with every mistake in any of the points.
         UserError: points failed; it names them, and the others are done.
         Interrupted: a signal came; the points that ran wrote checkpoints.
     """
-    words = get_args_parser().parse_args(list(argv)).overrides
-    of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    launcher = launcher_of(of_hydra)
-    words = [word for word in words if word not in of_hydra]
-    points = planned(words, of_hydra, elsewhere=launcher.startswith(ELSEWHERE))
+    multirun = Multirun.parse(overrides)
+    points = multirun.points()
     if any(each.tree["dry_run"] for each in points):
-        return plans(points)
-    name = f"multirun-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]}"
+        return plans({f"point {number}": each for number, each in enumerate(points)})
+    name = f"multirun-{hashlib.sha256(json.dumps(multirun.overrides).encode()).hexdigest()[:8]}"
     folder = points[0].folder.parent.resolve() / name
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with run_folder.locked(folder):
-            left = [number for number, each in enumerate(points) if not each.finished()]
-            print(f"multirun {len(points)} points, {len(points) - len(left)} finished; {folder}", flush=True)
-            _forget(folder, left)
-            stopped, trouble = _launch(points, left, of_hydra, folder, launcher) if left else (None, "")
-            return _told(points, folder, job.command(["-m", *words]), stopped, trouble)
+        with locks.locked(folder):
+            pending = {number: each for number, each in enumerate(points) if not each.finished()}
+            _print_points(points, pending, folder)
+            for path in (folder / STOP, *(folder / f"{number}.{kind}" for number in pending for kind in ("json", "log"))):
+                path.unlink(missing_ok=True)
+            notice = "the points that run write checkpoints, then stop (again to stop at once)"
+            shutdown, trouble = GracefulShutdown(notice, on_signal=(folder / STOP).touch), ""
+            try:
+                trouble = multirun.launch(pending, folder, shutdown) if pending else ""
+            except Interrupted as interrupted:  # the second signal, or one that a launcher in this process has answered
+                shutdown.signal = interrupted.exit_code - 128
+            return _report(points, folder, command(["-m", *multirun.overrides]), shutdown.signal, trouble)
 
 
-def launcher_of(of_hydra: Sequence[str]) -> str:
-    """The launcher that a command line names.
+def _print_points(points: Sequence[ResolvedRun], pending: Collection[int], folder: Path) -> None:
+    print(f"multirun {len(points)} points, {len(points) - len(pending)} finished; {folder}")
+    overrides = [each.overrides for each in points]
+    for number, each in enumerate(overrides):
+        print(f"point {number}: {named(each, overrides)}{'' if number in pending else '  (finished)'}", flush=True)
+
+
+def checked(points: Sequence[Sequence[str]], resolved: Callable[[Sequence[str]], T]) -> list[T]:
+    """What is made of the overrides of each point.
 
     Raises:
-        ConfigError: its plugin is not installed, or a sweeper is named.
+        ConfigError: with every mistake in any of them; one that not all have is named by the first point that has it.
     """
-    for word in of_hydra:
-        if word.startswith(("hydra/sweeper", "hydra.sweeper")):
-            raise ConfigError([Problem("hydra/sweeper", "-m runs every combination; what searches is python -m medrl.sweep")])
-    name = next((word.partition("=")[2] for word in reversed(of_hydra) if word.startswith("hydra/launcher=")), "basic")
-    plugin = PLUGINS.get(name.partition("_")[0])
-    if plugin and not _installed(f"hydra_plugins.hydra_{plugin}_launcher"):
-        what = "hydra-ray-launcher" if plugin == "ray" else "'medrl[launchers]'"
-        raise ConfigError([Problem("hydra/launcher", f"{name} needs Hydra's {plugin} launcher: pip install {what}")])
-    return name
+    found, found_in = [], dict[Problem, list[Sequence[str]]]()
+    for overrides in points:
+        try:
+            found.append(resolved(overrides))
+        except ConfigError as error:
+            for problem in error.problems:
+                found_in.setdefault(problem, []).append(overrides)
+    if found_in:
+        raise ConfigError(
+            [
+                problem
+                if len(by) == len(points)
+                else replace(problem, message=f"{problem.message} (with {named(by[0], points)})")
+                for problem, by in found_in.items()
+            ]
+        )
+    return found
+
+
+def named(overrides: Sequence[str], points: Sequence[Sequence[str]]) -> str:
+    """The overrides that tell a point from the others."""
+    varied = multirun_table.varied(points)
+    return " ".join(word for word in overrides if word.partition("=")[0] in varied)
 
 
 def _installed(module: str) -> bool:
@@ -99,205 +185,78 @@ def _installed(module: str) -> bool:
     return False
 
 
-def planned(words: Sequence[str], of_hydra: Sequence[str], *, elsewhere: bool) -> list[Point]:
-    """Every point, composed and checked.
-
-    Args:
-        words: Overrides of the configuration, swept ones among them.
-        of_hydra: Overrides of Hydra itself.
-        elsewhere: Whether the points run on a machine with other hardware than this one.
-
-    Raises:
-        ConfigError: with every mistake in any of them, and with points that would be one run.
-    """
-    with _hardware_aside(elsewhere):
-        compose.check_command_line(["-m", *words, *of_hydra])
-    found: dict[Problem, Point] = {}  # the first point of each mistake
-    points = []
-    for point_words in expanded(words):
-        tree = compose.tree(point_words)
-        points.append(Point(tuple(point_words), tree, build.unchecked(tree)))
-        try:
-            with _hardware_aside(elsewhere):
-                build.check(tree)
-        except ConfigError as error:
-            found = dict.fromkeys(error.problems, points[-1]) | found
-    swept = multirun_table.differing([each.words for each in points])
-    problems = [replace(each, message=f"{each.message} (with {_named(at.words, swept)})") for each, at in found.items()]
-    problems += _shared(points)
-    if problems:
-        raise ConfigError(problems)
-    return points
+def _quoted(path: Path) -> str:
+    """A path as a value of an override."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
-@contextmanager
-def _hardware_aside(aside: bool) -> Iterator[None]:
-    """Drop what the hardware of this machine is blamed for, where another one will run the points and is asked there."""
-    try:
-        yield
-    except ConfigError as error:
-        kept = [problem for problem in error.problems if not aside or problem.key.partition(".")[0] != "hardware"]
-        if kept:
-            raise ConfigError(kept) from None
-
-
-def expanded(words: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides of each point: every combination of the values, those of the last sweep changing fastest."""
-    parser = OverridesParser.create()
-    said = {}
-    for word in words:
-        override = parser.parse_override(word)
-        swept = override.is_sweep_override()
-        key = word.partition("=")[0]
-        said[key] = [f"{key}={value}" for value in compose.choices(override)] if swept else [word]  # the last one counts
-    yield from map(list, itertools.product(*said.values()))
-
-
-def _shared(points: Sequence[Point]) -> Iterator[Problem]:
+def _shared(points: Sequence[ResolvedRun]) -> Iterator[Problem]:
     """Points that would write to one folder."""
-    first: dict[Path, Point] = {}
+    first: dict[Path, ResolvedRun] = {}
     for each in points:
         other = first.setdefault(each.folder, each)
         if other is not each:
-            differ = [word.partition("=")[0] for word, theirs in zip(each.words, other.words, strict=True) if word != theirs]
-            key = differ[0] if differ else "-m"
-            value = f"hydra:runtime.choices.{key}" if compose.group_options(key) else key
-            said = "has several values that change nothing of what is learned, so the points would share the folder"
-            yield Problem(key, f"{said} {each.folder}; add a name that tells them apart: 'name=x${{{value}}}'")
+            pairs = zip(each.overrides, other.overrides, strict=True)
+            key = next((mine.partition("=")[0] for mine, theirs in pairs if mine != theirs), "-m")
+            value = f"hydra.runtime.choices.{key}" if options.group_options(key) else key
+            yield Problem(
+                key,
+                f"is not part of the run id, so these points would overwrite each other in {each.folder}; "
+                f"add a name that tells them apart: 'name=x${{{value}}}'",
+            )
 
 
-def _named(words: Sequence[str], swept: Sequence[str]) -> str:
-    """What tells a point from the others."""
-    return " ".join(word for word in words if word.partition("=")[0] in swept)
-
-
-def plans(points: Sequence[Point]) -> int:
-    """The plan of each point, one after another, in this process; the exit code of the first that has none."""
+def plans(runs: Mapping[str, ResolvedRun]) -> int:
+    """Print the plan of each run, in this process; the exit code of the first that has none."""
     codes = []
-    for number, each in enumerate(points):
-        print(f"\npoint {number}: {each.command}", flush=True)
+    for name, each in runs.items():
+        print(f"\n{name}: {each.command}", flush=True)
         try:
-            run.run(each.tree)
+            run.run(each.tree, each.run)
         except UserError as error:
             print(f"medrl: {error}", file=sys.stderr)
             codes.append(error.exit_code)
     return codes[0] if codes else 0
 
 
-def _forget(folder: Path, left: Sequence[int]) -> None:
-    """Remove what earlier commands noted of points that are about to run."""
-    for path in (folder / STOP, *(folder / f"{number}.{kind}" for number in left for kind in ("json", "log"))):
-        path.unlink(missing_ok=True)
-
-
-def _launch(
-    points: Sequence[Point], left: Sequence[int], of_hydra: Sequence[str], folder: Path, launcher: str
-) -> tuple[int | None, str]:
-    """Give the points that are left to the launcher; the signal that ended it, and what the launcher itself stumbled over."""
-    swept = multirun_table.differing([each.words for each in points])
-    task = Task(folder, str(Path.cwd()), tuple(left), swept, shares_gpus=launcher.startswith("joblib"))
-    stopped = Stopped(folder / STOP, unattended=launcher.startswith(UNATTENDED))
-    with initialize_config_dir(version_base="1.3", config_dir=str(schema.root("conf")), job_name="medrl"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        # A whole point, so that a launcher's options can refer to the configuration: GPUs of a job to hardware.gpus.
-        words = [*points[left[0]].words, *of_hydra, "hydra.mode=MULTIRUN"]
-        master = hydra.compose_config("config", words, run_mode=RunMode.MULTIRUN, with_log_configuration=True)
-        with read_write(master), open_dict(master):
-            master.hydra.sweep.dir = str(folder)
-        context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(master))
-        try:
-            HydraConfig.instance().set_config(master)  # a launcher's options are resolved in it
-            with stopped.listening():
-                chosen = Plugins.instance().instantiate_launcher(context, task_function=task, config=master)
-                chosen.launch([list(points[number].words) for number in left], initial_job_idx=0)
-        except Interrupted as interrupted:
-            return interrupted.exit_code - 128, ""
-        except Exception as error:  # a plugin's own, of any kind; what its points have done stands on the disk
-            return stopped.signal, "" if stopped.signal else f"{type(error).__name__}: {str(error).strip()}"
-    return stopped.signal, ""
-
-
-class Stopped:
-    """A signal to the command. Every point hears of it through a file, wherever it runs, and ends with a checkpoint."""
-
-    def __init__(self, file: Path, *, unattended: bool) -> None:
-        """Args:
-        file: Which tells the points.
-        unattended: Whether the points go on without this process, so that it alone ends.
-        """
-        self.signal: int | None = None
-        self._file, self._unattended = file, unattended
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take over SIGINT and SIGTERM; a second one ends the command at once."""
-        before = {number: signal.signal(number, self._received) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _received(self, number: int, frame: FrameType | None) -> None:
-        again, self.signal = self.signal is not None, number
-        if self._unattended or again:
-            raise Interrupted("Stopped.", number)
-        self._file.touch()
-        os.write(2, b"\nThe points that run write checkpoints, then stop (again to stop at once).\n")
-
-
-def _told(points: Sequence[Point], folder: Path, command: str, stopped: int | None, trouble: str) -> int:
-    """Write and print what became of every point; 0 when all are done.
+def _report(points: Sequence[ResolvedRun], folder: Path, command: str, stopped: int | None, trouble: str) -> int:
+    """Write the table and print how every point ended; 0 when all are done.
 
     Raises:
         Interrupted, UserError: as :func:`main`.
     """
-    became = {number: launcher_task.ended(folder, number) for number in range(len(points))}
-    failed = {number: end for number, end in became.items() if end and end.exit_code not in (0, *STOPPED)}
-    done = {
-        number: metrics
-        for number, each in enumerate(points)
-        if number not in failed and (metrics := run.finished(each.run, each.folder))
-    }
+    results = {number: launcher_task.result_of(folder, number) for number in range(len(points))}
+    failed = {number: each for number, each in results.items() if each and each.exit_code and not each.checkpointed}
+    metrics = {number: run.finished(each.run, each.folder) for number, each in enumerate(points) if number not in failed}
+    done = {number: each for number, each in metrics.items() if each}
+    messages = [_failure(folder, number, result, points[number]) for number, result in failed.items()]
     if done:
-        options = multirun_table.differing([each.words for each in points])
-        table = multirun_table.Grid.of(options, {number: points[number] for number in done}, done)
-        print(table.text(f"{folder.name}  {len(done)} of {len(points)} points"))
-        multirun_table.write(
-            folder, table, command, [said for number in failed for said in _said(folder, number, points, failed)]
-        )
-        for name in ("table.md", "figure.svg"):
-            if (folder / name).exists():
-                print(f"{name.partition('.')[0]}: {folder / name}", flush=True)
+        varied = multirun_table.varied([each.overrides for each in points])
+        entries = [
+            Entry(multirun_table.values(points[number].overrides, varied), points[number].folder, found)
+            for number, found in done.items()
+        ]
+        grid = multirun_table.Grid.of(varied, entries)
+        print(grid.text(f"{folder.name}  {len(done)} of {len(points)} points"), end="\n\n")
+        for path in multirun_table.write(folder, grid, command, messages):
+            print(f"{path.stem}: {path}", flush=True)
     count = f"{len(done)} of {len(points)} points are done"
     if stopped is not None:
         raise Interrupted(f"Stopped; {count}. Run the same command again to go on.", stopped)
     if failed:
-        said = "\n".join(line for number in failed for line in _said(folder, number, points, failed))
-        error = UserError(f"{len(failed)} of {len(points)} points failed; {count}.\n{said}\n{AGAIN}")
+        error = UserError("\n".join([f"{len(failed)} of {len(points)} points failed; {count}.", *messages, AGAIN]))
         error.exit_code = next(iter(failed.values())).exit_code
         raise error
     if len(done) < len(points):
-        why = f" The launcher ended with {trouble}." if trouble else ""
+        why = f" The launcher failed: {trouble}." if trouble else ""
         missing = ", ".join(str(number) for number in range(len(points)) if number not in done)
         raise UserError(f"{count}; left: {missing}.{why} Run the same command again to go on.")
     return 0
 
 
-def _said(folder: Path, number: int, points: Sequence[Point], failed: Mapping[int, Ended]) -> Iterator[str]:
-    """A failed point: which, what it said last, and how it is run alone."""
+def _failure(folder: Path, number: int, result: JobResult, point: ResolvedRun) -> str:
+    """A failed point: which, its last words, and the command that runs it alone."""
     log = folder / f"{number}.log"
-    yield f"  point {number}, exit code {failed[number].exit_code}: {last_words(log, failed[number].exit_code)}"
-    yield f"    log: {log}"
-    yield f"    alone: {points[number].command}"
-
-
-def last_words(log: Path, exit_code: int) -> str:
-    """The message that a point ended with, or the end of its log where it had none."""
-    if exit_code == 128 + signal.SIGKILL:
-        return "killed (SIGKILL), perhaps because the machine had no memory left"
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
-    own = max((place for place, line in enumerate(lines) if line.startswith("medrl: ")), default=None)
-    said = lines[own:] if own is not None else lines[-LAST_LINES:]
-    return "\n    ".join(said).removeprefix("medrl: ") or "it said nothing"
+    words = last_words(log, result).replace("\n", "\n    ")
+    return f"  point {number}, {result}: {words}\n    log: {log}\n    alone: {point.command}"

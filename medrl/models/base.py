@@ -107,8 +107,8 @@ class Pretrained(Model):
     """Run Python code that comes with the weights; its commit goes into ``provenance.json``."""
 
     def problems(self) -> Iterator[Problem]:
-        if not self.weights:
-            yield Problem("weights", "names no weights; write a hub id or a folder (the model's file in conf/model says more)")
+        if said := architecture.no_weights(self.weights):
+            yield Problem("weights", said)
         if self.weights.startswith("embedded:") and not self.path.exists():
             yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
 

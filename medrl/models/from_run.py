@@ -8,33 +8,23 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from medrl.config import build, identity, schema
+from medrl.config import build, frozen, identity
+from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
-from medrl.errors import Problem, UserError
+from medrl.errors import Problem
 from medrl.models import chat_templates
 from medrl.models.base import Model, Pretrained, Texts
 
 if TYPE_CHECKING:
-    from medrl.config.schema import Tree
     from medrl.training.hardware import Hardware
 
 planned: dict[Path, Tree] = {}
 """Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
 
 
-def of_run(run: str | None, key: str) -> Any:
-    """A value of another run's configuration: what the YAML of ``model=from_run`` takes over.
-
-    Raises:
-        UserError: no run is named, or there is none.
-    """
-    if not run:
-        raise UserError("model=from_run needs model.run=FOLDER, the folder of a finished run.")
-    tree = planned.get(Path(run)) or schema.load(Path(run))
-    value: Any = tree
-    for part in key.split("."):
-        value = value[part]
-    return value
+def _tree(folder: Path) -> Tree:
+    """Configuration of a run that has begun, or that a chain is about to do."""
+    return planned.get(folder) or frozen.load(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +46,7 @@ class FromRun(Model):
 
     def problems(self) -> Iterator[Problem]:
         folder = Path(self.run)
-        tree = planned.get(folder) or schema.load(folder)
+        tree = _tree(folder)
         before = build.build({key: tree[key] for key in ("model", "algo")})
         if before["algo"].classifies:
             yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
@@ -92,6 +82,8 @@ class FromRun(Model):
         folder = Path(self.run) / "model"
         if self.lora:
             self.adapter_config()  # refuses layers that the architecture lacks
+        if Path(self.run) in planned and not folder.exists():  # the plan of a stage whose model is not trained yet
+            return self._before().tokenizer(texts)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self._trusts_remote_code())
         return chat_templates.ready(tokenizer, None, str(folder))
 
@@ -122,7 +114,7 @@ class FromRun(Model):
 
     def _before(self) -> Model:
         """The model that the other run began with."""
-        model: Model = build.build(schema.load(Path(self.run))["model"])
+        model: Model = build.build(_tree(Path(self.run))["model"])
         return model
 
     def _trusts_remote_code(self) -> bool:
@@ -134,23 +126,23 @@ class FromRun(Model):
         """Folder of whole weights to start from; made where the other run wrote an adapter."""
         from peft import PeftModel
 
-        from medrl.training import processes
+        from medrl.training import distributed
 
         folder = Path(self.run)
         if not (folder / "model" / "adapter_config.json").exists():
             return folder / "model"
         out = folder / "merged"
-        if processes.rank() == 0 and not out.exists():
+        if distributed.rank() == 0 and not out.exists():
             # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
             before = replace(self._before(), quantisation=None)
             tokenizer = before.tokenizer(lambda: ())
-            base = before.adapter_base(tokenizer, hardware, schema.load(folder)["seed"])
+            base = before.adapter_base(tokenizer, hardware, frozen.load(folder)["seed"])
             partial = folder / "merged.partial"
             shutil.rmtree(partial, ignore_errors=True)
             PeftModel.from_pretrained(base, str(folder / "model")).merge_and_unload().save_pretrained(partial)
             self.tokenizer(lambda: ()).save_pretrained(partial)
             partial.replace(out)
-        processes.wait_for_all()
+        distributed.wait_for_all()
         return out
 
 

@@ -50,7 +50,7 @@ def plan(run: Run, drawn: Drawn, audited: Audit | None, tokenizer: Any, pace: di
     """
     from medrl.algos.base import Optimised
 
-    planned: dict[str, Any] = {"source": run.source.describe(), "mix": drawn.report}
+    planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
     planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
     if isinstance(run.algo, Optimised):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
@@ -150,14 +150,14 @@ def pace(run: Run, folder: Path) -> dict[str, Any] | None:
     Returns:
         The log, how many steps it has, and their median seconds; None where nothing was measured.
     """
-    from medrl.config import build, schema
+    from medrl.config import build, frozen
     from medrl.files import read_jsonl
 
     logs, family = [folder], family_id(run)
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             alike = json.loads(path.read_text(encoding="utf-8"))["family"] == family
-            if alike and build.build(schema.load(path.parent)["hardware"]) == run.hardware:
+            if alike and build.build(frozen.load(path.parent)["hardware"]) == run.hardware:
                 logs.append(path.parent)
         except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
             continue
@@ -178,6 +178,7 @@ def _time(batch: dict[str, Any], pace: dict[str, Any] | None) -> dict[str, Any] 
 def describe(plan: dict[str, Any]) -> str:
     """The plan for the terminal."""
     lines = [f"source   {plan['source']}"]
+    lines += [f"tuned    for the embedded model: {', '.join(plan['tuned'])}"] if plan["tuned"] else []
     for name, counts in plan["mix"].items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped") and count)
         repeated = f", {counts['repeated']} of them again" if counts["repeated"] else ""

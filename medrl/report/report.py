@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from medrl.config.schema import Run, Tree
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
 from medrl.report import html, phrases
 from medrl.report.html import Fact

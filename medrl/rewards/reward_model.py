@@ -43,6 +43,11 @@ class RewardModel(Reward):
         """Raises:
         UserError: the tokenizers differ, or the reward model's cannot be read.
         """
+        from medrl.models.from_run import planned
+
+        folder = Path(self.weights)
+        if folder.parent in planned and not folder.exists():  # a stage of a chain will train it, from the policy's own base
+            return
         own = _tokenizer(self.weights, self.revision)
         if self.any_tokenizer:
             return

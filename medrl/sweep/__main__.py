@@ -7,14 +7,21 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Gt
 
 from medrl import files
-from medrl.config import compose, schema, suggest
+from medrl.config import build, frozen
+from medrl.config.schema import Text
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
-from medrl.sweep import spec, validation
-from medrl.sweep.spec import SweepFile
+from medrl.jobs.resolved import command
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.sweep import selection, spec, validation
+from medrl.sweep.spec import Spec
 from medrl.sweep.trial_records import shown
 
 USAGE = """python -m medrl.sweep FILE [backend=local|wandb] [workers=N] [runs=FOLDER] [results=NAME] [KEY=VALUE ...]
@@ -24,13 +31,25 @@ backend   local (default): on this machine, without an account; wandb: on W&B
 workers   points at once; on a machine with several GPUs one for each (default), else 1
 runs      folder of the runs and of the sweep's own folder, sweep-NAME-ID; default: runs
 results   copies results.json and the report to experiments/results/sweep-NAME.*
-KEY=VALUE overrides for every point: hardware=cpu, model=tiny; dry_run=true lists the points and stops
+KEY=VALUE a key of the file: run_cap=2, method=random, metric.goal=minimize, 'parameters.seed={values: [0]}';
+          else an override for every point: hardware=cpu, model=tiny; dry_run=true lists the points and stops
 
 The same command goes on where it was stopped, and a second one beside it takes its share of the points; on W&B where
 WANDB_SWEEP_ID names the sweep, ENTITY/PROJECT/ID, which else is a new one each time."""
 
-BACKENDS = ("local", "wandb")
-OPTIONS = ("backend", "workers", "runs", "results", "dry_run")
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The command's own options."""
+
+    backend: Literal["local", "wandb"] = "local"
+    workers: Annotated[int, Gt(0)] | None = None
+    runs: Text | None = None
+    results: Text | None = None
+    dry_run: bool = False
+
+
+OPTIONS = tuple(field.name for field in fields(Options))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,67 +64,73 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if argv else 2
-    options, extra = _options(argv[1:])
-    sweep = spec.read(Path(argv[0]))
-    compose.prepare()
-    validation.check(sweep, extra)
-    if options.get("dry_run") == "true":
-        return _listed(sweep, extra)
-    found, folder = (_on_wandb if options.get("backend") == "wandb" else _here)(sweep, extra, options)
-    with files.explained(folder):
-        return _told(found, folder, options.get("results"))
+    options, overrides = _options(argv[1:])
+    sweep, runs = spec.read(Path(argv[0]), overrides), Path(options.runs or "runs")
+    validation.check(sweep, runs)
+    if options.dry_run:
+        return _list(sweep)
+    with files.explained(runs):
+        found, folder = run(sweep, options.backend, Path(options.runs) if options.runs else None, options.workers)
+        return _report(found, folder, options.results)
 
 
-def _here(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
-    """Results of a sweep on this machine, and where they lie."""
-    from medrl.sweep.local import Local
+def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tuple[dict[str, Any], Path]:
+    """Run the points, choose by the validation rows, ask the test split of the choice.
 
-    folder = sweep.folder(Path(options.get("runs", "runs")), extra)
-    workers = int(options["workers"]) if "workers" in options else None
-    with files.explained(folder):
-        return Local(sweep, extra, options.get("runs", "runs"), workers).run(), folder
+    Returns:
+        The content of ``results.json``, and the folder that it lies in.
+
+    Raises:
+        Interrupted: a signal came; the points that ran have written checkpoints.
+        UserError: what the sweep is made of is damaged, W&B does not take it, or the test split could not be asked.
+    """
+    from medrl.sweep.local import LocalSweep
+    from medrl.sweep.wandb_agents import AgentSweep
+
+    shutdown = GracefulShutdown()
+    with shutdown.listening(), shutdown.held():
+        mine: LocalSweep | AgentSweep = (
+            AgentSweep(sweep, runs, workers, shutdown)
+            if backend == "wandb"
+            else LocalSweep(sweep, runs or Path("runs"), workers, shutdown)
+        )
+        points = mine.run()
+        tests: dict[str, Any] = {}
+        folder = mine.records.folder
+        if shutdown.signal is None:
+            tests = selection.test(points, sweep.metric.goal, mine.runs, folder, again=mine.again, shutdown=shutdown)
+        if shutdown.signal is not None:
+            mine.records.write(points, None)
+            said = f"Stopped; checkpoints are kept, and {folder} holds what is done. To go on, {mine.again}."
+            raise Interrupted(said, shutdown.signal)
+        return mine.records.write(points, tests), folder
 
 
-def _on_wandb(sweep: SweepFile, extra: Sequence[str], options: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
-    """Results of a sweep on W&B, and where they lie."""
-    from medrl.sweep import wandb_agents
-
-    runs = [f"runs={options['runs']}"] if "runs" in options else []
-    return wandb_agents.run(sweep, [*extra, *runs], int(options.get("workers", 1)))
-
-
-def _options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Our own options, and the overrides for every point.
+def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
+    """Our own options, and the overrides.
 
     Raises:
         ConfigError: one of ours holds what it cannot.
     """
-    options = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
-    problems = []
-    backend, workers = options.get("backend", "local"), options.get("workers", "1")
-    if backend not in BACKENDS:
-        problems.append(Problem("backend", f"there is none called {backend!r}; {suggest.nearest(backend, BACKENDS)}"))
-    if not workers.isdigit() or int(workers) < 1:
-        problems.append(Problem("workers", f"is {workers!r}, should be a whole number above 0"))
-    if options.get("dry_run", "false") not in ("true", "false"):
-        problems.append(Problem("dry_run", f"is {options['dry_run']!r}, should be true or false"))
-    problems += [Problem(key, "is empty") for key in ("runs", "results") if options.get(key) == ""]
-    if problems:
+    said = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
+    own = {key: yaml.safe_load(value) if key in ("workers", "dry_run") else value for key, value in said.items()}
+    problems: list[Problem] = []
+    options = build.made(Options, own, "", problems)
+    if options is None:
         raise ConfigError(problems)
     return options, [word for word in words if word.partition("=")[0] not in OPTIONS]
 
 
-def _listed(sweep: SweepFile, extra: Sequence[str]) -> int:
-    """The points of a sweep, or the corners of what it searches."""
-    grid = sweep.method == "grid"
-    drawn = "" if grid else f"; drawn by {sweep.method} search between these"
-    print(f"sweep {sweep.name}-{sweep.id(extra)}: {sweep.points()} points{drawn}")
-    for values in sweep.grid() if grid else sweep.corners():
-        print(" ".join(["python -m medrl", *sweep.words(values, extra)]))
+def _list(sweep: Spec) -> int:
+    """Print the points of a grid, or the corners of what is searched."""
+    sampled = "" if sweep.method == "grid" else f"; sampled by {sweep.method} search between these"
+    print(f"sweep {sweep.name}-{sweep.id}: {sweep.num_points} points{sampled}")
+    for values in sweep.grid() or sweep.corners():
+        print(command(sweep.overrides_of(values)))
     return 0
 
 
-def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
+def _report(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
     """Say what was chosen, write the report, copy it where asked; 1 where a point failed."""
     from medrl.sweep.report import page
 
@@ -117,8 +142,10 @@ def _told(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
         print(f"chosen   {parameters}  {metric} {best['value']:.3f}, seeds {best['seeds']}")
         print(f"command  {best['command']}")
     print(f"report   {folder / 'report.html'}")
+    if found["sweep"]["backend"] == "local":
+        print(f"trials   optuna-dashboard {folder / 'study.jsonl'}")
     if name:
-        target = schema.root("experiments") / "results"
+        target = frozen.root("experiments") / "results"
         target.mkdir(parents=True, exist_ok=True)
         for source in ("results.json", "report.md", "report.html"):
             copy = target / f"sweep-{name}{Path(source).suffix}"

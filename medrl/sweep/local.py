@@ -1,32 +1,30 @@
 """A sweep on this machine, without an account: points as processes, several at once, resumed by the same command.
 
-Several commands may work on one sweep at the same time; they meet in its folder (`journal`), and each ends when the sweep does.
+Several commands may work on one sweep at the same time; they meet in its folder (`trials`), and each ends when the sweep does.
 """
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from medrl.config import compose
-from medrl.errors import Interrupted, UserError
-from medrl.jobs import gpus, job
-from medrl.jobs.job import Point
-from medrl.sweep import unseen
-from medrl.sweep.spec import SweepFile
-from medrl.sweep.trial_records import Ledger
-from medrl.sweep.trials import Trial, claimed
-from medrl.training import processes
-from medrl.training.checkpoints import Stop
+from medrl.errors import UserError
+from medrl.jobs import gpus, locks
+from medrl.jobs.job import Job
+from medrl.jobs.resolved import ResolvedRun
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.sweep import validation
+from medrl.sweep.spec import Spec
+from medrl.sweep.trial_records import TrialRecords
+from medrl.sweep.trials import STATES, Trial, Trials
+from medrl.tracking import metric_names
+from medrl.training.hardware import visible_gpus
 
 POLL_SECONDS = 0.2
-JUDGE_SECONDS = 2.0
-"""How often the logs of running points are read, where points are stopped early."""
+REPORT_SECONDS = 2.0
+"""How often the logs of running points are read."""
 
 
 @dataclass
@@ -34,199 +32,181 @@ class Running:
     """A point that this command runs."""
 
     trial: Trial
-    point: Point
-    process: subprocess.Popen[bytes]
-    held: list[IO[str]]
-    """Its claim and those of its GPUs."""
-    began: float = field(default_factory=time.monotonic)
-    hopeless: bool = False
+    run: ResolvedRun
+    job: Job
+    pruned: bool = False
 
 
-class Local:
+class LocalSweep:
     """One command's part in a sweep."""
 
-    def __init__(self, sweep: SweepFile, extra: Sequence[str], runs: str, workers: int | None) -> None:
+    again = "run the same command again"
+    """What a user does to go on with it."""
+
+    def __init__(self, spec: Spec, runs: Path, workers: int | None, shutdown: GracefulShutdown) -> None:
         """Open the sweep's folder.
 
         Args:
-            sweep: As its file says it, checked.
-            extra: Overrides for every point.
+            spec: As its file says it, checked.
             runs: Folder of the runs and of the sweep.
             workers: Points at once; None for one a GPU.
+            shutdown: Listens for signals.
 
         Raises:
             UserError: what stands there is damaged, or workers need more GPUs than there are.
         """
-        self.sweep, self.extra, self.runs = sweep, list(extra), Path(runs)
-        first = compose.tree(self._words(sweep.corners()[0]))
-        self.workers = gpus.workers(workers, first)
-        self.ledger = Ledger(sweep.folder(self.runs, extra), sweep, extra, self.runs, self.workers)
-        self.journal, self.claims = self.ledger.journal, self.ledger.folder / "claims"
+        self.spec, self.runs, self.shutdown = spec, runs, shutdown
+        first = validation.point(spec, spec.corners()[0], runs)
+        self.workers = gpus.workers(workers, first.tree["hardware"])
+        self.records = TrialRecords(spec, runs, backend="local", sweep_id=spec.id, workers=self.workers)
+        self.trials, self.claims = Trials(self.records.folder, spec), self.records.folder / "claims"
         self.running: list[Running] = []
-        self.stop = Stop()
-        self._judged = 0.0
+        self._reported = 0.0
 
-    def _words(self, values: Mapping[str, Any]) -> list[str]:
-        """Overrides of a point, with where its run lies."""
-        return [*self.sweep.words(values, self.extra), f"runs={self.runs}"]
-
-    def run(self) -> dict[str, Any]:
-        """Run the points that nobody has run, wait for those that others run, and ask the test split of what is chosen.
+    def run(self) -> list[dict[str, Any]]:
+        """Run the points that nobody has run, and wait for those that others run.
 
         Returns:
-            The content of ``results.json``.
+            Every point as a results file lists it; not all have ended where a signal came.
 
         Raises:
-            Interrupted: a signal came; each running point wrote a checkpoint.
+            Interrupted: a second signal came.
             UserError: what the sweep is made of is damaged.
         """
-        with self.stop.listening(), self.stop.held():
-            try:
-                with self.journal.locked():
-                    self.ledger.again()
-                self._points()
-                tests = self._tests()
-            finally:
-                processes.end([each.process for each in self.running])
-        with self.journal.locked():
-            return self.ledger.write(tests)
+        try:
+            with self.trials.locked():
+                self._retry()
+            self._run_points()
+        finally:
+            for each in self.running:
+                each.job.kill()
+        return self._entries()
 
-    def _points(self) -> None:
-        """Until every point has ended."""
+    def _retry(self) -> None:
+        """Take up what failed, and what lost its record. The study is locked."""
+        for trial in self.trials.newest():
+            lost = trial.state == "COMPLETE" and not self.records.record(trial.run).exists()
+            if trial.state == "FAIL" or lost:
+                self.trials.retry(trial)
+
+    def _run_points(self) -> None:
+        """Until every point has ended, or a signal came and each that runs has written a checkpoint."""
         said = 0
         while True:
-            for each in [each for each in self.running if each.process.poll() is not None]:
-                self._ended(each)
-            if self.stop.signal is not None:
-                self._interrupted()
-            self._judge()
-            while len(self.running) < self.workers and self._start():
-                pass
+            stopped = self.shutdown.signal is not None
+            for each in list(self.running):
+                if stopped:
+                    each.job.terminate()
+                if each.job.poll():
+                    self._ended(each)
+            if not stopped:
+                self._report()
+                while len(self.running) < self.workers and self._start():
+                    pass
             if not self.running:
-                trials = self.journal.trials()
-                left = sum(trial.state == "running" for trial in trials)
-                if not left and len(trials) == self.sweep.points():
+                trials = self.trials.newest()
+                left = sum(STATES[trial.state] == "left" for trial in trials)
+                if stopped or (not left and len(trials) == self.spec.num_points):
                     return
-                if left and left != said:
-                    print(f"waiting for {left} of {self.sweep.points()} points, which another process runs", flush=True)
+                if left != said:
+                    print(f"waiting for {left} of {self.spec.num_points} points, which another process runs", flush=True)
                     said = left
             time.sleep(POLL_SECONDS)
 
-    def _interrupted(self) -> None:
-        """A signal came: end what runs, each with a checkpoint, however long that takes.
-
-        Raises:
-            Interrupted: in the end.
-        """
-        for each in self.running:
-            each.process.send_signal(signal.SIGTERM)
-        for each in list(self.running):
-            each.process.wait()
-            if each.process.returncode == 0 or each.hopeless:
-                self._ended(each)
-        with self.journal.locked():
-            self.ledger.write(None)
-        assert self.stop.signal is not None
-        raise Interrupted(
-            f"Stopped; checkpoints are kept, and {self.ledger.folder} holds what is done. Run the same command again to go on.",
-            self.stop.signal,
-        )
-
-    def _judge(self) -> None:
-        """Stop running points that are hopeless, as the file says."""
-        halving = self.sweep.early_terminate
-        if halving is None or time.monotonic() - self._judged < JUDGE_SECONDS or not self.running:
+    def _report(self) -> None:
+        """Tell the study what running points have logged of the metric, and end those that it prunes."""
+        if time.monotonic() - self._reported < REPORT_SECONDS or not self.running:
             return
-        self._judged = time.monotonic()
-        histories = {trial.folder: self.ledger.history(trial) for trial in self.journal.trials()}
+        self._reported = time.monotonic()
         for each in self.running:
-            if each.hopeless or (each.point.folder / "model").exists():  # trained: stopping it would save nothing
+            if each.pruned or (each.run.folder / "model").exists():  # trained: ending it would save nothing
                 continue
-            others = [history for folder, history in histories.items() if folder != each.trial.folder]
-            if halving.hopeless(histories[each.trial.folder], others, self.sweep.metric.goal):
-                each.hopeless = True
-                each.process.send_signal(signal.SIGTERM)
+            history = self.records.run_logs.history(each.run.folder)
+            with self.trials.locked():
+                each.pruned = self.trials.should_prune(each.trial, history)
+            if each.pruned:
+                each.job.terminate()
 
     def _start(self) -> bool:
         """Take one point: one that somebody began and left, or a new one; False where there is none to take now."""
-        with self.journal.locked():
-            trials = self.journal.trials()
-            for trial in trials:
-                if trial.state == "running" and (claim := self._claimed(trial)):
-                    return self._begin(trial, job.planned(self._words(trial.values)), claim, trials)
-            draw = self.journal.draw(self.ledger.history)
-            if draw is None:
+        with self.trials.locked():
+            for trial in self.trials.newest():
+                if trial.state == "RUNNING" and (claim := self._claimed(trial.run)):
+                    return self._begin(trial, validation.point(self.spec, trial.values, self.runs), claim)
+            asked = self.trials.ask()
+            if asked is None:
                 return False
             try:
-                mine = job.planned(self._words(draw.values))
+                run = validation.point(self.spec, asked.values, self.runs)
             except UserError as error:
-                self.ledger.explain(len(trials), " ".join(str(error).split()))
-                self.ledger.note(self.journal.begin(draw, ""), "failed", None, 0.0)
+                self._tell(asked, "FAIL", message=" ".join(str(error).split()))
                 return True
-            trial = self.journal.begin(draw, mine.folder.name)
-            # Where the claim is taken, its run is another point's that runs now; it is looked at again when that has ended.
-            claim = self._claimed(trial)
-            return self._begin(trial, mine, claim, trials) if claim else True
+            self.trials.begin(asked, run.folder.name)
+            # Where the claim is held, its run is another point's that runs now; it is looked at again when that has ended.
+            claim = self._claimed(run.folder.name)
+            return self._begin(asked, run, claim) if claim else True
 
-    def _claimed(self, trial: Trial) -> IO[str] | None:
+    def _claimed(self, run: str) -> IO[str] | None:
         """The claim of a point's run; None where somebody runs it, for this sweep or by itself."""
-        claim = claimed(self.claims / trial.folder)
-        lock = self.runs / trial.folder / ".lock"
-        if claim and lock.exists():
-            alone = claimed(lock)
-            if alone is None:
-                claim.close()
-                return None
-            alone.close()
+        claim, lock = locks.acquire(self.claims / f"{run}.lock"), self.runs / run / ".lock"
+        if claim and lock.exists() and locks.is_held(lock):
+            claim.close()
+            return None
         return claim
 
-    def _begin(self, trial: Trial, mine: Point, claim: IO[str], trials: Sequence[Trial]) -> bool:
-        """Start a claimed point, or note how it ends where that is known; False where no GPU is free. The journal is locked."""
-        metrics = mine.finished()
-        stopped = any(other.state == "stopped" and other.folder == trial.folder for other in trials)
-        if metrics or stopped:  # drawn twice, or ended while nobody looked
-            self.ledger.note(trial, "finished" if metrics else "stopped", metrics, 0.0)
+    def _begin(self, trial: Trial, run: ResolvedRun, claim: IO[str]) -> bool:
+        """Start a claimed point, or note how it ends where that is known; False where no GPU is free. The study is locked."""
+        self.trials.begin(trial, run.folder.name)
+        pruned = any(other.state == "PRUNED" and other.run == run.folder.name for other in self.trials.newest())
+        if pruned or run.finished():  # sampled twice, or ended while nobody looked
+            self._tell(trial, "PRUNED" if pruned else "COMPLETE", run)
             claim.close()
             return True
-        gpus = gpus.taken(self.claims, mine.tree)
-        if gpus is None:
+        hardware = run.tree["hardware"]
+        devices = gpus.claim(gpus.needed(hardware) if len(visible_gpus()) > 1 else 0)
+        if devices is None:
             claim.close()
             return False
-        held = [claim, *gpus.claims]
-        with self.ledger.log(trial.point).open("ab") as log:
-            environment = gpus.environment(gpus.ids, self.workers, mine.tree)
-            process = job.begun(mine, environment=environment, output=log, held=held)
-        self.running.append(Running(trial, mine, process, held))
+        environment = {**devices.environment, **gpus.threads(self.workers, hardware)}
+        job = run.job(log=self.records.log(run.folder.name), environment=environment, claims=[claim, *devices.locks])
+        job.start()
+        self.running.append(Running(trial, run, job))
         return True
 
     def _ended(self, each: Running) -> None:
-        """Note how a point came out whose process has ended."""
+        """Note how a point came out whose process has ended; one that a signal ended is left."""
         self.running.remove(each)
-        code = each.process.returncode
-        metrics = each.point.finished() if code == 0 else None
-        if code < 0 and not each.hopeless:
-            self.ledger.explain(each.trial.point, f"killed by {signal.Signals(-code).name}")
-        state = "finished" if metrics else "stopped" if each.hopeless else "failed"
-        with self.journal.locked():
-            self.ledger.note(each.trial, state, metrics, time.monotonic() - each.began)
-        for file in each.held:
-            file.close()
+        finished = each.run.finished() if each.job.result and each.job.result.exit_code == 0 else None
+        if self.shutdown.signal is not None and not finished and not each.pruned:
+            return
+        message = "" if finished or each.pruned else " ".join(each.job.last_words().split())
+        with self.trials.locked():
+            self._tell(each.trial, "COMPLETE" if finished else "PRUNED" if each.pruned else "FAIL", each.run, message)
 
-    def _tests(self) -> dict[str, Any]:
-        """Records of the chosen configuration on the test split, by run id.
+    def _tell(self, trial: Trial, state: str, run: ResolvedRun | None = None, message: str = "") -> None:
+        """Note how a point ended, and say so. The study is locked."""
+        value: float | None = None
+        attributes: dict[str, Any] = {"message": message} if message else {}
+        if run:
+            self.trials.should_prune(trial, self.records.run_logs.history(run.folder))  # reports what was logged since
+        if run and state == "COMPLETE":
+            # Before the study says that it is finished, so that no kill leaves a finished point without its record.
+            record, value = self.records.keep(run.folder.name)
+            attributes = {**metric_names.values(record)}
+            if value is None:
+                state, attributes = "FAIL", {"message": f"its metrics.json holds no {self.spec.metric.name}"}
+        self.trials.tell(trial, state, value, attributes)
+        entries = self._entries()
+        self.records.announce(entries[trial.point])
+        self.records.write(entries, None)
 
-        Raises:
-            Interrupted: a signal came.
-        """
-        found = unseen.asked(
-            self.ledger.entries(),
-            self.sweep.metric.goal,
-            self.runs,
-            self.ledger.folder,
-            log=self.ledger.log,
-            again="run the same command again",
-            stop=self.stop,
-        )
-        if self.stop.signal is not None:
-            self._interrupted()
-        return found
+    def _entries(self) -> list[dict[str, Any]]:
+        """Every point as a results file lists it; of a grid those, too, that nobody has taken yet."""
+        trials, grid = self.trials.newest(), self.spec.grid()
+        found = [
+            self.records.entry(
+                trial.point, trial.values, STATES[trial.state], trial.run, value=trial.value, message=trial.message
+            )
+            for trial in trials
+        ]
+        return [*found, *(self.records.entry(number, grid[number]) for number in range(len(trials), len(grid)))]

@@ -1,29 +1,16 @@
-"""What a point's run folder says of it, while it runs and afterwards."""
+"""What the run folder of a trial says, while it runs and afterwards."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medrl.errors import UserError
 from medrl.files import read_jsonl
 from medrl.tracking import metric_names
 
-UNTRIED: dict[str, Any] = {
-    "state": "left",
-    "value": None,
-    "message": "",
-    "steps": 0,
-    "seconds": 0.0,
-    "tokens": 0,
-    "run_id": None,
-}
-"""What a results file says of a point that nobody has begun."""
 
-
-class Curves:
+class RunLogs:
     """The logs of the runs of a sweep, each read again only when it has grown."""
 
     def __init__(self, metric: str) -> None:
@@ -56,36 +43,3 @@ class Curves:
         """The metric of a finished run; of one that only training logs, the last."""
         value = metric_names.values(metrics).get(self._metric)
         return value if value is not None else next(reversed(self.history(folder)), None)
-
-
-def last_words(log: Path) -> str:
-    """The last line of what a point said, without the program's name; empty where it said nothing."""
-    if not log.exists():
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return said.removeprefix("medrl: ")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that a sweep wrote.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and run the same command again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged (no JSON object); remove it and run the same command again.")
-    return found
-
-
-def wall_seconds(results: Path) -> float:
-    """What a sweep took before, by its results file; 0 where there is none.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    return float(read_json(results).get("sweep", {}).get("wall_seconds", 0.0)) if results.exists() else 0.0

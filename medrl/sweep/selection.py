@@ -1,16 +1,19 @@
-"""Which configuration a sweep chooses, and the results file that holds what it saw."""
+"""Which configuration a sweep chooses by its validation rows, and its answers to the test split, by which nothing was chosen."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from medrl.sweep.spec import SweepFile
-from medrl.table.results import SCHEMA
+from medrl.errors import UserError
+from medrl.jobs import job, locks
+from medrl.jobs.resolved import command, resolve
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.table import results
 
 TEST = ("eval.split=test", "eval.every_steps=null")
 """What asks the test split of a run that was asked its validation rows: nothing is trained again."""
@@ -39,7 +42,7 @@ def choose(points: Sequence[Mapping[str, Any]], goal: str) -> Chosen | None:
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
-        groups.setdefault(json.dumps(without_seed(point["parameters"]), sort_keys=True), []).append(point)
+        groups.setdefault(json.dumps(_without_seed(point["parameters"]), sort_keys=True), []).append(point)
     whole = [group for group in groups.values() if all(point["state"] == "finished" for point in group)]
     if not whole:
         return None
@@ -51,91 +54,85 @@ def choose(points: Sequence[Mapping[str, Any]], goal: str) -> Chosen | None:
         return mean, sum(point["tokens"] for point in group) / len(group), group[0]["number"]
 
     best = min(whole, key=rank)
-    distinct = {point["parameters"].get("seed"): point["number"] for point in reversed(best)}  # a search may draw one twice
+    distinct = {point["parameters"].get("seed"): point["number"] for point in reversed(best)}  # a search may sample one twice
     numbers = tuple(sorted(distinct.values()))
-    return Chosen(without_seed(best[0]["parameters"]), fmean(point["value"] for point in best), numbers)
+    return Chosen(_without_seed(best[0]["parameters"]), fmean(point["value"] for point in best), numbers)
 
 
-def without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a configuration, of which seeds are replicates."""
     return {key: value for key, value in parameters.items() if key != "seed"}
 
 
-def results(
-    sweep: SweepFile,
-    extra: Sequence[str],
-    *,
-    sweep_id: str,
-    backend: str,
-    points: Sequence[Mapping[str, Any]],
-    records: Sequence[Mapping[str, Any]],
-    tests: Mapping[str, Mapping[str, Any]] | None,
-    workers: int,
-    wall_seconds: float,
-) -> dict[str, Any]:
-    """The content of a results file of kind ``sweep``.
+def described(chosen: Chosen, points: Sequence[Mapping[str, Any]], tests: Sequence[str]) -> dict[str, Any]:
+    """The choice as a results file has it.
 
     Args:
-        sweep: As its file says it.
-        extra: Overrides for every point.
-        sweep_id: Ours, or the one that W&B gave.
-        backend: ``local`` or ``wandb``.
-        points: One entry a point.
-        records: Of the finished points, on the validation rows.
-        tests: Records of the chosen configuration on the test split, by seed's run id; None while the sweep runs, when nothing
-            is chosen.
-        workers: Points that run at once.
-        wall_seconds: What the sweep took so far.
+        chosen: The choice.
+        points: As the file lists them.
+        tests: Ids of its runs that were asked the test split.
     """
-    from medrl.tracking import run_folder
-
-    came_from = run_folder.provenance()
-    chosen = choose(points, sweep.metric.goal) if tests is not None else None
-    halving = sweep.content.get("early_terminate")
-    asked_for = [] if backend == "local" else [f"backend={backend}"]
-    listed = {key: sweep.content["parameters"][key] for key in sweep.varying}
-    return {
-        "schema": SCHEMA,
-        "kind": "sweep",
-        "name": sweep.name,
-        "title": sweep.description or sweep.name,
-        "command": shlex.join(["python", "-m", "medrl.sweep", sweep.shown, *asked_for, *extra]),
-        "notes": [],
-        "sweep": {
-            "id": sweep_id,
-            "backend": backend,
-            "file": sweep.shown,
-            "method": sweep.method,
-            "metric": {"name": sweep.metric.name, "goal": sweep.metric.goal},
-            "parameters": listed,
-            "early_terminate": halving,
-            "points": list(points),
-            "chosen": chosen and _shown(chosen, points, tests or {}),
-            "workers": workers,
-            "wall_seconds": round(wall_seconds, 1),
-            "machine": {key: came_from[key] for key in ("cpu", "cpus", "gpus", "packages")},
-        },
-        "runs": [*records, *(tests or {}).values()],
-    }
-
-
-def _shown(chosen: Chosen, points: Sequence[Mapping[str, Any]], tests: Mapping[str, Any]) -> dict[str, Any]:
     mine = [point for point in points if point["number"] in chosen.points]
     return {
         "parameters": chosen.parameters,
         "value": chosen.value,
-        "seeds": [seed_of(point["words"]) for point in mine],
-        "command": shlex.join(["python", "-m", "medrl", *tested(mine[0]["words"])]),
+        "seeds": [_seed_of(point["words"]) for point in mine],
+        "command": command(test_overrides(mine[0]["words"])),
         "test": list(tests),
     }
 
 
-def tested(words: Sequence[str]) -> list[str]:
+def test_overrides(words: Sequence[str]) -> list[str]:
     """The overrides that ask the test split of a point's run."""
     replaced = {word.partition("=")[0] for word in TEST}
     return [*(word for word in words if word.partition("=")[0] not in replaced), *TEST]
 
 
-def seed_of(words: Sequence[str]) -> int:
+def _seed_of(words: Sequence[str]) -> int:
     """The seed of a point; conf/config.yaml's where it names none."""
     return int(next((word.removeprefix("seed=") for word in words if word.startswith("seed=")), 0))
+
+
+def test(
+    points: Sequence[Mapping[str, Any]], goal: str, runs: Path, folder: Path, *, again: str, shutdown: GracefulShutdown
+) -> dict[str, Any]:
+    """Ask the chosen configuration the test split, each of its seeds, in the same run folders; nothing is trained.
+
+    Several commands on one sweep take turns, and what one has asked costs the next nothing.
+
+    Args:
+        points: As a results file lists them, by their numbers.
+        goal: ``maximize`` or ``minimize``.
+        runs: Folder of the points' runs.
+        folder: Of the sweep.
+        again: What a user does to go on with the sweep, for messages.
+        shutdown: Listens for signals, which are forwarded.
+
+    Returns:
+        Records by run id: none where nothing is chosen, not all where a signal came.
+
+    Raises:
+        UserError: an evaluation failed.
+    """
+    found: dict[str, Any] = {}
+    best = choose(points, goal)
+    if best is None:
+        return found
+    (folder / "claims").mkdir(exist_ok=True)
+    claim = locks.acquire_when_free(folder / "claims" / "test", lambda: shutdown.signal is not None)
+    if claim is None:
+        return found
+    with claim:
+        for number in best.points:
+            words = test_overrides(points[number]["words"])
+            run = resolve([*words, f"runs={runs}"])
+            if not run.finished():
+                print(f"test     {command(words)}", flush=True)
+                failed = job.run([run.job(log=folder / "points" / f"{run.folder.name}.log")], shutdown)
+                if failed and shutdown.signal is None:
+                    raise UserError(f"`{run.command}` failed: {failed.last_words()}; mend it and {again}.")
+            if shutdown.signal is not None:
+                break
+            record = results.of_run(run.folder)
+            found[record["run_id"]] = record
+    return found

@@ -1,29 +1,34 @@
-"""A sweep as a file says it, in W&B's own format, so that the same file runs here and there.
+"""What a sweep file says, in W&B's own format, so that the same file runs here and there.
 
 Format: https://docs.wandb.ai/models/sweeps/sweep-config-keys. What W&B knows and medrl does not is refused and not passed over.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Gt, MinLen
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from pydantic import StringConstraints
 
 from medrl.config import build, suggest
-from medrl.config.schema import Text, Tree
+from medrl.config.frozen import Tree
+from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError
 from medrl.sweep import search_space
-from medrl.sweep.hyperband import Halving
-from medrl.sweep.search_space import Parameter
+from medrl.sweep.hyperband import Hyperband
 
 MODULE = "medrl"
 """What a sweep's command runs: ``python -m medrl``."""
@@ -37,20 +42,24 @@ PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
 READ_AS_NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as the number that it is to Hydra; YAML 1.1 asks for a point before the exponent."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What a sweep optimises."""
+    """What a sweep optimizes."""
 
     name: Text
-    """As `logged.names` lists it."""
+    """As `metric_names.names` lists it."""
     goal: Literal["minimize", "maximize"]
-
-    def best(self, values: Sequence[float]) -> float:
-        return max(values) if self.goal == "maximize" else min(values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class SweepFile:
     """The keys of a sweep file that medrl has a meaning for; defaults are W&B's."""
 
     program: Text | None = None
@@ -63,78 +72,73 @@ class Written:
     method: Literal["grid", "random", "bayes"]
     metric: Metric
     parameters: dict[str, Any]
-    early_terminate: Halving | None = None
+    """Optuna's distribution of each option that the sweep sets; constants are among them."""
+    early_terminate: Hyperband | None = None
     run_cap: Annotated[int, Gt(0)] | None = None
     """The most points there are."""
 
 
+KEYS = tuple(field.name for field in dataclasses.fields(SweepFile))
+
+
 @dataclass(frozen=True, kw_only=True)
-class SweepFile:
-    """A sweep file, read and checked for itself. What its options mean to medrl is checked by `checks.check`."""
+class Spec(SweepFile):
+    """A sweep file, read and checked for itself, and what the command line adds to it. `validation.check` checks the rest."""
 
     path: Path
     content: Tree
     """As YAML reads it, for W&B."""
-    name: str
-    description: str | None
-    method: Literal["grid", "random", "bayes"]
-    metric: Metric
-    parameters: dict[str, Parameter]
-    """By the option that each sets; those that do not vary among them."""
-    early_terminate: Halving | None
-    run_cap: int | None
-    fixed: tuple[str, ...]
-    """Overrides that the command says itself, of groups above all, for whose ``/`` W&B's parameters have no place."""
+    overrides: tuple[str, ...]
+    """Of the command line, for every point."""
+    own: tuple[str, ...] = ()
+    """Of the command line, for the file's own keys; `content` has them."""
 
     @property
     def shown(self) -> str:
         """The file as a command names it, without the folders of this machine."""
         return self.path.as_posix() if not self.path.is_absolute() else f"{self.path.parent.name}/{self.path.name}"
 
-    @property
-    def varying(self) -> dict[str, Parameter]:
-        return {key: parameter for key, parameter in self.parameters.items() if parameter.varies}
+    @cached_property
+    def fixed(self) -> tuple[str, ...]:
+        """Overrides that the file's command says itself, of groups above all, for whose ``/`` W&B's parameters have no place."""
+        return tuple(said for said in _after_module(self.command) if said != ARGUMENTS)
 
-    @property
-    def searched(self) -> dict[str, Parameter]:
-        """What is tuned: `varying` without the seed, whose values are replicates of a configuration."""
-        return {key: parameter for key, parameter in self.varying.items() if key != "seed"}
+    @cached_property
+    def varying(self) -> dict[str, Any]:
+        return {key: each for key, each in self.parameters.items() if not each.single()}
 
-    def id(self, extra: Sequence[str]) -> str:
+    @cached_property
+    def id(self) -> str:
         """Eight hex digits of what is searched: the file's content and the overrides of the command line, in any order."""
-        text = json.dumps([self.content, sorted(last_said(extra))], sort_keys=True, ensure_ascii=False, default=str)
+        text = json.dumps([self.content, sorted(last_said(self.overrides))], sort_keys=True, ensure_ascii=False, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def folder(self, runs: Path, extra: Sequence[str]) -> Path:
-        """Where the sweep lies, beside the runs of its points."""
-        return runs / f"sweep-{self.name}-{self.id(extra)}"
-
-    def words(self, values: Mapping[str, Any], extra: Sequence[str]) -> list[str]:
-        """The overrides of a point, the last of a key alone.
+    def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
+        """The overrides of a point, the last of a key alone: those of the command line win over the file's.
 
         Args:
             values: Of the parameters.
-            extra: Overrides for every point, which the file's own give way to.
         """
-        return last_said([*self.fixed, *(word(key, value) for key, value in values.items()), *extra])
+        return last_said([*self.fixed, *(override(key, value) for key, value in values.items()), *self.overrides])
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every point of a grid, the last parameter changing fastest, cut at ``run_cap``."""
-        rows = itertools.product(*(parameter.grid() for parameter in self.parameters.values()))
+        """Every point of a grid, the last parameter changing fastest, cut at ``run_cap``; none of a search."""
+        if self.method != "grid":
+            return []
+        rows = itertools.product(*map(search_space.grid, self.parameters.values()))
         return [dict(zip(self.parameters, row, strict=True)) for row in itertools.islice(rows, self.run_cap)]
 
     def corners(self) -> list[dict[str, Any]]:
         """Points that show each value of every list and both ends of every range at least once."""
-        corners = {key: parameter.corners() for key, parameter in self.parameters.items()}
+        corners = {key: search_space.corners(each) for key, each in self.parameters.items()}
         count = max(map(len, corners.values()))
         return [{key: values[turn % len(values)] for key, values in corners.items()} for turn in range(count)]
 
-    def points(self) -> int:
+    @cached_property
+    def num_points(self) -> int:
         """How many there will be."""
         if self.method == "grid":
-            whole = 1
-            for parameter in self.parameters.values():
-                whole *= len(parameter.grid())
+            whole = math.prod(len(search_space.grid(each)) for each in self.parameters.values())
             return min(whole, self.run_cap or whole)
         assert self.run_cap is not None
         return self.run_cap
@@ -144,24 +148,51 @@ class SweepFile:
         return {key: values[key] for key in self.varying}
 
 
-def read(path: Path) -> SweepFile:
+def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
     """Read a sweep file.
+
+    Args:
+        path: The file, or its name alone for one of ``sweeps``.
+        overrides: Of the command line: those of the file's own keys (``run_cap=2``, ``metric.goal=minimize``) and those for
+            every point.
 
     Raises:
         UserError: there is none, or it is no YAML.
         ConfigError: with every mistake in it.
     """
+    if not path.suffix and not path.exists() and (named := Path("sweeps") / f"{path}.yaml").exists():
+        path = named
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (FileNotFoundError, IsADirectoryError):
-        beside = {str(other) for folder in (path.parent, Path("sweeps")) for other in folder.glob("*.yaml")}
-        raise UserError(f"There is no sweep file {path}; {suggest.nearest(str(path), beside)}") from None
+        beside = {other.stem for folder in (path.parent, Path("sweeps")) for other in folder.glob("[!.]*.yaml")}
+        raise UserError(f"There is no sweep file {path}; {suggest.nearest(path.stem, beside)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
-    return parsed(content, path)
+    own = [word for word in overrides if re.split(r"[.=]", word, maxsplit=1)[0] in KEYS]
+    if isinstance(content, Mapping):
+        content = _overridden(content, own)
+    return replace(parsed(content, path, [word for word in overrides if word not in own]), own=tuple(own))
 
 
-def parsed(content: Any, path: Path) -> SweepFile:
+def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The content of a file with keys of its own set by the command line, one level deep: ``parameters.seed={values: [0]}``.
+
+    Raises:
+        ConfigError: one is no ``KEY=VALUE``.
+    """
+    found, parser = dict(content), OverridesParser.create()
+    for word in overrides:
+        key, _, inner = word.partition("=")[0].partition(".")
+        try:
+            value = parser.parse_override(word).value()
+        except HydraException:
+            raise ConfigError([Problem(word, "is no option; options are written key=value")]) from None
+        found[key] = {**(found.get(key) or {}), inner: value} if inner else value
+    return found
+
+
+def parsed(content: Any, path: Path, overrides: Sequence[str] = ()) -> Spec:
     """A sweep out of the content of a file.
 
     Raises:
@@ -170,53 +201,42 @@ def parsed(content: Any, path: Path) -> SweepFile:
     problems: list[Problem] = []
     if not isinstance(content, Mapping):
         raise ConfigError([Problem(str(path), "is no sweep file: a mapping with method, metric, parameters and command")])
-    parts = {key: value for key, value in content.items() if value is not None}
-    for key, cls in (("metric", Metric), ("early_terminate", Halving)):
+    parts: dict[str, Any] = {"name": path.stem} | {str(key): value for key, value in content.items() if value is not None}
+    for key, cls in (("metric", Metric), ("early_terminate", Hyperband)):
         if key in parts:
             parts[key] = build.made(cls, parts[key], key, problems) or build.Unbuilt()
-    name = {"name": path.stem, **parts}
-    written = _written({str(key): value for key, value in name.items()}, problems)
-    if isinstance(stopped := parts.get("early_terminate"), Halving):
-        problems.extend(stopped.problems())
-    parameters = _parameters(parts.get("parameters"), problems)
-    if "command" in parts and isinstance(parts["command"], list):
+    if isinstance(hyperband := parts.get("early_terminate"), Hyperband):
+        problems.extend(hyperband.problems())
+    if "parameters" in parts:
+        parts["parameters"] = _parameters(parts["parameters"], problems)
+    if isinstance(parts.get("command"), list):
         problems.extend(_command_mistakes(parts["command"]))
-    problems.extend(_search_mistakes(parts, parameters))
-    if problems or not isinstance(written, Written):
+    problems.extend(_search_mistakes(parts))
+    # Parts that are wrong in themselves were reported already.
+    whole = {key: value for key, value in parts.items() if not isinstance(value, build.Unbuilt)}
+    found: list[Problem] = []
+    written = build.made(SweepFile, whole, "", found)
+    problems.extend(problem for problem in found if problem.key in whole or problem.key not in parts)
+    if problems or written is None:
         raise ConfigError([replace(problem, key=f"{path}: {problem.key}") for problem in problems])
-    return SweepFile(
+    return Spec(
+        **vars(written),
         path=path,
-        content=dict(content),
-        name=written.name,
-        description=written.description,
-        method=written.method,
-        metric=written.metric,
-        parameters=parameters,
-        early_terminate=written.early_terminate,
-        run_cap=written.run_cap,
-        fixed=_fixed(written.command),
+        content={key: value for key, value in content.items() if value is not None},
+        overrides=tuple(overrides),
     )
 
 
-def _written(parts: Mapping[str, Any], problems: list[Problem]) -> Written | None:
-    """The known keys, each of its type; parts that are wrong in themselves were reported already and are left out."""
-    whole = {key: value for key, value in parts.items() if not isinstance(value, build.Unbuilt)}
-    found: list[Problem] = []
-    written = build.made(Written, whole, "", found)
-    problems.extend(problem for problem in found if problem.key in whole or problem.key not in parts)
-    return written
-
-
-def _parameters(listed: Any, problems: list[Problem]) -> dict[str, Parameter]:
+def _parameters(listed: Any, problems: list[Problem]) -> dict[str, Any]:
+    """The distribution of each parameter that has one."""
     if not isinstance(listed, Mapping) or not listed:
-        if listed is not None:
-            problems.append(Problem("parameters", "should list at least one option with its values"))
+        problems.append(Problem("parameters", "should list at least one option with its values"))
         return {}
     found = {str(key): search_space.parameter(said, f"parameters.{key}", problems) for key, said in listed.items()}
     for key in found:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):  # of W&B's schema
             problems.append(Problem(f"parameters.{key}", f"is no name to W&B; write it into command, as {key}=VALUE"))
-    return {key: parameter for key, parameter in found.items() if parameter}
+    return {key: each for key, each in found.items() if each}
 
 
 def _command_mistakes(command: Sequence[Any]) -> Iterator[Problem]:
@@ -236,21 +256,16 @@ def _after_module(command: Sequence[Any]) -> list[Any]:
     return list(command[place + 2 :])
 
 
-def _fixed(command: Sequence[str]) -> tuple[str, ...]:
-    return tuple(said for said in _after_module(command) if said != ARGUMENTS)
-
-
-def _search_mistakes(parts: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> Iterator[Problem]:
+def _search_mistakes(parts: Mapping[str, Any]) -> Iterator[Problem]:
     """What the method says of the parameters."""
+    parameters = parts.get("parameters") or {}
     if parts.get("method") == "grid":
-        for key, parameter in parameters.items():
-            if not parameter.grid():
-                yield Problem(
-                    f"parameters.{key}", "is continuous, which no grid counts out; list values, or write method: random"
-                )
+        for key, each in parameters.items():
+            if not search_space.grid(each):
+                yield Problem(f"parameters.{key}", "is continuous, which no grid can list; write values, or method: random")
     elif parts.get("method") in ("random", "bayes") and "run_cap" not in parts:
         yield Problem("run_cap", f"is missing: how many points a {parts['method']} search tries")
-    if parameters and not any(parameter.varies for parameter in parameters.values()):
+    if parameters and all(each.single() for each in parameters.values()):
         yield Problem("parameters", "holds nothing that varies; give one of them several values")
 
 
@@ -259,23 +274,7 @@ def last_said(words: Sequence[str]) -> list[str]:
     return list({said.partition("=")[0]: said for said in words}.values())
 
 
-def word(key: str, value: Any) -> str:
+def override(key: str, value: Any) -> str:
     """An override that Hydra reads back as this very value."""
-    return f"{key}={_hydra(value)}"
-
-
-def _hydra(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_hydra, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_hydra(item)}" for key, item in value.items()) + "}"
-    text = str(value)
-    if PLAIN.fullmatch(text) and text.lower() not in READ_AS_NO_TEXT:
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    plain = isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in READ_AS_NO_TEXT
+    return f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"

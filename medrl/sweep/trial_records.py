@@ -1,151 +1,158 @@
-"""What a sweep's folder says of its points: how each came out, its record, and the results file made of them."""
+"""What a sweep's folder keeps of its points, on this machine and on W&B alike: logs, records, and the results file."""
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medrl.errors import UserError
 from medrl.sweep import selection
-from medrl.sweep.run_logs import UNTRIED, Curves, last_words, read_json, wall_seconds
-from medrl.sweep.spec import SweepFile
-from medrl.sweep.trials import Journal, Trial
+from medrl.sweep.run_logs import RunLogs
+from medrl.sweep.spec import Spec
 from medrl.table import results
 from medrl.tracking import run_folder
 
+SCHEMA = 1
+"""Of a results file."""
 
-class Ledger:
-    """The points of one sweep, as several commands write them down together."""
 
-    def __init__(self, folder: Path, sweep: SweepFile, extra: Sequence[str], runs: Path, workers: int) -> None:
+class TrialRecords:
+    """The points of one sweep, by the names of their run folders."""
+
+    def __init__(self, spec: Spec, runs: Path, *, backend: str, sweep_id: str, workers: int) -> None:
         """Open the folder of a sweep, which is made where there is none.
 
         Args:
-            folder: Of the sweep.
-            sweep: As its file says it.
-            extra: Overrides for every point.
-            runs: Folder of the points' runs.
-            workers: Points at once, for the results.
+            spec: What the sweep is.
+            runs: Folder of the points' runs, and of the sweep's own.
+            backend: ``local`` or ``wandb``.
+            sweep_id: Ours, or the one that W&B gave.
+            workers: Points at once.
 
         Raises:
             UserError: what stands there is damaged.
         """
-        (folder / "points").mkdir(parents=True, exist_ok=True)
-        self.folder, self.sweep, self.extra, self.runs = folder, sweep, list(extra), runs
-        self.workers = workers
-        self.journal = Journal(folder, sweep, extra)
-        self.curves = Curves(sweep.metric.name)
-        self._before = wall_seconds(folder / "results.json")
-        self._began = time.monotonic()
+        self.spec, self.runs, self.backend, self.sweep_id, self.workers = spec, runs, backend, sweep_id, workers
+        self.folder = runs / f"sweep-{spec.name}-{sweep_id}"
+        (self.folder / "points").mkdir(parents=True, exist_ok=True)
+        self.run_logs = RunLogs(spec.metric.name)
+        results_before = self.folder / "results.json"
+        before = _read_json(results_before) if results_before.exists() else {}
+        self._before, self._began = float(before.get("sweep", {}).get("wall_seconds", 0.0)), time.monotonic()
 
-    def log(self, number: int) -> Path:
-        """Where a point writes what it says."""
-        return self.folder / "points" / f"{number}.log"
+    def log(self, run: str) -> Path:
+        """Where the processes of a point write what they say."""
+        return self.folder / "points" / f"{run}.log"
 
-    def record(self, number: int) -> Path:
-        """Where the record of a finished point is kept, because its run's own will be of the test split once it is chosen."""
-        return self.folder / "points" / f"{number}.json"
+    def record(self, run: str) -> Path:
+        """Where the record of a finished point is kept: its run's own will be of the test split once the point is chosen."""
+        return self.folder / "points" / f"{run}.json"
 
-    def explain(self, number: int, message: str) -> None:
-        """Add why a point failed to what it said."""
-        with self.log(number).open("a", encoding="utf-8") as file:
-            file.write(f"medrl: {message}\n")
+    def keep(self, run: str) -> tuple[dict[str, Any], float | None]:
+        """The record of a finished point, kept from now on, and its metric; None where it has none."""
+        path = self.record(run)
+        record = _read_json(path) if path.exists() else results.of_run(self.runs / run)
+        value = self.run_logs.final(record, self.runs / run)
+        if value is not None and not path.exists():
+            run_folder.write_json(path, record)
+        return record, value
 
-    def history(self, trial: Trial) -> list[float]:
-        """What a point has logged of the metric, in order."""
-        return self.curves.history(self.runs / trial.folder) if trial.folder else []
-
-    def again(self) -> None:
-        """Take up what failed, and what lost its record. The journal is locked."""
-        self.journal.again(
-            trial
-            for trial in self.journal.trials()
-            if trial.state == "failed" or (trial.state == "finished" and not self.record(trial.point).exists())
-        )
-
-    def note(self, trial: Trial, state: str, metrics: dict[str, Any] | None, seconds: float) -> None:
-        """Write down how a point ended, and say so. The journal is locked.
+    def entry(
+        self, number: int, values: Mapping[str, Any], state: str = "left", run: str = "", *, value: float | None = None,
+        message: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """A point as a results file lists it.
 
         Args:
-            trial: The try that ended.
-            state: ``finished``, ``stopped`` or ``failed``.
-            metrics: Of a finished run.
-            seconds: What it took, for the terminal.
+            number: From 0.
+            values: Of every parameter.
+            state: ``finished``, ``stopped``, ``failed`` or ``left``.
+            run: Name of its run folder; empty where it has none.
+            value: Of the metric.
+            message: Why it failed.
         """
-        value = None
-        if metrics is not None:
-            value = self.curves.final(metrics, self.runs / trial.folder)
-            if value is None:
-                state = "failed"
-                self.explain(trial.point, f"its metrics.json holds no {self.sweep.metric.name}")
-            else:
-                # Before the journal says that it is finished, so that no kill leaves a finished point without its record.
-                run_folder.write_json(self.record(trial.point), results.of_run(self.runs / trial.folder))
-        self.journal.end(trial, state, value)
-        self._say(trial, state, value, seconds)
-        self.write(None)
+        return {
+            "number": number,
+            "parameters": self.spec.point(values),
+            "words": self.spec.overrides_of(values),
+            "state": state,
+            "value": value,
+            "message": message,
+            **self.run_logs.effort(self.runs / run),
+            "run_id": run.rpartition("-")[2] or None,
+        }
 
-    def _say(self, trial: Trial, state: str, value: float | None, seconds: float) -> None:
-        if state == "stopped":
-            value = next(reversed(self.history(trial)), None)
-        said = last_words(self.log(trial.point)) if state == "failed" else "-" if value is None else f"{value:.3f}"
-        number = f"point {trial.point + 1} of {self.sweep.points()}"
-        print(f"{number}  {shown(self.sweep.point(trial.values))}  {state}  {said}  {seconds:.0f} s", flush=True)
+    def announce(self, entry: Mapping[str, Any]) -> None:
+        """Say on the terminal how a point ended."""
+        outcome = entry["message"] or ("-" if entry["value"] is None else f"{entry['value']:.3f}")
+        number = f"point {entry['number'] + 1} of {self.spec.num_points}"
+        print(f"{number}  {shown(entry['parameters'])}  {entry['state']}  {outcome}  {entry['seconds']:.0f} s", flush=True)
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Every point as a results file lists it; of a grid those, too, that nobody has taken yet."""
-        trials = {trial.point: trial for trial in self.journal.trials()}
-        grid = self.sweep.grid() if self.sweep.method == "grid" else []
-        entries = []
-        for number in range(max(len(trials), len(grid))):
-            trial = trials.get(number)
-            values = trial.values if trial else grid[number]
-            about = {"parameters": self.sweep.point(values), "words": self.sweep.words(values, self.extra)}
-            entries.append({"number": number, **about, **self._outcome(trial)})
-        return entries
-
-    def _outcome(self, trial: Trial | None) -> dict[str, Any]:
-        """How a point stands, and what it took."""
-        found = {**UNTRIED}
-        if trial is None:
-            return found
-        if trial.state != "running":
-            found["state"] = trial.state
-        if trial.state == "failed":
-            found["message"] = last_words(self.log(trial.point))
-        if trial.folder:
-            found |= self.curves.effort(self.runs / trial.folder)
-            found["run_id"] = trial.folder.rpartition("-")[2]
-        found["value"] = next(reversed(self.history(trial)), None) if trial.state == "stopped" else trial.value
-        return found
-
-    def write(self, tests: dict[str, Any] | None) -> dict[str, Any]:
-        """Write ``results.json``. The journal is locked.
+    def write(self, entries: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+        """Write ``results.json``.
 
         Args:
-            tests: Records of the chosen configuration on the test split, by run id; None while points are left.
+            entries: Of every point.
+            tests: Records of the chosen configuration on the test split, by run id; None while points are left, when nothing is
+                chosen.
         """
-        entries = self.entries()
-        records: dict[str, Any] = {}
-        for entry in entries:
-            if entry["state"] == "finished" and entry["run_id"] not in records:
-                records[entry["run_id"]] = read_json(self.record(entry["number"]))
-        found = selection.results(
-            self.sweep,
-            self.extra,
-            sweep_id=self.sweep.id(self.extra),
-            backend="local",
-            points=entries,
-            records=list(records.values()),
-            tests=tests,
-            workers=self.workers,
-            wall_seconds=self._before + time.monotonic() - self._began,
-        )
+        spec, provenance = self.spec, run_folder.provenance()
+        finished = {entry["run_id"] for entry in entries if entry["state"] == "finished"}
+        records = {path.stem.rpartition("-")[2]: path for path in (self.folder / "points").glob("*.json")}
+        chosen = selection.choose(entries, spec.metric.goal) if tests is not None else None
+        backend = [] if self.backend == "local" else [f"backend={self.backend}"]
+        words = [*backend, *spec.own, *spec.overrides]
+        found = {
+            "schema": SCHEMA,
+            "kind": "sweep",
+            "name": spec.name,
+            "title": spec.description or spec.name,
+            "command": shlex.join(["python", "-m", "medrl.sweep", spec.shown, *words]),
+            "notes": [],
+            "sweep": {
+                "id": self.sweep_id,
+                "backend": self.backend,
+                "file": spec.shown,
+                "method": spec.method,
+                "metric": {"name": spec.metric.name, "goal": spec.metric.goal},
+                "parameters": {key: spec.content["parameters"][key] for key in spec.varying},
+                "early_terminate": spec.content.get("early_terminate"),
+                "points": list(entries),
+                "chosen": chosen and selection.described(chosen, entries, list(tests or {})),
+                "workers": self.workers,
+                "wall_seconds": round(self._before + time.monotonic() - self._began, 1),
+                "machine": {key: provenance[key] for key in ("cpu", "cpus", "gpus", "packages")},
+            },
+            "runs": [*(_read_json(records[run_id]) for run_id in _ordered(entries, finished)), *(tests or {}).values()],
+        }
         run_folder.write_json(self.folder / "results.json", found)
         return found
 
 
-def shown(parameters: dict[str, Any]) -> str:
+def _ordered(entries: Sequence[Mapping[str, Any]], run_ids: set[str]) -> list[str]:
+    """Run ids in the order of their points, each once."""
+    return [run_id for run_id in dict.fromkeys(entry["run_id"] for entry in entries) if run_id in run_ids]
+
+
+def shown(parameters: Mapping[str, Any]) -> str:
     """The values of a point as a line of the terminal has them."""
     return " ".join(f"{key}={value}" for key, value in parameters.items())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that a sweep wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and run the same command again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged (no JSON object); remove it and run the same command again.")
+    return found

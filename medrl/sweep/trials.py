@@ -1,29 +1,29 @@
-"""What a sweep has tried and who is trying what: the part that several commands on one sweep share, on disk.
+"""The trials of a sweep on this machine: an Optuna study in the sweep's folder, which several commands share.
 
-The trials stand in Optuna's journal file. A trial is written in one line, with all its values, when its point is taken, and one
-more line says how it ended; both only while the folder's lock is held. Who runs a point holds a lock on its claim, and so does
-the process of the run itself: however either ends, the operating system lets go, and a point that has begun and not ended is
-free again exactly when nobody runs it.
+``optuna-dashboard runs/sweep-NAME-ID/study.jsonl`` shows it. Optuna samples, prunes and stores. What is added here survives
+``kill -9``: everything is written while the folder's lock is held, which the operating system releases however its holder ends; a
+trial that a kill left half written is not counted; and one that is ``RUNNING`` while nobody holds its claim is resumed (`local`).
 """
 
 from __future__ import annotations
 
 import fcntl
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from medrl import files
 from medrl.errors import UserError
-from medrl.sweep.search_space import Choice
-from medrl.sweep.spec import SweepFile
+from medrl.sweep import search_space
+from medrl.sweep.spec import Spec
 
-POLL_SECONDS = 0.05
 STARTUP_TRIALS = 10
 """Random points before the Bayesian search begins (Optuna's number), or a third of all where they are few."""
+
+STATES = {"RUNNING": "left", "WAITING": "left", "COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed"}
+"""Optuna's states as a results file has them."""
 
 
 @dataclass(frozen=True)
@@ -33,42 +33,35 @@ class Trial:
     number: int
     """Of the trial in Optuna's study."""
     point: int
-    """Of the point, from 0."""
+    """Of the point, from 0: one that failed is tried again by another trial."""
     values: dict[str, Any]
     """Of every parameter."""
-    folder: str
+    run: str
     """Name of its run folder; empty where its values make no configuration."""
     state: str
-    """``running``, ``finished``, ``stopped`` or ``failed``."""
+    """As Optuna calls it."""
     value: float | None
+    """The metric of a finished trial, the last that was reported of a pruned one."""
+    message: str
+    """Why it failed."""
 
 
-@dataclass(frozen=True)
-class Draw:
-    """A point that is to be taken."""
+class Trials:
+    """The study of one sweep."""
 
-    values: dict[str, Any]
-    """Of every parameter."""
-    drawn: dict[str, Any]
-    """The same as Optuna has it, of those that vary."""
-    distributions: dict[str, Any]
-    """What that was drawn from."""
-
-
-class Journal:
-    """The trials of one sweep."""
-
-    def __init__(self, folder: Path, sweep: SweepFile, extra: Sequence[str]) -> None:
-        """Open the journal of a sweep, or begin it.
+    def __init__(self, folder: Path, spec: Spec) -> None:
+        """Open the study of a sweep, or begin it.
 
         Raises:
             UserError: it is damaged.
         """
-        self.folder, self.sweep, self.path = folder, sweep, folder / "journal.jsonl"
-        self.seed = int(sweep.id(extra), 16)
+        self.folder, self.spec, self.path = folder, spec, folder / "study.jsonl"
         (folder / "claims").mkdir(parents=True, exist_ok=True)
         with self.locked(), self._readable():
             self._study = self._opened()
+            for trial in self._study.get_trials(deepcopy=False):
+                if trial.state.name == "RUNNING" and "values" not in trial.user_attrs:
+                    self._study.tell(trial.number, state=_state("FAIL"))  # killed while it was sampled
 
     def _opened(self) -> Any:
         import optuna
@@ -76,11 +69,25 @@ class Journal:
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        backend = JournalFileBackend(str(self.path), lock_obj=_Ours())  # type: ignore[arg-type]
-        direction = self.sweep.metric.goal
+        hyperband = self.spec.early_terminate
         return optuna.create_study(
-            storage=JournalStorage(backend), study_name=self.sweep.name, direction=direction, load_if_exists=True
+            storage=JournalStorage(JournalFileBackend(str(self.path), lock_obj=_Held())),  # type: ignore[arg-type]
+            study_name=self.spec.name,
+            direction=self.spec.metric.goal,
+            pruner=hyperband.pruner() if hyperband else optuna.pruners.NopPruner(),
+            load_if_exists=True,
         )
+
+    def _sampler(self) -> Any:
+        """Seeded by the number of trials, so that a sweep that goes on samples what it would have sampled."""
+        from optuna.samplers import RandomSampler, TPESampler
+
+        seed = (int(self.spec.id, 16) + len(self._study.get_trials(deepcopy=False))) % 2**32
+        if self.spec.method != "bayes":
+            return RandomSampler(seed=seed)
+        startup = min(STARTUP_TRIALS, max(1, self.spec.num_points // 3))
+        # The constant liar keeps workers apart: a running trial counts as a bad one until it has ended.
+        return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -100,100 +107,83 @@ class Journal:
             files.appending(self.path).close()  # cuts off what a kill left of a last line
             yield
 
-    def trials(self) -> list[Trial]:
+    def newest(self) -> list[Trial]:
         """The newest try of every point that was taken, in order."""
         with self._readable():
-            newest = {trial.user_attrs["point"]: trial for trial in self._study.get_trials(deepcopy=False)}
-        return [_read(trial) for _, trial in sorted(newest.items())]
+            found = [trial for trial in self._study.get_trials(deepcopy=False) if "values" in trial.user_attrs]
+            newest = {trial.user_attrs["point"]: trial for trial in found}
+            return [self._read(trial) for _, trial in sorted(newest.items())]
 
-    def draw(self, history: Callable[[Trial], Sequence[float]]) -> Draw | None:
-        """The point after the last one; None where there are no more. The folder is locked.
+    def ask(self) -> Trial | None:
+        """Take the next point, one that is to be tried again or a new one; None where there are no more. The folder is locked."""
+        number = len(self.newest())
+        if not self._study.get_trials(deepcopy=False, states=(_state("WAITING"),)):
+            if number == self.spec.num_points:
+                return None
+            if grid := self.spec.grid():
+                self._enqueue(number, grid[number])
+        self._study.sampler = self._sampler()
+        trial = self._study.ask(self.spec.varying)
+        if "values" not in trial.user_attrs:
+            sampled = {key: search_space.value(drawn) for key, drawn in trial.params.items()}
+            values = {key: sampled.get(key, search_space.corners(each)[0]) for key, each in self.spec.parameters.items()}
+            self._describe(trial, {"point": number, "seed": values.get("seed"), "values": values})
+        return self._read(self._study.get_trials(deepcopy=False)[trial.number])
 
-        Args:
-            history: What a point has logged of its metric, in order.
-        """
-        number, varying = len(self.trials()), self.sweep.varying
-        if number >= self.sweep.points():
-            return None
-        if self.sweep.method == "grid":
-            values = self.sweep.grid()[number]
-            choices = {key: Choice(each.grid()) for key, each in varying.items()}
-            places = {key: each.values.index(values[key]) for key, each in choices.items()}
-            return Draw(values, places, {key: each.distribution() for key, each in choices.items()})
-        distributions = {key: each.distribution() for key, each in varying.items()}
-        drawn = self._search(history).ask(distributions).params
-        values = {
-            key: each.value(drawn[key]) if key in varying else each.corners()[0] for key, each in self.sweep.parameters.items()
-        }
-        return Draw(values, drawn, distributions)
+    def _enqueue(self, point: int, values: Mapping[str, Any]) -> None:
+        """Queue a point, in one line, so that no kill leaves it without its values."""
+        attributes = {"point": point, "seed": values.get("seed"), "values": dict(values)}
+        self._study.enqueue_trial({key: values[key] for key in self.spec.varying}, user_attrs=attributes)
 
-    def _search(self, history: Callable[[Trial], Sequence[float]]) -> Any:
-        """A study of this moment's trials, seeded by their number, so that a sweep that goes on draws nothing twice."""
-        import optuna
-        from optuna.trial import TrialState, create_trial
+    def retry(self, trial: Trial) -> None:
+        """Queue a point again that has ended. The folder is locked."""
+        self._enqueue(trial.point, trial.values)
 
-        found = self._study.get_trials(deepcopy=False)
-        seed = (self.seed + len(found)) % 2**32
-        if self.sweep.method == "random":
-            sampler: Any = optuna.samplers.RandomSampler(seed=seed)
-        else:
-            startup = min(STARTUP_TRIALS, max(1, self.sweep.points() // 3))
-            # The constant liar keeps workers apart: a running point counts as a bad one until it has ended.
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
-        search = optuna.create_study(direction=self.sweep.metric.goal, sampler=sampler)
-        for trial in found:
-            stopped = trial.state == TrialState.PRUNED
-            logged = dict(enumerate(history(_read(trial)))) if stopped else {}
-            if trial.state != TrialState.FAIL:
-                search.add_trial(
-                    create_trial(
-                        state=trial.state,
-                        value=trial.value,
-                        params=trial.params,
-                        distributions=trial.distributions,
-                        intermediate_values=logged,
-                    )
-                )
-        return search
+    def begin(self, trial: Trial, run: str) -> None:
+        """Note where the run of a trial lies. The folder is locked."""
+        self._describe(self._live(trial), {"run": run})
 
-    def begin(self, draw: Draw, folder: str) -> Trial:
-        """Write down that a point is taken. The folder is locked.
+    def should_prune(self, trial: Trial, history: Sequence[float]) -> bool:
+        """Report what a running trial has logged of the metric, in order; whether the pruner ends it. The folder is locked."""
+        live = self._live(trial)
+        known = len(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        for count, value in enumerate(history[known:], start=known + 1):
+            live.report(value, count)
+            if live.should_prune():
+                return True
+        return False
+
+    def tell(self, trial: Trial, state: str, value: float | None = None, attributes: Mapping[str, Any] | None = None) -> None:
+        """Note how a trial ended. The folder is locked.
 
         Args:
-            draw: As it was drawn under the same lock.
-            folder: Name of its run folder.
+            trial: The trial.
+            state: Optuna's.
+            value: Of the metric, where it finished.
+            attributes: What to note beside it.
         """
-        attributes = {"point": len(self.trials()), "values": draw.values, "folder": folder}
-        return self._add(attributes, draw.drawn, draw.distributions)
+        self._describe(self._live(trial), attributes or {})
+        self._study.tell(trial.number, value if state == "COMPLETE" else None, state=_state(state))
 
-    def _add(self, attributes: dict[str, Any], drawn: Mapping[str, Any], distributions: Mapping[str, Any]) -> Trial:
-        from optuna.trial import TrialState, create_trial
+    def _live(self, trial: Trial) -> Any:
+        """Optuna's handle of a running trial, whichever process began it."""
+        from optuna.trial import Trial as Live
 
-        running = create_trial(
-            state=TrialState.RUNNING, params=dict(drawn), distributions=dict(distributions), user_attrs=attributes
-        )
-        self._study.add_trial(running)  # one line: no kill leaves a trial without its values
-        return _read(self._study.get_trials(deepcopy=False)[-1])
+        return Live(self._study, self._study.get_trials(deepcopy=False)[trial.number]._trial_id)
 
-    def again(self, trials: Iterable[Trial]) -> None:
-        """Take points up again that have ended. The folder is locked."""
-        found = self._study.get_trials(deepcopy=False)
-        for trial in trials:
-            before = found[trial.number]
-            self._add(dict(before.user_attrs), before.params, before.distributions)
+    def _describe(self, live: Any, attributes: Mapping[str, Any]) -> None:
+        for key, value in attributes.items():
+            live.set_user_attr(key, value)
 
-    def end(self, trial: Trial, state: str, value: float | None) -> None:
-        """Write down how a point ended. The folder is locked."""
-        from optuna.trial import TrialState
-
-        if state == "finished":
-            self._study.tell(trial.number, value)
-        else:
-            self._study.tell(trial.number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
+    def _read(self, trial: Any) -> Trial:
+        attributes, reported = trial.user_attrs, trial.intermediate_values
+        value = reported[max(reported)] if trial.state.name == "PRUNED" and reported else trial.value
+        about = attributes["point"], attributes["values"], attributes.get("run", "")
+        return Trial(trial.number, *about, trial.state.name, value, attributes.get("message", ""))
 
 
-class _Ours:
-    """In the place of Optuna's own lock, which a kill leaves behind: what writes holds `Journal.locked` already."""
+class _Held:
+    """In the place of Optuna's own lock, which a kill leaves behind: what writes holds `Trials.locked` already."""
 
     def acquire(self) -> bool:
         return True
@@ -202,34 +192,7 @@ class _Ours:
         pass
 
 
-def _read(trial: Any) -> Trial:
-    states = {"RUNNING": "running", "COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed"}
-    attributes = trial.user_attrs
-    return Trial(
-        trial.number,
-        attributes["point"],
-        attributes["values"],
-        attributes["folder"],
-        states[trial.state.name],
-        trial.value if trial.state.name == "COMPLETE" else None,
-    )
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
 
-
-def claimed(path: Path) -> IO[str] | None:
-    """The opened file, which nobody else can claim until it is closed; None where somebody holds it."""
-    file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def awaited(path: Path, stopped: Callable[[], bool]) -> IO[str] | None:
-    """The same, waited for; None where a signal came before."""
-    while not stopped():
-        if file := claimed(path):
-            return file
-        time.sleep(POLL_SECONDS)
-    return None
+    return TrialState[name]

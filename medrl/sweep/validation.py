@@ -1,13 +1,18 @@
-"""Whether a sweep can run, seen before anything does: every option it sets, the metric it optimises, what it is asked beside."""
+"""Whether a sweep can run, seen before anything does: every option it sets, the metric it optimizes, what it is asked beside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from medrl.config import build, compose, suggest
+from medrl.config import suggest
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem
-from medrl.sweep.spec import SweepFile
+from medrl.jobs.resolved import ResolvedRun, resolve
+from medrl.sweep.spec import Spec
 from medrl.tracking import metric_names
 
 MOST_POINTS = 64
@@ -15,72 +20,87 @@ MOST_POINTS = 64
 
 NOT_FOR_A_SWEEP = {
     "force": "would train finished points again; remove the sweep's folder and the runs to start over",
-    "name": "would give all sweeps' runs one name; leave it out",
     "-m": "is for grids of one command; the sweep file lists the values",
 }
 
 
-def check(sweep: SweepFile, extra: Sequence[str]) -> None:
+@cache
+def resolved(overrides: tuple[str, ...]) -> ResolvedRun:
+    """A point, composed and checked once by a process: what `check` has seen is not composed again when it starts.
+
+    Raises:
+        ConfigError: with every mistake in it.
+    """
+    return resolve(overrides)
+
+
+def point(spec: Spec, values: Mapping[str, Any], runs: Path) -> ResolvedRun:
+    """The run of a point."""
+    return resolved((*spec.overrides_of(values), f"runs={runs}"))
+
+
+def check(spec: Spec, runs: Path) -> None:
     """Check all points of a sweep, or its corners where they are many or cannot be counted.
 
     Args:
-        sweep: As its file says it.
-        extra: Overrides for every point.
+        spec: As its file and the command line say it.
+        runs: Folder of the points' runs.
 
     Raises:
         ConfigError: with every mistake there is.
     """
-    problems = list(_extra_mistakes(sweep, extra))
-    words = [said for said in extra if "=" in said and not said.startswith("-")]
-    counted = sweep.method == "grid" and sweep.points() <= MOST_POINTS
-    for values in sweep.grid() if counted else sweep.corners():
+    problems = list(_override_mistakes(spec))
+    spec = replace(spec, overrides=tuple(word for word in spec.overrides if "=" in word and not word.startswith("-")))
+    whole = spec.method == "grid" and spec.num_points <= MOST_POINTS
+    points = spec.grid() if whole else spec.corners()
+    for values in points:
         try:
-            compose.check_command_line(sweep.words(values, words))
+            point(spec, values, runs)
         except ConfigError as error:
-            problems += [_where(problem, sweep, words) for problem in error.problems]
+            problems += [_where(problem, spec) for problem in error.problems]
     if not problems:
-        for values in sweep.corners()[:1]:
-            problems += metric_mistakes(sweep, build.check(compose.tree(sweep.words(values, words))))
+        problems += metric_mistakes(spec, point(spec, points[0], runs).run)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
 
 
-def _where(problem: Problem, sweep: SweepFile, extra: Sequence[str]) -> Problem:
+def _where(problem: Problem, spec: Spec) -> Problem:
     """The same, its file named where the option is said there."""
-    said = {word.partition("=")[0] for word in extra}
-    inside = problem.key not in said and any(_about(problem.key, key) for key in (*sweep.parameters, *_keys(sweep.fixed)))
-    return Problem(f"{sweep.path}: {problem.key}", problem.message) if inside else problem
+    said = _keys(spec.overrides)
+    inside = problem.key not in said and any(_about(problem.key, key) for key in (*spec.parameters, *_keys(spec.fixed)))
+    return Problem(f"{spec.path}: {problem.key}", problem.message) if inside else problem
 
 
-def _keys(words: Sequence[str]) -> list[str]:
-    return [word.partition("=")[0] for word in words]
+def _keys(overrides: Sequence[str]) -> list[str]:
+    return [word.partition("=")[0] for word in overrides]
 
 
 def _about(key: str, said: str) -> bool:
     return key == said or key.startswith(f"{said}.")
 
 
-def _extra_mistakes(sweep: SweepFile, extra: Sequence[str]) -> Iterator[Problem]:
+def _override_mistakes(spec: Spec) -> Iterator[Problem]:
     """What a command line may not say of a sweep's points."""
-    for said in extra:
+    for said in spec.overrides:
         key, sign, _ = said.partition("=")
         if said.startswith("-") or not sign:
-            yield Problem(said, "is no override; write KEY=VALUE for every point, or backend=, workers=, runs=, results=")
-        elif key.lstrip("+~") in sweep.varying:
-            yield Problem(key, f"is what {sweep.path} varies; change it there")
+            advice = "is no override; write KEY=VALUE for every point, or backend=, workers=, runs=, results="
+            yield Problem(said, NOT_FOR_A_SWEEP.get(said, advice))
+        elif key.lstrip("+~") in spec.varying:
+            yield Problem(key, f"is what {spec.path} varies; change it there, or write 'parameters.{key}={{values: [...]}}'")
         elif key in NOT_FOR_A_SWEEP:
             yield Problem(key, NOT_FOR_A_SWEEP[key])
 
 
-def metric_mistakes(sweep: SweepFile, run: Run) -> Iterator[Problem]:
+def metric_mistakes(spec: Spec, run: Run) -> Iterator[Problem]:
     """Whether the metric is one that a search may look at, that is logged, and logged in time."""
-    name, key = sweep.metric.name, f"{sweep.path}: metric.name"
+    name, key = spec.metric.name, f"{spec.path}: metric.name"
     known = [metric for metric in metric_names.names(run) if not metric.startswith("test/")]
     if name.startswith("test/"):
         instead = "validation/" + name.removeprefix("test/")
         yield Problem(key, f"is {name}: to choose by the test split is to peek; write {instead}")
     elif name not in known:
         yield Problem(key, f"is {name}, which no run of this sweep logs; {suggest.nearest(name, known)}")
-    elif sweep.early_terminate and name not in metric_names.while_training(run):
+    elif spec.early_terminate and name not in metric_names.while_training(run):
         advice = "set eval.every_steps" if name.startswith("validation/") else "choose one of train/ or validation/"
-        yield Problem(f"{sweep.path}: early_terminate", f"needs {name} while training, when it is not logged; {advice}")
+        yield Problem(f"{spec.path}: early_terminate", f"needs {name} while training, when it is not logged; {advice}")

@@ -1,32 +1,30 @@
 """A sweep on W&B: its server chooses the points, agents on this machine run them, and what they leave becomes results.json.
 
 The agents are W&B's own (``wandb agent``), one a worker. Each starts ``python -m medrl`` with a point's parameters, which reports
-to W&B because its agent's variables say so (``track=auto``). Afterwards the points are read from the disk and not from the
-server: the agents keep each point's parameters under the sweep's folder, and each run folder names the W&B runs it was sent to.
-What is chosen among them is asked the test split here, outside any agent, so that W&B hears nothing of it.
+to W&B because its agent's variables say so (``track=auto``). What is chosen is asked the test split here, outside any agent, so
+that W&B hears nothing of it.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from medrl import files
-from medrl.errors import Interrupted, UserError
-from medrl.sweep import unseen
-from medrl.sweep.spec import SweepFile
-from medrl.sweep.wandb_trials import NULL, Given, Place
-from medrl.training.checkpoints import Stop
-from medrl.training.hardware import detected_gpus
+from medrl.errors import UserError
+from medrl.jobs.job import Job
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.sweep.spec import Spec
+from medrl.sweep.trial_records import TrialRecords
+from medrl.sweep.wandb_trials import NULL, WandbSweep, WandbTrials
+from medrl.training.hardware import visible_gpus
 
 POLL_SECONDS = 2.0
 GRACE_SECONDS = 30.0
@@ -36,45 +34,89 @@ STOP_SECONDS = 600
 PROJECT = "medrl"
 
 
-def run(sweep: SweepFile, extra: Sequence[str], workers: int) -> tuple[dict[str, Any], Path]:
-    """Create a sweep on W&B, or join one, run its points here until the server has no more, and ask the test split of the best.
+class AgentSweep:
+    """This machine's part in a sweep on W&B."""
 
-    Where ``WANDB_SWEEP_ID`` is set, as ``ENTITY/PROJECT/ID`` or ``ID``, that sweep is joined.
+    def __init__(self, spec: Spec, runs: Path | None, workers: int | None, shutdown: GracefulShutdown) -> None:
+        """Create the sweep, or join the one that ``WANDB_SWEEP_ID`` names, as ``ENTITY/PROJECT/ID`` or ``ID``.
 
-    Args:
-        sweep: As its file says it, checked.
-        extra: Overrides for every point; where a sweep is joined, those that it was made with.
-        workers: Agents at a time, each with a GPU of its own while there are enough.
+        Args:
+            spec: As its file says it, checked; where a sweep is joined, the overrides are those that it was made with.
+            runs: Folder of the runs; None where the command line names none.
+            workers: Agents at a time, each with a GPU of its own while there are enough; None for one.
+            shutdown: Listens for signals.
 
-    Returns:
-        The content of ``results.json``, and the folder that it lies in.
+        Raises:
+            UserError: wandb is not installed, or the server does not take the sweep.
+        """
+        if find_spec("wandb") is None:
+            raise UserError("wandb is not installed; `pip install 'medrl[wandb]'`, or sweep without W&B.")
+        spec = replace(spec, overrides=(*spec.overrides, *([f"runs={runs}"] if runs else [])))
+        # A run that finds this variable reports to that sweep: the agents set it themselves, and the test split is not reported.
+        self.sweep = _on_server(spec, os.environ.pop("WANDB_SWEEP_ID", None))
+        self.runs, self.workers, self.shutdown = self.sweep.runs, workers or 1, shutdown
+        spec = replace(spec, overrides=self.sweep.overrides(spec))
+        self.records = TrialRecords(spec, self.runs, backend="wandb", sweep_id=self.sweep.id, workers=self.workers)
+        self.trials = WandbTrials(self.records, self.sweep, shutdown)
+        self.again = self.sweep.again
 
-    Raises:
-        UserError: wandb is not installed, the server does not take the sweep, or the test split could not be asked.
-        Interrupted: a signal came; the points that ran have written checkpoints.
-    """
-    if find_spec("wandb") is None:
-        raise UserError("wandb is not installed; `pip install 'medrl[wandb]'`, or sweep without W&B.")
-    # A run that finds this in its environment reports to that sweep, which is for the agents to say, and not for the test split.
-    place = _on_server(sweep, extra, os.environ.pop("WANDB_SWEEP_ID", None))
-    folder = place.runs / f"sweep-{sweep.name}-{place.id}"
-    stop = Stop(announced=False)
-    with files.explained(folder), stop.listening(), stop.held():
-        (folder / "points").mkdir(parents=True, exist_ok=True)
-        print(f"sweep    {place.url}\nagents   {workers}, which write to {folder}/agent-*.log", flush=True)
-        given = Given(sweep, place, folder, workers, stop)
-        _agents(place, folder, workers, stop, given)
-        entries, tests = given.look(ended=True), {}
-        if stop.signal is None:
-            goal = sweep.metric.goal
-            tests = unseen.asked(entries, goal, place.runs, folder, log=given.log, again=place.again, stop=stop)
-        if stop.signal is not None:
-            said = f"Stopped; {folder} holds what is done. To go on, {place.again}."
-            raise Interrupted(said, stop.signal)
-        return given.write(entries, tests), folder
+    def run(self) -> list[dict[str, Any]]:
+        """Run agents until the server has no more points.
+
+        Returns:
+            Every point as a results file lists it; not all have ended where a signal came.
+
+        Raises:
+            Interrupted: a second signal came.
+        """
+        print(f"sweep    {self.sweep.url}\nagents   {self.workers}, which write to {self.records.folder}/agent-*.log", flush=True)
+        # --forward-signals: a signal to an agent reaches its run, which would otherwise go on alone.
+        command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", self.sweep.path]
+        agents = [
+            Job(command, log=self.records.folder / f"agent-{number}.log", environment=variables)
+            for number, variables in enumerate(_environments(self.records.folder, self.workers))
+        ]
+        try:
+            for agent in agents:
+                agent.start()
+            while any(agent.poll() is None for agent in agents):
+                if self.shutdown.signal is not None:
+                    _terminate(agents)
+                time.sleep(POLL_SECONDS)
+                with suppress(UserError):  # a server that does not answer now ends no agent; it is asked again at the end
+                    self.trials.look()
+        except BaseException:
+            _terminate(agents)
+            deadline = time.monotonic() + GRACE_SECONDS
+            while any(agent.poll() is None for agent in agents) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            raise
+        finally:
+            for agent in agents:
+                agent.kill()
+        return self.trials.look(ended=True)
 
 
-def _on_server(sweep: SweepFile, extra: Sequence[str], joined: str | None) -> Place:
+def _terminate(agents: list[Job]) -> None:
+    for agent in agents:
+        agent.terminate()
+
+
+def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
+    """The variables of each agent: a GPU of its own, its files under the sweep's folder, and this interpreter for ``python``."""
+    visible = visible_gpus()
+    for number in range(workers):
+        yield {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "WANDB_DIR": str(folder.resolve()),
+            # A run that early_terminate stops exits with an error code, three of which in a minute would end the agent.
+            "WANDB_AGENT_DISABLE_FLAPPING": "true",
+            "WANDB_AGENT_KILL_DELAY": str(STOP_SECONDS),
+            **({"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]} if visible else {}),
+        }
+
+
+def _on_server(spec: Spec, joined: str | None) -> WandbSweep:
     """The sweep that was created, or that is to be joined.
 
     Raises:
@@ -82,7 +124,7 @@ def _on_server(sweep: SweepFile, extra: Sequence[str], joined: str | None) -> Pl
     """
     import wandb
 
-    created, content = not joined, sent(sweep, extra)
+    created, content = not joined, sent(spec)
     project = content.get("project") or os.environ.get("WANDB_PROJECT") or PROJECT
     wandb.setup(wandb.Settings(silent=True))
     try:
@@ -98,103 +140,47 @@ def _on_server(sweep: SweepFile, extra: Sequence[str], joined: str | None) -> Pl
     except Exception as error:  # W&B's client has no class of error that its others descend from
         said = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"W&B does not take the sweep of {sweep.path} ({said}). Set WANDB_API_KEY or run `wandb login`, look at "
+            f"W&B does not take the sweep of {spec.path} ({said}). Set WANDB_API_KEY or run `wandb login`, look at "
             "WANDB_BASE_URL if you set it, or sweep without W&B."
         ) from error
-    place = Place(entity, project, name, found.url, found.config)
+    sweep = WandbSweep(entity, project, name, found.url, found.config)
     if not created:
-        check_joined(sweep, extra, place)
-    return place
+        check_joined(spec, sweep)
+    return sweep
 
 
-def sent(sweep: SweepFile, extra: Sequence[str]) -> dict[str, Any]:
-    """A sweep file as W&B takes it: what the command line says for every point instead of the file is in its command alone.
-
-    Args:
-        sweep: As its file says it.
-        extra: Overrides for every point.
-    """
-    said = {word.partition("=")[0] for word in extra}
-    parameters = {key: _without_null(spec) for key, spec in sweep.content["parameters"].items() if key not in said}
-    command = [part for part in sweep.content["command"] if "=" not in part or part.partition("=")[0] not in said]
-    return {**sweep.content, "parameters": parameters, "command": [*command, *extra]}
+def sent(spec: Spec) -> dict[str, Any]:
+    """A sweep file as W&B takes it: what the command line says for every point instead of the file is in its command alone."""
+    said = {word.partition("=")[0] for word in spec.overrides}
+    parameters = {key: _without_null(each) for key, each in spec.content["parameters"].items() if key not in said}
+    command = [part for part in spec.content["command"] if "=" not in part or part.partition("=")[0] not in said]
+    return {**spec.content, "parameters": parameters, "command": [*command, *spec.overrides]}
 
 
-def _without_null(spec: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(spec)
-    if "value" in spec and spec["value"] is None:
+def _without_null(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(parameter)
+    if "value" in found and found["value"] is None:
         found["value"] = NULL
-    if "values" in spec:
-        found["values"] = [NULL if value is None else value for value in spec["values"]]
+    if "values" in found:
+        found["values"] = [NULL if value is None else value for value in found["values"]]
     return found
 
 
-def check_joined(sweep: SweepFile, extra: Sequence[str], place: Place) -> None:
+def check_joined(spec: Spec, sweep: WandbSweep) -> None:
     """Check that a sweep on the server is the one that the command line describes.
 
     Raises:
         UserError: it has another command, metric or other parameters.
     """
-    if other := [word for word in extra if word not in place.words]:
+    if other := [word for word in spec.overrides if word not in sweep.words]:
         raise UserError(
-            f"The sweep {place.id} has its command already; leave out {' '.join(other)}, or start a sweep of your own by "
+            f"The sweep {sweep.id} has its command already; leave out {' '.join(other)}, or start a sweep of your own by "
             "taking WANDB_SWEEP_ID out."
         )
-    metric, parameters = place.content.get("metric") or {}, set(place.content.get("parameters") or {})
-    same = (metric.get("name"), metric.get("goal")) == (sweep.metric.name, sweep.metric.goal)
-    if not same or not set(sweep.varying) <= parameters <= set(sweep.parameters):
+    metric, parameters = sweep.content.get("metric") or {}, set(sweep.content.get("parameters") or {})
+    same = (metric.get("name"), metric.get("goal")) == (spec.metric.name, spec.metric.goal)
+    if not same or not set(spec.varying) <= parameters <= set(spec.parameters):
         raise UserError(
-            f"The sweep {place.id} was made of another file than {sweep.path} as it is now (its metric or parameters differ); "
+            f"The sweep {sweep.id} was made of another file than {spec.path} as it is now (its metric or parameters differ); "
             "name the file that it was made of."
         )
-
-
-def _agents(place: Place, folder: Path, workers: int, stop: Stop, given: Given) -> None:
-    """Run W&B's agents to their end. The first signal lets the points write checkpoints, a second ends them at once."""
-    # --forward-signals: a signal to an agent reaches its run, which would otherwise go on alone.
-    command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", f"{place.entity}/{place.project}/{place.id}"]
-    processes: list[subprocess.Popen[bytes]] = []
-    with ExitStack() as opened:
-        for number, variables in zip(range(workers), _environments(folder, workers), strict=True):
-            log = opened.enter_context((folder / f"agent-{number}.log").open("ab"))
-            processes.append(subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True))
-        try:
-            signalled = False
-            while any(process.poll() is None for process in processes):
-                if stop.signal is not None and not signalled:
-                    signalled = True
-                    _signal(processes)
-                time.sleep(POLL_SECONDS)
-                given.look()
-        except BaseException:
-            _signal(processes)
-            deadline = time.monotonic() + GRACE_SECONDS
-            while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            raise
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-
-
-def _signal(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-
-
-def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
-    """The variables of each agent: a GPU of its own, its files under the sweep's folder, and this interpreter for ``python``."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = listed.split(",") if listed else [str(number) for number in range(len(detected_gpus()))]
-    for number in range(workers):
-        yield {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "WANDB_DIR": str(folder.resolve()),
-            # A run that early_terminate stops exits with an error code, three of which in a minute would end the agent.
-            "WANDB_AGENT_DISABLE_FLAPPING": "true",
-            "WANDB_AGENT_KILL_DELAY": str(STOP_SECONDS),
-            **({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}),
-        }

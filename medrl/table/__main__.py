@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrl.config import compose, schema, suggest
+from medrl.config import frozen, options, suggest
 from medrl.errors import UserError
 from medrl.files import explained, write_atomically
 from medrl.table import formats, published, readme, results
@@ -51,7 +51,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Print or store what is asked for; 0 when all went well."""
     try:
-        with explained(schema.root("experiments")):
+        with explained(frozen.root("experiments")):
             print(_done(arguments(argv)), end="")
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)
@@ -64,14 +64,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _done(asked: argparse.Namespace) -> str:
     """What is said on standard output."""
-    compose.prepare()
     words = [word for word in asked.what if not word.startswith("runs=")]
     if asked.results:
         return _store(asked, words)
     if asked.title or asked.note:
         raise UserError("--title and --note go with --results NAME, which stores runs under a name.")
     if asked.readme:
-        path = schema.root("experiments") / "README.md"
+        path = frozen.root("experiments") / "README.md"
         write_atomically(path, readme.markdown(results.stored()))
         return f"{path}\n"
     runs = next((word.removeprefix("runs=") for word in asked.what if word.startswith("runs=")), None)
@@ -107,7 +106,7 @@ def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> 
     """
     settings, found = _named(words)
     if not words:
-        settings = [(group, name) for group in compose.NAMED for name in compose.group_options(group)]
+        settings = [(group, name) for group in options.NAMED for name in options.group_options(group)]
     made = []
     left_out: list[str] = []
     known: Found = []
@@ -128,15 +127,15 @@ def _named(words: Sequence[str]) -> tuple[list[tuple[str, str]], Found]:
     found: Found = []
     for word in words:
         group, _, name = word.rpartition("=")
-        if group and group not in compose.NAMED:
+        if group and group not in options.NAMED:
             raise UserError(f"{word}: there is no {group}=; write paper=NAME, study=NAME or runs=FOLDER.")
-        having = [each for each in compose.NAMED if name in compose.group_options(each) and group in ("", each)]
+        having = [each for each in options.NAMED if name in options.group_options(each) and group in ("", each)]
         if len(having) > 1:
             raise UserError(f"{name} is a paper and a study; write paper={name} or study={name}.")
         if having:
             settings.append((having[0], name))
         elif group:
-            raise UserError(f"There is no {group} {name!r}; {suggest.nearest(name, compose.group_options(group))}")
+            raise UserError(f"There is no {group} {name!r}; {suggest.nearest(name, options.group_options(group))}")
         else:
             found += [(where, record) for where, each in _results(word) for record in each["runs"]]
     return settings, found
@@ -151,7 +150,7 @@ def _results(word: str) -> list[tuple[str, Results]]:
         return [(word, results.read(path))]
     if path.is_dir():
         return [(word, {"kind": "runs", "runs": [results.of_run(path)]})]
-    options = [*(name for group in compose.NAMED for name in compose.group_options(group))]
+    options = [*(name for group in options.NAMED for name in options.group_options(group))]
     options += [each.stem for each in results.folder().glob("*.json")]
     raise UserError(f"{word!r} is no paper, study, stored results or run folder; {suggest.nearest(word, options)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from medrl.config import compose
+from medrl.config import options
 from medrl.table import published, results
 from medrl.table.published import Setting, impossible
 from medrl.table.results import Record
@@ -185,9 +185,9 @@ def joined(records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> l
         UserError: two of them claim the same run with other numbers.
     """
     found, rest = [], list(records)
-    for group in compose.NAMED:
+    for group in options.NAMED:
         for name in dict.fromkeys(record.get(group) for _, record in records):
-            setting = published.read(group, name) if name in compose.group_options(group) else None
+            setting = published.read(group, name) if name in options.group_options(group) else None
             if setting and setting.published:
                 found.append(of_setting(setting, records, also))
                 rest = [(where, record) for where, record in rest if record.get(group) != name]

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
-from medrl.config import build, compose, schema
+from medrl.config import build, compose, frozen, resolve
+from medrl.config.options import group_options
 from medrl.config.schema import Published
 from medrl.errors import ConfigError, Problem, UserError
 
@@ -54,8 +52,8 @@ class Setting:
     """What runs it, as its opening comment says."""
     published: tuple[Published, ...]
     deviations: tuple[str, ...]
-    depends: bool = False
-    """Whether it depends on the command line which of the numbers it is meant to give."""
+    conditions: tuple[Any, ...] = ()
+    """For each number, whether a run of this setting is meant to give it, or with which options of groups."""
 
 
 def read(group: str, name: str) -> Setting:
@@ -68,7 +66,7 @@ def read(group: str, name: str) -> Setting:
         UserError: its file is no YAML.
         ConfigError: its published numbers or deviations have mistakes, all of them at once.
     """
-    path = schema.root("experiments") / group / f"{name}.yaml"
+    path = frozen.root("experiments") / group / f"{name}.yaml"
     text = path.read_text(encoding="utf-8")
     try:
         tree = yaml.load(text, _Loader)
@@ -89,16 +87,17 @@ def setting(group: str, name: str, tree: dict[str, Any], title: str, command: st
     listed, deviations = tree.get("published") or [], tree.get("deviations") or []
     if not isinstance(listed, list) or not isinstance(deviations, list):
         raise ConfigError([Problem(key, "published and deviations are lists")])
-    depends = any("${" in str(row.get("ours")) for row in listed if isinstance(row, dict))
+    depends = any(isinstance(row, dict) and isinstance(row.get("ours"), dict) for row in listed)
+    conditions = tuple(row.get("ours", False) if isinstance(row, dict) else False for row in listed)
     if depends:
-        listed = [{**row, "ours": ours} for row, ours in zip(listed, _meant(group, name, ()), strict=True)]
+        listed = [{**row, "ours": ours} for row, ours in zip(listed, _meant(group, name, conditions, ()), strict=True)]
     rows = [build.made(Published, row, f"{key}: published[{place}]", problems) for place, row in enumerate(listed)]
     if problems:
         raise ConfigError(problems)
     found = tuple(row for row in rows if row is not None)
     said = tuple(str(deviation) for deviation in deviations)
     return Setting(
-        group=group, name=name, title=title or name, command=command, published=found, deviations=said, depends=depends
+        group=group, name=name, title=title or name, command=command, published=found, deviations=said, conditions=conditions
     )
 
 
@@ -107,27 +106,22 @@ def meant(found: Setting, words: Sequence[str]) -> tuple[bool, ...]:
 
     Of stored runs whose options there no longer are it cannot be told, and none of them counts as meant.
     """
-    if not found.depends:
-        return tuple(row.ours for row in found.published)
-    groups = [word for word in words if "." not in word.partition("=")[0] and compose.group_options(word.partition("=")[0])]
+    groups = [word for word in words if "." not in word.partition("=")[0] and group_options(word.partition("=")[0])]
     try:
-        return _meant(found.group, found.name, tuple(word for word in groups if not word.startswith(f"{found.group}=")))
+        return _meant(found.group, found.name, found.conditions, [w for w in groups if not w.startswith(f"{found.group}=")])
     except UserError:
         return (False,) * len(found.published)
 
 
-@cache
-def _meant(group: str, name: str, groups: tuple[str, ...]) -> tuple[bool, ...]:
-    """The same out of the composition with these options of groups.
+def _meant(group: str, name: str, conditions: Sequence[Any], words: Sequence[str]) -> tuple[bool, ...]:
+    """The same with these options of groups.
 
     Raises:
         UserError: it cannot be composed.
     """
-    try:
-        listed = compose.part([*groups, f"{group}={name}"], "published")
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"experiments/{group}/{name}.yaml cannot be composed ({str(error).splitlines()[0]}).") from None
-    return tuple(bool(row.get("ours", False)) for row in listed)
+    depends = any(isinstance(condition, dict) for condition in conditions)
+    chosen = compose.choices([*words, f"{group}={name}"]) if depends else {}
+    return tuple(resolve.is_ours(condition, chosen) for condition in conditions)
 
 
 def _opening(text: str, command: str) -> tuple[str, str]:
@@ -189,7 +183,7 @@ def version_now(task: str) -> int | None:
     """The version that this medrl has of a task; None where it has no task of that name."""
     import importlib
 
-    path = Path(schema.root("conf")) / "task" / f"{task}.yaml"
+    path = Path(frozen.root("conf")) / "task" / f"{task}.yaml"
     if not path.exists():
         return None
     module, _, name = str(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"]).rpartition(".")

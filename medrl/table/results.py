@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl.config import schema, suggest
+from medrl.config import frozen, suggest
 from medrl.errors import UserError
 from medrl.evaluation.settings import Eval
 from medrl.tracking import run_folder
@@ -32,7 +32,7 @@ NEEDED = ("run_id", "family", "name", "seed", "source", "synthetic", "commit", "
 
 def folder() -> Path:
     """Where results are stored."""
-    return schema.root("experiments") / "results"
+    return frozen.root("experiments") / "results"
 
 
 def of_run(path: Path) -> Record:
@@ -68,7 +68,7 @@ def words(command: Sequence[str], path: Path) -> list[str]:
 
 def _point(given: Sequence[str], path: Path) -> list[str]:
     """The overrides of one point of a grid, read from what its run froze; none where one is the option of a group."""
-    tree = schema.load(path)
+    tree = frozen.load(path)
     found = []
     for word in given:
         key, _, value = word.partition("=")

@@ -1,7 +1,6 @@
-"""The numbers that a run logs, by the names under which sweeps, W&B and tables know them.
+"""The numbers that a run logs, by the names that sweeps, W&B and tables use.
 
-``SPLIT/TASK/accuracy`` and its like say what held-out rows said, ``train/KEY`` what a step of training logged, ``cost/KEY`` what
-it took.
+``SPLIT/TASK/accuracy`` and its like come from held-out rows, ``train/KEY`` from a training step, ``cost/KEY`` is what it took.
 """
 
 from __future__ import annotations

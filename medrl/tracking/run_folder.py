@@ -1,8 +1,7 @@
-"""What a run leaves behind besides weights: its lock, where it came from, and a line a logged step."""
+"""What a run leaves behind besides weights: where it came from, and a line a logged step."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -11,13 +10,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically, write_jsonl
 from medrl.training import warnings
 
@@ -29,28 +26,6 @@ PACKAGES = (
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STORED = ("experiments/results", "experiments/README.md")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process; the operating system lets go of it however the process ends.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{folder} is in use by another process (pid {file.read().strip() or 'unknown'}); "
-                "wait for it, or change the seed."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def commit(repository: Path = CHECKOUT) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Weights & Biases: what a run has written to its folder, forwarded.
 
-Nothing here is in the way of a run. It writes ``train/log.jsonl`` and ``metrics.json`` as ever, from however many processes;
-a thread of the first one reads them and hands each line on, under the names of :mod:`medrl.tracking.metric_names`. So a run that was killed,
-or finished before anybody tracked it, has everything to send that one watched from its start has. Numbers and the configuration
-leave the machine; prompts, completions and weights do not.
+A run writes ``train/log.jsonl`` and ``metrics.json`` whether it is tracked or not, from however many processes. A thread of the
+first process reads them and sends each line under the names of :mod:`medrl.tracking.metric_names`. So a run that was killed, or
+that finished before anybody tracked it, can still be sent. Numbers and the configuration leave the machine; prompts, completions
+and weights do not.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medrl.config.schema import Run, Tree, family_id
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run, family_id
 from medrl.errors import UserError
-from medrl.files import write_atomically
+from medrl.files import read_jsonl, write_atomically
+from medrl.tracking import metric_names
 from medrl.tracking.settings import Track, of_agent
 
 POLL_SECONDS = 1.0
 INTERRUPTED = 255
 """The exit code by which W&B itself marks a run that Ctrl-C ended."""
-UNTOLD = ("published", "deviations", "runs", "dry_run", "force", "track")
+NOT_SENT = ("published", "deviations", "runs", "dry_run", "force", "track", "tuned")
 """Sections of a configuration that say nothing about what was run."""
-RETRIED = (408, 429)
-"""The refusals after which W&B's client asks again."""
 
 
 @contextmanager
@@ -93,7 +93,7 @@ class Follower(threading.Thread):
         """
         super().__init__(name="wandb", daemon=True)
         self.log, self.step, self.send, self.note, self.failed = log, step, send, note, False
-        self._floor, self._offset, self._inode = step, 0, -1
+        self._seen = (0, 0)
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -108,14 +108,15 @@ class Follower(threading.Thread):
         self._read()
 
     def _read(self) -> None:
-        from medrl.tracking import metric_names
-
-        if self.failed:
+        if self.failed or not self.log.exists():
             return
-        before = self.step
+        stat = self.log.stat()
+        before, seen, self._seen = self.step, self._seen, (stat.st_size, stat.st_mtime_ns)
+        if self._seen == seen:
+            return
         try:
-            for line in self._lines():
-                if line["step"] > self._floor:
+            for line in read_jsonl(self.log):
+                if line["step"] > self.step:
                     self.send(metric_names.of_line(line), step=line["step"])
                     self.step = line["step"]
         except Exception as error:  # whatever W&B's client raises, training does not end for it
@@ -123,19 +124,6 @@ class Follower(threading.Thread):
             _warn(f"W&B's client gave up ({error}); run the same command again when the run is done, to send the rest.")
         if self.step > before:
             self.note(self.step)
-
-    def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines that came since the last time; from the start again where the file was replaced."""
-        if not self.log.exists():
-            return []
-        with self.log.open("rb") as file:
-            now = os.fstat(file.fileno())
-            if now.st_ino != self._inode or now.st_size < self._offset:
-                self._inode, self._offset, self._floor = now.st_ino, 0, self.step
-            file.seek(self._offset)
-            whole = file.read().rpartition(b"\n")[0]
-        self._offset += len(whole) + 1 if whole else 0
-        return [json.loads(line) for line in whole.split(b"\n") if line]
 
 
 @dataclass(frozen=True)
@@ -175,7 +163,7 @@ def flattened(tree: Mapping[str, Any], within: str = "") -> dict[str, Any]:
     """A configuration under the names of the command line: ``{"model.lora.rank": 8, ...}``, as a sweep's parameters are named."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if within or key not in UNTOLD:
+        if within or key not in NOT_SENT:
             name = f"{within}.{key}" if within else key
             flat |= flattened(value, name) if isinstance(value, Mapping) and value else {name: value}
     return flat
@@ -187,8 +175,6 @@ def digest(values: Mapping[str, float]) -> str:
 
 
 def _final(folder: Path) -> dict[str, float]:
-    from medrl.tracking import metric_names
-
     path = folder / "metrics.json"
     return metric_names.values(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
@@ -262,8 +248,7 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
 
 def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track: Track) -> bool:
     """Send the final values and end the W&B run; whether W&B has all of it, as far as its client says."""
-    files = Path(run.dir).parent
-    how = f"`wandb sync {files}` sends it, and so does the same command again."
+    how = f"`wandb sync {Path(run.dir).parent}` sends it, and so does the same command again."
     try:
         if values:
             run.log(dict(values), step=step)
@@ -275,22 +260,7 @@ def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track
     except Exception as error:  # whatever W&B's client raises: the run itself is done, or has an error of its own to tell
         _warn(f"W&B's client gave up ({error}); what it has not sent is kept: {how}")
         return False
-    if refused := _refusal(files / "logs" / "debug-internal.log"):
-        _warn(f"W&B refused part of the run (HTTP {refused}); it is kept: {how}")
-        return False
     return True
-
-
-def _refusal(log: Path) -> int | None:
-    """The status by which the server ended the upload, which the client tells its own log alone."""
-    if not log.exists():
-        return None
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        if '"api: HTTP error"' in line and "/file_stream" in line:
-            status = int(json.loads(line)["status"])
-            if 400 <= status < 500 and status not in RETRIED:
-                return status
-    return None
 
 
 def _warn(message: str) -> None:

@@ -12,17 +12,12 @@ import json
 import os
 import shutil
 import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from medrl.errors import Interrupted
 from medrl.files import write_atomically
-from medrl.training import processes
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import distributed
 
 COMPLETE = "complete.json"
 KEPT = 2
@@ -78,84 +73,27 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-class Stop:
-    """SIGINT and SIGTERM, held back while an optimiser step is under way so that a checkpoint can be written first.
-
-    Outside :meth:`held` a signal ends the process at once. A second signal always does. Where it falls into a destructor or
-    a callback from C, whose exceptions the interpreter only prints, it is sent again until it falls elsewhere.
-    """
-
-    def __init__(self, *, announced: bool = True) -> None:
-        """Args:
-        announced: Whether a signal that is held back is answered on the terminal.
-        """
-        self.signal: int | None = None
-        self._held, self._announced = False, announced
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the two signals over; in a thread other than the main one (a launcher's worker) they stay as they are."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._received) for number in (signal.SIGINT, signal.SIGTERM)}
-        unraisable, sys.unraisablehook = sys.unraisablehook, _sent_again
-        try:
-            yield
-        finally:
-            sys.unraisablehook = unraisable
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Within, a first signal is only noted."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-
-    def _received(self, number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if self._held and self.signal is None:
-            self.signal = number
-            if self._announced:  # print() is not safe inside a signal handler that may have interrupted a print
-                os.write(2, f"\n{name}: writing a checkpoint, then stopping (again to stop at once).\n".encode())
-            return
-        raise Interrupted(f"{name}: stopped. Run the same command again to go on.", number)
-
-
-def _sent_again(lost: sys.UnraisableHookArgs) -> None:
-    """Send a signal again whose exception was lost; any other lost exception is printed as ever."""
-    if isinstance(lost.exc_value, Interrupted):
-        number = lost.exc_value.exit_code - 128
-        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
-    else:
-        sys.__unraisablehook__(lost)
-
-
-def callbacks(stop: Stop, align: int) -> list[Any]:
+def callbacks(shutdown: GracefulShutdown, align: int) -> list[Any]:
     """Trainer callbacks that seal each checkpoint and turn a signal into one.
 
     Args:
-        stop: The signals.
+        shutdown: Records the signals.
         align: A stop waits for a multiple of this many steps, where the trainer holds no half-used generations.
     """
     from transformers import TrainerCallback
 
     class Seal(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            processes.wait_for_all()  # each process writes its own random state
+            distributed.wait_for_all()  # each process writes its own random state
             if state.is_world_process_zero:
                 seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     class StopAfterStep(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             # Asked of all: a signal reaches processes at different steps, and all have to stop after the same one.
-            if state.global_step % align == 0 and processes.agreed(stop.signal is not None):
-                if stop.signal is None:  # another process has it
-                    stop.signal = signal.SIGTERM
+            if state.global_step % align == 0 and distributed.agreed(shutdown.signal is not None):
+                if shutdown.signal is None:  # another process has it
+                    shutdown.signal = signal.SIGTERM
                 control.should_save = control.should_training_stop = True
             return control
 

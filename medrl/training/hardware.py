@@ -16,16 +16,6 @@ from annotated_types import Ge, Gt
 from medrl.config.identity import Identified
 from medrl.errors import Problem, UserError
 
-PRESETS = {
-    # A word of what NVIDIA's driver calls the device -> the option of the group `hardware`.
-    "T4": "t4",
-    "L4": "l4",
-    "A10G": "a10g",
-    "A100": "a100",
-    "H100": "h100",
-    "H200": "h200",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware(Identified):
@@ -67,15 +57,19 @@ class Hardware(Identified):
     """What of a GPU's memory a process can use; null where the plan shall not compare its estimate with it."""
 
     def problems(self) -> Iterator[Problem]:
-        """What does not go together, or needs a GPU that is not here."""
-        found = detected_gpus()
+        """What does not go together in this section."""
         yield from self._process_problems()
-        if self.device == "cuda" and not found:
-            yield Problem("", "asks for a GPU, and NVIDIA's driver reports none here; write hardware=cpu")
-        elif self.device == "cuda" and self.gpus > len(found):
-            yield Problem("gpus", f"is {self.gpus}, and this machine has {len(found)}")
         if self.device == "cpu" and self.rollout == "vllm":
             yield Problem("rollout", "vllm needs a GPU; write hardware.rollout=transformers")
+
+    def missing(self) -> Iterator[Problem]:
+        """GPUs that are asked for and not here."""
+        found = detected_gpus()
+        if not found:
+            none = "asks for a GPU, and NVIDIA's driver reports none here"
+            yield Problem("", f"{none}; write hardware=cpu, or dry_run=true for the plan alone")
+        elif self.gpus > len(found):
+            yield Problem("gpus", f"is {self.gpus}, and this machine has {len(found)}")
 
     def _process_problems(self) -> Iterator[Problem]:
         """What does not go together among processes."""
@@ -155,6 +149,41 @@ def detected_gpus() -> tuple[str, ...]:
     return tuple(names[:1]) * len(chosen)  # devices named by UUID: one machine holds one kind
 
 
+def device_settings() -> dict[str, Any]:
+    """What ``hardware=auto`` takes from the first GPU here, whichever it is; nothing without one.
+
+    Raises:
+        UserError: ``CUDA_VISIBLE_DEVICES`` names a device that does not exist.
+    """
+    if not detected_gpus():
+        return {}
+    major, gib = _capability_and_memory()
+    # bf16 came with compute capability 8.0 (Ampere); what is older computes fast in fp16, and vLLM is slow or absent there.
+    modern = major >= 8
+    return {
+        "device": "cuda",
+        "precision": "bf16" if modern else "fp16",
+        "micro_batch_size": next(size for least, size in MICRO_BATCHES if gib >= least),
+        "rollout": "vllm" if modern else "transformers",
+        "memory_gib": gib,
+    }
+
+
+MICRO_BATCHES = ((60, 16), (32, 8), (14, 2), (0, 1))
+"""GiB of a GPU, and the micro-batch of the presets of that size."""
+
+
+def _capability_and_memory() -> tuple[int, int]:
+    """Major compute capability and whole GiB of memory of the first GPU that this process may use."""
+    import pynvml
+
+    first = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
+    by_index = first.isdigit()
+    handle: Any = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
+    major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return int(major), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**30
+
+
 def visible_gpus() -> tuple[str, ...]:
     """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them: numbers, UUIDs or MIG devices."""
     inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -169,7 +198,7 @@ def claim(count: int) -> None:
     transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and
     where it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each:
     accelerate, TRL, vLLM and DeepSpeed take LOCAL_RANK for the number of the device (docs/decisions/0013). There
-    transformers uses no nn.DataParallel, because `launch.join` has initialised torch.distributed.
+    transformers uses no nn.DataParallel, because `training.distributed.join` has initialised torch.distributed.
 
     Raises:
         RuntimeError: CUDA is in use already and would not notice.
@@ -183,14 +212,3 @@ def claim(count: int) -> None:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's numbers; CUDA's own order is by speed
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:count])
     detected_gpus.cache_clear()
-
-
-def detected_preset() -> str:
-    """Option of the group ``hardware`` that fits the first GPU here, or ``cpu`` without one."""
-    gpus = detected_gpus()
-    if not gpus:
-        return "cpu"
-    for word in re.split(r"[\s-]", gpus[0]):  # "NVIDIA A10G", "Tesla T4", "NVIDIA H100 80GB HBM3"
-        if word in PRESETS:
-            return PRESETS[word]
-    raise UserError(f"No preset fits {gpus[0]!r}; name one of hardware={{{','.join(sorted(set(PRESETS.values())))}}}.")

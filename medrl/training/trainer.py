@@ -9,7 +9,7 @@ from typing import Any
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import run_folder
-from medrl.training import checkpoints, processes
+from medrl.training import checkpoints, distributed
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
@@ -45,7 +45,7 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
 
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
     trainer.remove_callback(PrinterCallback)
-    first = processes.rank() == 0
+    first = distributed.rank() == 0
     tracker = run_folder.callback(log, before, job.run.eval.every_steps, job.ask if first else None)
     if first:
         run_folder.cut_back(log, before + done)
@@ -68,15 +68,15 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
 def write_model(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
     """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
     partial = out.with_name(out.name + ".partial")
-    if processes.rank() == 0:
+    if distributed.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
-    processes.wait_for_all()
+    distributed.wait_for_all()
     if job.run.hardware.sharding == "fsdp":
         write_sharded(trainer.model, partial)
     else:
         trainer.save_model(str(partial))  # by all: each holds its share of sharded weights
-    processes.wait_for_all()
-    if processes.rank() > 0:
+    distributed.wait_for_all()
+    if distributed.rank() > 0:
         return
     check_written(trainer.model, partial)
     if config := getattr(trainer.model, "generation_config", None):  # which a classifier lacks
@@ -101,7 +101,7 @@ def write_sharded(model: Any, folder: Path) -> None:
             if isinstance(child, CheckpointWrapper):
                 setattr(parent, name, child._checkpoint_wrapped_module)
     whole = {name: each.full_tensor().cpu() for name, each in model.named_parameters() if each.requires_grad}
-    if processes.rank() == 0:
+    if distributed.rank() == 0:
         model.save_pretrained(folder, state_dict=whole)
 
 

@@ -1,4 +1,4 @@
-"""``python -m medrl.training.worker RUN_FOLDER``: one of the processes that train a run together. Started by `medrl.training.processes`."""
+"""``python -m medrl.training.worker RUN_FOLDER``: one of the processes that train a run together."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import sys
 from pathlib import Path
 
 from medrl import files, run
-from medrl.config import build, schema
+from medrl.config import build, frozen
 from medrl.errors import Interrupted, UserError
-from medrl.training import checkpoints, processes
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import distributed
 
 
 def main() -> int:
     """Train as the frozen configuration says; 0 when done, else the exit code of what went wrong."""
-    folder, stop = Path(sys.argv[1]), checkpoints.Stop(announced=False)  # the parent says it, once
+    folder, shutdown = Path(sys.argv[1]), GracefulShutdown(notice=None)  # the parent prints it, once
     try:
-        with files.explained(folder), stop.listening():
-            settings = build.check(schema.load(folder))
-            processes.join(settings.hardware.device)
-            run.train(settings, folder, stop)
+        with files.explained(folder), shutdown.listening():
+            settings = build.check(frozen.load(folder))
+            distributed.join(settings.hardware.device)
+            run.train(settings, folder, shutdown)
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)
         return error.exit_code
-    except Interrupted as error:  # which the parent says
+    except Interrupted as error:  # which the parent prints
         return error.exit_code
     return 0
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from medrl.config.schema import Run, Tree
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.report import charts, html, phrases
 from medrl.report.charts import Dot
 from medrl.report.phrases import Task

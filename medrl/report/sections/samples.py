@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from medrl.config.schema import Run, Tree
+from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.evaluation import evaluate, preferences, protocols
 from medrl.files import read_jsonl
 from medrl.report import html

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from medrl.config.schema import Tree
+from medrl.config.frozen import Tree
 from medrl.report import charts, html
 from medrl.report.progress import duration
 

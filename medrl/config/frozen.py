@@ -1,0 +1,50 @@
+"""A composed configuration as plain values: where its files lie, how it is written and read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medrl.errors import UserError
+from medrl.files import write_atomically
+
+Tree = dict[str, Any]
+"""A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
+
+
+def root(name: str) -> Path:
+    """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    inside, beside = package / name, package.parent / name
+    return inside if inside.is_dir() else beside
+
+
+def freeze(tree: Tree, folder: Path) -> None:
+    """Write the resolved configuration; everything after composition reads only this file."""
+    import yaml
+
+    header = "# The whole resolved configuration of this run. Written by medrl; read by every process of the run.\n"
+    write_atomically(folder / "config.yaml", header + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+
+
+def load(folder: Path) -> Tree:
+    """Read a frozen configuration back.
+
+    Raises:
+        UserError: the folder holds none, or it cannot be read.
+    """
+    import yaml
+
+    path = folder / "config.yaml"
+    try:
+        # Not OmegaConf: it would read a revision such as 12e4567 as a number and look for ${...} in what is resolved.
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} is no run folder: it holds no config.yaml.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); start the run over with force=true.") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
+    if isinstance(tree.get("model"), dict):
+        tree["model"].pop("id", None)  # folders of older versions note here the id of the run that they start from
+    return tree

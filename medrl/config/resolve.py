@@ -1,0 +1,178 @@
+"""What Hydra cannot know of a composition: the GPU that is here, what another run had, what is tuned for the embedded model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medrl.config import frozen
+from medrl.config.frozen import Tree
+from medrl.errors import ConfigError, Problem, UserError
+
+AUTO = "auto"
+"""A value that is found out: of the hardware from the GPU that is here, of ``model=from_run`` from the other run."""
+
+
+def complete(cfg: DictConfig, given: Collection[str]) -> None:
+    """Fill in, in place, what the YAML files leave open.
+
+    Args:
+        cfg: What Hydra composed, its own node ``hydra`` included.
+        given: Keys that the command line sets, whose values win over any that are filled in.
+
+    Raises:
+        ConfigError: something that is needed for it is wrong.
+    """
+    chosen = cfg.hydra.runtime.choices
+    if chosen.get("paper") and chosen.get("study"):
+        raise ConfigError([Problem("study", "a run follows a paper or a study, and both are chosen; leave one of them out")])
+    if isinstance(cfg.get("model"), DictConfig):
+        _fill_model(cfg)
+        if isinstance(cfg.get("algo"), DictConfig):
+            _tune(cfg, given)
+    if isinstance(cfg.get("algo"), DictConfig):
+        _choose_length(cfg.algo, given)
+    if isinstance(cfg.get("hardware"), DictConfig):
+        _fill_hardware(cfg.hardware)
+    for row in cfg.get("published") or ():
+        if isinstance(row, DictConfig) and isinstance(row.get("ours"), DictConfig):
+            row.ours = is_ours(row.ours, chosen)
+    for key in ("name", "paper", "study"):
+        if key in cfg:  # resolved while Hydra's own node is there
+            cfg[key] = cfg[key]
+    if cfg.get("name", "") is None:
+        cfg.name = _name(cfg, chosen)
+
+
+def is_ours(ours: Any, chosen: Mapping[Any, Any]) -> bool:
+    """Whether a run with these options of groups is meant to give a published number.
+
+    Args:
+        ours: A boolean, or the options that a run has to have for it: ``{algo: ppo}``.
+        chosen: The options of the run.
+    """
+    return all(chosen.get(group) == option for group, option in ours.items()) if isinstance(ours, Mapping) else bool(ours)
+
+
+def _name(cfg: DictConfig, chosen: Mapping[Any, Any]) -> str:
+    """A run's name: its algorithm, its model and its mix. A model that is named by its weights is called after these."""
+    model = str(chosen.get("model"))
+    if model == "pretrained":
+        weights = re.sub(r"\.gguf$", "", Path(str(cfg.model.get("weights"))).name)
+        model = re.sub(r"[^A-Za-z0-9._-]+", "_", weights) or model
+    return f"{chosen.get('algo')}-{model}-{chosen.get('data_mix')}"
+
+
+# --- A model that another run has trained ----------------------------------------------------------------------------
+
+
+def _fill_model(cfg: DictConfig) -> None:
+    """``model=from_run``: what is not set is as the other run had it."""
+    if cfg.hydra.runtime.choices.get("model") != "from_run" or "run" not in cfg.model:
+        return
+    before = _run_before(cfg.model.run)
+    for key in [key for key in cfg.model if cfg.model[key] == AUTO]:
+        cfg.model[key] = before["model"][key]
+
+
+def _run_before(folder: str | None) -> Tree:
+    from medrl.models import from_run
+
+    if not folder:
+        raise ConfigError([Problem("model.run", "model=from_run needs model.run=FOLDER, the folder of a finished run.")])
+    try:
+        return from_run.planned.get(Path(folder)) or frozen.load(Path(folder))
+    except UserError as error:
+        raise ConfigError([Problem("model.run", str(error))]) from None
+
+
+# --- The embedded model ----------------------------------------------------------------------------------------------
+
+
+def _tune(cfg: DictConfig, given: Collection[str]) -> None:
+    """Values tuned for the embedded model (docs/decisions/0003). A study and the command line win over them.
+
+    Raises:
+        ConfigError: the option is that of the embedded model and the weights are others.
+    """
+    table = cfg.model.pop("tuned", None)
+    if table is not None and not str(cfg.model.get("weights")).startswith("embedded:"):
+        option = cfg.hydra.runtime.choices.get("model")
+        said = f"model={option} holds settings for the embedded model alone; write model=pretrained model.weights=..."
+        raise ConfigError([Problem("model.weights", said)])
+    if table is None and "run" in cfg.model:
+        table = _table_of(_weights_before(cfg.model.run))
+    values = (table or {}).get(cfg.hydra.runtime.choices.get("algo")) or {}
+    kept = {key.removeprefix("algo.") for key in given} | set(_set_by("study", cfg.hydra.runtime.choices.get("study")))
+    changed = {key: value for key, value in values.items() if key not in kept and cfg.algo.get(key) != value}
+    if changed:
+        cfg.tuned = [f"algo.{key}={_yaml(value)} instead of {_yaml(cfg.algo.get(key))}" for key, value in changed.items()]
+        cfg.algo.update(changed)
+
+
+def _yaml(value: Any) -> str:
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _weights_before(folder: str) -> str:
+    """The weights that a chain of runs began with."""
+    while folder:
+        model = _run_before(folder)["model"]
+        folder = model.get("run", "")
+    return str(model.get("weights", ""))
+
+
+def _table_of(weights: str) -> Any:
+    """The values tuned for embedded weights, out of the file of their option."""
+    prefix, _, name = weights.partition(":")
+    path = frozen.root("conf") / "model" / f"{name}.yaml"
+    return _file(path).get("tuned") if prefix == "embedded" and path.exists() else None
+
+
+def _set_by(group: str, option: str | None) -> Iterator[str]:
+    """Settings of the algorithm in a paper's or a study's file, and in those that it builds on."""
+    path = frozen.root("experiments") / group / f"{option}.yaml"
+    if not option or not path.exists():
+        return
+    file = _file(path)
+    yield from file.get("algo") or ()
+    for entry in file.get("defaults") or ():
+        if isinstance(entry, str) and entry != "_self_":
+            yield from _set_by(group, entry)
+
+
+# --- The rest --------------------------------------------------------------------------------------------------------
+
+
+def _choose_length(algo: DictConfig, given: Collection[str]) -> None:
+    """Steps or epochs: the one that the command line sets wins over the other, which a file sets."""
+    for key, other in (("steps", "epochs"), ("epochs", "steps")):
+        if f"algo.{key}" in given and f"algo.{other}" not in given and algo.get(key) is not None and other in algo:
+            algo[other] = None
+
+
+def _fill_hardware(hardware: DictConfig) -> None:
+    """``auto``: as the GPU wants it that NVIDIA's driver reports, or the CPU."""
+    wanted = [key for key in hardware if hardware[key] == AUTO]
+    if not wanted:
+        return
+    from medrl.training.hardware import device_settings
+
+    try:
+        here = device_settings()
+    except UserError as error:
+        raise ConfigError([Problem("hardware", str(error))]) from None
+    folder = frozen.root("conf") / "hardware"
+    found = {**_file(folder / "_base.yaml"), **({} if here else _file(folder / "cpu.yaml")), **here}
+    for key in wanted:
+        hardware[key] = found.get(str(key))
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """A YAML file of ours, its numbers read as OmegaConf reads them."""
+    found: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return found or {}

@@ -1,0 +1,70 @@
+"""Locks as files: the operating system releases one when its holder ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from medrl.errors import UserError
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 2.0
+"""How long `locked` waits: a process that was killed is gone a moment later than the one that started it."""
+
+_held: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+# A forked child (a worker of a data loader) would keep the lock after its parent was killed.
+os.register_at_fork(after_in_child=lambda: [file.close() for file in _held])
+
+
+def acquire(path: Path) -> IO[str] | None:
+    """The opened file, which nobody else can acquire until it is closed; None where somebody holds it."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    _held.add(file)
+    return file
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock."""
+    file = acquire(path)
+    if file:
+        file.close()
+    return file is None
+
+
+def acquire_when_free(path: Path, give_up: Callable[[], bool]) -> IO[str] | None:
+    """Wait for a lock; None where ``give_up`` came true before."""
+    while not (file := acquire(path)):
+        if give_up():
+            return None
+        time.sleep(POLL_SECONDS)
+    return file
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    path, deadline = folder / ".lock", time.monotonic() + GRACE_SECONDS
+    file = acquire_when_free(path, lambda: time.monotonic() > deadline)
+    if file is None:
+        pid = path.read_text(encoding="utf-8").strip() or "unknown"
+        raise UserError(f"{folder} is in use by another process (pid {pid}); wait for it, or change the seed.")
+    with file:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

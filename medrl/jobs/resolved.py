@@ -1,0 +1,56 @@
+"""A checked run that has not begun: what a chain, a multirun and a sweep plan with."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medrl import run
+from medrl.config import compose
+from medrl.config.compose import Composed
+from medrl.jobs.job import Job
+
+
+@dataclass(frozen=True)
+class ResolvedRun(Composed):
+    """A composed and checked run that can become a job."""
+
+    @property
+    def command(self) -> str:
+        """What a user types for this run alone."""
+        return command(self.overrides)
+
+    def finished(self) -> dict[str, Any] | None:
+        """Its metrics where it is done and was evaluated as it asks; None where work is left."""
+        return None if self.tree["force"] else run.finished(self.run, self.folder)
+
+    def job(self, **options: Any) -> Job:
+        """The run as a process; ``options`` are those of `Job`."""
+        return Job(program(self.overrides), **options)
+
+
+def resolve(overrides: Sequence[str], *, elsewhere: bool = False) -> ResolvedRun:
+    """Compose and check.
+
+    Args:
+        overrides: As after ``python -m medrl``.
+        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    composed = compose.compose(overrides, elsewhere=elsewhere)
+    return ResolvedRun(composed.overrides, composed.tree, composed.run)
+
+
+def program(overrides: Sequence[str]) -> list[str]:
+    """The program that does a run, and its arguments."""
+    return [sys.executable, "-m", "medrl", *overrides]
+
+
+def command(overrides: Sequence[str]) -> str:
+    """What a user types for these overrides, quoted for a shell."""
+    return shlex.join(["python", "-m", "medrl", *overrides])

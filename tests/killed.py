@@ -1,0 +1,47 @@
+"""What a command leaves behind when it is killed, for tests of several kinds of commands."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def medrl(*overrides, folder, **variables):
+    """``python -m medrl`` as a process whose output is read together."""
+    command = [sys.executable, "-m", "medrl", *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(*overrides, folder):
+    """The output of a command that ends well."""
+    process = medrl(*overrides, folder=folder)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_until(ready, process, seconds=180):
+    """Until something is true while a process runs."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def kill(process):
+    """Kill a command as ``kill -9`` does; every process below it has to end with it. How many there were."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive, [each.cmdline() for each in alive]
+    return len(below)
