@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: points failed; it names them, and the others are done.
         Interrupted: a signal came; the points that ran wrote checkpoints.
     """
-    words = list(argv)
+    words = [word for word in argv if word not in ("-m", "--multirun")]
     of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     launcher = launcher_of(of_hydra)
     words = [word for word in words if word not in of_hydra]
@@ -105,6 +105,8 @@ def planned(words: Sequence[str], of_hydra: Sequence[str], *, elsewhere: bool) -
     Raises:
         ConfigError: with every mistake in any of them, and with points that would be one run.
     """
+    if of_hydra:
+        compose.choices(of_hydra)
     found: dict[Problem, tuple[str, ...]] = {}  # the first point of each mistake
     points = []
     all_words = compose.points(words)

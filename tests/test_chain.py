@@ -80,7 +80,7 @@ def test_the_four_stages_start_from_one_another(tmp_path):
     rewards = stages["rl"].tree["reward_set"]["rewards"]
     assert rewards["reward_model"]["weights"] == str(stages["rm"].folder / "model")
     assert stages["rl"].tree["algo"]["_target_"].endswith(GRPO.__name__)  # an override of one stage
-    assert "tuned=sft_tiny" in stages["sft"].words  # of the model that the chain began with
+    assert stages["sft"].tree["algo"]["steps"] == 40 and stages["sft"].tree["tuned"]  # as the model that the chain began with
 
 
 def test_mistakes_of_a_stage_carry_its_name(tmp_path):

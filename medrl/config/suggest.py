@@ -110,10 +110,10 @@ def near(word: str, known: Iterable[str]) -> list[str]:
     if swapped := [option for option in options if sorted(option.lower()) == sorted(lower)]:  # gpro is grpo, not gspo
         return swapped
     ratios = {option: difflib.SequenceMatcher(None, lower, option.lower()).ratio() for option in options}
-    # Of a short word one letter in four makes another word: gpu is not cpu, and v100 is not h100.
-    least = 0.76 if len(word) < 6 else 0.6
+    if len(word) < 6:  # in which another first letter makes another word: gpu is not cpu, and v100 is not h100
+        ratios = {option: ratio for option, ratio in ratios.items() if ratio > 0.75 or option.lower()[0] == lower[:1]}
     best = max(ratios.values(), default=0.0)
-    return [option for option in options if best >= least and ratios[option] == best]
+    return [option for option, ratio in ratios.items() if ratio == best and best >= 0.6]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
