@@ -512,7 +512,7 @@ def test_a_published_number_without_a_source_is_refused(place, capsys):
     (place / "experiments/paper/toy.yaml").write_text("published: [{]")
     assert main(["toy"]) == 1 and "toy.yaml is no YAML" in capsys.readouterr().err
     (place / "experiments/paper/toy.yaml").write_text(TOY.replace("ours: true", "ours: ${no_such:thing}"))
-    assert main(["toy"]) == 1 and "experiments/paper/toy.yaml cannot be composed" in capsys.readouterr().err
+    assert main(["toy"]) == 2 and "published[0].ours  is '${no_such:thing}', should be" in capsys.readouterr().err
     (place / "experiments/paper/toy.yaml").write_text("published: {task: a}")
     assert main(["toy"]) == 2 and "published and deviations are lists" in capsys.readouterr().err
 
