@@ -37,7 +37,8 @@ class PendingPoints(Sweeper):
         self.pending = pending
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+        self.hydra_context, self.config = hydra_context, config
+        self._launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch what is pending.
@@ -49,7 +50,7 @@ class PendingPoints(Sweeper):
 
         points = compose.points(arguments)
         try:
-            returns = self.launcher.launch([points[number] for number in self.pending], initial_job_idx=0)
+            returns = self._launcher.launch([points[number] for number in self.pending], initial_job_idx=0)
             return [each.return_value for each in returns]
         except Exception as error:  # a plugin's own, of any kind; the results of the points are on the disk
             raise SystemExit(f"{type(error).__name__}: {str(error).strip()}") from None

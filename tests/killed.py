@@ -41,7 +41,11 @@ def kill(process):
     """Kill a command as ``kill -9`` does; every process below it has to end with it. How many there were."""
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     _, alive = psutil.wait_procs(below, timeout=10)
-    assert not alive, [each.cmdline() for each in alive]
+    said = [each.cmdline() for each in alive]
+    for each in alive:
+        each.kill()
+    process.communicate()
+    assert not said
     return len(below)

@@ -44,10 +44,6 @@ class SentRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     """Rows in the order of their arrival, ``_step`` among their keys."""
     summary: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, list[str]] = field(default_factory=dict)
-    """Other streams by name: lines."""
-    uploaded: dict[str, bytes] = field(default_factory=dict)
-    """Whole files by name."""
     exit_code: int | None = None
 
     @property
@@ -118,7 +114,7 @@ class LoopbackWandb:
             "displayName": run.display_name,
             "logLineCount": 0,
             "historyLineCount": len(run.history),
-            "eventsLineCount": len(run.files.get("wandb-events.jsonl", [])),
+            "eventsLineCount": 0,
             "historyTail": json.dumps([json.dumps(row) for row in run.history[-1:]]),
             "eventsTail": "[]",
             "config": json.dumps(run.config),
@@ -243,8 +239,6 @@ class LoopbackWandb:
                 run.history[part["offset"] :] = [json.loads(line) for line in lines]
             elif file == "wandb-summary.json":
                 run.summary = json.loads(lines[-1])
-            else:
-                run.files.setdefault(file, [])[part["offset"] :] = lines
         if body.get("complete"):
             run.exit_code = body["exitcode"]
         return {"exitcode": None, "limits": {}}
@@ -306,10 +300,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(404, {})
 
     def do_PUT(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        _, _, run, name = self.path.split("/", 3)
-        with self.server_of.lock:
-            self.server_of.runs[run].uploaded[name] = raw
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self._send(200, {})
 
     def do_GET(self) -> None:

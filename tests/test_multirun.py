@@ -149,7 +149,7 @@ def test_slurm_is_given_a_job_that_requeues(tmp_path, monkeypatch):
 def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, monkeypatch, number, code):
     """SIGUSR2 is how submitit hears of SLURM's: it queues the job again at once, which ends all its processes."""
     heard, before = [], signal.signal(signal.SIGUSR2, lambda *_: heard.append(1))
-    hydra = OmegaConf.create({"job": {"num": 0}, "overrides": {"task": []}})
+    hydra = OmegaConf.create({"job": {"num": 0}, "overrides": {"task": []}, "runtime": {"choices": {"hydra/launcher": "basic"}}})
     monkeypatch.setattr(launcher_task.HydraConfig, "get", lambda: hydra)
     point = launcher_task.Point(0, (), tmp_path, ".", attended=False)
     monkeypatch.setattr(launcher_task.Point, "of", lambda *_: point)

@@ -115,10 +115,10 @@ def test_a_distribution_is_optunas(said, corners, grid):
     problems = []
     found = search_space.parameter(said, "p", problems)
     assert not problems and search_space.corners(found) == corners and search_space.grid(found) == grid
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    drawn = [optuna.create_study(sampler=sampler).ask({"p": found}).params["p"] for _ in range(20)]
-    assert all(search_space.value(each) in grid or corners[0] <= each <= corners[1] for each in drawn)
-    assert found.single() or len(set(map(str, drawn))) > 1
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    sampled = [search_space.value(study.ask({"p": found}).params["p"]) for _ in range(20)]
+    assert all(each in grid or corners[0] <= each <= corners[1] for each in sampled)
+    assert found.single() or len(set(map(str, sampled))) > 1
 
 
 @pytest.mark.parametrize(
@@ -321,23 +321,16 @@ def nearness(trial):
     return [-abs(math.log10(trial.values["algo.learning_rate"]) + 3)]
 
 
-def test_a_bayesian_search_finds_what_a_random_one_passes_by(tmp_path):
-    near = {}
-    for method in ("random", "bayes"):
-        values = run_trials(tmp_path / method, search(method), 24, nearness)
-        assert all(1e-5 <= each["algo.learning_rate"] <= 0.1 and each["algo.beta"] in (0.0, 0.1) for each in values)
-        assert len({each["algo.learning_rate"] for each in values}) == 24
-        near[method] = sum(abs(math.log10(each["algo.learning_rate"]) + 3) < 0.5 for each in values[8:])
-        trials = Trials(tmp_path / method, search(method))
-        with trials.locked():
-            assert trials.ask() is None
-    assert near["bayes"] > near["random"]
-
-
-def test_a_search_that_goes_on_samples_what_it_would_have_sampled(tmp_path):
-    whole = run_trials(tmp_path / "a", search("bayes"), 12, nearness)
-    parts = run_trials(tmp_path / "b", search("bayes"), 5, nearness)
-    assert parts + run_trials(tmp_path / "b", search("bayes"), 7, nearness) == whole
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_a_search_that_goes_on_samples_what_it_would_have_sampled(tmp_path, method):
+    whole = run_trials(tmp_path / "a", search(method), 24, nearness)
+    parts = run_trials(tmp_path / "b", search(method), 5, nearness)
+    assert parts + run_trials(tmp_path / "b", search(method), 19, nearness) == whole
+    assert all(1e-5 <= each["algo.learning_rate"] <= 0.1 and each["algo.beta"] in (0.0, 0.1) for each in whole)
+    assert len({each["algo.learning_rate"] for each in whole}) == 24
+    trials = Trials(tmp_path / "a", search(method))
+    with trials.locked():
+        assert trials.ask() is None
 
 
 @pytest.mark.parametrize(
@@ -554,6 +547,6 @@ def test_a_real_sweep(tmp_path):
     assert [point["steps"] for point in found["sweep"]["points"]] == [2]
     (tested,) = [record for record in found["runs"] if record["eval"]["split"] == "test"]
     assert tested["run_id"] == found["sweep"]["chosen"]["test"][0] and tested["tasks"]["pubmedqa"]["n"] == 16
-    run = tmp_path / "runs" / f"grpo-tiny-pubmed70-{tested['run_id']}"
+    (run,) = tmp_path.glob(f"runs/*-{tested['run_id']}")
     assert len((run / "train" / "log.jsonl").read_text().splitlines()) == 2  # tested, and not trained again
     assert {path.name for path in run.parent.glob("sweep-small-*/*")} >= {"results.json", "report.html", "report.md"}

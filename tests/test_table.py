@@ -99,7 +99,6 @@ def place(tmp_path, monkeypatch):
         (tmp_path / "experiments" / folder).mkdir(parents=True)
     (tmp_path / "experiments/paper/toy.yaml").write_text(TOY)
     (tmp_path / "experiments/study/question.yaml").write_text("# @package _global_\n# Does it?\nname: question\n")
-    published._meant.cache_clear()  # of another repository's paper with this name
     return tmp_path
 
 
@@ -236,12 +235,12 @@ def test_splits(one, other, same):
 
 
 def test_which_number_is_meant_may_depend_on_the_command_line(place, grpo):
-    text = TOY.replace("ours: true", "ours: ${reward_set.normalise}")
+    text = TOY.replace("ours: true", "ours: {reward_set: hierarchy}")
     (place / "experiments/paper/toy.yaml").write_text(text)
     found = published.read("paper", "toy")
     assert [row.ours for row in found.published] == [False, False]
     assert published.meant(found, ["paper=toy", "reward_set=hierarchy", "algo.steps=3"]) == (True, False)
-    assert published.meant(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)  # not resolved
+    assert published.meant(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)
     assert published.meant(found, ["reward_set=no_longer_there"]) == (False, False)
     (record,) = measured(grpo, 0.72, words=["paper=toy", "reward_set=hierarchy"])
     assert the(join([record], found), "measured").verdicts[0].word == "inside"
@@ -505,7 +504,7 @@ def test_a_published_number_without_a_source_is_refused(place, capsys):
     (place / "experiments/paper/toy.yaml").write_text("published: [{]")
     assert main(["toy"]) == 1 and "toy.yaml is no YAML" in capsys.readouterr().err
     (place / "experiments/paper/toy.yaml").write_text(TOY.replace("ours: true", "ours: ${no_such:thing}"))
-    assert main(["toy"]) == 1 and "experiments/paper/toy.yaml cannot be composed" in capsys.readouterr().err
+    assert main(["toy"]) == 2 and "published[0].ours  is '${no_such:thing}', should be" in capsys.readouterr().err
     (place / "experiments/paper/toy.yaml").write_text("published: {task: a}")
     assert main(["toy"]) == 2 and "published and deviations are lists" in capsys.readouterr().err
 

@@ -7,6 +7,7 @@ stops it into a checkpoint of the point: Ctrl-C, SLURM's preemption and time lim
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from omegaconf import DictConfig
 
 from medrl.errors import Interrupted
 from medrl.jobs import gpus, job, locks
+from medrl.jobs.die_with_parent import die_with_parent
 from medrl.jobs.job import CHECKPOINTED, Job, JobResult
 from medrl.jobs.resolved import program
 from medrl.jobs.shutdown import GracefulShutdown
@@ -83,6 +85,8 @@ def run_point(cfg: DictConfig) -> int:
     """
     hydra = HydraConfig.get()
     point = Point.of(hydra, hydra.job.num, list(hydra.overrides.task))
+    if str(hydra.runtime.choices["hydra/launcher"]).startswith("joblib"):
+        die_with_parent(os.getppid())  # joblib's workers wait for more work when the command was killed
     # submitit hears of SLURM's time limit and preemption by SIGUSR2, and would requeue at once, before there is a checkpoint.
     own = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
     own = {number: handler for number, handler in own.items() if callable(handler)}

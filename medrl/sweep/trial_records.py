@@ -16,9 +16,6 @@ from medrl.sweep.spec import Spec
 from medrl.table import results
 from medrl.tracking import run_folder
 
-SCHEMA = 1
-"""Of a results file."""
-
 
 class TrialRecords:
     """The points of one sweep, by the names of their run folders."""
@@ -101,13 +98,13 @@ class TrialRecords:
                 chosen.
         """
         spec, provenance = self.spec, run_folder.provenance()
-        finished = {entry["run_id"] for entry in entries if entry["state"] == "finished"}
+        finished = dict.fromkeys(entry["run_id"] for entry in entries if entry["state"] == "finished")
         records = {path.stem.rpartition("-")[2]: path for path in (self.folder / "points").glob("*.json")}
         chosen = selection.choose(entries, spec.metric.goal) if tests is not None else None
         backend = [] if self.backend == "local" else [f"backend={self.backend}"]
         words = [*backend, *spec.own, *spec.overrides]
         found = {
-            "schema": SCHEMA,
+            "schema": results.SCHEMA,
             "kind": "sweep",
             "name": spec.name,
             "title": spec.description or spec.name,
@@ -127,15 +124,10 @@ class TrialRecords:
                 "wall_seconds": round(self._before + time.monotonic() - self._began, 1),
                 "machine": {key: provenance[key] for key in ("cpu", "cpus", "gpus", "packages")},
             },
-            "runs": [*(_read_json(records[run_id]) for run_id in _ordered(entries, finished)), *(tests or {}).values()],
+            "runs": [*(_read_json(records[run_id]) for run_id in finished), *(tests or {}).values()],
         }
         run_folder.write_json(self.folder / "results.json", found)
         return found
-
-
-def _ordered(entries: Sequence[Mapping[str, Any]], run_ids: set[str]) -> list[str]:
-    """Run ids in the order of their points, each once."""
-    return [run_id for run_id in dict.fromkeys(entry["run_id"] for entry in entries) if run_id in run_ids]
 
 
 def shown(parameters: Mapping[str, Any]) -> str:
