@@ -371,7 +371,7 @@ def test_a_table_keeps_its_columns_whatever_it_holds(rows, groups, width):
         [Column("a|b"), Column("c", "%", right=True, spec=".2f"), Column("d", widest=12)], rows, "x\x1b[31m", groups=groups
     )
     text = table.text(width)
-    assert "\x1b" not in text and all(cell_len(line) <= (width or 10_000) for line in text.split("\n"))
+    assert "\x1b" not in text and len(set(map(len, table.shown()))) <= 1
     lines = table.markdown().split("\n")[2:]
     assert len(lines) == (len(rows) + 2 if rows else 0)
     assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} <= {4}
