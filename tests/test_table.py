@@ -99,7 +99,7 @@ def place(tmp_path, monkeypatch):
         (tmp_path / "experiments" / folder).mkdir(parents=True)
     (tmp_path / "experiments/paper/toy.yaml").write_text(TOY)
     (tmp_path / "experiments/study/question.yaml").write_text("# @package _global_\n# Does it?\nname: question\n")
-    published._meant.cache_clear()  # of another repository's paper with this name
+    published._reproduces.cache_clear()  # of another repository's paper with this name
     compose.prepare()
     return tmp_path
 
@@ -241,9 +241,9 @@ def test_which_number_is_meant_may_depend_on_the_command_line(place, grpo):
     (place / "experiments/paper/toy.yaml").write_text(text)
     found = published.read("paper", "toy")
     assert [row.ours for row in found.published] == [False, False]
-    assert published.meant(found, ["paper=toy", "reward_set=hierarchy", "algo.steps=3"]) == (True, False)
-    assert published.meant(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)  # not resolved
-    assert published.meant(found, ["reward_set=no_longer_there"]) == (False, False)
+    assert published.reproduces(found, ["paper=toy", "reward_set=hierarchy", "algo.steps=3"]) == (True, False)
+    assert published.reproduces(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)  # not resolved
+    assert published.reproduces(found, ["reward_set=no_longer_there"]) == (False, False)
     (record,) = measured(grpo, 0.72, words=["paper=toy", "reward_set=hierarchy"])
     assert the(join([record], found), "measured").verdicts[0].word == "inside"
 

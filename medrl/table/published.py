@@ -91,7 +91,7 @@ def setting(group: str, name: str, tree: dict[str, Any], title: str, command: st
         raise ConfigError([Problem(key, "published and deviations are lists")])
     depends = any("${" in str(row.get("ours")) for row in listed if isinstance(row, dict))
     if depends:
-        listed = [{**row, "ours": ours} for row, ours in zip(listed, _meant(group, name, ()), strict=True)]
+        listed = [{**row, "ours": ours} for row, ours in zip(listed, _reproduces(group, name, ()), strict=True)]
     rows = [build.made(Published, row, f"{key}: published[{place}]", problems) for place, row in enumerate(listed)]
     if problems:
         raise ConfigError(problems)
@@ -102,22 +102,22 @@ def setting(group: str, name: str, tree: dict[str, Any], title: str, command: st
     )
 
 
-def meant(found: Setting, words: Sequence[str]) -> tuple[bool, ...]:
-    """For each published number, whether a run with these overrides is meant to give it.
+def reproduces(found: Setting, overrides: Sequence[str]) -> tuple[bool, ...]:
+    """For each published number, whether a run with these overrides is meant to reproduce it.
 
-    Of stored runs whose options there no longer are it cannot be told, and none of them counts as meant.
+    A stored run with an option that exists no more reproduces none.
     """
     if not found.depends:
         return tuple(row.ours for row in found.published)
-    groups = [word for word in words if "." not in word.partition("=")[0] and compose.group_options(word.partition("=")[0])]
+    groups = [word for word in overrides if "." not in word.partition("=")[0] and compose.group_options(word.partition("=")[0])]
     try:
-        return _meant(found.group, found.name, tuple(word for word in groups if not word.startswith(f"{found.group}=")))
+        return _reproduces(found.group, found.name, tuple(word for word in groups if not word.startswith(f"{found.group}=")))
     except UserError:
         return (False,) * len(found.published)
 
 
 @cache
-def _meant(group: str, name: str, groups: tuple[str, ...]) -> tuple[bool, ...]:
+def _reproduces(group: str, name: str, groups: tuple[str, ...]) -> tuple[bool, ...]:
     """The same out of the composition with these options of groups.
 
     Raises:
