@@ -480,8 +480,8 @@ def test_tables_show_every_probe_and_reward(rows):
     described, totals = found.describe().splitlines(), found.totals().splitlines()
     assert described[0].split() == ["audit", "dxbench", "right", "rank", "total"]
     gsm8k = next(index for index, line in enumerate(described) if "gsm8k" in line)
-    assert described[gsm8k + 1].split() == ["gold", "1.00", "-", "1.00"]
-    assert totals[0].split() == ["audit", "total", "reward", "of", "dxbench", "gsm8k", "health_benchmar", "pubmedqa"]
+    assert described[gsm8k + 2].split() == ["gold", "1.00", "-", "1.00"]
+    assert totals[0].split() == ["audit", "total", "reward", "of", "dxbench", "gsm8k", "health_benchmarks", "pubmedqa"]
     copied = next(line for line in totals if "candidate order" in line)
     assert copied.split()[-3:] == ["-", "-", "-"]  # only where answers are ranked
-    assert len(totals) == 1 + len(PROBES) + 1
+    assert len(totals) == 2 + len(PROBES) + 1

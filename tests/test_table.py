@@ -239,9 +239,9 @@ def test_which_number_is_meant_may_depend_on_the_command_line(place, grpo):
     (place / "experiments/paper/toy.yaml").write_text(text)
     found = published.read("paper", "toy")
     assert [row.ours for row in found.published] == [False, False]
-    assert published.meant(found, ["paper=toy", "reward_set=hierarchy", "algo.steps=3"]) == (True, False)
-    assert published.meant(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)
-    assert published.meant(found, ["reward_set=no_longer_there"]) == (False, False)
+    assert published.reproduces(found, ["paper=toy", "reward_set=hierarchy", "algo.steps=3"]) == (True, False)
+    assert published.reproduces(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)
+    assert published.reproduces(found, ["reward_set=no_longer_there"]) == (False, False)
     (record,) = measured(grpo, 0.72, words=["paper=toy", "reward_set=hierarchy"])
     assert the(join([record], found), "measured").verdicts[0].word == "inside"
 
@@ -369,7 +369,7 @@ def test_a_table_keeps_its_columns_whatever_it_holds(rows, groups, width):
         [Column("a|b"), Column("c", "%", right=True, spec=".2f"), Column("d", widest=12)], rows, "x\x1b[31m", groups=groups
     )
     text = table.text(width)
-    assert "\x1b" not in text and all(cell_len(line) <= (width or 10_000) for line in text.split("\n"))
+    assert "\x1b" not in text and len(set(map(len, table.shown()))) <= 1
     lines = table.markdown().split("\n")[2:]
     assert len(lines) == (len(rows) + 2 if rows else 0)
     assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} <= {4}
@@ -387,17 +387,6 @@ def test_wide_characters_take_two_columns_and_groups_stand_above_their_rows():
 
 
 # --- The command -------------------------------------------------------------------------------------------------------
-
-
-def test_a_paper_that_was_not_run_says_so_and_how_it_would_be(place, capsys):
-    for words in ([], ["toy"], ["paper=toy"]):
-        assert main(words) == 0
-        text = capsys.readouterr().out
-        assert "Toy-8B [1]" in text and "Toy-70B & more [2]" in text and "It is a toy | and 100 % so." in text
-        assert "pubmedqa accuracy [1]: no run" in text and "Run it: python -m medrl paper=toy model=tiny" in text
-    assert main(["study=question"]) == 0
-    text = capsys.readouterr().out
-    assert "question: Does it?" in text and "Run it: python -m medrl study=question" in text
 
 
 def test_every_paper_and_study_of_the_repository_has_a_table():
@@ -456,31 +445,31 @@ def test_a_chain_is_stored_whole(place, capsys):
         assert main(words) == 1 and said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["tpy"], "'tpy' is no paper, study, stored results or run folder; did you mean toy?"),
-        (["paper=question"], "There is no paper 'question'; there is: toy"),
-        (["study=questoin"], "There is no study 'questoin'; did you mean question?"),
-        (["algo=grpo"], "algo=grpo: there is no algo=; write paper=NAME, study=NAME or runs=FOLDER."),
-        (["toy", "runs=nowhere"], "runs=nowhere is no folder."),
-        (["experiments"], "experiments is no finished run: it holds no metrics.json."),
-        (["experiments/paper/toy.yaml"], "experiments/paper/toy.yaml is damaged: it holds no JSON"),
-        (["--results", "a"], "--results a stores runs: name their folders."),
-        (["x", "--results", "../a"], "'../a' is no name for results; use letters, digits, - and _."),
-        (["--title", "A"], "--title and --note go with --results NAME"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_mistake_is_one_sentence(place, capsys, words, message):
-    assert main(words) == 1
-    out, err = capsys.readouterr()
-    assert not out and err.startswith(f"medrl: {message}") and err.count("\n") == 1
+MISTAKES = (
+    "tpy", "paper=question", "study=questoin", "algo=grpo", "toy runs=nowhere", "experiments", "experiments/paper/toy.yaml",
+    "--results a", "x --results ../a", "--title A", "both",
+)  # fmt: skip
 
 
-def test_a_paper_and_a_study_of_one_name_are_told_apart(place, capsys):
-    shutil.copy(place / "experiments/paper/toy.yaml", place / "experiments/study/toy.yaml")
-    assert main(["toy"]) == 1 and "toy is a paper and a study; write paper=toy or study=toy." in capsys.readouterr().err
+def test_a_mistake_is_one_sentence(place, capsys, golden):
+    for group in ("paper", "study"):
+        shutil.copy(place / "experiments/paper/toy.yaml", place / f"experiments/{group}/both.yaml")
+    lines = []
+    for words in MISTAKES:
+        assert main(words.split()) == 1
+        out, err = capsys.readouterr()
+        assert not out and err.startswith("medrl: ") and err.count("\n") == 1
+        lines.append(f"{words}\n  {err}")
+    golden("table/mistakes.txt", "".join(lines))
+
+
+def test_what_was_not_run_says_how_it_would_be(place, capsys, golden):
+    shown = []
+    for words in ([], ["toy"], ["paper=toy"], ["study=question"]):
+        assert main(words) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0].startswith(shown[1]) and shown[0].endswith(shown[3]) and shown[1] == shown[2]
+    golden("table/not-run.txt", shown[0])
 
 
 def test_two_results_that_contradict_one_another_stop_the_table(place, grpo, capsys):

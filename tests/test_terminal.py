@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medrl.report import phrases, terminal
+from medrl.report import phrases, progress, terminal
 
 FOLDER = Path("runs/a-1")
 
@@ -112,3 +112,18 @@ def test_the_interval_over_seeds_stays_among_the_shares() -> None:
 def test_what_always_answers_the_majority_is_there_once(majority: str, kinds: list[str]) -> None:
     reference = task()["reference"] | {"majority": {"accuracy": 0.577, "answer": majority}}
     assert list(phrases.references(task(reference=reference))) == kinds
+
+
+def test_a_redirected_file_gets_whole_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    with progress.Progress("evaluate a, base", 10, 4, "completions") as bar:
+        bar.partly(1.5)
+        bar.write("warning  step 3: [x]")
+        bar.update(6, "reward 1")
+    with progress.Progress("sample", 3, shown=False) as silent:
+        silent.update(3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "evaluate a", "warning  step 3: [x]", "evaluate a",
+    ]  # fmt: skip
+    assert "5 of 10 completions, about" in lines[0] and "6 of 10 completions" in lines[2] and "\r" not in "".join(lines)

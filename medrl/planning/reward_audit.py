@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from medrl.errors import UserError
 from medrl.grading.answers import layout
 from medrl.rewards.base import Completion, Scores
+from medrl.table.table import Column, Table, terminal_width
 from medrl.tasks.dxbench import listed
 
 if TYPE_CHECKING:
@@ -65,30 +66,27 @@ class Audit:
 
     def describe(self) -> str:
         """For each task, every reward on every probe."""
-        lines = []
+        tables = []
         for task, probes in self.matrix.items():
             names = list(next(iter(probes.values())))
-            lines.append(f"audit    {task:<28}" + "".join(f"{name:>16.15}" for name in names))
-            lines += [
-                f"         {probe:<28}" + "".join(_cell(scores[name]) for name in names) for probe, scores in probes.items()
-            ]
-        return "\n".join(lines + self._said())
+            tables.append(_table(task, names, {probe: [scores[name] for name in names] for probe, scores in probes.items()}))
+        return "\n".join(tables + self._findings())
 
     def totals(self) -> str:
         """What every probe earns in all, task by task; single rewards are in ``plan.json``."""
-        tried = list(dict.fromkeys(probe for probes in self.matrix.values() for probe in probes))
-        lines = [f"audit    {'total reward of':<28}" + "".join(f"{task:>16.15}" for task in self.matrix)]
-        for probe in tried:
-            scores = [probes.get(probe, {}).get("total") for probes in self.matrix.values()]
-            lines.append(f"         {probe:<28}" + "".join(_cell(score) for score in scores))
-        return "\n".join(lines + self._said())
+        tried = dict.fromkeys(probe for probes in self.matrix.values() for probe in probes)
+        scores = {probe: [probes.get(probe, {}).get("total") for probes in self.matrix.values()] for probe in tried}
+        return "\n".join([_table("total reward of", list(self.matrix), scores), *self._findings()])
 
-    def _said(self) -> list[str]:
+    def _findings(self) -> list[str]:
         return [f"audit    {finding.task}: {finding.message}" for finding in self.findings]
 
 
-def _cell(score: float | None) -> str:
-    return f"{'-' if score is None else f'{score:.2f}':>16}"
+def _table(what: str, names: Sequence[str], scores: Mapping[str, Sequence[float | None]]) -> str:
+    """Scores by probe, for the terminal."""
+    columns = [Column(f"audit    {what}"), *(Column(name, right=True, spec=".2f") for name in names)]
+    rows = [[f"         {probe}", *("-" if score is None else score for score in row)] for probe, row in scores.items()]
+    return Table(columns, rows).text(terminal_width())
 
 
 def audit(rewards: RewardSet, rows: Sequence[Prompted]) -> Audit:

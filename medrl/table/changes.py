@@ -11,7 +11,8 @@ from medrl.table.table import Column, Table
 Metrics = Mapping[str, Any]
 """A run's ``metrics.json``."""
 COLUMNS = (
-    Column("held out"), Column("measure"), Column("n", right=True), Column("before"), Column("after"), Column("change"),
+    Column("held out"), Column("measure"), Column("n", right=True), Column("before", widest=30), Column("after", widest=30),
+    Column("change", widest=50),
 )  # fmt: skip
 
 

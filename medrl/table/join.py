@@ -140,8 +140,10 @@ def _compared(rows: Sequence[Row], setting: Setting | None) -> list[Row]:
     found = []
     for row in rows:
         verdicts: list[Verdict] = []
-        meant = published.meant(setting, row.records[0].get("words", [])) if row.kind in ("measured", "compat") else ()
-        wanted = [said for said, is_meant in zip(setting.published, meant, strict=False) if is_meant and said.task == row.task]
+        expected = published.reproduces(setting, row.records[0].get("words", [])) if row.kind in ("measured", "compat") else ()
+        wanted = [
+            said for said, is_expected in zip(setting.published, expected, strict=False) if is_expected and said.task == row.task
+        ]
         measured_too = {other.metric for other in rows if other.task == row.task and other.kind == "measured"}
         for place, said in numbered:
             if said in wanted and said and (said.metric == row.metric or said.metric not in measured_too):

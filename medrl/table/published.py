@@ -90,7 +90,7 @@ def setting(group: str, name: str, tree: dict[str, Any], title: str, command: st
     depends = any(isinstance(row, dict) and isinstance(row.get("ours"), dict) for row in listed)
     conditions = tuple(row.get("ours", False) if isinstance(row, dict) else False for row in listed)
     if depends:
-        listed = [{**row, "ours": ours} for row, ours in zip(listed, _meant(group, name, conditions, ()), strict=True)]
+        listed = [{**row, "ours": ours} for row, ours in zip(listed, _reproduces(group, name, conditions, ()), strict=True)]
     rows = [build.made(Published, row, f"{key}: published[{place}]", problems) for place, row in enumerate(listed)]
     if problems:
         raise ConfigError(problems)
@@ -101,26 +101,26 @@ def setting(group: str, name: str, tree: dict[str, Any], title: str, command: st
     )
 
 
-def meant(found: Setting, words: Sequence[str]) -> tuple[bool, ...]:
-    """For each published number, whether a run with these overrides is meant to give it.
+def reproduces(found: Setting, overrides: Sequence[str]) -> tuple[bool, ...]:
+    """For each published number, whether a run with these overrides is meant to reproduce it.
 
-    Of stored runs whose options there no longer are it cannot be told, and none of them counts as meant.
+    A stored run with an option that exists no more reproduces none.
     """
-    groups = [word for word in words if "." not in word.partition("=")[0] and group_options(word.partition("=")[0])]
+    groups = [word for word in overrides if "." not in word.partition("=")[0] and group_options(word.partition("=")[0])]
     try:
-        return _meant(found.group, found.name, found.conditions, [w for w in groups if not w.startswith(f"{found.group}=")])
+        return _reproduces(found.group, found.name, found.conditions, [w for w in groups if not w.startswith(f"{found.group}=")])
     except UserError:
         return (False,) * len(found.published)
 
 
-def _meant(group: str, name: str, conditions: Sequence[Any], words: Sequence[str]) -> tuple[bool, ...]:
+def _reproduces(group: str, name: str, conditions: Sequence[Any], groups: Sequence[str]) -> tuple[bool, ...]:
     """The same with these options of groups.
 
     Raises:
         UserError: it cannot be composed.
     """
     depends = any(isinstance(condition, dict) for condition in conditions)
-    chosen = compose.choices([*words, f"{group}={name}"]) if depends else {}
+    chosen = compose.choices([*groups, f"{group}={name}"]) if depends else {}
     return tuple(resolve.is_ours(condition, chosen) for condition in conditions)
 
 

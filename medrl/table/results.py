@@ -50,17 +50,17 @@ def of_run(path: Path) -> Record:
     _check_record(metrics, str(path / "metrics.json"))
     came_from = loaded(source) if source.exists() else {}
     machine = {key: came_from.get(key) for key in ("cpu", "cpus", "gpus", "packages")}
-    return {**metrics, "words": words(came_from.get("command", []), path), "machine": machine}
+    return {**metrics, "words": overrides(came_from.get("command", []), path), "machine": machine}
 
 
-def words(command: Sequence[str], path: Path) -> list[str]:
-    """Overrides out of the command line of a run, whose folder is ``path``; none where they cannot be told.
+def overrides(command: Sequence[str], path: Path) -> list[str]:
+    """Overrides out of the command line of a run whose folder is ``path``; none where they are unknown.
 
     Folders of this machine say nothing elsewhere: ``runs`` is left out, another run of the same folder is ``runs/NAME``, and
     of any other path the last part is kept behind FOLDER. Of a grid, each override has the value of this run.
     """
-    said = list(command)
-    given = said[3:] if said[:3] == ["python", "-m", "medrl"] else said[1:] if said[:1] == ["medrl"] else []
+    found = list(command)
+    given = found[3:] if found[:3] == ["python", "-m", "medrl"] else found[1:] if found[:1] == ["medrl"] else []
     if any(word in ("-m", "--multirun") for word in given):
         given = _point(given, path)
     return [_portable(word, path) for word in given if not word.startswith(("-", "runs="))]
@@ -106,7 +106,7 @@ def of_chain(name: str, stages: Mapping[str, Path], argv: Sequence[str]) -> Resu
     runs = {stage: of_run(path) for stage, path in stages.items()}
     listed = {"stages": {stage: record["run_id"] for stage, record in runs.items()}}
     command = ["python", "-m", "medrl", *argv]
-    said = " ".join([*command[:3], *words(command, next(iter(stages.values())))])
+    said = " ".join([*command[:3], *overrides(command, next(iter(stages.values())))])
     about = {"name": f"chain-{name}", "title": f"Chain {name}", "command": said, "notes": []}
     return {"schema": SCHEMA, "kind": "chain", **about, "chain": listed, "runs": list(runs.values())}
 

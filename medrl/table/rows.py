@@ -124,8 +124,8 @@ class Group:
     task: str
     members: tuple[tuple[Record, Task], ...]
     """Each run with what it says of the task, by seed."""
-    words: tuple[str, ...] = ()
-    """The overrides that tell it from other configurations of the same name in the table; empty where there is none."""
+    overrides: tuple[str, ...] = ()
+    """Those that distinguish it from other configurations of the same name in the table."""
 
     @property
     def said(self) -> Task:
@@ -152,7 +152,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
 
 
 def _distinguishing(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
-    """The words of a run that not all configurations of its name share."""
+    """The overrides of a run that not all configurations of its name share."""
     namesakes = [other.get("words", []) for other in records if other["name"] == record["name"]]
     shared = set(namesakes[0]).intersection(*namesakes)
     return tuple(word for word in record.get("words", []) if word not in shared and not word.startswith("seed="))
@@ -184,7 +184,7 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
     name = group.name if said.get("scorer", STRICT) == STRICT else f"{group.name} ({said['scorer']})"
     if said["change"]:
         yield from _row(group, metric, "before", f"{name}, {phrases.before(said)}", lambda each: each["base"])
-    yield from _row(group, metric, "measured", " ".join([name, *group.words]), lambda each: each)
+    yield from _row(group, metric, "measured", " ".join([name, *group.overrides]), lambda each: each)
     for key in said.get("compat", {}) if metric == "accuracy" else ():
         yield from _row(group, metric, "compat", f"{name}, as {key} grades", _graded_by(key))
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,6 +18,8 @@ Cell = str | int | float | None
 """None is an empty cell."""
 UNLIMITED = 100_000
 """Width of a page that wraps nothing."""
+NARROWEST = 16
+"""Columns of a terminal that a cell which wraps has at least; a terminal too narrow for that breaks the lines itself."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ class Table:
         return found
 
     def text(self, width: int | None = None) -> str:
-        """Lines for a terminal of so many columns; without a width, cells wrap only where their column says so."""
+        """Lines for a terminal of so many columns, without those that are empty.
+
+        Only cells of columns with a ``widest`` wrap: at it, and before it where the terminal is narrow.
+        """
         parts = [printable(self.caption)] if self.caption else []
         parts += ["\n".join(self._lines(width or UNLIMITED))] if self.rows else []
         parts += ["\n".join([f"{title}:", *(f"  {printable(note)}" for note in said)]) for title, said in self.notes.items()]
@@ -97,24 +102,28 @@ class Table:
         import io
 
         from rich.box import Box
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table as Drawn
 
-        drawn = Drawn(
-            box=Box("    \n    \n────\n    \n────\n────\n    \n    \n"), show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
-        )
-        for column in self.columns[self.groups :]:
+        box = Box("    \n    \n────\n    \n────\n────\n    \n    \n")
+        drawn = Drawn(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        shown, needed, names = self.shown(), 0, []
+        places = [place for place in range(self.groups, len(self.columns)) if any(row[place] for row in shown)]
+        for column, cells in ((self.columns[place], [row[place] for row in shown]) for place in places):
+            side: Literal["left", "right"] = "right" if column.right else "left"
             drawn.add_column(
-                _drawn(column.head), justify="right" if column.right else "left", max_width=column.widest, overflow="fold"
+                _drawn(column.head), justify=side, max_width=column.widest, overflow="fold", no_wrap=not column.widest
             )
-        names = []
-        for name, rows in groupby(self.shown(), lambda row: ": ".join(filter(None, row[: self.groups]))):
+            natural = max(cell_len(printable(cell)) for cell in (column.head, *cells))
+            needed += 2 + (min(natural, NARROWEST) if column.widest else natural)
+        for name, rows in groupby(shown, lambda row: ": ".join(filter(None, row[: self.groups]))):
             names.append(printable(name))
             for row in rows:
-                drawn.add_row(*map(_drawn, row[self.groups :]))
+                drawn.add_row(*(_drawn(row[place]) for place in places))
             drawn.add_section()
         out = io.StringIO()
-        Console(file=out, width=max(1, width - 2 * bool(self.groups)), color_system=None, force_terminal=False).print(drawn)
+        Console(file=out, width=max(needed, width - 2 * bool(self.groups)), color_system=None, force_terminal=False).print(drawn)
         indent = "  " if self.groups else ""
         first = True
         for line in out.getvalue().splitlines():
