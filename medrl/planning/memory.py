@@ -307,7 +307,7 @@ def estimate(run: Run, algo: Optimised, measured: Shape, known: int) -> Estimate
     micro, accumulation = hardware.split(algo.batch_size)
     at_once = micro * work.sequences
     # DistributedDataParallel collects gradients in buckets beside them (torch.nn.parallel, gradient_as_bucket_view=False).
-    buckets = 2 if _processes(run) > 1 and _sharding(run) == "none" else 1
+    buckets = 2 if run.hardware.processes > 1 and run.hardware.sharding == "none" else 1
     whole = {
         "weights": held.weights(),
         "adapter": held.adapter(),
@@ -316,7 +316,7 @@ def estimate(run: Run, algo: Optimised, measured: Shape, known: int) -> Estimate
         "copies": held.weights() * (work.frozen + work.policies - 1),
     }
     parts = {part: _share(run, part, size) for part, size in whole.items()}
-    if "weights" in SHARDED[_sharding(run)]:  # a layer is gathered whole, the next one meanwhile
+    if "weights" in SHARDED[run.hardware.sharding]:  # a layer is gathered whole, the next one meanwhile
         parts["weights"] += min(whole["weights"], 2 * ceil(whole["weights"] / measured.layers))
     parts |= {
         "activations": held.activations(at_once, work.tokens, hardware.gradient_checkpointing),
@@ -341,15 +341,7 @@ def _phases(parts: dict[str, int], accumulation: int) -> dict[str, int]:
 
 
 def _share(run: Run, part: str, size: int) -> int:
-    return ceil(size / _processes(run)) if part in SHARDED[_sharding(run)] else size
-
-
-def _sharding(run: Run) -> str:
-    return getattr(run.hardware, "sharding", "none")
-
-
-def _processes(run: Run) -> int:
-    return getattr(run.hardware, "processes", run.hardware.gpus)
+    return ceil(size / run.hardware.processes) if part in SHARDED[run.hardware.sharding] else size
 
 
 def _generation(run: Run, algo: Optimised, held: Training, work: Footprint) -> int:
@@ -357,7 +349,9 @@ def _generation(run: Run, algo: Optimised, held: Training, work: Footprint) -> i
     if not work.completion or run.hardware.rollout == "vllm":
         return 0
     truncated = getattr(algo, "top_p", 1.0) < 1
-    return held.generation(ceil(algo.batch_size / _processes(run)), work.tokens - work.completion, work.completion, truncated)
+    return held.generation(
+        ceil(algo.batch_size / run.hardware.processes), work.tokens - work.completion, work.completion, truncated
+    )
 
 
 def _vllm(run: Run, work: Footprint) -> int:
