@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
 
-from medrl import build, compose
 from medrl.algos.base import Job
 from medrl.architecture import skeleton
+from medrl.config import build, compose
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.lora import Lora
 from medrl.memory import Training, estimate, shape
@@ -198,7 +198,6 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
 
 def on_gpu(layers: int) -> None:
     """LoRA with and without checkpointing, all weights, nf4."""
-    compose.prepare()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {layers} layers of Qwen2.5-3B's shape, GiB\n")
     print(
         "| trained | checkpointing | sequences | weights | estimated | peak | estimated | error |\n" + "|---" * 8 + "|",

@@ -17,14 +17,13 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from medrl import build, compose
+from medrl.config import build, compose
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def dump_rows(overrides: list[str], path: Path) -> None:
     """Write the rows that the run will draw, in its order."""
-    compose.prepare()
     run = build.check(compose.tree(overrides))
     with path.open("w") as file:
         for row in run.data_mix.draw(run.source, run.seed, None).rows:

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from medrl import build, compose
 from medrl.answers import layout
+from medrl.config import build, compose
 from medrl.mix import Prompted
 from medrl.rewards.base import Completion
 from medrl.rewards.correctness import Correctness
@@ -49,7 +49,6 @@ CORRECT = Correctness(weight=1.0, partial=False)
 
 def tasks() -> Iterator[Task]:
     """Each split as a task that evaluates it."""
-    compose.prepare()
     for name, changes, split in SPLITS:
         node = compose.tree([f"+task@only={name}"])["only"]
         train = split if name == "dxbench" else node["train"]

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import medrl
-from medrl import build, compose
 from medrl.answers import layout, tags
+from medrl.config import build, compose
 from medrl.mix import Prompted
 from medrl.rewards.base import RewardSet
 from medrl.tasks import lexicon
@@ -131,7 +131,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(f"{platform.platform()}, Python {platform.python_version()}, medrl {medrl.__version__}; one core")
-    compose.prepare()
     kept = True
     for case in CASES:
         small = ("source=embedded", "hardware=cpu", "data_mix.rows=256", "source.train_rows=256", "source.test_rows=8")

@@ -13,20 +13,20 @@ from typing import NoReturn
 
 from medrl import __version__
 from medrl.config import compose, frozen, options
-from medrl.errors import Interrupted, UserError
+from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.jobs import die_with_parent
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; python -m medrl --help shows what can be written.")
+        raise ConfigError([Problem("flags", f"{message}; python -m medrl --help shows what can be written")])
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags, and the overrides; ``of_hydra`` holds whether Hydra itself answers.
 
     Raises:
-        UserError: a flag that there is not.
+        ConfigError: a flag that there is not.
     """
     parser = _Parser(prog="python -m medrl", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
@@ -40,7 +40,8 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--info", "-i", nargs="?", const="all")
     found, unknown = parser.parse_known_intermixed_args(list(argv))
     if flags := [word for word in unknown if word.startswith("-")]:
-        raise UserError(f"There is no flag {flags[0]}; options are written key=value{_as_option(flags[0], argv)}.")
+        said = f"is no flag; options are written key=value{_as_option(flags[0], argv)}"
+        raise ConfigError([Problem(flags[0].partition("=")[0], said)])
     if found.config_dir:  # as Hydra has it in the configuration
         found.overrides.append(f"hydra.searchpath=[file://{Path(found.config_dir).resolve()}]")
     found.of_hydra = found.hydra_help or found.shell_completion or found.info or found.cfg in ("hydra", "all")

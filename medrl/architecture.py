@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,39 @@ Declared = Mapping[str, Any]
 """``config.json``."""
 Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
 """The class of transformers that puts the wanted head on an architecture."""
+
+
+def no_weights(weights: str) -> str:
+    """Why nothing can be loaded from what a user names as weights, seen without reading them; empty where that may go well."""
+    if not weights:
+        return "names no weights; write model.weights=FOLDER or a hub id (the model's file in conf/model may say more)"
+    path = Path(weights).expanduser()
+    if path.suffix == ".gguf":
+        there = "" if path.is_file() else f"; and there is no file {weights}"
+        return f"is a GGUF file, which is not trained on; name the folder or the hub id that it was made from{there}"
+    if path.is_file():
+        return f"{weights} is a file; name the folder that holds config.json and the weights"
+    if path.is_dir():
+        return _no_model(path)
+    if weights.startswith((".", "/", "~")) or weights.count("/") > 1:
+        return f"there is no folder {weights}"
+    return ""
+
+
+def _no_model(folder: Path) -> str:
+    """Why a folder is no model; empty where it is one."""
+    adapter = folder / "adapter_config.json"
+    if adapter.exists() and (folder.parent / "config.yaml").exists():
+        return f"{folder} is the adapter of a run; write model=from_run model.run={folder.parent}"
+    if adapter.exists():
+        try:
+            base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        except ValueError:
+            return f"{adapter} cannot be read: it is damaged"
+        return f"{folder} is an adapter on {base}; merge the two into a folder (peft's merge_and_unload) and name that"
+    if (folder / "config.yaml").exists() and (folder / "model").is_dir():
+        return f"{folder} is the folder of a run; write model=from_run model.run={folder}"
+    return "" if (folder / "config.json").exists() else f"{folder} holds no config.json, so it is no model"
 
 
 def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> None:

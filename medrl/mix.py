@@ -64,6 +64,15 @@ class Drawn(NamedTuple):
     """Rows that were dropped because they share something with a held-out one, and what."""
 
 
+MIXES = {
+    "question": "pubmed70",
+    "conversation": "medicalgpt_sft",
+    "preference": "medicalgpt_preference",
+    "text": "medicalgpt_pt",
+}
+"""For each kind of rows a mix that holds it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataMix:
     """Tasks with weights for training, and the tasks that are held out for evaluation."""
@@ -105,6 +114,12 @@ class DataMix:
             # Of the other kinds nothing is graded: pairs are compared and texts predicted.
             if name in self.tasks and self.tasks[name].kind == "question" and not self.tasks[name].graded:
                 yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
+        weighed = [self.tasks[name].kind for name, weight in self.weights.items() if weight > 0 and name in self.tasks]
+        if run.algo.trains and weighed and not set(weighed) & set(run.algo.reads):
+            kinds, learned = " and ".join(dict.fromkeys(weighed)), " and ".join(run.algo.reads)
+            mixes = " or ".join(f"data_mix={MIXES[kind]}" for kind in run.algo.reads)
+            yield Problem("", f"holds rows of the kind {kinds}; this algorithm learns from {learned}; write {mixes}, say")
+            return
         if run.algo.classifies and not any(self.tasks[name].kind == "preference" for name in self.held_out if name in self.tasks):
             kept = [name for name, task in self.tasks.items() if task.kind == "preference"]
             instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"

@@ -102,8 +102,8 @@ class Pretrained(Model):
 
     def problems(self, run: Run) -> Iterator[Problem]:
         yield from super().problems(run)
-        if not self.weights:
-            yield Problem("weights", "names no weights; write a hub id or a folder (the model's file in conf/model says more)")
+        if said := architecture.no_weights(self.weights):
+            yield Problem("weights", said)
         if self.weights.startswith("embedded:") and not self.path.exists():
             yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
         elif run.paper and run.algo.trains and run.hardware.device == "cpu" and not self.weights.startswith("embedded:"):

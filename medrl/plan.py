@@ -50,7 +50,7 @@ def plan(run: Run, drawn: Drawn, audited: Audit | None, tokenizer: Any, pace: di
     """
     from medrl.algos.base import Optimised
 
-    planned: dict[str, Any] = {"source": run.source.describe(), "mix": drawn.report}
+    planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
     planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
     if isinstance(run.algo, Optimised):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
@@ -178,6 +178,7 @@ def _time(batch: dict[str, Any], pace: dict[str, Any] | None) -> dict[str, Any] 
 def describe(plan: dict[str, Any]) -> str:
     """The plan for the terminal."""
     lines = [f"source   {plan['source']}"]
+    lines += [f"tuned    for the embedded model: {', '.join(plan['tuned'])}"] if plan["tuned"] else []
     for name, counts in plan["mix"].items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped") and count)
         repeated = f", {counts['repeated']} of them again" if counts["repeated"] else ""

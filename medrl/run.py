@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
@@ -41,12 +42,18 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
     stop = GracefulShutdown()
     with files.explained(folder), stop.listening():
         if settings.dry_run:
-            return dry_run(tree, settings, folder)
+            gc.disable()  # most of its time is imports, of which the collector takes an eighth
+            try:
+                return dry_run(tree, settings, folder)
+            finally:
+                gc.enable()
         if settings.hardware.device == "cuda":
             claim(settings.hardware.gpus)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}
+        if _asks_judge(settings) and not (folder / "metrics.json").exists():
+            settings.judge.ready()
         folder.mkdir(parents=True, exist_ok=True)
         with locks.locked(folder):
             if settings.force:
@@ -57,7 +64,11 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 if family := _family(folder, done):
                     print(terminal.seeds(family))
                 return done
-            begin(tree, settings, folder)
+            try:
+                begin(tree, settings, folder)
+            except UserError:
+                _leave_nothing(folder)
+                raise
             try:
                 with tracking.following(tree, settings, folder):
                     _train_here_or_in_processes(settings, folder, stop)
@@ -102,8 +113,6 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     Raises:
         UserError: the run was begun with other rows or weights than there are now.
     """
-    if _asks_judge(settings):
-        settings.judge.ready()
     now = {**track.provenance(), **_inputs(settings)}
     path = folder / "provenance.json"
     if path.exists():
@@ -353,6 +362,12 @@ def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
         "tokens": next((line["num_tokens"] for line in reversed(log) if "num_tokens" in line), 0),
         "peak_memory_gib": max([track.peak_memory_gib(), *(line["peak_memory_gib"] for line in log)]),
     }
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove the folder of a run that could not begin, where it holds nothing but our lock."""
+    if [path.name for path in folder.iterdir()] == [".lock"]:
+        shutil.rmtree(folder)
 
 
 def _clear(folder: Path) -> None:

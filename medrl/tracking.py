@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 INTERRUPTED = 255
 """The exit code by which W&B itself marks a run that Ctrl-C ended."""
-UNTOLD = ("published", "deviations", "runs", "dry_run", "force", "track")
+UNTOLD = ("published", "deviations", "runs", "dry_run", "force", "track", "tuned")
 """Sections of a configuration that say nothing about what was run."""
 RETRIED = (408, 429)
 """The refusals after which W&B's client asks again."""

@@ -5,7 +5,7 @@ The client is the real one (its core is a program of its own, ``wandb-core``), s
     with LoopbackWandb() as server:
         environment = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         ...
-        server.runs["grpo-pubmed70-06778602"].history, .summary, .config, .exit_code
+        server.runs["grpo-tiny-pubmed70-06778602"].history, .summary, .config, .exit_code
         server.sweeps["sweep1"]["points"] = [{"seed": {"value": 0}}, {"seed": {"value": 1}}]
 
 GraphQL is told by the operation's name; a query of another name is answered with an error and kept in `unknown`.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from medrl.config import build
-from medrl.errors import UserError
+from medrl.errors import ConfigError, UserError
 from medrl.models import EMBEDDED
 
 SHORT = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "data_mix.rows=50", "algo.steps=3")
@@ -152,6 +152,54 @@ def test_a_malformed_local_row_is_named_by_file_and_line(tmp_path):
     check_told(done, f"{Path('openai/gsm8k/main/test.jsonl')}:2", "'answer'", "missing")
 
 
+def test_a_judge_without_a_key_leaves_nothing(tmp_path):
+    words = ("algo=none", "data_mix=medical_o1_verifiable", "judge=openai", "hardware=cpu", f"runs={tmp_path / 'runs'}")
+    check_told(medrl(*words, env={"OPENAI_API_KEY": ""}), "OPENAI_API_KEY", code=1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
+    words = (
+        "algo=none",
+        "data_mix=gsm8k",
+        "source=local",
+        f"source.root={tmp_path}",
+        f"runs={tmp_path / 'runs'}",
+        "hardware=cpu",
+    )
+    check_told(medrl(*words), "gsm8k is not in", "source.root")
+    assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [("evaluate", "python -m medrl algo=none"), ("report", "medrl.table RUN"), ("nothing", "the commands are python -m medrl,")],
+)
+def test_a_module_that_is_no_command_says_which_is_meant(module, said):
+    done = subprocess.run([sys.executable, "-m", f"medrl.{module}", "RUN"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"medrl: python -m medrl.{module} is no command; ") and said in line
+
+
+@pytest.mark.parametrize("kind", ["of a run", "alone", "damaged"])
+def test_an_adapter_is_no_model(compose, tmp_path, kind):
+    folder = tmp_path / "run" / "model"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{" if kind == "damaged" else '{"base_model_name_or_path": "org/base"}')
+    if kind == "of a run":
+        (folder.parent / "config.yaml").touch()
+    said = {
+        "of a run": f"{folder} is the adapter of a run; write model=from_run model.run={folder.parent}",
+        "alone": f"{folder} is an adapter on org/base; merge the two into a folder (peft's merge_and_unload) and name that",
+        "damaged": f"{folder / 'adapter_config.json'} cannot be read: it is damaged",
+    }
+    with pytest.raises(ConfigError) as error:
+        build.check(compose(["model=pretrained", f"model.weights={folder}"]))
+    (problem,) = error.value.problems
+    assert (problem.key, problem.message) == ("model.weights", said[kind])
+
+
 # --- Rows of one's own -----------------------------------------------------------------------------------------------
 
 
@@ -239,7 +287,10 @@ def test_a_mistake_in_rows_of_ones_own_is_one_message(tmp_path):
         (["judge=lexicla"], ["has no option 'lexicla'; did you mean lexical?"]),
         (["judge=gpt"], ["has no option 'gpt'; there is: lexical, openai"]),
         (["eval.samples=4"], ["eval.samples", "greedy answers are all the same; set eval.temperature above 0"]),
-        (["data_mix=medicalgpt_pt"], ["holds rows of the kind 'text'; this algorithm learns from question and conversation"]),
+        (
+            ["data_mix=medicalgpt_pt"],
+            ["holds rows of the kind text; this algorithm learns from question and conversation; write data_mix=pubmed70"],
+        ),
     ],
     ids=["misspelt judge", "unknown judge", "greedy samples", "rows of another kind"],
 )
@@ -263,12 +314,12 @@ def without_weights(folder):
     """The embedded model with weights that nothing can load: whoever tries says so."""
     shutil.copytree(EMBEDDED / "tiny", folder)
     (folder / "model.safetensors").write_bytes(b"none")
-    return f"model.weights={folder}"
+    return "model=pretrained", "model.lora=null", f"model.weights={folder}"
 
 
 @pytest.mark.slow
 def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path):
-    options = (*HOLE, *SHORT, f"runs={tmp_path / 'runs'}", without_weights(tmp_path / "model"))
+    options = (*HOLE, *SHORT, f"runs={tmp_path / 'runs'}", *without_weights(tmp_path / "model"))
     said = ("The reward audit found", "pubmedqa: a wrong answer earns what the gold earns", "reward_set.audit=warn")
     check_told(medrl(*options), *said, code=1)
     assert not list(tmp_path.glob("runs/*/train/log.jsonl"))

@@ -6,39 +6,20 @@ import re
 from pathlib import Path
 
 import pytest
+from hydra.core.config_loader import ConfigLoader
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from medrl import chain, from_run
-from medrl.config import build, frozen, schema
+from medrl.config import build, frozen, options, schema
 from medrl.config import compose as composing
 from medrl.config.suggest import RENAMED
 from medrl.errors import ConfigError, UserError
 from medrl.hardware import detected_gpus
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNTS = {
-    # Files of each group. A new file is composed and checked below by itself; its number is stated here so that none is
-    # passed over in silence.
-    "algo": 15,
-    "chain": 3,
-    "data_mix": 14,
-    "eval": 3,
-    "hardware": 8,
-    "judge": 2,
-    "model": 23,
-    "paper": 13,
-    "reward": 13,
-    "reward_set": 6,
-    "source": 3,
-    "study": 9,
-    "task": 13,
-    "track": 4,
-    "tuned": 14,
-}
 FOLDERS = [folder for parent in ("conf", "experiments") for folder in sorted((ROOT / parent).iterdir()) if folder.is_dir()]
-FILES = sorted((folder.name, path.stem) for folder in FOLDERS for path in folder.glob("*.yaml"))
+FILES = sorted((folder.name, path.stem) for folder in FOLDERS for path in folder.glob("*.yaml") if path.stem[0] != "_")
 OPTIONS = [(group, option) for group, option in FILES if group != "chain"]
 CHAINS = [option for group, option in FILES if group == "chain"]
 
@@ -59,7 +40,8 @@ ASKED = {
     ("data_mix", "medicalgpt_sft"): ["algo=sft"],
     ("judge", "openai"): ["data_mix=medical_o1_verifiable"],
     ("judge", "lexical"): ["data_mix=medical_o1_verifiable"],
-    ("model", "ziya_llama_13b"): ["model.weights=folder"],
+    ("model", "ziya_llama_13b"): ["model.weights=org/name"],
+    ("model", "pretrained"): ["model.weights=org/name"],
     ("paper", "medicalgpt_rl"): ["reward_set.rewards.reward_model.weights=org/judge"],
     ("reward", "reward_model"): ["reward_set.rewards.another.weights=org/judge"],
     ("reward", "soft_overlong"): ["reward_set.rewards.another.buffer_tokens=32"],
@@ -73,10 +55,8 @@ PARTS = {"task": "data_mix.tasks", "reward": "reward_set.rewards"}
 def overrides_of(group, option, tmp_path):
     """What composes one option on a machine without a GPU, a hub or data."""
     asked = ASKED.get((group, option), [])
-    if group in ("algo", "tuned"):
-        algo = option.removesuffix("_tiny")
-        asked = [f"algo={algo}"] if group == "tuned" else []
-        asked += [f"data_mix={READS[algo]}"] if algo in READS else []
+    if group == "algo" and option in READS:
+        asked = [f"data_mix={READS[option]}"]
     if (group, option) == ("model", "from_run"):
         from_run.planned[Path(tmp_path)] = composing.tree(["algo=sft"])
         asked = [f"model.run={tmp_path}"]
@@ -118,9 +98,27 @@ def _touch(tree, folder):
 # --- Every file ------------------------------------------------------------------------------------------------------
 
 
-def test_every_group_has_the_files_it_is_known_to_have():
-    seen = {group: sum(name == group for name, _ in FILES) for group, _ in FILES}
-    assert seen == COUNTS
+def test_every_group_has_files_and_no_base_is_an_option():
+    bases = [path for folder in FOLDERS for path in folder.glob("_*.yaml")]
+    assert {path.parent.name for path in bases} >= {"algo", "data_mix", "eval", "hardware", "model"}
+    listed = {group: options.group_options(group) for group in options.groups()}
+    assert set(listed) >= {group for group, _ in FILES} - {"chain"}
+    assert all(found and not any(option.startswith("_") for option in found) for found in listed.values())
+    for path in bases:
+        assert "has no option" in str(mistakes(f"{path.parent.name}={path.stem}"))
+
+
+def test_no_block_is_repeated():
+    """Three lines in a row that stand alike in several files of a group belong into its base."""
+    seen = {}
+    for group, option in FILES:
+        if group in ("algo", "data_mix", "eval", "hardware", "model"):
+            lines = (ROOT / "conf" / group / f"{option}.yaml").read_text("utf-8").splitlines()
+            values = [line if line[:1].isalpha() and ": " in line else None for line in lines]
+            for block in zip(values, values[1:], values[2:], strict=False):
+                if None not in block:
+                    seen.setdefault((group, block), []).append(option)
+    assert seen and not {block: found for block, found in seen.items() if len(found) > 2}
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -177,12 +175,80 @@ def test_every_file_says_what_it_is():
 
 def test_the_default_is_the_quickstart(compose):
     tree = compose()
-    assert (tree["name"], tree["seed"], tree["paper"], tree["study"]) == ("grpo-pubmed70", 0, None, None)
-    tuned = OmegaConf.load(ROOT / "conf" / "tuned" / "grpo_tiny.yaml").algo
-    assert tree["algo"] | dict(tuned) == tree["algo"]  # applies to GRPO on the embedded model
+    assert (tree["name"], tree["seed"], tree["paper"], tree["study"]) == ("grpo-tiny-pubmed70", 0, None, None)
+    assert tree["algo"]["steps"] == 25  # tuned for the embedded model
     assert compose(["model=qwen2_5_0_5b_instruct"])["algo"]["steps"] == 750  # and to nothing else
     assert compose(["model=qwen2_5_3b_instruct", "hardware=t4"])["algo"]["max_grad_norm"] == 0.1  # S0
     assert compose(["study=tiny"])["name"] == "tiny"
+
+
+def test_values_tuned_for_the_embedded_model_win_over_a_paper_and_are_said(compose):
+    tree = compose(["paper=grpo_medical", "model=tiny", "source=embedded"])  # docs/decisions/0003
+    assert (tree["algo"]["batch_size"], tree["algo"]["max_grad_norm"], tree["algo"]["optimiser"]) == (64, 1.0, "adamw")
+    assert {"algo.batch_size=64 instead of 6", "algo.optimiser=adamw instead of adamw_8bit"} < set(tree["tuned"])
+    assert compose(["paper=grpo_medical", "hardware=h100"])["algo"]["batch_size"] == 6
+    assert compose(["paper=grpo_medical", "hardware=h100"])["tuned"] == []
+
+
+def test_a_study_and_the_command_line_win_over_tuned_values(compose):
+    assert compose(["study=lora_rank", "model.lora.rank=4"])["algo"]["learning_rate"] == 4e-3
+    tree = compose(["algo.batch_size=16"])
+    assert tree["algo"]["batch_size"] == 16 and not any("batch_size" in said for said in tree["tuned"])
+
+
+def test_tuned_values_reach_no_other_weights(compose):
+    own = ["model=pretrained", "model.weights=org/name"]
+    assert (compose(own)["algo"]["steps"], compose(own)["tuned"]) == (750, [])
+    assert compose(["model=tiny_scratch"])["tuned"] == []
+    (problem,) = mistakes("model.weights=org/name").problems
+    assert problem.key == "model.weights" and "write model=pretrained model.weights=..." in problem.message
+
+
+def test_what_starts_from_a_run_of_the_embedded_model_is_tuned_as_it_is(compose, monkeypatch):
+    monkeypatch.setitem(from_run.planned, Path("sft"), compose(["algo=sft"]))
+    monkeypatch.setitem(from_run.planned, Path("other"), compose(["model=qwen2_5_0_5b", "algo=sft"]))
+    begun = compose(["model=from_run", "model.run=sft"])
+    assert begun["algo"] == compose()["algo"] and begun["tuned"] == compose()["tuned"]
+    assert begun["model"]["max_new_tokens"] == 128 and begun["model"]["lora"] is None
+    assert compose(["model=from_run", "model.run=sft", "model.max_new_tokens=64"])["eval"]["max_new_tokens"] == 64
+    other = compose(["model=from_run", "model.run=other"])
+    assert other["algo"]["steps"] == 750 and other["model"]["lora"]["rank"] == 32
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "grpo-tiny-pubmed70"),
+        (["algo=sft", "model=qwen3_0_6b", "data_mix=gsm8k"], "sft-qwen3_0_6b-gsm8k"),
+        (["model=pretrained", "model.weights=Qwen/Qwen2.5-0.5B"], "grpo-Qwen2.5-0.5B-pubmed70"),
+        (["model=pretrained", "model.weights=/data/my model/"], "grpo-my_model-pubmed70"),
+        (["name=mine"], "mine"),
+        (["'name=x-${hydra:runtime.choices.model}'"[1:-1]], "x-tiny"),
+    ],
+)
+def test_a_run_is_named_after_algorithm_model_and_mix(compose, words, name):
+    assert compose(words)["name"] == name
+
+
+def test_of_steps_and_epochs_the_one_that_is_said_counts(compose):
+    for algo in ("dpo", "grpo"):
+        steps, epochs = (compose([f"algo={algo}", word])["algo"] for word in ("algo.steps=3", "algo.epochs=2"))
+        assert (steps["steps"], steps["epochs"], epochs["steps"], epochs["epochs"]) == (3, None, None, 2)
+
+
+def test_a_single_run_is_composed_once_and_checked_once(monkeypatch):
+    counted = []
+
+    def counting(name, function):
+        return lambda *given, **more: counted.append(name) or function(*given, **more)
+
+    monkeypatch.setattr(build, "check", counting("checked", build.check))
+    (loader,) = ConfigLoader.__subclasses__()
+    monkeypatch.setattr(loader, "load_configuration", counting("composed", loader.load_configuration))
+    composed = composing.compose(["algo=sft", "hardware=cpu"])
+    assert counted == ["composed", "checked"]
+    assert composed.run.algo.steps == composed.tree["algo"]["steps"] == 40
+    assert composed.folder == frozen.run_dir(composed.tree)
 
 
 def test_values_of_the_command_line_win(compose):
@@ -223,7 +289,7 @@ def test_run_id_is_eight_digits_and_knows_no_key_order(compose):
     tree = compose()
     assert re.fullmatch("[0-9a-f]{8}", frozen.run_id(tree))
     assert frozen.run_id(reordered(tree)) == frozen.run_id(tree)
-    assert frozen.run_dir(tree) == Path("runs") / f"grpo-pubmed70-{frozen.run_id(tree)}"
+    assert frozen.run_dir(tree) == Path("runs") / f"grpo-tiny-pubmed70-{frozen.run_id(tree)}"
 
 
 def test_run_id_knows_no_nulls(compose):
@@ -406,7 +472,7 @@ def test_a_mistake_that_stands_alone(word, key, said):
 
 
 def test_a_part_taken_away_hides_no_other_mistake():
-    assert [problem.key for problem in mistakes("~seed", "algo.epochs=1").problems] == ["seed", "algo.steps"]
+    assert [problem.key for problem in mistakes("~seed", "algo.steps=1", "algo.epochs=1").problems] == ["seed", "algo.steps"]
 
 
 TOGETHER = [
@@ -448,7 +514,6 @@ TOGETHER = [
     ("algo.batch_size=63", "algo.batch_size", "63 does not divide by num_generations=8; write 56 or 64"),
     ("algo.batch_size=7", "algo.batch_size", "7 does not divide by num_generations=8; write 8"),
     ("algo.max_completion_tokens=2000", "algo.max_completion_tokens", "the model's context of 2048"),
-    ("algo.epochs=1", "algo.steps", "give one and set the other to null"),
     ("algo.optimiser=adamw_8bit", "algo.optimiser", "needs a GPU"),
     ("model.quantisation=nf4", "model.quantisation", "needs model.lora"),
     ("model.weights=embedded:huge", "model.weights", "is not in the package"),
@@ -539,10 +604,13 @@ def test_several_wrong_nodes_are_all_named(compose):
     }
 
 
-def test_every_value_of_a_sweep_is_checked():
-    error = mistakes("-m", "algo=grpo,stf", "seed=1,2,x")
-    assert {problem.key for problem in error.problems} == {"algo", "seed"}
-    composing.compose(["-m", "algo=grpo,sft", "seed=1,2", "hardware=cpu"])
+def test_the_points_of_a_sweep():
+    assert composing.points(["algo=grpo,sft", "seed=range(2)"]) == [
+        (f"algo={algo}", f"seed={seed}") for algo in ("grpo", "sft") for seed in (0, 1)
+    ]
+    with pytest.raises(ConfigError) as error:
+        composing.points(["algo=glob(x*)", "seed=interval(0,1)", "foo"])
+    assert [problem.key for problem in error.value.problems] == ["algo", "seed", "foo"]
 
 
 # --- TRL's names -----------------------------------------------------------------------------------------------------
@@ -550,11 +618,12 @@ def test_every_value_of_a_sweep_is_checked():
 
 def test_every_name_of_trl_is_answered_with_ours():
     for prefix in ("", "algo."):
-        error = mistakes(*(f"{prefix}{old}=1" for old in RENAMED))
+        names = {old: new for old, new in RENAMED.items() if "." not in old}
+        error = mistakes(*(f"{prefix}{old}=1" for old in names))
         told = {problem.key: problem.message for problem in error.problems}
-        assert set(told) == {f"{prefix}{old}" for old in RENAMED}
-        for old, new in RENAMED.items():
-            assert f"write {new}" in told[f"{prefix}{old}"]
+        assert set(told) == {f"{prefix}{old}" for old in names}
+        for old, new in names.items():
+            assert new.removeprefix("nothing: ") in told[f"{prefix}{old}"]
 
 
 def paths(tree, prefix=""):
@@ -575,8 +644,100 @@ def test_every_new_name_exists(compose):
             continue
         first = re.match(r"[\w.]+", new)[0]
         named = {first, *re.findall(r"\b(?:algo|data_mix|hardware|model|eval)\.\w+(?:\.\w+)*", new)}
+        named = {name for name in named if "NAME" not in name}  # the user's own
         assert named <= known, (old, named - known)
         assert old not in known  # a name that is ours needs no other
+
+
+TYPED = [
+    # What people type first, and what they are told.
+    ("learning_rate=1", "learning_rate", "write algo.learning_rate"),
+    ("steps=3", "steps", "write algo.steps"),
+    ("Learning_Rate=1", "Learning_Rate", "write algo.learning_rate"),
+    ("learning_rte=1", "learning_rte", "did you mean algo.learning_rate?"),
+    ("lora.r=4", "lora.r", "write model.lora.rank"),
+    ("n_gpus=2", "n_gpus", "write hardware.gpus"),
+    ("resume=true", "resume", "none is needed: the same command goes on"),
+    ("wandb=true", "wandb", "write track=wandb"),
+    ("dataset=pubmedqa", "dataset", "write data_mix=OPTION"),
+    ("reward=correctness", "reward", "+reward@reward_set.rewards.NAME=OPTION"),
+    ("task=gsm8k", "task", "data_mix=OPTION"),
+    ("reward_set.weights.correctness=3", "reward_set.weights.correctness", "did you mean reward_set.rewards.correctness.weight?"),
+    ("reward.correctness.weight=3", "reward.correctness.weight", "did you mean reward_set.rewards.correctness.weight?"),
+    ("model/lora=dora model.lora.rnk=8", "model.lora.rnk", "did you mean rank? (conf/model/lora/dora.yaml)"),
+    ("data_mix=pubmedqa70", "data_mix", "did you mean pubmed70 or pubmedqa?"),
+    ("data_mix=rows.jsonl", "data_mix", "write data_mix=jsonl data_mix.tasks.jsonl.train=rows.jsonl"),
+    ("hardware=gpu", "hardware", "hardware=auto, the default, takes the NVIDIA GPU that is here"),
+    ("hardware=v100", "hardware", "; hardware=auto"),
+    ("model=qwen", "model", "there is: qwen2_5_0_5b, "),
+    ("model=org/name", "model", "write model=pretrained model.weights=org/name"),
+    ("model.name=x", "model.name", "model=pretrained model.weights="),
+    ("model.weights=/no/where model=pretrained", "model.weights", "there is no folder /no/where"),
+    ("model.weights=x.gguf model=pretrained", "model.weights", "is a GGUF file"),
+    ("algo=GRPO", "algo", "did you mean grpo?"),
+    ("algo=[grpo]", "algo", "takes one option and no list; write algo=grpo"),
+    ("algo=rm", "data_mix", "write data_mix=medicalgpt_preference, say"),
+    ("algo=pt", "data_mix", "write data_mix=medicalgpt_pt, say"),
+    ("source=local source.root=missing", "source.root", "missing is no folder"),
+    ("study=lora_rank paper=medreason model=tiny source=embedded", "study", "a paper or a study, and both are chosen"),
+    ("hydra.searchpath=[file:///no/where]", "hydra.searchpath", "there is no folder /no/where"),
+]
+
+
+@pytest.mark.parametrize(("words", "key", "said"), TYPED)
+def test_what_is_typed_first_is_answered_with_what_is_meant(words, key, said):
+    (problem,) = mistakes(*words.split()).problems
+    assert problem.key == key and said in problem.message
+
+
+OWN_FILES = {
+    # A file of one's own with a mistake in it, and what is said after its name.
+    "tab": ("defaults:\n  - grpo\n\tsteps: 3\n", ":3: there is a tab; indent with spaces"),
+    "twice": ("defaults:\n  - grpo\n  - _self_\nsteps: 3\nsteps: 4\n", ":5: a key stands twice (steps)"),
+    "open": ("steps: [1\n", ":2: expected ',' or ']'"),
+    "interpolation": ("defaults:\n  - grpo\n  - _self_\nsteps: ${oops\n", ":4 cannot be read"),
+    "parent": ("defaults:\n  - grop\n  - _self_\n", ":2: there is no algo=grop to begin with; did you mean grpo?"),
+    "defaults": ("defaults: grpo\n", ":1: defaults is a list"),
+    "empty": ("", " is empty; begin it with the defaults of another file"),
+    "list": ("- a\n- b\n", " names no class"),
+    "words": ("just words\n", " names no class"),
+}
+VALUES = {
+    "key": ("step: 3\n", "algo.step", "no such option; did you mean steps? ({}:4)"),
+    "type": ("steps: many\n", "algo.steps", "is 'many', should be a valid integer ({}:4)"),
+    "target": ("_target_: medrl.algos.sft.SFTT\n", "algo._target_", "there is no class medrl.algos.sft.SFTT ({}:4)"),
+    "reference": ("steps: ${model.nothing}\n", "algo.steps", "Interpolation key 'model.nothing' not found ({}:4)"),
+}
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+def test_a_file_of_ones_own_that_cannot_be_read(tmp_path, name):
+    content, said = OWN_FILES[name]
+    file = own_file(tmp_path, name, content)
+    (problem,) = mistakes(f"algo={name}", f"hydra.searchpath=[file://{tmp_path}]").problems
+    assert (problem.key, problem.message[: len(str(file))]) == ("algo", str(file)) and f"{file}{said}" in problem.message
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_wrong_value_in_a_file_of_ones_own(tmp_path, name):
+    content, key, said = VALUES[name]
+    file = own_file(tmp_path, name, "defaults:\n  - grpo\n  - _self_\n" + content)
+    (problem,) = mistakes(f"algo={name}", f"hydra.searchpath=[file://{tmp_path}]").problems
+    assert (problem.key, problem.message) == (key, said.format(file))
+
+
+def test_a_file_of_ones_own_without_a_mistake(tmp_path):
+    own_file(tmp_path, "mine", "defaults:\n  - sft\n  - _self_\nsteps: 3\n")
+    run = composing.compose(["algo=mine", f"hydra.searchpath=[file://{tmp_path}]", "hardware=cpu"]).run
+    assert (run.name, run.algo.steps) == ("mine-tiny-pubmed70", 3)
+
+
+def own_file(folder, name, content):
+    """An option ``algo=NAME`` of a user's own."""
+    file = folder / "algo" / f"{name}.yaml"
+    file.parent.mkdir()
+    file.write_text(content)
+    return file
 
 
 def test_an_option_of_a_section_that_is_null_names_what_to_choose_first():

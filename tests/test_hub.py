@@ -402,7 +402,15 @@ def medrl(folder, endpoint, *options, **more):
 
 @pytest.mark.slow
 def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
-    asked = ("source=hub", "model.weights=medrl/tiny", "eval=quick", "eval.limit=4", "eval.max_new_tokens=16")
+    asked = (
+        "source=hub",
+        "model=pretrained",
+        "model.lora=null",
+        "model.weights=medrl/tiny",
+        "eval=quick",
+        "eval.limit=4",
+        "eval.max_new_tokens=16",
+    )
     done = medrl(tmp_path, hub.url, *asked)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
@@ -424,7 +432,7 @@ def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
         (["source=hub"], {}, "openai/gsm8k", "nothing answers there ([Errno 111] Connection refused)"),
         (["source=hub"], {"HF_HUB_OFFLINE": "1"}, "openai/gsm8k", "HF_HUB_OFFLINE=1 forbids to fetch it"),
         pytest.param(
-            ["model.weights=medrl/tiny"],
+            ["model=pretrained", "model.weights=medrl/tiny"],
             {},
             "medrl/tiny",
             "nothing answers there ([Errno 111] Connection refused)",

@@ -31,7 +31,7 @@ def grpo(compose, tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_leaves_what_the_contract_promises(grpo):
     metrics, folder, tree = grpo
-    assert folder.name == f"grpo-pubmed70-{frozen.run_id(tree)}"
+    assert folder.name == f"grpo-tiny-pubmed70-{frozen.run_id(tree)}"
     assert frozen.load(folder) == tree
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commit", "dirty", "packages", "cpu", "gpus", "command", "data"} <= set(provenance)

@@ -67,7 +67,8 @@ def model_of(compose):
     """Overrides -> the model's object, without the checks of other sections."""
 
     def made(*overrides):
-        return build.build(compose(list(overrides))["model"])
+        own = ["model=pretrained"] if any(word.startswith("model.weights=") for word in overrides) else []
+        return build.build(compose([*own, *overrides])["model"])
 
     return made
 
@@ -278,7 +279,7 @@ from medrl.errors import UserError
 
 found = {}
 for name in sys.argv[1:]:
-    words = [f"model.weights={name}", "model.trust_remote_code=true", "model/lora=all_linear"]
+    words = ["model=pretrained", f"model.weights={name}", "model.trust_remote_code=true", "model/lora=all_linear"]
     node = compose.tree(["hardware=cpu", *words])["model"]
     model = build.build(node)
     policy = model.policy(model.tokenizer(list), SimpleNamespace(device="cpu", precision="fp32"), 0)

@@ -263,4 +263,4 @@ def test_a_point_fails_and_the_same_command_goes_on(tmp_path):
 def test_a_local_ray_runs_points(tmp_path):
     on_cpu = ("hydra.launcher.ray.remote.num_gpus=0", "hydra.launcher.ray.remote.num_cpus=1")
     output = killed.finish("-m", *QUICK, "seed=0", "hydra/launcher=ray_gpu", *on_cpu, folder=tmp_path)
-    assert "1 of 1 points" in output and list(tmp_path.glob("runs/none-pubmedqa-*/metrics.json"))
+    assert "1 of 1 points" in output and list(tmp_path.glob("runs/none-tiny-pubmedqa-*/metrics.json"))

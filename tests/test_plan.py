@@ -35,7 +35,7 @@ def planned(compose, tmp_path, capsys):
 def test_a_dry_run_reads_no_weights_and_writes_nothing(planned, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(EMBEDDED / "tiny", bare, ignore=shutil.ignore_patterns("*.safetensors"))
-    found, _ = planned(f"model.weights={bare}")
+    found, _ = planned("model=pretrained", "model.lora=null", f"model.weights={bare}")
     stored = (EMBEDDED / "tiny" / "model.safetensors").stat().st_size
     assert 0 < stored - found["memory"]["parts"]["weights"] < 20_000  # the file's header
     assert not list(tmp_path.glob("grpo*"))

@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import killed
+import pynvml
 import pytest
 
-from medrl import run
+from medrl import hardware, run
 from medrl.config import build
+from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
@@ -74,6 +77,52 @@ def test_what_does_not_go_together_is_said(compose, words, key, said):
     with pytest.raises(ConfigError) as error:
         build.check(compose(words))
     assert [problem.message for problem in error.value.problems if problem.key == key and said in problem.message]
+
+
+CARDS = [
+    # What NVIDIA's driver says of a card, and what is taken from it; those with a preset get what the preset says.
+    ("t4", (7, 5), 15360, ("fp16", 2, "transformers", 15)),
+    ("l4", (8, 9), 23034, ("bf16", 2, "vllm", 22)),
+    ("a10g", (8, 6), 23028, ("bf16", 2, "vllm", 22)),
+    ("a100", (8, 0), 40960, ("bf16", 8, "vllm", 40)),
+    ("h200", (9, 0), 143771, ("bf16", 16, "vllm", 140)),
+    ("", (6, 0), 16384, ("fp16", 2, "transformers", 16)),  # P100
+    ("", (7, 0), 32768, ("fp16", 8, "transformers", 32)),  # V100
+    ("", (8, 6), 49140, ("bf16", 8, "vllm", 47)),  # A6000
+    ("", (8, 9), 46068, ("bf16", 8, "vllm", 44)),  # L40S
+    ("", (8, 9), 8188, ("bf16", 1, "vllm", 7)),  # a laptop's RTX
+    ("", (10, 0), 183359, ("bf16", 16, "vllm", 179)),  # B200
+]
+
+
+@pytest.mark.parametrize(("preset", "capability", "mebibytes", "taken"), CARDS)
+def test_any_gpu_is_taken_as_it_is(compose, monkeypatch, preset, capability, mebibytes, taken):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: ("a card",))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", lambda handle: capability)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(total=mebibytes * 2**20))
+    found = composing.tree(["hardware=auto"])["hardware"]
+    keys = ("precision", "micro_batch_size", "rollout", "memory_gib")
+    assert tuple(found[key] for key in keys) == taken and found["gradient_checkpointing"] is True
+    if preset:
+        told = compose([f"hardware={preset}"])["hardware"]
+        assert {key: found[key] for key in keys} == {key: told[key] for key in keys}
+    assert composing.tree(["hardware=auto", "hardware.precision=fp32"])["hardware"]["precision"] == "fp32"
+
+
+def test_without_a_gpu_auto_is_the_cpu(compose, monkeypatch):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: ())
+    assert composing.tree(["hardware=auto"])["hardware"] == compose(["hardware=cpu"])["hardware"]
+
+
+def test_a_plan_needs_no_gpu(monkeypatch):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: ())
+    assert composing.compose(["hardware=t4", "dry_run=true"]).run.hardware.precision == "fp16"
+    assert composing.compose(["paper=grpo_medical", "hardware=t4", "dry_run=true"]).run.model.quantisation == "nf4"
+    with pytest.raises(ConfigError, match="hardware  asks for a GPU"):
+        composing.compose(["hardware=t4"])
+    assert composing.compose(["hardware=t4"], elsewhere=True).run.hardware.device == "cuda"
 
 
 def test_sharding_in_the_words_of_transformers(made):

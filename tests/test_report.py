@@ -240,7 +240,7 @@ def test_one_file_that_is_whole_and_loads_nothing(write: Write, overrides: list[
 def test_first_line_names_the_run_and_the_twins(write: Write) -> None:
     text = write()
     first = text[text.index("<h1>") : text.index("<dl")]
-    assert "grpo-pubmed70-0123abcd" in first
+    assert "grpo-tiny-pubmed70-0123abcd" in first
     assert "Synthetic twins." in first and "say nothing about medicine" in first
     assert "synthetic twins" in text[: text.index("</title>")]
 

@@ -565,6 +565,6 @@ def test_a_real_sweep(tmp_path):
     assert [point["steps"] for point in found["sweep"]["points"]] == [2]
     (tested,) = [record for record in found["runs"] if record["eval"]["split"] == "test"]
     assert tested["run_id"] == found["sweep"]["chosen"]["test"][0] and tested["tasks"]["pubmedqa"]["n"] == 16
-    run = tmp_path / "runs" / f"grpo-pubmed70-{tested['run_id']}"
+    run = tmp_path / "runs" / f"grpo-tiny-pubmed70-{tested['run_id']}"
     assert len((run / "train" / "log.jsonl").read_text().splitlines()) == 2  # tested, and not trained again
     assert {path.name for path in run.parent.glob("sweep-small-*/*")} >= {"results.json", "report.html", "report.md"}

@@ -88,7 +88,7 @@ def session(*arguments, **more):
 
 
 def folder_in(runs):
-    (found,) = runs.glob("none-pubmedqa-*")
+    (found,) = runs.glob("none-tiny-pubmedqa-*")
     return found
 
 
@@ -197,7 +197,7 @@ def test_a_run_arrives_and_a_resumed_one_sends_no_step_twice(tmp_path):
         run = server.runs[name]
         assert first.stdout == f"wandb    {server.url}/{ENTITY}/medrl/runs/{name}\n" and first.stderr == "SIGINT\n"
         assert run.exit_code == tracking.INTERRUPTED and steps(run) == [1, 2]
-        assert run.display_name == name and run.tags == ["x"] and run.group.startswith("none-pubmedqa-")
+        assert run.display_name == name and run.tags == ["x"] and run.group.startswith("none-tiny-pubmedqa-")
         assert run.settings["eval.limit"] == 2 and run.settings["algo._target_"] == "medrl.algos.none.NoTraining"
         second = session(server, tmp_path, lines(2, 3, 4), metrics(0.75))
         assert second.returncode == 0 and second.stderr == ""
@@ -328,7 +328,7 @@ def test_agents_run_the_points_and_the_best_is_asked_the_test_split(tmp_path):
         assert {"eval.limit=3", "algo=none", "seed=3", "eval.every_steps=null"} <= set(point["words"])
         assert "eval.limit=2" not in point["words"] and record["eval"]["limit"] == 3
         assert record["eval"]["every_steps"] is None
-        run = tmp_path / "there" / f"none-pubmedqa-{point['run_id']}"
+        run = tmp_path / "there" / f"none-tiny-pubmedqa-{point['run_id']}"
         assert [noted["sweep"] for noted in tracking.sent_runs(run).values()] == ["sweep1"]
     best = found["chosen"]
     (tested,) = best["test"]

@@ -94,15 +94,17 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
     """The dataclass that ``_target_`` names; only ``medrl.`` is looked into."""
     module_name, _, class_name = str(target).rpartition(".")
     if not module_name.startswith("medrl.") and module_name != "medrl":
-        problems.append(Problem(f"{path}._target_", f"{target!r} is outside medrl; only medrl's own classes are built"))
+        problems.append(
+            Problem(f"{path}._target_", f"{target!r} is outside medrl; only medrl's own classes are built", of_value=True)
+        )
         return None
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ModuleNotFoundError, AttributeError):
-        problems.append(Problem(f"{path}._target_", f"there is no class {target}"))
+        problems.append(Problem(f"{path}._target_", f"there is no class {target}", of_value=True))
         return None
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)) or inspect.isabstract(found):
-        problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class"))
+        problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class", of_value=True))
         return None
     return found
 

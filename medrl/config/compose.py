@@ -202,13 +202,25 @@ def _tried(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[
     cfg = None
     try:
         cfg = _composed(words)
-        check(plain(cfg))
+        found = plain(cfg)
     except ConfigError as error:
-        given = [str(word.key_or_group) for word in words]
-        return cfg, [places.located(each, cfg, given) if cfg else each for each in error.problems]
+        return None, list(error.problems)
     except Refused as error:
-        return None, _misplaced(words) or [_explained(error)]
-    return cfg, []
+        problems = _misplaced(words) or [_explained(error)]
+    else:
+        problems = _checked(found, check)
+    if cfg is None:
+        return None, problems
+    set_here = [key for word in words if not group_options(key := str(word.key_or_group))]
+    return cfg, [places.located(problem, cfg, set_here) for problem in problems]
+
+
+def _checked(found: Tree, check: Callable[[Tree], object]) -> list[Problem]:
+    try:
+        check(found)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 def _within(key: str, others: Collection[str]) -> bool:
@@ -227,40 +239,53 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
 
 def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
     """The overrides of a single run whose options exist; of the others, those that they are probably meant to be."""
-    more = [Path(path.removeprefix("file://")) for path in search_path(overrides)]
+    more = own_folders(overrides)
+    missing = [Problem("hydra.searchpath", f"there is no folder {folder}") for folder in more if not folder.is_dir()]
+    problems += missing
     for override in _parsed(overrides, problems):
-        key, name = str(override.key_or_group), str(override.key_or_group).partition("@")[0]
-        options = group_options(name, more)
+        key = str(override.key_or_group)
+        options, placed = group_options(key, more), override.package is not None
+        if missing and key == "hydra.searchpath":
+            continue
         if override.is_sweep_override():
             problems.append(Problem(key, "has several values; add -m to run each of them, or write [a,b] for one list"))
-        elif not _is_group(override, options) or override.is_delete() or override.value() in options:
+        elif (
+            not _is_group(override, options)
+            or override.is_delete()
+            or (override.value() in options and (placed or key not in suggest.PARTS))
+        ):
             yield override
         else:
-            problems.append(suggest.no_option(name, override.value(), options))
-            if nearest := suggest.near(str(override.value()), options):
+            problems.append(suggest.no_option(key, override.value(), options, placed=placed))
+            if key not in suggest.PARTS and (nearest := suggest.near(str(override.value()), options)):
                 word = str(override.input_line)
                 yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={nearest[0]}")
 
 
-def search_path(overrides: Sequence[str]) -> list[str]:
+def own_folders(overrides: Sequence[str]) -> list[Path]:
     """Folders of options that a user adds to ours, as Hydra has it: ``hydra.searchpath=[file:///FOLDER]``."""
-    words = [word.partition("=")[2] for word in overrides if word.startswith("hydra.searchpath=")]
-    return [path for word in words for path in word.strip("[]").split(",") if path.startswith("file://")]
+    words = [word.partition("=")[2].strip("[]") for word in overrides if word.startswith("hydra.searchpath=")]
+    paths = [path for word in words for path in word.split(",") if path.startswith("file://")]
+    return [Path(path.removeprefix("file://")) for path in paths]
 
 
 def _is_group(override: Override, options: Collection[str]) -> bool:
     """Whether an override chooses an option of one of our groups."""
-    name = str(override.key_or_group).partition("@")[0]
+    name = str(override.key_or_group)
+    if name.startswith("hydra"):
+        return False
     return (name in NAMED or bool(options)) and not isinstance(override.value(), dict)
 
 
 def _misplaced(words: Sequence[Override]) -> list[Problem]:
     """Which of the ``key=value`` have no place in the configuration that the options of the groups make."""
-    chosen = [word for word in words if _is_group(word, group_options(str(word.key_or_group).partition("@")[0]))]
+    names = [str(word.key_or_group) for word in words]
+    chosen = [w for w, name in zip(words, names, strict=True) if name.startswith("hydra") or _is_group(w, group_options(name))]
     try:
         known = _hydra([str(word.input_line) for word in chosen])
     except Refused as error:
-        return [_explained(error)]
+        files = [(name, str(word.value())) for word, name in zip(words, names, strict=True) if word in chosen]
+        return places.broken(files, own_folders([str(word.input_line) for word in words])) or [_explained(error)]
     values = [word for word in words if word not in chosen]
     return [problem for word in values if (problem := _without_place(word, known))]
 
@@ -279,8 +304,7 @@ def _without_place(override: Override, known: DictConfig) -> Problem | None:
         group = parent.replace(".", "/")
         said = f"{parent} is {holder or 'null'} here; choose one first: {group}=OPTION, of {', '.join(options)}"
         return Problem(key, said)
-    section = key.partition(".")[0]
-    file = places.file_of(section, known) if isinstance(holder, DictConfig) and parent else ""
+    file = places.file_of(key, known) if isinstance(holder, DictConfig) and parent else ""
     message = suggest.unknown_key(key, OmegaConf.to_container(known, resolve=False))
     return Problem(key, message + (f" ({file})" if file and "did you mean" in message else ""))
 
@@ -289,5 +313,5 @@ def _explained(error: Exception) -> Problem:
     """A complaint of Hydra, OmegaConf or YAML in one line, with the place that it names."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return places.unreadable(error, error.problem_mark)
-    key = getattr(error, "full_key", None) or "conf"
-    return Problem(str(key), str(error).strip().splitlines()[0])
+    said = str(error).strip() or str(error.__cause__).strip() or type(error).__name__
+    return Problem(str(getattr(error, "full_key", None) or "conf"), said.splitlines()[0], of_value=True)

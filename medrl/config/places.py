@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from medrl.config.options import folders
+from medrl.config.options import NAMED, folders, group_options
+from medrl.config.suggest import nearest
 from medrl.errors import ConfigError, Problem
 
+SECTIONS = ("model", "data_mix", "reward_set", "algo", "source", "judge", "hardware", "eval", "track")
+"""Those of a run that a file is chosen for."""
 
-def file_of(section: str, cfg: DictConfig) -> str:
-    """The YAML file whose option a section of the configuration is; empty where there is none."""
-    option = cfg.hydra.runtime.choices.get(section)
-    path = _path(section, str(option)) if option else None
-    return _short(path) if path else ""
+
+def file_of(key: str, cfg: DictConfig) -> str:
+    """The YAML file whose option holds a key of the configuration; empty where there is none."""
+    found = {package: path for package, path in _chosen(cfg) if package and key.startswith(f"{package}.")}
+    return _short(found[max(found, key=len)]) if found else ""
 
 
 def check_sections(cfg: DictConfig) -> None:
@@ -28,19 +33,14 @@ def check_sections(cfg: DictConfig) -> None:
         ConfigError: those that do not.
     """
     problems = []
-    for section, option in cfg.hydra.runtime.choices.items():
-        path = _path(section, str(option)) if section.isidentifier() else None
-        if path and path.is_relative_to(folders()[0]) and section in _SECTIONS:
-            node = cfg.get(section)
-            if not isinstance(node, DictConfig) or "_target_" not in node:
-                empty = "is empty" if not path.read_text(encoding="utf-8").strip() else "names no class"
-                said = f"{_short(path)} {empty}; write its _target_, as the other files of conf/{section} do"
-                problems.append(Problem(section, said))
+    for section, path in _chosen(cfg):
+        node = cfg.get(section)
+        if section in SECTIONS and (not isinstance(node, DictConfig) or "_target_" not in node):
+            empty = "is empty" if not path.read_text(encoding="utf-8").strip() else "names no class"
+            said = f"{_short(path)} {empty}; begin it with the defaults of another file of conf/{section}, or write its _target_"
+            problems.append(Problem(section, said))
     if problems:
         raise ConfigError(problems)
-
-
-_SECTIONS = ("model", "data_mix", "reward_set", "algo", "source", "judge", "hardware", "eval", "track")
 
 
 def located(problem: Problem, cfg: DictConfig, given: Collection[str]) -> Problem:
@@ -59,24 +59,80 @@ def unreadable(error: yaml.MarkedYAMLError, mark: yaml.Mark) -> Problem:
     elif "duplicate key" in said:
         said = f"a key stands twice ({said.removeprefix('found duplicate key ')})"
     path = Path(mark.name)
-    return Problem(_short(path), f"line {mark.line + 1}: {said}")
+    return Problem(path.parent.name, f"{_short(path)}:{mark.line + 1}: {said}")
+
+
+def broken(chosen: Sequence[tuple[str, str]], own: Sequence[Path]) -> list[Problem]:
+    """What is wrong with the files of options, each read alone: Hydra says that one could not be found, or nothing.
+
+    Args:
+        chosen: Groups and the options that were chosen of them.
+        own: Folders of options beside ours.
+    """
+    paths = [(group, folder / group / f"{option}.yaml") for group, option in chosen for folder in folders(own)]
+    return [problem for group, path in paths if path.exists() and (problem := _broken(group, path, own))]
+
+
+def _broken(group: str, path: Path, own: Sequence[Path]) -> Problem | None:
+    try:
+        file = OmegaConf.load(path)
+    except yaml.MarkedYAMLError as error:
+        return unreadable(error, error.problem_mark) if error.problem_mark else None
+    except (OmegaConfBaseException, OSError, ValueError, yaml.YAMLError) as error:
+        line = _first(path, _is_no_interpolation)
+        return Problem(group, f"{line or _short(path)} cannot be read: {str(error).strip().splitlines()[0]}")
+    listed = file.get("defaults", []) if isinstance(file, DictConfig) else []
+    if not isinstance(listed, ListConfig | list):
+        return Problem(
+            group, f"{_first(path, lambda text: text.startswith('defaults'))}: defaults is a list, a line for each entry"
+        )
+    for entry in listed:
+        if isinstance(entry, str) and entry != "_self_":
+            line = _first(path, partial(_names, entry))
+            if not any((folder / group / f"{entry}.yaml").exists() for folder in folders(own)):
+                said = f"there is no {group}={entry} to begin with; {nearest(entry, group_options(group, own))}"
+                return Problem(group, f"{line}: {said}")
+    return None
+
+
+def _names(entry: str, text: str) -> bool:
+    return text.strip().removeprefix("- ") == entry
+
+
+def _is_no_interpolation(text: str) -> bool:
+    """Whether a line of YAML has a ``${`` that OmegaConf cannot read."""
+    try:
+        OmegaConf.create([text] if "${" in text else [])
+    except OmegaConfBaseException:
+        return True
+    return False
+
+
+def _first(path: Path, holds: Callable[[str], bool]) -> str:
+    """``FILE:LINE`` of the first line of which something holds; empty where it holds of none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((f"{_short(path)}:{number}" for number, text in enumerate(lines, 1) if holds(text)), "")
 
 
 def _place(key: str, cfg: DictConfig) -> str:
     """``FILE:LINE`` of the last file that sets a key, of those that were chosen; empty where none does."""
     found = ""
-    for group, option in cfg.hydra.runtime.choices.items():
-        name, _, package = str(group).partition("@")
-        path = _path(name, str(option))
-        if path is None:
-            continue
-        package = "" if name in ("paper", "study") else (package or name.replace("/", "."))
+    for package, path in _chosen(cfg):
         if package and not key.startswith(f"{package}."):
             continue
         keys = (key.removeprefix(f"{package}.") if package else key).split(".")
         line = next(_lines(yaml.compose(path.read_text(encoding="utf-8")), keys), None)
         found = f"{_short(path)}:{line}" if line else found
     return found
+
+
+def _chosen(cfg: DictConfig) -> Iterator[tuple[str, Path]]:
+    """Where in the configuration each option that was chosen stands, and its file; nowhere in particular for a paper."""
+    for group, option in cfg.hydra.runtime.choices.items():
+        name, _, package = str(group).partition("@")
+        path = _path(name, str(option), cfg)
+        if path:
+            yield "" if name in NAMED else (package or name.replace("/", ".")), path
 
 
 def _lines(node: Any, keys: list[str]) -> Iterator[int]:
@@ -90,8 +146,9 @@ def _lines(node: Any, keys: list[str]) -> Iterator[int]:
                     yield from _lines(value, keys[1:])
 
 
-def _path(group: str, option: str) -> Path | None:
-    return next((path for folder in folders() if (path := folder / group / f"{option}.yaml").exists()), None)
+def _path(group: str, option: str, cfg: DictConfig) -> Path | None:
+    own = [Path(path.removeprefix("file://")) for path in cfg.hydra.searchpath if path.startswith("file://")]
+    return next((path for folder in folders(own) if (path := folder / group / f"{option}.yaml").exists()), None)
 
 
 def _short(path: Path) -> str:

@@ -109,10 +109,10 @@ def _tune(cfg: DictConfig, given: Collection[str]) -> None:
         table = _table_of(_weights_before(cfg.model.run))
     values = (table or {}).get(cfg.hydra.runtime.choices.get("algo")) or {}
     kept = {key.removeprefix("algo.") for key in given} | set(_set_by("study", cfg.hydra.runtime.choices.get("study")))
-    for key, value in values.items():
-        if key not in kept and cfg.algo.get(key) != value:
-            cfg.tuned.append(f"algo.{key}={_yaml(value)} instead of {_yaml(cfg.algo.get(key))}")
-            cfg.algo[key] = value
+    changed = {key: value for key, value in values.items() if key not in kept and cfg.algo.get(key) != value}
+    if changed:
+        cfg.tuned = [f"algo.{key}={_yaml(value)} instead of {_yaml(cfg.algo.get(key))}" for key, value in changed.items()]
+        cfg.algo.update(changed)
 
 
 def _yaml(value: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from medrl.errors import Problem
@@ -70,22 +71,34 @@ RENAMED = {
     "device": "hardware=cpu, hardware=auto or another option of hardware",
     "epoch": "algo.epochs",
     "num_epochs": "algo.epochs",
-    "reward": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
+    "reward_weights": "reward_set.rewards.NAME.weight",
     "rewards": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
     "reward_funcs": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
-    "reward_weights": "reward_set.rewards.NAME.weight",
-    "task": "data_mix=OPTION, or +task@data_mix.tasks.NAME=OPTION for one more",
     "tasks": "data_mix.held_out (asked) and data_mix.weights (trained on)",
     "config": "nothing: the configuration is composed of options; --config-dir=FOLDER adds options of your own",
-    "version": "python -m medrl --version",
+    "version": "nothing: python -m medrl --version says it",
 }
 
-MEANT = {
-    # What is typed for an option of a group, and what is meant.
-    "hardware": {"": "hardware=auto, the default, takes the NVIDIA GPU that is here, whichever it is"},
-    "model": {"": "a model of your own is model=pretrained model.weights=FOLDER or a hub id"},
-    "data_mix": {"": "files of your own are data_mix=jsonl"},
+OWN = {
+    # What is written for something of one's own where a group has options alone.
+    "model": "model=pretrained model.weights={}",
+    "data_mix": "data_mix=jsonl data_mix.tasks.jsonl.train={} and data_mix.tasks.jsonl.test=FILE",
+    "source": "source=local source.root={}",
 }
+PARTS = {
+    # Groups whose options are parts of a section, not sections themselves.
+    "task": "is chosen with data_mix=OPTION; for one more write +task@data_mix.tasks.NAME=OPTION",
+    "reward": "is chosen with reward_set=OPTION; for one more write +reward@reward_set.rewards.NAME=OPTION",
+}
+FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gguf", ".gz")
+HINTS = {
+    "hardware": "; hardware=auto, the default, takes the NVIDIA GPU that is here, whichever it is",
+    "model": "; a model of your own is model=pretrained model.weights=FOLDER or a hub id",
+    "data_mix": "; files of your own are data_mix=jsonl",
+}
+"""What else is said where no option is near."""
+MOST = 3
+"""So many words are offered as what may be meant; more are a list."""
 
 
 def near(word: str, known: Iterable[str]) -> list[str]:
@@ -114,21 +127,28 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"there is: {', '.join(options) or 'none'}"
 
 
-MOST = 3
-"""So many words are offered as what may be meant; more are a list."""
+def no_option(group: str, value: Any, options: Collection[str], *, placed: bool) -> Problem:
+    """What is said of an option that a group does not have.
 
-
-def no_option(group: str, value: Any, options: Collection[str]) -> Problem:
-    """What is said of an option that a group does not have."""
+    Args:
+        group: Without the place that ``@`` gives it.
+        value: What was chosen.
+        options: Those that there are.
+        placed: Whether a place was given.
+    """
+    word = str(value)
+    if group in PARTS and not placed:
+        return Problem(group, PARTS[group])
     if value is None:  # Hydra takes no null for a group
         return Problem(group, f"names an option or is left out; there is: {', '.join(options) or 'none'}")
     if isinstance(value, list):
         one = f"; write {group}={value[0]}" if value and value[0] in options else ""
         return Problem(group, f"takes one option and no list{one}")
-    hints = MEANT.get(group, {})
-    close = near(str(value), options)
-    hint = "" if close else hints.get(str(value).lower(), hints.get("", ""))
-    return Problem(group, f"has no option {value!r}; {nearest(str(value), options)}" + (f"; {hint}" if hint else ""))
+    if "/" in word or Path(word).suffix in FILES:
+        own = OWN.get(group)
+        return Problem(group, f"{word} is no option; write {own.format(word)}" if own else f"has no option {word!r}")
+    hint = "" if near(word, options) else HINTS.get(group, "")
+    return Problem(group, f"has no option {value!r}; {nearest(word, options)}{hint}")
 
 
 def unknown(key: str, known: Iterable[str]) -> str:
@@ -150,22 +170,42 @@ def unknown_key(key: str, tree: Any) -> str:
         tree: The composed configuration.
     """
     level, name, inside = _level(key, tree)
-    siblings = [str(option) for option in level if option not in ("_target_", "hydra")]
+    siblings = [str(option) for option in level if option not in HIDDEN]
     if message := _renamed(key, siblings):
         return message
-    leaf = key.rpartition(".")[2].lower()
-    everywhere = list(_paths({part: node for part, node in tree.items() if part != "hydra"}))
-    exact = [path for path in everywhere if path.rpartition(".")[2].lower() == leaf]
-    if exact and (not inside or "." in key.removeprefix(inside).lstrip(".")) and len(exact) <= MOST:
-        return f"no such option; write {' or '.join(exact)}"
-    if near(name, siblings):
-        return f"no such option; {nearest(name, siblings)}"
-    if elsewhere := difflib.get_close_matches(key, everywhere, n=1, cutoff=0.7):
-        return f"no such option; did you mean {elsewhere[0]}?"
-    if not inside and (leaves := near(leaf, {path.rpartition(".")[2] for path in everywhere})):
-        meant = [path for path in everywhere if path.rpartition(".")[2] == leaves[0]]
-        return f"no such option; did you mean {' or '.join(meant[:MOST])}?"
+    for exactly in (True, False):
+        meant = _reached(key, tree, exactly=exactly)
+        if any(path.rpartition(".")[0] == inside for path in meant):  # beside it: the level need not be said
+            meant = [path.rpartition(".")[2] for path in meant if path.rpartition(".")[0] == inside]
+        if meant:
+            written = " or ".join(meant[:MOST])
+            return f"no such option; write {written}" if exactly else f"no such option; did you mean {written}?"
     return f"no such option; {nearest(name, siblings)}"
+
+
+HIDDEN = ("_target_", "hydra", "tuned")
+"""Names that no command line sets."""
+
+
+def _reached(key: str, tree: Any, *, exactly: bool) -> list[str]:
+    """The keys of the configuration that have every part of a mistaken one, the shortest of them."""
+    parts = key.lower().split(".")
+    found = [path for path in _paths(tree) if _has_all(path.lower().split("."), parts, exactly=exactly)]
+    fewest = min((path.count(".") for path in found), default=0)
+    return [path for path in found if path.count(".") == fewest]
+
+
+def _has_all(there: Sequence[str], parts: Sequence[str], *, exactly: bool) -> bool:
+    """Whether each part stands among those that are there, misspelt and in another order where that is allowed."""
+    rest = iter(there)
+    if exactly:
+        return all(part in rest for part in parts)
+    return all(any(part == other or _alike(part, other) for other in there) for part in parts)
+
+
+def _alike(part: str, other: str) -> bool:
+    """Whether two parts of a key differ by a slip: a letter or two in a long word, an ending."""
+    return len(part) > 2 and difflib.SequenceMatcher(None, part, other).ratio() >= 0.8
 
 
 def _renamed(key: str, siblings: Collection[str]) -> str:
@@ -175,6 +215,8 @@ def _renamed(key: str, siblings: Collection[str]) -> str:
     if leaf in siblings:
         return ""
     new = RENAMED.get(lower) or RENAMED.get(leaf)
+    if new and new.startswith("nothing: "):
+        return f"no such option, and none is needed: {new.removeprefix('nothing: ')}"
     return f"no such option; write {new}" if new else ""
 
 
@@ -191,7 +233,7 @@ def _level(key: str, tree: Any) -> tuple[Mapping[Any, Any], str, str]:
 def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
     """Dotted keys of all that a configuration holds."""
     for key, value in tree.items():
-        if key != "_target_":
+        if key not in HIDDEN:
             yield f"{prefix}{key}"
             if isinstance(value, Mapping):
                 yield from _paths(value, f"{prefix}{key}.")
