@@ -75,7 +75,9 @@ class Multirun:
         stored = [name.removesuffix(".yaml") for name in ConfigStore.instance().list("hydra/launcher")]
         known = {*stored, *options.group_options("hydra/launcher")}
         if self.launcher not in known:
-            raise ConfigError([suggest.no_option("hydra/launcher", self.launcher, sorted(known))])
+            raise ConfigError(
+                [Problem("hydra/launcher", f"has no option {self.launcher!r}; {suggest.nearest(self.launcher, known)}")]
+            )
 
     def points(self) -> list[ResolvedRun]:
         """Every point, composed and checked.
