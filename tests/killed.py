@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def medrl(*overrides, folder, **variables):
     """``python -m medrl`` as a process whose output is read together."""
     command = [sys.executable, "-m", "medrl", *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -47,5 +47,5 @@ def kill(process):
     for each in alive:
         each.kill()
     process.communicate()
-    assert not said
+    assert not said, said
     return len(below)
