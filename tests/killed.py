@@ -43,7 +43,7 @@ def kill(process):
     process.send_signal(signal.SIGKILL)
     process.wait()
     _, alive = psutil.wait_procs(below, timeout=10)
-    said = [each.cmdline() for each in alive]
+    said = [name for each in alive if "Agent" not in (name := " ".join(each.cmdline()).strip())]  # of Ray, ends by itself
     for each in alive:
         each.kill()
     process.communicate()
