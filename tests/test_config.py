@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from medrl import chain, from_run
 from medrl.config import build, frozen, options, schema
 from medrl.config import compose as composing
-from medrl.config.suggest import RENAMED
+from medrl.config.suggest import names
 from medrl.errors import ConfigError, UserError
 from medrl.hardware import detected_gpus
 
@@ -618,11 +618,11 @@ def test_the_points_of_a_sweep():
 
 def test_every_name_of_trl_is_answered_with_ours():
     for prefix in ("", "algo."):
-        names = {old: new for old, new in RENAMED.items() if "." not in old}
-        error = mistakes(*(f"{prefix}{old}=1" for old in names))
+        others = {old: new for old, new in names()["elsewhere"].items() if "." not in old and not new.endswith(f".{old}")}
+        error = mistakes(*(f"{prefix}{old}=1" for old in others))
         told = {problem.key: problem.message for problem in error.problems}
-        assert set(told) == {f"{prefix}{old}" for old in names}
-        for old, new in names.items():
+        assert set(told) == {f"{prefix}{old}" for old in others}
+        for old, new in others.items():
             assert new.removeprefix("nothing: ") in told[f"{prefix}{old}"]
 
 
@@ -639,7 +639,7 @@ def test_every_new_name_exists(compose):
     for group, option in OPTIONS:
         if group in ("algo", "model"):
             known |= set(paths(compose(overrides_of(group, option, "x"))))
-    for old, new in RENAMED.items():
+    for old, new in names()["elsewhere"].items():
         if new.startswith("nothing: "):  # what is always done and cannot be asked for
             continue
         first = re.match(r"[\w.]+", new)[0]
@@ -738,6 +738,17 @@ def own_file(folder, name, content):
     file.parent.mkdir()
     file.write_text(content)
     return file
+
+
+def test_names_of_before_are_names_of_now_and_not_both(compose):
+    known = {path for group, option in OPTIONS if group == "algo" for path in paths(compose(overrides_of(group, option, "x")))}
+    leaves = {path.rpartition(".")[2] for path in known}
+    before = {old: new for old, new in names()["before"].items() if old != "chain"}
+    assert before and all((old in leaves) != (new in known) for old, new in before.items())
+    for group, options_before in names()["options"].items():
+        assert all(
+            (old in options.group_options(group)) != (new in options.group_options(group)) for old, new in options_before.items()
+        )
 
 
 def test_an_option_of_a_section_that_is_null_names_what_to_choose_first():

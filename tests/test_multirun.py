@@ -54,6 +54,7 @@ def test_points_are_every_combination(words, points):
         (["algo=glob(zz*)"], "algo", "matches none; there is: "),
         (["hydra/sweeper=optuna", "seed=0,1"], "hydra/sweeper", "python -m medrl.sweep"),
         (["seed=0,1", "hydra/launcher=jobli"], "hydra/launcher", "did you mean joblib?"),
+        (["seed=0,1", "hydra.launcher.job=2"], "conf", "hydra.launcher.job"),
         (["seed=0,0"], "-m", "overwrite each other"),
         # Both ends of each sweep go together; the pair in the middle does not, and nothing may start.
         (

@@ -4,80 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from medrl.errors import Problem
-
-RENAMED = {
-    # Names of TRL, peft, transformers and torch, and others that users type first: what to write here.
-    "max_prompt_length": "data_mix.max_prompt_tokens (rows over it are dropped and counted; prompts are never cut)",
-    "max_completion_length": "algo.max_completion_tokens",
-    "max_seq_length": "algo.max_tokens (sft)",
-    "max_length": "algo.max_tokens (sft); dpo and grpo have algo.max_completion_tokens",
-    "warmup_ratio": "algo.warmup_fraction",
-    "warmup_steps": "algo.warmup_fraction (a share of the steps)",
-    "per_device_train_batch_size": "algo.batch_size (the global batch) and hardware.micro_batch_size",
-    "gradient_accumulation_steps": "algo.batch_size (accumulation follows from it and hardware.micro_batch_size)",
-    "num_train_epochs": "algo.epochs",
-    "max_steps": "algo.steps",
-    "save_steps": "algo.checkpoint_steps",
-    "lr_scheduler_type": "algo.schedule",
-    "lr": "algo.learning_rate",
-    "optim": "algo.optimiser",
-    "optimizer": "algo.optimiser",
-    "bf16": "hardware.precision=bf16",
-    "fp16": "hardware.precision=fp16",
-    "gradient_checkpointing": "hardware.gradient_checkpointing",
-    "use_vllm": "hardware.rollout=vllm",
-    "load_in_4bit": "model.quantisation=nf4",
-    "lora_r": "model.lora.rank",
-    "lora_alpha": "model.lora.alpha",
-    "lora_dropout": "model.lora.dropout",
-    "target_modules": "model.lora.modules (null: every linear layer but the head)",
-    "use_rslora": "model.lora.rslora",
-    "use_dora": "model.lora.dora",
-    "steps_per_generation": "algo.mini_batches",
-    "mask_truncated_completions": "algo.mask_truncated",
-    "fsdp": "hardware.sharding=fsdp",
-    "deepspeed": "hardware.sharding=zero2 or zero3",
-    "nproc_per_node": "hardware.gpus",
-    "nnodes": "hardware.nodes",
-    "tokenizer": "model (the tokenizer comes with it)",
-    "output_dir": "runs (the run folder's name follows from the configuration)",
-    "overwrite_output_dir": "force=true",
-    "logging_dir": "runs (curves are in the run folder's train/log.jsonl and report.html)",
-    "save_safetensors": "nothing: weights are always written as safetensors",
-    "report_to": "track=wandb for W&B (train/log.jsonl and report.html are always written)",
-    "resume": "nothing: the same command goes on with a run (force=true starts it over)",
-    "resume_from_checkpoint": "nothing: the same command goes on with a run (force=true starts it over)",
-    "wandb": "track=wandb",
-    "dataset": "data_mix=OPTION (data_mix=jsonl for files of your own)",
-    "dataset_name": "data_mix=OPTION (data_mix=jsonl for files of your own)",
-    "data": "data_mix=OPTION (data_mix=jsonl for files of your own)",
-    "model_name": "model=OPTION, or model=pretrained model.weights=FOLDER or a hub id",
-    "model_name_or_path": "model=OPTION, or model=pretrained model.weights=FOLDER or a hub id",
-    "model.name": "model=OPTION, or model=pretrained model.weights=FOLDER or a hub id",
-    "model.path": "model=OPTION, or model=pretrained model.weights=FOLDER or a hub id",
-    "lora": "model/lora=OPTION and model.lora.rank",
-    "lora_rank": "model.lora.rank",
-    "lora.r": "model.lora.rank",
-    "model.lora.r": "model.lora.rank",
-    "r": "model.lora.rank",
-    "n_gpus": "hardware.gpus",
-    "num_gpus": "hardware.gpus",
-    "gpu": "hardware.gpus",
-    "num_nodes": "hardware.nodes",
-    "device": "hardware=cpu, hardware=auto or another option of hardware",
-    "epoch": "algo.epochs",
-    "num_epochs": "algo.epochs",
-    "reward_weights": "reward_set.rewards.NAME.weight",
-    "rewards": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
-    "reward_funcs": "reward_set=OPTION, or +reward@reward_set.rewards.NAME=OPTION for one more",
-    "tasks": "data_mix.held_out (asked) and data_mix.weights (trained on)",
-    "config": "nothing: the configuration is composed of options; --config-dir=FOLDER adds options of your own",
-    "version": "nothing: python -m medrl --version says it",
-}
 
 OWN = {
     # What is written for something of one's own where a group has options alone.
@@ -101,6 +32,15 @@ MOST = 3
 """So many words are offered as what may be meant; more are a list."""
 
 
+@cache
+def names() -> dict[str, dict[str, Any]]:
+    """Names that others have for our options, and that we had."""
+    import yaml
+
+    found: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+    return found
+
+
 def near(word: str, known: Iterable[str]) -> list[str]:
     """The known words that a mistyped one may stand for, the likeliest first; none where none is near."""
     options = sorted(known)
@@ -109,11 +49,13 @@ def near(word: str, known: Iterable[str]) -> list[str]:
         return same
     if swapped := [option for option in options if sorted(option.lower()) == sorted(lower)]:  # gpro is grpo, not gspo
         return swapped
+    if sum(option.lower().startswith(lower) for option in options) > 1:  # the beginning of several stands for none
+        return []
     ratios = {option: difflib.SequenceMatcher(None, lower, option.lower()).ratio() for option in options}
-    # Of a short word one letter in four makes another word: gpu is not cpu, and v100 is not h100.
-    least = 0.76 if len(word) < 6 else 0.6
+    if len(word) < 6:  # in which another first letter makes another word: gpu is not cpu, and v100 is not h100
+        ratios = {option: ratio for option, ratio in ratios.items() if ratio > 0.75 or option.lower()[0] == lower[:1]}
     best = max(ratios.values(), default=0.0)
-    return [option for option in options if best >= least and ratios[option] == best]
+    return [option for option, ratio in ratios.items() if ratio == best and best >= 0.6]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -147,6 +89,8 @@ def no_option(group: str, value: Any, options: Collection[str], *, placed: bool)
     if "/" in word or Path(word).suffix in FILES:
         own = OWN.get(group)
         return Problem(group, f"{word} is no option; write {own.format(word)}" if own else f"has no option {word!r}")
+    if now := names()["options"].get(group, {}).get(word):
+        return Problem(group, f"has no option {word!r}; write {group}={now}")
     hint = "" if near(word, options) else HINTS.get(group, "")
     return Problem(group, f"has no option {value!r}; {nearest(word, options)}{hint}")
 
@@ -159,7 +103,11 @@ def unknown(key: str, known: Iterable[str]) -> str:
         known: The options beside which it would stand.
     """
     options = list(known)
-    return _renamed(key, options) or f"no such option; {nearest(key.rpartition('.')[2], options)}"
+    if message := _renamed(key, options):
+        return message
+    if now := names()["before"].get(key.rpartition(".")[2]):
+        return f"no such option; write {now}"
+    return f"no such option; {nearest(key.rpartition('.')[2], options)}"
 
 
 def unknown_key(key: str, tree: Any) -> str:
@@ -180,6 +128,8 @@ def unknown_key(key: str, tree: Any) -> str:
         if meant:
             written = " or ".join(meant[:MOST])
             return f"no such option; write {written}" if exactly else f"no such option; did you mean {written}?"
+        if exactly and (now := names()["before"].get(key.rpartition(".")[2])):
+            return f"no such option; write {now}"
     return f"no such option; {nearest(name, siblings)}"
 
 
@@ -214,7 +164,7 @@ def _renamed(key: str, siblings: Collection[str]) -> str:
     leaf = lower.rpartition(".")[2]
     if leaf in siblings:
         return ""
-    new = RENAMED.get(lower) or RENAMED.get(leaf)
+    new = names()["elsewhere"].get(lower) or names()["elsewhere"].get(leaf)
     if new and new.startswith("nothing: "):
         return f"no such option, and none is needed: {new.removeprefix('nothing: ')}"
     return f"no such option; write {new}" if new else ""

@@ -78,6 +78,8 @@ class Multirun:
             raise ConfigError(
                 [Problem("hydra/launcher", f"has no option {self.launcher!r}; {suggest.nearest(self.launcher, known)}")]
             )
+        if self.of_hydra:
+            compose.choices(self.of_hydra)  # options of Hydra that there are not
 
     def points(self) -> list[ResolvedRun]:
         """Every point, composed and checked.

@@ -154,9 +154,9 @@ def _results(word: str) -> list[tuple[str, Results]]:
         return [(word, results.read(path))]
     if path.is_dir():
         return [(word, {"kind": "runs", "runs": [results.of_run(path)]})]
-    options = [*(name for group in options.NAMED for name in options.group_options(group))]
-    options += [each.stem for each in results.folder().glob("*.json")]
-    raise UserError(f"{word!r} is no paper, study, stored results or run folder; {suggest.nearest(word, options)}")
+    known = [*(name for group in options.NAMED for name in options.group_options(group))]
+    known += [each.stem for each in results.folder().glob("*.json")]
+    raise UserError(f"{word!r} is no paper, study, stored results or run folder; {suggest.nearest(word, known)}")
 
 
 def _beside(runs: str | None) -> tuple[Found, list[str]]:
