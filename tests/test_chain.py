@@ -46,7 +46,7 @@ def refused(listed):
         ("sft: {word: [algo=sft]}", "mine.sft.word", "did you mean words?"),
         ("sft: {words: algo=sft}", "mine.sft.words", "should be a valid"),
         ("sft: {words: [algo=sft], after: pt}", "mine.sft.after", "names no stage; there is: sft"),
-        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "there is: rl, sft"),
+        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "did you mean sft?"),
         ("model: {words: []}", "mine.model", "cannot have the name of a section"),
     ],
 )

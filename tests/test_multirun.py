@@ -21,6 +21,7 @@ from medrl.jobs.job import JobResult
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("algo=none", "eval.limit=2", "data_mix=pubmedqa", "source.test_rows=4", "hardware=cpu")
+no_ray = pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed")
 LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"))
 
 
@@ -58,6 +59,7 @@ def test_points_are_every_combination(words, points):
         (["algo=glob(zz*)"], "algo", "matches none; there is: "),
         (["hydra/sweeper=optuna", "seed=0,1"], "hydra/sweeper", "python -m medrl.sweep"),
         (["seed=0,1", "hydra/launcher=jobli"], "hydra/launcher", "did you mean joblib?"),
+        (["seed=0,1", "hydra.launcher.job=2"], "conf", "hydra.launcher.job"),
         (["seed=0,0"], "-m", "overwrite each other"),
         # Both ends of each sweep go together; the pair in the middle does not, and nothing may start.
         (
@@ -223,7 +225,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["medrl", "joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["medrl", "joblib", "submitit_local", pytest.param("ray", marks=no_ray)])
 def test_a_multirun_that_is_killed_leaves_nothing_and_goes_on(tmp_path, launcher):
     words = ["-m", *QUICK, "eval.limit=null", "seed=0,1", f"hydra/launcher={launcher}"]
     process = killed.medrl(*words, folder=tmp_path)
@@ -264,7 +266,7 @@ def test_a_point_fails_and_the_same_command_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed")
+@no_ray
 def test_a_local_ray_runs_points(tmp_path):
     on_cpu = ("hydra.launcher.ray.remote.num_gpus=0", "hydra.launcher.ray.remote.num_cpus=1")
     output = killed.finish("-m", *QUICK, "seed=0", "hydra/launcher=ray_gpu", *on_cpu, folder=tmp_path)

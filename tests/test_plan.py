@@ -40,10 +40,13 @@ def test_a_dry_run_reads_no_weights_and_writes_nothing(planned, tmp_path):
     stored = (EMBEDDED / "tiny" / "model.safetensors").stat().st_size
     assert 0 < stored - found["memory"]["parts"]["weights"] < 20_000  # the file's header
     assert not list(tmp_path.glob("grpo*"))
+    assert found["tuned"] == []  # which are other weights' than the embedded ones
 
 
 def test_grpo_in_numbers(planned):
     found, said = planned("algo.batch_size=16", "algo.num_generations=8", "hardware.micro_batch_size=4", "algo.steps=20")
+    assert "algo.learning_rate=0.0004 instead of 5e-06" in found["tuned"]
+    assert f"tuned    for the embedded model: {', '.join(found['tuned'])}\n" in said
     batch, tokens = found["batch"], found["tokens"]
     assert (batch["rows a step"], batch["micro-batch"], batch["accumulation"]) == (2, 4, 4)
     assert (batch["steps an epoch"], batch["steps in all"]) == (50, 20)

@@ -23,7 +23,7 @@ from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import explained, write_atomically
 from medrl.jobs import job, multirun, multirun_table
 from medrl.jobs.multirun_table import Entry
-from medrl.jobs.resolved import ResolvedRun, command, resolve
+from medrl.jobs.resolved import ResolvedRun, command, resolve, without_replaced
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import from_run
 from medrl.table import changes, results
@@ -156,7 +156,7 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
         stage = stages[key]
         # Model overrides apply to the first stage; later stages load the stage before.
         shared = [word for word in own[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
-        words = _without_replaced([*stage.words, *_links(stage, found), *shared, *own[key]])
+        words = without_replaced([*stage.words, *_links(stage, found), *shared, *own[key]])
         try:
             found[key] = resolve((f"name={name}-{key}", *words))
         except ConfigError as error:  # the stages after it start from its folder, which is not known
@@ -222,11 +222,6 @@ def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
     except graphlib.CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
         raise UserError(f"The chain {name} goes round in a circle: {circle}; one of these has to start from no other.") from None
-
-
-def _without_replaced(words: Sequence[str]) -> list[str]:
-    """Overrides without those that a later one of the same key replaces."""
-    return list({word.partition("=")[0]: word for word in words}.values())
 
 
 def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:

@@ -75,7 +75,11 @@ class Multirun:
         stored = [name.removesuffix(".yaml") for name in ConfigStore.instance().list("hydra/launcher")]
         known = {*stored, *options.group_options("hydra/launcher")}
         if self.launcher not in known:
-            raise ConfigError([suggest.no_option("hydra/launcher", self.launcher, sorted(known), placed=False)])
+            raise ConfigError(
+                [Problem("hydra/launcher", f"has no option {self.launcher!r}; {suggest.nearest(self.launcher, known)}")]
+            )
+        if self.of_hydra:
+            compose.choices(self.of_hydra)  # options of Hydra that there are not
 
     def points(self) -> list[ResolvedRun]:
         """Every point, composed and checked.

@@ -54,3 +54,8 @@ def program(overrides: Sequence[str]) -> list[str]:
 def command(overrides: Sequence[str]) -> str:
     """What a user types for these overrides, quoted for a shell."""
     return shlex.join(["python", "-m", "medrl", *overrides])
+
+
+def without_replaced(overrides: Sequence[str]) -> list[str]:
+    """Overrides without those that a later one of the same key replaces."""
+    return list({word.partition("=")[0]: word for word in overrides}.values())
