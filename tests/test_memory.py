@@ -9,14 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from medrl.config import build
-<<<<<<< HEAD
 from medrl.models.architecture import skeleton
 from medrl.models.lora import Lora
-from medrl.planning.memory import Training, estimate, shape
-=======
-from medrl.lora import Lora
-from medrl.memory import Training, estimate, shape, stored_shape
->>>>>>> w-stack
+from medrl.planning.memory import Training, estimate, shape, stored_shape
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import memory as benchmark
