@@ -7,8 +7,10 @@ fragmentation, and reward models.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -89,6 +91,28 @@ def shape(model: Any) -> Shape | None:
             for name, module in model.named_modules()
             if isinstance(module, torch.nn.Linear) and module is not head
         ),
+    )
+
+
+def stored_shape(folder: Path) -> Shape:
+    """The same of the embedded weights, read off their file: the architecture's code takes two seconds to import."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with (folder / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    sizes = {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+    matrices = {name.removesuffix(".weight"): size for name, size in sizes.items() if len(size) == 2}
+    embedding = matrices.pop("model.embed_tokens")
+    return Shape(
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        intermediate=config["intermediate_size"],
+        heads=config["num_attention_heads"],
+        key_value_heads=config["num_key_value_heads"],
+        head_dim=config["hidden_size"] // config["num_attention_heads"],
+        vocabulary=config["vocab_size"],
+        parameters=tuple(prod(size) for size in sizes.values()),
+        embeddings=prod(embedding),
+        linears=tuple(Linear(name, columns, rows) for name, (rows, columns) in matrices.items()),
     )
 
 

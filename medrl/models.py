@@ -112,6 +112,11 @@ class Pretrained(Model):
             )
 
     @property
+    def embedded(self) -> bool:
+        """Whether the weights are in the package."""
+        return self.weights.startswith("embedded:")
+
+    @property
     def path(self) -> Path:
         """Folder of embedded weights."""
         return EMBEDDED / self.weights.removeprefix("embedded:")
@@ -120,9 +125,14 @@ class Pretrained(Model):
         """Raises:
         UserError: transformers cannot run the model, LoRA names a layer it lacks, or it has no chat format.
         """
-        from transformers import AutoTokenizer
+        if self.embedded:  # whose tokenizer is of this class: AutoTokenizer finds it, and imports every architecture for that
+            from transformers import PreTrainedTokenizerFast as AutoTokenizer
 
-        self._check("AutoModelForCausalLM")
+            architecture.check_context(self._declared(), self.weights, self.context_tokens)
+        else:
+            from transformers import AutoTokenizer
+
+            self._check("AutoModelForCausalLM")
         if self.lora:
             self.adapter_config()
         return chat_formats.ready(self._fetched(AutoTokenizer.from_pretrained, **self._pinned()), self.chat_format, self.weights)

@@ -119,9 +119,11 @@ def _tokens(run: Run, algo: Optimised, lengths: list[int]) -> dict[str, Any]:
 
 def _memory(run: Run, algo: Optimised, tokenizer: Any, longest: int) -> dict[str, Any] | None:
     """The estimate for the longest sequences that the limits allow, and its peak for the longest that were measured."""
-    from medrl.memory import estimate, shape
+    from medrl.memory import estimate, shape, stored_shape
+    from medrl.models import Pretrained
 
-    measured = shape(run.model.skeleton())
+    embedded = run.model.path if isinstance(run.model, Pretrained) and run.model.embedded else None
+    measured = stored_shape(embedded) if embedded else shape(run.model.skeleton())
     if measured is None:
         return None
     most = estimate(run, algo, measured, algo.known_tokens(run))

@@ -1,7 +1,7 @@
 """The estimate against real models: bytes counted one by one, not formulas read twice."""
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 from medrl.architecture import skeleton
 from medrl.config import build
 from medrl.lora import Lora
-from medrl.memory import Training, estimate, shape
+from medrl.memory import Training, estimate, shape, stored_shape
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import memory as benchmark
@@ -143,3 +143,11 @@ def test_phases_take_turns(compose):
     for plan, extra in ((once, 0), (twice, twice.parts["gradients"])):
         moving = plan.parts["activations"] + plan.parts["logits"] + extra
         assert plan.phases["training"] == moving + plan.parts["weights"] + plan.parts["optimiser"]
+
+
+def test_the_embedded_weights_are_measured_off_their_file(compose):
+    model = build.build(compose()["model"])
+    measured, stored = shape(model.skeleton()), stored_shape(model.path)
+    for field in fields(measured):
+        kept, found = getattr(measured, field.name), getattr(stored, field.name)
+        assert (sorted(kept), len(kept)) == (sorted(found), len(found)) if isinstance(kept, tuple) else kept == found, field.name
