@@ -401,6 +401,11 @@ def test_the_formats_tested_are_all_there_are():
     assert set(WRITTEN) == set(MARKS) and len(MARKS) == 5
 
 
+def test_the_embedded_tokenizer_is_the_one_that_transformers_finds(model_of):
+    found = AutoTokenizer.from_pretrained(EMBEDDED / "tiny")
+    assert type(model_of().tokenizer(list)) is type(found)
+
+
 def test_a_tokenizer_without_a_template_is_asked_for_a_format(tmp_path, folders, model_of):
     folder = tmp_path / "base"
     folder.mkdir()
