@@ -231,7 +231,10 @@ def split(node=None, repository="openai/gsm8k", place="main/train", side="train"
 
 def weights(name):
     """In the other process: load a model whole."""
-    files = [yaml.safe_load((root("conf") / file).read_text(encoding="utf-8")) for file in ("pretrained.yaml", "model/tiny.yaml")]
+    files = [
+        yaml.safe_load((root("conf") / file).read_text(encoding="utf-8"))
+        for file in ("model/_base.yaml", "model/pretrained.yaml")
+    ]
     node = {**files[0], **files[1], "weights": name}
     del node["defaults"]  # which name the first file
     model = build.build(node)

@@ -359,6 +359,11 @@ def test_a_format_writes_its_marks_and_trl_finds_the_answers(form):
     assert tokenizer.decode([token for token, learned in pairs if learned]) == "A1<|im_end|>"
 
 
+def test_the_embedded_tokenizer_is_the_one_that_transformers_finds(model_of):
+    found = AutoTokenizer.from_pretrained(EMBEDDED / "tiny")
+    assert type(model_of().tokenizer(list)) is type(found)
+
+
 def test_a_tokenizer_without_a_template_is_asked_for_a_format(tmp_path, folders, model_of):
     folder = tmp_path / "base"
     folder.mkdir()

@@ -132,8 +132,8 @@ class Pretrained(Model):
         """Raises:
         UserError: transformers cannot run the model, LoRA names a layer it lacks, or it has no chat format.
         """
-        if self.embedded:  # whose tokenizer is of this class: AutoTokenizer finds it, and imports every architecture for that
-            from transformers import PreTrainedTokenizerFast as AutoTokenizer
+        if self.embedded:  # the class that AutoTokenizer finds for it, too, but by importing every architecture
+            from transformers import Qwen2Tokenizer as AutoTokenizer
 
             architecture.check_context(self._declared(), self.weights, self.context_tokens)
         else:
