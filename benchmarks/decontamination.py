@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import medrl
-from medrl.data.decontaminate import Content, Decontaminator
+from medrl.data.decontaminate import Decontaminator, DedupKey
 
 MAX_SECONDS = 60.0
 MAX_GB = 2.0
@@ -63,10 +63,10 @@ class Writer:
             yield f"{prefix}{index}", units[: total // 8], units[total // 8 :], "" if chinese else " "
 
 
-def content(row_id: str, question: list[str], context: list[str], joint: str) -> Content:
+def content(row_id: str, question: list[str], context: list[str], joint: str) -> DedupKey:
     """A row of joined units."""
     text = joint.join(question)
-    return Content("made", row_id, text, (text, joint.join(context)))
+    return DedupKey("made", row_id, text, (text, joint.join(context)))
 
 
 def planted(context: list[str], donor: list[str], joint: str, length: int, rng: random.Random) -> list[str]:
@@ -86,7 +86,7 @@ def main() -> None:
     donors = rng.sample(held_out, len(held_out))  # none gives twice, so each planted row has one right answer
     english, chinese = (iter([row for row in donors if bool(row[3]) is spaced]) for spaced in (True, False))
 
-    train: list[Content] = []
+    train: list[DedupKey] = []
     expected: dict[str, str] = {}
     kinds = rng.sample([*KINDS, "12 units"] * PLANTED_OF_EACH, 5 * PLANTED_OF_EACH)
     places = dict(zip(rng.sample(range(options.train), len(kinds)), kinds, strict=True))

@@ -120,7 +120,7 @@ def on_cpu() -> None:
 
 
 def in_four_bits(model):
-    """Every linear layer outside the head as bitsandbytes' nf4 with double quantisation, which loading from disk would give."""
+    """Every linear layer outside the head as bitsandbytes' nf4 with double quantization, which loading from disk would give."""
     import bitsandbytes
 
     head = model.get_output_embeddings()
@@ -150,7 +150,7 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    run = build.check(compose.tree([*overrides, "algo=sft", "hardware=h100", f"algo.max_tokens={tokens}", "algo.steps=2"]))
+    run = build.check(compose.tree([*overrides, "algo=sft", "hardware=h100", f"algo.max_tokens={tokens}", "algo.max_steps=2"]))
     config = Qwen2Config(**QWEN_3B, num_hidden_layers=layers)
     guess = estimate(run, run.algo, shape(skeleton(config, trusted=False)), tokens)
     torch.manual_seed(0)
@@ -160,7 +160,7 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
     dtype = torch.bfloat16 if run.model.lora else torch.float32
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    if run.model.quantisation:
+    if run.model.quantization:
         model = in_four_bits(model)
         gc.collect()
         torch.cuda.empty_cache()
@@ -186,7 +186,7 @@ def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, st
         )
         trainer.train()
     peak = torch.cuda.max_memory_allocated()
-    trained = "all weights" if not run.model.lora else f"LoRA {run.model.quantisation or 'bf16'}"
+    trained = "all weights" if not run.model.lora else f"LoRA {run.model.quantization or 'bf16'}"
     checkpointing = "yes" if run.hardware.gradient_checkpointing else "no"
     micro, accumulation = run.hardware.split(run.algo.batch_size)
     row = (
@@ -205,10 +205,10 @@ def on_gpu(layers: int) -> None:
     )
     model = "model=qwen2_5_3b_instruct"
     cases = [
-        (912, [model, "model.quantisation=null", "hardware.gradient_checkpointing=false"], 16, 16),
-        (912, [model, "model.quantisation=null", "hardware.gradient_checkpointing=true"], 16, 16),
-        (2048, [model, "model.quantisation=null", "hardware.gradient_checkpointing=true"], 16, 8),
-        (912, [model, "model.quantisation=null", "model.lora=null", "hardware.gradient_checkpointing=true"], 16, 8),
+        (912, [model, "model.quantization=null", "hardware.gradient_checkpointing=false"], 16, 16),
+        (912, [model, "model.quantization=null", "hardware.gradient_checkpointing=true"], 16, 16),
+        (2048, [model, "model.quantization=null", "hardware.gradient_checkpointing=true"], 16, 8),
+        (912, [model, "model.quantization=null", "model.lora=null", "hardware.gradient_checkpointing=true"], 16, 8),
     ]
     if find_spec("bitsandbytes"):
         cases += [(912, [model, f"hardware.gradient_checkpointing={on}"], 16, 16) for on in ("false", "true")]

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args()
-    overrides = [f"algo.steps={options.steps}", "data_mix.held_out=[]", "hardware=cpu"]
+    overrides = [f"algo.max_steps={options.steps}", "data_mix.held_out=[]", "hardware=cpu"]
     versions = " ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "trl"))
     print(f"{platform.platform()}, Python {platform.python_version()}, {versions}; {options.steps} steps of 64 completions")
     with tempfile.TemporaryDirectory() as scratch:

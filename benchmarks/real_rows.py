@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medrl.config import build, compose
-from medrl.data.mix import Prompted
+from medrl.data.mix import TrainingRow
 from medrl.data.sources import Local
 from medrl.grading.answers import layout
 from medrl.rewards.base import Completion
@@ -68,7 +68,7 @@ def main() -> int:
             examples += task.examples(source, "train")
         counts = "         -          -           -"
         if task.graded:
-            rows = [Prompted(example, task) for example in examples]
+            rows = [TrainingRow(example, task) for example in examples]
             golds = [Completion(layout("why", task.answer(row.example), task.format), row) for row in rows]
             right = sum(completion.verdict.outcome == "right" for completion in golds)
             paid = sum(CORRECT.score(completion) == 1.0 for completion in golds)

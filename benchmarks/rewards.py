@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import medrl
 from medrl.config import build, compose
-from medrl.data.mix import Prompted
+from medrl.data.mix import TrainingRow
 from medrl.grading.answers import layout, tags
 from medrl.rewards.base import RewardSet
 from medrl.tasks import lexicon
@@ -73,7 +73,7 @@ def reasoning(rng: random.Random, language: str, length: int) -> str:
     return "\n".join(lines)[:length].rstrip()
 
 
-def written(rng: random.Random, row: Prompted, others: Sequence[Prompted]) -> str:
+def written(rng: random.Random, row: TrainingRow, others: Sequence[TrainingRow]) -> str:
     """A completion to a row: right, wrong or unparsed."""
     task, example = row.task, row.example
     right, wrong = task.answer(example), task.wrong_answer(example, [other.example for other in others])
@@ -88,7 +88,7 @@ def written(rng: random.Random, row: Prompted, others: Sequence[Prompted]) -> st
     return text
 
 
-def drawn(rng: random.Random, rows: Sequence[Prompted], count: int) -> list[tuple[list[int], list[str]]]:
+def drawn(rng: random.Random, rows: Sequence[TrainingRow], count: int) -> list[tuple[list[int], list[str]]]:
     """Batches of completions: the positions of their rows, and their texts."""
     batches = []
     for _ in range(-(-count // BATCH)):
@@ -97,12 +97,12 @@ def drawn(rng: random.Random, rows: Sequence[Prompted], count: int) -> list[tupl
     return batches
 
 
-def alike(rows: Sequence[Prompted], place: int) -> list[Prompted]:
+def alike(rows: Sequence[TrainingRow], place: int) -> list[TrainingRow]:
     """Other rows of the same task."""
     return [row for row in rows if row.task is rows[place].task and row is not rows[place]]
 
 
-def one_round(rewards: RewardSet, rows: Sequence[Prompted], batches: Sequence[tuple[list[int], list[str]]]) -> float:
+def one_round(rewards: RewardSet, rows: Sequence[TrainingRow], batches: Sequence[tuple[list[int], list[str]]]) -> float:
     """Processor seconds in which all rewards score all batches, as a trainer has them scored."""
     functions = rewards.functions(rows, {EOS}, "")
     ids = [[0] * (TOKENS - 1) + [EOS]] * BATCH

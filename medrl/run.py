@@ -16,7 +16,7 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest
 from medrl.config.schema import Run, family_id, run_dir, run_id
-from medrl.data.mix import Drawn
+from medrl.data.mix import DrawnMix
 from medrl.data.sources import Split
 from medrl.errors import UserError
 from medrl.evaluation import evaluate, metrics_json
@@ -210,7 +210,7 @@ def evaluate_models(settings: Run, folder: Path) -> None:
 
 def _base(settings: Run, tokenizer: Any) -> Any:
     """The model before training: a policy, or the classifier that a reward model begins as."""
-    make = settings.model.classifier if settings.algo.classifies else settings.model.policy
+    make = settings.model.classifier if settings.algo.trains_reward_model else settings.model.policy
     return make(tokenizer, settings.hardware, settings.seed)
 
 
@@ -219,7 +219,7 @@ def _trained(settings: Run, folder: Path) -> tuple[Any, Any]:
     from medrl.algos import rm
     from medrl.models import base
 
-    if settings.algo.classifies:
+    if settings.algo.trains_reward_model:
         return rm.trained(settings.model, settings.hardware, folder)
     return base.trained(settings.model, settings.hardware, settings.seed, folder)
 
@@ -274,7 +274,7 @@ def _asks_judge(settings: Run) -> bool:
     """Whether anything of this run asks the judge."""
     mix = settings.data_mix
     names = {*mix.held_out, *(name for name, weight in mix.weights.items() if weight > 0 and settings.algo.trains)}
-    rewards = settings.reward_set.rewards.values() if settings.algo.rewarded else ()
+    rewards = settings.reward_set.rewards.values() if settings.algo.uses_rewards else ()
     return any(hasattr(node, "judge") for node in (*(mix.tasks[name] for name in names), *rewards))
 
 
@@ -285,7 +285,7 @@ def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
     if not _asks_judge(settings):
         return None
     judge = settings.judge
-    agreed = agreement(judge, labelled_rows(Path(judge.labelled))) if judge.labelled else None
+    agreed = agreement(judge, labelled_rows(Path(judge.calibration_file))) if judge.calibration_file else None
     return {"name": judge.describe(), "agreement": agreed, "calls": run_folder.tallies(folder, judge.tally())}
 
 
@@ -324,18 +324,18 @@ def _inputs(settings: Run) -> dict[str, Any]:
 
 def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
     """Of the rewards that have weights of their own, where completions are paid."""
-    rewards = settings.reward_set.rewards if settings.algo.rewarded else {}
+    rewards = settings.reward_set.rewards if settings.algo.uses_rewards else {}
     return {name: found for name, reward in rewards.items() if (found := reward.fingerprint())}
 
 
-def _rows(settings: Run) -> tuple[Any, Drawn]:
+def _rows(settings: Run) -> tuple[Any, DrawnMix]:
     """The tokenizer and the training rows that fit it."""
     from medrl.models.generation import token_count
 
     tokenizer = settings.model.tokenizer(_texts(settings))
-    if settings.algo.rewarded:
+    if settings.algo.uses_rewards:
         for reward in settings.reward_set.rewards.values():
-            reward.suits(tokenizer)
+            reward.check_tokenizer(tokenizer)
     drawn = settings.data_mix.draw(settings.source, settings.seed, lambda messages: token_count(tokenizer, messages))
     return tokenizer, drawn
 

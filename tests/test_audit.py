@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from medrl.config import build
-from medrl.data.mix import Prompted
+from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
 from medrl.grading.answers import layout, tags
 from medrl.grading.judges.base import Judge
@@ -63,7 +63,7 @@ def rows(drawn):
 
 def made(audit="stop", **rewards):
     """A set of one's own."""
-    return RewardSet(rewards=rewards, normalise=False, audit=audit)
+    return RewardSet(rewards=rewards, normalize=False, audit=audit)
 
 
 RIGHT = Correctness(weight=1, partial=False)
@@ -152,7 +152,7 @@ def test_a_judge_is_asked_once_a_probe(rows):
     @dataclass(frozen=True, kw_only=True)
     class Asked(Judge):
         name = "asked"
-        labelled: str | None = None
+        calibration_file: str | None = None
         times: list = field(default_factory=list)
 
         def judge(self, claims):
@@ -163,10 +163,10 @@ def test_a_judge_is_asked_once_a_probe(rows):
             return "asked"
 
     judge = Asked()
-    judged = [Prompted(row.example, replace(row.task, judge=judge)) for row in rows("medical_o1_verifiable")]
+    judged = [TrainingRow(row.example, replace(row.task, judge=judge)) for row in rows("medical_o1_verifiable")]
     shared = judged[0].task
     found = reward_audit.audit(
-        made(right=RIGHT, valid=ValidAnswer(weight=0.1)), [Prompted(row.example, shared) for row in judged]
+        made(right=RIGHT, valid=ValidAnswer(weight=0.1)), [TrainingRow(row.example, shared) for row in judged]
     )
     assert found.findings == ()
     assert len(judge.times) == len(found.matrix["medical_o1_verifiable"]) == len(PROBES)
@@ -396,7 +396,7 @@ def test_what_a_judge_left_ungraded_is_no_finding(rows):
     @dataclass(frozen=True, kw_only=True)
     class Away(Judge):
         name = "away"
-        labelled: str | None = None
+        calibration_file: str | None = None
 
         def judge(self, claims):
             return [None] * len(claims)
@@ -405,7 +405,7 @@ def test_what_a_judge_left_ungraded_is_no_finding(rows):
             return "away"
 
     row = rows("medical_o1_verifiable")[0]
-    row = Prompted(row.example, replace(row.task, judge=Away()))
+    row = TrainingRow(row.example, replace(row.task, judge=Away()))
     text = layout("So. " * 500, "Rest", "think")
     found = reward_audit.with_base(
         reward_audit.Audit({row.example.task: {}}, ()), made(right=RIGHT, long=Length(weight=1)), [Completion(text, row)]
@@ -469,7 +469,7 @@ def test_an_algorithm_without_rewards_is_not_audited(drawn):
 def test_the_same_rows_give_the_same_audit(drawn):
     run, rows = drawn("pubmed70", "xml")
     first = reward_audit.audit(run.reward_set, rows)
-    second = reward_audit.audit(run.reward_set, [Prompted(row.example, row.task) for row in rows])
+    second = reward_audit.audit(run.reward_set, [TrainingRow(row.example, row.task) for row in rows])
     assert first == second
     assert json.dumps(first.as_json()) == json.dumps(second.as_json())
     assert first.describe() == second.describe() and first.totals() == second.totals()

@@ -16,8 +16,8 @@ from medrl.config import build
 from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
 
-SHORT = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "data_mix.rows=50", "algo.steps=3")
-SHORT += ("algo.checkpoint_steps=1", "algo.batch_size=8", "algo.max_completion_tokens=32")
+SHORT = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "data_mix.rows=50", "algo.max_steps=3")
+SHORT += ("algo.save_steps=1", "algo.batch_size=8", "algo.max_completion_tokens=32")
 
 
 def medrl(*overrides, **options):

@@ -18,10 +18,10 @@ from medrl.models import from_run
 SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=16", "data_mix.rows=64", "eval.max_new_tokens=48")
 STAGES = {
     # Two steps a stage: what each learns is seen in experiments/, here is seen that they follow one another.
-    "pt": ("pt.algo.steps=2", "pt.algo.epochs=null", "pt.algo.batch_size=4"),
-    "sft": ("sft.algo.steps=2", "sft.algo.batch_size=4"),
-    "rm": ("rm.algo.steps=2", "rm.algo.epochs=null", "rm.algo.batch_size=4"),
-    "rl": ("rl.algo.steps=2", "rl.algo.batch_size=8", "rl.algo.max_completion_tokens=24"),
+    "pt": ("pt.algo.max_steps=2", "pt.algo.epochs=null", "pt.algo.batch_size=4"),
+    "sft": ("sft.algo.max_steps=2", "sft.algo.batch_size=4"),
+    "rm": ("rm.algo.max_steps=2", "rm.algo.epochs=null", "rm.algo.batch_size=4"),
+    "rl": ("rl.algo.max_steps=2", "rl.algo.batch_size=8", "rl.algo.max_completion_tokens=24"),
 }
 
 
@@ -45,8 +45,8 @@ def refused(listed):
         ("sft: [algo=sft]", "mine.sft", "should be a mapping"),
         ("sft: {word: [algo=sft]}", "mine.sft.word", "did you mean words?"),
         ("sft: {words: algo=sft}", "mine.sft.words", "should be a valid"),
-        ("sft: {words: [algo=sft], after: pt}", "mine.sft.after", "names no stage; there is: sft"),
-        ("sft: {words: []}\nrl: {words: [], rewarded_by: sfd}", "mine.rl.rewarded_by", "did you mean sft?"),
+        ("sft: {words: [algo=sft], init_from: pt}", "mine.sft.init_from", "names no stage; there is: sft"),
+        ("sft: {words: []}\nrl: {words: [], reward_model_from: sfd}", "mine.rl.reward_model_from", "did you mean sft?"),
         ("model: {words: []}", "mine.model", "cannot have the name of a section"),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_file_that_is_no_chain_is_refused(listed, key, said):
 
 
 def test_a_circle_is_named():
-    circle = {"a": {"words": [], "after": "c"}, "b": {"words": [], "after": "a"}, "c": {"words": [], "after": "b"}}
+    circle = {"a": {"words": [], "init_from": "c"}, "b": {"words": [], "init_from": "a"}, "c": {"words": [], "init_from": "b"}}
     with pytest.raises(UserError, match=r"The chain mine goes round in a circle: . -> . -> . -> .;"):
         chain.order("mine", chain.parsed(circle, "mine"))
 
@@ -161,7 +161,7 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
     lora = (
         "model.lora={_target_:medrl.models.lora.Lora,rank:4,alpha:8,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
     )
-    words = ["algo=sft", "data_mix=pubmedqa", "algo.steps=3", "algo.batch_size=8", "algo.learning_rate=5e-3", *SMALL]
+    words = ["algo=sft", "data_mix=pubmedqa", "algo.max_steps=3", "algo.batch_size=8", "algo.learning_rate=5e-3", *SMALL]
     first = run.run(compose([*words, lora, f"runs={tmp_path / 'first'}"]))
     (folder,) = (tmp_path / "first").iterdir()
     for adapter in ("merged", "stacked"):
@@ -200,7 +200,7 @@ def test_every_stage_is_shown_and_planned_before_the_first_has_begun(tmp_path, c
     assert chain.main([*words, "dry_run=true"]) == 0
     said = capsys.readouterr().out
     assert said.count("memory ") == 4 and "chain medicalgpt, stage rl: python -m medrl" in said
-    assert chain.main(words, show="file") == 0 and "rewarded_by: rm" in capsys.readouterr().out
+    assert chain.main(words, show="file") == 0 and "reward_model_from: rm" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 

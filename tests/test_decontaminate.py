@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl.data.decontaminate import Content, Decontaminator, Match
+from medrl.data.decontaminate import Decontaminator, DedupKey, Match
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -26,7 +26,7 @@ MIXED = "患者们服用aspirin100mg两年后中风减少"  # thirteen units, of
 
 
 def row(*texts, question="", id="", task="a"):
-    return Content(task, id, question, texts)
+    return DedupKey(task, id, question, texts)
 
 
 def ngram(first, second, n=13):
@@ -202,11 +202,11 @@ def test_id_then_question_then_ngram_and_the_first_of_each():
 
 
 SCRIPT = """
-from medrl.decontaminate import Content, Decontaminator
+from medrl.data.decontaminate import DedupKey, Decontaminator
 import sys
 texts = [" ".join(str(n * k % 7) for n in range(30)) for k in range(40)]
-held_out = Decontaminator(Content("a", str(k), "", (text,)) for k, text in enumerate(texts[:20]))
-print([held_out.match(Content("b", str(k), "", (text,))) for k, text in enumerate(texts)])
+held_out = Decontaminator(DedupKey("a", str(k), "", (text,)) for k, text in enumerate(texts[:20]))
+print([held_out.match(DedupKey("b", str(k), "", (text,))) for k, text in enumerate(texts)])
 assert not {"numpy", "torch"} & set(sys.modules)
 """
 
@@ -250,8 +250,8 @@ def test_it_finds_what_a_comparison_with_everything_finds(rows, n):
         if sharing:
             expected = (sharing[0], gram)
             break
-    held_out = Decontaminator([Content("a", str(index), "", row_texts) for index, row_texts in enumerate(texts[:-1])], n)
-    match = held_out.match(Content("b", "", "", texts[-1]))
+    held_out = Decontaminator([DedupKey("a", str(index), "", row_texts) for index, row_texts in enumerate(texts[:-1])], n)
+    match = held_out.match(DedupKey("b", "", "", texts[-1]))
     if expected is None:
         assert match is None
     else:
@@ -294,7 +294,7 @@ def found(train, held_out):
 def test_the_official_split_of_pubmedqa_shares_nothing():
     def contents(split):
         return [
-            Content("pubmedqa", str(line["pubid"]), line["question"], (line["question"], " ".join(line["context"]["contexts"])))
+            DedupKey("pubmedqa", str(line["pubid"]), line["question"], (line["question"], " ".join(line["context"]["contexts"])))
             for line in published(f"qiaojin/PubMedQA/pqa_labeled_official/{split}")
         ]
 

@@ -327,7 +327,7 @@ def test_nothing_of_the_held_out_cases_is_trained_on(language):
 
 
 def verifiable(**options):
-    judge = Lexical(labelled=None, threshold=0.8)
+    judge = Lexical(calibration_file=None, threshold=0.8)
     settings = {"train": "default/train", "test": "default/train", "format": "think", "held_out_percent": 10, "judge": judge}
     return MedicalO1Verifiable(**{**settings, **options})
 

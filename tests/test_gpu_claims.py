@@ -55,7 +55,7 @@ from transformers import TrainingArguments
 from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig
 
-from medrl import hardware
+from medrl.training import hardware
 
 def visible():
     entries = os.environ.get("CUDA_VISIBLE_DEVICES")

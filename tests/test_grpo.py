@@ -33,8 +33,8 @@ def test_a_preset_says_only_what_its_paper_changes(compose, preset):
 @pytest.mark.parametrize("algo", [*PRESETS, "rloo"])
 def test_the_embedded_model_has_values_of_its_own(compose, algo):
     grpo, tuned = (compose([f"algo={name}"])["algo"] for name in ("grpo", algo))
-    shared = ("steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "checkpoint_steps")
-    assert [tuned[key] for key in shared] == [grpo[key] for key in shared] and tuned["steps"] == 25
+    shared = ("steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "save_steps")
+    assert [tuned[key] for key in shared] == [grpo[key] for key in shared] and tuned["max_steps"] == 25
     build.check(compose([f"algo={algo}"]))
 
 
@@ -43,9 +43,13 @@ def test_the_embedded_model_has_values_of_its_own(compose, algo):
     [
         (["algo.loss_type=cispo"], "algo.epsilon_high", "caps the probability ratio itself"),
         (["algo=cispo", "algo.epsilon_high=0.28"], "algo.epsilon_high", "is 0.28"),
-        (["algo=dapo", "algo.scale_rewards=batch"], "algo.resample", "divided by another number"),
-        (["algo=dapo", "algo.batch_size=24", "algo.mini_batches=1", "hardware.gpus=2"], "algo.resample", "share of 12"),
-        (["algo.mini_batches=16", "data_mix.rows=100"], "algo.batch_size", "completions of 128 prompts at once"),
+        (["algo=dapo", "algo.scale_rewards=batch"], "algo.dynamic_sampling_rounds", "divided by another number"),
+        (
+            ["algo=dapo", "algo.batch_size=24", "algo.num_mini_batches=1", "hardware.gpus=2"],
+            "algo.dynamic_sampling_rounds",
+            "share of 12",
+        ),
+        (["algo.num_mini_batches=16", "data_mix.rows=100"], "algo.batch_size", "completions of 128 prompts at once"),
         (["algo=rloo", "algo.reward_clip=[1.0,-1.0]"], "algo.reward_clip", "lower number first"),
         (["algo=rloo", "algo.batch_size=30"], "algo.batch_size", "write 24 or 32"),
     ],
@@ -58,11 +62,19 @@ def test_mistakes_are_told_before_anything_loads(compose, overrides, key, words)
 
 @pytest.mark.parametrize("algo", ["grpo", "rloo"])
 def test_a_round_of_generation_feeds_its_mini_batches(compose, tmp_path, algo):
-    words = (f"algo={algo}", "algo.mini_batches=4", "algo.num_iterations=2", "algo.batch_size=32", "hardware.micro_batch_size=8")
+    words = (
+        f"algo={algo}",
+        "algo.num_mini_batches=4",
+        "algo.num_iterations=2",
+        "algo.batch_size=32",
+        "hardware.micro_batch_size=8",
+    )
     settings = build.check(compose(words))
     arguments = settings.algo.arguments(SimpleNamespace(run=settings, folder=tmp_path))
     assert (arguments["gradient_accumulation_steps"], arguments["steps_per_generation"]) == (4, 16)
-    assert settings.algo.align == 8 and arguments["save_steps"] == 16  # checkpoint_steps=10, where no completion is half used
+    assert (
+        settings.algo.checkpoint_every == 8 and arguments["save_steps"] == 16
+    )  # save_steps=10, where no completion is half used
 
 
 # --- Dynamic sampling: the pure part ----------------------------------------------------------------------------------
@@ -146,7 +158,7 @@ def test_tensors_that_are_not_known_stop_the_run(change):
 
 SHORT = (
     "source.train_rows=300", "source.test_rows=10", "data_mix.rows=120", "data_mix.held_out=[pubmedqa]", "algo.batch_size=16",
-    "algo.num_generations=4", "algo.max_completion_tokens=64", "algo.warmup_fraction=0.0", "algo.mini_batches=1",
+    "algo.num_generations=4", "algo.max_completion_tokens=64", "algo.warmup_ratio=0.0", "algo.num_mini_batches=1",
 )  # fmt: skip
 
 
@@ -174,7 +186,12 @@ def totals(job, frame):
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["dr_grpo", "gspo", "cispo"])
 def test_trl_takes_each_preset(compose, tmp_path, preset):
-    words = (f"algo={preset}", "algo.steps=2", "algo.mini_batches=2", *(["algo.resample=0"] if preset == "cispo" else []))
+    words = (
+        f"algo={preset}",
+        "algo.max_steps=2",
+        "algo.num_mini_batches=2",
+        *(["algo.dynamic_sampling_rounds=0"] if preset == "cispo" else []),
+    )
     _, log, _ = trained(compose, tmp_path, *words)
     assert [line["step"] for line in log] == [1, 2]
     assert all(torch.tensor(line["loss"]).isfinite() for line in log) and log[0]["grad_norm"] > 0
@@ -197,7 +214,9 @@ def test_dead_groups_are_replaced(compose, tmp_path):
     own = [name for name, value in vars(kind).items() if callable(value)]
     assert own == ["_generate_and_score_completions"] and issubclass(kind, trl.GRPOTrainer)
 
-    job, log, frames = trained(compose, tmp_path, "algo=dapo", "algo.steps=3", "algo.resample=3", "algo.mask_truncated=false")
+    job, log, frames = trained(
+        compose, tmp_path, "algo=dapo", "algo.max_steps=3", "algo.dynamic_sampling_rounds=3", "algo.mask_truncated=false"
+    )
     plain = [line for line in log if line["resampled_groups"] == 0]
     assert len(log) == len(frames) == 3 and len(plain) < 3
     rows = {row.messages[0]["content"] + row.messages[-1]["content"]: row for row in job.rows}
@@ -223,7 +242,7 @@ def test_dead_groups_are_replaced(compose, tmp_path):
 
 @pytest.mark.slow
 def test_rloo_compares_with_the_others_of_the_group(compose, tmp_path):
-    words = ("algo=rloo", "algo.steps=3", "algo.beta=0.2", "algo.learning_rate=3e-3")
+    words = ("algo=rloo", "algo.max_steps=3", "algo.beta=0.2", "algo.learning_rate=3e-3")
     job, log, frames = trained(compose, tmp_path, *words)
     assert [line["step"] for line in log] == [1, 2, 3] and len(frames) == 3
     gaps = []

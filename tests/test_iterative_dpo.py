@@ -14,8 +14,8 @@ from medrl.jobs.shutdown import GracefulShutdown
 
 LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
 ROUNDS = (
-    "algo=iterative_dpo", "algo.rounds=2", "algo.prompts=10", "algo.num_generations=4", "algo.batch_size=2", "algo.steps=3",
-    "algo.epochs=null", "algo.checkpoint_steps=1", "algo.learning_rate=1e-3", "algo.warmup_fraction=0", "algo.keep_rounds=true",
+    "algo=iterative_dpo", "algo.rounds=2", "algo.prompts=10", "algo.num_generations=4", "algo.batch_size=2", "algo.max_steps=3",
+    "algo.epochs=null", "algo.save_steps=1", "algo.learning_rate=1e-3", "algo.warmup_ratio=0", "algo.keep_rounds=true",
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def check_stopped_and_resumed(tree, folder, unbroken, model):
 
 @pytest.mark.slow
 def test_a_round_without_pairs_ends_with_the_round_before(compose, tmp_path, capsys):
-    tree = compose([*SMALL, *ROUNDS, "algo.steps=1", "algo.keep_rounds=false", "algo.rounds=3"])
+    tree = compose([*SMALL, *ROUNDS, "algo.max_steps=1", "algo.keep_rounds=false", "algo.rounds=3"])
     job, model = job_of(tree, tmp_path / "train"), tmp_path / "model"
     flat = {"task": "-", "id": "-", "text": "yes", "finished": True, "tokens": 1, "reward": 1.0, "outcome": "wrong"}
     (job.folder / "round-2").mkdir()

@@ -51,7 +51,7 @@ def test_the_options_are_built_from_their_files():
     assert built["openai"].describe() == "gpt-4o-mini-2024-07-18 at https://api.openai.com, prompt v1"
     assert built["openai"].temperature == 0
     for judge in built.values():
-        assert list(judge.problems(None)) == []
+        assert list(judge.problems()) == []
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_a_mistaken_value_is_named(key, value):
 
 
 def test_problems_that_types_do_not_show(tmp_path):
-    judge = build.build({**NODES["openai"], "labelled": str(tmp_path / "none.jsonl")})
+    judge = build.build({**NODES["openai"], "calibration_file": str(tmp_path / "none.jsonl")})
     free = replace(judge.limits, max_spend=1.0, usd_per_million_input_tokens=0.0, usd_per_million_output_tokens=0.0)
-    assert [problem.key for problem in replace(judge, limits=free).problems(None)] == ["labelled", "limits.max_spend"]
+    assert [problem.key for problem in replace(judge, limits=free).problems()] == ["calibration_file", "limits.max_spend"]
 
 
 # --------------------------------------------------------------------------------------------------------------------------------
 # Without a model
 
 
-LEXICAL = Lexical(threshold=0.8, labelled=None)
+LEXICAL = Lexical(threshold=0.8, calibration_file=None)
 WHICH = "Which drug, of aspirin, ibuprofen and chloramphenicol, causes grey baby syndrome?"
 
 
@@ -164,7 +164,7 @@ def made(endpoint, folder, **changes):
     fields = {
         "model": "tester", "base_url": endpoint if isinstance(endpoint, str) else endpoint.url, "api_key_env": "JUDGE_KEY",
         "temperature": 0.0, "seed": 0, "prompt": "v1", "max_answer_tokens": 50, "max_answer_chars": 1000, "failure": "abstain",
-        "labelled": None,
+        "calibration_file": None,
     }  # fmt: skip
     for name, value in changes.items():
         (limits if name in limits else fields)[name] = value
@@ -242,7 +242,7 @@ def test_equal_claims_are_asked_once(endpoint, tmp_path):
     ("changes", "asked"),
     [
         ({}, 1),
-        ({"max_answer_tokens": 60, "failure": "stop", "attempts": 9, "api_key_env": "OTHER_KEY", "labelled": "x"}, 1),
+        ({"max_answer_tokens": 60, "failure": "stop", "attempts": 9, "api_key_env": "OTHER_KEY", "calibration_file": "x"}, 1),
         ({"model": "other"}, 2),
         ({"temperature": 0.5}, 2),
         ({"seed": 1}, 2),
@@ -806,7 +806,7 @@ def test_a_mistake_in_a_labelled_sample_is_named(rows, error, part, tmp_path):
 def test_a_labelled_sample_is_json_lines(tmp_path):
     with pytest.raises(UserError) as error:
         labelled_rows(write(tmp_path / "sample.csv", "question,gold,answer,right"))
-    assert_one_sentence(error, "sample.csv", "set judge.labelled=null")
+    assert_one_sentence(error, "sample.csv", "set judge.calibration_file=null")
 
 
 def test_agreement_is_reported_with_its_intervals(endpoint, tmp_path):

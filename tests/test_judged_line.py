@@ -46,7 +46,7 @@ def test_the_table_says_what_the_judge_said_and_a_second_run_asks_nothing(tmp_pa
     sample.write_text(
         "".join(json.dumps({"question": "?", "gold": g, "answer": a, "right": r}) + "\n" for g, a, r in labels), encoding="utf-8"
     )
-    first = medrl(tmp_path, endpoint, f"judge.labelled={sample}")
+    first = medrl(tmp_path, endpoint, f"judge.calibration_file={sample}")
     assert first.returncode == 0, first.stderr
     metrics = metrics_of(tmp_path)
     task, judge = metrics["tasks"]["medical_o1_verifiable"], metrics["judge"]
@@ -63,7 +63,7 @@ def test_the_table_says_what_the_judge_said_and_a_second_run_asks_nothing(tmp_pa
     assert judge["agreement"]["n"] == 3 and judge["agreement"]["rate"] == pytest.approx(2 / 3)
 
     count = len(endpoint.requests)
-    again = medrl(tmp_path, endpoint, f"judge.labelled={sample}", "force=true")
+    again = medrl(tmp_path, endpoint, f"judge.calibration_file={sample}", "force=true")
     assert again.returncode == 0, again.stderr
     assert len(endpoint.requests) == count
     assert metrics_of(tmp_path)["judge"]["calls"]["sent"] == 0

@@ -24,7 +24,7 @@ def folder_of(tree):
 @pytest.fixture(scope="module")
 def grpo(compose, tmp_path_factory):
     """A short GRPO run, and its folder."""
-    tree = compose([*SMALL, "algo.steps=3", "algo.batch_size=16", f"runs={tmp_path_factory.mktemp('runs')}"])
+    tree = compose([*SMALL, "algo.max_steps=3", "algo.batch_size=16", f"runs={tmp_path_factory.mktemp('runs')}"])
     return run.run(tree), folder_of(tree), tree
 
 
@@ -100,7 +100,7 @@ def test_the_model_loads_with_plain_transformers(grpo):
 @pytest.mark.slow
 def test_a_finished_run_prints_its_table_again_without_torch(grpo):
     _, folder, _ = grpo
-    overrides = [*SMALL, "algo.steps=3", "algo.batch_size=16", f"runs={folder.parent}", "hardware=cpu"]
+    overrides = [*SMALL, "algo.max_steps=3", "algo.batch_size=16", f"runs={folder.parent}", "hardware=cpu"]
     code = (
         "import sys; sys.argv = ['medrl', *sys.argv[1:]]\n"
         "from medrl.__main__ import main\n"
@@ -127,14 +127,14 @@ def test_another_evaluation_keeps_the_trained_model(grpo):
 @pytest.mark.parametrize(
     ("overrides", "curve"),
     [
-        (["algo=sft", "data_mix=medical_o1_sft", "algo.steps=4", "algo.max_tokens=512"], "loss"),
+        (["algo=sft", "data_mix=medical_o1_sft", "algo.max_steps=4", "algo.max_tokens=512"], "loss"),
         ([*DPO, "algo.prompts=16", "algo.batch_size=4"], "loss"),
-        (["algo=sft", "data_mix=medicalgpt_sft", "algo.steps=3", "algo.max_tokens=512"], "loss"),
+        (["algo=sft", "data_mix=medicalgpt_sft", "algo.max_steps=3", "algo.max_tokens=512"], "loss"),
         ([*DPO, "data_mix=medicalgpt_preference", "algo.prompts=16", "algo.batch_size=4"], "loss"),
         (["algo=none"], None),
-        (["reward_set=hierarchy", "algo.steps=1", "algo.batch_size=8"], "reward/valid_answer"),
-        (["reward_set=exact", "algo.steps=1", "algo.batch_size=8", "data_mix=gsm8k", "algo.beta=0.04"], "reward"),
-        ([*LORA, "algo.steps=1"], "reward"),
+        (["reward_set=hierarchy", "algo.max_steps=1", "algo.batch_size=8"], "reward/valid_answer"),
+        (["reward_set=exact", "algo.max_steps=1", "algo.batch_size=8", "data_mix=gsm8k", "algo.beta=0.04"], "reward"),
+        ([*LORA, "algo.max_steps=1"], "reward"),
     ],
     ids=["sft", "dpo", "conversations", "pairs", "none", "hierarchy", "kl", "lora"],
 )
@@ -180,7 +180,7 @@ def test_ranking_is_learned(compose, tmp_path, capsys):
 @pytest.mark.slow
 def test_open_answers_are_learned_from_a_judge(compose, tmp_path, capsys):
     """medical-o1's verifiable twins, with a judge that needs no model and the rewards of X-R1."""
-    overrides = ["data_mix=medical_o1_verifiable", "reward_set=xr1", "algo.steps=12", "eval=quick", f"runs={tmp_path}"]
+    overrides = ["data_mix=medical_o1_verifiable", "reward_set=xr1", "algo.max_steps=12", "eval=quick", f"runs={tmp_path}"]
     metrics = run.run(compose(overrides))
     task, printed = metrics["tasks"]["medical_o1_verifiable"], capsys.readouterr().out
     assert task["n"] == 100 and task["change"]["difference"] > 0 and task["change"]["p_value"] < 0.01

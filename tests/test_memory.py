@@ -21,8 +21,8 @@ CONFIG = Qwen2Config(vocab_size=300, **SIZES, num_key_value_heads=2, tie_word_em
 LORA = Lora(rank=8, alpha=8, dropout=0.0, modules=benchmark.SEVEN, rslora=False, dora=False)
 
 
-def held(config=CONFIG, lora=None, quantised=False, weight=4, compute=4):
-    return Training(shape(skeleton(config, trusted=False)), lora, quantised, weight, compute, 4)
+def held(config=CONFIG, lora=None, quantized=False, weight=4, compute=4):
+    return Training(shape(skeleton(config, trusted=False)), lora, quantized, weight, compute, 4)
 
 
 @pytest.mark.parametrize("config", [CONFIG, LlamaConfig(vocab_size=300, **SIZES, num_key_value_heads=4)], ids=["qwen2", "llama"])
@@ -44,12 +44,12 @@ def test_adapter_gradients_and_adamw_are_counted_exactly(lora, bf16):
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
-    optimiser = torch.optim.AdamW(trained)
-    optimiser.step()
-    states = [value for state in optimiser.state.values() for value in state.values()]
+    optimizer = torch.optim.AdamW(trained)
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for value in state.values()]
     assert seen.trained_bytes == sum(parameter.grad.nbytes for parameter in trained)
     assert seen.adapter() == (seen.trained_bytes if lora else 0)
-    assert seen.optimiser("adamw") == sum(state.nbytes for state in states)
+    assert seen.optimizer("adamw") == sum(state.nbytes for state in states)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_activations_are_what_autograd_keeps(config, lora, bf16, checkpointing):
 def test_four_bit_weights_take_what_qlora_says():
     linear = sum(layer.inputs * layer.outputs for layer in held().shape.linears)
     rest = sum(held().shape.parameters) - linear
-    # Dettmers et al. 2023, section 3: double quantisation takes the constants from 0.5 to 0.127 bits a weight.
-    packed = held(lora=LORA, quantised=True, weight=2, compute=2).weights() - 2 * rest
+    # Dettmers et al. 2023, section 3: double quantization takes the constants from 0.5 to 0.127 bits a weight.
+    packed = held(lora=LORA, quantized=True, weight=2, compute=2).weights() - 2 * rest
     assert 8 * packed / linear == pytest.approx(4.127, abs=0.01)
 
 
@@ -98,7 +98,7 @@ def test_each_way_of_sharding_divides_its_parts(compose):
     )
     assert whole.parts["gradients"] == 2 * one.parts["gradients"]  # and their buckets
     assert zero2.parts["gradients"] * 4 == one.parts["gradients"] and zero2.parts["weights"] == one.parts["weights"]
-    assert zero2.parts["optimiser"] == -(-one.parts["optimiser"] // 4) and zero2.parts["copies"] == one.parts["copies"]
+    assert zero2.parts["optimizer"] == -(-one.parts["optimizer"] // 4) and zero2.parts["copies"] == one.parts["copies"]
     assert zero3 == fsdp and zero3.parts["copies"] * 4 == one.parts["copies"]
     assert one.parts["weights"] / 4 < zero3.parts["weights"] < one.parts["weights"]  # a layer is gathered whole
     assert zero3.parts["activations"] * 4 == one.parts["activations"]  # each has its share of the batch
@@ -133,7 +133,7 @@ def test_phases_take_turns(compose):
     )
     for plan, extra in ((once, 0), (twice, twice.parts["gradients"])):
         moving = plan.parts["activations"] + plan.parts["logits"] + extra
-        assert plan.phases["training"] == moving + plan.parts["weights"] + plan.parts["optimiser"]
+        assert plan.phases["training"] == moving + plan.parts["weights"] + plan.parts["optimizer"]
 
 
 def test_the_embedded_weights_are_measured_off_their_file(compose):

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from medrl import run
 from medrl.algos.base import Job
 from medrl.config import build
-from medrl.data.mix import Prompted
+from medrl.data.mix import TrainingRow
 from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import MARKS, ready, template
@@ -177,7 +177,7 @@ def test_layers_that_are_there_are_taken_as_named(folders, model_of, modules):
 def test_the_command_line_switches_between_full_lora_and_qlora(compose):
     assert compose(["model=qwen2_5_3b"])["model"]["lora"]["rank"] == 32
     assert compose(["model=qwen2_5_3b", "model.lora=null"])["model"]["lora"] is None
-    assert compose(["model=qwen2_5_3b", "model.lora.rank=16", "model.quantisation=nf4"])["model"]["quantisation"] == "nf4"
+    assert compose(["model=qwen2_5_3b", "model.lora.rank=16", "model.quantization=nf4"])["model"]["quantization"] == "nf4"
     assert compose(["model=tiny"])["model"]["lora"] is None
     assert compose(["model/lora=all_linear", "model.lora.rank=8"])["model"]["lora"]["rank"] == 8  # of tiny, which has none
     kept = compose(["model=qwen2_5_3b_instruct", "model/lora=dora"])["model"]["lora"]
@@ -240,12 +240,12 @@ def test_a_type_without_a_classifier_is_refused(tmp_path, model_of):
 
 def test_weights_that_are_yours_to_name_are_asked_for(compose):
     with pytest.raises(ConfigError, match=r"model\.weights .*names no weights; write model.weights=FOLDER or a hub id"):
-        build.check(compose(["model=ziya_llama_13b", "model.quantisation=null"]))
+        build.check(compose(["model=ziya_llama_13b", "model.quantization=null"]))
 
 
 def test_random_weights_are_not_quantised(compose):
-    with pytest.raises(ConfigError, match=r"model\.quantisation .*random ones are trained whole"):
-        build.check(compose(["model=tiny_scratch", "model/lora=all_linear", "model.quantisation=nf4"]))
+    with pytest.raises(ConfigError, match=r"model\.quantization .*random ones are trained whole"):
+        build.check(compose(["model=tiny_scratch", "model/lora=all_linear", "model.quantization=nf4"]))
 
 
 def test_a_dry_run_finds_a_wrong_layer(compose, tmp_path):
@@ -523,7 +523,7 @@ def test_supervised_rows_keep_the_chain_of_thought_that_the_template_drops(compo
     overrides = ["algo=sft", "data_mix=medical_o1_sft", "data_mix.rows=8", "algo.max_tokens=4096", "algo.batch_size=1"]
     settings = build.check(compose([*overrides, "source.train_rows=8", "data_mix.max_prompt_tokens=1024"]))
     task = settings.data_mix.tasks["medical_o1_sft"]
-    rows = [Prompted(Example("1", "medical_o1_sft", "A question?", "gold", rationale="step one, step two"), task)]
+    rows = [TrainingRow(Example("1", "medical_o1_sft", "A question?", "gold", rationale="step one, step two"), task)]
     tokenizer = tiny_tokenizer(TEMPLATES["deepseek_r1_distill"])
     dataset = settings.algo._dataset(Job(settings, rows, None, tokenizer, tmp_path, None, None))
     assert set(dataset.column_names) == {"input_ids", "labels"} and len(dataset) == 1
@@ -543,7 +543,7 @@ def test_supervised_rows_keep_the_chain_of_thought_that_the_template_drops(compo
 @pytest.mark.slow
 def test_dora_with_rslora_and_checkpointing_trains_and_is_saved_for_plain_peft(compose, tmp_path):
     small = ["source.train_rows=60", "source.test_rows=4", "data_mix.rows=40", "eval.limit=2", f"runs={tmp_path}"]
-    words = ["algo=sft", "data_mix=medical_o1_sft", "algo.steps=2", "algo.batch_size=4", "algo.max_tokens=512"]
+    words = ["algo=sft", "data_mix=medical_o1_sft", "algo.max_steps=2", "algo.batch_size=4", "algo.max_tokens=512"]
     lora = ["model/lora=dora", "model.lora.rslora=true", "model.lora.rank=4", "hardware.gradient_checkpointing=true"]
     metrics = run.run(compose([*words, *lora, *small]))
     assert metrics["train"]["steps"] == 2
@@ -566,7 +566,7 @@ def test_the_documentation_lists_every_model_and_layer(compose):
     for option in options:
         node = compose([f"model={option}"])["model"]
         assert option in rows, option
-        for said in (node.get("weights") or "", node.get("chat_format") or "", node["quantisation"] or ""):
+        for said in (node.get("weights") or "", node.get("chat_format") or "", node["quantization"] or ""):
             assert said in rows[option], (option, said)
         assert (f"r {node['lora']['rank']}" if node["lora"] else "full") in rows[option], option
     for kind, (_, layers) in FAMILIES.items():

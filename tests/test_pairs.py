@@ -10,7 +10,7 @@ from medrl.algos.base import Job
 from medrl.algos.pairs import best_and_worst, check_given, given, pairs_of
 from medrl.algos.samples import describe
 from medrl.config.build import check
-from medrl.data.mix import Prompted
+from medrl.data.mix import TrainingRow
 from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
@@ -80,10 +80,10 @@ def test_pairs_of_several_prompts_and_equal_texts(job):
 
 
 def test_given_pairs(job):
-    row = Prompted(replace(job.rows[0].example, gold="better", rejected="worse"), job.rows[0].task)
+    row = TrainingRow(replace(job.rows[0].example, gold="better", rejected="worse"), job.rows[0].task)
     assert [given(row)[key] for key in ("chosen", "rejected", "reward_chosen")] == ["better", "worse", None]
     check_given([row, job.rows[1]])
-    same = Prompted(replace(row.example, rejected="better"), row.task)
+    same = TrainingRow(replace(row.example, rejected="better"), row.task)
     with pytest.raises(UserError, match=r"Example .* of .*: both answers are 'better'; a pair needs two that differ"):
         check_given([row, same])
 
@@ -122,7 +122,7 @@ def test_figures_of_a_sampling(job):
 
 
 def test_pairs_longer_than_the_context_are_left_out(job):
-    row = Prompted(replace(job.rows[0].example, gold="better " * 3000, rejected="worse"), job.rows[0].task)
+    row = TrainingRow(replace(job.rows[0].example, gold="better " * 3000, rejected="worse"), job.rows[0].task)
     pairs, figures = job.run.algo.pairs(replace(job, folder=job.folder), job.folder, [row, job.rows[1]], 0)
     assert figures["too_long"] == 1 and figures["given"] == 1 and not any(pair["rejected"] == "worse" for pair in pairs)
 
@@ -180,7 +180,7 @@ def test_mistakes_are_found_before_anything_loads(compose, overrides, key, words
 @pytest.mark.slow
 @pytest.mark.parametrize(("algo", "curve"), [("kto", "rewards/margins"), ("orpo", "log_odds_ratio")])
 def test_kto_and_orpo_train(compose, tmp_path, algo, curve):
-    more = ("algo.prompts=12", "algo.num_generations=4", "algo.batch_size=4", "algo.steps=2", "algo.epochs=null")
+    more = ("algo.prompts=12", "algo.num_generations=4", "algo.batch_size=4", "algo.max_steps=2", "algo.epochs=null")
     job = job_of(compose([*SMALL, f"algo={algo}", *more, "algo.learning_rate=1e-4"]), tmp_path / "train")
     job.run.algo.train(job, tmp_path / "model")
     log = read_jsonl(job.folder / "log.jsonl")

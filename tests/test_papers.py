@@ -285,7 +285,7 @@ def completions(algo):
     """Completions that an algorithm generates to learn from, at most."""
     if "prompts" in algo:
         return algo.get("rounds", 1) * algo["prompts"] * algo["num_generations"]
-    return algo["steps"] // algo.get("num_iterations", 1) * algo["batch_size"]
+    return algo["max_steps"] // algo.get("num_iterations", 1) * algo["batch_size"]
 
 
 def test_algorithms_are_compared_at_equal_completions(compose):

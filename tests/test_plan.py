@@ -44,7 +44,7 @@ def test_a_dry_run_reads_no_weights_and_writes_nothing(planned, tmp_path):
 
 
 def test_grpo_in_numbers(planned):
-    found, said = planned("algo.batch_size=16", "algo.num_generations=8", "hardware.micro_batch_size=4", "algo.steps=20")
+    found, said = planned("algo.batch_size=16", "algo.num_generations=8", "hardware.micro_batch_size=4", "algo.max_steps=20")
     assert "algo.learning_rate=0.0004 instead of 5e-06" in found["tuned"]
     assert f"tuned    for the embedded model: {', '.join(found['tuned'])}\n" in said
     batch, tokens = found["batch"], found["tokens"]
@@ -53,14 +53,14 @@ def test_grpo_in_numbers(planned):
     assert tokens["a step at most"] == 16 * (1024 + 96) and tokens["longest sequence"] == 1120
     assert tokens["rows measured"] == 100 and 50 < tokens["mean"] < tokens["longest"] <= 1024
     assert tokens["a step as drawn"] == 16 * (round(tokens["mean"]) + 96)
-    assert {"weights", "optimiser", "gradients", "activations", "logits", "key-value cache"} == set(found["memory"]["parts"])
+    assert {"weights", "optimizer", "gradients", "activations", "logits", "key-value cache"} == set(found["memory"]["parts"])
     assert found["memory"]["peak as drawn"] < found["memory"]["peak"]
     assert found["memory"]["warning"] is None and found["time"] is None and found["audit"]["matrix"]
     assert "17,920 a step at most" in said and "an epoch is 50" in said and "estimated at the limits" in said
 
 
 def test_sft_counts_demonstrations(planned):
-    found, _ = planned("algo=sft", "algo.epochs=2", "algo.steps=null")
+    found, _ = planned("algo=sft", "algo.epochs=2", "algo.max_steps=null")
     prompts, _ = planned("algo=dpo", "algo.prompts=100")
     assert found["tokens"]["mean"] > prompts["tokens"]["mean"] + 10
     assert (found["batch"]["steps an epoch"], found["batch"]["steps in all"]) == (7, 14)  # the last, smaller batch counts
@@ -130,7 +130,7 @@ def test_an_epoch_of_grpo_is_as_long_as_trls_sampler(compose, rows, generations,
     given = (f"algo.batch_size={batch}", f"algo.num_generations={generations}", f"algo.num_iterations={iterations}")
     settings = build.check(compose([*given, f"data_mix.rows={rows}"]))
     sampler = RepeatSampler(range(rows), generations, batch // generations, iterations)
-    assert settings.algo.steps_of_epoch(settings) == len(sampler) // batch
+    assert settings.algo.steps_per_epoch(settings) == len(sampler) // batch
 
 
 def write_run(folder, tree, seconds, finished=True):

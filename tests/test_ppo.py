@@ -45,19 +45,19 @@ def tensor(array):
 # --- Generalised advantage estimation ---------------------------------------------------------------------------------
 
 
-def advantages_by_definition(rewards, values, length, gamma, lambda_):
+def advantages_by_definition(rewards, values, length, gamma, gae_lambda):
     """Equation 16 of the paper as it stands: a sum over all later temporal differences, for one completion."""
     deltas = [rewards[t] + gamma * (values[t + 1] if t + 1 < length else 0.0) - values[t] for t in range(length)]
-    return [sum((gamma * lambda_) ** (later - t) * deltas[later] for later in range(t, length)) for t in range(length)]
+    return [sum((gamma * gae_lambda) ** (later - t) * deltas[later] for later in range(t, length)) for t in range(length)]
 
 
 @given(batches(), st.floats(0.5, 1), st.floats(0, 1))
-def test_advantages_are_the_papers_sum(batch, gamma, lambda_):
+def test_advantages_are_the_papers_sum(batch, gamma, gae_lambda):
     mask, numbers = batch
     rewards, values = numbers(), numbers()
-    found, returns = maths.generalised_advantages(tensor(rewards), tensor(values), tensor(mask), gamma, lambda_)
+    found, returns = maths.generalised_advantages(tensor(rewards), tensor(values), tensor(mask), gamma, gae_lambda)
     for row, length in enumerate(mask.sum(1).astype(int)):
-        expected = advantages_by_definition(rewards[row], values[row], length, gamma, lambda_)
+        expected = advantages_by_definition(rewards[row], values[row], length, gamma, gae_lambda)
         assert found[row, :length].tolist() == pytest.approx(expected, abs=1e-9)
         assert returns[row, :length].tolist() == pytest.approx(expected + values[row, :length], abs=1e-9)
         assert not found[row, length:].any() and not returns[row, length:].any()
@@ -178,7 +178,7 @@ def test_a_micro_batch_is_padded_outwards_from_where_completions_begin():
 
 def test_each_set_is_read_as_often_as_it_is_trained_on(compose):
     ppo = build.check(compose([*SMALL, "algo.batch_size=2", "algo.num_iterations=3"])).algo
-    assert ppo.positions(5) == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3] and ppo.align == 3
+    assert ppo.positions(5) == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3] and ppo.checkpoint_every == 3
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_run(compose, tmp_path):
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
-    words = ("algo.steps=2", "algo.checkpoint_steps=2", "algo.num_iterations=2")
+    words = ("algo.max_steps=2", "algo.save_steps=2", "algo.num_iterations=2")
     folder, log = trained(compose, tmp_path / "one", *words, "hardware.micro_batch_size=16")
     _, split = trained(compose, tmp_path / "four", *words, "hardware.micro_batch_size=4")
     # 4 micro-batches padded each on its own, or one: the same loss of a token. Before the first step every ratio is 1 and
@@ -246,8 +246,14 @@ def test_a_run(compose, tmp_path):
 @pytest.mark.slow
 def test_an_adapter_is_trained_and_switched_off_for_the_reference(compose, tmp_path):
     """LoRA with dropout and gradient checkpointing; at the first step policy and reference are one model."""
-    words = (LORA, "hardware.gradient_checkpointing=true", "algo.beta=0.05", "algo.steps=2", "algo.schedule=constant")
-    folder, log = trained(compose, tmp_path, *words, "algo.warmup_fraction=0", "algo.learning_rate=1e-2")
+    words = (
+        LORA,
+        "hardware.gradient_checkpointing=true",
+        "algo.beta=0.05",
+        "algo.max_steps=2",
+        "algo.lr_scheduler_type=constant",
+    )
+    folder, log = trained(compose, tmp_path, *words, "algo.warmup_ratio=0", "algo.learning_rate=1e-2")
     assert (folder / "model" / "adapter_config.json").exists() and not (folder / "model" / "value_head.pt").exists()
     assert abs(log[0]["kl"]) < 1e-6 and log[0]["clip_fraction"] == 0  # no dropout in either
     assert abs(log[1]["kl"]) > 1e-6

@@ -21,10 +21,10 @@ from medrl.training import distributed, hardware, processes
 
 SFT = (
     "algo=sft", "data_mix=pubmedqa", "data_mix.rows=48", "source.train_rows=100", "source.test_rows=8", "algo.batch_size=8",
-    "algo.steps=4", "algo.learning_rate=1e-3", "hardware=cpu",
+    "algo.max_steps=4", "algo.learning_rate=1e-3", "hardware=cpu",
 )  # fmt: skip
 GRPO = (
-    "algo.steps=6", "algo.batch_size=16", "algo.checkpoint_steps=2", "algo.max_completion_tokens=48", "data_mix.rows=100",
+    "algo.max_steps=6", "algo.batch_size=16", "algo.save_steps=2", "algo.max_completion_tokens=48", "data_mix.rows=100",
     "source.train_rows=200", "source.test_rows=8", "data_mix.held_out=[pubmedqa]", "hardware=cpu", "hardware.gpus=2",
 )  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_without_a_gpu_auto_is_the_cpu(compose, monkeypatch):
 def test_a_plan_needs_no_gpu(monkeypatch):
     monkeypatch.setattr(hardware, "detected_gpus", lambda: ())
     assert composing.compose(["hardware=t4", "dry_run=true"]).run.hardware.precision == "fp16"
-    assert composing.compose(["paper=grpo_medical", "hardware=t4", "dry_run=true"]).run.model.quantisation == "nf4"
+    assert composing.compose(["paper=grpo_medical", "hardware=t4", "dry_run=true"]).run.model.quantization == "nf4"
     with pytest.raises(ConfigError, match="hardware  asks for a GPU"):
         composing.compose(["hardware=t4"])
     assert composing.compose(["hardware=t4"], elsewhere=True).run.hardware.device == "cuda"

@@ -321,7 +321,7 @@ def test_what_the_page_says_of_a_judge_of_groups_and_of_missing_numbers(write: W
 def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> None:
     """The numbers of medrl.evaluation.evaluate itself: their keys are those that report and table read."""
     overrides = ["data_mix=dxbench", "eval=quick", "eval.limit=12", "eval.samples=3", "eval.temperature=1.0"]
-    tree = compose([*overrides, "+eval.compat.huatuo._target_=medrl.grading.scorers.huatuo.Huatuo", "source.test_rows=12"])
+    tree = compose([*overrides, "+eval.paper_scorers.huatuo._target_=medrl.grading.scorers.huatuo.Huatuo", "source.test_rows=12"])
     run = check(tree)
     asked = run.data_mix.tasks["dxbench"]
     (tmp_path / "eval").mkdir()
@@ -338,7 +338,8 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = {
         "run_id": "0", "name": "a", "paper": None, "study": None, "seed": 0, "source": "b", "synthetic": True, "commit": None,
-        "dirty": None, "eval": tree["eval"], "tasks": metrics_json.summarise(tree, run, tmp_path / "eval")["tasks"], "family": "c",
+        "dirty": None, "eval": tree["eval"], "family": "c",
+        "tasks": metrics_json.summarise(tree, run, tmp_path / "eval")["tasks"],
         "judge": None, "train": {"steps": 0, "seconds": 0.0, "warnings": []}, "cost": {},
     }  # fmt: skip
     report.write_html(tmp_path, tree, run, found, [])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from medrl import rewards
 from medrl.config import build
-from medrl.data.mix import Prompted
+from medrl.data.mix import TrainingRow
 from medrl.data.sources import Embedded
 from medrl.errors import UserError
 from medrl.grading.answers import Format, layout, tags
@@ -49,7 +49,7 @@ from medrl.tasks.pubmedqa import PubMedQA
 FORMATS: tuple[Format, ...] = ("xml", "think", "r1", "boxed", "plain")
 CONF = Path(__file__).parent.parent / "conf"
 TINY = Path(__file__).parent.parent / "medrl" / "assets" / "tiny"
-LEXICAL = Lexical(labelled=None, threshold=0.8)
+LEXICAL = Lexical(calibration_file=None, threshold=0.8)
 
 
 def dxbench(split="DxBench/en", form="think"):
@@ -61,25 +61,25 @@ def dxbench(split="DxBench/en", form="think"):
 
 def ranked(candidates, gold, form="think", split="DxBench/en"):
     """A row that asks to rank candidates."""
-    return Prompted(Example("5", "dxbench", "Fever.", gold, choices=tuple(candidates)), dxbench(split, form))
+    return TrainingRow(Example("5", "dxbench", "Fever.", gold, choices=tuple(candidates)), dxbench(split, form))
 
 
 def open_ended(judge=LEXICAL, form="think", row_id="6"):
     """A row that a judge grades."""
     task = MedicalO1Verifiable(train="a/b", test="a/b", held_out_percent=10, judge=judge, format=form)
-    return Prompted(Example(row_id, "medical_o1_verifiable", "What treats scurvy?", "Vitamin C"), task)
+    return TrainingRow(Example(row_id, "medical_o1_verifiable", "What treats scurvy?", "Vitamin C"), task)
 
 
 ROWS = {
-    "pubmedqa": Prompted(
+    "pubmedqa": TrainingRow(
         Example("1", "pubmedqa", "Does it help?", "yes"), PubMedQA(train="a/b", test="a/b", max_context_chars=None, format="xml")
     ),
-    "gsm8k": Prompted(Example("2", "gsm8k", "How many?", "18"), GSM8K(train="a/b", test="a/b", format="xml")),
-    "medmcqa": Prompted(
+    "gsm8k": TrainingRow(Example("2", "gsm8k", "How many?", "18"), GSM8K(train="a/b", test="a/b", format="xml")),
+    "medmcqa": TrainingRow(
         Example("3", "medmcqa", "Which?", "B", choices=("zinc", "vitamin A", "iron", "none")),
         MedMCQA(train="a/b", test="a/b", format="xml"),
     ),
-    "medical_o1_sft": Prompted(
+    "medical_o1_sft": TrainingRow(
         Example("4", "medical_o1_sft", "What now?", "Rest."), MedicalO1SFT(train="a/b", test="a/b", format="think")
     ),
     "dxbench": ranked(("influenza", "Common Cold", "pneumonia"), "Common Cold"),
@@ -89,7 +89,7 @@ ROWS = {
 
 def shaped(row, form):
     """The row, asked for in another format."""
-    return Prompted(row.example, replace(row.task, format=form))
+    return TrainingRow(row.example, replace(row.task, format=form))
 
 
 def ranking(*names):
@@ -149,11 +149,11 @@ def every_row(compose):
     assert {name for name, _ in tasks} == {path.stem for path in (CONF / "task").glob("*.yaml")}
     zh = tasks["dxbench", "zh"]
     tasks["dxbench", "en"] = replace(zh, train="DxBench/en", test="DxBench/en")
-    tasks |= {("jsonl", kind): replace(tasks["jsonl", "en"], answers=kind) for kind in ("number", "free")}
+    tasks |= {("jsonl", kind): replace(tasks["jsonl", "en"], answer_type=kind) for kind in ("number", "free")}
     source = Embedded(train_rows=1, test_rows=1)
     kept = [task for task in tasks.values() if task.row_kind == "question"]
     examples = [(task, next(iter(task.examples(source, "train")))) for task in kept]
-    rows = [Prompted(example, replace(task, format=form)) for task, example in examples for form in FORMATS]
+    rows = [TrainingRow(example, replace(task, format=form)) for task, example in examples for form in FORMATS]
     return lambda: rows
 
 
@@ -163,9 +163,9 @@ def paid(rewards, text, row):
     return {name: rewards.weights[name] * score for name, score in scores.items() if score is not None}
 
 
-def made(rewards, *, normalise=False):
+def made(rewards, *, normalize=False):
     """A set of one's own."""
-    return RewardSet(rewards=rewards, normalise=normalise, audit="stop")
+    return RewardSet(rewards=rewards, normalize=normalize, audit="stop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ class Told(Judge):
     """Says what it was told to say of each answer, and keeps what it was asked."""
 
     name = "told"
-    labelled: str | None = None
+    calibration_file: str | None = None
     verdicts: dict
     asked: list = field(default_factory=list)
 
@@ -304,8 +304,8 @@ def test_exact_is_the_metric(reward_set, name):
 def test_weights_are_divided_by_their_sum_only_where_asked():
     rewards = {"a": SoftFormat(weight=3.0), "b": StrictFormat(weight=1.0)}
     assert made(rewards).total(Completion(layout("why", "yes", "xml"), ROWS["pubmedqa"])) == 4.0
-    assert made(rewards, normalise=True).total(Completion(layout("why", "yes", "xml"), ROWS["pubmedqa"])) == 1.0
-    assert made(rewards, normalise=True).weights == {"a": 0.75, "b": 0.25}
+    assert made(rewards, normalize=True).total(Completion(layout("why", "yes", "xml"), ROWS["pubmedqa"])) == 1.0
+    assert made(rewards, normalize=True).weights == {"a": 0.75, "b": 0.25}
     assert made(rewards).weights == {"a": 3.0, "b": 1.0}
 
 
@@ -313,7 +313,7 @@ def test_weights_are_divided_by_their_sum_only_where_asked():
     ("rewards", "said"), [({}, "is empty"), ({"soft": SoftFormat(weight=0.0), "strict": StrictFormat(weight=0)}, "weigh 0")]
 )
 def test_a_set_that_pays_nothing_is_a_mistake(rewards, said):
-    (problem,) = made(rewards, normalise=True).problems(None)
+    (problem,) = made(rewards, normalize=True).problems()
     assert problem.key == "rewards" and said in problem.message
 
 
@@ -321,9 +321,9 @@ def test_mistakes_of_a_reward_are_named_by_its_key():
     rewards = made(
         {"long": SoftOverlong(weight=1, limit_tokens=10, buffer_tokens=11), "right": Correctness(weight=1, partial=True)}
     )
-    (problem,) = rewards.problems(None)
+    (problem,) = rewards.problems()
     assert (problem.key, problem.message) == ("rewards.long.buffer_tokens", "is 11, more than limit_tokens=10")
-    assert list(SoftOverlong(weight=1, limit_tokens=10, buffer_tokens=10).problems(None)) == []
+    assert list(SoftOverlong(weight=1, limit_tokens=10, buffer_tokens=10).problems()) == []
 
 
 # --- Hacks -----------------------------------------------------------------------------------------------------------
@@ -706,7 +706,7 @@ def test_a_total_leaves_out_who_abstains():
     completion = Completion(layout("why", "Rest.", "think"), ROWS["medical_o1_sft"])
     assert made(rewards).scores([completion]) == {"right": [None], "soft": [1.0]}
     assert made(rewards).total(completion) == 0.5
-    assert made(rewards, normalise=True).total(completion) == 0.2  # weights are divided for the set, not for the row
+    assert made(rewards, normalize=True).total(completion) == 0.2  # weights are divided for the set, not for the row
 
 
 # --- A reward model --------------------------------------------------------------------------------------------------
@@ -843,7 +843,8 @@ FRAGMENTS = [
     *(f"{start}{tag}{end}" for form in ("xml", "think") for tag in tags(form) for start in ("", "\n") for end in ("", "\n")),
     "yes", "no", "maybe", "A", "B.", "(b) vitamin A", "vitamin c", "a\u0301\u0316", "\r\n", "\x00", "\ud800", "血压", "давление",
     "18", "1,8", "-", "$18.", "1e3", "9" * 400, "\u0663", "\uff11\uff18", "²", "1/0", "\\frac{1}{0}", "10^99", "nan", "inf",
-    "Step 1: ", "\n1. ", "\n- ", "\nFirst, ", "\n步骤1：", "\n首先", reward_audit.STEPS["en"], reward_audit.STEPS["zh"], "\\boxed{",
+    "Step 1: ", "\n1. ", "\n- ", "\nFirst, ", "\n步骤1：", "\n首先", reward_audit.STEPS["en"],
+    reward_audit.STEPS["zh"], "\\boxed{",
     "\\boxed {", "}", "{", "\\", "```json\n", "```", '{"possible_diseases": [', '"Common Cold"', ", ", "]}", "[[", "null", "NaN",
     ranking("Common Cold", "influenza", "pneumonia"), ranking("influenza"), '{"possible_diseases": {}}', "[]",
 ]  # fmt: skip
@@ -1045,7 +1046,7 @@ def test_a_batch_of_uneven_columns_is_refused():
 def test_a_batch_is_graded_once_and_a_judge_asked_once_for_all_of_it():
     judge = Told(verdicts={"Vitamin C": True, "Zinc": False})
     task = open_ended(judge).task
-    rows = [Prompted(open_ended(judge, row_id=str(number)).example, task) for number in range(3)] + [
+    rows = [TrainingRow(open_ended(judge, row_id=str(number)).example, task) for number in range(3)] + [
         shaped(ROWS["pubmedqa"], "think")
     ]
     rewards = {

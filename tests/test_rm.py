@@ -33,7 +33,7 @@ def test_without_pairs_held_out_nothing_can_be_asked(compose):
 
 
 def test_quantised_weights_cannot_be_merged(compose):
-    with pytest.raises(ConfigError, match=r"nf4 cannot hold the merged weights that rm writes; write model\.quantisation=null"):
+    with pytest.raises(ConfigError, match=r"nf4 cannot hold the merged weights that rm writes; write model\.quantization=null"):
         build.check(compose([*SMALL, "model=qwen2_5_3b_instruct"]))
 
 

@@ -7,7 +7,7 @@ from medrl.algos.sft import check_apart
 from medrl.errors import UserError
 from medrl.files import read_jsonl
 
-ROWS = ("algo=sft", "source.train_rows=60", "source.test_rows=10", "data_mix.rows=8", "algo.steps=1", "algo.max_tokens=2048")
+ROWS = ("algo=sft", "source.train_rows=60", "source.test_rows=10", "data_mix.rows=8", "algo.max_steps=1", "algo.max_tokens=2048")
 
 
 def first_loss(compose, folder, *overrides):

@@ -33,7 +33,7 @@ metric: {name: validation/pubmedqa/accuracy, goal: maximize}
 parameters:
   data_mix.validation_rows: {value: 8}
   eval.split: {value: validation}
-  eval.every_steps: {value: 1}
+  eval.eval_steps: {value: 1}
   algo.learning_rate: {values: [0.1, 0.3, 0.2]}
   seed: {values: [0, 1]}
 """
@@ -82,7 +82,8 @@ def test_points_are_listed_and_nothing_runs(capsys, tmp_path):
     assert command.main([str(path), *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" ", 4)[-1] for line in lines[1:]] == [
-        f"model=tiny data_mix.validation_rows=200 eval.split=validation algo.steps=15 model.lora.rank={rank} seed=7 hardware=cpu"
+        "model=tiny data_mix.validation_rows=200 eval.split=validation algo.max_steps=15 "
+        f"model.lora.rank={rank} seed=7 hardware=cpu"
         for rank in (4, 16)
     ]
     assert not list(tmp_path.iterdir())
@@ -225,7 +226,7 @@ def test_the_command_line_sets_keys_of_the_file():
             ["to choose by the test split is to peek; write validation/pubmedqa"],
         ),
         ({"metric": {"name": "validation/pubmedqa/acuracy"}}, [], ["did you mean validation/pubmedqa/accuracy?"]),
-        ({"parameters": {"eval.every_steps": None}}, [], ["needs validation/pubmedqa/accuracy while training"]),
+        ({"parameters": {"eval.eval_steps": None}}, [], ["needs validation/pubmedqa/accuracy while training"]),
         ({"parameters": {"algo.num_generations": {"value": 7}}}, [], ["64 does not divide by num_generations=7"]),
         (
             {"parameters": {"algo.learning_rat": {"value": 1.0}}},
@@ -287,8 +288,8 @@ def test_of_equals_the_cheaper_is_chosen_of_those_the_first_and_one_sampled_twic
 
 
 def test_the_test_split_is_asked_once_and_instead_of_the_validation_rows():
-    words = ["eval.split=validation", "eval.every_steps=5", "seed=2"]
-    assert selection.test_overrides(words) == ["seed=2", "eval.split=test", "eval.every_steps=null"]
+    words = ["eval.split=validation", "eval.eval_steps=5", "seed=2"]
+    assert selection.test_overrides(words) == ["seed=2", "eval.split=test", "eval.eval_steps=null"]
     sweep = made("hardware=cpu")  # which asks the validation rows while training
     point = sweep.overrides_of(sweep.grid()[0])
     composing.compose(selection.test_overrides(point))
@@ -540,7 +541,7 @@ def test_a_point_that_is_sampled_twice_runs_once(tmp_path):
 @pytest.mark.slow
 def test_a_real_sweep(tmp_path):
     words = ["hardware=cpu", "source.train_rows=120", "source.test_rows=16", "data_mix.rows=64", "data_mix.held_out=[pubmedqa]"]
-    words += ["eval.max_new_tokens=48", "algo.steps=2", "algo.batch_size=8", "algo.max_completion_tokens=24"]
+    words += ["eval.max_new_tokens=48", "algo.max_steps=2", "algo.batch_size=8", "algo.max_completion_tokens=24"]
     path = small(tmp_path, run_cap=1, parameters={"algo.learning_rate": {"values": [0.0001, 0.0004]}})
     assert command.main([str(path), *words, f"runs={tmp_path / 'runs'}"]) == 0
     found = results(tmp_path / "runs")

@@ -239,7 +239,7 @@ def test_which_number_is_meant_may_depend_on_the_command_line(place, grpo):
     (place / "experiments/paper/toy.yaml").write_text(text)
     found = published.read("paper", "toy")
     assert [row.ours for row in found.published] == [False, False]
-    assert published.reproduces(found, ["paper=toy", "reward_set=hierarchy", "algo.steps=3"]) == (True, False)
+    assert published.reproduces(found, ["paper=toy", "reward_set=hierarchy", "algo.max_steps=3"]) == (True, False)
     assert published.reproduces(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)
     assert published.reproduces(found, ["reward_set=no_longer_there"]) == (False, False)
     (record,) = measured(grpo, 0.72, words=["paper=toy", "reward_set=hierarchy"])

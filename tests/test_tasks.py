@@ -142,10 +142,10 @@ FIXTURES = {
             train=None,
             test=None,
             columns=columns(question="Frage", answer="Antwort", choices="Optionen", group="Fach"),
-            answers="choice",
-            first_words="Choose.",
-            shape="one letter",
-            written_in="en",
+            answer_type="choice",
+            instruction="Choose.",
+            answer_format="one letter",
+            language="en",
             format="xml",
         ),
         [
@@ -179,7 +179,7 @@ FIXTURES = {
             test="default/train",
             format="think",
             held_out_percent=10,
-            judge=Lexical(threshold=0.8, labelled=None),
+            judge=Lexical(threshold=0.8, calibration_file=None),
         ),
         [
             {"Open-ended Verifiable Question": "What treats gout?", "Ground-True Answer": "Allopurinol"},
@@ -282,7 +282,7 @@ def test_a_task_says_who_it_is(name):
     task, rows, _ = FIXTURES[name]
     assert task.name == name and task.version >= 1 and task.hub_id and task.language in ("en", "zh")
     # Only a question has an answer that the prompt can ask for.
-    assert bool(task.instruction) == bool(task.answer_shape) == (task.row_kind == "question")
+    assert bool(task.instruction) == bool(task.answer_format) == (task.row_kind == "question")
     assert task.row_kind == "question" or not task.graded
     assert len(rows) == 3
 
@@ -471,7 +471,7 @@ def test_the_prompt_of_a_task(name, golden):
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(("language", "first", "shape"), [("en", "Choose.", "one letter"), ("zh", "选择。", "一个字母")])
 def test_the_prompt_of_a_format(form, language, first, shape, golden):
-    task = dataclasses.replace(FIXTURES["jsonl"][0], format=form, written_in=language, first_words=first, shape=shape)
+    task = dataclasses.replace(FIXTURES["jsonl"][0], format=form, language=language, instruction=first, answer_format=shape)
     golden(f"prompts/{form}-{language}.txt", prompts.system(task))
 
 
@@ -742,7 +742,7 @@ def test_what_is_imitated_or_compared_is_not_graded(name):
 
 def own(**fields):
     """Rows of one's own without a map of columns."""
-    return dataclasses.replace(FIXTURES["jsonl"][0], **{"columns": columns(), "answers": "exact", **fields})
+    return dataclasses.replace(FIXTURES["jsonl"][0], **{"columns": columns(), "answer_type": "exact", **fields})
 
 
 TWINS = Embedded(train_rows=30, test_rows=20)
@@ -763,7 +763,7 @@ def test_own_rows_are_read_whatever_the_source_is(tmp_path):
 
 
 def test_own_numbers_and_letters_are_graded_as_published_ones():
-    task = own(answers="number")
+    task = own(answer_type="number")
     example = task.parse(Row({"prompt": "How many?", "answer": 1234}, "x"))  # a number in JSON
     credits = {"1,234": 1, "$1234.00": 1, "1234 mg": 0.5, "12 34": 0, "1234 or 5": 0}
     assert example.gold == "1234" and {answer: task.credit(answer, example) for answer in credits} == credits
@@ -814,8 +814,8 @@ def test_own_columns_are_mapped():
         ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b"}, "the column 'I' of jsonl is missing"),
         ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b", "I": None}, "'I' should be text, is None"),
         ({"columns": columns(choices="C")}, {"prompt": "a", "answer": "b", "C": ["c", "d"]}, "'b' is not among its choices"),
-        ({"answers": "number"}, {"prompt": "a", "answer": "eighteen"}, "should be one number, is 'eighteen'"),
-        ({"answers": "number"}, {"prompt": "a", "answer": "18 eggs"}, "should be one number"),
+        ({"answer_type": "number"}, {"prompt": "a", "answer": "eighteen"}, "should be one number, is 'eighteen'"),
+        ({"answer_type": "number"}, {"prompt": "a", "answer": "18 eggs"}, "should be one number"),
     ],
 )
 def test_own_rows_that_cannot_be_read_are_named(fields, row, says):
@@ -863,7 +863,7 @@ def test_one_question_may_have_several_answers(tmp_path):
         ({"test": "main/test"}, "test", "main/test is of no kind"),
         ({"columns": columns(question="Q")}, "columns.answer", "is null; name the column, as columns.question does"),
         ({"columns": columns(answer="A")}, "columns.question", "is null"),
-        ({"answers": "choice"}, "columns.choices", "is null; answers=choice needs"),
+        ({"answer_type": "choice"}, "columns.choices", "is null; answer_type=choice needs"),
     ],
 )
 def test_what_is_wrong_with_own_rows_is_said_before_anything_starts(fields, key, says):
@@ -883,7 +883,7 @@ def test_a_folder_is_no_file_of_rows(tmp_path):
 @pytest.mark.parametrize("answers", ["exact", "number", "choice", "free"])
 def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
     named = columns(choices="C", id="I", group="G") if answers == "choice" else columns()
-    task = own(answers=answers, written_in=language, columns=named)
+    task = own(answer_type=answers, language=language, columns=named)
     found = list(task.examples(TWINS, "train"))
     assert len(found) == 30 and task.language == language
     assert (task.graded, task.numeric) == (answers != "free", answers == "number")
@@ -962,7 +962,7 @@ TEXTS = dataclasses.replace(FIXTURES["medicalgpt_pt"][0], repository="text", tra
 OWN = own(
     train=str(DATA / "shibing624" / "MedicalGPT" / "grpo" / "train.jsonl.gz"),
     columns=columns(question="question", answer="answer"),
-    written_in="zh",
+    language="zh",
 )
 PUBLISHED = [
     *((FIXTURES[name][0], split) for name, split in (("gsm8k", "train"), ("gsm8k", "test"), ("medmcqa", "test"))),

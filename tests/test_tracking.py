@@ -76,7 +76,7 @@ def variables(server, **more):
 
 def begun(server, runs, written, final=None, how="", words=(), **more):
     """The process of `SESSION`."""
-    words = [*QUICK, "track=wandb", f"runs={runs}", *words]
+    words = [*QUICK, "logger=wandb", f"runs={runs}", *words]
     arguments = [sys.executable, "-c", SESSION, str(runs), *map(json.dumps, (words, written, final)), how]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(arguments, env=variables(server, **more), cwd=runs, text=True, **pipes)
@@ -101,28 +101,28 @@ def steps(run):
 
 
 def test_it_is_no_part_of_what_is_learned(compose):
-    tracked, plain = compose(["track=wandb", "track.tags=[a]"]), compose(["track=none"])
+    tracked, plain = compose(["logger=wandb", "logger.tags=[a]"]), compose(["logger=none"])
     assert (
-        schema.run_id(build.unchecked(tracked)) == schema.run_id(build.unchecked(plain)) and tracked["track"]["mode"] == "online"
+        schema.run_id(build.unchecked(tracked)) == schema.run_id(build.unchecked(plain)) and tracked["logger"]["mode"] == "online"
     )
 
 
 def test_auto_follows_the_agent(compose, monkeypatch):
     monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
-    track = build.check(compose()).track
-    assert track.mode == "auto" and not track.on
+    logger = build.check(compose()).logger
+    assert logger.mode == "auto" and not logger.on
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
-    assert track.on and replace(track, mode="online").on and not replace(track, mode="none").on
+    assert logger.on and replace(logger, mode="online").on and not replace(logger, mode="none").on
 
 
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("track=wandb_offline", "an agent of a W&B sweep waits for this run's metrics; write track=auto"),
-        ("track.mode=onlin", "track.mode"),
-        ("track.project=a/b", "track.project"),
-        ("track.tags=['']", "track.tags"),
-        ("track.end_seconds=0", "track.end_seconds"),
+        ("logger=wandb_offline", "an agent of a W&B sweep waits for this run's metrics; write logger=auto"),
+        ("logger.mode=onlin", "logger.mode"),
+        ("logger.project=a/b", "logger.project"),
+        ("logger.tags=['']", "logger.tags"),
+        ("logger.end_seconds=0", "logger.end_seconds"),
     ],
 )
 def test_mistakes_are_told_before_anything_loads(compose, monkeypatch, word, said):
@@ -135,8 +135,8 @@ def test_mistakes_are_told_before_anything_loads(compose, monkeypatch, word, sai
 def test_without_wandb_it_says_how_to_get_it(compose, monkeypatch):
     monkeypatch.setattr(settings, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"track\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
-        build.check(compose(["track=wandb"]))
-    build.check(compose(["track=none"]))
+        build.check(compose(["logger=wandb"]))
+    build.check(compose(["logger=none"]))
 
 
 def test_a_configuration_is_named_as_on_the_command_line(compose):
@@ -195,7 +195,7 @@ def until(true, seconds=10.0):
 @pytest.mark.slow
 def test_a_run_arrives_and_a_resumed_one_sends_no_step_twice(tmp_path):
     with LoopbackWandb() as server:
-        first = session(server, tmp_path, lines(1, 2), how="interrupted", words=["track.tags=[x]"])
+        first = session(server, tmp_path, lines(1, 2), how="interrupted", words=["logger.tags=[x]"])
         name = folder_in(tmp_path).name
         run = server.runs[name]
         assert first.stdout == f"wandb    {server.url}/{ENTITY}/medrl/runs/{name}\n" and first.stderr == "SIGINT\n"
@@ -221,12 +221,12 @@ def test_a_run_arrives_and_a_resumed_one_sends_no_step_twice(tmp_path):
 @pytest.mark.slow
 def test_a_network_that_goes_away_costs_a_warning_and_nothing_else(tmp_path):
     with LoopbackWandb() as server:
-        process = begun(server, tmp_path, lines(1, 2), metrics(0.5), how="wait", words=["track.end_seconds=1"])
+        process = begun(server, tmp_path, lines(1, 2), metrics(0.5), how="wait", words=["logger.end_seconds=1"])
         assert process.stdout.readline().startswith("wandb    http") and process.stdout.readline() == "written\n"
         server.deaf = True
         _, said = process.communicate("\n", timeout=60)
         assert process.returncode == 0
-        assert said.startswith("warning  W&B did not take everything within track.end_seconds=1; it is kept: `wandb sync ")
+        assert said.startswith("warning  W&B did not take everything within logger.end_seconds=1; it is kept: `wandb sync ")
         server.deaf = False
         name = folder_in(tmp_path).name
         assert steps(server.runs[name]) == [] and tracking.sent_runs(folder_in(tmp_path))[name]["values"] is None
@@ -238,7 +238,7 @@ def test_a_network_that_goes_away_costs_a_warning_and_nothing_else(tmp_path):
 @pytest.mark.slow
 def test_what_was_written_offline_is_synced_later(tmp_path):
     with LoopbackWandb() as server:
-        offline = {"words": ["track=wandb_offline"], "WANDB_API_KEY": ""}
+        offline = {"words": ["logger=wandb_offline"], "WANDB_API_KEY": ""}
         first = session(server, tmp_path, lines(1, 2), how="interrupted", **offline)
         second = session(server, tmp_path, lines(3), metrics(0.25), **offline)
         written = sorted((folder_in(tmp_path) / "wandb").glob("offline-run-*"))
@@ -255,12 +255,12 @@ def test_what_was_written_offline_is_synced_later(tmp_path):
 @pytest.mark.parametrize(("refuse", "key", "said"), [(401, KEY, "as the test asked"), (None, "", "no API key is configured")])
 def test_a_server_that_does_not_take_the_run_is_told_of_before_it_begins(tmp_path, refuse, key, said):
     with LoopbackWandb(refuse=refuse) as server:
-        command = [sys.executable, "-m", "medrl", *QUICK, "track=wandb", "runs=runs"]
+        command = [sys.executable, "-m", "medrl", *QUICK, "logger=wandb", "runs=runs"]
         environment = variables(server, WANDB_API_KEY=key, HOME=str(tmp_path))  # no .netrc of whoever tests
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
     assert done.stderr.startswith("medrl: W&B does not take the run (") and said in done.stderr
-    assert "WANDB_API_KEY or run `wandb login`" in done.stderr and "track=wandb_offline" in done.stderr
+    assert "WANDB_API_KEY or run `wandb login`" in done.stderr and "logger=wandb_offline" in done.stderr
     assert not list(tmp_path.glob("runs/*/eval"))
 
 
@@ -276,7 +276,7 @@ QUICK_SWEEP = {
         "algo": {"value": "none"},
         "data_mix.validation_rows": {"value": 4},
         "eval.split": {"value": "validation"},
-        "eval.every_steps": {"value": None},
+        "eval.eval_steps": {"value": None},
         "model.lora.rank": {"values": [4, 8]},
         "seed": {"value": 3},
     },
@@ -316,14 +316,14 @@ def test_agents_run_the_points_and_the_best_is_asked_the_test_split(tmp_path):
     for point in found["points"]:
         record = records[point["run_id"], "validation"]
         assert point["state"] == "finished" and point["value"] == record["tasks"]["pubmedqa"]["accuracy"]
-        assert {"eval.limit=3", "algo=none", "seed=3", "eval.every_steps=null"} <= set(point["words"])
+        assert {"eval.limit=3", "algo=none", "seed=3", "eval.eval_steps=null"} <= set(point["words"])
         assert "eval.limit=2" not in point["words"] and record["eval"]["limit"] == 3
-        assert record["eval"]["every_steps"] is None
+        assert record["eval"]["eval_steps"] is None
         (run,) = tmp_path.glob(f"there/*-{point['run_id']}")
         assert [noted["sweep"] for noted in tracking.sent_runs(run).values()] == ["sweep1"]
     best = found["chosen"]
     (tested,) = best["test"]
-    assert best["seeds"] == [3] and best["command"].endswith("eval.split=test eval.every_steps=null")
+    assert best["seeds"] == [3] and best["command"].endswith("eval.split=test eval.eval_steps=null")
     assert records[tested, "test"]["tasks"]["pubmedqa"]["n"] == 3 and len(records) == len(results["runs"]) == 3
     assert tested in [point["run_id"] for point in found["points"] if point["parameters"] == best["parameters"]]
     assert f"command  {best['command']}\nreport   there/sweep-quick-sweep1/report.html\n" in done.stdout
@@ -341,7 +341,7 @@ def test_a_sweep_that_is_not_there_is_one_sentence(tmp_path):
 
 def test_the_command_line_replaces_what_the_file_says():
     sent = wandb_agents.sent(spec.parsed(QUICK_SWEEP, Path("quick.yaml"), ["algo=sft", "eval.limit=3"]))
-    assert "algo" not in sent["parameters"] and sent["parameters"]["eval.every_steps"] == {"value": "null"}
+    assert "algo" not in sent["parameters"] and sent["parameters"]["eval.eval_steps"] == {"value": "null"}
     assert "eval.limit=2" not in sent["command"] and sent["command"][-3:] == ["${args_no_hyphens}", "algo=sft", "eval.limit=3"]
 
 

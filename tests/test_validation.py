@@ -72,8 +72,8 @@ def test_more_validation_rows_than_there_are_is_said_at_once(settings):
     ("words", "message"),
     [
         (["eval.split=validation"], "eval.split  is validation, and no rows are kept for it"),
-        (["eval.every_steps=2"], "eval.every_steps  looks at the test split while training"),
-        ([*CHOOSING, "eval.every_steps=2", "algo=rm", "data_mix=medicalgpt_preference"], "eval.every_steps  asks questions"),
+        (["eval.eval_steps=2"], "eval.eval_steps  looks at the test split while training"),
+        ([*CHOOSING, "eval.eval_steps=2", "algo=rm", "data_mix=medicalgpt_preference"], "eval.eval_steps  asks questions"),
         (["eval.split=dev"], "eval.split  is 'dev', should be 'test' or 'validation'"),
     ],
 )
@@ -88,7 +88,7 @@ def test_the_names_of_what_is_logged(settings):
     assert {"train/reward", "train/rewards/correctness/mean", "validation/gsm8k/accuracy", "cost/tokens"} <= set(names)
     assert len(names) == len(set(names)) and not any(name.startswith("test/") for name in names)
     assert "validation/gsm8k/accuracy" not in metric_names.while_training(settings(*CHOOSING))
-    assert "validation/gsm8k/accuracy" in metric_names.while_training(settings(*CHOOSING, "eval.every_steps=5"))
+    assert "validation/gsm8k/accuracy" in metric_names.while_training(settings(*CHOOSING, "eval.eval_steps=5"))
     assert metric_names.while_training(settings("algo=none")) == []
     line = {"step": 3, "time": 1.5, "reward": 2, "loss": None, "validation/gsm8k/accuracy": 0.5}
     assert metric_names.of_line(line) == {"train/reward": 2.0, "validation/gsm8k/accuracy": 0.5}
@@ -96,8 +96,8 @@ def test_the_names_of_what_is_logged(settings):
 
 @pytest.mark.slow
 def test_asking_while_training_changes_nothing_that_is_learned(compose, tmp_path):
-    words = [*SMALL, *CHOOSING, "algo.steps=2", "algo.batch_size=8", "data_mix.held_out=[gsm8k]"]
-    trees = [compose([*words, f"runs={tmp_path / str(every)}", f"eval.every_steps={every}"]) for every in ("null", 1)]
+    words = [*SMALL, *CHOOSING, "algo.max_steps=2", "algo.batch_size=8", "data_mix.held_out=[gsm8k]"]
+    trees = [compose([*words, f"runs={tmp_path / str(every)}", f"eval.eval_steps={every}"]) for every in ("null", 1)]
     plain, curved = (run.run(tree) for tree in trees)
     first, second = (schema.run_dir(build.unchecked(tree)) for tree in trees)
     assert first.name == second.name and plain["tasks"] == curved["tasks"]
@@ -109,6 +109,6 @@ def test_asking_while_training_changes_nothing_that_is_learned(compose, tmp_path
     assert curved["tasks"]["gsm8k"]["split"] == "main/train, validation part"
     assert set(metric_names.values(curved)) <= set(metric_names.names(build.check(trees[1])))
     # The chosen one is asked the test split without being trained again.
-    tested = run.run({**trees[1], "eval": {**trees[1]["eval"], "split": "test", "every_steps": None}})
+    tested = run.run({**trees[1], "eval": {**trees[1]["eval"], "split": "test", "eval_steps": None}})
     assert tested["tasks"]["gsm8k"]["split"] == "main/test" and read_jsonl(second / "train" / "log.jsonl") == lines
     assert tested["run_id"] == curved["run_id"] and "test/gsm8k/accuracy" in metric_names.values(tested)

@@ -54,7 +54,9 @@ def token_rewards(scores: Tensor, log_ratios: Tensor, mask: Tensor, beta: float)
     return rewards
 
 
-def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_: float) -> tuple[Tensor, Tensor]:
+def generalised_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
     """Advantages and the returns that the values should have foretold (Schulman et al. 2016, equation 16).
 
     With ``delta_t = r_t + gamma V_{t+1} - V_t`` and nothing after the last token, the advantage is
@@ -65,7 +67,7 @@ def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma:
         values: What the value head expected before each token was written.
         mask: 1 on tokens of the completion.
         gamma: Discount of a token's delay.
-        lambda_: 0 trusts the values alone, 1 the rewards alone.
+        gae_lambda: 0 trusts the values alone, 1 the rewards alone.
     """
     import torch
 
@@ -75,7 +77,7 @@ def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma:
     advantage = next_value = torch.zeros_like(rewards[:, 0])
     for token in reversed(range(rewards.shape[1])):
         delta = rewards[:, token] + gamma * next_value - values[:, token]
-        advantage = delta + gamma * lambda_ * advantage
+        advantage = delta + gamma * gae_lambda * advantage
         advantages[:, token] = advantage
         next_value = values[:, token]
     return advantages, advantages + values

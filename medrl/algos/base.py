@@ -17,7 +17,7 @@ from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
     from medrl.data.prompts import Messages
     from medrl.jobs.shutdown import GracefulShutdown
 
@@ -32,7 +32,7 @@ class Footprint(NamedTuple):
     sequences: int = 1
     """Sequences computed at once for each of the micro-batch; 2 where they come in pairs."""
     completion: int = 0
-    """Tokens of each completion that is sampled between optimiser steps; 0 where nothing is sampled while it trains."""
+    """Tokens of each completion that is sampled between optimizer steps; 0 where nothing is sampled while it trains."""
     fused: bool = True
     """Whether the loss is computed by TRL's fused head, in tiles; false where logits are held whole."""
     frozen: int = 0
@@ -46,9 +46,9 @@ class Job:
     """What an algorithm works on."""
 
     run: Sections
-    rows: Sequence[Prompted]
+    rows: Sequence[TrainingRow]
     policy: Any
-    """The model before training, without an adapter; a classifier with one output where the algorithm ``classifies``."""
+    """The model before training, without an adapter; a classifier with one output where the algorithm ``trains_reward_model``."""
     tokenizer: Any
     folder: Path
     """``train/`` of the run folder: log, completions, checkpoints."""
@@ -56,7 +56,7 @@ class Job:
     """The newest whole checkpoint, to go on from."""
     stop: GracefulShutdown
     ask: Callable[[Any], dict[str, float]] | None = None
-    """From the model, as it is while it trains, to what its validation rows say (`Eval.every_steps`); None where nobody asks."""
+    """From the model, as it is while it trains, to what its validation rows say (`Eval.eval_steps`); None where nobody asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,9 @@ class Algo(Identified, ABC):
     """False for the algorithm that leaves the model as it is."""
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question",)
     """Kinds of rows that it learns from."""
-    rewarded: ClassVar[bool] = False
+    uses_rewards: ClassVar[bool] = False
     """Whether completions are paid for by the reward set, which is audited first."""
-    classifies: ClassVar[bool] = False
+    trains_reward_model: ClassVar[bool] = False
     """Whether it writes a reward model, a classifier with one output, and no policy."""
     uses_rollout_engine: ClassVar[bool] = False
     """Whether ``hardware.rollout`` writes the completions that it learns from."""
@@ -79,19 +79,19 @@ class Algo(Identified, ABC):
         """Train and write the model to ``out``."""
 
     @property
-    def align(self) -> int:
+    def checkpoint_every(self) -> int:
         """A checkpoint may be written after any multiple of this many steps."""
         return 1
 
     def finish(self, job: Job, written: Path) -> None:
         """Last touch to what was trained, by one process, before its folder becomes ``model/``."""
-        job.run.model.settle(written)
+        job.run.model.finalize(written)
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         """Mistakes in company of the other sections."""
         return iter(())
 
-    def check_rows(self, rows: Sequence[Prompted], tokenizer: Any) -> None:
+    def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
         """Called before any weights load.
 
         Raises:
@@ -101,36 +101,36 @@ class Algo(Identified, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimised(Algo):
-    """What all algorithms that take optimiser steps share."""
+class TrainedAlgo(Algo):
+    """What all algorithms that take optimizer steps share."""
 
-    not_learned: ClassVar[frozenset[str]] = frozenset({"checkpoint_steps"})
+    not_learned: ClassVar[frozenset[str]] = frozenset({"save_steps"})
     shards: ClassVar[bool] = True
     """False where weights are handled whole, so that they cannot be divided among processes."""
 
-    steps: Annotated[int, Gt(0)] | None
-    """Optimiser steps; null where ``epochs`` says how long."""
+    max_steps: Annotated[int, Gt(0)] | None
+    """Optimizer steps; null where ``epochs`` says how long."""
     epochs: Annotated[float, Gt(0)] | None
     """Passes over the drawn rows; null where ``steps`` says how long."""
     batch_size: Annotated[int, Gt(0)]
-    """Sequences of an optimiser step over all devices; how they are split is hardware's."""
+    """Sequences of an optimizer step over all devices; how they are split is hardware's."""
     learning_rate: Annotated[float, Gt(0)]
-    schedule: Literal["constant", "linear", "cosine"]
+    lr_scheduler_type: Literal["constant", "linear", "cosine"]
     """What the learning rate does after the warm-up."""
-    warmup_fraction: Annotated[float, Ge(0), Le(1)]
+    warmup_ratio: Annotated[float, Ge(0), Le(1)]
     """Share of the steps in which the learning rate rises from 0."""
-    optimiser: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
     adam_beta1: Annotated[float, Ge(0), Le(1)]
     adam_beta2: Annotated[float, Ge(0), Le(1)]
     weight_decay: Annotated[float, Ge(0)]
     max_grad_norm: Annotated[float, Gt(0)]
     """Gradients are scaled down to this norm."""
-    checkpoint_steps: Annotated[int, Gt(0)]
+    save_steps: Annotated[int, Gt(0)]
     """A checkpoint is written after every so many steps, and after the last."""
 
     def problems(self, run: Sections) -> Iterator[Problem]:
-        if (self.steps is None) == (self.epochs is None):
-            yield Problem("steps", f"is {self.steps} and epochs is {self.epochs}; give one and set the other to null")
+        if (self.max_steps is None) == (self.epochs is None):
+            yield Problem("max_steps", f"is {self.max_steps} and epochs is {self.epochs}; give one and set the other to null")
         processes = run.hardware.processes
         if self.batch_size % self.group:
             yield Problem(
@@ -142,7 +142,7 @@ class Optimised(Algo):
                 "batch_size",
                 f"{self.batch_size} does not divide among {processes} GPUs; {self._legal(lcm(processes, self.group))}",
             )
-        elif self.batch_size // self.group > (used := self.rows_used(run) or self.batch_size):
+        elif self.batch_size // self.group > (used := self.num_rows(run) or self.batch_size):
             yield Problem(
                 "batch_size",
                 f"{self.batch_size} takes {self.batch_size // self.group} rows a step, and there are {used} in all; lower it or "
@@ -150,8 +150,8 @@ class Optimised(Algo):
             )
         if run.hardware.sharding != "none" and not self.shards:
             yield Problem("", f"handles weights whole; write hardware.sharding=none, not {run.hardware.sharding}")
-        if self.optimiser != "adamw" and run.hardware.device == "cpu":
-            yield Problem("optimiser", f"{self.optimiser} needs a GPU; write algo.optimiser=adamw")
+        if self.optimizer != "adamw" and run.hardware.device == "cpu":
+            yield Problem("optimizer", f"{self.optimizer} needs a GPU; write algo.optimizer=adamw")
 
     def _legal(self, divisor: int) -> str:
         """The multiples of `divisor` next to the batch size."""
@@ -172,20 +172,20 @@ class Optimised(Algo):
         """Sequences of the batch that are made of one row."""
         return 1
 
-    def rows_used(self, run: Sections) -> int | None:
+    def num_rows(self, run: Sections) -> int | None:
         """Rows that an epoch goes through, at most; None where that is known only when training starts."""
         return run.data_mix.rows
 
-    def steps_of_epoch(self, run: Sections) -> int | None:
-        """Optimiser steps of one pass over the rows, at most; None where the rows are not known."""
-        rows = self.rows_used(run)
+    def steps_per_epoch(self, run: Sections) -> int | None:
+        """Optimizer steps of one pass over the rows, at most; None where the rows are not known."""
+        rows = self.num_rows(run)
         return rows if rows is None else ceil(rows * self.group / self.batch_size)
 
-    def known_tokens(self, run: Sections) -> int:
+    def max_prompt_tokens(self, run: Sections) -> int:
         """Most tokens of what `known` says."""
         return run.model.context_tokens
 
-    def known(self, row: Prompted) -> Messages:
+    def prompt_messages(self, row: TrainingRow) -> Messages:
         """What of a row's sequence is known before anything is generated."""
         return row.messages
 
@@ -197,18 +197,18 @@ class Optimised(Algo):
         """Options that every TRL config takes, in its words."""
         run = job.run
         micro, accumulation = run.hardware.split(self.batch_size)
-        every = -(-self.checkpoint_steps // self.align) * self.align
+        every = -(-self.save_steps // self.checkpoint_every) * self.checkpoint_every
         return {
             "output_dir": str(job.folder),
-            "max_steps": self.steps if self.steps is not None else -1,
+            "max_steps": self.max_steps if self.max_steps is not None else -1,
             "num_train_epochs": self.epochs if self.epochs is not None else 1.0,
             "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": accumulation,
             "learning_rate": self.learning_rate,
-            "lr_scheduler_type": self.schedule,
+            "lr_scheduler_type": self.lr_scheduler_type,
             # transformers reads a float below 1 as a share of the steps and 1 and above as a count.
-            "warmup_steps": self.warmup_fraction if self.warmup_fraction < 1 else 1e9,
-            "optim": "adamw_torch" if self.optimiser == "adamw" else self.optimiser,
+            "warmup_steps": self.warmup_ratio if self.warmup_ratio < 1 else 1e9,
+            "optim": "adamw_torch" if self.optimizer == "adamw" else self.optimizer,
             "adam_beta1": self.adam_beta1,
             "adam_beta2": self.adam_beta2,
             "weight_decay": self.weight_decay,

@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Job
-from medrl.algos.samples import Sampled, describe, enough, reference, texts
+from medrl.algos.samples import SelfSampledPreference, describe, enough, reference, texts
 from medrl.training.trainer import run_trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPO(Sampled):
+class DPO(SelfSampledPreference):
     """Sample, grade with the reward set, pair the best against the worst, and train TRL's DPOTrainer on the pairs."""
 
     kind: ClassVar[str] = "dpo"

@@ -169,7 +169,7 @@ def merge(batch: Batch, drawn: Batch, pairs: Pairs, size: int, pad_token_id: int
     if unknown := (batch.keys() ^ drawn.keys()) | (batch.keys() - LAYOUT.keys()):
         raise RuntimeError(
             f"This version of TRL makes {', '.join(sorted(unknown))} of a batch, which medrl's dynamic sampling does not know; "
-            "install the versions of constraints.txt, or set algo.resample=0."
+            "install the versions of constraints.txt, or set algo.dynamic_sampling_rounds=0."
         )
     merged: Batch = {}
     for name, values in batch.items():

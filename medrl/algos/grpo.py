@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from medrl.algos.base import Job
-from medrl.algos.rollouts import Rollouts
+from medrl.algos.rollouts import OnlineRL
 from medrl.errors import Problem
 
 if TYPE_CHECKING:
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPO(Rollouts):
+class GRPO(OnlineRL):
     """TRL's GRPOTrainer; Dr. GRPO, DAPO, GSPO and CISPO are settings of it, in ``conf/algo/``."""
 
     kind: ClassVar[str] = "grpo"
 
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
-    """How the token losses are normalised (TRL names a mistake here only at the first loss, so it is checked before)."""
+    """How the token losses are normalized (TRL names a mistake here only at the first loss, so it is checked before)."""
     scale_rewards: Literal["group", "batch", "none"]
     """What advantages are divided by: the group's or the batch's standard deviation, or nothing (Dr. GRPO)."""
     importance_sampling_level: Literal["token", "sequence"]
     """``sequence`` with ``loss_type=grpo`` is GSPO (Zheng et al. 2025, arXiv 2507.18071)."""
-    resample: Annotated[int, Ge(0)]
+    dynamic_sampling_rounds: Annotated[int, Ge(0)]
     """Most rounds of replacing prompts whose completions all earn the same, which teach nothing (DAPO's dynamic sampling);
     0 trains on every prompt as it comes."""
 
@@ -42,18 +42,18 @@ class GRPO(Rollouts):
                 f"is {'null' if self.epsilon_high is None else self.epsilon_high}; with loss_type=cispo it caps the probability "
                 "ratio itself, which is about 1; write algo=cispo or algo.epsilon_high=5.0",
             )
-        if self.resample and self.scale_rewards == "batch":
+        if self.dynamic_sampling_rounds and self.scale_rewards == "batch":
             yield Problem(
-                "resample",
-                f"is {self.resample}, and with scale_rewards=batch the advantages of replaced prompts would be divided by "
-                "another number than the rest; write algo.scale_rewards=group or none, or algo.resample=0",
+                "dynamic_sampling_rounds",
+                f"is {self.dynamic_sampling_rounds}, and with scale_rewards=batch advantages of replaced prompts are divided by "
+                "another number than the rest; write algo.scale_rewards=group or none, or algo.dynamic_sampling_rounds=0",
             )
-        share = self.batch_size * self.mini_batches // run.hardware.processes
-        if self.resample and share % self.num_generations:
+        share = self.batch_size * self.num_mini_batches // run.hardware.processes
+        if self.dynamic_sampling_rounds and share % self.num_generations:
             yield Problem(
-                "resample",
-                f"is {self.resample}, and a GPU's share of {share} completions holds no whole number of groups of "
-                f"num_generations={self.num_generations}; change algo.batch_size or write algo.resample=0",
+                "dynamic_sampling_rounds",
+                f"is {self.dynamic_sampling_rounds}, and a GPU's share of {share} completions holds no whole number of groups of "
+                f"num_generations={self.num_generations}; change algo.batch_size or write algo.dynamic_sampling_rounds=0",
             )
 
     def trainer(self, job: Job) -> Any:
@@ -61,7 +61,7 @@ class GRPO(Rollouts):
 
         from medrl.algos import dynamic_sampling
 
-        kind = dynamic_sampling.trainer_class(self.resample) if self.resample else GRPOTrainer
+        kind = dynamic_sampling.trainer_class(self.dynamic_sampling_rounds) if self.dynamic_sampling_rounds else GRPOTrainer
         return kind(args=GRPOConfig(**self.arguments(job)), **self.materials(job))
 
     def arguments(self, job: Job) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Job
-from medrl.algos.samples import Sampled, describe, enough, texts
+from medrl.algos.samples import SelfSampledPreference, describe, enough, texts
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl, write_jsonl
 from medrl.training import checkpoints
@@ -20,14 +20,14 @@ from medrl.training.distributed import rank, wait_for_all
 from medrl.training.trainer import fit, write_model
 
 if TYPE_CHECKING:
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
 
 REFERENCE = "ref"
 """TRL's name for the frozen copy of an adapter that is trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class IterativeDPO(Sampled):
+class IterativeDPO(SelfSampledPreference):
     """``rounds`` times DPO. In each the policy at its start is the reference.
 
     ``steps``, ``epochs`` and the schedule of the learning rate are those of one round. All weights: the reference is a second
@@ -67,7 +67,7 @@ class IterativeDPO(Sampled):
             _publish(_model(job, last), out, keep=self.keep_rounds)
         wait_for_all()
 
-    def rows(self, rows: Sequence[Prompted], number: int) -> list[Prompted]:
+    def rows(self, rows: Sequence[TrainingRow], number: int) -> list[TrainingRow]:
         """The rows of a round: each goes on where the one before ended, and begins anew at the end of the mix."""
         first = (number - 1) * self.prompts
         return [rows[at % len(rows)] for at in range(first, first + self.prompts)]

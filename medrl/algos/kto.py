@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import Sample, Sampled, enough, fitting, reference
+from medrl.algos.samples import Sample, SelfSampledPreference, enough, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
 from medrl.models.tokenization import Rendering
@@ -22,11 +22,11 @@ from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
 
 
 @dataclass(frozen=True, kw_only=True)
-class KTO(Sampled):
+class KTO(SelfSampledPreference):
     """All samples in TRL's KTOTrainer, labelled desirable or not. Of a preference pair both answers are taken, one of each."""
 
     kind: ClassVar[str] = "kto"
@@ -122,7 +122,7 @@ class KTO(Sampled):
             write_jsonl(job.folder / "labelled.jsonl", lines)
         return lines
 
-    def _own(self, asked: Sequence[Prompted], samples: Sequence[Sample]) -> Iterator[tuple[Prompted, str, bool]]:
+    def _own(self, asked: Sequence[TrainingRow], samples: Sequence[Sample]) -> Iterator[tuple[TrainingRow, str, bool]]:
         """Samples with their labels, without those that a judge left open."""
         for sample in samples:
             if self.desirable_reward is not None:
@@ -135,7 +135,7 @@ class KTO(Sampled):
             yield asked[sample["row"]], sample["text"], label
 
 
-def _given(rows: Sequence[Prompted]) -> Iterator[tuple[Prompted, str, bool]]:
+def _given(rows: Sequence[TrainingRow]) -> Iterator[tuple[TrainingRow, str, bool]]:
     """Both answers of the data set's own pairs."""
     for row in rows:
         if row.example.rejected:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import Sampled, describe, enough, texts
+from medrl.algos.samples import SelfSampledPreference, describe, enough, texts
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ORPO(Sampled):
+class ORPO(SelfSampledPreference):
     """Pairs as DPO makes them, in TRL's ORPOTrainer, which TRL keeps among its experiments."""
 
     kind: ClassVar[str] = "orpo"

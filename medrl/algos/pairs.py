@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medrl.errors import UserError
 
 if TYPE_CHECKING:
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
 
 Pair = Mapping[str, Any]
 """``prompt`` (messages), ``chosen`` and ``rejected`` (texts), their rewards (null where the data set says which is better),
@@ -29,7 +29,7 @@ def best_and_worst(samples: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, A
     return (best, worst) if best["reward"] > worst["reward"] else None
 
 
-def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[Prompted], each: int) -> tuple[list[Pair], int]:
+def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[TrainingRow], each: int) -> tuple[list[Pair], int]:
     """Pairs of graded samples.
 
     Args:
@@ -53,12 +53,12 @@ def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[Prompted], eac
     return found, equal
 
 
-def given(row: Prompted) -> Pair:
+def given(row: TrainingRow) -> Pair:
     """A preference pair of the data set."""
     return _pair(row, row.example.gold, row.example.rejected, None, None)
 
 
-def check_given(rows: Sequence[Prompted]) -> None:
+def check_given(rows: Sequence[TrainingRow]) -> None:
     """Raises:
     UserError: a row's better answer is its worse one.
     """
@@ -70,7 +70,7 @@ def check_given(rows: Sequence[Prompted]) -> None:
             )
 
 
-def _pair(row: Prompted, chosen: str, rejected: str, better: float | None, worse: float | None) -> Pair:
+def _pair(row: TrainingRow, chosen: str, rejected: str, better: float | None, worse: float | None) -> Pair:
     return {
         "prompt": row.messages,
         "chosen": chosen,

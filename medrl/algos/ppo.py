@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 
 from medrl.algos import advantages as maths
 from medrl.algos import completions
-from medrl.algos.base import Footprint, Job, Optimised
+from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.errors import Problem, UserError
 from medrl.models.generation import Sampling
 from medrl.tasks.base import Kind
@@ -33,18 +33,18 @@ VALUE_HEAD = "value_head.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(Optimised):
+class PPO(TrainedAlgo):
     """``batch_size`` counts completions, one a prompt; a device writes its share of them in one batch.
 
     The value head is one linear layer on the policy's last hidden state, as in the paper's equation 9, and not a model of its
-    own: it costs no memory to speak of where a second model would double the weights and the optimiser, LoRA serves both,
+    own: it costs no memory to speak of where a second model would double the weights and the optimizer, LoRA serves both,
     and one forward pass gives log-probabilities and values. The price is that both losses pull on the same weights, which is
-    what ``value_coefficient`` weighs. The head begins at zero, so it pulls on nothing before it has learned something.
+    what ``vf_coef`` weighs. The head begins at zero, so it pulls on nothing before it has learned something.
     """
 
     kind: ClassVar[str] = "ppo"
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
-    rewarded: ClassVar[bool] = True
+    uses_rewards: ClassVar[bool] = True
     shards: ClassVar[bool] = False
 
     max_completion_tokens: Annotated[int, Gt(0)]
@@ -55,18 +55,18 @@ class PPO(Optimised):
     """Price of a nat of divergence from the model before training, taken off each token's reward; 0 keeps no reference."""
     gamma: Annotated[float, Gt(0), Le(1)]
     """Discount of a token's delay."""
-    lambda_: Annotated[float, Ge(0), Le(1)]
+    gae_lambda: Annotated[float, Ge(0), Le(1)]
     """Of generalised advantage estimation: 0 trusts the value head alone, 1 the rewards alone."""
     epsilon: Annotated[float, Gt(0)]
     """Distance from 1 beyond which the probability ratio earns nothing more."""
     value_epsilon: Annotated[float, Gt(0)] | None
     """Furthest that the passes over one set may move a value; null lets them."""
-    value_coefficient: Annotated[float, Gt(0)]
+    vf_coef: Annotated[float, Gt(0)]
     """Weight of the value loss beside the policy's."""
     value_learning_rate: Annotated[float, Gt(0)]
     """Of the value head: a new layer beside trained ones, which the policy's rate would hardly move from zero."""
     num_iterations: Annotated[int, Gt(0)]
-    """Optimiser steps on each set of completions."""
+    """Optimizer steps on each set of completions."""
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
@@ -74,10 +74,10 @@ class PPO(Optimised):
             yield Problem("", "writes its completions with transformers; add hardware.rollout=transformers")
         yield from self.context_problems(run, self.max_completion_tokens)
 
-    def known_tokens(self, run: Sections) -> int:
+    def max_prompt_tokens(self, run: Sections) -> int:
         return run.data_mix.max_prompt_tokens
 
-    def steps_of_epoch(self, run: Sections) -> int:
+    def steps_per_epoch(self, run: Sections) -> int:
         """Whole sets of completions, each used ``num_iterations`` times."""
         return run.data_mix.rows // self.batch_size * self.num_iterations
 
@@ -87,7 +87,7 @@ class PPO(Optimised):
         return Footprint(tokens=known + longest, scored=longest, completion=longest, fused=False, frozen=frozen)
 
     @property
-    def align(self) -> int:
+    def checkpoint_every(self) -> int:
         return self.num_iterations
 
     def train(self, job: Job, out: Path) -> None:
@@ -120,7 +120,7 @@ def _trainer(ppo: PPO, job: Job) -> Any:
 
     class PPOTrainer(Trainer):
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
-            """The micro-batches of one optimiser step: new completions, or another pass over the last ones."""
+            """The micro-batches of one optimizer step: new completions, or another pass over the last ones."""
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
             if self.state.global_step % ppo.num_iterations == 0:
                 self.collected = learner.collect(self, batches)
@@ -281,7 +281,7 @@ class Learner:
         logps, _, values = model(*asked, mask.shape[1])
         log_ratios = logps - self._reference(model, asked, mask.shape[1]) if self.ppo.beta else torch.zeros_like(logps)
         rewards = maths.token_rewards(torch.tensor(scores, device=device), log_ratios, mask, self.ppo.beta)
-        found = maths.generalised_advantages(rewards, values, mask, self.ppo.gamma, self.ppo.lambda_)
+        found = maths.generalised_advantages(rewards, values, mask, self.ppo.gamma, self.ppo.gae_lambda)
         made = {"logps": logps, "values": values, "kl": log_ratios, "advantages": found[0], "returns": found[1]}
         return {**batch, **made}
 
@@ -323,7 +323,7 @@ class Learner:
         totals = torch.stack([policy.sum(), value.sum(), clipped.sum(), (entropies * mask).sum()])
         names = ("policy_loss", "value_loss", "clip_fraction", "entropy")
         self.means.add(dict(zip(names, totals.tolist(), strict=True)), count)
-        return (totals[0] + self.ppo.value_coefficient * totals[1]) / batch["tokens"]
+        return (totals[0] + self.ppo.vf_coef * totals[1]) / batch["tokens"]
 
 
 class Means:

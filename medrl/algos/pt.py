@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, Optimised
+from medrl.algos.base import Job, TrainedAlgo
 from medrl.errors import Problem, UserError
 from medrl.models.likelihood import opens
 from medrl.tasks.base import Kind
@@ -18,12 +18,12 @@ from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
     from medrl.data.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
-class PT(Optimised):
+class PT(TrainedAlgo):
     """TRL's SFTTrainer on text in blocks, with the loss on every token. ``batch_size`` counts blocks."""
 
     kind: ClassVar[str] = "pretrain"
@@ -37,13 +37,13 @@ class PT(Optimised):
         if self.block_tokens > run.model.context_tokens:
             yield Problem("block_tokens", f"is {self.block_tokens}, the model's whole context is {run.model.context_tokens}")
 
-    def known_tokens(self, run: Sections) -> int:
+    def max_prompt_tokens(self, run: Sections) -> int:
         return self.block_tokens
 
-    def known(self, row: Prompted) -> Messages:
+    def prompt_messages(self, row: TrainingRow) -> Messages:
         return [{"role": "user", "content": row.example.gold}]
 
-    def rows_used(self, run: Sections) -> None:
+    def num_rows(self, run: Sections) -> None:
         """Blocks are known only when the documents are cut."""
 
     def train(self, job: Job, out: Path) -> None:

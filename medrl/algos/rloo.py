@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medrl.algos.base import Job
-from medrl.algos.rollouts import Rollouts
+from medrl.algos.rollouts import OnlineRL
 from medrl.errors import Problem
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RLOO(Rollouts):
+class RLOO(OnlineRL):
     """TRL's RLOOTrainer: what a completion earns less the mean of the others of its group, on the probability of the whole
     completion.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.algos.base import Footprint, Job, Optimised
+from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.errors import Problem, UserError
 from medrl.models.base import Model, weight_dtype
 from medrl.models.likelihood import conversation
@@ -21,12 +21,12 @@ from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
     from medrl.data.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
-class RM(Optimised):
+class RM(TrainedAlgo):
     """TRL's RewardTrainer: the Bradley-Terry loss, -log sigmoid(score of chosen - score of rejected).
 
     ``model/`` holds whole weights whether an adapter was trained or not: a reward model is loaded beside a policy, by
@@ -35,7 +35,7 @@ class RM(Optimised):
 
     kind: ClassVar[str] = "rm"
     row_kinds: ClassVar[tuple[Kind, ...]] = ("preference",)
-    classifies: ClassVar[bool] = True
+    trains_reward_model: ClassVar[bool] = True
 
     max_tokens: Annotated[int, Gt(0)]
     """Pairs with a longer conversation are left out and counted; none is cut."""
@@ -45,16 +45,16 @@ class RM(Optimised):
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
-        if run.model.quantisation:
-            message = f"model.quantisation={run.model.quantisation} cannot hold the merged weights that rm writes"
-            yield Problem("", f"{message}; write model.quantisation=null")
+        if run.model.quantization:
+            message = f"model.quantization={run.model.quantization} cannot hold the merged weights that rm writes"
+            yield Problem("", f"{message}; write model.quantization=null")
         if self.max_tokens > run.model.context_tokens:
             yield Problem("max_tokens", f"is {self.max_tokens}, the model's whole context is {run.model.context_tokens}")
 
-    def known_tokens(self, run: Sections) -> int:
+    def max_prompt_tokens(self, run: Sections) -> int:
         return self.max_tokens
 
-    def known(self, row: Prompted) -> Messages:
+    def prompt_messages(self, row: TrainingRow) -> Messages:
         return [*row.messages, {"role": "assistant", "content": row.example.gold}]
 
     def footprint(self, run: Sections, known: int) -> Footprint:

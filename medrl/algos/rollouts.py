@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
-from medrl.algos.base import Footprint, Job, Optimised
+from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.errors import Problem
 from medrl.grading.answers import opening
 from medrl.models.generation import eos_token_ids
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollouts(Optimised):
+class OnlineRL(TrainedAlgo):
     """Several completions a prompt, paid by the reward set, each compared with the others of its group.
 
-    ``batch_size`` counts completions: ``batch_size / num_generations`` prompts an optimiser step. Completions are generated
-    for ``mini_batches`` steps at once, and each step is taken ``num_iterations`` times; where both are 1, every step sees
+    ``batch_size`` counts completions: ``batch_size / num_generations`` prompts an optimizer step. Completions are generated
+    for ``num_mini_batches`` steps at once, and each step is taken ``num_iterations`` times; where both are 1, every step sees
     completions of the very model that it changes, all probability ratios are 1, and no clip range has an effect.
     """
 
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
-    rewarded: ClassVar[bool] = True
+    uses_rewards: ClassVar[bool] = True
     uses_rollout_engine: ClassVar[bool] = True
 
     num_generations: Annotated[int, Gt(1)]
@@ -41,10 +41,10 @@ class Rollouts(Optimised):
     top_p: Annotated[float, Gt(0), Le(1)]
     beta: Annotated[float, Ge(0)]
     """Price of the divergence from the model before training; 0 keeps no reference model."""
-    mini_batches: Annotated[int, Gt(0)]
-    """Optimiser steps among which the completions of one round of generation are divided."""
+    num_mini_batches: Annotated[int, Gt(0)]
+    """Optimizer steps among which the completions of one round of generation are divided."""
     num_iterations: Annotated[int, Gt(0)]
-    """Optimiser steps on each set of completions."""
+    """Optimizer steps on each set of completions."""
     epsilon: Annotated[float, Gt(0)]
     """Clip range of the probability ratio, below 1 and, unless ``epsilon_high`` says otherwise, above it."""
     epsilon_high: Annotated[float, Gt(0)] | None
@@ -53,11 +53,11 @@ class Rollouts(Optimised):
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
-        prompts = self.batch_size * self.mini_batches // self.num_generations
-        if self.mini_batches > 1 and prompts > run.data_mix.rows:
+        prompts = self.batch_size * self.num_mini_batches // self.num_generations
+        if self.num_mini_batches > 1 and prompts > run.data_mix.rows:
             yield Problem(
                 "batch_size",
-                f"{self.batch_size} times mini_batches={self.mini_batches} asks for completions of {prompts} prompts at once, "
+                f"{self.batch_size} times num_mini_batches={self.num_mini_batches} asks for completions of {prompts} prompts, "
                 f"and the mix draws data_mix.rows={run.data_mix.rows}",
             )
         yield from self.context_problems(run, self.max_completion_tokens)
@@ -66,11 +66,11 @@ class Rollouts(Optimised):
     def group(self) -> int:
         return self.num_generations
 
-    def steps_of_epoch(self, run: Sections) -> int:
+    def steps_per_epoch(self, run: Sections) -> int:
         """TRL leaves the prompts out that do not fill a batch, and uses each set of completions ``num_iterations`` times."""
         return run.data_mix.rows * self.group // self.batch_size * self.num_iterations
 
-    def known_tokens(self, run: Sections) -> int:
+    def max_prompt_tokens(self, run: Sections) -> int:
         return run.data_mix.max_prompt_tokens
 
     def footprint(self, run: Sections, known: int) -> Footprint:
@@ -83,8 +83,8 @@ class Rollouts(Optimised):
         )
 
     @property
-    def align(self) -> int:
-        return self.mini_batches * self.num_iterations
+    def checkpoint_every(self) -> int:
+        return self.num_mini_batches * self.num_iterations
 
     @abstractmethod
     def trainer(self, job: Job) -> Any:
@@ -97,7 +97,7 @@ class Rollouts(Optimised):
         """Options of TRL's online trainers, in its words."""
         run, shared = job.run, super().arguments(job)
         options: dict[str, Any] = {
-            "steps_per_generation": shared["gradient_accumulation_steps"] * self.mini_batches,
+            "steps_per_generation": shared["gradient_accumulation_steps"] * self.num_mini_batches,
             "num_generations": self.num_generations,
             "max_completion_length": self.max_completion_tokens,
             "temperature": self.temperature,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt, Le
 
-from medrl.algos.base import Footprint, Job, Optimised
+from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.algos.pairs import Pair, check_given, given, pairs_of
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
@@ -21,7 +21,7 @@ from medrl.training.distributed import rank, size, wait_for_all
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
     from medrl.models.generation import Generated
 
 Sample = Mapping[str, Any]
@@ -30,14 +30,14 @@ Sample = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampled(Optimised):
+class SelfSampledPreference(TrainedAlgo):
     """What algorithms share that sample completions, grade them with the reward set, and learn from the better and the worse.
 
     Rows that are preference pairs themselves are taken as they are.
     """
 
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "preference")
-    rewarded: ClassVar[bool] = True
+    uses_rewards: ClassVar[bool] = True
 
     prompts: Annotated[int, Gt(0)]
     """Rows of the mix that are sampled, the first ones."""
@@ -53,11 +53,11 @@ class Sampled(Optimised):
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
         yield from self.context_problems(run, self.max_completion_tokens)
 
-    def rows_used(self, run: Sections) -> int:
+    def num_rows(self, run: Sections) -> int:
         """A prompt gives one pair at most."""
         return self.prompts
 
-    def known_tokens(self, run: Sections) -> int:
+    def max_prompt_tokens(self, run: Sections) -> int:
         return run.data_mix.max_prompt_tokens
 
     def footprint(self, run: Sections, known: int) -> Footprint:
@@ -68,10 +68,10 @@ class Sampled(Optimised):
             frozen=int(run.model.lora is None),  # an adapter is switched off instead
         )
 
-    def check_rows(self, rows: Sequence[Prompted], tokenizer: Any) -> None:
+    def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
         check_given(rows)
 
-    def samples(self, job: Job, rows: Sequence[Prompted], path: Path, seed: int) -> list[Sample]:
+    def samples(self, job: Job, rows: Sequence[TrainingRow], path: Path, seed: int) -> list[Sample]:
         """``num_generations`` graded completions of each row, in the order of the rows; kept in ``path`` and read back.
 
         They are written to ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several
@@ -91,7 +91,7 @@ class Sampled(Optimised):
             wait_for_all()
         return read_jsonl(path)
 
-    def _sample_share(self, job: Job, share: Sequence[tuple[int, Prompted]], begun: Path, seed: int) -> None:
+    def _sample_share(self, job: Job, share: Sequence[tuple[int, TrainingRow]], begun: Path, seed: int) -> None:
         from medrl.models.generation import Sampling, Transformers
         from medrl.report.progress import Progress
 
@@ -111,7 +111,7 @@ class Sampled(Optimised):
                 count += len(fresh)
                 progress.update(count)
 
-    def pairs(self, job: Job, folder: Path, rows: Sequence[Prompted], seed: int) -> tuple[list[Pair], dict[str, Any]]:
+    def pairs(self, job: Job, folder: Path, rows: Sequence[TrainingRow], seed: int) -> tuple[list[Pair], dict[str, Any]]:
         """Best against worst of each prompt whose samples differ in reward, and what there was of what.
 
         The samples are kept in ``folder/samples.jsonl``, the pairs in ``folder/pairs.jsonl``.
@@ -146,7 +146,7 @@ def texts(tokenizer: Any, pairs: Sequence[Pair]) -> list[dict[str, str]]:
     return found
 
 
-def enough(pairs: Sequence[Any], algo: Sampled, what: str) -> None:
+def enough(pairs: Sequence[Any], algo: SelfSampledPreference, what: str) -> None:
     """Raises:
     UserError: there is less than a batch to learn from.
     """
@@ -179,7 +179,7 @@ def describe(figures: Mapping[str, Any]) -> str:
     return f"pairs    {figures['pairs']}" + "".join(f"; {words}" for words in said)
 
 
-def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, Prompted]]) -> Iterator[dict[str, Any]]:
+def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]) -> Iterator[dict[str, Any]]:
     from medrl.rewards.base import Completion
 
     completions = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt
 
-from medrl.algos.base import Job, Optimised
+from medrl.algos.base import Job, TrainedAlgo
 from medrl.errors import Problem, UserError
 from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
@@ -17,12 +17,12 @@ from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
     from medrl.data.prompts import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFT(Optimised):
+class SFT(TrainedAlgo):
     """TRL's SFTTrainer on the data set's own reasoning and gold; of a preference pair, on the better answer."""
 
     kind: ClassVar[str] = "sft"
@@ -41,10 +41,10 @@ class SFT(Optimised):
         if self.packing and self.max_tokens > run.model.context_tokens:
             yield Problem("max_tokens", f"{self.max_tokens} is packed full; the model has {run.model.context_tokens}")
 
-    def known_tokens(self, run: Sections) -> int:
+    def max_prompt_tokens(self, run: Sections) -> int:
         return min(self.max_tokens, run.model.context_tokens)
 
-    def known(self, row: Prompted) -> Messages:
+    def prompt_messages(self, row: TrainingRow) -> Messages:
         return [*row.messages, {"role": "assistant", "content": row.demonstration}]
 
     def train(self, job: Job, out: Path) -> None:
@@ -90,10 +90,10 @@ class SFT(Optimised):
             )
         return Dataset.from_list([each for rows in fitting for each in rows])
 
-    def _rows(self, rendering: Rendering, row: Prompted) -> list[dict[str, list[int]]]:
+    def _rows(self, rendering: Rendering, row: TrainingRow) -> list[dict[str, list[int]]]:
         """Tokens of a row and their labels; several where a template writes an answer otherwise once it is history."""
         if self.loss_on == "assistant":
-            return rendering.conversation(self.known(row))
+            return rendering.conversation(self.prompt_messages(row))
         tokens = rendering.tokens(row.messages, row.demonstration)
         if self.loss_on == "completion":
             return [tokens.labelled()]

@@ -22,7 +22,7 @@ from medrl.errors import ConfigError, Problem
 T = TypeVar("T")
 
 
-SECTIONS = ("model", "data_mix", "reward_set", "judge", "hardware", "eval", "track")
+SECTIONS = ("model", "data_mix", "reward_set", "judge", "hardware", "eval", "logger")
 """Those that say what is wrong with them alone."""
 
 

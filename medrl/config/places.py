@@ -16,7 +16,7 @@ from medrl.config.options import NAMED, folders, group_options
 from medrl.config.suggest import nearest
 from medrl.errors import ConfigError, Problem
 
-SECTIONS = ("model", "data_mix", "reward_set", "algo", "source", "judge", "hardware", "eval", "track")
+SECTIONS = ("model", "data_mix", "reward_set", "algo", "source", "judge", "hardware", "eval", "logger")
 """Those of a run that a file is chosen for."""
 
 

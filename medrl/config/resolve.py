@@ -150,7 +150,7 @@ def _set_by(group: str, option: str | None) -> Iterator[str]:
 
 def _choose_length(algo: DictConfig, given: Collection[str]) -> None:
     """Steps or epochs: the one that the command line sets wins over the other, which a file sets."""
-    for key, other in (("steps", "epochs"), ("epochs", "steps")):
+    for key, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
         if f"algo.{key}" in given and f"algo.{other}" not in given and algo.get(key) is not None and other in algo:
             algo[other] = None
 

@@ -28,8 +28,8 @@ def problems(run: Run) -> Iterator[Problem]:
 
 def _model(run: Run) -> Iterator[Problem]:
     model, weights = run.model, getattr(run.model, "weights", "embedded:")
-    if model.quantisation and not model.lora and run.algo.trains:
-        yield Problem("model.quantisation", f"{model.quantisation} freezes the weights, so it needs model.lora")
+    if model.quantization and not model.lora and run.algo.trains:
+        yield Problem("model.quantization", f"{model.quantization} freezes the weights, so it needs model.lora")
     if run.paper and run.algo.trains and run.hardware.device == "cpu" and weights and not weights.startswith("embedded:"):
         yield Problem("model", f"paper={run.paper} trains {weights}, which takes a GPU; add model=tiny source=embedded to try it")
 
@@ -42,7 +42,9 @@ def _data_mix(run: Run) -> Iterator[Problem]:
         mixes = " or ".join(f"data_mix={MIXES[kind]}" for kind in algo.row_kinds)
         yield Problem("data_mix", f"holds rows of the kind {kinds}; this algorithm learns from {learned}; write {mixes}, say")
         return
-    if algo.classifies and not any(mix.tasks[name].row_kind == "preference" for name in mix.held_out if name in mix.tasks):
+    if algo.trains_reward_model and not any(
+        mix.tasks[name].row_kind == "preference" for name in mix.held_out if name in mix.tasks
+    ):
         kept = [name for name, task in mix.tasks.items() if task.row_kind == "preference"]
         instead = f"add {', '.join(kept)}" if kept else "choose a data_mix that has some"
         yield Problem(
@@ -66,17 +68,17 @@ def _source(run: Run) -> Iterator[Problem]:
 
 
 def _hardware(run: Run) -> Iterator[Problem]:
-    hardware, quantised = run.hardware, run.model.quantisation
+    hardware, quantized = run.hardware, run.model.quantization
     if hardware.device == "cuda" and not run.dry_run:  # a plan may be for the GPUs of another machine
         for problem in hardware.missing():
             yield problem.within("hardware")
-    if hardware.device == "cpu" and quantised:
-        needed = f"model.quantisation={quantised} needs a GPU"
-        yield Problem("hardware", f"{needed}; write model.quantisation=null, or hardware=t4 dry_run=true to plan for one")
-    if hardware.sharding in ("fsdp", "zero3") and quantised:
+    if hardware.device == "cpu" and quantized:
+        needed = f"model.quantization={quantized} needs a GPU"
+        yield Problem("hardware", f"{needed}; write model.quantization=null, or hardware=t4 dry_run=true to plan for one")
+    if hardware.sharding in ("fsdp", "zero3") and quantized:
         yield Problem(
             "hardware.sharding",
-            f"{hardware.sharding} would divide 4-bit weights; write none or zero2, or model.quantisation=null",
+            f"{hardware.sharding} would divide 4-bit weights; write none or zero2, or model.quantization=null",
         )
 
 
@@ -86,11 +88,13 @@ def _eval(run: Run) -> Iterator[Problem]:
         yield Problem("eval.max_new_tokens", f"{settings.max_new_tokens} leaves no room for a prompt in {room} tokens")
     if settings.split == "validation" and run.data_mix.validation_rows is None:
         yield Problem("eval.split", "is validation, and no rows are kept for it; set data_mix.validation_rows, to 200 say")
-    if settings.every_steps is None:
+    if settings.eval_steps is None:
         return
     if run.hardware.sharding != "none":
         yield Problem(
-            "eval.every_steps", f"asks a model that is whole; write null, or hardware.sharding=none for {run.hardware.sharding}"
+            "eval.eval_steps", f"asks a model that is whole; write null, or hardware.sharding=none for {run.hardware.sharding}"
         )
-    if run.algo.classifies or not any(protocol(run, name) == "generative" for name in asked(run) if name in run.data_mix.tasks):
-        yield Problem("eval.every_steps", "asks questions, and none is held out for this algorithm; write null")
+    if run.algo.trains_reward_model or not any(
+        protocol(run, name) == "generative" for name in asked(run) if name in run.data_mix.tasks
+    ):
+        yield Problem("eval.eval_steps", "asks questions, and none is held out for this algorithm; write null")

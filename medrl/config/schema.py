@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 from medrl.algos.base import Algo
 from medrl.config.identity import Values, digest
 from medrl.config.sections import Sections
-from medrl.tracking.settings import Track
+from medrl.tracking.settings import Logger
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -62,7 +62,7 @@ class Run(Sections):
     """What ``model=tiny`` puts in the place of the algorithm's and the paper's values."""
 
     algo: Algo
-    track: Track
+    logger: Logger
 
 
 def run_id(run: Run) -> str:
@@ -82,8 +82,8 @@ def _learned(run: Run) -> Values:
         hardware.pop("rollout")
     found = {"model": run.model, "algo": run.algo, "hardware": hardware}
     if run.algo.trains or run.model.learns_vocabulary:
-        found["rows"] = run.data_mix.learned(run.source, graded=run.algo.rewarded)
-    if run.algo.rewarded:
+        found["rows"] = run.data_mix.learned(run.source, graded=run.algo.uses_rewards)
+    if run.algo.uses_rewards:
         found["reward_set"] = run.reward_set
     return found
 

@@ -89,8 +89,6 @@ def no_option(group: str, value: Any, options: Collection[str], *, placed: bool)
     if "/" in word or Path(word).suffix in FILES:
         own = OWN.get(group)
         return Problem(group, f"{word} is no option; write {own.format(word)}" if own else f"has no option {word!r}")
-    if now := names()["options"].get(group, {}).get(word):
-        return Problem(group, f"has no option {word!r}; write {group}={now}")
     hint = "" if near(word, options) else HINTS.get(group, "")
     return Problem(group, f"has no option {value!r}; {nearest(word, options)}{hint}")
 

@@ -21,7 +21,7 @@ _BETWEEN_UNSPACED = re.compile(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
-class Content(NamedTuple):
+class DedupKey(NamedTuple):
     """What a row is compared by."""
 
     task: str
@@ -41,7 +41,7 @@ class Match(NamedTuple):
     held_out: str
     """``task:id`` of the held-out row that it shares something with."""
     shared: str
-    """The id, the normalised question (its first 200 characters) or the n-gram, as readable text."""
+    """The id, the normalized question (its first 200 characters) or the n-gram, as readable text."""
 
 
 class Decontaminator:
@@ -57,7 +57,7 @@ class Decontaminator:
     N-grams are kept whole and compared as they are, never by a hash alone, so every match is real and none is missed.
     """
 
-    def __init__(self, held_out: Iterable[Content], n: int = 13) -> None:
+    def __init__(self, held_out: Iterable[DedupKey], n: int = 13) -> None:
         """Read the held-out rows. Where several share something, the first of them is the one that matches name.
 
         Args:
@@ -84,7 +84,7 @@ class Decontaminator:
                 for ngram in ngrams([vocabulary.setdefault(unit, unit) for unit in units(text)], n):
                     self._ngrams.setdefault(ngram, name)
 
-    def match(self, row: Content) -> Match | None:
+    def match(self, row: DedupKey) -> Match | None:
         """The first thing that a row shares with a held-out one, or None.
 
         The id is looked at first, then the question, then the n-grams in the order of the texts. A question without a

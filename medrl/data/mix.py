@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from annotated_types import Gt
 
 from medrl.config.identity import Identified, Values
-from medrl.data.decontaminate import Content, Decontaminator
+from medrl.data.decontaminate import Decontaminator, DedupKey
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
@@ -25,7 +25,7 @@ TokenCount = Callable[[Messages], int]
 
 
 @dataclass(frozen=True)
-class Prompted:
+class TrainingRow:
     """One training row: an example and the task that it belongs to."""
 
     example: Example
@@ -41,10 +41,10 @@ class Prompted:
         return layout(self.example.rationale, self.task.answer(self.example), self.task.format)
 
 
-class Drawn(NamedTuple):
+class DrawnMix(NamedTuple):
     """A mixture as it turned out."""
 
-    rows: list[Prompted]
+    rows: list[TrainingRow]
     report: dict[str, dict[str, float]]
     """For each task: rows available, dropped (with the reason), taken, repeated, and the realised share."""
     contaminated: list[dict[str, Any]]
@@ -125,7 +125,7 @@ class DataMix(Identified):
         }
         return self.identity() | {"weights": weights, "tasks": trained, "held_out": held_out}
 
-    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None) -> Drawn:
+    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None) -> DrawnMix:
         """Draw the training rows; the same for the same seed in every process.
 
         Args:
@@ -137,7 +137,7 @@ class DataMix(Identified):
             UserError: a task has no row left after its filters.
         """
         held_out = Decontaminator(self._held_out(source))
-        drawn: list[Prompted] = []
+        drawn: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         report: dict[str, dict[str, float]] = {}
         for name, wanted in sorted(_shares(self.weights, self.rows).items()):  # the run id does not see the order of keys
@@ -148,7 +148,7 @@ class DataMix(Identified):
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
         Random(f"mix:{seed}").shuffle(drawn)
-        return Drawn(drawn, report, contaminated)
+        return DrawnMix(drawn, report, contaminated)
 
     def validation(self, source: Source, name: str) -> list[Example]:
         """The rows of a held-out task's training split that settings are chosen by; the same for every run and seed.
@@ -171,7 +171,7 @@ class DataMix(Identified):
             )
         return kept
 
-    def _held_out(self, source: Source) -> Iterator[Content]:
+    def _held_out(self, source: Source) -> Iterator[DedupKey]:
         """Everything that is not trained on: test rows and validation rows."""
         for name in self.held_out:
             task = self.tasks[name]
@@ -180,7 +180,7 @@ class DataMix(Identified):
 
     def _draw_task(
         self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
-    ) -> tuple[list[Prompted], Counter[str], list[dict[str, Any]]]:
+    ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
         examples = list(task.examples(source, "train"))
         counts = Counter(
@@ -193,10 +193,10 @@ class DataMix(Identified):
             }
         )
         order.shuffle(examples)
-        kept: list[Prompted] = []
+        kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         for example in examples:
-            row = Prompted(example, task)
+            row = TrainingRow(example, task)
             if not task.wanted(example):
                 counts["dropped by filter"] += 1
             elif match := held_out.match(task.content(example)):

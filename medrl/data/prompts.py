@@ -28,7 +28,7 @@ FRAMES: dict[Language, dict[str, str]] = {
 def system(task: Task) -> str:
     """What to do and in which shape to answer."""
     frame = FRAMES[task.language]["tagged" if task.format in ("xml", "think") else task.format]
-    return f"{task.instruction}\n" + frame.format(tag=REASONING_TAG.get(task.format, ""), shape=task.answer_shape)
+    return f"{task.instruction}\n" + frame.format(tag=REASONING_TAG.get(task.format, ""), shape=task.answer_format)
 
 
 def messages(example: Example, task: Task) -> Messages:

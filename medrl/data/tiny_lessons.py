@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Le
 
 from medrl.data.decontaminate import Decontaminator
-from medrl.data.mix import DataMix, Prompted, TokenCount
+from medrl.data.mix import DataMix, TokenCount, TrainingRow
 from medrl.data.sources import Source
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.number_parsing import AMID
@@ -32,11 +32,11 @@ class TinyLessons(DataMix):
 
     def _draw_task(
         self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
-    ) -> tuple[list[Prompted], Counter[str], list[dict[str, Any]]]:
+    ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens)
         return [self._with_mistakes(row, order) if row.task.graded else row for row in rows], counts, contaminated
 
-    def _with_mistakes(self, row: Prompted, rng: Random) -> WrongDemonstration:
+    def _with_mistakes(self, row: TrainingRow, rng: Random) -> WrongDemonstration:
         answer = row.task.answer(row.example)
         if rng.random() < self.shortcut_answers:
             answer = _shortcut(row)
@@ -45,7 +45,7 @@ class TinyLessons(DataMix):
 
 
 @dataclass(frozen=True)
-class WrongDemonstration(Prompted):
+class WrongDemonstration(TrainingRow):
     """A training row that demonstrates ``answer``, right or not, without the text ``missing``."""
 
     answer: str
@@ -56,7 +56,7 @@ class WrongDemonstration(Prompted):
         return layout(self.example.rationale, self.answer, self.task.format).replace(self.missing, "", 1)
 
 
-def _shortcut(row: Prompted) -> str:
+def _shortcut(row: TrainingRow) -> str:
     """The choices in the order shown where they are ranked, the question's first number, or the first option (``yes``, ``A``)."""
     if row.task.ranked:
         return listed(row.example.choices)

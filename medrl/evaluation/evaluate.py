@@ -44,7 +44,7 @@ def asked_digest(run: Run) -> str:
     """Eight hex digits that tell what is asked of a run's models from anything else that may be asked of the same ones."""
     whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
     files = {which: result_files(run, which) for which in whiches}
-    return digest({"files": files, "compat": run.eval.compat, "labelled": run.judge.labelled})
+    return digest({"files": files, "compat": run.eval.paper_scorers, "labelled": run.judge.calibration_file})
 
 
 def missing(run: Run, which: Which, folder: Path) -> bool:
@@ -157,11 +157,11 @@ def _line(task: Task, example: Example, sample: int, prompt: Any, made: Any, ver
 
 
 def while_training(run: Run, tokenizer: Any) -> Callable[[Any], dict[str, float]] | None:
-    """What `Eval.every_steps` asks: a function from the model, as it is now, to the accuracy on each task's validation rows.
+    """What `Eval.eval_steps` asks: a function from the model, as it is now, to the accuracy on each task's validation rows.
 
     Nothing that training depends on changes: neither the state of random numbers nor the model's mode.
     """
-    if run.eval.every_steps is None:
+    if run.eval.eval_steps is None:
         return None
     examples = {name: held_out(run, name) for name in asked(run) if protocol(run, name) == "generative"}
 

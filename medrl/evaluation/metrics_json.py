@@ -66,7 +66,7 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
         "change": _change(before, after) if run.algo.trains else None,
         "compat": {
             key: {"accuracy": found, "base": _compat(scorer, task, examples, before)}
-            for key, scorer in run.eval.compat.items()
+            for key, scorer in run.eval.paper_scorers.items()
             if generative and (found := _compat(scorer, task, examples, after)) is not None
         },
         "minimum_detectable_difference": _detectable(run, before, after),

@@ -15,10 +15,10 @@ def protocol(run: Run, name: str) -> Protocol:
     """How a held-out task is asked, which its kind of rows decides, and for preference pairs what the run trains."""
     kind = run.data_mix.tasks[name].row_kind
     if kind == "preference":
-        return "pairwise" if run.algo.classifies else "likelihood"
+        return "pairwise" if run.algo.trains_reward_model else "likelihood"
     return "generative" if kind == "question" else "perplexity"
 
 
 def asked(run: Run) -> list[str]:
     """The held-out tasks that the run's models can answer: a reward model answers preference pairs alone."""
-    return [name for name in run.data_mix.held_out if not run.algo.classifies or protocol(run, name) == "pairwise"]
+    return [name for name in run.data_mix.held_out if not run.algo.trains_reward_model or protocol(run, name) == "pairwise"]

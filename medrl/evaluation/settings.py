@@ -35,17 +35,17 @@ class Eval(Identified):
     top_p: Annotated[float, Gt(0), Le(1)]
     batch_tokens: Annotated[int, Gt(0)]
     """Most tokens of a generation batch, padding and completions included."""
-    every_steps: Annotated[int, Gt(0)] | None
+    eval_steps: Annotated[int, Gt(0)] | None
     """Ask the validation rows after every so many steps of training, too, for curves and for stopping what is hopeless."""
-    compat: Mapping[str, Scorer]
+    paper_scorers: Mapping[str, Scorer]
     """Papers' own, more lenient gradings, reported beside the task's strict one and never instead of it."""
 
     def problems(self) -> Iterator[Problem]:
         """Mistakes that can be seen in this section alone."""
         if self.samples > 1 and self.temperature == 0:
             yield Problem("samples", f"is {self.samples}, and greedy answers are all the same; set eval.temperature above 0")
-        if self.every_steps is not None and self.split == "test":
-            yield Problem("every_steps", "looks at the test split while training; write eval.split=validation")
+        if self.eval_steps is not None and self.split == "test":
+            yield Problem("eval_steps", "looks at the test split while training; write eval.split=validation")
 
     @classmethod
     def asking(cls, settings: Mapping[str, Any]) -> dict[str, Any]:

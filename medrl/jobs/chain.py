@@ -36,9 +36,9 @@ class Stage:
 
     words: tuple[str, ...]
     """Overrides, as on a command line."""
-    after: str | None = None
+    init_from: str | None = None
     """The stage whose model this one starts from; null for the model that the command line names."""
-    rewarded_by: str | None = None
+    reward_model_from: str | None = None
     """The stage whose reward model pays this one."""
 
 
@@ -155,7 +155,7 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
     for key in order(name, stages):
         stage = stages[key]
         # Model overrides apply to the first stage; later stages load the stage before.
-        shared = [word for word in own[""] if not (stage.after and word.partition("=")[0].split(".")[0] == "model")]
+        shared = [word for word in own[""] if not (stage.init_from and word.partition("=")[0].split(".")[0] == "model")]
         words = without_replaced([*stage.words, *_links(stage, found), *shared, *own[key]])
         try:
             found[key] = resolve((f"name={name}-{key}", *words))
@@ -201,7 +201,7 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
         if stage:
             stages[key] = stage
     for key, stage in stages.items():
-        for option in ("after", "rewarded_by"):
+        for option in ("init_from", "reward_model_from"):
             other = getattr(stage, option)
             if other is not None and other not in listed:
                 problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
@@ -216,7 +216,9 @@ def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
     Raises:
         UserError: they go round in a circle.
     """
-    needs = {key: [other for other in (stage.after, stage.rewarded_by) if other is not None] for key, stage in stages.items()}
+    needs = {
+        key: [other for other in (stage.init_from, stage.reward_model_from) if other is not None] for key, stage in stages.items()
+    }
     try:
         return list(graphlib.TopologicalSorter(needs).static_order())
     except graphlib.CycleError as error:
@@ -226,11 +228,11 @@ def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
 
 def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
     """Overrides that name the model a stage starts from and the reward model that pays it."""
-    if stage.after:
+    if stage.init_from:
         yield "model=from_run"
-        yield f"model.run={found[stage.after].folder}"
-    if stage.rewarded_by:
-        yield f"reward_set.rewards.reward_model.weights={found[stage.rewarded_by].folder / 'model'}"
+        yield f"model.run={found[stage.init_from].folder}"
+    if stage.reward_model_from:
+        yield f"reward_set.rewards.reward_model.weights={found[stage.reward_model_from].folder / 'model'}"
 
 
 def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> None:

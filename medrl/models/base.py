@@ -1,4 +1,4 @@
-"""Tokenizer and policy: pretrained weights or a fresh architecture, with LoRA and quantisation where asked."""
+"""Tokenizer and policy: pretrained weights or a fresh architecture, with LoRA and quantization where asked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Model(Identified, ABC):
     """Longest completion asked of it in evaluation, unless ``eval`` says otherwise."""
     lora: Lora | None
     """null trains all weights."""
-    quantisation: Literal["nf4"] | None
+    quantization: Literal["nf4"] | None
     """nf4 keeps the frozen base in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314)."""
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Model(Identified, ABC):
         """The model on which the adapter that a run writes is put to be evaluated."""
         return self.policy(tokenizer, hardware, seed)
 
-    def settle(self, written: Path) -> None:
+    def finalize(self, written: Path) -> None:
         """Last touch to what a run has trained, before its folder becomes ``model/``."""
 
     @abstractmethod
@@ -183,11 +183,11 @@ class Pretrained(Model):
         return architecture.skeleton(config, trusted=self.trust_remote_code)
 
     def _loaded(self, load: Callable[..., Any], hardware: Hardware, **extra: Any) -> Any:
-        """Weights in the type that training wants, quantised where asked."""
+        """Weights in the type that training wants, quantized where asked."""
         import torch
 
         extra |= {"dtype": weight_dtype(self, hardware), **self._pinned()}
-        if self.quantisation:
+        if self.quantization:
             from transformers import BitsAndBytesConfig
 
             extra["quantization_config"] = BitsAndBytesConfig(
@@ -200,7 +200,7 @@ class Pretrained(Model):
             )
             extra["device_map"] = {"": torch.cuda.current_device()}
         loaded = self._fetched(load, **extra)
-        return loaded if self.quantisation else loaded.to(hardware.device)
+        return loaded if self.quantization else loaded.to(hardware.device)
 
     def _check(self, head: architecture.Head) -> None:
         """Whether this can be run, asked of ``config.json`` alone."""
@@ -308,8 +308,8 @@ class Scratch(Model):
         return chat_templates.ready(tokenizer, "chatml", "the mix")
 
     def problems(self) -> Iterator[Problem]:
-        if self.quantisation:
-            yield Problem("quantisation", f"{self.quantisation} is for weights that exist; random ones are trained whole")
+        if self.quantization:
+            yield Problem("quantization", f"{self.quantization} is for weights that exist; random ones are trained whole")
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         from transformers import AutoModelForCausalLM

@@ -32,7 +32,7 @@ class FromRun(Model):
     """The policy that a finished run wrote. Where it is an adapter, this run starts from the adapter's sum with its base.
 
     The sum is written once, to ``merged/`` of the other run, in the precision that this one computes in: what is on disk
-    can be quantised, sharded, served by vLLM, and is what a new adapter names as its base.
+    can be quantized, sharded, served by vLLM, and is what a new adapter names as its base.
     """
 
     kind: ClassVar[str] = "from_run"
@@ -48,7 +48,7 @@ class FromRun(Model):
         folder = Path(self.run)
         tree = _tree(folder)
         before = build.build({key: tree[key] for key in ("model", "algo")})
-        if before["algo"].classifies:
+        if before["algo"].trains_reward_model:
             yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
         elif not before["algo"].trains:
             yield Problem("run", f"{self.run} has trained nothing; name its model itself")
@@ -63,8 +63,8 @@ class FromRun(Model):
         """What cannot be written as one adapter."""
         if not (self.lora and before.lora):
             yield Problem("adapter", "stacked puts one adapter on another, and there are not two; write merged")
-        elif self.quantisation:
-            yield Problem("adapter", "stacked is exact on 16 bits and more, not on 4; write merged, or model.quantisation=null")
+        elif self.quantization:
+            yield Problem("adapter", "stacked is exact on 16 bits and more, not on 4; write merged, or model.quantization=null")
         elif self.lora.dora or before.lora.dora:
             yield Problem("adapter", "stacked adds up low-rank products, which DoRA rescales; write merged")
 
@@ -101,7 +101,7 @@ class FromRun(Model):
             return self.policy(tokenizer, hardware, seed)
         return self._before().adapter_base(tokenizer, hardware, seed)
 
-    def settle(self, written: Path) -> None:
+    def finalize(self, written: Path) -> None:
         if self.adapter == "stacked":
             stack(Path(self.run) / "model", written)
 
@@ -134,7 +134,7 @@ class FromRun(Model):
         out = folder / "merged"
         if distributed.rank() == 0 and not out.exists():
             # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
-            before = replace(self._before(), quantisation=None)
+            before = replace(self._before(), quantization=None)
             tokenizer = before.tokenizer(lambda: ())
             base = before.adapter_base(tokenizer, hardware, frozen.load(folder)["seed"])
             partial = folder / "merged.partial"

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from medrl.algos.base import Footprint, Optimised
+    from medrl.algos.base import Footprint, TrainedAlgo
     from medrl.config.schema import Run
     from medrl.models.lora import Lora
 
 SHARDED = {
     # What each process keeps only its share of (Rajbhandari et al. 2020, arXiv 1910.02054, section 5; FSDP as their stage 3).
     "none": frozenset[str](),
-    "zero2": frozenset({"gradients", "optimiser"}),
-    "zero3": frozenset({"weights", "adapter", "gradients", "optimiser", "copies"}),
-    "fsdp": frozenset({"weights", "adapter", "gradients", "optimiser", "copies"}),
+    "zero2": frozenset({"gradients", "optimizer"}),
+    "zero3": frozenset({"weights", "adapter", "gradients", "optimizer", "copies"}),
+    "fsdp": frozenset({"weights", "adapter", "gradients", "optimizer", "copies"}),
 }
 TILE_TOKENS, TILE_WORDS = 4096, 32768
 """Logits that TRL's fused head has room for, of however small a vocabulary (trl 1.16: kernels/chunked_logprob.py)."""
@@ -122,7 +122,7 @@ class Training:
 
     shape: Shape
     lora: Lora | None
-    quantised: bool
+    quantized: bool
     weight_bytes: int
     """Of a weight as it is stored: 4 where the weights themselves are trained."""
     compute_bytes: int
@@ -142,7 +142,7 @@ class Training:
     @property
     def adapter_bytes(self) -> int:
         """Of an adapter's weight: peft keeps them in float32 beside 16-bit weights, TRL in bfloat16 beside 4-bit ones."""
-        return 2 if self.quantised else 4
+        return 2 if self.quantized else 4
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -165,7 +165,7 @@ class Training:
         et al. 2023, arXiv 2305.14314, section 3); embeddings, norms, biases and the head stay as they are.
         """
         total = sum(self.shape.parameters)
-        if not self.quantised:
+        if not self.quantized:
             return total * self.weight_bytes
         packed = [linear.inputs * linear.outputs for linear in self.shape.linears]
         blocks = [ceil(size / 64) for size in packed]
@@ -176,7 +176,7 @@ class Training:
         """The adapter's weights."""
         return self.trained_bytes if self.lora else 0
 
-    def optimiser(self, name: str) -> int:
+    def optimizer(self, name: str) -> int:
         """AdamW's two moments: as wide as the weight, with a step count a tensor; or in 8 bits with a float32 for each 256
         (Dettmers et al. 2022, arXiv 2110.02861, section 2), which leaves embeddings and tensors below 4,096 in 32.
         """
@@ -188,7 +188,7 @@ class Training:
         return 8 * wide + 2 * (sum(self.trained) - wide + 4 * blocks)
 
     def update(self, name: str) -> int:
-        """What an optimiser step holds besides: PyTorch's AdamW takes the root of all second moments at once on a GPU."""
+        """What an optimizer step holds besides: PyTorch's AdamW takes the root of all second moments at once on a GPU."""
         return self.trained_bytes if name == "adamw" else 0
 
     def activations(self, sequences: int, tokens: int, checkpointing: bool) -> int:
@@ -255,7 +255,7 @@ class Training:
         if not adapted:
             return 0
         dropped = adapted * size * self.dropout_bytes if self.lora.dropout else 0
-        copied = self.lora.dropout or (width < 4 and not (self.quantised and width == self.adapter_bytes))
+        copied = self.lora.dropout or (width < 4 and not (self.quantized and width == self.adapter_bytes))
         copies = adapted if copied else shared
         return copies * size * width + dropped + adapted * self.lora.rank * width
 
@@ -315,17 +315,17 @@ def training(run: Run, measured: Shape) -> Training:
     compute = 4 if run.hardware.precision == "fp32" else 2
     stored = weight_dtype(run.model, run.hardware).itemsize
     dropout = 1 if run.hardware.device == "cuda" else 4
-    return Training(measured, run.model.lora, run.model.quantisation is not None, stored, compute, dropout)
+    return Training(measured, run.model.lora, run.model.quantization is not None, stored, compute, dropout)
 
 
-def estimate(run: Run, algo: Optimised, measured: Shape, known: int) -> Estimate:
+def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estimate:
     """What a process of a run takes.
 
     Args:
         run: The configuration.
         algo: Its algorithm.
         measured: Its architecture.
-        known: Tokens of a sequence that are known before anything is generated, as `Optimised.known_tokens` counts them.
+        known: Tokens of a sequence that are known before anything is generated, as `TrainedAlgo.max_prompt_tokens` counts them.
     """
     held, hardware, work = training(run, measured), run.hardware, algo.footprint(run, known)
     micro, accumulation = hardware.split(algo.batch_size)
@@ -336,7 +336,7 @@ def estimate(run: Run, algo: Optimised, measured: Shape, known: int) -> Estimate
         "weights": held.weights(),
         "adapter": held.adapter(),
         "gradients": held.trained_bytes * buckets * work.policies,
-        "optimiser": held.optimiser(algo.optimiser) * work.policies,
+        "optimizer": held.optimizer(algo.optimizer) * work.policies,
         "copies": held.weights() * (work.frozen + work.policies - 1),
     }
     parts = {part: _share(run, part, size) for part, size in whole.items()}
@@ -347,13 +347,13 @@ def estimate(run: Run, algo: Optimised, measured: Shape, known: int) -> Estimate
         "logits": held.head(at_once * work.scored, work.fused),
         "key-value cache": _generation(run, algo, held, work),
         "vllm": _vllm(run, work),
-        "update": held.update(algo.optimiser) if hardware.device == "cuda" else 0,
+        "update": held.update(algo.optimizer) if hardware.device == "cuda" else 0,
     }
     return Estimate({part: size for part, size in parts.items() if size}, _phases(parts, accumulation))
 
 
 def _phases(parts: dict[str, int], accumulation: int) -> dict[str, int]:
-    always = sum(parts[part] for part in ("weights", "adapter", "optimiser", "copies", "vllm"))
+    always = sum(parts[part] for part in ("weights", "adapter", "optimizer", "copies", "vllm"))
     transient = parts["activations"] + parts["logits"]
     # In the first micro-batch activations are freed as gradients are made; later ones find the gradients there already.
     backward = transient + parts["gradients"] if accumulation > 1 else max(transient, parts["gradients"])
@@ -368,8 +368,8 @@ def _share(run: Run, part: str, size: int) -> int:
     return ceil(size / run.hardware.processes) if part in SHARDED[run.hardware.sharding] else size
 
 
-def _generation(run: Run, algo: Optimised, held: Training, work: Footprint) -> int:
-    """Completions sampled between optimiser steps by transformers, those of a whole step at once."""
+def _generation(run: Run, algo: TrainedAlgo, held: Training, work: Footprint) -> int:
+    """Completions sampled between optimizer steps by transformers, those of a whole step at once."""
     if not work.completion or run.hardware.rollout == "vllm":
         return 0
     truncated = getattr(algo, "top_p", 1.0) < 1

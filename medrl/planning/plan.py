@@ -14,23 +14,23 @@ from medrl.config.schema import family_id
 from medrl.errors import UserError
 
 if TYPE_CHECKING:
-    from medrl.algos.base import Optimised
+    from medrl.algos.base import TrainedAlgo
     from medrl.config.schema import Run
-    from medrl.data.mix import Drawn, Prompted
+    from medrl.data.mix import DrawnMix, TrainingRow
     from medrl.planning.reward_audit import Audit
 
 SPARE_BYTES = 64 * 2**20
 """Room for logs, completions and results beside the checkpoints."""
 
 MEASURED_ROWS = 256
-"""Drawn rows whose tokens are counted; the draw is shuffled, so they stand for the others."""
+"""DrawnMix rows whose tokens are counted; the draw is shuffled, so they stand for the others."""
 MENDS = {
-    "weights": "set model.quantisation=nf4 with model.lora, or hardware.sharding on several GPUs",
+    "weights": "set model.quantization=nf4 with model.lora, or hardware.sharding on several GPUs",
     "copies": "train an adapter (model.lora), which needs no second copy",
     "adapter": "lower model.lora.rank",
     "gradients": "train an adapter (model.lora)",
-    "optimiser": "train an adapter (model.lora) or set algo.optimiser=adamw_8bit",
-    "update": "train an adapter (model.lora) or set algo.optimiser=adamw_8bit",
+    "optimizer": "train an adapter (model.lora) or set algo.optimizer=adamw_8bit",
+    "update": "train an adapter (model.lora) or set algo.optimizer=adamw_8bit",
     "logits": "lower hardware.micro_batch_size",
     "key-value cache": "lower algo.batch_size or algo.max_completion_tokens, or set hardware.rollout=vllm",
     "vllm": "lower hardware.vllm_memory_share",
@@ -38,7 +38,7 @@ MENDS = {
 """What to do about a part that takes too much; activations depend on what is done already."""
 
 
-def plan(run: Run, drawn: Drawn, audited: Audit | None, tokenizer: Any, pace: dict[str, Any] | None) -> dict[str, Any]:
+def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace: dict[str, Any] | None) -> dict[str, Any]:
     """The plan as ``plan.json`` holds it.
 
     Args:
@@ -48,11 +48,11 @@ def plan(run: Run, drawn: Drawn, audited: Audit | None, tokenizer: Any, pace: di
         tokenizer: Counts the tokens of the rows.
         pace: What a step took before, from :func:`pace`.
     """
-    from medrl.algos.base import Optimised
+    from medrl.algos.base import TrainedAlgo
 
     planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
     planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
-    if isinstance(run.algo, Optimised):
+    if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
         planned["batch"] = _batch(run, run.algo)
         planned["tokens"] = _tokens(run, run.algo, lengths)
@@ -62,11 +62,11 @@ def plan(run: Run, drawn: Drawn, audited: Audit | None, tokenizer: Any, pace: di
     return planned
 
 
-def audit_of(run: Run, drawn: Drawn, *, dry: bool) -> Audit | None:
+def audit_of(run: Run, drawn: DrawnMix, *, dry: bool) -> Audit | None:
     """The reward audit, for algorithms that train on rewards; a dry run leaves rewards out that load weights."""
     from medrl.planning.reward_audit import audit
 
-    if not run.algo.rewarded:
+    if not run.algo.uses_rewards:
         return None
     rewards = run.reward_set
     if dry:
@@ -78,46 +78,46 @@ def audit_of(run: Run, drawn: Drawn, *, dry: bool) -> Audit | None:
     return audit(rewards, [row for row in drawn.rows if not row.example.rejected])
 
 
-def _batch(run: Run, algo: Optimised) -> dict[str, Any]:
+def _batch(run: Run, algo: TrainedAlgo) -> dict[str, Any]:
     micro, accumulation = run.hardware.split(algo.batch_size)
-    epoch = algo.steps_of_epoch(run)
+    epoch = algo.steps_per_epoch(run)
     return {
         "sequences a step": algo.batch_size,
         "rows a step": algo.batch_size // algo.group,
         "micro-batch": micro,
         "accumulation": accumulation,
         "processes": run.hardware.processes,
-        "steps": algo.steps,
+        "steps": algo.max_steps,
         "epochs": algo.epochs,
         "steps an epoch": epoch,
-        "steps in all": algo.steps if algo.steps is not None else epoch and ceil((algo.epochs or 0) * epoch),
+        "steps in all": algo.max_steps if algo.max_steps is not None else epoch and ceil((algo.epochs or 0) * epoch),
     }
 
 
-def _lengths(algo: Optimised, rows: list[Prompted], tokenizer: Any) -> list[int]:
+def _lengths(algo: TrainedAlgo, rows: list[TrainingRow], tokenizer: Any) -> list[int]:
     """Tokens of what is known of each row before anything is generated."""
-    known = [algo.known(row) for row in rows]
+    known = [algo.prompt_messages(row) for row in rows]
     asked = known[0][-1]["role"] != "assistant"
     return [len(ids) for ids in tokenizer.apply_chat_template(known, add_generation_prompt=asked)["input_ids"]]
 
 
-def _tokens(run: Run, algo: Optimised, lengths: list[int]) -> dict[str, Any]:
-    """Tokens of an optimiser step, all devices together, padding left out."""
+def _tokens(run: Run, algo: TrainedAlgo, lengths: list[int]) -> dict[str, Any]:
+    """Tokens of an optimizer step, all devices together, padding left out."""
     mean = statistics.fmean(lengths)
-    limit = algo.known_tokens(run)
+    limit = algo.max_prompt_tokens(run)
     most, drawn = (algo.footprint(run, known) for known in (limit, min(round(mean), limit)))
     return {
         "a step at most": algo.batch_size * most.sequences * most.tokens,
         "a step as drawn": algo.batch_size * drawn.sequences * drawn.tokens,
         "longest sequence": most.tokens,
-        "completion at most": most.tokens - algo.known_tokens(run),
+        "completion at most": most.tokens - algo.max_prompt_tokens(run),
         "rows measured": len(lengths),
         "mean": round(mean, 1),
         "longest": max(lengths),
     }
 
 
-def _memory(run: Run, algo: Optimised, tokenizer: Any, longest: int) -> dict[str, Any] | None:
+def _memory(run: Run, algo: TrainedAlgo, tokenizer: Any, longest: int) -> dict[str, Any] | None:
     """The estimate for the longest sequences that the limits allow, and its peak for the longest that were measured."""
     from medrl.models.base import Pretrained
     from medrl.planning.memory import estimate, shape, stored_shape
@@ -126,8 +126,8 @@ def _memory(run: Run, algo: Optimised, tokenizer: Any, longest: int) -> dict[str
     measured = stored_shape(embedded) if embedded else shape(run.model.skeleton())
     if measured is None:
         return None
-    most = estimate(run, algo, measured, algo.known_tokens(run))
-    drawn = estimate(run, algo, measured, min(longest, algo.known_tokens(run)))
+    most = estimate(run, algo, measured, algo.max_prompt_tokens(run))
+    drawn = estimate(run, algo, measured, min(longest, algo.max_prompt_tokens(run)))
     gpu = int(run.hardware.memory_gib * 2**30) if run.hardware.memory_gib else None
     found = {"parts": most.parts, "phases": most.phases, "peak": most.peak, "peak as drawn": drawn.peak, "gpu": gpu}
     return {**found, "warning": _warning(run, most.largest, found) if gpu and most.peak > gpu else None}

@@ -20,7 +20,7 @@ from medrl.tasks.dxbench import listed
 
 if TYPE_CHECKING:
     from medrl.algos.base import Algo, Job
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
     from medrl.rewards.base import RewardSet
 
 ROWS = 16
@@ -89,7 +89,7 @@ def _table(what: str, names: Sequence[str], scores: Mapping[str, Sequence[float 
     return Table(columns, rows).text(terminal_width())
 
 
-def audit(rewards: RewardSet, rows: Sequence[Prompted]) -> Audit:
+def audit(rewards: RewardSet, rows: Sequence[TrainingRow]) -> Audit:
     """Try the probes on the first rows of each task.
 
     Args:
@@ -161,12 +161,12 @@ def stop_on(found: Audit, rewards: RewardSet) -> None:
         )
 
 
-def gold_text(row: Prompted) -> str:
+def gold_text(row: TrainingRow) -> str:
     """The right answer, reasoned for as every probe is."""
     return layout(STEPS[row.task.language], row.task.answer(row.example), row.task.format)
 
 
-def probes(row: Prompted, sample: Sequence[Prompted]) -> Iterator[tuple[str, str]]:
+def probes(row: TrainingRow, sample: Sequence[TrainingRow]) -> Iterator[tuple[str, str]]:
     """What may be written to a row, by name. The gold comes first; all others should earn no more.
 
     Args:
@@ -198,9 +198,9 @@ def probes(row: Prompted, sample: Sequence[Prompted]) -> Iterator[tuple[str, str
         yield "candidate order, copied", layout(steps, listed(example.choices), form)
 
 
-def _by_task(rows: Sequence[Prompted]) -> dict[str, list[Prompted]]:
+def _by_task(rows: Sequence[TrainingRow]) -> dict[str, list[TrainingRow]]:
     """The first different rows of each task."""
-    found: dict[str, dict[str, Prompted]] = {}
+    found: dict[str, dict[str, TrainingRow]] = {}
     for row in rows:
         kept = found.setdefault(row.example.task, {})
         if len(kept) < ROWS:

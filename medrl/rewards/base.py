@@ -16,7 +16,7 @@ from medrl.errors import Problem
 from medrl.tasks.base import Attempt, Verdict
 
 if TYPE_CHECKING:
-    from medrl.data.mix import Prompted
+    from medrl.data.mix import TrainingRow
 
 Scores = list[float | None]
 """One a completion; None where a reward abstains."""
@@ -27,7 +27,7 @@ class Completion:
     """A model's text to one training row. The verdict is found once, however many rewards read it."""
 
     text: str
-    row: Prompted
+    row: TrainingRow
     finished: bool = True
     """Whether the model ended it itself; false where the token limit cut it."""
     tokens: int | None = None
@@ -76,7 +76,7 @@ class Reward(Identified, ABC):
         """Mistakes that can be seen in the configuration."""
         return iter(())
 
-    def suits(self, tokenizer: Any) -> None:
+    def check_tokenizer(self, tokenizer: Any) -> None:
         """Asked before weights load.
 
         Raises:
@@ -96,7 +96,7 @@ class RewardSet(Identified):
     not_learned: ClassVar[frozenset[str]] = frozenset({"audit"})
 
     rewards: Mapping[str, Reward]
-    normalise: bool
+    normalize: bool
     """Divide the weights by their sum, so that a full total is 1."""
     audit: Literal["stop", "warn"]
     """What to do where a known hack earns more than the gold."""
@@ -113,7 +113,7 @@ class RewardSet(Identified):
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each reward as it is paid."""
-        total = sum(reward.weight for reward in self.rewards.values()) if self.normalise else 1.0
+        total = sum(reward.weight for reward in self.rewards.values()) if self.normalize else 1.0
         return {name: reward.weight / (total or 1.0) for name, reward in self.rewards.items()}
 
     def scores(self, completions: Sequence[Completion]) -> dict[str, Scores]:
@@ -137,7 +137,7 @@ class RewardSet(Identified):
         """`totals` of one."""
         return self.totals([completion])[0]
 
-    def functions(self, rows: Sequence[Prompted], eos_token_ids: set[int], opening: str) -> list[Callable[..., Scores]]:
+    def functions(self, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str) -> list[Callable[..., Scores]]:
         """The rewards as TRL calls them: one function a reward, named by its YAML key.
 
         Args:
@@ -152,7 +152,7 @@ class RewardSet(Identified):
 class _Completions:
     """The completions of the batch that TRL scores, made and graded once and not again for each reward."""
 
-    def __init__(self, rows: Sequence[Prompted], eos_token_ids: set[int], opening: str) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str) -> None:
         self.rows, self.eos_token_ids, self.opening = rows, eos_token_ids, opening
         self.key: object = None
         self.batch: list[Completion] = []

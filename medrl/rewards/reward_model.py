@@ -39,7 +39,7 @@ class RewardModel(Reward):
     """Let the reward model read through a tokenizer and chat template that are not the policy's. It scores text, so it can;
     but a special token of one is plain characters to the other, so it has to be meant."""
 
-    def suits(self, tokenizer: Any) -> None:
+    def check_tokenizer(self, tokenizer: Any) -> None:
         """Raises:
         UserError: the tokenizers differ, or the reward model's cannot be read.
         """

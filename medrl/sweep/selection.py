@@ -15,7 +15,7 @@ from medrl.jobs.resolved import command, resolve
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.table import results
 
-TEST = ("eval.split=test", "eval.every_steps=null")
+TEST = ("eval.split=test", "eval.eval_steps=null")
 """What asks the test split of a run that was asked its validation rows: nothing is trained again."""
 
 

@@ -102,5 +102,5 @@ def metric_mistakes(spec: Spec, run: Run) -> Iterator[Problem]:
     elif name not in known:
         yield Problem(key, f"is {name}, which no run of this sweep logs; {suggest.nearest(name, known)}")
     elif spec.early_terminate and name not in metric_names.while_training(run):
-        advice = "set eval.every_steps" if name.startswith("validation/") else "choose one of train/ or validation/"
+        advice = "set eval.eval_steps" if name.startswith("validation/") else "choose one of train/ or validation/"
         yield Problem(f"{spec.path}: early_terminate", f"needs {name} while training, when it is not logged; {advice}")

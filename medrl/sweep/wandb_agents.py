@@ -1,7 +1,7 @@
 """A sweep on W&B: its server chooses the points, agents on this machine run them, and what they leave becomes results.json.
 
 The agents are W&B's own (``wandb agent``), one a worker. Each starts ``python -m medrl`` with a point's parameters, which reports
-to W&B because its agent's variables say so (``track=auto``). What is chosen is asked the test split here, outside any agent, so
+to W&B because its agent's variables say so (``logger=auto``). What is chosen is asked the test split here, outside any agent, so
 that W&B hears nothing of it.
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from medrl.config.identity import Identified
-from medrl.data.decontaminate import Content, units
+from medrl.data.decontaminate import DedupKey, units
 from medrl.data.readers import Row
 from medrl.data.sources import Location, Source, Split
 from medrl.errors import Problem, RowError
@@ -94,15 +94,12 @@ class Task(Identified, ABC):
     def hub_id(self) -> str:
         """Name of the data set on the hub, and of its folder where rows are local."""
 
-    @property
-    @abstractmethod
-    def instruction(self) -> str:
-        """First words of the system prompt: who answers what. Empty where no system message is wanted."""
-
-    @property
-    @abstractmethod
-    def answer_shape(self) -> str:
-        """What the answer consists of."""
+    instruction: ClassVar[str]
+    """First words of the system prompt: who answers what. Empty where no system message is wanted."""
+    answer_format: ClassVar[str]
+    """What the answer consists of."""
+    language: ClassVar[Language] = "en"
+    """Of question and answer; the prompt is written in it."""
 
     @property
     def numeric(self) -> bool:
@@ -123,11 +120,6 @@ class Task(Identified, ABC):
     def held_out_part(self) -> str:
         """Which rows are evaluated, as tables name them."""
         return self.test
-
-    @property
-    def language(self) -> Language:
-        """Of question and answer; the prompt is written in it."""
-        return "en"
 
     @property
     def scorer(self) -> str:
@@ -231,10 +223,10 @@ class Task(Identified, ABC):
         """Answers that need no model, by their name: one an example, in order. ``train`` reads the training split."""
         return {}
 
-    def content(self, example: Example) -> Content:
+    def content(self, example: Example) -> DedupKey:
         """What two rows are compared by, so that nothing that is evaluated is trained on; the order of choices is none of it."""
         question = " ".join((example.question, *sorted(example.choices, key=units)))  # units: a capital is no other place
-        return Content(example.task, example.id, question, tuple(filter(None, (example.question, example.context))))
+        return DedupKey(example.task, example.id, question, tuple(filter(None, (example.question, example.context))))
 
     def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
         """An answer of the right shape that is worth nothing: another option, or the gold of another example; or ''."""

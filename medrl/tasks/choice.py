@@ -22,7 +22,7 @@ class ChoiceTask(Task):
     """A question with lettered options; the gold is a letter."""
 
     instruction: ClassVar[str] = "Answer the medical question by choosing one of the options."
-    answer_shape: ClassVar[str] = "the letter alone"
+    answer_format: ClassVar[str] = "the letter alone"
 
     def options(self, example: Example) -> Sequence[str]:
         return tuple(LETTERS[: len(example.choices)])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.data.decontaminate import Content, units
+from medrl.data.decontaminate import DedupKey, units
 from medrl.data.sources import Split
 from medrl.errors import Problem
 from medrl.tasks import lexicon
@@ -85,15 +85,15 @@ class DxBench(Task):
         return True
 
     @property
-    def language(self) -> Language:
+    def language(self) -> Language:  # type: ignore[override]
         return "zh" if self.test.endswith("/zh") else "en"
 
     @property
-    def instruction(self) -> str:
+    def instruction(self) -> str:  # type: ignore[override]
         return WORDS[self.language]["instruction"]
 
     @property
-    def answer_shape(self) -> str:
+    def answer_format(self) -> str:  # type: ignore[override]
         return WORDS[self.language]["shape"]
 
     def problems(self) -> Iterator[Problem]:
@@ -192,12 +192,12 @@ class DxBench(Task):
         prior = [listed(sorted(example.choices, key=lambda name: -seen[name])) for example in examples]
         return {"copy_order": copied, "prior": prior}
 
-    def content(self, example: Example) -> Content:
+    def content(self, example: Example) -> DedupKey:
         """Cases are compared by symptoms and candidates; the words around the symptoms are ours, not the data's."""
         symptoms = example.question
         for opening in ("complains", "asked", "denied", "silent"):
             symptoms = symptoms.replace(WORDS[self.language][opening], " ")
-        return Content(example.task, example.id, " ".join((symptoms, *sorted(example.choices, key=units))), (symptoms,))
+        return DedupKey(example.task, example.id, " ".join((symptoms, *sorted(example.choices, key=units))), (symptoms,))
 
     def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
         """The gold last."""

@@ -24,7 +24,7 @@ class GSM8K(Task):
     version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "openai/gsm8k"
     instruction: ClassVar[str] = "Solve the problem step by step. The answer is one number."
-    answer_shape: ClassVar[str] = "the number alone"
+    answer_format: ClassVar[str] = "the number alone"
     numeric: ClassVar[bool] = True
 
     def example(self, row: Mapping[str, Any]) -> Example:

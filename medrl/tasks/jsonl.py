@@ -27,7 +27,7 @@ from medrl.tasks.medmcqa import MedMCQA
 if TYPE_CHECKING:
     from medrl.data.sources import Source
 
-Answers = Literal["exact", "number", "choice", "ranking", "free"]
+AnswerType = Literal["exact", "number", "choice", "ranking", "free"]
 MOST_OTHERS = 60
 """Characters that may stand beside a gold for half credit: a sentence, and no list of everything that could be meant."""
 MARKS = " .,;:!?\"'()[]*`。、「」\u201c\u201d\u2018\u2019"
@@ -133,7 +133,7 @@ class Ranking(Rule):
 
 
 # A published task can be the rule: numbers are graded as GSM8K's are, letters as MedMCQA's.
-RULES: dict[Answers, Rule | Task] = {
+RULES: dict[AnswerType, Rule | Task] = {
     "exact": Exact(),
     "number": GSM8K(train="", test="", format="plain"),
     "choice": MedMCQA(train="", test="", format="plain"),
@@ -144,7 +144,7 @@ RULES: dict[Answers, Rule | Task] = {
 
 @dataclass(frozen=True, kw_only=True)
 class JSONLines(Task):
-    """Questions with golds in a file of one's own; `answers` says how they are graded."""
+    """Questions with golds in a file of one's own; `answer_type` says how they are graded."""
 
     kind: ClassVar[str] = "jsonl"
     name: ClassVar[str] = "jsonl"
@@ -158,28 +158,16 @@ class JSONLines(Task):
     """File that evaluation reads."""
     columns: Columns
     """Where question and answer are both null: ``prompt`` and ``answer``, or ``system``, ``context`` and ``target``."""
-    answers: Answers
+    answer_type: AnswerType
     """``exact``: the gold's words. ``number``: a number. ``choice``: the letter of one of the choices. ``ranking``:
     the choices as JSON, most likely first, worth the inverse rank of the gold. ``free``: demonstrations
     that no rule grades."""
-    first_words: str
+    instruction: str  # type: ignore[misc]
     """First words of the system prompt: who answers what. Empty where no system message is wanted."""
-    shape: str
+    answer_format: str  # type: ignore[misc]
     """What the answer consists of; the rest of the system prompt asks for it."""
-    written_in: Language
+    language: Language  # type: ignore[misc]
     """Language of question and answer, and of the rest of the system prompt."""
-
-    @property
-    def instruction(self) -> str:
-        return self.first_words
-
-    @property
-    def answer_shape(self) -> str:
-        return self.shape
-
-    @property
-    def language(self) -> Language:
-        return self.written_in
 
     @property
     def held_out_part(self) -> str:
@@ -187,19 +175,19 @@ class JSONLines(Task):
 
     @property
     def numeric(self) -> bool:
-        return self.answers == "number"
+        return self.answer_type == "number"
 
     @property
     def graded(self) -> bool:
-        return self.answers != "free"
+        return self.answer_type != "free"
 
     @property
     def ranked(self) -> bool:
-        return self.answers == "ranking"
+        return self.answer_type == "ranking"
 
     @property
     def _rule(self) -> Rule | Task:
-        return RULES[self.answers]
+        return RULES[self.answer_type]
 
     def location(self, split: Split) -> Location:
         path: str | None = getattr(self, split)
@@ -217,8 +205,8 @@ class JSONLines(Task):
         for given, absent in (("question", "answer"), ("answer", "question")):
             if getattr(self.columns, given) and not getattr(self.columns, absent):
                 yield Problem(f"columns.{absent}", f"is null; name the column, as columns.{given} does")
-        if self.answers in ("choice", "ranking") and not self.columns.choices:
-            yield Problem("columns.choices", f"is null; answers={self.answers} needs the column that lists the choices")
+        if self.answer_type in ("choice", "ranking") and not self.columns.choices:
+            yield Problem("columns.choices", f"is null; answer_type={self.answer_type} needs the column that lists the choices")
 
     def examples(self, source: Source, split: Split) -> Iterator[Example]:
         """Ids are held to be unique in a file, where a row that stands twice is a mistake."""
@@ -269,23 +257,23 @@ class JSONLines(Task):
         Raises:
             ValueError: it is none that could ever be answered.
         """
-        if self.answers == "choice":
+        if self.answer_type == "choice":
             letters = LETTERS[: len(choices)]
             if len(gold) != 1 or gold.upper() not in letters:
                 raise ValueError(f"the answer should be one of {', '.join(letters) or 'its choices'}, is {gold!r:.60}")
             return gold.upper()
-        if self.answers == "number":
+        if self.answer_type == "number":
             value = number_parsing.number(gold)
             if value is None:
                 raise ValueError(f"the answer should be one number, is {gold!r:.60}")
             return f"{value:f}"
-        if self.answers in ("exact", "ranking") and choices and gold not in choices:
+        if self.answer_type in ("exact", "ranking") and choices and gold not in choices:
             raise ValueError(f"the answer {gold!r:.60} is not among its choices")
         return gold
 
     def ask(self, example: Example) -> str:
         """Choices that are ranked by name have no letters."""
-        if self.answers != "ranking":
+        if self.answer_type != "ranking":
             return super().ask(example)
         return "\n\n".join(part for part in (example.context, example.question, "\n".join(example.choices)) if part)
 
@@ -314,7 +302,7 @@ class JSONLines(Task):
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """A row in the columns of the map, or in ``prompt`` and ``answer`` where there is none."""
         names = self.columns if self.columns.question else dataclasses.replace(self.columns, question="prompt", answer="answer")
-        disease, symptoms, others = lexicon.case(rng, self.written_in)
+        disease, symptoms, others = lexicon.case(rng, self.language)
         choices = [disease, *others]
         rng.shuffle(choices)
         made: dict[str, Any] = {
@@ -323,16 +311,18 @@ class JSONLines(Task):
             "choices": choices,
             "id": f"{rng.getrandbits(48):012x}",
             "group": symptoms[0],
-            **_question(rng, self.written_in, self.answers, disease, symptoms),
+            **_question(rng, self.language, self.answer_type, disease, symptoms),
         }
-        if self.answers == "choice":
+        if self.answer_type == "choice":
             made["answer"] = LETTERS[choices.index(disease)]
         return {column: made[key] for key, column in dataclasses.asdict(names).items() if column}
 
 
-def _question(rng: random.Random, language: Language, answers: Answers, disease: str, symptoms: list[str]) -> dict[str, str]:
+def _question(
+    rng: random.Random, language: Language, answer_type: AnswerType, disease: str, symptoms: list[str]
+) -> dict[str, str]:
     """Question and answer of a twin."""
-    if answers == "number":
+    if answer_type == "number":
         boxes, each = rng.randint(2, 9), rng.randint(6, 40)
         ask = f"每盒有{each}片药，{boxes}盒共有多少片？" if language == "zh" else f"How many tablets are {boxes} boxes of {each}?"
         return {"question": ask, "answer": str(boxes * each)}
@@ -341,7 +331,7 @@ def _question(rng: random.Random, language: Language, answers: Answers, disease:
     else:
         ask = f"Which disease fits best: {', '.join(symptoms)}?"
         say = f"It may well be {disease}; a physician should have a look."
-    return {"question": ask, "answer": say if answers == "free" else disease}
+    return {"question": ask, "answer": say if answer_type == "free" else disease}
 
 
 def _optional(row: Mapping[str, Any], column: str | None) -> str:

@@ -21,7 +21,7 @@ class MedicalO1SFT(Task):
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-reasoning-SFT"
     instruction: ClassVar[str] = "You are a physician who reasons carefully about a case before answering."
-    answer_shape: ClassVar[str] = "your answer to the patient's question"
+    answer_format: ClassVar[str] = "your answer to the patient's question"
     graded: ClassVar[bool] = False
 
     def example(self, row: Mapping[str, Any]) -> Example:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.data.decontaminate import Content
+from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, text_of
 from medrl.tasks.hash_split import Parted
@@ -25,13 +25,13 @@ class MedicalGPTPreference(Parted):
     row_kind: ClassVar[Kind] = "preference"
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
-    answer_shape: ClassVar[str] = ""
+    answer_format: ClassVar[str] = ""
 
     def told_apart_by(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations") or row.get("question"))
 
     @property
-    def language(self) -> Language:
+    def language(self) -> Language:  # type: ignore[override]
         return "zh"
 
     def example(self, row: Mapping[str, Any]) -> Example:
@@ -55,10 +55,10 @@ class MedicalGPTPreference(Parted):
             turns=tuple(turns[:-1]),
         )
 
-    def content(self, example: Example) -> Content:
+    def content(self, example: Example) -> DedupKey:
         """Every turn is read in training, both answers, too."""
         texts = (*(text for _, text in example.turns), example.question, example.gold, example.rejected)
-        return Content(example.task, example.id, example.question, texts)
+        return DedupKey(example.task, example.id, example.question, texts)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.data.decontaminate import Content
+from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, text_of
 from medrl.tasks.hash_split import Parted
@@ -24,7 +24,7 @@ class MedicalGPTPretraining(Parted):
     row_kind: ClassVar[Kind] = "text"
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
-    answer_shape: ClassVar[str] = ""
+    answer_format: ClassVar[str] = ""
 
     repository: str
     """Data set on the hub, or folder of a local source, that ``train`` and ``test`` are in."""
@@ -44,9 +44,9 @@ class MedicalGPTPretraining(Parted):
         digest = hashlib.sha256(known_by.encode()).hexdigest()
         return Example(id=digest[:12], task=self.name, question="", gold=text, group=str(source))
 
-    def content(self, example: Example) -> Content:
+    def content(self, example: Example) -> DedupKey:
         """The text is all there is."""
-        return Content(example.task, example.id, "", (example.gold,))
+        return DedupKey(example.task, example.id, "", (example.gold,))
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """``pretrain`` is published in Chinese with one column; other documents here are English and say where they are from."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.data.decontaminate import Content
+from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, text_of
 from medrl.tasks.hash_split import Parted
@@ -29,13 +29,13 @@ class MedicalGPTSFT(Parted):
     row_kind: ClassVar[Kind] = "conversation"
     graded: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
-    answer_shape: ClassVar[str] = ""
+    answer_format: ClassVar[str] = ""
 
     def told_apart_by(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations"))
 
     @property
-    def language(self) -> Language:
+    def language(self) -> Language:  # type: ignore[override]
         return "zh"
 
     def example(self, row: Mapping[str, Any]) -> Example:
@@ -51,10 +51,10 @@ class MedicalGPTSFT(Parted):
             turns=tuple(turns[:-2]),
         )
 
-    def content(self, example: Example) -> Content:
+    def content(self, example: Example) -> DedupKey:
         """Every turn is read in training, the last answer, too."""
         texts = (*(text for _, text in example.turns), example.question, example.gold)
-        return Content(example.task, example.id, example.question, texts)
+        return DedupKey(example.task, example.id, example.question, texts)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")

@@ -17,7 +17,7 @@ class OpenEndedTask(Task):
 
     grading: ClassVar[frozenset[str]] = frozenset({"judge"})
     instruction: ClassVar[str] = "Answer the medical question in a few words."
-    answer_shape: ClassVar[str] = "a short answer"
+    answer_format: ClassVar[str] = "a short answer"
 
     judge: Judge
     """Says whether an answer means the same as the gold; named in every table."""

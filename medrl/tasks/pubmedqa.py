@@ -28,7 +28,7 @@ class PubMedQA(Task):
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "qiaojin/PubMedQA"
     instruction: ClassVar[str] = "Read the abstract and decide what it says about the question: yes, no or maybe."
-    answer_shape: ClassVar[str] = "yes, no or maybe"
+    answer_format: ClassVar[str] = "yes, no or maybe"
 
     train: str
     """``pqa_artificial/train`` (211,269 rows, S0) or ``pqa_labeled/train`` (the 500 outside the official test)."""

@@ -26,9 +26,9 @@ def while_training(run: Run) -> list[str]:
     if not run.algo.trains:
         return []
     found = ["train/loss"]
-    if run.algo.rewarded:
+    if run.algo.uses_rewards:
         found += ["train/reward", *(f"train/rewards/{key}/mean" for key in run.reward_set.rewards)]
-    if run.eval.every_steps:
+    if run.eval.eval_steps:
         found += [f"validation/{task}/accuracy" for task in asked(run) if protocol(run, task) == "generative"]
     return found
 

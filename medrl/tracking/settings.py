@@ -18,7 +18,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Track(Identified):
+class Logger(Identified):
     """Whether and where a run is shown on W&B. It is no part of the run id: it changes nothing that is learned."""
 
     kind: ClassVar[str] = "logger"
@@ -44,9 +44,9 @@ class Track(Identified):
     def problems(self) -> Iterator[Problem]:
         """What can be known before anything loads."""
         if self.on and find_spec("wandb") is None:
-            yield Problem("mode", "wandb is not installed; `pip install 'medrl[wandb]'`, or write track=none")
+            yield Problem("mode", "wandb is not installed; `pip install 'medrl[wandb]'`, or write logger=none")
         if self.mode == "offline" and of_agent():
-            yield Problem("mode", "an agent of a W&B sweep waits for this run's metrics; write track=auto")
+            yield Problem("mode", "an agent of a W&B sweep waits for this run's metrics; write logger=auto")
 
 
 def of_agent() -> bool:

@@ -24,31 +24,31 @@ from medrl.config.schema import Run, family_id
 from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically
 from medrl.tracking import metric_names
-from medrl.tracking.settings import Track, of_agent
+from medrl.tracking.settings import Logger, of_agent
 
 POLL_SECONDS = 1.0
 INTERRUPTED = 255
 """The exit code by which W&B itself marks a run that Ctrl-C ended."""
-NOT_SENT = ("published", "deviations", "runs", "dry_run", "force", "track", "tuned")
+NOT_SENT = ("published", "deviations", "runs", "dry_run", "force", "logger", "tuned")
 """Sections of a configuration that say nothing about what was run."""
 
 
 @contextmanager
 def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
-    """Forward, while the block runs, what it writes to the run folder, and ``metrics.json`` at its end, where `Track` is on.
+    """Forward, while the block runs, what it writes to the run folder, and ``metrics.json`` at its end, where `Logger` is on.
 
     A block that is left by an error marks the run on W&B as failed, by a signal as interrupted. What cannot be sent ends no run.
 
     Raises:
         UserError: W&B does not take the run, before anything was done.
     """
-    if not settings.track.on:
+    if not settings.logger.on:
         yield
         return
     sent = _Sent.of(folder)
     run = _begun(tree, settings, folder, sent)
     print(f"wandb    {run.url or run.dir.removesuffix('/files')}", flush=True)
-    offline = settings.track.mode == "offline"
+    offline = settings.logger.mode == "offline"
     had = sent.step(run.id) if offline else run.starting_step - 1
     sent.note(run.id, had)  # now, so that a run killed before its first step knows its own
     follower = Follower(folder / "train" / "log.jsonl", had, run.log, lambda step: sent.note(run.id, step))
@@ -63,7 +63,7 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
     finally:
         follower.stop()
         values = _final(folder) if code == 0 else {}
-        whole = _finished(run, values, follower.step + 1, code, settings.track) and not follower.failed
+        whole = _finished(run, values, follower.step + 1, code, settings.logger) and not follower.failed
         sent.note(run.id, follower.step + bool(values), values=digest(values) if whole else None, exit_code=code)
 
 
@@ -73,7 +73,7 @@ def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
     Raises:
         UserError: W&B does not take the run.
     """
-    if not settings.track.on:
+    if not settings.logger.on:
         return
     sent = _Sent.of(folder)
     if sent.values(_own_id(folder, sent)) != digest(_final(folder)):
@@ -194,7 +194,7 @@ def _begun(tree: Tree, settings: Run, folder: Path, sent: _Sent) -> Any:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the client's own telemetry; read when it is imported
     import wandb
 
-    track, own = settings.track, _own_id(folder, sent)
+    track, own = settings.logger, _own_id(folder, sent)
     offline = track.mode == "offline"
     wandb.setup(wandb.Settings(silent=True))
     try:
@@ -212,14 +212,14 @@ def _begun(tree: Tree, settings: Run, folder: Path, sent: _Sent) -> Any:
         said = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"W&B does not take the run ({said}). Set WANDB_API_KEY or run `wandb login`, look at WANDB_BASE_URL if you set it, "
-            "or write track=wandb_offline to send the run later, track=none to send nothing."
+            "or write logger=wandb_offline to send the run later, logger=none to send nothing."
         ) from error
 
 
 def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["allow", "never"]) -> Any:
     import wandb
 
-    track = settings.track
+    track = settings.logger
     place: dict[str, Any] = (
         {} if of_agent() else {"project": track.project, "entity": track.entity, "id": run}
     )  # the agent has said
@@ -246,7 +246,7 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
     )
 
 
-def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track: Track) -> bool:
+def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track: Logger) -> bool:
     """Send the final values and end the W&B run; whether W&B has all of it, as far as its client says."""
     how = f"`wandb sync {Path(run.dir).parent}` sends it, and so does the same command again."
     try:

@@ -2,7 +2,7 @@
 
 A checkpoint counts once ``complete.json`` stands in it, written last, with the size of every file: one torn by a kill
 or a full disk is never resumed from. Continuing from a whole one gives the weights of a run that was never stopped,
-bit for bit on a CPU, because the trainer's checkpoint carries optimiser, schedule and every random state, and because
+bit for bit on a CPU, because the trainer's checkpoint carries optimizer, schedule and every random state, and because
 `log.jsonl` is cut back to it.
 """
 
@@ -69,7 +69,7 @@ def _is_last(checkpoint: Path) -> bool:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Optimiser steps done when a checkpoint was written."""
+    """Optimizer steps done when a checkpoint was written."""
     return int(checkpoint.name.rpartition("-")[2])
 
 

@@ -43,8 +43,8 @@ class Hardware(Identified):
     rendezvous: str | None
     """``HOST:PORT`` of node 0, where processes meet; null for a free port of this machine."""
     sharding: Literal["none", "fsdp", "zero2", "zero3"]
-    """What the processes divide among themselves: nothing, weights, gradients and optimiser (PyTorch's FSDP2; DeepSpeed's
-    ZeRO-3), or gradients and optimiser (ZeRO-2; Rajbhandari et al. 2020, arXiv 1910.02054)."""
+    """What the processes divide among themselves: nothing, weights, gradients and optimizer (PyTorch's FSDP2; DeepSpeed's
+    ZeRO-3), or gradients and optimizer (ZeRO-2; Rajbhandari et al. 2020, arXiv 1910.02054)."""
     micro_batch_size: Annotated[int, Gt(0)]
     """Most sequences a device computes at a time; the largest divisor of the device's share of a batch is used."""
     gradient_checkpointing: bool

@@ -24,7 +24,7 @@ def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
     Raises:
         Interrupted: a signal came; its checkpoint is written.
     """
-    fit(trainer, job, job.folder / "log.jsonl", algo.align)
+    fit(trainer, job, job.folder / "log.jsonl", algo.checkpoint_every)
     write_model(trainer, job, out, algo)
 
 
@@ -46,7 +46,7 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
     trainer.remove_callback(PrinterCallback)
     first = distributed.rank() == 0
-    tracker = run_folder.callback(log, before, job.run.eval.every_steps, job.ask if first else None)
+    tracker = run_folder.callback(log, before, job.run.eval.eval_steps, job.ask if first else None)
     if first:
         run_folder.cut_back(log, before + done)
         trainer.add_callback(tracker)

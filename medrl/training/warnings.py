@@ -18,7 +18,7 @@ Line = Mapping[str, Any]
 """One logged step, as ``train/log.jsonl`` holds it."""
 
 
-class Sign(NamedTuple):
+class TrainingWarning(NamedTuple):
     """Of one thing that is going wrong."""
 
     kind: str
@@ -26,21 +26,21 @@ class Sign(NamedTuple):
     message: str
 
 
-def warnings(log: Sequence[Line]) -> list[Sign]:
+def warnings(log: Sequence[Line]) -> list[TrainingWarning]:
     """Everything that the curves show, each kind at the step where it first shows; the same for the same log."""
-    found: dict[str, Sign] = {}
+    found: dict[str, TrainingWarning] = {}
     for end in range(WINDOW, len(log) + 1):
         for kind, message in _at(log[:WINDOW], log[end - WINDOW : end], end):
-            found.setdefault(kind, Sign(kind, int(log[end - 1]["step"]), message))
+            found.setdefault(kind, TrainingWarning(kind, int(log[end - 1]["step"]), message))
     return list(found.values())
 
 
-def newest(log: Sequence[Line], known: set[str]) -> list[Sign]:
+def newest(log: Sequence[Line], known: set[str]) -> list[TrainingWarning]:
     """Warnings of the last step alone whose kind is not ``known`` yet."""
     if len(log) < WINDOW:
         return []
     return [
-        Sign(kind, int(log[-1]["step"]), message)
+        TrainingWarning(kind, int(log[-1]["step"]), message)
         for kind, message in _at(log[:WINDOW], log[-WINDOW:], len(log))
         if kind not in known
     ]

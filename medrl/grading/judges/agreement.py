@@ -33,7 +33,7 @@ def labelled_rows(path: Path) -> list[Labelled]:
     """
     found = [_labelled(row) for row in readers.read(path)]
     if not found:
-        raise UserError(f"{path} holds no labelled answers; add some, or set judge.labelled=null.")
+        raise UserError(f"{path} holds no labelled answers; add some, or set judge.calibration_file=null.")
     return found
 
 

@@ -29,7 +29,7 @@ class Judge(Identified, ABC):
     name: ClassVar[str]
     """Stands in every table that shows its verdicts."""
 
-    labelled: str | None
+    calibration_file: str | None
     """JSON lines of ``question``, ``gold``, ``answer`` and ``right``, against which its agreement is reported; or null."""
 
     @abstractmethod
@@ -58,5 +58,5 @@ class Judge(Identified, ABC):
 
     def problems(self) -> Iterator[Problem]:
         """Mistakes that can be seen in the configuration."""
-        if self.labelled is not None and not Path(self.labelled).is_file():
-            yield Problem("labelled", f"{self.labelled} is no file")
+        if self.calibration_file is not None and not Path(self.calibration_file).is_file():
+            yield Problem("calibration_file", f"{self.calibration_file} is no file")
