@@ -52,8 +52,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 return dry_run(tree, settings, folder)
             finally:
                 gc.enable()
-        if settings.hardware.device == "cuda":
-            claim(settings.hardware.gpus)
+        claim(settings.hardware.gpus if settings.hardware.device == "cuda" else 0)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}

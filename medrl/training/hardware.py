@@ -193,12 +193,13 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def claim(count: int) -> None:
-    """Let this process, and all that it starts, see the first ``count`` of the visible GPUs.
+    """Let this process, and all that it starts, see the first ``count`` of the visible GPUs; 0 for a run on the CPU.
 
     transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and
     where it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each:
     accelerate, TRL, vLLM and DeepSpeed take LOCAL_RANK for the number of the device (docs/decisions/0013). There
-    transformers uses no nn.DataParallel, because `training.distributed.join` has initialised torch.distributed.
+    transformers uses no nn.DataParallel, because `training.distributed.join` has initialised torch.distributed. Processes that
+    train together on a CPU see none: accelerate's barrier takes LOCAL_RANK for a GPU wherever one is visible.
 
     Raises:
         RuntimeError: CUDA is in use already and would not notice.
