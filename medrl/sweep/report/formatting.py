@@ -1,14 +1,14 @@
-"""How a sweep's report writes numbers, settings and configurations."""
+"""How a sweep's report writes numbers, values of parameters and their names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from medrl.report import svg
 from medrl.report.charts import Dot
-from medrl.sweep.report.effects import show
-from medrl.sweep.report.results import Configuration
 
 SHARES = {"accuracy", "unparsed", "truncated", "ungraded", "first_choice"}
 """Last parts of metrics that are shares of 1 and written in per cent."""
@@ -62,20 +62,11 @@ class Unit:
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Parameters by the fewest last parts of their paths that no other shares."""
-    found = {}
-    for name in names:
-        parts = name.split(".")
-        for length in range(1, len(parts) + 1):
-            end = parts[-length:]
-            if length == len(parts) or not any(other.split(".")[-length:] == end for other in names if other != name):
-                found[name] = ".".join(end)
-                break
-    return found
-
-
-def settings(parameters: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """A configuration's parameters, in the order of the file."""
-    return ", ".join(f"{word} = {show(parameters[name])}" for name, word in names.items() if name in parameters)
+    ends = {name: [".".join(name.split(".")[start:]) for start in reversed(range(name.count(".") + 1))] for name in names}
+    return {
+        name: next((end for end in mine if not any(end in others for other, others in ends.items() if other != name)), name)
+        for name, mine in ends.items()
+    }
 
 
 def seeds(count: int) -> str:
@@ -88,6 +79,24 @@ def p_value(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def labels(configurations: Sequence[Configuration]) -> str:
-    """Their labels as a list."""
-    return ", ".join(each.label for each in configurations)
+def show(value: Any) -> str:
+    """A parameter's value as one would write it on the command line."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else key(value)
+
+
+def key(value: Any) -> str:
+    """By what values are told apart, lists and mappings among them."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def number_or_none(value: Any) -> float | None:
+    """A finite number; None for anything else, as a diverged loss is."""
+    counts = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if counts else None
+
+
+def numeric(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers, and not merely named by words or switched on and off."""
+    return bool(values) and all(number_or_none(value) is not None for value in values)

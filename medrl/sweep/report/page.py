@@ -12,10 +12,10 @@ from medrl.files import write_atomically
 from medrl.report import html
 from medrl.report.html import Fact
 from medrl.report.progress import duration
-from medrl.sweep.report import best, document, formatting, sections
+from medrl.sweep.report import document, formatting, sections
 from medrl.sweep.report.caveats import allowed_values, caveats
-from medrl.sweep.report.document import Block, Items, Note, Text
-from medrl.sweep.report.results import Configuration, Sweep, read
+from medrl.sweep.report.document import Block, Items, Note, Text, text
+from medrl.sweep.report.results import Sweep, read
 from medrl.table.table import escape_markdown
 
 SYNTHETIC = "Synthetic twins. These rows say nothing about medicine."
@@ -48,25 +48,20 @@ def write(results: dict[str, Any], folder: Path) -> None:
 
 def _sections(results: Mapping[str, Any], sweep: Sweep, runs: list[Mapping[str, Any]]) -> Sections:
     selected = results["sweep"].get("chosen")
-    leader = _best(sweep, selected)
+    leader = (sweep.of(selected["parameters"]) if selected else None) or sweep.best()
     found: dict[str, tuple[str, Sequence[Block]]] = {}
     if leader is None:
-        found["best"] = ("Best configuration", [Text("No point finished with a value: nothing can be selected.", strong=True)])
+        found["best"] = ("Best configuration", [Text(text("no_best"), strong=True)])
     else:
-        found["best"] = ("Best configuration", best.best_configuration(sweep, leader, selected, runs))
-        found["effects"] = ("Effect of each parameter", sections.effects(sweep))
-        found["interactions"] = ("Interactions", sections.interactions(sweep))
-        found["frontier"] = ("Accuracy against cost", sections.costs(sweep, leader))
-        found["noise"] = ("Noise", sections.noise(sweep, runs))
-    found["points"] = ("Every point", sections.every_point(sweep, leader))
-    found["limits"] = ("What this sweep cannot tell", [Items(caveats(sweep, leader, runs))])
+        found["best"] = ("Best configuration", list(sections.best(sweep, leader, selected, runs)))
+        found["effects"] = ("Effect of each parameter", list(sections.effects(sweep)))
+        found["interactions"] = ("Interactions", list(sections.interactions(sweep)))
+        found["frontier"] = ("Accuracy against cost", list(sections.costs(sweep, leader)))
+        found["noise"] = ("Noise", [sections.noise(sweep, runs)])
+    found["points"] = ("Every point", list(sections.every_point(sweep, leader)))
+    found["limits"] = ("What this sweep cannot tell", [Items(list(caveats(sweep, leader, runs)))])
     found["notes"] = ("Notes", [Note(note) for note in results.get("notes") or []])
     return found
-
-
-def _best(sweep: Sweep, selected: Mapping[str, Any] | None) -> Configuration | None:
-    """What the sweep selected; the leader where it has not selected yet."""
-    return (sweep.of(selected["parameters"]) if selected else None) or sweep.best()
 
 
 def _facts(results: Mapping[str, Any], sweep: Sweep, runs: Sequence[Mapping[str, Any]]) -> list[Fact]:
