@@ -22,7 +22,6 @@ from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import explained, write_atomically
 from medrl.jobs import job, multirun, multirun_table
-from medrl.jobs.multirun_table import Entry
 from medrl.jobs.resolved import ResolvedRun, command, resolve, without_replaced
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import from_run
@@ -258,17 +257,11 @@ def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:
     return " ".join(filter(None, [f"chain {chain.name}, stage {stage}", values and f"with {values}"]))
 
 
-def _compare(chains: Sequence[Chain], metrics: Sequence[Mapping[str, Any]], folder: Path, said: str) -> None:
+def _compare(chains: Sequence[Chain], metrics: Sequence[Mapping[str, Any]], folder: Path, command: str) -> None:
     """One table over all chains, then over their seeds, and the same as files."""
-    varied = multirun_table.varied([[f"chain={each.name}", *each.overrides] for each in chains])
-    entries = [
-        Entry((*multirun_table.values([f"chain={chain.name}", *chain.overrides], varied), key), stage.folder, found[key])
-        for chain, found in zip(chains, metrics, strict=True)
-        for key, stage in chain.stages.items()
-    ]
-    grid = multirun_table.Grid.of((*varied, "stage"), entries)
-    print(grid.text(f"{len(chains)} chains"), end="\n\n")
-    target = folder / f"chains-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    runs = [(each, key, found[key]) for each, found in zip(chains, metrics, strict=True) for key in each.stages]
+    points = [[f"chain={each.name}", *each.overrides, f"stage={key}"] for each, key, _ in runs]
+    finished = {number: (each.stages[key].folder, found) for number, (each, key, found) in enumerate(runs)}
+    target = folder / f"chains-{hashlib.sha256(command.encode()).hexdigest()[:8]}"
     target.mkdir(exist_ok=True)
-    for path in multirun_table.write(target, grid, said, []):
-        print(f"{path.stem}: {path}", flush=True)
+    multirun_table.report(target, f"{len(chains)} chains", command, points, finished)

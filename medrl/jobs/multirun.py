@@ -26,7 +26,6 @@ from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.jobs import gpus, launcher_task, locks, multirun_table
 from medrl.jobs.job import JobResult, last_words
 from medrl.jobs.launcher_task import SEARCHPATH, STOP, UNATTENDED
-from medrl.jobs.multirun_table import Entry
 from medrl.jobs.resolved import ResolvedRun, command, resolve
 from medrl.jobs.shutdown import GracefulShutdown
 
@@ -236,15 +235,9 @@ def _report(points: Sequence[ResolvedRun], folder: Path, command: str, stopped: 
     done = {number: each for number, each in metrics.items() if each}
     messages = [_failure(folder, number, result, points[number]) for number, result in failed.items()]
     if done:
-        varied = multirun_table.varied([each.overrides for each in points])
-        entries = [
-            Entry(multirun_table.values(points[number].overrides, varied), points[number].folder, found)
-            for number, found in done.items()
-        ]
-        grid = multirun_table.Grid.of(varied, entries)
-        print(grid.text(f"{folder.name}  {len(done)} of {len(points)} points"), end="\n\n")
-        for path in multirun_table.write(folder, grid, command, messages):
-            print(f"{path.stem}: {path}", flush=True)
+        finished = {number: (points[number].folder, found) for number, found in done.items()}
+        title, overrides = f"{folder.name}  {len(done)} of {len(points)} points", [each.overrides for each in points]
+        multirun_table.report(folder, title, command, overrides, finished, messages)
     count = f"{len(done)} of {len(points)} points are done"
     if stopped is not None:
         raise Interrupted(f"Stopped; {count}. Run the same command again to go on.", stopped)
