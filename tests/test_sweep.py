@@ -230,13 +230,13 @@ def test_the_command_line_sets_keys_of_the_file():
         ({"parameters": {"algo.num_generations": {"value": 7}}}, [], ["64 does not divide by num_generations=7"]),
         (
             {"parameters": {"algo.learning_rat": {"value": 1.0}}},
-            ["seed=3", "force=true", "--cfg", "algo.stps=3"],
+            ["seed=3", "force=true", "--cfg", "algo.max_stps=3"],
             [
                 "small.yaml: algo.learning_rat  no such option; did you mean",
                 "is what sweeps/small.yaml varies",
                 "would train finished points again",
                 "is no override",
-                "did you mean steps?",
+                "did you mean max_steps?",
             ],
         ),
     ],

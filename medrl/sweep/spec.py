@@ -27,8 +27,9 @@ from medrl.config import build, suggest
 from medrl.config.frozen import Tree
 from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError
+from medrl.jobs.resolved import without_replaced
 from medrl.sweep import search_space
-from medrl.sweep.hyperband import Hyperband
+from medrl.sweep.search_space import Hyperband
 
 MODULE = "medrl"
 """What a sweep's command runs: ``python -m medrl``."""
@@ -110,7 +111,9 @@ class Spec(SweepFile):
     @cached_property
     def id(self) -> str:
         """Eight hex digits of what is searched: the file's content and the overrides of the command line, in any order."""
-        text = json.dumps([self.content, sorted(last_said(self.overrides))], sort_keys=True, ensure_ascii=False, default=str)
+        text = json.dumps(
+            [self.content, sorted(without_replaced(self.overrides))], sort_keys=True, ensure_ascii=False, default=str
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
@@ -119,7 +122,7 @@ class Spec(SweepFile):
         Args:
             values: Of the parameters.
         """
-        return last_said([*self.fixed, *(override(key, value) for key, value in values.items()), *self.overrides])
+        return without_replaced([*self.fixed, *(override(key, value) for key, value in values.items()), *self.overrides])
 
     def grid(self) -> list[dict[str, Any]]:
         """Every point of a grid, the last parameter changing fastest, cut at ``run_cap``; none of a search."""
@@ -267,11 +270,6 @@ def _search_mistakes(parts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("run_cap", f"is missing: how many points a {parts['method']} search tries")
     if parameters and all(each.single() for each in parameters.values()):
         yield Problem("parameters", "holds nothing that varies; give one of them several values")
-
-
-def last_said(words: Sequence[str]) -> list[str]:
-    """Overrides without those that a later one of the same key replaces."""
-    return list({said.partition("=")[0]: said for said in words}.values())
 
 
 def override(key: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A document that is written once and read twice, as HTML with drawings and as Markdown without; its words are in ``prose.yaml``."""
+"""A document that is written once and read twice: as HTML with drawings, and as Markdown. ``prose.yaml`` has its words."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def _template(source: str) -> Any:
     return environment.from_string(source)
 
 
-def text(name: str, **values: Any) -> str:
+def text(name: str, /, **values: Any) -> str:
     """A sentence of ``prose.yaml``."""
     return str(_template(_prose()["texts"][name]).render(values))
 
 
-def sentences(name: str, **values: Any) -> Iterator[str]:
+def sentences(name: str, /, **values: Any) -> Iterator[str]:
     """Those sentences of a list that say something."""
     return filter(None, (str(_template(each).render(values)) for each in _prose()["lists"][name]))
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from medrl.report import svg
-from medrl.report.charts import Dot
 
 SHARES = {"accuracy", "unparsed", "truncated", "ungraded", "first_choice"}
 """Last parts of metrics that are shares of 1 and written in per cent."""
@@ -29,15 +28,9 @@ class Unit:
         """A value."""
         return f"{100 * value:.1f}".replace("-", MINUS) if self.share else svg.number(value)
 
-    def scaled(self, value: float) -> str:
-        """A value of a chart, which has per cent for shares."""
-        return f"{value:.1f}" if self.share else svg.number(value)
-
-    def dot(self, value: float, ci95: Sequence[float] | None) -> Dot:
-        """A value with its interval in a chart."""
-        if not self.share:
-            return Dot(value, ci95)
-        return Dot(100 * value, ci95 and [100 * min(1.0, max(0.0, end)) for end in ci95])
+    def possible(self, ci95: Sequence[float] | None) -> Sequence[float] | None:
+        """An interval; that of a share ends where shares do, as that of a mean of seeds need not."""
+        return [min(1.0, max(0.0, end)) for end in ci95] if ci95 and self.share else ci95
 
     def with_unit(self, value: float) -> str:
         """A value in a sentence."""
@@ -52,12 +45,11 @@ class Unit:
         return f"{100 * value:.1f} points" if self.share else svg.number(value)
 
     def interval(self, ci95: Sequence[float] | None, nothing: str = "none", *, signed: bool = False) -> str:
-        """An interval of values, or of differences. That of a share ends where shares do, as a mean of seeds need not."""
-        if ci95 is None:
-            return nothing
-        if self.share and not signed:
-            ci95 = [min(1.0, max(0.0, end)) for end in ci95]
-        return f"[{', '.join(self.difference(end) if signed else self.show(end) for end in ci95)}]"
+        """An interval of values, or of differences."""
+        if signed:
+            return f"[{', '.join(map(self.difference, ci95))}]" if ci95 else nothing
+        ends = self.possible(ci95)
+        return f"[{', '.join(map(self.show, ends))}]" if ends else nothing
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

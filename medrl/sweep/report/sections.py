@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean
 from typing import Any
 
 from medrl.report import charts
-from medrl.report.charts import Panel
+from medrl.report.charts import Dot, Panel
 from medrl.statistics.metrics import over_seeds
 from medrl.sweep.report import effects as statistics
 from medrl.sweep.report import noise as spread
@@ -118,13 +118,13 @@ def _pictures(sweep: Sweep, means: Mapping[str, Sequence[Level]]) -> Iterator[Bl
     unit = sweep.unit
     scattered = [name for name in means if len(values := sweep.values(name)) > BY_VALUE and numeric(values)]
     panels = [
-        Panel(f"{sweep.names[name]} = {level.label}", [unit.dot(level.mean, level.ci95)])
+        Panel(f"{sweep.names[name]} = {level.label}", [Dot(level.mean, unit.possible(level.ci95))])
         for name in means
         if name not in scattered
         for level in means[name]
     ]
     if panels:
-        drawn = charts.forest("Mean at each value; the table below holds the numbers", panels, unit.scaled)
+        drawn = charts.forest("Mean at each value; the table below holds the numbers", panels, unit.show)
         yield Drawing(text("drawn_means", sweep=sweep, unit=unit), [("", drawn)], style="axis-both")
     scatters = []
     for name in scattered:
@@ -242,8 +242,8 @@ def costs(sweep: Sweep, leader: Configuration) -> Iterator[Block]:
         yield Drawing(text("drawn_costs", unit=unit, kind=kind), [("", drawn)])
         rows, strong = [], [place for place, (_, each) in enumerate(frontier) if each is leader]
         for cost, each in frontier:
-            n, mean, ci95, _ = estimate(list(each.by_seed().values()))
-            numbers = [f"{cost:,.0f}", unit.show(each.mean), unit.interval(ci95), count_seeds(n)]
+            seeds = list(each.by_seed().values())
+            numbers = [f"{cost:,.0f}", unit.show(each.mean), unit.interval(estimate(seeds).ci95), count_seeds(len(seeds))]
             rows.append([each.label, sweep.settings(each), *numbers])
         yield table("frontier", rows, strong=strong, sweep=sweep, unit=unit, kind=kind, cost=words)
     yield Text(text("frontier_by_chance" if any_known else "no_cost"))
