@@ -289,7 +289,7 @@ def test_of_equals_the_cheaper_is_chosen_of_those_the_first_and_one_sampled_twic
 
 def test_the_test_split_is_asked_once_and_instead_of_the_validation_rows():
     words = ["eval.split=validation", "eval.eval_steps=5", "seed=2"]
-    assert selection.test_overrides(words) == ["seed=2", "eval.split=test", "eval.eval_steps=null"]
+    assert selection.test_overrides(words) == ["eval.split=test", "eval.eval_steps=null", "seed=2"]
     sweep = made("hardware=cpu")  # which asks the validation rows while training
     point = sweep.overrides_of(sweep.grid()[0])
     composing.compose(selection.test_overrides(point))

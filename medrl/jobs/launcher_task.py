@@ -128,11 +128,6 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
 def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] | None = None) -> JobResult:
     """Do a point as a job and write down how it ended.
 
-    Args:
-        point: What to run.
-        shutdown: Its signals end the job.
-        variables: Of the job's process, beside those of this one.
-
     Raises:
         Interrupted: a second signal came, or the command that started it was killed.
     """

@@ -117,16 +117,7 @@ def report(
     done: Mapping[int, tuple[Path, Mapping[str, Any]]],
     failures: Sequence[str] = (),
 ) -> None:
-    """Print the tables, and leave ``table.md``, ``results.json`` and, where there are accuracies, ``figure.svg``.
-
-    Args:
-        folder: Where to.
-        title: Above the printed tables.
-        command: What made the runs.
-        points: The overrides of every run.
-        done: Folder and metrics of those that are finished, by number.
-        failures: Messages of those that failed.
-    """
+    """Print the tables, and leave ``table.md``, ``results.json`` and, where there are accuracies, ``figure.svg``."""
     options = varied(points)
     grid = Grid(options, [Entry(values(points[number], options), *finished) for number, finished in done.items()])
     print(grid.text(title), end="\n\n")

@@ -35,10 +35,6 @@ class ResolvedRun(Composed):
 def resolve(overrides: Sequence[str], *, elsewhere: bool = False) -> ResolvedRun:
     """Compose and check.
 
-    Args:
-        overrides: As after ``python -m medrl``.
-        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
-
     Raises:
         ConfigError: with every mistake.
     """

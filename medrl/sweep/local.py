@@ -44,13 +44,7 @@ class LocalSweep:
     """What a user does to go on with it."""
 
     def __init__(self, spec: Spec, runs: Path, workers: int | None, shutdown: GracefulShutdown) -> None:
-        """Open the sweep's folder.
-
-        Args:
-            spec: As its file says it, checked.
-            runs: Folder of the runs and of the sweep.
-            workers: Points at once; None for one a GPU.
-            shutdown: Listens for signals.
+        """Open the sweep's folder. ``workers`` are points at once; None for one a GPU.
 
         Raises:
             UserError: what stands there is damaged, or workers need more GPUs than there are.

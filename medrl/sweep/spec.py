@@ -117,11 +117,7 @@ class Spec(SweepFile):
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
-        """The overrides of a point, the last of a key alone: those of the command line win over the file's.
-
-        Args:
-            values: Of the parameters.
-        """
+        """The overrides of a point, the last of a key alone: those of the command line win over the file's."""
         return without_replaced([*self.fixed, *(override(key, value) for key, value in values.items()), *self.overrides])
 
     def grid(self) -> list[dict[str, Any]]:

@@ -23,13 +23,6 @@ class TrialRecords:
     def __init__(self, spec: Spec, runs: Path, *, backend: str, sweep_id: str, workers: int) -> None:
         """Open the folder of a sweep, which is made where there is none.
 
-        Args:
-            spec: What the sweep is.
-            runs: Folder of the points' runs, and of the sweep's own.
-            backend: ``local`` or ``wandb``.
-            sweep_id: Ours, or the one that W&B gave.
-            workers: Points at once.
-
         Raises:
             UserError: what stands there is damaged.
         """
@@ -86,15 +79,8 @@ class TrialRecords:
         self, number: int, values: Mapping[str, Any], state: str = "left", run: str = "", *, value: float | None = None,
         message: str = "",
     ) -> dict[str, Any]:  # fmt: skip
-        """A point as a results file lists it.
-
-        Args:
-            number: From 0.
-            values: Of every parameter.
-            state: ``finished``, ``stopped``, ``failed`` or ``left``.
-            run: Name of its run folder; empty where it has none.
-            value: Of the metric.
-            message: Why it failed.
+        """A point as a results file lists it: its number from 0, the values of all parameters, its state (``finished``,
+        ``stopped``, ``failed`` or ``left``), the name of its run folder, if it has one, its metric, and why it failed.
         """
         return {
             "number": number,
@@ -167,8 +153,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        problem = "" if isinstance(found, dict) else "no JSON object"
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and run the same command again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged (no JSON object); remove it and run the same command again.")
-    return found
+        problem = str(error)
+    if problem:
+        raise UserError(f"{path} is damaged ({problem}); remove it and run the same command again.")
+    return dict(found)

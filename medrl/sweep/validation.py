@@ -42,10 +42,6 @@ def point(spec: Spec, values: Mapping[str, Any], runs: Path) -> ResolvedRun:
 def check(spec: Spec, runs: Path) -> None:
     """Check all points of a sweep, or its corners where they are many or cannot be counted.
 
-    Args:
-        spec: As its file and the command line say it.
-        runs: Folder of the points' runs.
-
     Raises:
         ConfigError: with every mistake there is.
     """

@@ -101,15 +101,7 @@ def sentences(name: str, /, **values: Any) -> Iterator[str]:
 
 
 def table(name: str, rows: Sequence[Sequence[str]], *, strong: Collection[int] = (), folded: str = "", **values: Any) -> Table:
-    """A table whose caption and head are in ``prose.yaml``.
-
-    Args:
-        name: Of the table.
-        rows: Its cells.
-        strong: Rows that stand out.
-        folded: As in `Table`.
-        values: Of the templates.
-    """
+    """A table whose caption and head are in ``prose.yaml``."""
     found = _prose()["tables"][name]
     head = [str(_template(each).render(values)) for each in found["head"]]
     columns = [Column(each, right=place > 0 and place not in found["left"]) for place, each in enumerate(head)]

@@ -27,10 +27,6 @@ Sections = Mapping[str, tuple[str, Sequence[Block]]]
 def write(results: dict[str, Any], folder: Path) -> None:
     """Write ``report.html`` and ``report.md`` of a sweep, finished or not.
 
-    Args:
-        results: What ``results.json`` of a sweep holds.
-        folder: Where to; it is there already.
-
     Raises:
         UserError: results of another schema or kind.
     """
