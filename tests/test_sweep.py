@@ -17,7 +17,7 @@ import yaml
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
 from medrl.jobs import locks
-from medrl.jobs.resolved import resolve
+from medrl.jobs.resolved import override, resolve
 from medrl.sweep import __main__ as command
 from medrl.sweep import search_space, selection, spec, validation
 from medrl.sweep.trials import Trials
@@ -154,7 +154,7 @@ def test_what_is_no_distribution_is_refused(said, message):
 def test_an_override_is_read_back_as_the_value(value):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    read = OverridesParser.create().parse_override(spec.override("some.key", value)).value()
+    read = OverridesParser.create().parse_override(override("some.key", value)).value()
     assert (list(map(str, read)) if isinstance(read, list) else str(read)) == (
         list(map(str, value)) if isinstance(value, list) else str(value)
     )

@@ -62,8 +62,14 @@ class Chain:
             for key, stage in self.stages.items():
                 done = stage.finished()
                 print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
-                if not done:
-                    _run_stage(key, stage, shutdown)
+                failed = None if done else job.run([stage.job()], shutdown)
+                if failed and shutdown.signal is not None:
+                    raise Interrupted(f"Stopped in stage {key}. Run the same command again to go on.", shutdown.signal)
+                if failed:
+                    raise UserError(
+                        f"Stage {key} failed ({failed.result}); its message is above. The stages before it are kept: mend it "
+                        "and run the same command again."
+                    )
         metrics = {key: json.loads((stage.folder / "metrics.json").read_text("utf-8")) for key, stage in self.stages.items()}
         self._store(metrics)
         return metrics
@@ -145,7 +151,7 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
         UserError: there is no such chain, or its stages go round in a circle.
         ConfigError: every mistake of every stage, its name before the key.
     """
-    stages = read(name)
+    stages = parsed(yaml.safe_load(_file(name).read_text(encoding="utf-8")), name)
     own: dict[str, list[str]] = {key: [] for key in ("", *stages)}
     for word in overrides:
         key, _, rest = word.partition(".")
@@ -165,16 +171,6 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
     return found
 
 
-def read(name: str) -> dict[str, Stage]:
-    """The stages of a chain, by name, as its file lists them.
-
-    Raises:
-        UserError: there is no such chain.
-        ConfigError: its file holds something else than stages.
-    """
-    return parsed(yaml.safe_load(_file(name).read_text(encoding="utf-8")), name)
-
-
 def _file(name: str) -> Path:
     path = frozen.root("conf") / "chain" / f"{name}.yaml"
     if not path.exists():
@@ -191,19 +187,15 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
     if not isinstance(listed, Mapping) or not listed:
         raise ConfigError([Problem(name, "a chain lists stages by name")])
     problems: list[Problem] = []
-    sections = set(Run.__dataclass_fields__)
     stages = {}
     for key, node in listed.items():
-        if key in sections:
+        if key in Run.__dataclass_fields__:
             problems.append(Problem(f"{name}.{key}", "a stage cannot have the name of a section of the configuration"))
-        stage = build.made(Stage, node, f"{name}.{key}", problems)
-        if stage:
+        if stage := build.made(Stage, node, f"{name}.{key}", problems):
             stages[key] = stage
-    for key, stage in stages.items():
-        for option in ("init_from", "reward_model_from"):
-            other = getattr(stage, option)
-            if other is not None and other not in listed:
-                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
+            for option in ("init_from", "reward_model_from"):
+                if (other := getattr(stage, option)) is not None and other not in listed:
+                    problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
     if problems:
         raise ConfigError(problems)
     return stages
@@ -215,9 +207,7 @@ def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
     Raises:
         UserError: they go round in a circle.
     """
-    needs = {
-        key: [other for other in (stage.init_from, stage.reward_model_from) if other is not None] for key, stage in stages.items()
-    }
+    needs = {key: filter(None, (stage.init_from, stage.reward_model_from)) for key, stage in stages.items()}
     try:
         return list(graphlib.TopologicalSorter(needs).static_order())
     except graphlib.CycleError as error:
@@ -232,23 +222,6 @@ def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
         yield f"model.run={found[stage.init_from].folder}"
     if stage.reward_model_from:
         yield f"reward_set.rewards.reward_model.weights={found[stage.reward_model_from].folder / 'model'}"
-
-
-def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> None:
-    """One stage as a job that prints to the terminal.
-
-    Raises:
-        UserError: it failed; its own message stands above.
-        Interrupted: a signal came.
-    """
-    failed = job.run([stage.job()], shutdown)
-    if failed and shutdown.signal is not None:
-        raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", shutdown.signal)
-    if failed:
-        raise UserError(
-            f"Stage {name} failed ({failed.result}); its message is above. The stages before it are kept: mend it and run the "
-            "same command again."
-        )
 
 
 def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:

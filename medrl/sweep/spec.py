@@ -27,7 +27,7 @@ from medrl.config import build, suggest
 from medrl.config.frozen import Tree
 from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError
-from medrl.jobs.resolved import without_replaced
+from medrl.jobs.resolved import override, without_replaced
 from medrl.sweep import search_space
 from medrl.sweep.search_space import Hyperband
 
@@ -36,11 +36,6 @@ MODULE = "medrl"
 
 ARGUMENTS = "${args_no_hyphens}"
 """W&B's word for the parameters as Hydra reads them, ``key=value``."""
-
-PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
-"""Text that Hydra takes as it stands."""
-
-READ_AS_NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
 class _Loader(yaml.SafeLoader):
@@ -266,9 +261,3 @@ def _search_mistakes(parts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("run_cap", f"is missing: how many points a {parts['method']} search tries")
     if parameters and all(each.single() for each in parameters.values()):
         yield Problem("parameters", "holds nothing that varies; give one of them several values")
-
-
-def override(key: str, value: Any) -> str:
-    """An override that Hydra reads back as this very value."""
-    plain = isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in READ_AS_NO_TEXT
-    return f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"

@@ -44,8 +44,8 @@ def caveats(sweep: Sweep, best: Configuration | None, runs: list[Mapping[str, An
         yield from _correlated(sweep)
         yield from sentences("unbalanced", sweep=sweep)
     for field, what in {"source": "rows", "commit": "code"}.items():
-        if len(values := {str(run.get(field)) for run in runs}) > 1:
-            yield text("mixed", field=field, what=what, values=values)
+        if len(found := {str(run.get(field)) for run in runs}) > 1:
+            yield text("mixed", field=field, what=what, values=found)
     machines = {json.dumps({part: (run.get("machine") or {}).get(part) for part in ("cpu", "gpus")}) for run in runs}
     yield from sentences("records", dirty=any(run.get("dirty") for run in runs), machines=len(machines))
     yield text("beyond")

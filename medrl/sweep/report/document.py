@@ -13,6 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from medrl.report import html
+from medrl.report.html import Fact
 from medrl.sweep.report import formatting
 from medrl.table.table import Column, Table, escape_markdown
 
@@ -76,8 +77,8 @@ Block = Text | Note | Items | Command | Table | Drawing
 
 
 @cache
-def _prose() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("prose.yaml").read_text(encoding="utf-8"))
+def _prose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("prose.yaml").read_text(encoding="utf-8"))
     return found
 
 
@@ -107,6 +108,12 @@ def table(name: str, rows: Sequence[Sequence[str]], *, strong: Collection[int] =
     columns = [Column(each, right=place > 0 and place not in found["left"]) for place, each in enumerate(head)]
     caption = str(_template(found["caption"]).render(values))
     return Table(columns, rows, caption, strong=frozenset(strong or found.get("strong", ())), folded=folded)
+
+
+def facts(**values: Any) -> list[Fact]:
+    """What stands at the head of the report: those facts of ``prose.yaml`` that are known."""
+    shown = [(each, str(_template(each["value"]).render(values))) for each in _prose()["facts"]]
+    return [Fact(each["name"], value, each.get("wide", False), each.get("code", False)) for each, value in shown if value]
 
 
 def to_html(blocks: Sequence[Block]) -> Markup:
