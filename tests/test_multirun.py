@@ -179,12 +179,12 @@ def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, monkeypatch
 def test_a_point_ends_with_the_command_that_started_it(tmp_path):
     point = launcher_task.Point(0, (), tmp_path, ".", attended=True)
     with locks.locked(tmp_path):
-        assert not point.told_to_stop()
+        assert not point.stop_requested()
         (tmp_path / launcher_task.STOP).touch()
-        assert point.told_to_stop()
+        assert point.stop_requested()
     with pytest.raises(Interrupted, match="has ended"):
-        point.told_to_stop()
-    assert replace(point, attended=False).told_to_stop()  # SLURM's jobs go on without it
+        point.stop_requested()
+    assert replace(point, attended=False).stop_requested()  # SLURM's jobs go on without it
 
 
 def entry(right, seed, rank, n=100):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,7 @@ def refused(content):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_point_of_every_sweep_file_is_checked_and_composed_once(path, monkeypatch, tmp_path):
     resolved = []
-    monkeypatch.setattr(validation, "resolve", lambda overrides: resolved.append(overrides) or resolve(overrides))
-    validation.resolved.cache_clear()
+    monkeypatch.setattr(validation, "resolved", cache(lambda overrides: resolved.append(overrides) or resolve(overrides)))
     sweep = spec.read(path, ["hardware=cpu"])
     validation.check(sweep, tmp_path)  # all points of a grid, both ends of what is searched
     assert len(resolved) == len(sweep.grid() or sweep.corners()) == len(set(resolved)) > 0

@@ -66,7 +66,7 @@ class Point:
             gpus=hydra.sweeper.gpus[job] if shares else 0,
         )
 
-    def told_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the whole multirun is to stop.
 
         Raises:
@@ -133,7 +133,7 @@ def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] |
     """
 
     def stopped() -> bool:
-        return point.told_to_stop() or shutdown.signal is not None or shutdown.repeated
+        return point.stop_requested() or shutdown.signal is not None or shutdown.repeated
 
     claim = None if stopped() else gpus.claim_when_free(point.gpus, stopped)
     if claim is None:
@@ -142,7 +142,7 @@ def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] |
     environment = {**claim.environment, **(variables or {})}
     process = Job(program(point.overrides), log=log, environment=environment, folder=point.cwd, claims=claim.locks)
     print(f"point {point.number}: started, {log}", flush=True)
-    job.run([process], shutdown, stop=point.told_to_stop)
+    job.run([process], shutdown, stop=point.stop_requested)
     result = process.result
     assert result is not None
     run_folder.write_json(point.folder / f"{point.number}.json", result._asdict())

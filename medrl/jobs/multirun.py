@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -113,7 +113,7 @@ class Multirun:
         return ""
 
 
-def main(overrides: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Do all points of a multirun, or those that are pending, and end with one table and one figure; 0 when all are done.
 
     Raises:
@@ -121,7 +121,7 @@ def main(overrides: Sequence[str]) -> int:
         UserError: points failed; it names them, and the others are done.
         Interrupted: a signal came; the points that ran wrote checkpoints.
     """
-    multirun = Multirun.parse(overrides)
+    multirun = Multirun.parse(words)
     points = multirun.points()
     if any(each.tree["dry_run"] for each in points):
         return plans({f"point {number}": each for number, each in enumerate(points)})
@@ -131,7 +131,10 @@ def main(overrides: Sequence[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with locks.locked(folder):
             pending = {number: each for number, each in enumerate(points) if not each.finished()}
-            _print_points(points, pending, folder)
+            print(f"multirun {len(points)} points, {len(points) - len(pending)} finished; {folder}")
+            overrides = [each.overrides for each in points]
+            for number, each in enumerate(overrides):
+                print(f"point {number}: {named(each, overrides)}{'' if number in pending else '  (finished)'}", flush=True)
             for path in (folder / STOP, *(folder / f"{number}.{kind}" for number in pending for kind in ("json", "log"))):
                 path.unlink(missing_ok=True)
             notice = "the points that run write checkpoints, then stop (again to stop at once)"
@@ -141,13 +144,6 @@ def main(overrides: Sequence[str]) -> int:
             except Interrupted as interrupted:  # the second signal, or one that a launcher in this process has answered
                 shutdown.signal = interrupted.exit_code - 128
             return _report(points, folder, command(["-m", *multirun.overrides]), shutdown.signal, trouble)
-
-
-def _print_points(points: Sequence[ResolvedRun], pending: Collection[int], folder: Path) -> None:
-    print(f"multirun {len(points)} points, {len(points) - len(pending)} finished; {folder}")
-    overrides = [each.overrides for each in points]
-    for number, each in enumerate(overrides):
-        print(f"point {number}: {named(each, overrides)}{'' if number in pending else '  (finished)'}", flush=True)
 
 
 def checked(points: Sequence[Sequence[str]], resolved: Callable[[Sequence[str]], T]) -> list[T]:

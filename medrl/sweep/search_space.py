@@ -41,7 +41,7 @@ class Constant:
     value: Any
 
     def as_optuna(self) -> BaseDistribution:
-        return _categorical((self.value,))
+        return Categorical(distribution="", values=(self.value,)).as_optuna()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,11 @@ class Categorical:
     values: Annotated[tuple[Any, ...], MinLen(1)]
 
     def as_optuna(self) -> BaseDistribution:
-        return _categorical(self.values)
+        from optuna.distributions import CategoricalDistribution
+
+        warnings.filterwarnings("ignore", "Choices for a categorical distribution should be")  # lists, which work, too
+        choices: list[Any] = [list(value) if isinstance(value, tuple) else value for value in self.values]
+        return CategoricalDistribution(choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +99,11 @@ class Range:
         return FloatDistribution(low, high, step=self.q)
 
 
-def parameter(said: Any, path: str, problems: list[Problem]) -> BaseDistribution | None:
-    """The distribution of a parameter; None where there is none, with what is wrong among ``problems``.
-
-    Args:
-        said: A mapping with W&B's keys.
-        path: Where it stands, for the messages.
-        problems: What is wrong is added here.
-    """
-    name = str(said.get("distribution") or _implied(said)) if isinstance(said, Mapping) else "constant"
+def parameter(content: Any, path: str, problems: list[Problem]) -> BaseDistribution | None:
+    """The distribution of a parameter from W&B's keys; None where there is none, with what is wrong among ``problems``."""
+    name = str(content.get("distribution") or _implied(content)) if isinstance(content, Mapping) else "constant"
     kind: Any = Constant if name == "constant" else Categorical if name == "categorical" else Range
-    if isinstance(said, Mapping) and "parameters" in said:
+    if isinstance(content, Mapping) and "parameters" in content:
         problems.append(Problem(path, f"holds parameters of its own; write each with its whole name, {path}.KEY"))
     elif name in REFUSED:
         problems.append(Problem(path, f"is {name}, which Optuna's samplers do not have; write values, or min and max"))
@@ -113,29 +111,21 @@ def parameter(said: Any, path: str, problems: list[Problem]) -> BaseDistribution
         problems.append(Problem(f"{path}.distribution", f"there is none called {name!r}; {nearest(name, DISTRIBUTIONS)}"))
     else:
         wrong: list[Problem] = []
-        found = made(kind, {**said, "distribution": name} if isinstance(said, Mapping) else said, path, wrong)
-        wrong += found.problems(path) if isinstance(found, Range) else ()
+        built = made(kind, {**content, "distribution": name} if isinstance(content, Mapping) else content, path, wrong)
+        wrong += built.problems(path) if isinstance(built, Range) else ()
         misspelled = [problem for problem in wrong if "no such option" in problem.message]
         problems.extend(misspelled or wrong)  # what is missing stands there under another name
-        return found.as_optuna() if found and not wrong else None
+        return built.as_optuna() if built and not wrong else None
     return None
 
 
-def _implied(said: Mapping[str, Any]) -> str:
+def _implied(content: Mapping[str, Any]) -> str:
     """The distribution that W&B takes where a file names none."""
-    if "values" in said:
-        return "categorical_w_probabilities" if "probabilities" in said else "categorical"
-    if "min" in said or "max" in said:
-        return "int_uniform" if all(type(said.get(end)) is int for end in ("min", "max")) else "uniform"
+    if "values" in content:
+        return "categorical_w_probabilities" if "probabilities" in content else "categorical"
+    if "min" in content or "max" in content:
+        return "int_uniform" if all(type(content.get(end)) is int for end in ("min", "max")) else "uniform"
     return "constant"
-
-
-def _categorical(values: tuple[Any, ...]) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution
-
-    warnings.filterwarnings("ignore", "Choices for a categorical distribution should be")  # lists, which work, too
-    choices: list[Any] = [list(value) if isinstance(value, tuple) else value for value in values]
-    return CategoricalDistribution(choices)
 
 
 def _rounded(number: float) -> float:

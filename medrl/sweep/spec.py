@@ -97,7 +97,7 @@ class Spec(SweepFile):
     @cached_property
     def fixed(self) -> tuple[str, ...]:
         """Overrides that the file's command says itself, of groups above all, for whose ``/`` W&B's parameters have no place."""
-        return tuple(said for said in _after_module(self.command) if said != ARGUMENTS)
+        return tuple(word for word in _after_module(self.command) or () if word != ARGUMENTS)
 
     @cached_property
     def varying(self) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def _parameters(listed: Any, problems: list[Problem]) -> dict[str, Any]:
     if not isinstance(listed, Mapping) or not listed:
         problems.append(Problem("parameters", "should list at least one option with its values"))
         return {}
-    found = {str(key): search_space.parameter(said, f"parameters.{key}", problems) for key, said in listed.items()}
+    found = {str(key): search_space.parameter(content, f"parameters.{key}", problems) for key, content in listed.items()}
     for key in found:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):  # of W&B's schema
             problems.append(Problem(f"parameters.{key}", f"is no name to W&B; write it into command, as {key}=VALUE"))
@@ -235,19 +235,20 @@ def _parameters(listed: Any, problems: list[Problem]) -> dict[str, Any]:
 
 def _command_mistakes(command: Sequence[Any]) -> Iterator[Problem]:
     """Anything but ``python -m medrl`` with the parameters as Hydra reads them."""
+    words = _after_module(command)
     if list(command).count(ARGUMENTS) != 1:
         yield Problem("command", f"should hold {ARGUMENTS} once, which stands for the parameters as key=value")
-    if not any(list(command[place : place + 2]) == ["-m", MODULE] for place in range(len(command))):
+    if words is None:
         yield Problem("command", f"should run `python -m {MODULE}`: the words python, -m and {MODULE}")
-        return
-    for said in _after_module(command):
-        if said != ARGUMENTS and (str(said).startswith(("-", "${")) or "=" not in str(said)):
-            yield Problem("command", f"holds {said!r} behind {MODULE}, where overrides are written, key=value")
+    for word in words or ():
+        if word != ARGUMENTS and (str(word).startswith(("-", "${")) or "=" not in str(word)):
+            yield Problem("command", f"holds {word!r} behind {MODULE}, where overrides are written, key=value")
 
 
-def _after_module(command: Sequence[Any]) -> list[Any]:
-    place = next(place for place in range(len(command)) if list(command[place : place + 2]) == ["-m", MODULE])
-    return list(command[place + 2 :])
+def _after_module(command: Sequence[Any]) -> list[Any] | None:
+    """The words after ``-m medrl``; None where it is not there."""
+    places = [place for place in range(len(command)) if list(command[place : place + 2]) == ["-m", MODULE]]
+    return list(command[places[0] + 2 :]) if places else None
 
 
 def _search_mistakes(parts: Mapping[str, Any]) -> Iterator[Problem]:
