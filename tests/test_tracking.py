@@ -16,7 +16,7 @@ from medrl.config import build, schema
 from medrl.errors import ConfigError, UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import spec, wandb_agents
-from medrl.sweep.wandb_trials import WandbSweep
+from medrl.sweep.wandb_agents import WandbSweep
 from medrl.tracking import settings
 from medrl.tracking import wandb as tracking
 from medrl.tracking.wandb import Follower
