@@ -255,7 +255,7 @@ def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track
             run.summary.update(dict(values))
         run.finish(exit_code=code)
     except TimeoutError:
-        _warn(f"W&B did not take everything within track.end_seconds={track.end_seconds}; it is kept: {how}")
+        _warn(f"W&B did not take everything within logger.end_seconds={track.end_seconds}; it is kept: {how}")
         return False
     except Exception as error:  # whatever W&B's client raises: the run itself is done, or has an error of its own to tell
         _warn(f"W&B's client gave up ({error}); what it has not sent is kept: {how}")
