@@ -419,7 +419,7 @@ def test_values_that_are_missing_or_no_numbers(write: Write) -> None:
 
 
 def test_a_long_log_stays_a_small_file(write: Write) -> None:
-    names = [*charts.CURVES, *(f"rewards/reward_{index}/mean" for index in range(12))]
+    names = [*charts.curves(), *(f"rewards/reward_{index}/mean" for index in range(12))]
     log = [{"step": step, **dict.fromkeys(names, math.sin(step) * step)} for step in range(20_000)]
     text = write(log=log)
     assert len(text.encode()) < 1_500_000
