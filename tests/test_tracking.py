@@ -27,7 +27,7 @@ QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.test_rows=4",
 SESSION = """
 import json, os, sys, time
 from pathlib import Path
-from medrl.config import build, compose, frozen
+from medrl.config import build, compose, schema
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import wandb as tracking
 

@@ -152,13 +152,10 @@ def judged(judge: Mapping[str, Any]) -> str:
         if count
     ]
     if agreed := judge["agreement"]:
-        words.append(f"agrees with {agreed['n']} labels in {_rate(agreed)} of them")
+        rate = "none" if agreed["rate"] is None else f"{agreed['rate']:.1%} {interval(agreed['ci95'])}"
+        words.append(f"agrees with {agreed['n']} labels in {rate} of them")
         words.append("kappa undefined" if agreed["kappa"] is None else f"kappa {agreed['kappa']:.2f}")
     return ", ".join(words)
-
-
-def _rate(agreed: Mapping[str, Any]) -> str:
-    return "none" if agreed["rate"] is None else f"{agreed['rate']:.1%} {interval(agreed['ci95'])}"
 
 
 def first_choice(task: Task) -> str:

@@ -21,7 +21,9 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
     parts = [f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}{chosen_by}"]
     parts += [
-        each.text(terminal_width()) for each in (_accuracies(metrics["tasks"]), _texts(_perplexities(metrics))) if each.rows
+        each.text(terminal_width())
+        for each in (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})))
+        if each.rows
     ]
     lines = []
     if steps := metrics["train"]["steps"]:
@@ -31,12 +33,6 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
     return "\n" + "\n\n".join([*parts, "\n".join([*lines, f"report: {folder / 'report.html'}"])])
-
-
-def _perplexities(metrics: Mapping[str, Any]) -> Mapping[str, Task]:
-    """Of texts; metrics written before text was held out have none."""
-    found: Mapping[str, Task] = metrics.get("perplexity", {})
-    return found
 
 
 def _accuracies(tasks: Mapping[str, Task]) -> Table:

@@ -39,22 +39,17 @@ def wilson(right: int, n: int) -> Interval:
 def bootstrap(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Bootstrap interval of the mean of real scores, one an example; right and wrong answers have ``wilson``.
 
-    The method is BCa (Efron 1987, "Better bootstrap confidence intervals", JASA 82): scores are skewed near 0 and 1, where the
-    percentile interval sits too far towards the middle, and for a mean the correction costs nothing, because its jackknife
-    has a closed form. Examples are drawn anew, so an example sampled many times enters once, with its mean. Below some
-    50 examples the interval is a little narrow; no bootstrap knows of values that the sample lacks.
+    BCa (Efron 1987, JASA 82): scores are skewed near 0 and 1, where the percentile interval sits too far towards the middle.
+    Examples are drawn, so an example sampled many times enters once, with its mean. Below some 50 examples the interval is a
+    little narrow. Equal values give an interval of no width: the sample shows no spread, which is not that there is none.
 
     Args:
         values: a score an example, in any unit; their order does not matter.
         resamples: bootstrap samples; with 10,000 an end moves from seed to seed by about a twentieth of a standard error.
-        seed: of numpy's generator; the same values, seed and numpy give the same interval.
-
-    Returns:
-        The interval in the unit of the values. Equal values give one of no width, which says that the sample shows no
-        spread, not that there is none.
+        seed: of numpy's generator.
 
     Raises:
-        ValueError: fewer than two values (one says nothing of the spread), one that is not finite, or under 100 resamples.
+        ValueError: fewer than two values, one that is not finite, or under 100 resamples.
     """
     import numpy as np
 
