@@ -26,28 +26,33 @@ CSV_COLUMNS = (
 PREAMBLE = "% needs \\usepackage{booktabs,graphicx}; XeLaTeX or LuaLaTeX with \\usepackage{xeCJK} for Chinese\n"
 
 
-def to_table(found: Comparison) -> Table:
+def to_table(comparison: Comparison) -> Table:
     """What all formats but CSV show: a row a number, and one more for each further published number it is compared with."""
-    caption = f"Rows: {found.source}." + (f" {found.setting.name}: {found.setting.title}" if found.setting.name else "")
-    return Table(COLUMNS, [cells for row in found.rows for cells in _cells(row)], caption, notes=_notes(found), groups=2)
+    caption = f"Rows: {comparison.source}." + (
+        f" {comparison.setting.name}: {comparison.setting.title}" if comparison.setting.name else ""
+    )
+    return Table(
+        COLUMNS, [cells for row in comparison.rows for cells in _cells(row)], caption, notes=_notes(comparison), groups=2
+    )
 
 
-def to_terminal(found: Comparison) -> str:
+def to_terminal(comparison: Comparison) -> str:
     """The table for a terminal; its first line says where the rows came from."""
-    return to_table(found).text(terminal_width()) + "\n"
+    return to_table(comparison).text(terminal_width()) + "\n"
 
 
-def to_latex(found: Sequence[Comparison]) -> str:
+def to_latex(comparisons: Sequence[Comparison]) -> str:
     """All tables in LaTeX."""
-    return "\n\n".join([PREAMBLE.rstrip(), *(to_table(each).latex() for each in found)]) + "\n"
+    return "\n\n".join([PREAMBLE.rstrip(), *(to_table(each).latex() for each in comparisons)]) + "\n"
 
 
-def to_markdown(found: Comparison) -> str:
+def to_markdown(comparison: Comparison) -> str:
     """The table in Markdown; its first line says where the rows came from. Every run's own change stands in a second one."""
-    table = to_table(found)
+    table = to_table(comparison)
     parts = [Table(table.columns, table.rows, table.caption, groups=2).markdown()]
     if runs := {
-        f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record for record in found.records
+        f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record
+        for record in comparison.records
     }:
         parts += ["Each run, before and after training:", changes(runs, "run").markdown()]
     parts += [Table(table.columns, (), notes={title: notes}).markdown() for title, notes in table.notes.items()]
@@ -65,15 +70,14 @@ def shown(value: float, row: Row, *, sign: str = "") -> str:
 
 def _interval(row: Row) -> str:
     """The interval of a row; empty where a number has none."""
-    found = row.interval
-    return f"[{shown(found.low, row)}, {shown(found.high, row)}]" if found else ""
+    return f"[{', '.join(shown(end, row) for end in row.interval)}]" if row.interval else ""
 
 
-def _cost(found: Mapping[str, float] | None) -> str:
+def _cost(cost: Mapping[str, float] | None) -> str:
     """What one run of a row took."""
-    if found is None or not found["seconds"]:
+    if cost is None or not cost["seconds"]:
         return ""
-    return f"{found['gpu_hours']:.2f} GPU h" if found["gpu_hours"] else f"{found['seconds']:,.0f} s"
+    return f"{cost['gpu_hours']:.2f} GPU h" if cost["gpu_hours"] else f"{cost['seconds']:,.0f} s"
 
 
 def _cells(row: Row) -> Iterator[list[Cell]]:
@@ -91,14 +95,17 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
         yield [task, row.split, *[""] * 6, *further]
 
 
-def _notes(found: Comparison) -> dict[str, list[str]]:
+def _notes(comparison: Comparison) -> dict[str, list[str]]:
     """What stands under a table: sources, deviations, caveats, what was not run, and which runs there are."""
     remarks = {
-        "Published": list(_sources(found.sources)),
-        "Deviations": list(found.setting.deviations),
-        "Caveats": [f"{flag}: {'; '.join(about)}" for flag, about in found.flags.items()],
-        "Not run": [*found.unmet, *([f"Run it: {found.setting.command}"] if found.unmet and found.setting.command else [])],
-        "Runs": list(_runs(found.records)),
+        "Published": list(_sources(comparison.sources)),
+        "Deviations": list(comparison.setting.deviations),
+        "Caveats": [f"{flag}: {'; '.join(about)}" for flag, about in comparison.flags.items()],
+        "Not run": [
+            *comparison.unmet,
+            *([f"Run it: {comparison.setting.command}"] if comparison.unmet and comparison.setting.command else []),
+        ],
+        "Runs": list(_runs(comparison.records)),
     }
     return {title: notes for title, notes in remarks.items() if notes}
 
@@ -127,11 +134,11 @@ def _runs(records: Sequence[Record]) -> Iterator[str]:
         yield f"{name} {family}: {', '.join(ids)}; commit {', '.join(commits)}{command}"
 
 
-def to_csv(found: Sequence[Comparison]) -> str:
+def to_csv(comparisons: Sequence[Comparison]) -> str:
     """Every number of every table, a line for each published one it is compared with; numbers whole and in their own unit."""
     rows = [
         [record.get(name) for name in CSV_COLUMNS]
-        for each in found
+        for each in comparisons
         for row in each.rows
         for record in _records(each.setting.name, row)
     ]

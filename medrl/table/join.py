@@ -92,10 +92,10 @@ def join(records: Sequence[Record], setting: Setting = NO_SETTING, also: Sequenc
     return Comparison(setting, compared, tuple(records))
 
 
-def _metrics(here: Sequence[Group], asked: Sequence[str]) -> list[str]:
+def _metrics(here: Sequence[Group], requested: Sequence[str]) -> list[str]:
     """Metrics of a task that a table shows: those published or asked for, and accuracy or perplexity of what was measured."""
-    ours = [metric for group in here for metric in ("accuracy", "perplexity") if number(group.said, metric)]
-    every = dict.fromkeys([*asked, *ours])
+    ours = [metric for group in here for metric in ("accuracy", "perplexity") if number(group.metrics, metric)]
+    every = dict.fromkeys([*requested, *ours])
     return sorted(every, key=lambda metric: ORDER.index(metric) if metric in ORDER else len(ORDER))
 
 
@@ -103,9 +103,9 @@ def _measured(here: Sequence[Group], metric: str) -> Iterator[Row]:
     """Measured rows of one metric; reference rows once for all groups that were asked the same questions."""
     questions: dict[tuple[object, ...], list[Group]] = {}
     for group in here:
-        said, synthetic = group.said, group.members[0][0]["synthetic"]
+        task, synthetic = group.metrics, group.members[0][0]["synthetic"]
         references_of = [round(row.value, 9) for row in references(group, metric)]
-        questions.setdefault((said["split"], said["n"], said["version"], synthetic, *references_of), []).append(group)
+        questions.setdefault((task["split"], task["n"], task["version"], synthetic, *references_of), []).append(group)
     for together in questions.values():
         for group in together:
             for row in measured(group, metric):
@@ -125,7 +125,7 @@ def _flags(row: Row, group: Group) -> Iterator[str]:
         yield "of an unknown commit"
     elif len({record["commit"] for record in row.records}) > 1:
         yield "seeds of several commits"
-    unreadable = max(said.get("unparsed", 0.0) for _, said in group.members)
+    unreadable = max(task.get("unparsed", 0.0) for _, task in group.members)
     if unreadable > MANY_UNPARSED:
         yield f"over {100 * MANY_UNPARSED:.0f} % of the answers cannot be read: {100 * unreadable:.1f} % in the worst seed"
 

@@ -161,7 +161,7 @@ def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     """
     kept: dict[str, tuple[str, Record]] = {}
     for where, record in found:
-        before, same = kept.setdefault(json.dumps([record["run_id"], asked(record)], sort_keys=True), (where, record))
+        before, same = kept.setdefault(json.dumps([record["run_id"], answer_settings(record)], sort_keys=True), (where, record))
         if differing := _difference(same, record):
             raise UserError(
                 f"{before} and {where} both claim run {record['run_id']} with the same eval settings, and differ in {differing}; "
@@ -170,7 +170,7 @@ def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     return [record for _, record in kept.values()]
 
 
-def asked(record: Mapping[str, Any]) -> dict[str, Any]:
+def answer_settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``eval`` that decide what is answered."""
     return Eval.asking(record["eval"])
 

@@ -129,7 +129,8 @@ class Group:
     """Those that distinguish it from other configurations of the same name in the table."""
 
     @property
-    def said(self) -> Task:
+    def metrics(self) -> Task:
+        """Of the run with the first seed."""
         return self.members[0][1]
 
     @property
@@ -142,10 +143,10 @@ def groups(records: Sequence[Record]) -> list[Group]:
     """Records by task, configuration without the seed, and way of asking."""
     found: dict[str, tuple[str, list[tuple[Record, Task]]]] = {}
     for record in records:
-        for task, said in {**record["tasks"], **record.get("perplexity", {})}.items():
-            way = [said.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
-            key = json.dumps([task, record["family"], results.asked(record), way], sort_keys=True)
-            found.setdefault(key, (task, []))[1].append((record, said))
+        for task, metrics in {**record["tasks"], **record.get("perplexity", {})}.items():
+            way = [metrics.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
+            key = json.dumps([task, record["family"], results.answer_settings(record), way], sort_keys=True)
+            found.setdefault(key, (task, []))[1].append((record, metrics))
     return [
         Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"])), _distinguishing(members[0][0], records))
         for task, members in found.values()
@@ -159,16 +160,16 @@ def _distinguishing(record: Record, records: Sequence[Record]) -> tuple[str, ...
     return tuple(word for word in record.get("words", []) if word not in shared and not word.startswith("seed="))
 
 
-def number(said: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float] | None] | None:
+def number(metrics: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float] | None] | None:
     """A metric and its interval out of what a run says of a task; None where it was not measured."""
-    if metric in INTERVALS and metric in said:
-        return said[metric], said.get(INTERVALS[metric])
-    if metric == "majority_vote" and "majority_vote" in said:
-        return said["majority_vote"]["accuracy"], said["majority_vote"]["ci95"]
-    if metric in SHARES and metric in said:
-        asked = said["n"] * said.get("samples", 1) if "n" in said else None
-        return said[metric], wilson(round(said[metric] * asked), asked) if asked else None
-    passed = said.get("pass_at", {}).get(metric.removeprefix("pass@"))
+    if metric in INTERVALS and metric in metrics:
+        return metrics[metric], metrics.get(INTERVALS[metric])
+    if metric == "majority_vote" and "majority_vote" in metrics:
+        return metrics["majority_vote"]["accuracy"], metrics["majority_vote"]["ci95"]
+    if metric in SHARES and metric in metrics:
+        answers = metrics["n"] * metrics.get("samples", 1) if "n" in metrics else None
+        return metrics[metric], wilson(round(metrics[metric] * answers), answers) if answers else None
+    passed = metrics.get("pass_at", {}).get(metric.removeprefix("pass@"))
     return (passed, None) if passed is not None and metric.startswith("pass@") else None
 
 
@@ -177,12 +178,12 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
 
     Yields nothing where the metric was not measured.
     """
-    said = group.said
-    name = group.name if said.get("scorer", STRICT) == STRICT else f"{group.name} ({said['scorer']})"
-    if said["change"]:
-        yield from _row(group, metric, "before", f"{name}, {phrases.before(said)}", lambda each: each["base"])
+    metrics = group.metrics
+    name = group.name if metrics.get("scorer", STRICT) == STRICT else f"{group.name} ({metrics['scorer']})"
+    if metrics["change"]:
+        yield from _row(group, metric, "before", f"{name}, {phrases.before(metrics)}", lambda each: each["base"])
     yield from _row(group, metric, "measured", " ".join([name, *group.overrides]), lambda each: each)
-    for key in said.get("compat", {}) if metric == "accuracy" else ():
+    for key in metrics.get("compat", {}) if metric == "accuracy" else ():
         yield from _row(group, metric, "compat", f"{name}, as {key} grades", partial(_as_graded, key))
 
 
@@ -193,9 +194,9 @@ def _as_graded(key: str, task: Task) -> Task:
 
 
 def _row(group: Group, metric: str, kind: Kind, who: str, part: Callable[[Task], Task]) -> Iterator[Row]:
-    said = group.said
+    metrics = group.metrics
     records = tuple(record for record, _ in group.members)
-    scorer = who.rpartition(", ")[2] if kind == "compat" else said.get("scorer", "")
+    scorer = who.rpartition(", ")[2] if kind == "compat" else metrics.get("scorer", "")
     numbers = [number(part(each), metric) for _, each in group.members]
     found = [each for each in numbers if each is not None]
     if len(found) < len(numbers):
@@ -203,9 +204,10 @@ def _row(group: Group, metric: str, kind: Kind, who: str, part: Callable[[Task],
     yield Row(
         task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found),
         own=tuple(Interval(*ends) for _, ends in found if ends and ends[0] < ends[1]),
-        seeds=tuple(record["seed"] for record in records), n=part(said).get("n", said["n"]), samples=said.get("samples", 1),
-        split=said["split"], protocol=said["protocol"], scorer=scorer,
-        version=said["version"], synthetic=any(record["synthetic"] for record in records),
+        seeds=tuple(record["seed"] for record in records), n=part(metrics).get("n", metrics["n"]),
+        samples=metrics.get("samples", 1),
+        split=metrics["split"], protocol=metrics["protocol"], scorer=scorer,
+        version=metrics["version"], synthetic=any(record["synthetic"] for record in records),
         validation=any(record["eval"].get("split") == "validation" for record in records),
         cost=None if kind == "before" else _cost(records), records=records,
     )  # fmt: skip
@@ -218,12 +220,12 @@ def _cost(records: Sequence[Record]) -> dict[str, float]:
 
 def references(group: Group, metric: str) -> Iterator[Row]:
     """What answers that need no model score on the questions of a group."""
-    said = group.said
-    for who, found in phrases.references(said).items() if "reference" in said else ():
+    metrics = group.metrics
+    for who, found in phrases.references(metrics).items() if "reference" in metrics else ():
         if metric in found:
             yield Row(
-                task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), n=said["n"],
-                split=said["split"], protocol=said["protocol"], synthetic=group.members[0][0]["synthetic"],
+                task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), n=metrics["n"],
+                split=metrics["split"], protocol=metrics["protocol"], synthetic=group.members[0][0]["synthetic"],
             )  # fmt: skip
 
 
