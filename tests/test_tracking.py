@@ -27,7 +27,7 @@ QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.test_rows=4",
 SESSION = """
 import json, os, sys, time
 from pathlib import Path
-from medrl.config import build, compose, frozen
+from medrl.config import build, compose, schema
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import wandb as tracking
 
@@ -134,7 +134,7 @@ def test_mistakes_are_told_before_anything_loads(compose, monkeypatch, word, sai
 
 def test_without_wandb_it_says_how_to_get_it(compose, monkeypatch):
     monkeypatch.setattr(settings, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"track\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
+    with pytest.raises(ConfigError, match=r"logger\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
         build.check(compose(["logger=wandb"]))
     build.check(compose(["logger=none"]))
 
@@ -143,7 +143,7 @@ def test_a_configuration_is_named_as_on_the_command_line(compose):
     tree = compose(["model/lora=all_linear", "model.lora.rank=4", "data_mix.held_out=[pubmedqa]"])
     flat = tracking.flattened(tree)
     assert flat["model.lora.rank"] == 4 and flat["data_mix.held_out"] == ["pubmedqa"] and flat["seed"] == 0
-    assert not [name for name in flat if name.split(".")[0] in ("runs", "track", "published", "deviations")]
+    assert not [name for name in flat if name.split(".")[0] in ("runs", "logger", "published", "deviations")]
     assert not [value for value in flat.values() if isinstance(value, dict) and value]
 
 

@@ -27,6 +27,7 @@ from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import from_run
 from medrl.table import changes, results
 from medrl.table.table import terminal_width
+from medrl.tracking import run_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Chain:
         ids = hashlib.sha256("".join(schema.run_id(stage.run) for stage in self.stages.values()).encode()).hexdigest()[:8]
         file = next(iter(self.stages.values())).folder.parent / f"chain-{self.name}-{ids}.json"
         folders = {key: stage.folder for key, stage in self.stages.items()}
-        results.write(results.of_chain(self.name, folders, [f"chain={self.name}", *self.overrides]), file)
+        run_folder.write_json(file, results.of_chain(self.name, folders, [f"chain={self.name}", *self.overrides]))
         write_atomically(file.with_suffix(".md"), f"Rows: {source}.\n\n{table.markdown()}\n")
         print(f"table: {file.with_suffix('.md')}", flush=True)
 
