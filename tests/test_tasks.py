@@ -274,7 +274,7 @@ def task_classes():
 
 def test_every_file_of_tasks_has_rows_here():
     assert task_classes() == {name: type(task) for name, (task, _, _) in FIXTURES.items()}
-    assert {task.kind for task, _, _ in FIXTURES.values()} == {*get_args(Kind)}
+    assert {task.row_kind for task, _, _ in FIXTURES.values()} == {*get_args(Kind)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -464,7 +464,7 @@ def test_a_megabyte_of_answer_is_read(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_prompt_of_a_task(name, golden):
     task, found = examples(name)
-    written = prompts.messages(found[0], task) if task.kind != "text" else []
+    written = prompts.messages(found[0], task) if task.row_kind != "text" else []
     golden(f"prompts/{name}.txt", "".join(f"[{message['role']}]\n{message['content']}\n" for message in written))
 
 
