@@ -19,6 +19,7 @@ from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.data.sources import Embedded
 from medrl.errors import UserError
+from medrl.grading.answer_types import listed
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.judges import lexical
 from medrl.grading.judges.base import Claim, Judge
@@ -39,7 +40,7 @@ from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
 from medrl.tasks.base import Example
-from medrl.tasks.dxbench import DxBench, listed
+from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
+from medrl.grading.answer_types import LETTERS
 from medrl.tasks import lexicon
-from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.tasks.base import Example, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 if TYPE_CHECKING:

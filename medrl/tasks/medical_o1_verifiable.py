@@ -39,9 +39,7 @@ class MedicalO1Verifiable(OpenEndedTask, Parted):
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         condition, remedy, _ = rng.choice(lexicon.FACTS)
-        who, age, days = rng.choice(("man", "woman")), rng.randint(18, 90), rng.randint(2, 14)
-        return {
-            # The question of a medical-o1 SFT twin: the published sets share theirs too.
-            QUESTION: f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
-            ANSWER: f"{remedy[0].upper()}{remedy[1:]}",
-        }
+        words = {"who": rng.choice(("man", "woman")), "age": rng.randint(18, 90), "days": rng.randint(2, 14)}
+        # The question of a medical-o1 SFT twin: the published sets share theirs too.
+        question = lexicon.fill(lexicon.TEXTS["medical_o1"]["question"], rng, condition=condition, **words)
+        return {QUESTION: question, ANSWER: lexicon.capital(remedy)}

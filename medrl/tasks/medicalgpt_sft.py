@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
+from medrl.grading.answer_types import AnswerType
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, text_of
 from medrl.tasks.hash_split import Parted
@@ -27,7 +28,7 @@ class MedicalGPTSFT(Parted):
     version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
     row_kind: ClassVar[Kind] = "conversation"
-    graded: ClassVar[bool] = False
+    answers: ClassVar[AnswerType] = AnswerType()
     instruction: ClassVar[str] = ""
     answer_format: ClassVar[str] = ""
 
@@ -57,19 +58,16 @@ class MedicalGPTSFT(Parted):
         return DedupKey(example.task, example.id, example.question, texts)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        texts = lexicon.TEXTS["medicalgpt_sft"]
         disease, symptoms, others = lexicon.case(rng, "zh")
-        # Numbers, as in the documents of medicalgpt_pt: without them conversations share 13 characters with held-out ones.
-        days = [rng.randint(2, 30) for _ in symptoms]
-        complaints = "，".join(f"{symptom}{count}天" for symptom, count in zip(symptoms, days, strict=True))
+        complaints = lexicon.complaints(rng, symptoms)
         turns = [
-            ("human", f"您好，我{rng.randint(18, 90)}岁，{complaints}，怎么回事？"),
-            ("gpt", f"{symptoms[0]}{days[0]}天，可能是{disease}，请{rng.randint(2, 30)}天内就医，{rng.randint(2, 60)}日后复查。"),
+            ("human", lexicon.fill(texts["question"], rng, complaints="，".join(complaints))),
+            ("gpt", lexicon.fill(texts["answer"], rng, complaint=complaints[0], disease=disease)),
         ]
         if rng.random() < 0.3:
-            turns += [
-                ("human", f"会不会是{others[0]}？"),
-                ("gpt", f"{symptoms[1]}{days[1]}天，还是{disease}多见。"),
-            ]
+            turns.append(("human", lexicon.fill(texts["doubt"], rng, other=others[0])))
+            turns.append(("gpt", lexicon.fill(texts["again"], rng, complaint=complaints[1], disease=disease)))
         return {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
 
 

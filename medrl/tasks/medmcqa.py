@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.grading.answer_types import LETTERS
+from medrl.tasks.base import Example, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.grading.answer_types import LETTERS
+from medrl.tasks.base import Example, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 SUBJECTS = (
