@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -72,8 +74,7 @@ class Task(Identified, ABC):
     not_learned: ClassVar[frozenset[str]] = frozenset({"train", "test"})  # `Source.identity_of` knows the rows
     grading: ClassVar[frozenset[str]] = frozenset()
     """Fields that decide what an answer is worth and not what is asked."""
-    name: ClassVar[str]
-    version: ClassVar[int]
+    version: ClassVar[int] = 1
     """Raised whenever prompt, extraction or grade change, so that old and new numbers are never mixed."""
     row_kind: ClassVar[Kind] = "question"
     twin_configs: ClassVar[tuple[str, ...]] = ()
@@ -89,15 +90,20 @@ class Task(Identified, ABC):
     # A class variable where a task has one for all its configurations, a property where a field decides.
 
     @property
+    def name(self) -> str:
+        """The data set, in results and in the ids of rows."""
+        return self.kind
+
+    @property
     @abstractmethod
     def hub_id(self) -> str:
         """Name of the data set on the hub, and of its folder where rows are local."""
 
-    answers: ClassVar[AnswerType]
+    answers: ClassVar[AnswerType] = AnswerType()
     """Type of the answers: how they are graded and compared."""
-    instruction: ClassVar[str]
+    instruction: ClassVar[str] = ""
     """First words of the system prompt: who answers what. Empty where no system message is wanted."""
-    answer_format: ClassVar[str]
+    answer_format: ClassVar[str] = ""
     """What the answer consists of."""
     language: ClassVar[Language] = "en"
     """Of question and answer; the prompt is written in it."""
@@ -245,3 +251,9 @@ def text_of(row: Mapping[str, Any], column: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{column!r} should be text, is {value!r:.80}")
     return value.strip()
+
+
+def row_id(content: str | Sequence[Any]) -> str:
+    """An id for a row that is published without one: a hash of what tells it apart."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

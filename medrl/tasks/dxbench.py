@@ -41,8 +41,6 @@ class DxBench(Task):
     """
 
     kind: ClassVar[str] = "dxbench"
-    name: ClassVar[str] = "dxbench"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/DxBench"
     answers: ClassVar[AnswerType] = Ranking(folded)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 from medrl.grading.answer_types import AnswerType, Number
 from medrl.grading.number_parsing import number
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, text_of
+from medrl.tasks.base import Example, Task, row_id, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +19,6 @@ class GSM8K(Task):
     """Word problems whose published solution ends in ``#### <number>``."""
 
     kind: ClassVar[str] = "gsm8k"
-    name: ClassVar[str] = "gsm8k"
     version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "openai/gsm8k"
     instruction: ClassVar[str] = "Solve the problem step by step. The answer is one number."
@@ -36,7 +34,7 @@ class GSM8K(Task):
             raise ValueError(f"answer should end in '#### <number>', ends in {answer[-40:]!r}")
         return Example(
             # The data set has no ids: a row is known by its question.
-            id=hashlib.sha256(question.encode()).hexdigest()[:12],
+            id=row_id(question),
             task=self.name,
             question=question,
             gold=f"{value:f}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from medrl.data.sources import Location, Split
 from medrl.errors import Problem, RowError
 from medrl.grading.answer_types import LETTERS, AnswerType, Letter, Number, Ranking, Text, plain
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Language, Task, text_of
+from medrl.tasks.base import Example, Language, Task, row_id, text_of
 
 if TYPE_CHECKING:
     from medrl.data.sources import Source
@@ -66,8 +65,6 @@ class JSONLines(Task):
     """Questions with golds in a file of one's own; `answer_type` says how they are graded."""
 
     kind: ClassVar[str] = "jsonl"
-    name: ClassVar[str] = "jsonl"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "jsonl"
 
     train: str | None  # type: ignore[assignment]
@@ -139,9 +136,8 @@ class JSONLines(Task):
             gold=_scalar(row, names.answer or ""),
             group=_optional(row, names.group),
         )
-        digest = hashlib.sha256(json.dumps(dataclasses.astuple(example)).encode()).hexdigest()
-        row_id = _scalar(row, names.id) if names.id else digest[:12]
-        return dataclasses.replace(example, id=row_id, gold=self.answers.check_gold(example.gold, example.choices))
+        known_by = _scalar(row, names.id) if names.id else row_id(dataclasses.astuple(example))
+        return dataclasses.replace(example, id=known_by, gold=self.answers.check_gold(example.gold, example.choices))
 
     def _columns(self, row: Mapping[str, Any]) -> Columns:
         """The map, with a preset's names where it has no question and answer."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.grading.answer_types import AnswerType
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, text_of
+from medrl.tasks.base import Example, Task, row_id, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +16,14 @@ class MedicalO1SFT(Task):
     """Demonstrations to imitate. A response is free text, so no rule grades it: this task trains and is not evaluated."""
 
     kind: ClassVar[str] = "medical_o1_sft"
-    name: ClassVar[str] = "medical_o1_sft"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-reasoning-SFT"
     instruction: ClassVar[str] = "You are a physician who reasons carefully about a case before answering."
     answer_format: ClassVar[str] = "your answer to the patient's question"
-    answers: ClassVar[AnswerType] = AnswerType()
 
     def example(self, row: Mapping[str, Any]) -> Example:
         question = text_of(row, "Question")
         return Example(
-            id=hashlib.sha256(question.encode()).hexdigest()[:12],
+            id=row_id(question),
             task=self.name,
             question=question,
             gold=text_of(row, "Response"),

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
-from medrl.grading.answer_types import AnswerType
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, text_of
+from medrl.tasks.base import Example, Kind, Language, row_id, text_of
 from medrl.tasks.hash_split import Parted
-from medrl.tasks.medicalgpt_sft import conversation_id, read_conversation
+from medrl.tasks.medicalgpt_sft import read_conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,20 +19,12 @@ class MedicalGPTPreference(Parted):
     """Pairs in one of two published schemas: a question with two responses, or a conversation with two ends."""
 
     kind: ClassVar[str] = "medicalgpt_preference"
-    name: ClassVar[str] = "medicalgpt_preference"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
+    language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "preference"
-    answers: ClassVar[AnswerType] = AnswerType()
-    instruction: ClassVar[str] = ""
-    answer_format: ClassVar[str] = ""
 
     def told_apart_by(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations") or row.get("question"))
-
-    @property
-    def language(self) -> Language:  # type: ignore[override]
-        return "zh"
 
     def example(self, row: Mapping[str, Any]) -> Example:
         if "conversations" in row:
@@ -47,7 +38,7 @@ class MedicalGPTPreference(Parted):
         if better == worse:
             raise ValueError(f"both answers are {better!r:.60}; a pair needs two that differ")
         return Example(
-            id=conversation_id(system, [*turns, ("chosen", better), ("rejected", worse)]),
+            id=row_id([system, *turns, ("chosen", better), ("rejected", worse)]),
             task=self.name,
             question=turns[-1][1],
             gold=better,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
-from medrl.grading.answer_types import AnswerType
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, text_of
+from medrl.tasks.base import Example, Kind, row_id, text_of
 from medrl.tasks.hash_split import Parted
 
 
@@ -20,12 +18,7 @@ class MedicalGPTPretraining(Parted):
     """Documents to read, one in each row's ``text``. Nothing is asked, so nothing is graded."""
 
     kind: ClassVar[str] = "medicalgpt_pt"
-    name: ClassVar[str] = "medicalgpt_pt"
-    version: ClassVar[int] = 1
     row_kind: ClassVar[Kind] = "text"
-    answers: ClassVar[AnswerType] = AnswerType()
-    instruction: ClassVar[str] = ""
-    answer_format: ClassVar[str] = ""
 
     repository: str
     """Data set on the hub, or folder of a local source, that ``train`` and ``test`` are in."""
@@ -42,8 +35,7 @@ class MedicalGPTPretraining(Parted):
         source = row.get("source") or ""
         # Documents of several sources may have one id, and one text may stand under several: all three tell rows apart.
         known_by = "\n".join((str(source), str(row.get("id") or ""), text))
-        digest = hashlib.sha256(known_by.encode()).hexdigest()
-        return Example(id=digest[:12], task=self.name, question="", gold=text, group=str(source))
+        return Example(id=row_id(known_by), task=self.name, question="", gold=text, group=str(source))
 
     def content(self, example: Example) -> DedupKey:
         """The text is all there is."""

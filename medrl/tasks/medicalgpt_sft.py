@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
-from medrl.grading.answer_types import AnswerType
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, text_of
+from medrl.tasks.base import Example, Kind, Language, row_id, text_of
 from medrl.tasks.hash_split import Parted
 
 ROLES = {"human": "user", "gpt": "assistant"}
@@ -24,27 +21,19 @@ class MedicalGPTSFT(Parted):
     """Conversations to imitate: the last answer is the gold, all before it the prompt. No rule grades them."""
 
     kind: ClassVar[str] = "medicalgpt_sft"
-    name: ClassVar[str] = "medicalgpt_sft"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
+    language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "conversation"
-    answers: ClassVar[AnswerType] = AnswerType()
-    instruction: ClassVar[str] = ""
-    answer_format: ClassVar[str] = ""
 
     def told_apart_by(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations"))
-
-    @property
-    def language(self) -> Language:  # type: ignore[override]
-        return "zh"
 
     def example(self, row: Mapping[str, Any]) -> Example:
         system, turns = read_conversation(row["conversations"])
         if turns[-1][0] != "assistant":
             raise ValueError("conversations should end with a turn from gpt, ends with human")
         return Example(
-            id=conversation_id(system, turns),
+            id=row_id([system, *turns]),
             task=self.name,
             question=turns[-2][1],
             gold=turns[-1][1],
@@ -94,11 +83,6 @@ def read_conversation(conversations: Any) -> tuple[str, list[tuple[str, str]]]:
     if not turns:
         raise ValueError("conversations holds a system message and no turn")
     return system, turns
-
-
-def conversation_id(system: str, turns: Sequence[tuple[str, str]]) -> str:
-    """The published rows have no ids: a conversation is known by all that is said in it."""
-    return hashlib.sha256(json.dumps([system, *turns]).encode()).hexdigest()[:12]
 
 
 def _said(turn: Mapping[str, Any], number: int) -> str:

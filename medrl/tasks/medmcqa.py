@@ -18,8 +18,6 @@ class MedMCQA(ChoiceTask):
     """Four options in columns ``opa`` to ``opd``; ``cop`` is the index of the right one."""
 
     kind: ClassVar[str] = "medmcqa"
-    name: ClassVar[str] = "medmcqa"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "openlifescienceai/medmcqa"
 
     def example(self, row: Mapping[str, Any]) -> Example:

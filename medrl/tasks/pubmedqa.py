@@ -25,8 +25,6 @@ class PubMedQA(Task):
     """Questions of biomedical papers with the abstract, less its conclusion, as context."""
 
     kind: ClassVar[str] = "pubmedqa"
-    name: ClassVar[str] = "pubmedqa"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "qiaojin/PubMedQA"
     instruction: ClassVar[str] = "Read the abstract and decide what it says about the question: yes, no or maybe."
     answer_format: ClassVar[str] = "yes, no or maybe"
