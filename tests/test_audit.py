@@ -10,6 +10,7 @@ import pytest
 from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
+from medrl.grading.answer_types import listed
 from medrl.grading.answers import layout, tags
 from medrl.grading.judges.base import Judge
 from medrl.planning import plan, reward_audit
@@ -20,7 +21,6 @@ from medrl.rewards.language_consistency import LanguageConsistency
 from medrl.rewards.soft_format import SoftFormat
 from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.valid_answer import ValidAnswer
-from medrl.tasks.dxbench import listed
 
 MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench", "medical_o1_verifiable")
 TASKS = {

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.errors import UserError
+from medrl.grading.answer_types import listed
 from medrl.grading.answers import layout
 from medrl.rewards.base import Completion, Scores
 from medrl.table.table import Column, Table, terminal_width
-from medrl.tasks.dxbench import listed
 
 if TYPE_CHECKING:
     from medrl.algos.base import Algo, Job
