@@ -165,7 +165,7 @@ class Stub(Transformers):
         self.tokenizer, self.opening, self.context_tokens, self.budget = Words(), "", 2048, budget
         self.left, self.asked = batches, []
 
-    def _batch(self, texts, sampling, limit, first):
+    def _batch(self, texts, sampling, limit, first, tick):
         if self.left == len(self.asked):
             raise Killed
         self.asked.append(first)
