@@ -23,6 +23,7 @@ from medrl.evaluation import evaluate, metrics_json
 from medrl.evaluation.settings import Eval
 from medrl.jobs import locks
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.models import base
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
 from medrl.table.results import METRICS_SCHEMA
@@ -205,23 +206,15 @@ def evaluate_models(settings: Run, folder: Path) -> None:
         tokenizer = settings.model.tokenizer(_texts(settings))
         evaluate.answer_tasks(settings, "base", _base(settings, tokenizer), tokenizer, results)
     if settings.algo.trains and evaluate.missing(settings, "trained", results):
-        evaluate.answer_tasks(settings, "trained", *_trained(settings, folder / "model"), results)
+        reward_model = settings.algo.trains_reward_model
+        model = base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=reward_model)
+        evaluate.answer_tasks(settings, "trained", *model, results)
 
 
 def _base(settings: Run, tokenizer: Any) -> Any:
     """The model before training: a policy, or the classifier that a reward model begins as."""
     make = settings.model.classifier if settings.algo.trains_reward_model else settings.model.policy
     return make(tokenizer, settings.hardware, settings.seed)
-
-
-def _trained(settings: Run, folder: Path) -> tuple[Any, Any]:
-    """The model that a run wrote, and its tokenizer."""
-    from medrl.algos import rm
-    from medrl.models import base
-
-    if settings.algo.trains_reward_model:
-        return rm.trained(settings.model, settings.hardware, folder)
-    return base.trained(settings.model, settings.hardware, settings.seed, folder)
 
 
 def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from annotated_types import Ge, Gt, Le
 
 from medrl.algos import advantages as maths
 from medrl.algos import completions
-from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.errors import Problem, UserError
 from medrl.models.generation import Sampling
-from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ VALUE_HEAD = "value_head.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(TrainedAlgo):
+class PPO(SamplingAlgo):
     """``batch_size`` counts completions, one a prompt; a device writes its share of them in one batch.
 
     The value head is one linear layer on the policy's last hidden state, as in the paper's equation 9, and not a model of its
@@ -43,16 +42,10 @@ class PPO(TrainedAlgo):
     """
 
     kind: ClassVar[str] = "ppo"
-    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
-    uses_rewards: ClassVar[bool] = True
     shards: ClassVar[bool] = False
 
-    max_completion_tokens: Annotated[int, Gt(0)]
-    temperature: Annotated[float, Gt(0)]
-    """Of sampling, and of the log-probabilities that are trained."""
-    top_p: Annotated[float, Gt(0), Le(1)]
     beta: Annotated[float, Ge(0)]
-    """Price of a nat of divergence from the model before training, taken off each token's reward; 0 keeps no reference."""
+    """KL penalty coefficient against the model before training, taken off each token's reward; 0 keeps no reference."""
     gamma: Annotated[float, Gt(0), Le(1)]
     """Discount of a token's delay."""
     gae_lambda: Annotated[float, Ge(0), Le(1)]
@@ -72,10 +65,6 @@ class PPO(TrainedAlgo):
         yield from super().problems(run)
         if run.hardware.rollout == "vllm":
             yield Problem("", "writes its completions with transformers; add hardware.rollout=transformers")
-        yield from self.context_problems(run, self.max_completion_tokens)
-
-    def max_prompt_tokens(self, run: Sections) -> int:
-        return run.data_mix.max_prompt_tokens
 
     def steps_per_epoch(self, run: Sections) -> int:
         """Whole sets of completions, each used ``num_iterations`` times."""

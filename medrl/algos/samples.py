@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from annotated_types import Gt, Le
+from annotated_types import Gt
 
-from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.algos.pairs import Pair, check_given, given, pairs_of
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
@@ -30,35 +30,27 @@ Sample = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfSampledPreference(TrainedAlgo):
+class SelfSampledPreference(SamplingAlgo):
     """What algorithms share that sample completions, grade them with the reward set, and learn from the better and the worse.
 
     Rows that are preference pairs themselves are taken as they are.
     """
 
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "preference")
-    uses_rewards: ClassVar[bool] = True
 
     prompts: Annotated[int, Gt(0)]
     """Rows of the mix that are sampled, the first ones."""
     num_generations: Annotated[int, Gt(1)]
     """Completions sampled for each."""
-    max_completion_tokens: Annotated[int, Gt(0)]
-    temperature: Annotated[float, Gt(0)]
-    top_p: Annotated[float, Gt(0), Le(1)]
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.prompts > run.data_mix.rows:
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
-        yield from self.context_problems(run, self.max_completion_tokens)
 
     def num_rows(self, run: Sections) -> int:
         """A prompt gives one pair at most."""
         return self.prompts
-
-    def max_prompt_tokens(self, run: Sections) -> int:
-        return run.data_mix.max_prompt_tokens
 
     def footprint(self, run: Sections, known: int) -> Footprint:
         return Footprint(
