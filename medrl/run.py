@@ -353,13 +353,8 @@ def _curves(log: list[dict[str, Any]]) -> dict[str, Any]:
             key = "reward/" + name.split("/")[1] if "/" in name else name
             known = [line for line in log if name in line]
             tenth = max(1, len(known) // 10)
-            curves[key] = [_mean(known[:tenth], name), _mean(known[-tenth:], name)]
+            curves[key] = [warnings.mean(known[:tenth], name), warnings.mean(known[-tenth:], name)]
     return curves
-
-
-def _mean(lines: list[dict[str, Any]], name: str) -> float | None:
-    values = [line[name] for line in lines if line.get(name) is not None]
-    return sum(values) / len(values) if values else None
 
 
 def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:

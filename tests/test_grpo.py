@@ -33,7 +33,7 @@ def test_a_preset_says_only_what_its_paper_changes(compose, preset):
 @pytest.mark.parametrize("algo", [*PRESETS, "rloo"])
 def test_the_embedded_model_has_values_of_its_own(compose, algo):
     grpo, tuned = (compose([f"algo={name}"])["algo"] for name in ("grpo", algo))
-    shared = ("steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "save_steps")
+    shared = ("max_steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "save_steps")
     assert [tuned[key] for key in shared] == [grpo[key] for key in shared] and tuned["max_steps"] == 25
     build.check(compose([f"algo={algo}"]))
 
@@ -49,7 +49,7 @@ def test_the_embedded_model_has_values_of_its_own(compose, algo):
             "algo.dynamic_sampling_rounds",
             "share of 12",
         ),
-        (["algo.num_mini_batches=16", "data_mix.rows=100"], "algo.batch_size", "completions of 128 prompts at once"),
+        (["algo.num_mini_batches=16", "data_mix.rows=100"], "algo.batch_size", "completions of 128 prompts"),
         (["algo=rloo", "algo.reward_clip=[1.0,-1.0]"], "algo.reward_clip", "lower number first"),
         (["algo=rloo", "algo.batch_size=30"], "algo.batch_size", "write 24 or 32"),
     ],

@@ -119,34 +119,36 @@ class SelfSampledPreference(SamplingAlgo):
         if rank() == 0:
             write_jsonl(folder / "pairs.jsonl", pairs)
         figures = _figures(samples, len(asked), made) | {"given": len(ready), "equal_texts": equal, "too_long": too_long}
-        return pairs, figures | {"pairs": len(pairs)}
+        figures["pairs"] = len(pairs)
+        print(describe(figures), flush=True)
+        return pairs, figures
 
-    def trainer(self, kind: Any, arguments: Any, job: Job, rows: Sequence[Mapping[str, Any]], **more: Any) -> Any:
-        """One of TRL's trainers on rows of plain text, that is to say: prompts and completions as the model sees them."""
+    def trainer(self, kind: Any, config: Any, job: Job, rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+        """One of TRL's trainers on prompts and completions as the model sees them."""
         from datasets import Dataset
 
         dataset = Dataset.from_list([dict(row) for row in rows])
-        return kind(model=job.policy, args=arguments, train_dataset=dataset, processing_class=job.tokenizer, **more)
+        options = {"peft_config": job.run.model.adapter_config(), **options}
+        return kind(model=job.policy, args=config, train_dataset=dataset, processing_class=job.tokenizer, **options)
+
+    def check_enough(self, rows: Sequence[Any], what: str) -> None:
+        """Raises:
+        UserError: there is less than a batch to learn from.
+        """
+        if len(rows) < self.batch_size:
+            raise UserError(
+                f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "
+                "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
+            )
 
 
 def texts(tokenizer: Any, pairs: Sequence[Pair]) -> list[dict[str, str]]:
     """Pairs as TRL reads them: ``prompt``, ``chosen`` and ``rejected`` in the words of the chat template."""
-    rendering, found = Rendering(tokenizer), []
+    rendering, rows = Rendering(tokenizer), []
     for pair in pairs:
         chosen, rejected = (rendering.trl_pair(pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
-        found.append({"prompt": chosen.prompt, "chosen": chosen.completion, "rejected": rejected.completion})
-    return found
-
-
-def enough(pairs: Sequence[Any], algo: SelfSampledPreference, what: str) -> None:
-    """Raises:
-    UserError: there is less than a batch to learn from.
-    """
-    if len(pairs) < algo.batch_size:
-        raise UserError(
-            f"{algo.prompts} prompts gave {len(pairs)} {what}, fewer than one batch of {algo.batch_size}; "
-            "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
-        )
+        rows.append({"prompt": chosen.prompt, "chosen": chosen.completion, "rejected": rejected.completion})
+    return rows
 
 
 def reference(job: Job) -> Any:
@@ -159,16 +161,16 @@ def reference(job: Job) -> Any:
 
 def describe(figures: Mapping[str, Any]) -> str:
     """The figures of a sampling for the terminal."""
-    said = []
+    parts = []
     if figures["samples"]:
-        said += [
+        parts += [
             f"{figures['samples']} completions to {figures['prompts']} prompts, mean reward {figures['mean_reward']:.3f}",
             f"{figures['right'] or 0:.1%} of them right",
             f"{figures['without_pair']:.1%} of the prompts gave no pair",
         ]
     counts = {"given": "pairs of the data set", "equal_texts": "left out with equal texts", "too_long": "left out as too long"}
-    said += [f"{figures[key]} {words}" for key, words in counts.items() if figures[key]]
-    return f"pairs    {figures['pairs']}" + "".join(f"; {words}" for words in said)
+    parts += [f"{figures[key]} {label}" for key, label in counts.items() if figures[key]]
+    return "; ".join([f"pairs    {figures['pairs']}", *parts])
 
 
 def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]) -> Iterator[dict[str, Any]]:
