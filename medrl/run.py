@@ -234,7 +234,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
-        **metrics_json.summarise(tree, settings, folder / "eval"),
+        **metrics_json.summarise(settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in warnings.warnings(log)]},
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),

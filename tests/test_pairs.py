@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from medrl.algos.base import Job
-from medrl.algos.pairs import best_and_worst, check_given, given, pairs_of
+from medrl.algos.pairs import best_and_worst, check_published_pairs, pairs_of, published_pair
 from medrl.algos.samples import describe
 from medrl.config.build import check
 from medrl.data.mix import TrainingRow
@@ -79,13 +79,13 @@ def test_pairs_of_several_prompts_and_equal_texts(job):
     }
 
 
-def test_given_pairs(job):
+def test_published_pairs(job):
     row = TrainingRow(replace(job.rows[0].example, gold="better", rejected="worse"), job.rows[0].task)
-    assert [given(row)[key] for key in ("chosen", "rejected", "reward_chosen")] == ["better", "worse", None]
-    check_given([row, job.rows[1]])
+    assert [published_pair(row)[key] for key in ("chosen", "rejected", "reward_chosen")] == ["better", "worse", None]
+    check_published_pairs([row, job.rows[1]])
     same = TrainingRow(replace(row.example, rejected="better"), row.task)
     with pytest.raises(UserError, match=r"Example .* of .*: both answers are 'better'; a pair needs two that differ"):
-        check_given([row, same])
+        check_published_pairs([row, same])
 
 
 # --- Samples ----------------------------------------------------------------------------------------------------------

@@ -222,13 +222,13 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM
-from medrl import models
-from medrl.algos.base import write_sharded
+from medrl.models.base import EMBEDDED
 from medrl.training import distributed
+from medrl.training.trainer import write_sharded
 
 distributed.join("cpu")
 torch.manual_seed(0)
-base = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
+base = AutoModelForCausalLM.from_pretrained(EMBEDDED / "tiny")
 model = get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False))
 before = {name: each.detach().clone() for name, each in model.named_parameters() if each.requires_grad}
 mesh, layers = init_device_mesh("cpu", (2,)), model.base_model.model.model.layers
@@ -239,7 +239,7 @@ fully_shard(model, mesh=mesh)
 write_sharded(model, sys.argv[1])
 distributed.wait_for_all()
 if distributed.rank() == 0:
-    fresh = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
+    fresh = AutoModelForCausalLM.from_pretrained(EMBEDDED / "tiny")
     loaded = dict(PeftModel.from_pretrained(fresh, sys.argv[1]).named_parameters())
     assert len(before) == 10 and all(torch.equal(loaded[name], before[name]) for name in before)
 """

@@ -150,7 +150,7 @@ def _trainer(ppo: PPO, job: Job) -> Any:
         args=TrainingArguments(**ppo.arguments(job), remove_unused_columns=False, train_sampling_strategy="sequential"),
         train_dataset=ppo.positions(len(job.rows)),
         data_collator=list,
-        callbacks=[KeepValueHead()],  # before those that seal a checkpoint
+        callbacks=[KeepValueHead()],  # before those that mark a checkpoint as complete
     )
 
 

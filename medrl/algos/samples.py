@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job, SamplingAlgo
-from medrl.algos.pairs import Pair, check_given, given, pairs_of
+from medrl.algos.pairs import Pair, check_published_pairs, pairs_of, published_pair
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.models.tokenization import Rendering
@@ -61,7 +61,7 @@ class SelfSampledPreference(SamplingAlgo):
         )
 
     def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
-        check_given(rows)
+        check_published_pairs(rows)
 
     def samples(self, job: Job, rows: Sequence[TrainingRow], path: Path, seed: int) -> list[Sample]:
         """``num_generations`` graded completions of each row, in the order of the rows; kept in ``path`` and read back.
@@ -114,7 +114,7 @@ class SelfSampledPreference(SamplingAlgo):
         asked = [row for row in rows if not row.example.rejected]
         samples = self.samples(job, asked, folder / "samples.jsonl", seed)
         made, equal = pairs_of(samples, asked, self.num_generations)
-        ready = [given(row) for row in rows if row.example.rejected]
+        ready = [published_pair(row) for row in rows if row.example.rejected]
         pairs, too_long = _fitting(job, [*ready, *made])
         if rank() == 0:
             write_jsonl(folder / "pairs.jsonl", pairs)
