@@ -337,7 +337,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
     found = {
         "run_id": "0", "name": "a", "paper": None, "study": None, "seed": 0, "source": "b", "synthetic": True, "commit": None,
         "dirty": None, "eval": tree["eval"], "family": "c",
-        "tasks": metrics_json.summarise(tree, run, tmp_path / "eval")["tasks"],
+        "tasks": metrics_json.summarise(run, tmp_path / "eval")["tasks"],
         "judge": None, "train": {"steps": 0, "seconds": 0.0, "warnings": []}, "cost": {},
     }  # fmt: skip
     report.write_html(tmp_path, tree, run, found, [])
