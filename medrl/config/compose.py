@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medrl.config import frozen, places, resolve, schema, suggest
 from medrl.config.frozen import Tree
-from medrl.config.options import NAMED, group_options
+from medrl.config.options import NAMED, added_folders, group_options
 from medrl.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def choices(overrides: Sequence[str]) -> dict[Any, Any]:
     try:
         return dict(_hydra(overrides).hydra.runtime.choices)
     except Refused as error:
-        raise ConfigError([_explained(error)]) from None
+        raise ConfigError([places.explained(error)]) from None
 
 
 def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
@@ -206,7 +206,7 @@ def _tried(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[
     except ConfigError as error:
         return None, list(error.problems)
     except Refused as error:
-        problems = _misplaced(words) or [_explained(error)]
+        problems = _misplaced(words) or [places.explained(error)]
     else:
         problems = _checked(found, check)
     if cfg is None:
@@ -264,9 +264,8 @@ def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Overr
 
 def own_folders(overrides: Sequence[str]) -> list[Path]:
     """Folders of options that a user adds to ours, as Hydra has it: ``hydra.searchpath=[file:///FOLDER]``."""
-    words = [word.partition("=")[2].strip("[]") for word in overrides if word.startswith("hydra.searchpath=")]
-    paths = [path for word in words for path in word.split(",") if path.startswith("file://")]
-    return [Path(path.removeprefix("file://")) for path in paths]
+    words = (word.partition("=")[2].strip("[]") for word in overrides if word.startswith("hydra.searchpath="))
+    return added_folders(entry for word in words for entry in word.split(","))
 
 
 def _is_group(override: Override, options: Collection[str]) -> bool:
@@ -284,8 +283,7 @@ def _misplaced(words: Sequence[Override]) -> list[Problem]:
     try:
         known = _hydra([str(word.input_line) for word in chosen])
     except Refused as error:
-        files = [(name, str(word.value())) for word, name in zip(words, names, strict=True) if word in chosen]
-        return places.broken(files, own_folders([str(word.input_line) for word in words])) or [_explained(error)]
+        return [places.explained(error, own_folders([str(word.input_line) for word in words]))]
     values = [word for word in words if word not in chosen]
     return [problem for word in values if (problem := _without_place(word, known))]
 
@@ -307,11 +305,3 @@ def _without_place(override: Override, known: DictConfig) -> Problem | None:
     file = places.file_of(key, known) if isinstance(holder, DictConfig) and parent else ""
     message = suggest.unknown_key(key, OmegaConf.to_container(known, resolve=False))
     return Problem(key, message + (f" ({file})" if file and "did you mean" in message else ""))
-
-
-def _explained(error: Exception) -> Problem:
-    """A complaint of Hydra, OmegaConf or YAML in one line, with the place that it names."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return places.unreadable(error, error.problem_mark)
-    said = str(error).strip() or str(error.__cause__).strip() or type(error).__name__
-    return Problem(str(getattr(error, "full_key", None) or "conf"), said.splitlines()[0], of_value=True)
