@@ -331,13 +331,15 @@ def test_a_finished_run_answers_only_what_it_was_asked(compose, tmp_path, words,
 
 
 def test_a_folder_of_before_is_still_a_start(compose, tmp_path):
-    """Its configuration notes an id in the model, and its provenance none."""
-
+    """Its classes have moved, its options were called otherwise, its model notes an id, and its provenance none."""
     tree = compose(["algo=sft"])
-    tree["model"]["id"] = "0123abcd"
+    tree["model"] |= {"id": "0123abcd", "_target_": "medrl.models.Pretrained", "quantisation": tree["model"].pop("quantization")}
+    tree["data_mix"] |= {"_target_": "medrl.mix.DataMix", "flaws": None}
+    tree["algo"] |= {"steps": tree["algo"].pop("max_steps"), "schedule": tree["algo"].pop("lr_scheduler_type")}
+    tree["track"] = tree.pop("logger") | {"_target_": "medrl.tracking.Track"}
     frozen.freeze(tree, tmp_path)
     (tmp_path / "metrics.json").write_text(json.dumps({"run_id": "89abcdef"}))
+    (tmp_path / "model").mkdir()
     assert identity.of_run(tmp_path) == "89abcdef"
-    assert build.build(frozen.load(tmp_path)["model"]).kind == "pretrained"
-    started = compose(["model=from_run", f"model.run={tmp_path}"])
-    assert started["model"]["context_tokens"] == tree["model"]["context_tokens"]
+    assert frozen.load(tmp_path) == compose(["algo=sft"])
+    assert build.check(compose(["model=from_run", f"model.run={tmp_path}"])).model.kind == "from_run"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from medrl.config import suggest
+from medrl.config.upgrade import upgraded
 from medrl.errors import UserError
 from medrl.files import write_atomically
 
@@ -45,6 +47,4 @@ def load(folder: Path) -> Tree:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); start the run over with force=true.") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
-    if isinstance(tree.get("model"), dict):
-        tree["model"].pop("id", None)  # folders of older versions note here the id of the run that they start from
-    return tree
+    return upgraded(tree, suggest.names()["before"])

@@ -1,0 +1,54 @@
+"""Configurations that earlier versions froze: where their classes are now and what their options are called, so that a run of
+before can still be started from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOVED = {
+    # A module of earlier versions, by the start of its name -> the module that has its classes now.
+    "medrl.evaluate": "medrl.evaluation.settings",
+    "medrl.from_run": "medrl.models.from_run",
+    "medrl.hardware": "medrl.training.hardware",
+    "medrl.judges.limits": "medrl.grading.judges.rate_limits",
+    "medrl.judges": "medrl.grading.judges",
+    "medrl.lora": "medrl.models.lora",
+    "medrl.mix": "medrl.data.mix",
+    "medrl.scorers": "medrl.grading.scorers",
+    "medrl.sources": "medrl.data.sources",
+    "medrl.tracking.Track": "medrl.tracking.settings.Logger",
+}
+CLASSES = {"medrl.models.Pretrained": "medrl.models.base.Pretrained", "medrl.models.Scratch": "medrl.models.base.Scratch"}
+GONE = {"model": ("id",), "data_mix": ("flaws",)}
+"""Options that nothing reads any more, by section."""
+
+
+def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
+    """A frozen configuration in today's words.
+
+    Args:
+        tree: As it was written.
+        before: Today's dotted key for each bare name that an option had.
+    """
+    found: dict[str, Any] = {"tuned": []}
+    found |= {before[key] if "." not in before.get(key, ".") else key: value for key, value in tree.items()}
+    for section, value in found.items():
+        names = {old: new.rpartition(".")[2] for old, new in before.items() if new.startswith(f"{section}.")}
+        found[section] = _renamed(value, names)
+        if isinstance(value, dict):
+            for key in GONE.get(section, ()):
+                found[section].pop(key, None)
+    return found
+
+
+def _renamed(node: Any, names: dict[str, str]) -> Any:
+    if isinstance(node, list):
+        return [_renamed(item, names) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {names.get(key, key): _renamed(value, names) for key, value in node.items()}
+    if isinstance(target := found.get("_target_"), str):
+        start = next((old for old in MOVED if target == old or target.startswith(f"{old}.")), None)
+        found["_target_"] = CLASSES.get(target) or (MOVED[start] + target.removeprefix(start) if start else target)
+    return found
