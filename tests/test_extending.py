@@ -45,8 +45,8 @@ def test_the_page_holds_what_it_speaks_of():
         "conf/data_mix/vaccine_facts.yaml",
         "conf/reward/short_reasoning.yaml",
         "conf/task/vaccine_facts.yaml",
+        "medrl/grading/scorers/last_word.py",
         "medrl/rewards/short_reasoning.py",
-        "medrl/scorers/last_word.py",
         "medrl/tasks/vaccine_facts.py",
     ]
     assert len(COMMANDS) == 2

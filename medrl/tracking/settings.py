@@ -1,4 +1,4 @@
-"""The settings of experiment tracking (``track=``)."""
+"""The settings of experiment tracking (``logger=``)."""
 
 from __future__ import annotations
 
