@@ -58,7 +58,8 @@ def test_there_is_no_circle_of_imports():
 
 
 @pytest.mark.parametrize(
-    "text", ["from medrl import run", "import medrl.run", "def f():\n    from medrl.run import run", "if 1:\n    from .. import run"]
+    "text",
+    ["from medrl import run", "import medrl.run", "def f():\n    from medrl.run import run", "if 1:\n    from .. import run"],
 )
 def test_every_kind_of_import_is_seen(tmp_path, monkeypatch, text):
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path / "medrl")

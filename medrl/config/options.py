@@ -1,4 +1,4 @@
-"""The YAML files of the configuration: which options a group has, and where each file lies. A name that begins with ``_`` is no option."""
+"""The YAML files of the configuration: options of the groups and where each lies. One that begins with ``_`` is no option."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def _reached(key: str, tree: Mapping[Any, Any], *, exactly: bool) -> list[str]:
 
 
 def _has_all(names: Sequence[str], parts: Sequence[str], *, exactly: bool) -> bool:
-    """Whether each part is one of the names: in this order, or else in any order and differing by a slip, a letter or two, say."""
+    """Whether each part is one of the names: in this order, or else in any order and with a letter or two mistyped."""
     rest = iter(names)
     if exactly:
         return all(part in rest for part in parts)

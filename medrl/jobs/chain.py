@@ -197,7 +197,7 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
     for key, node in listed.items():
         if key in sections:
             problems.append(Problem(f"{name}.{key}", "a stage cannot have the name of a section of the configuration"))
-        stage = build.made(Stage, node, f"{name}.{key}", problems)
+        stage = build.build_as(Stage, node, f"{name}.{key}", problems)
         if stage:
             stages[key] = stage
     for key, stage in stages.items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, MinLen
 
-from medrl.config.build import made
+from medrl.config.build import build_as
 from medrl.config.suggest import nearest
 from medrl.errors import Problem
 
@@ -112,7 +112,7 @@ def parameter(said: Any, path: str, problems: list[Problem]) -> BaseDistribution
         problems.append(Problem(f"{path}.distribution", f"there is none called {name!r}; {nearest(name, DISTRIBUTIONS)}"))
     else:
         wrong: list[Problem] = []
-        found = made(kind, {**said, "distribution": name} if isinstance(said, Mapping) else said, path, wrong)
+        found = build_as(kind, {**said, "distribution": name} if isinstance(said, Mapping) else said, path, wrong)
         wrong += found.problems(path) if isinstance(found, Range) else ()
         misspelled = [problem for problem in wrong if "no such option" in problem.message]
         problems.extend(misspelled or wrong)  # what is missing stands there under another name
