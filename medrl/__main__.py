@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError([Problem("flags", f"{message}; python -m medrl --help shows what can be written")])
 
 
-def parsed(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags, and the overrides; ``of_hydra`` holds whether Hydra itself answers.
 
     Raises:
@@ -38,14 +38,14 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     for names in (["--hydra-help"], ["--shell-completion", "-sc"]):
         parser.add_argument(*names, action="store_true")
     parser.add_argument("--info", "-i", nargs="?", const="all")
-    found, unknown = parser.parse_known_intermixed_args(list(argv))
+    arguments, unknown = parser.parse_known_intermixed_args(list(argv))
     if flags := [word for word in unknown if word.startswith("-")]:
-        said = f"is no flag; options are written key=value{_as_option(flags[0], argv)}"
-        raise ConfigError([Problem(flags[0].partition("=")[0], said)])
-    if found.config_dir:  # as Hydra has it in the configuration
-        found.overrides.append(f"hydra.searchpath=[file://{Path(found.config_dir).resolve()}]")
-    found.of_hydra = found.hydra_help or found.shell_completion or found.info or found.cfg in ("hydra", "all")
-    return found
+        message = f"is no flag; options are written key=value{_as_option(flags[0], argv)}"
+        raise ConfigError([Problem(flags[0].partition("=")[0], message)])
+    if arguments.config_dir:  # as Hydra has it in the configuration
+        arguments.overrides.append(f"hydra.searchpath=[file://{Path(arguments.config_dir).resolve()}]")
+    arguments.of_hydra = arguments.hydra_help or arguments.shell_completion or arguments.info or arguments.cfg in ("hydra", "all")
+    return arguments
 
 
 def _as_option(flag: str, argv: Sequence[str]) -> str:
@@ -61,20 +61,20 @@ def main() -> int:
     if die_with_parent.VARIABLE in os.environ:
         die_with_parent.die_with_parent(os.getppid())
     try:
-        return _answered(sys.argv[1:])
+        return _dispatch(sys.argv[1:])
     except UserError as error:
-        return _told(error, error.exit_code)
+        return _report(error, error.exit_code)
     except Interrupted as error:
-        return _told(error, error.exit_code)
+        return _report(error, error.exit_code)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        return _told(KeyboardInterrupt("stopped before anything was started."), 130)
+        return _report(KeyboardInterrupt("stopped before anything was started."), 130)
 
 
-def _answered(argv: Sequence[str]) -> int:
-    arguments = parsed(argv)
+def _dispatch(argv: Sequence[str]) -> int:
+    arguments = parse(argv)
     if arguments.version:
         print(f"medrl {__version__}")
     elif any(word.startswith("chain=") for word in arguments.overrides):
@@ -102,7 +102,7 @@ def _answered(argv: Sequence[str]) -> int:
     return 0
 
 
-def _told(error: BaseException, exit_code: int) -> int:
+def _report(error: BaseException, exit_code: int) -> int:
     print(f"medrl: {error}", file=sys.stderr)
     return exit_code
 

@@ -128,19 +128,6 @@ def test_a_gpu_preset_without_a_gpu(tmp_path):
     )
 
 
-def test_a_task_that_is_not_in_the_local_folder(tmp_path):
-    check_told(
-        medrl("source=local", f"source.root={tmp_path}", f"runs={tmp_path}"),
-        "pubmedqa is not in",
-        "qiaojin/PubMedQA",
-        "source.root",
-    )
-
-
-def test_no_local_folder_named(tmp_path):
-    check_told(medrl("source=local", f"runs={tmp_path}"), "source.root")
-
-
 @pytest.mark.slow
 def test_a_malformed_local_row_is_named_by_file_and_line(tmp_path):
     folder = tmp_path / "openai" / "gsm8k" / "main"
@@ -276,32 +263,6 @@ def test_rows_of_ones_own_are_drawn_where_nothing_is_wrong_with_them(compose, tm
 def test_a_mistake_in_rows_of_ones_own_is_one_message(tmp_path):
     options = own(tmp_path, "csv", RAGGED["long"][0])
     check_told(medrl(*options, "hardware=cpu", "dry_run=true"), f"{tmp_path}/train.csv:3", "another number", code=1)
-
-
-# --- Settings that make no sense -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["judge=lexicla"], ["has no option 'lexicla'; did you mean lexical?"]),
-        (["judge=gpt"], ["has no option 'gpt'; there is: lexical, openai"]),
-        (["eval.samples=4"], ["eval.samples", "greedy answers are all the same; set eval.temperature above 0"]),
-        (
-            ["data_mix=medicalgpt_pt"],
-            ["holds rows of the kind text; this algorithm learns from question and conversation; write data_mix=pubmed70"],
-        ),
-    ],
-    ids=["misspelt judge", "unknown judge", "greedy samples", "rows of another kind"],
-)
-def test_settings_that_make_no_sense(tmp_path, options, said):
-    check_told(medrl(*options, "hardware=cpu", f"runs={tmp_path / 'runs'}"), "1 mistake", *said, code=2)
-    assert not (tmp_path / "runs").exists()
-
-
-def test_samples_that_differ_are_no_mistake(tmp_path):
-    done = medrl("eval.samples=4", "eval.temperature=0.7", "--cfg", "job")
-    assert done.returncode == 0, done.stdout
 
 
 # --- A reward with a hole --------------------------------------------------------------------------------------------

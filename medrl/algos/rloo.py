@@ -26,7 +26,7 @@ class RLOO(OnlineRL):
 
     kind: ClassVar[str] = "rloo"
 
-    normalise_advantages: bool
+    normalize_advantages: bool
     """Bring the advantages of each round of generation to mean 0 and deviation 1."""
     reward_clip: tuple[float, float] | None
     """Lowest and highest total reward, before the divergence is taken off; null leaves it as it is."""
@@ -45,7 +45,7 @@ class RLOO(OnlineRL):
 
     def arguments(self, job: Job) -> dict[str, Any]:
         return super().arguments(job) | {
-            "normalize_advantages": self.normalise_advantages,
+            "normalize_advantages": self.normalize_advantages,
             "reward_clip_range": self.reward_clip,
         }
 

@@ -71,7 +71,7 @@ def unchecked(tree: Tree) -> Run:
 def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]:
     """Every section of a configuration, and the whole where all could be built."""
     sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
-    rows = [made(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
+    rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
     sections["published"] = tuple(rows) if None not in rows else Unbuilt()
     return sections, _call(Run, sections, "", problems)
 
@@ -89,14 +89,14 @@ def build(node: Any) -> Any:
     return built
 
 
-def made(cls: type[T], values: Any, path: str, problems: list[Problem]) -> T | None:
+def build_as(cls: type[T], values: Any, path: str, problems: list[Problem]) -> T | None:
     """An object of one class from a mapping of its fields; None where it is none, with what is wrong among ``problems``."""
     if not isinstance(values, Mapping):
         problems.append(Problem(path, f"is {values!r:.60}, should be a mapping"))
         return None
     node = _construct(dict(values), path, problems)
-    found = Unbuilt() if isinstance(node, Unbuilt) else _call(cls, node, path, problems)
-    return found if isinstance(found, cls) else None
+    built = Unbuilt() if isinstance(node, Unbuilt) else _call(cls, node, path, problems)
+    return built if isinstance(built, cls) else None
 
 
 def _construct(node: Any, path: str, problems: list[Problem]) -> Any:
@@ -122,18 +122,18 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
         )
         return None
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        cls = getattr(importlib.import_module(module_name), class_name)
     except (ModuleNotFoundError, AttributeError):
         problems.append(Problem(f"{path}._target_", f"there is no class {target}", of_value=True))
         return None
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)) or inspect.isabstract(found):
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)) or inspect.isabstract(cls):
         problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class", of_value=True))
         return None
-    if not isinstance(vars(found).get("kind"), str):
+    if not isinstance(vars(cls).get("kind"), str):
         message = f"{target} declares no kind of its own; add `kind: ClassVar[str] = 'a_word'` to the class"
         problems.append(Problem(f"{path}._target_", message))
         return None
-    return found
+    return cls
 
 
 @cache
@@ -158,8 +158,7 @@ def _call(cls: type, values: dict[str, Any], path: str, problems: list[Problem])
     try:
         _adapter(cls)(**{key: value for key, value in values.items() if key not in unbuilt})
     except ValidationError as error:
-        found = [problem for problem in _problems(error, cls, values, path) if problem.key.split(".")[-1] not in unbuilt]
-        problems.extend(found)
+        problems += [problem for problem in _problems(error, cls, values, path) if problem.key.split(".")[-1] not in unbuilt]
         return Unbuilt()
     return Unbuilt() if unbuilt else cls(**values)
 
@@ -167,13 +166,13 @@ def _call(cls: type, values: dict[str, Any], path: str, problems: list[Problem])
 def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """Pydantic's findings in our words, one a field."""
     names = [field.name for field in dataclasses.fields(cls)]
-    seen = set()
+    keys = set()
     for finding in error.errors():
         inner = finding["loc"][1:2] if isinstance(values.get(str(finding["loc"][0])), Mapping) else ()
         key = ".".join(str(part) for part in (path, finding["loc"][0], *inner) if part)
-        if key in seen:  # a union reports once for each of its members
+        if key in keys:  # a union reports once for each of its members
             continue
-        seen.add(key)
+        keys.add(key)
         if finding["type"] == "extra_forbidden":
             yield Problem(key, suggest.unknown(key, names), of_value=True)
         elif finding["type"] == "missing":
@@ -182,6 +181,6 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             length = 1 + len(inner)
             members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
             alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
-            wanted = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
-            said = f"is {finding['input']!r}, should be {wanted.removeprefix('string should ')}"
-            yield Problem(key, said, of_value=True)
+            expected = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
+            message = f"is {finding['input']!r}, should be {expected.removeprefix('string should ')}"
+            yield Problem(key, message, of_value=True)

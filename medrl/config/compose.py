@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medrl.config import frozen, places, resolve, schema, suggest
 from medrl.config.frozen import Tree
-from medrl.config.options import NAMED, group_options
+from medrl.config.options import NAMED, added_folders, group_options
 from medrl.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:
 
     checked: list[Composed] = []
 
-    def check(found: Tree) -> None:
-        checked.append(Composed(tuple(overrides), found, build.check(found, aside=("hardware",) if elsewhere else ())))
+    def check(tree: Tree) -> None:
+        checked.append(Composed(tuple(overrides), tree, build.check(tree, aside=("hardware",) if elsewhere else ())))
 
     _searched(overrides, check)
     return checked[-1]
@@ -92,7 +92,7 @@ def tree(overrides: Sequence[str]) -> Tree:
 
 def shown(overrides: Sequence[str]) -> DictConfig:
     """The same before its interpolations are resolved, with Hydra's own node: for ``--cfg`` and ``--help``."""
-    return _searched(overrides, lambda found: None)
+    return _searched(overrides, lambda tree: None)
 
 
 def choices(overrides: Sequence[str]) -> dict[Any, Any]:
@@ -104,7 +104,7 @@ def choices(overrides: Sequence[str]) -> dict[Any, Any]:
     try:
         return dict(_hydra(overrides).hydra.runtime.choices)
     except Refused as error:
-        raise ConfigError([_explained(error)]) from None
+        raise ConfigError([places.explained(error)]) from None
 
 
 def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
@@ -114,24 +114,25 @@ def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
         ConfigError: a word is no override, or sweeps over no list of values.
     """
     problems: list[Problem] = []
-    values: dict[str, list[str]] = {}
+    choices: dict[str, list[str]] = {}
     for override in _parsed(overrides, problems):
         key, word = str(override.key_or_group), str(override.input_line)
-        name, found = word.partition("=")[0], _swept(override)
+        name, values = word.partition("=")[0], _sweep_values(override)
         if override.is_sweep_override() and not override.is_discrete_sweep():
             problems.append(Problem(key, "is an interval, which has no list of values; write a,b,c or range(a,b)"))
-        elif override.is_sweep_override() and not found:
+        elif override.is_sweep_override() and not values:
             listed = ", ".join(group_options(key)) or "no such group"
-            said = f"has several values, and {override.get_value_string()} matches none; there is: {listed}"
-            problems.append(Problem(key, said))
+            problems.append(
+                Problem(key, f"has several values, and {override.get_value_string()} matches none; there is: {listed}")
+            )
         else:  # of a key that is named twice the last one counts
-            values[name] = [f"{name}={value}" for value in found] if override.is_sweep_override() else [word]
+            choices[name] = [f"{name}={value}" for value in values] if override.is_sweep_override() else [word]
     if problems:
         raise ConfigError(problems)
-    return list(itertools.product(*values.values()))
+    return list(itertools.product(*choices.values()))
 
 
-def _swept(override: Override) -> list[str]:
+def _sweep_values(override: Override) -> list[str]:
     """Every value of a sweep, as a word of a command line has it."""
     if not override.is_discrete_sweep():
         return []
@@ -163,12 +164,10 @@ def _composed(words: Sequence[Override]) -> DictConfig:
 
 def plain(cfg: DictConfig) -> Tree:
     """Plain containers, every interpolation resolved, without Hydra's own node."""
-    found: Tree = {}
-    for key in cfg:
-        if key != "hydra":
-            value = cfg[key]
-            found[str(key)] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    return found
+    values = {str(key): cfg[key] for key in cfg if key != "hydra"}
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value for key, value in values.items()
+    }
 
 
 # --- Every mistake ---------------------------------------------------------------------------------------------------
@@ -184,12 +183,12 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
     words = list(_usable(overrides, problems))
     aside: list[str] = []
     while True:
-        cfg, found = _tried(words, check)
-        if cfg is not None and not found and not problems:
+        cfg, more = _attempt(words, check)
+        if cfg is not None and not more and not problems:
             return cfg
         # What is missing only because its override was set aside is no mistake of the user's.
-        problems += [problem for problem in found if not _within(problem.key, aside)]
-        keys = {problem.key for problem in found}
+        problems += [problem for problem in more if not _within(problem.key, aside)]
+        keys = {problem.key for problem in more}
         mistaken = [word for word in words if _within(str(word.key_or_group), keys)]
         if not mistaken:
             raise ConfigError(list(dict.fromkeys(problems)))
@@ -197,30 +196,25 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
         words = [word for word in words if word not in mistaken]
 
 
-def _tried(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[DictConfig | None, list[Problem]]:
+def _attempt(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[DictConfig | None, list[Problem]]:
     """A composition, or None, and what is wrong with it."""
-    cfg = None
+    cfg, problems = None, list[Problem]()
     try:
         cfg = _composed(words)
-        found = plain(cfg)
+        tree = plain(cfg)
     except ConfigError as error:
         return None, list(error.problems)
     except Refused as error:
-        problems = _misplaced(words) or [_explained(error)]
+        problems = _misplaced(words) or [places.explained(error)]
     else:
-        problems = _checked(found, check)
+        try:
+            check(tree)
+        except ConfigError as error:
+            problems = list(error.problems)
     if cfg is None:
         return None, problems
     set_here = [key for word in words if not group_options(key := str(word.key_or_group))]
     return cfg, [places.located(problem, cfg, set_here) for problem in problems]
-
-
-def _checked(found: Tree, check: Callable[[Tree], object]) -> list[Problem]:
-    try:
-        check(found)
-    except ConfigError as error:
-        return list(error.problems)
-    return []
 
 
 def _within(key: str, others: Collection[str]) -> bool:
@@ -264,9 +258,8 @@ def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Overr
 
 def own_folders(overrides: Sequence[str]) -> list[Path]:
     """Folders of options that a user adds to ours, as Hydra has it: ``hydra.searchpath=[file:///FOLDER]``."""
-    words = [word.partition("=")[2].strip("[]") for word in overrides if word.startswith("hydra.searchpath=")]
-    paths = [path for word in words for path in word.split(",") if path.startswith("file://")]
-    return [Path(path.removeprefix("file://")) for path in paths]
+    words = (word.partition("=")[2].strip("[]") for word in overrides if word.startswith("hydra.searchpath="))
+    return added_folders(entry for word in words for entry in word.split(","))
 
 
 def _is_group(override: Override, options: Collection[str]) -> bool:
@@ -284,8 +277,7 @@ def _misplaced(words: Sequence[Override]) -> list[Problem]:
     try:
         known = _hydra([str(word.input_line) for word in chosen])
     except Refused as error:
-        files = [(name, str(word.value())) for word, name in zip(words, names, strict=True) if word in chosen]
-        return places.broken(files, own_folders([str(word.input_line) for word in words])) or [_explained(error)]
+        return [places.explained(error, own_folders([str(word.input_line) for word in words]))]
     values = [word for word in words if word not in chosen]
     return [problem for word in values if (problem := _without_place(word, known))]
 
@@ -302,16 +294,9 @@ def _without_place(override: Override, known: DictConfig) -> Problem | None:
     options = group_options(parent.replace(".", "/"))
     if options and not isinstance(holder, DictConfig):  # a section that is null until an option is chosen
         group = parent.replace(".", "/")
-        said = f"{parent} is {holder or 'null'} here; choose one first: {group}=OPTION, of {', '.join(options)}"
-        return Problem(key, said)
+        listed = ", ".join(options)
+        return Problem(key, f"{parent} is {holder or 'null'} here; choose one first: {group}=OPTION, of {listed}")
     file = places.file_of(key, known) if isinstance(holder, DictConfig) and parent else ""
-    message = suggest.unknown_key(key, OmegaConf.to_container(known, resolve=False))
+    tree: Any = OmegaConf.to_container(known, resolve=False)
+    message = suggest.unknown_key(key, tree)
     return Problem(key, message + (f" ({file})" if file and "did you mean" in message else ""))
-
-
-def _explained(error: Exception) -> Problem:
-    """A complaint of Hydra, OmegaConf or YAML in one line, with the place that it names."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return places.unreadable(error, error.problem_mark)
-    said = str(error).strip() or str(error.__cause__).strip() or type(error).__name__
-    return Problem(str(getattr(error, "full_key", None) or "conf"), said.splitlines()[0], of_value=True)

@@ -27,7 +27,7 @@ DESCRIPTIONS = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 ABOUT_TRAINING = ("training_args.bin", "trainer_state.json")
 """What a trainer leaves beside weights, and nobody loads with them."""
 LARGE_BYTES = 32 * 1024 * 1024
-"""A file of this size takes a tenth of a second to hash: its digest is kept, smaller files are hashed each time."""
+"""A file of this size takes a tenth of a second to hash: its digest is cached, smaller files are hashed each time."""
 
 planned: dict[Path, str] = {}
 """Ids of runs that a chain is about to start, by resolved folder: later stages are named before the first has begun."""
@@ -111,9 +111,9 @@ def of_file(path: Path) -> str:
         about = path.stat()
         if about.st_size < LARGE_BYTES:
             return hashlib.sha256(path.read_bytes()).hexdigest()
-        kept = _cache() / hashlib.sha256(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()
-        if kept.is_file():
-            return kept.read_text(encoding="utf-8")
+        cached = _cache() / hashlib.sha256(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()
+        if cached.is_file():
+            return cached.read_text(encoding="utf-8")
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -121,8 +121,8 @@ def of_file(path: Path) -> str:
             f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk it lies on."
         ) from None
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, found)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(cached, found)
     except OSError:  # a home that cannot be written to: the file is hashed again next time
         pass
     return found

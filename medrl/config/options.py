@@ -1,8 +1,8 @@
-"""Which options the groups of the configuration have: the YAML files of a folder. One whose name begins with ``_`` is none."""
+"""The YAML files of the configuration: options of the groups and where each lies. One that begins with ``_`` is no option."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from medrl.config import frozen
@@ -18,10 +18,25 @@ def folders(more: Sequence[Path] = ()) -> list[Path]:
     return [frozen.root("conf"), frozen.root("experiments"), *more]
 
 
+def added_folders(search_path: Iterable[str]) -> list[Path]:
+    """The folders of a ``hydra.searchpath``, which Hydra has as ``file:///FOLDER``."""
+    return [Path(entry.removeprefix("file://")) for entry in search_path if entry.startswith("file://")]
+
+
 def group_options(group: str, more: Sequence[Path] = ()) -> list[str]:
     """Options of a group; empty where there is no such group."""
-    found = (path.stem for folder in folders(more) if group for path in (folder / group).glob("*.yaml"))
-    return sorted({option for option in found if not option.startswith("_")})
+    names = (path.stem for folder in folders(more) if group for path in (folder / group).glob("*.yaml"))
+    return sorted({name for name in names if not name.startswith("_")})
+
+
+def option_file(group: str, option: str, more: Sequence[Path] = ()) -> Path | None:
+    """The file of an option; None where there is none."""
+    return next((path for folder in folders(more) if (path := folder / group / f"{option}.yaml").exists()), None)
+
+
+def short(path: Path) -> str:
+    """A file of ours by its place in the repository, another one in full."""
+    return next((str(path.relative_to(folder.parent)) for folder in folders() if path.is_relative_to(folder)), str(path))
 
 
 def groups() -> Iterator[str]:

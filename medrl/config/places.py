@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from medrl.config.options import NAMED, folders, group_options
-from medrl.config.suggest import nearest
+from medrl.config import suggest
+from medrl.config.options import NAMED, added_folders, group_options, option_file, short
 from medrl.errors import ConfigError, Problem
 
 SECTIONS = ("model", "data_mix", "reward_set", "algo", "source", "judge", "hardware", "eval", "logger")
@@ -22,8 +21,8 @@ SECTIONS = ("model", "data_mix", "reward_set", "algo", "source", "judge", "hardw
 
 def file_of(key: str, cfg: DictConfig) -> str:
     """The YAML file whose option holds a key of the configuration; empty where there is none."""
-    found = {package: path for package, path in _chosen(cfg) if package and key.startswith(f"{package}.")}
-    return _short(found[max(found, key=len)]) if found else ""
+    files = {package: path for package, path in _chosen_files(cfg) if package and key.startswith(f"{package}.")}
+    return short(files[max(files, key=len)]) if files else ""
 
 
 def check_sections(cfg: DictConfig) -> None:
@@ -33,127 +32,81 @@ def check_sections(cfg: DictConfig) -> None:
         ConfigError: those that do not.
     """
     problems = []
-    for section, path in _chosen(cfg):
+    for section, path in _chosen_files(cfg):
         node = cfg.get(section)
         if section in SECTIONS and (not isinstance(node, DictConfig) or "_target_" not in node):
             empty = "is empty" if not path.read_text(encoding="utf-8").strip() else "names no class"
-            said = f"{_short(path)} {empty}; begin it with the defaults of another file of conf/{section}, or write its _target_"
-            problems.append(Problem(section, said))
+            advice = f"begin it with the defaults of another file of conf/{section}, or write its _target_"
+            problems.append(Problem(section, f"{short(path)} {empty}; {advice}"))
     if problems:
         raise ConfigError(problems)
 
 
-def located(problem: Problem, cfg: DictConfig, given: Collection[str]) -> Problem:
+def located(problem: Problem, cfg: DictConfig, set_here: Collection[str]) -> Problem:
     """A mistaken value of a file with the file and the line; one of the command line as it is."""
-    if not problem.of_value or any(problem.key == key or problem.key.startswith(f"{key}.") for key in given):
+    if not problem.of_value or any(problem.key == key or problem.key.startswith(f"{key}.") for key in set_here):
         return problem
     place = _place(problem.key, cfg)
     return replace(problem, message=f"{problem.message} ({place})") if place else problem
 
 
-def unreadable(error: yaml.MarkedYAMLError, mark: yaml.Mark) -> Problem:
-    """What is wrong with a file that is no YAML."""
-    said = str(error.problem)
-    if "\\t" in said:
-        said = "there is a tab; indent with spaces"
-    elif "duplicate key" in said:
-        said = f"a key stands twice ({said.removeprefix('found duplicate key ')})"
-    path = Path(mark.name)
-    return Problem(path.parent.name, f"{_short(path)}:{mark.line + 1}: {said}")
-
-
-def broken(chosen: Sequence[tuple[str, str]], own: Sequence[Path]) -> list[Problem]:
-    """What is wrong with the files of options, each read alone: Hydra says that one could not be found, or nothing.
+def explained(error: Exception, more: Sequence[Path] = ()) -> Problem:
+    """A complaint of Hydra, OmegaConf or YAML in one line, with the file that it is about where it says which.
 
     Args:
-        chosen: Groups and the options that were chosen of them.
-        own: Folders of options beside ours.
+        error: What was raised.
+        more: Folders of options beside ours.
     """
-    paths = [(group, folder / group / f"{option}.yaml") for group, option in chosen for folder in folders(own)]
-    return [problem for group, path in paths if path.exists() and (problem := _broken(group, path, own))]
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return _unreadable(error, error.problem_mark)
+    message = (str(error).strip() or str(error.__cause__).strip() or type(error).__name__).splitlines()[0]
+    if parent := re.match(r"In '(.+)/(.+)': Could not \w+ '(.+)/(.+)'", message):
+        group, option, other, missing = parent.groups()
+        begin = f"there is no {other}={missing} to begin with; {suggest.nearest(missing, group_options(other, more))}"
+        return Problem(group, f"{short(option_file(group, option, more) or Path(option))}: {begin}")
+    if text := re.search(r"at input '(.+)'", message):  # an interpolation; OmegaConf does not say of which file
+        for path in (path for folder in more for path in sorted(folder.rglob("*.yaml"))):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                if text[1] in line:
+                    return Problem(path.parent.name, f"{path}:{number} cannot be read: {message}")
+    return Problem(str(getattr(error, "full_key", None) or "conf"), message, of_value=True)
 
 
-def _broken(group: str, path: Path, own: Sequence[Path]) -> Problem | None:
-    try:
-        file = OmegaConf.load(path)
-    except yaml.MarkedYAMLError as error:
-        return unreadable(error, error.problem_mark) if error.problem_mark else None
-    except (OmegaConfBaseException, OSError, ValueError, yaml.YAMLError) as error:
-        line = _first(path, _is_no_interpolation)
-        return Problem(group, f"{line or _short(path)} cannot be read: {str(error).strip().splitlines()[0]}")
-    listed = file.get("defaults", []) if isinstance(file, DictConfig) else []
-    if not isinstance(listed, ListConfig | list):
-        return Problem(
-            group, f"{_first(path, lambda text: text.startswith('defaults'))}: defaults is a list, a line for each entry"
-        )
-    for entry in listed:
-        if isinstance(entry, str) and entry != "_self_":
-            line = _first(path, partial(_names, entry))
-            if not any((folder / group / f"{entry}.yaml").exists() for folder in folders(own)):
-                said = f"there is no {group}={entry} to begin with; {nearest(entry, group_options(group, own))}"
-                return Problem(group, f"{line}: {said}")
-    return None
-
-
-def _names(entry: str, text: str) -> bool:
-    return text.strip().removeprefix("- ") == entry
-
-
-def _is_no_interpolation(text: str) -> bool:
-    """Whether a line of YAML has a ``${`` that OmegaConf cannot read."""
-    try:
-        OmegaConf.create([text] if "${" in text else [])
-    except OmegaConfBaseException:
-        return True
-    return False
-
-
-def _first(path: Path, holds: Callable[[str], bool]) -> str:
-    """``FILE:LINE`` of the first line of which something holds; empty where it holds of none."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((f"{_short(path)}:{number}" for number, text in enumerate(lines, 1) if holds(text)), "")
+def _unreadable(error: yaml.MarkedYAMLError, mark: yaml.Mark) -> Problem:
+    """What is wrong with a file that is no YAML."""
+    message = str(error.problem)
+    if "\\t" in message:
+        message = "there is a tab; indent with spaces"
+    elif "duplicate key" in message:
+        message = f"a key stands twice ({message.removeprefix('found duplicate key ')})"
+    path = Path(mark.name)
+    return Problem(path.parent.name, f"{short(path)}:{mark.line + 1}: {message}")
 
 
 def _place(key: str, cfg: DictConfig) -> str:
     """``FILE:LINE`` of the last file that sets a key, of those that were chosen; empty where none does."""
-    found = ""
-    for package, path in _chosen(cfg):
+    place = ""
+    for package, path in _chosen_files(cfg):
         if package and not key.startswith(f"{package}."):
             continue
         keys = (key.removeprefix(f"{package}.") if package else key).split(".")
-        line = next(_lines(yaml.compose(path.read_text(encoding="utf-8")), keys), None)
-        found = f"{_short(path)}:{line}" if line else found
-    return found
+        line = _line(yaml.compose(path.read_text(encoding="utf-8")), keys)
+        place = f"{short(path)}:{line}" if line else place
+    return place
 
 
-def _chosen(cfg: DictConfig) -> Iterator[tuple[str, Path]]:
+def _chosen_files(cfg: DictConfig) -> Iterator[tuple[str, Path]]:
     """Where in the configuration each option that was chosen stands, and its file; nowhere in particular for a paper."""
-    for group, option in cfg.hydra.runtime.choices.items():
-        name, _, package = str(group).partition("@")
-        path = _path(name, str(option), cfg)
-        if path:
-            yield "" if name in NAMED else (package or name.replace("/", ".")), path
+    more = added_folders(cfg.hydra.searchpath)
+    for choice, option in cfg.hydra.runtime.choices.items():
+        group, _, package = str(choice).partition("@")
+        if path := option_file(group, str(option), more):
+            yield "" if group in NAMED else (package or group.replace("/", ".")), path
 
 
-def _lines(node: Any, keys: list[str]) -> Iterator[int]:
+def _line(node: Any, keys: Sequence[str]) -> int | None:
     """The line on which a key stands in a mapping, if it does."""
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if name.value == keys[0]:
-                if len(keys) == 1:
-                    yield name.start_mark.line + 1
-                else:
-                    yield from _lines(value, keys[1:])
-
-
-def _path(group: str, option: str, cfg: DictConfig) -> Path | None:
-    own = [Path(path.removeprefix("file://")) for path in cfg.hydra.searchpath if path.startswith("file://")]
-    return next((path for folder in folders(own) if (path := folder / group / f"{option}.yaml").exists()), None)
-
-
-def _short(path: Path) -> str:
-    """A file of ours by its place in the repository, another one in full."""
-    for folder in folders():
-        if path.is_relative_to(folder):
-            return str(path.relative_to(folder.parent))
-    return str(path)
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if name.value == keys[0]:
+            return _line(value, keys[1:]) if keys[1:] else name.start_mark.line + 1
+    return None

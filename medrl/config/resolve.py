@@ -17,54 +17,54 @@ AUTO = "auto"
 """A value that is found out: of the hardware from the GPU that is here, of ``model=from_run`` from the other run."""
 
 
-def complete(cfg: DictConfig, given: Collection[str]) -> None:
+def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
     """Fill in, in place, what the YAML files leave open.
 
     Args:
         cfg: What Hydra composed, its own node ``hydra`` included.
-        given: Keys that the command line sets, whose values win over any that are filled in.
+        set_keys: Keys that the command line sets, whose values win over any that are filled in.
 
     Raises:
         ConfigError: something that is needed for it is wrong.
     """
-    chosen = cfg.hydra.runtime.choices
-    if chosen.get("paper") and chosen.get("study"):
+    choices = cfg.hydra.runtime.choices
+    if choices.get("paper") and choices.get("study"):
         raise ConfigError([Problem("study", "a run follows a paper or a study, and both are chosen; leave one of them out")])
     if isinstance(cfg.get("model"), DictConfig):
         _fill_model(cfg)
         if isinstance(cfg.get("algo"), DictConfig):
-            _tune(cfg, given)
+            _tune(cfg, set_keys)
     if isinstance(cfg.get("algo"), DictConfig):
-        _choose_length(cfg.algo, given)
+        _choose_length(cfg.algo, set_keys)
     if isinstance(cfg.get("hardware"), DictConfig):
         _fill_hardware(cfg.hardware)
     for row in cfg.get("published") or ():
         if isinstance(row, DictConfig) and isinstance(row.get("ours"), DictConfig):
-            row.ours = is_ours(row.ours, chosen)
+            row.ours = is_ours(row.ours, choices)
     for key in ("name", "paper", "study"):
         if key in cfg:  # resolved while Hydra's own node is there
             cfg[key] = cfg[key]
     if cfg.get("name", "") is None:
-        cfg.name = _name(cfg, chosen)
+        cfg.name = _name(cfg, choices)
 
 
-def is_ours(ours: Any, chosen: Mapping[Any, Any]) -> bool:
+def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
     """Whether a run with these options of groups is meant to give a published number.
 
     Args:
         ours: A boolean, or the options that a run has to have for it: ``{algo: ppo}``.
-        chosen: The options of the run.
+        choices: The options of the run.
     """
-    return all(chosen.get(group) == option for group, option in ours.items()) if isinstance(ours, Mapping) else bool(ours)
+    return all(choices.get(group) == option for group, option in ours.items()) if isinstance(ours, Mapping) else bool(ours)
 
 
-def _name(cfg: DictConfig, chosen: Mapping[Any, Any]) -> str:
+def _name(cfg: DictConfig, choices: Mapping[Any, Any]) -> str:
     """A run's name: its algorithm, its model and its mix. A model that is named by its weights is called after these."""
-    model = str(chosen.get("model"))
+    model = str(choices.get("model"))
     if model == "pretrained":
         weights = re.sub(r"\.gguf$", "", Path(str(cfg.model.get("weights"))).name)
         model = re.sub(r"[^A-Za-z0-9._-]+", "_", weights) or model
-    return f"{chosen.get('algo')}-{model}-{chosen.get('data_mix')}"
+    return f"{choices.get('algo')}-{model}-{choices.get('data_mix')}"
 
 
 # --- A model that another run has trained ----------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def _run_before(folder: str | None) -> Tree:
 # --- The embedded model ----------------------------------------------------------------------------------------------
 
 
-def _tune(cfg: DictConfig, given: Collection[str]) -> None:
+def _tune(cfg: DictConfig, set_keys: Collection[str]) -> None:
     """Values tuned for the embedded model (docs/decisions/0003). A study and the command line win over them.
 
     Raises:
@@ -102,13 +102,13 @@ def _tune(cfg: DictConfig, given: Collection[str]) -> None:
     table = cfg.model.pop("tuned", None)
     if table is not None and not str(cfg.model.get("weights")).startswith("embedded:"):
         option = cfg.hydra.runtime.choices.get("model")
-        said = f"model={option} holds settings for the embedded model alone; write model=pretrained model.weights=..."
-        raise ConfigError([Problem("model.weights", said)])
+        message = f"model={option} holds settings for the embedded model alone; write model=pretrained model.weights=..."
+        raise ConfigError([Problem("model.weights", message)])
     if table is None and "run" in cfg.model:
         table = _table_of(_weights_before(cfg.model.run))
     values = (table or {}).get(cfg.hydra.runtime.choices.get("algo")) or {}
-    kept = {key.removeprefix("algo.") for key in given} | set(_set_by("study", cfg.hydra.runtime.choices.get("study")))
-    changed = {key: value for key, value in values.items() if key not in kept and cfg.algo.get(key) != value}
+    untouched = {key.removeprefix("algo.") for key in set_keys} | set(_set_by("study", cfg.hydra.runtime.choices.get("study")))
+    changed = {key: value for key, value in values.items() if key not in untouched and cfg.algo.get(key) != value}
     if changed:
         cfg.tuned = [f"algo.{key}={_yaml(value)} instead of {_yaml(cfg.algo.get(key))}" for key, value in changed.items()]
         cfg.algo.update(changed)
@@ -148,17 +148,17 @@ def _set_by(group: str, option: str | None) -> Iterator[str]:
 # --- The rest --------------------------------------------------------------------------------------------------------
 
 
-def _choose_length(algo: DictConfig, given: Collection[str]) -> None:
+def _choose_length(algo: DictConfig, set_keys: Collection[str]) -> None:
     """Steps or epochs: the one that the command line sets wins over the other, which a file sets."""
     for key, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
-        if f"algo.{key}" in given and f"algo.{other}" not in given and algo.get(key) is not None and other in algo:
+        if f"algo.{key}" in set_keys and f"algo.{other}" not in set_keys and algo.get(key) is not None and other in algo:
             algo[other] = None
 
 
 def _fill_hardware(hardware: DictConfig) -> None:
     """``auto``: as the GPU wants it that NVIDIA's driver reports, or the CPU."""
-    wanted = [key for key in hardware if hardware[key] == AUTO]
-    if not wanted:
+    undecided = [key for key in hardware if hardware[key] == AUTO]
+    if not undecided:
         return
     from medrl.training.hardware import device_settings
 
@@ -167,12 +167,12 @@ def _fill_hardware(hardware: DictConfig) -> None:
     except UserError as error:
         raise ConfigError([Problem("hardware", str(error))]) from None
     folder = frozen.root("conf") / "hardware"
-    found = {**_file(folder / "_base.yaml"), **({} if here else _file(folder / "cpu.yaml")), **here}
-    for key in wanted:
-        hardware[key] = found.get(str(key))
+    settings = {**_file(folder / "_base.yaml"), **({} if here else _file(folder / "cpu.yaml")), **here}
+    for key in undecided:
+        hardware[key] = settings.get(str(key))
 
 
 def _file(path: Path) -> dict[str, Any]:
     """A YAML file of ours, its numbers read as OmegaConf reads them."""
-    found: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return found or {}
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return values or {}

@@ -80,12 +80,12 @@ def _learned(run: Run) -> Values:
     hardware = run.hardware.identity()
     if not run.algo.uses_rollout_engine:
         hardware.pop("rollout")
-    found = {"model": run.model, "algo": run.algo, "hardware": hardware}
+    learned = {"model": run.model, "algo": run.algo, "hardware": hardware}
     if run.algo.trains or run.model.learns_vocabulary:
-        found["rows"] = run.data_mix.learned(run.source, graded=run.algo.uses_rewards)
+        learned["rows"] = run.data_mix.learned(run.source, graded=run.algo.uses_rewards)
     if run.algo.uses_rewards:
-        found["reward_set"] = run.reward_set
-    return found
+        learned["reward_set"] = run.reward_set
+    return learned
 
 
 def run_dir(run: Run) -> Path:

@@ -33,12 +33,12 @@ MOST = 3
 
 
 @cache
-def names() -> dict[str, dict[str, Any]]:
-    """Names that others have for our options, and that we had."""
+def names() -> dict[str, dict[str, str]]:
+    """What to write for the names that our options have ``elsewhere``, and for those that they had ``before``."""
     import yaml
 
-    found: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
-    return found
+    tables: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+    return tables
 
 
 def near(word: str, known: Iterable[str]) -> list[str]:
@@ -78,11 +78,11 @@ def no_option(group: str, value: Any, options: Collection[str], *, placed: bool)
         options: Those that there are.
         placed: Whether a place was given.
     """
-    word = str(value)
+    word, listed = str(value), ", ".join(options) or "none"
     if group in PARTS and not placed:
         return Problem(group, PARTS[group])
     if value is None:  # Hydra takes no null for a group
-        return Problem(group, f"names an option or is left out; there is: {', '.join(options) or 'none'}")
+        return Problem(group, f"names an option or is left out; there is: {listed}")
     if isinstance(value, list):
         one = f"; write {group}={value[0]}" if value and value[0] in options else ""
         return Problem(group, f"takes one option and no list{one}")
@@ -93,49 +93,45 @@ def no_option(group: str, value: Any, options: Collection[str], *, placed: bool)
     return Problem(group, f"has no option {value!r}; {nearest(word, options)}{hint}")
 
 
-def unknown(key: str, known: Iterable[str]) -> str:
-    """Message for an option that no class declares, with the new name where it is one of TRL's.
+def unknown(key: str, options: Iterable[str]) -> str:
+    """Message for an option that no class declares, with our name where it is another project's.
 
     Args:
         key: Dotted, as on a command line.
-        known: The options beside which it would stand.
+        options: Those beside which it would stand.
     """
-    options = list(known)
-    if message := _renamed(key, options):
-        return message
-    if now := names()["before"].get(key.rpartition(".")[2]):
-        return f"no such option; write {now}"
-    return f"no such option; {nearest(key.rpartition('.')[2], options)}"
+    options = list(options)
+    return _renamed(key, options) or f"no such option; {nearest(key.rpartition('.')[2], options)}"
 
 
-def unknown_key(key: str, tree: Any) -> str:
+def unknown_key(key: str, tree: Mapping[Any, Any]) -> str:
     """The same in company of the whole configuration, which may have the option at another place.
 
     Args:
         key: Dotted, as on a command line.
         tree: The composed configuration.
     """
-    level, name, inside = _level(key, tree)
+    parts = key.split(".")
+    level, depth = tree, 0
+    while depth < len(parts) and isinstance(level.get(parts[depth]), Mapping):
+        level, depth = level[parts[depth]], depth + 1
     siblings = [str(option) for option in level if option not in HIDDEN]
     if message := _renamed(key, siblings):
         return message
-    for exactly in (True, False):
+    inside = ".".join(parts[:depth])
+    for exactly, verb in ((True, "write "), (False, "did you mean ")):
         meant = _reached(key, tree, exactly=exactly)
-        if any(path.rpartition(".")[0] == inside for path in meant):  # beside it: the level need not be said
-            meant = [path.rpartition(".")[2] for path in meant if path.rpartition(".")[0] == inside]
+        beside = [path.rpartition(".")[2] for path in meant if path.rpartition(".")[0] == inside]  # the level need not be said
         if meant:
-            written = " or ".join(meant[:MOST])
-            return f"no such option; write {written}" if exactly else f"no such option; did you mean {written}?"
-        if exactly and (now := names()["before"].get(key.rpartition(".")[2])):
-            return f"no such option; write {now}"
-    return f"no such option; {nearest(name, siblings)}"
+            return f"no such option; {verb}{' or '.join((beside or meant)[:MOST])}{'' if exactly else '?'}"
+    return f"no such option; {nearest(parts[depth] if depth < len(parts) else '', siblings)}"
 
 
 HIDDEN = ("_target_", "hydra", "tuned")
 """Names that no command line sets."""
 
 
-def _reached(key: str, tree: Any, *, exactly: bool) -> list[str]:
+def _reached(key: str, tree: Mapping[Any, Any], *, exactly: bool) -> list[str]:
     """The keys of the configuration that have every part of a mistaken one, the shortest of them."""
     parts = key.lower().split(".")
     found = [path for path in _paths(tree) if _has_all(path.lower().split("."), parts, exactly=exactly)]
@@ -143,42 +139,30 @@ def _reached(key: str, tree: Any, *, exactly: bool) -> list[str]:
     return [path for path in found if path.count(".") == fewest]
 
 
-def _has_all(there: Sequence[str], parts: Sequence[str], *, exactly: bool) -> bool:
-    """Whether each part stands among those that are there, misspelt and in another order where that is allowed."""
-    rest = iter(there)
+def _has_all(names: Sequence[str], parts: Sequence[str], *, exactly: bool) -> bool:
+    """Whether each part is one of the names: in this order, or else in any order and with a letter or two mistyped."""
+    rest = iter(names)
     if exactly:
         return all(part in rest for part in parts)
-    return all(any(part == other or _alike(part, other) for other in there) for part in parts)
 
+    def alike(part: str, name: str) -> bool:
+        return part == name or (len(part) > 2 and difflib.SequenceMatcher(None, part, name).ratio() >= 0.8)
 
-def _alike(part: str, other: str) -> bool:
-    """Whether two parts of a key differ by a slip: a letter or two in a long word, an ending."""
-    return len(part) > 2 and difflib.SequenceMatcher(None, part, other).ratio() >= 0.8
+    return all(any(alike(part, name) for name in names) for part in parts)
 
 
 def _renamed(key: str, siblings: Collection[str]) -> str:
-    """The name that we have for another project's; empty where there is none."""
+    """The name that we have for another project's, or for one that we had; empty where there is none."""
     lower = key.lower()
     leaf = lower.rpartition(".")[2]
-    if leaf in siblings:
-        return ""
-    new = names()["elsewhere"].get(lower) or names()["elsewhere"].get(leaf)
+    table = names()["elsewhere"] | names()["before"]
+    new = None if leaf in siblings else table.get(lower) or table.get(leaf)
     if new and new.startswith("nothing: "):
         return f"no such option, and none is needed: {new.removeprefix('nothing: ')}"
     return f"no such option; write {new}" if new else ""
 
 
-def _level(key: str, tree: Any) -> tuple[Mapping[Any, Any], str, str]:
-    """The deepest part of the configuration that a key reaches: its options, the first name that it lacks, and its own key."""
-    level, inside = tree, ""
-    for name in key.split("."):
-        if not isinstance(level.get(name), Mapping):
-            return level, name, inside
-        level, inside = level[name], f"{inside}.{name}".lstrip(".")
-    return level, "", inside
-
-
-def _paths(tree: Any, prefix: str = "") -> Iterator[str]:
+def _paths(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
     """Dotted keys of all that a configuration holds."""
     for key, value in tree.items():
         if key not in HIDDEN:

@@ -31,15 +31,14 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
         tree: As it was written.
         before: Today's dotted key for each bare name that an option had.
     """
-    found: dict[str, Any] = {"tuned": []}
-    found |= {before[key] if "." not in before.get(key, ".") else key: value for key, value in tree.items()}
-    for section, value in found.items():
+    tree = {before[key] if "." not in before.get(key, ".") else key: value for key, value in tree.items()}
+    for section, value in tree.items():
         names = {old: new.rpartition(".")[2] for old, new in before.items() if new.startswith(f"{section}.")}
-        found[section] = _renamed(value, names)
+        tree[section] = _renamed(value, names)
         if isinstance(value, dict):
             for key in GONE.get(section, ()):
-                found[section].pop(key, None)
-    return found
+                tree[section].pop(key, None)
+    return {**tree, "tuned": tree.get("tuned", [])} if "algo" in tree else tree
 
 
 def _renamed(node: Any, names: dict[str, str]) -> Any:

@@ -192,7 +192,7 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
     for key, node in listed.items():
         if key in Run.__dataclass_fields__:
             problems.append(Problem(f"{name}.{key}", "a stage cannot have the name of a section of the configuration"))
-        if stage := build.made(Stage, node, f"{name}.{key}", problems):
+        if stage := build.build_as(Stage, node, f"{name}.{key}", problems):
             stages[key] = stage
             for option in ("init_from", "reward_model_from"):
                 if (other := getattr(stage, option)) is not None and other not in listed:

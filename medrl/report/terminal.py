@@ -79,12 +79,12 @@ def seeds(tables: Sequence[dict[str, Any]]) -> str:
     for key in dict.fromkeys(group.task for group in found):
         for group in (group for group in found if group.task == key):
             seeds = ", ".join(str(metrics["seed"]) for metrics, _ in group.members)
-            rows.append([key, *_spread([task for _, task in group.members]), seeds])
+            rows.append([key, *spread([task for _, task in group.members]), seeds])
     caption = f"over seeds, family {tables[0]['family']}"
     return "\n" + Table(columns, rows, caption).text(terminal_width())
 
 
-def _spread(group: Sequence[Task]) -> list[Cell]:
+def spread(group: Sequence[Task]) -> list[Cell]:
     """What is compared over seeds, on how many examples, and its mean, interval and standard deviation."""
     task, text = group[0], group[0]["protocol"] == "perplexity"
     found = over_seeds([each["perplexity" if text else "accuracy"] for each in group])

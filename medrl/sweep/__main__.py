@@ -112,7 +112,7 @@ def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
     said = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
     own = {key: yaml.safe_load(value) if key in ("workers", "dry_run") else value for key, value in said.items()}
     problems: list[Problem] = []
-    options = build.made(Options, own, "", problems)
+    options = build.build_as(Options, own, "", problems)
     if options is None:
         raise ConfigError(problems)
     return options, [word for word in words if word.partition("=")[0] not in OPTIONS]

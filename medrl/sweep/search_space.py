@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from medrl.config.build import made
+from medrl.config.build import build_as
 from medrl.config.suggest import nearest
 from medrl.errors import Problem
 
@@ -111,7 +111,7 @@ def parameter(content: Any, path: str, problems: list[Problem]) -> BaseDistribut
         problems.append(Problem(f"{path}.distribution", f"there is none called {name!r}; {nearest(name, DISTRIBUTIONS)}"))
     else:
         wrong: list[Problem] = []
-        built = made(kind, {**content, "distribution": name} if isinstance(content, Mapping) else content, path, wrong)
+        built = build_as(kind, {**content, "distribution": name} if isinstance(content, Mapping) else content, path, wrong)
         wrong += built.problems(path) if isinstance(built, Range) else ()
         misspelled = [problem for problem in wrong if "no such option" in problem.message]
         problems.extend(misspelled or wrong)  # what is missing stands there under another name

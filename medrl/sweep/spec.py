@@ -198,7 +198,7 @@ def parsed(content: Any, path: Path, overrides: Sequence[str] = ()) -> Spec:
     parts: dict[str, Any] = {"name": path.stem} | {str(key): value for key, value in content.items() if value is not None}
     for key, cls in (("metric", Metric), ("early_terminate", Hyperband)):
         if key in parts:
-            parts[key] = build.made(cls, parts[key], key, problems) or build.Unbuilt()
+            parts[key] = build.build_as(cls, parts[key], key, problems) or build.Unbuilt()
     if isinstance(hyperband := parts.get("early_terminate"), Hyperband):
         problems.extend(hyperband.problems())
     if "parameters" in parts:
@@ -209,7 +209,7 @@ def parsed(content: Any, path: Path, overrides: Sequence[str] = ()) -> Spec:
     # Parts that are wrong in themselves were reported already.
     whole = {key: value for key, value in parts.items() if not isinstance(value, build.Unbuilt)}
     found: list[Problem] = []
-    written = build.made(SweepFile, whole, "", found)
+    written = build.build_as(SweepFile, whole, "", found)
     problems.extend(problem for problem in found if problem.key in whole or problem.key not in parts)
     if problems or written is None:
         raise ConfigError([replace(problem, key=f"{path}: {problem.key}") for problem in problems])

@@ -96,7 +96,7 @@ def setting(group: str, name: str, tree: dict[str, Any], title: str, command: st
     conditions = tuple(row.get("ours", False) if isinstance(row, dict) else False for row in listed)
     if any(isinstance(condition, dict) for condition in conditions):
         listed = [{**row, "ours": ours} for row, ours in zip(listed, _reproduces(group, name, conditions), strict=True)]
-    rows = [build.made(Published, row, f"{key}: published[{place}]", problems) for place, row in enumerate(listed)]
+    rows = [build.build_as(Published, row, f"{key}: published[{place}]", problems) for place, row in enumerate(listed)]
     if problems:
         raise ConfigError(problems)
     return Setting(

@@ -82,7 +82,7 @@ class JSONLines(Task):
     """First words of the system prompt: who answers what. Empty where no system message is wanted."""
     answer_format: str  # type: ignore[misc]
     """What the answer consists of; the rest of the system prompt asks for it."""
-    language: Language  # type: ignore[misc]
+    language: Language = dataclasses.field()  # type: ignore[misc]  # the class attribute of the base is no default
     """Language of question and answer, and of the rest of the system prompt."""
 
     @property

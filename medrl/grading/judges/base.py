@@ -25,7 +25,7 @@ class Claim(NamedTuple):
 class Judge(Identified, ABC):
     """Says which answers are right where no rule can. One that fails abstains or stops the run; it never guesses."""
 
-    not_learned: ClassVar[frozenset[str]] = frozenset({"labelled"})
+    not_learned: ClassVar[frozenset[str]] = frozenset({"calibration_file"})
     name: ClassVar[str]
     """Stands in every table that shows its verdicts."""
 

@@ -1,0 +1,95 @@
+"""The shape of the package: few entries at the top, no circle of imports, a sentence in every folder, each file name once."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "medrl"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MOST_ENTRIES = 22
+SEVERAL = {"__init__.py", "__main__.py", "base.py"}
+"""File names that may stand in several folders."""
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported(path, modules):
+    """Modules of the package that a file imports: at its top, for types, or inside functions."""
+    package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            # `from a import b` is the module a.b where there is one, else something out of a.
+            found |= {name if (name := f"{base}.{alias.name}") in modules else base for alias in node.names}
+    return found & set(modules)
+
+
+def circles(graph):
+    """Groups of modules of which each imports every other over any number of steps."""
+
+    def reached(start):
+        seen, waiting = set(), [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    return {frozenset(other for other in reach[name] if name in reach[other]) for name in graph if name in reach[name]}
+
+
+def test_there_is_no_circle_of_imports():
+    graph = {name: imported(path, MODULES) - {name} for name, path in MODULES.items()}
+    assert sum(map(len, graph.values())) > len(graph)  # the imports were seen
+    assert not [sorted(circle) for circle in circles(graph)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["from medrl import run", "import medrl.run", "def f():\n    from medrl.run import run", "if 1:\n    from .. import run"],
+)
+def test_every_kind_of_import_is_seen(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path / "medrl")
+    file = tmp_path / "medrl" / "config" / "one.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert imported(file, {"medrl.run": None}) == {"medrl.run"}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {frozenset("bc")}
+
+
+def test_the_top_level_stays_small():
+    entries = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert 0 < len(entries) <= MOST_ENTRIES, sorted(entries)
+
+
+def test_every_entry_stands_in_the_tree_of_the_guide():
+    guide = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("```\nmedrl/\n")[2].partition("```")[0]
+    listed = {line.split()[0].rstrip("/") for line in guide.splitlines() if line.startswith("  ")}
+    assert listed | {"__init__.py"} == {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+
+
+def test_every_folder_says_what_it_is_for():
+    folders = {path.parent for path in FILES}
+    assert len(folders) > 1
+    for folder in folders:
+        said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        assert said.endswith(".") and "\n" not in said, folder
+
+
+def test_a_file_name_stands_for_one_file():
+    counted = Counter(path.name for path in FILES)
+    assert counted
+    assert {name for name, count in counted.items() if count > 1} <= SEVERAL
