@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from metrics_examples import metrics_of
 
 from medrl.config import build
 from medrl.evaluation import evaluate, metrics_json, perplexity, preferences
@@ -262,14 +263,6 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
 # --- The table -------------------------------------------------------------------------------------------------------
 
 
-def metrics(seed=0, **perplexities):
-    return {
-        "run_id": "0123abcd", "family": "89abcdef", "name": "pt", "seed": seed, "source": "embedded",
-        "eval": {"samples": 1}, "tasks": {}, "perplexity": perplexities, "judge": None,
-        "train": {"steps": 0, "warnings": []}, "cost": {},
-    }  # fmt: skip
-
-
 def text_task(factor=0.5):
     before = [line(4.0 + k % 3, 4) for k in range(30)]
     after = [line(each["nll"] * factor, 4) for each in before]
@@ -278,6 +271,9 @@ def text_task(factor=0.5):
 
 
 def test_perplexities_have_tables_of_their_own(golden):
-    golden("tables/perplexity.txt", terminal.table(metrics(texts=text_task()), Path("runs/pt-0123abcd")))
-    seeds = [metrics(0, texts=text_task(0.5)), metrics(1, texts=text_task(0.6))]
+    golden(
+        "tables/perplexity.txt",
+        terminal.table(metrics_of(name="pt", perplexity={"texts": text_task()}), Path("runs/pt-0123abcd")),
+    )
+    seeds = [metrics_of(seed=seed, perplexity={"texts": text_task(0.5 + seed / 10)}) for seed in range(2)]
     golden("tables/perplexity-seeds.txt", terminal.seeds(seeds))

@@ -24,7 +24,6 @@ from medrl.statistics.metrics import (
     majority_vote,
     mcnemar,
     over_seeds,
-    paired_bootstrap,
     paired_change,
     pass_at_k,
     random_guess,
@@ -183,20 +182,6 @@ def test_bootstrap_of_many_examples_fits_in_memory():
     finally:
         tracemalloc.stop()
     assert peak < 30 * 2**20  # all draws at once would take 240 MB
-
-
-def test_paired_bootstrap_is_scipy():
-    rng = np.random.default_rng(5)
-    before = rng.beta(0.5, 0.5, size=60)
-    after = np.clip(before + rng.exponential(0.1, size=60), 0, 1)
-    expected = scipy.stats.bootstrap(
-        (before, after), lambda old, new, axis: (new - old).mean(axis), paired=True, n_resamples=100_000, batch=20_000, rng=rng
-    ).confidence_interval
-    error = (after - before).std(ddof=1) / math.sqrt(60)
-    found = paired_bootstrap(before, after, resamples=100_000)
-    assert found == pytest.approx(expected, abs=0.06 * error)
-    assert found == bootstrap(after - before, resamples=100_000)
-    assert paired_bootstrap(before, after, resamples=200, seed=1) == bootstrap(after - before, resamples=200, seed=1)
 
 
 # Several answers to one example

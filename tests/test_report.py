@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from metrics_examples import metrics_of, numbers, task
 
 from medrl.config.build import check
 from medrl.config.frozen import Tree
-from medrl.evaluation import evaluate, metrics_json
+from medrl.evaluation import evaluate
 from medrl.report import charts, report, svg, terminal
 from medrl.report.sections import accuracy, samples
-from medrl.statistics import metrics
 
 VOID = {"meta", "wbr"}
 LINES = {
@@ -126,34 +126,6 @@ AFTER = [
 ]
 
 
-def numbers(right: int, n: int = 20, **changed: Any) -> dict[str, Any]:
-    """What metrics.json says of one model's answers to one task."""
-    share = right / n
-    return {
-        "accuracy": share, "ci95": list(metrics.wilson(right, n)), "bootstrap_ci95": [share - 0.1, share + 0.1],
-        "mean_credit": share, "mean_credit_ci95": [share - 0.1, share + 0.1],
-        "unparsed": 0.0, "truncated": 0.0, "ungraded": 0.0, "mean_tokens": 19.5,
-    } | changed  # fmt: skip
-
-
-def task(*, trained: bool = True, **changed: Any) -> dict[str, Any]:
-    """One task of metrics.json: 8 of 20 right before, 15 of 20 after, 9 gained and 2 lost."""
-    before, after = numbers(8), numbers(15, unparsed=0.05, truncated=0.05)
-    change = metrics.paired_change([True] * 8 + [False] * 12, [False] * 2 + [True] * 15 + [False] * 3)
-    changes = {**change._asdict(), "ci95": list(change.ci95), "bootstrap_ci95": [0.1, 0.6], "test": "exact McNemar"}
-    return {
-        "version": 1, "protocol": "generative", "scorer": "strict", "split": "some/test", "n": 20, "samples": 1,
-        **(after if trained else before),
-        "by_group": {}, "base": before, "change": changes if trained else None, "compat": {},
-        "reference": {
-            "majority": {"accuracy": 0.55, "answer": "yes"},
-            "random": {"accuracy": 1 / 3},
-            "always_yes": {"accuracy": 0.55, "mean_credit": 0.55},
-        },
-        "minimum_detectable_difference": 0.4321,
-    } | changed  # fmt: skip
-
-
 def ranked() -> dict[str, Any]:
     """A ranked task that was answered four times and is graded as a paper does, too."""
     several: dict[str, Any] = {
@@ -232,13 +204,12 @@ def write(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> Write:
             (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
             (tmp_path / "contaminated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in contaminated))
         trained = run.algo.trains
-        found = {
-            "run_id": "0123abcd", "name": tree["name"], "paper": None, "study": None, "seed": 0, "source": "embedded",
-            "synthetic": True, "commit": "c" * 40, "dirty": True, "eval": tree["eval"],
-            "tasks": {name: task(trained=trained) for name in run.data_mix.held_out}, "family": "89abcdef", "judge": None,
-            "train": {"steps": len(log), "seconds": 3725.0, "warnings": list(warnings)},
-            "cost": {"gpu_hours": 0.0, "tokens": 1234.0, "peak_memory_gib": 1.5},
-        }  # fmt: skip
+        found = metrics_of(
+            name=tree["name"], eval=tree["eval"], commit="c" * 40, dirty=True,
+            tasks={name: task(trained=trained) for name in run.data_mix.held_out},
+            train={"steps": len(log), "seconds": 3725.0, "warnings": list(warnings)},
+            cost={"gpu_hours": 0.0, "tokens": 1234.0, "peak_memory_gib": 1.5},
+        )  # fmt: skip
         report.write_html(tmp_path, tree, run, found | changed, list(log))
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -334,12 +305,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
                 lines.append(line(0, verdict, sample=sample, credit=asked.credit(answer, example), answer=answer, **about))
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
-    found = {
-        "run_id": "0", "name": "a", "paper": None, "study": None, "seed": 0, "source": "b", "synthetic": True, "commit": None,
-        "dirty": None, "eval": tree["eval"], "family": "c",
-        "tasks": metrics_json.summarise(run, tmp_path / "eval")["tasks"],
-        "judge": None, "train": {"steps": 0, "seconds": 0.0, "warnings": []}, "cost": {},
-    }  # fmt: skip
+    found = metrics_of(eval=tree["eval"], tasks=metrics_json.summarise(run, tmp_path / "eval")["tasks"], cost={})
     report.write_html(tmp_path, tree, run, found, [])
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "After training, strict 66.7" in text and "pass@3 100.0" in text and "Choice shown first" in text

@@ -5,41 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from metrics_examples import metrics_of, numbers, task
 
 from medrl.report import phrases, progress, terminal
 
 FOLDER = Path("runs/a-1")
 
 
-def numbers(accuracy: float, **changed: Any) -> dict[str, Any]:
-    return {
-        "accuracy": accuracy, "ci95": [0.5, 0.75], "mean_credit": accuracy, "mean_credit_ci95": [0.5, 0.75],
-        "unparsed": 0.01, "truncated": 0.02, "ungraded": 0.0, "mean_tokens": 20.0,
-    } | changed  # fmt: skip
-
-
-def task(**changed: Any) -> dict[str, Any]:
-    return {
-        **numbers(0.67), "version": 1, "protocol": "generative", "scorer": "strict", "split": "a/test", "n": 300, "samples": 1,
-        "base": numbers(0.5), "by_group": {}, "compat": {},
-        "change": {
-            "difference": 0.17, "ci95": [0.1, 0.24], "p_value": 0.00001, "gained": 60, "lost": 9, "test": "exact McNemar",
-        },
-        "reference": {
-            "majority": {"accuracy": 0.577, "answer": "yes"}, "random": {"accuracy": 1 / 3},
-            "always_yes": {"accuracy": 0.577, "mean_credit": 0.577},
-        },
-        "minimum_detectable_difference": 0.0812,
-    } | changed  # fmt: skip
-
-
-def run(seed: int = 0, asked: dict[str, Any] | None = None, **tasks: Any) -> dict[str, Any]:
-    return {
-        "run_id": "0123abcd", "family": "89abcdef", "name": "grpo", "seed": seed, "source": "embedded",
-        "eval": {"samples": 1, "temperature": 0.0, "limit": None, "compat": {}, "batch_tokens": 1} | (asked or {}),
-        "tasks": tasks, "judge": None, "train": {"steps": 25, "seconds": 68.0, "warnings": []},
-        "cost": {"peak_memory_gib": 2.0},
-    }  # fmt: skip
+def run(seed: int = 0, settings: dict[str, Any] | None = None, **tasks: Any) -> dict[str, Any]:
+    asked = {"samples": 1, "temperature": 0.0, "limit": None, "compat": {}, "batch_tokens": 1} | (settings or {})
+    return metrics_of(seed=seed, eval=asked, tasks=tasks, train={"steps": 25, "seconds": 68.0, "warnings": []})
 
 
 def test_what_the_tables_say(golden: Callable[[str, str], None]) -> None:
@@ -51,7 +26,7 @@ def test_what_the_tables_say(golden: Callable[[str, str], None]) -> None:
     metrics = run(
         pubmedqa=task(),
         medical_o1_verifiable=task(scorer="judged by openai", ungraded=0.013, compat=compat),
-        dxbench=task(samples=4, base=numbers(0.5, **several), reference=copied, **several, mean_credit=0.75),
+        dxbench=task(samples=4, base=numbers(10, **several), reference=copied, **several, mean_credit=0.875),
         flat=task(ci95=[0.0, 0.0], change=unclear, minimum_detectable_difference=None),
         alone=task(change=None),
         alone_and_small=task(change=None, minimum_detectable_difference=None),
@@ -92,7 +67,7 @@ def test_seeds_are_put_together_only_where_they_were_asked_the_same() -> None:
         ("a", "0"),
         ("a", "1"),
     ]
-    assert rows[0][-3:] == ["0,", "1,", "4"] and rows[1][-4:] == ["67.0%", "none", "-", "2"]
+    assert rows[0][-3:] == ["0,", "1,", "4"] and rows[1][-4:] == ["75.0%", "none", "-", "2"]
     assert rows[3][1:4] == ["judged", "by", "openai"]
 
 

@@ -136,7 +136,7 @@ def _voted(group: Sequence[Line]) -> bool:
 def _change(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
     """What training changed: McNemar's test for single answers, a sign-flip test for shares of several."""
     old, new = _shares_right(before), _shares_right(after)
-    interval = list(metrics.paired_bootstrap(old, new)) if len(old) > 1 else None
+    interval = _bootstrap([b - a for a, b in zip(old, new, strict=True)])
     if len(before) == len(old):
         change = metrics.paired_change([share == 1 for share in old], [share == 1 for share in new])
         return {**change._asdict(), "ci95": list(change.ci95), "bootstrap_ci95": interval, "test": "exact McNemar"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,14 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
     columns = [Column("task"), Column("answered by"), N, Column("accuracy", right=True), INTERVAL]
     columns += [Column("unparsed", right=True), Column("truncated", right=True)] if shares else []
     rows = [[f"{key}{_scorer(task)}", *row][: len(columns)] for key, task in tasks.items() for row in _rows(task)]
-    notes = {
-        title: [f"{key}: {remark}" for key, task in tasks.items() if (remark := of(task))]
-        for title, of in {"Changes": phrases.change_by_test, "Power": phrases.detectable, "Ungraded": phrases.ungraded}.items()
-    }
-    return Table(columns, rows, groups=1, notes={title: remarks for title, remarks in notes.items() if remarks})
+    notes = _notes(tasks, Changes=phrases.change_by_test, Power=phrases.detectable, Ungraded=phrases.ungraded)
+    return Table(columns, rows, groups=1, notes=notes)
+
+
+def _notes(tasks: Mapping[str, Task], **remarks: Callable[[Task], str]) -> dict[str, list[str]]:
+    """What else there is to say of each task, by heading; empty remarks are left out."""
+    notes = {title: [f"{key}: {said}" for key, task in tasks.items() if (said := of(task))] for title, of in remarks.items()}
+    return {title: lines for title, lines in notes.items() if lines}
 
 
 def _texts(tasks: Mapping[str, Task]) -> Table:
@@ -57,9 +60,8 @@ def _texts(tasks: Mapping[str, Task]) -> Table:
         for which, numbers in models:
             shown = [phrases.perplexity(numbers["perplexity"]), phrases.text_interval(numbers["ci95"])]
             rows.append([key, which, task["n"], *shown, numbers["bits_per_byte"]])
-    changes = [f"{key}: {phrases.change_by_test(task)}" for key, task in tasks.items() if task["change"]]
-    notes = {"Changes": changes} if changes else {}
-    return Table([*columns, Column("bits a byte", right=True, spec=".3f")], rows, groups=1, notes=notes)
+    columns.append(Column("bits a byte", right=True, spec=".3f"))
+    return Table(columns, rows, groups=1, notes=_notes(tasks, Changes=phrases.change_by_test))
 
 
 def seeds(tables: Sequence[dict[str, Any]]) -> str:

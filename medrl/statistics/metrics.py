@@ -114,19 +114,6 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Change:
     return Change((gained - lost) / n, interval, mcnemar(gained, lost), gained, lost)
 
 
-def paired_bootstrap(before: Sequence[float], after: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Interval of the mean change of real scores on the same examples, after minus before: ``bootstrap`` of the differences.
-
-    For mean credit, or for accuracy averaged over several answers to each example. Verdicts have ``paired_change``.
-
-    Raises:
-        ValueError: the two lists differ in length, or ``bootstrap`` refuses their differences.
-    """
-    pairs(before, after)
-    differences = [new - old for old, new in zip(before, after, strict=True)]
-    return bootstrap(differences, resamples=resamples, seed=seed)
-
-
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact p value of ``gained`` against ``lost`` discordant pairs."""
     n, fewer = gained + lost, min(gained, lost)

@@ -69,22 +69,22 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _answer(options: argparse.Namespace) -> str:
+def _answer(parsed: argparse.Namespace) -> str:
     """What goes to standard output."""
-    words = [word for word in options.what if not word.startswith("runs=")]
-    if options.results:
-        return _store(options, words)
-    if options.title or options.note:
+    words = [word for word in parsed.what if not word.startswith("runs=")]
+    if parsed.results:
+        return _store(parsed, words)
+    if parsed.title or parsed.note:
         raise UserError("--title and --note go with --results NAME, which stores runs under a name.")
-    if options.readme:
+    if parsed.readme:
         path = frozen.root("experiments") / "README.md"
         write_atomically(path, readme.markdown(results.stored()))
         return f"{path}\n"
-    runs = next((word.removeprefix("runs=") for word in options.what if word.startswith("runs=")), None)
-    shown, left_out = tables(words, runs, options.metric)
+    runs = next((word.removeprefix("runs=") for word in parsed.what if word.startswith("runs=")), None)
+    shown, left_out = tables(words, runs, parsed.metric)
     for remark in left_out:
         print(f"medrl: left out: {remark}", file=sys.stderr)
-    return FORMATS[options.format](shown)
+    return FORMATS[parsed.format](shown)
 
 
 def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> tuple[list[Comparison], list[str]]:
@@ -107,11 +107,8 @@ def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> 
     known: Found = []
     left_out: list[str] = []
     if settings:
-        known = [
-            (f"experiments/results/{name}.json", record) for name, each in results.stored().items() for record in each["runs"]
-        ]
-        beside, left_out = _beside(runs)
-        known += beside
+        beside, left_out = _finished(runs)
+        known = [*results.stored_records(), *beside]
     results.distinct([*known, *found])  # no two tables of one answer may say two things of one run
     of_settings = [of_setting(published.read(group, name), known, also) for group, name in settings]
     return [*of_settings, *joined(found, also)], left_out
@@ -133,25 +130,26 @@ def _named(words: Sequence[str]) -> tuple[list[tuple[str, str]], Found]:
         elif group:
             raise UserError(f"There is no {group} {name!r}; {suggest.nearest(name, options.group_options(group))}")
         else:
-            found += [(where, record) for where, each in _results(word) for record in each["runs"]]
+            where, content = _results(word)
+            found += [(where, record) for record in content["runs"]]
     return settings, found
 
 
-def _results(word: str) -> list[tuple[str, Results]]:
+def _results(word: str) -> tuple[str, Results]:
     """What a word names that is no paper and no study: stored results, a results file, a run folder."""
     stored, path = results.folder() / f"{word}.json", Path(word)
     if stored.exists():
-        return [(f"experiments/results/{word}.json", results.read(stored))]
+        return f"experiments/results/{word}.json", results.read(stored)
     if path.is_file():
-        return [(word, results.read(path))]
+        return word, results.read(path)
     if path.is_dir():
-        return [(word, {"kind": "runs", "runs": [results.of_run(path)]})]
+        return word, {"kind": "runs", "runs": [results.of_run(path)]}
     known = [*(name for group in options.NAMED for name in options.group_options(group))]
     known += [each.stem for each in results.folder().glob("*.json")]
     raise UserError(f"{word!r} is no paper, study, stored results or run folder; {suggest.nearest(word, known)}")
 
 
-def _beside(runs: str | None) -> tuple[Found, list[str]]:
+def _finished(runs: str | None) -> tuple[Found, list[str]]:
     """The finished runs of a folder, and what in it could not be read."""
     folder = Path(runs or "runs")
     if runs is not None and not folder.is_dir():
@@ -166,14 +164,14 @@ def _beside(runs: str | None) -> tuple[Found, list[str]]:
     return found, left_out
 
 
-def _store(options: argparse.Namespace, words: Sequence[str]) -> str:
+def _store(parsed: argparse.Namespace, words: Sequence[str]) -> str:
     """Write the named runs, or one results file, to ``experiments/results/NAME.json``; what is not given again is kept."""
-    name = options.results
+    name = parsed.results
     if not words:
         raise UserError(f"--results {name} stores runs: name their folders.")
     if not name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"{name!r} is no name for results; use letters, digits, - and _.")
-    read = [each for word in words for each in _results(word)]
+    read = list(map(_results, words))
     path = results.folder() / f"{name}.json"
     before = results.read(path) if path.exists() else {}
     whole = [each for _, each in read if each["kind"] != "runs"]
@@ -187,11 +185,11 @@ def _store(options: argparse.Namespace, words: Sequence[str]) -> str:
         "schema": new["schema"],
         "kind": new["kind"],
         "name": name,
-        "title": options.title or before.get("title") or new.get("title", name),
+        "title": parsed.title or before.get("title") or new.get("title", name),
         "command": new["command"] or before.get("command", ""),
-        "notes": options.note if options.note is not None else before.get("notes") or new.get("notes", []),
+        "notes": parsed.note if parsed.note is not None else before.get("notes") or new.get("notes", []),
     }
-    if metrics := options.metric or before.get("metrics"):
+    if metrics := parsed.metric or before.get("metrics"):
         about["metrics"] = metrics
     path.parent.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(path, {**about, **{key: value for key, value in new.items() if key not in about}})

@@ -150,6 +150,15 @@ def stored() -> dict[str, Results]:
     return {path.stem: read(path) for path in sorted(folder().glob("*.json"), key=lambda path: path.stem)}
 
 
+def stored_records() -> list[tuple[str, Record]]:
+    """Every record of these files, with the file that holds it.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    return [(f"experiments/results/{name}.json", record) for name, found in stored().items() for record in found["runs"]]
+
+
 def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     """Records without those that stand twice.
 
