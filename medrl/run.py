@@ -91,7 +91,7 @@ def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
     try:
         metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         asked = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("asked")
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None  # not there, or damaged by another program; it is made again from what it was made of
     return metrics if asked == evaluate.asked_digest(settings) else None
 

@@ -29,11 +29,12 @@ def finish(*overrides, folder):
     return output
 
 
-def wait_until(ready, process, seconds=180):
-    """Until something is true while a process runs."""
+def wait_until(ready, process=None, seconds=180):
+    """Until something is true, while a process runs if one is given."""
     deadline = time.monotonic() + seconds
     while not ready():
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "nothing happened"
+        assert not process or process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
 
 

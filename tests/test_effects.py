@@ -165,16 +165,11 @@ def test_bins_hold_every_configuration_once_and_keep_equals_together() -> None:
 
 def test_noise_is_the_analysis_of_variance() -> None:
     swept = observed.read(grid())
-    groups = [[p.value for p in each.points] for each in swept.configurations]
-    seen = noise.noise(swept)
-    assert seen.within == pytest.approx(math.sqrt(statistics.fmean(map(statistics.variance, groups)))) and seen.df == 12
-    assert seen.between == pytest.approx(statistics.stdev(map(statistics.fmean, groups)))
-    assert seen.by_chance == pytest.approx(seen.within / math.sqrt(3))
-    ratio = seen.between**2 / seen.by_chance**2
-    assert ratio == pytest.approx(scipy.stats.f_oneway(*groups).statistic)
-    assert seen.detectable == pytest.approx(
-        (scipy.stats.t.ppf(0.975, 12) + scipy.stats.norm.ppf(0.8)) * seen.within * math.sqrt(2 / 3)
-    )
+    groups, found = [[p.value for p in each.points] for each in swept.configurations], noise.noise(swept)
+    assert found.within == pytest.approx(math.sqrt(statistics.fmean(map(statistics.variance, groups)))) and found.df == 12
+    assert found.between**2 / found.by_chance**2 == pytest.approx(scipy.stats.f_oneway(*groups).statistic)
+    quantiles = scipy.stats.t.ppf(0.975, 12) + scipy.stats.norm.ppf(0.8)
+    assert found.detectable == pytest.approx(quantiles * found.within * math.sqrt(2 / 3))
 
 
 def test_one_seed_has_no_noise_to_speak_of() -> None:

@@ -305,7 +305,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
                 lines.append(line(0, verdict, sample=sample, credit=asked.credit(answer, example), answer=answer, **about))
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
-    found = metrics_of(eval=tree["eval"], tasks=metrics_json.summarise(run, tmp_path / "eval")["tasks"], cost={})
+    found = metrics_of(eval=tree["eval"], tasks=summarise(run, tmp_path / "eval")["tasks"], cost={})
     report.write_html(tmp_path, tree, run, found, [])
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert "After training, strict 66.7" in text and "pass@3 100.0" in text and "Choice shown first" in text

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from killed import wait_until
 
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
@@ -429,14 +430,6 @@ def tries(runs, what="begun"):
 def results(runs):
     (folder,) = runs.glob("sweep-small-*")
     return json.loads((folder / "results.json").read_text())
-
-
-def wait_until(condition, sweep=None, seconds=300.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert not sweep or sweep.poll() is None, sweep.communicate()
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -34,6 +34,8 @@ class Running:
     trial: Trial
     run: ResolvedRun
     job: Job
+    claim: IO[str]
+    """Held until the study says how the point ended, so that no other command takes it up in between."""
     pruned: bool = False
 
 
@@ -74,6 +76,7 @@ class LocalSweep:
         finally:
             for each in self.running:
                 each.job.kill()
+                each.claim.close()
         return self._entries()
 
     def _retry(self) -> None:
@@ -162,20 +165,21 @@ class LocalSweep:
             claim.close()
             return False
         environment = {**devices.environment, **gpus.threads(self.workers, hardware)}
-        job = run.job(log=self.records.log(run.folder.name), environment=environment, claims=[claim, *devices.locks])
+        job = run.job(log=self.records.log(run.folder.name), environment=environment, claims=devices.locks)
         job.start()
-        self.running.append(Running(trial, run, job))
+        self.running.append(Running(trial, run, job, claim))
         return True
 
     def _ended(self, each: Running) -> None:
         """Note how a point came out whose process has ended; one that a signal ended is left."""
         self.running.remove(each)
-        finished = each.run.finished() if each.job.result and each.job.result.exit_code == 0 else None
-        if self.shutdown.signal is not None and not finished and not each.pruned:
-            return
-        message = "" if finished or each.pruned else " ".join(each.job.last_words().split())
-        with self.trials.locked():
-            self._tell(each.trial, "COMPLETE" if finished else "PRUNED" if each.pruned else "FAIL", each.run, message)
+        with each.claim:
+            finished = each.run.finished() if each.job.result and each.job.result.exit_code == 0 else None
+            if self.shutdown.signal is not None and not finished and not each.pruned:
+                return
+            message = "" if finished or each.pruned else " ".join(each.job.last_words().split())
+            with self.trials.locked():
+                self._tell(each.trial, "COMPLETE" if finished else "PRUNED" if each.pruned else "FAIL", each.run, message)
 
     def _tell(self, trial: Trial, state: str, run: ResolvedRun | None = None, message: str = "") -> None:
         """Note how a point ended, and say so. The study is locked."""

@@ -88,7 +88,7 @@ def _edge(sweep: Sweep, best: Configuration, name: str) -> str:
         if "values" not in spec:
             return ""
         low, high, near = min(map(float, values)), max(map(float, values)), 0.0
-    elif "log" in str(spec.get("distribution", "")) and low > 0:
+    elif "log" in str(spec.get("distribution", "")) and min(low, value) > 0:
         value, low, high = map(math.log, (value, low, high))
     width = near * (high - low)
     return "lower" if value - low <= width else "upper" if high - value <= width else ""

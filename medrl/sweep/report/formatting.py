@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medrl.report import svg
+from medrl.report.charts import Dot
 
 SHARES = {"accuracy", "unparsed", "truncated", "ungraded", "first_choice"}
 """Last parts of metrics that are shares of 1 and written in per cent."""
@@ -31,6 +32,15 @@ class Unit:
     def possible(self, ci95: Sequence[float] | None) -> Sequence[float] | None:
         """An interval; that of a share ends where shares do, as that of a mean of seeds need not."""
         return [min(1.0, max(0.0, end)) for end in ci95] if ci95 and self.share else ci95
+
+    def scaled(self, value: float) -> str:
+        """A value of a chart, which has per cent for shares."""
+        return f"{value:.1f}" if self.share else svg.number(value)
+
+    def dot(self, value: float, ci95: Sequence[float] | None) -> Dot:
+        """A value with its interval in a chart."""
+        ends, scale = self.possible(ci95), 100 if self.share else 1
+        return Dot(scale * value, ends and [scale * end for end in ends])
 
     def with_unit(self, value: float) -> str:
         """A value in a sentence."""

@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean
 from typing import Any
 
 from medrl.report import charts
-from medrl.report.charts import Dot, Panel
+from medrl.report.charts import Panel
 from medrl.statistics.metrics import over_seeds
 from medrl.sweep.report import effects as statistics
 from medrl.sweep.report import noise as spread
@@ -118,13 +118,13 @@ def _pictures(sweep: Sweep, means: Mapping[str, Sequence[Level]]) -> Iterator[Bl
     unit = sweep.unit
     scattered = [name for name in means if len(values := sweep.values(name)) > BY_VALUE and numeric(values)]
     panels = [
-        Panel(f"{sweep.names[name]} = {level.label}", [Dot(level.mean, unit.possible(level.ci95))])
+        Panel(f"{sweep.names[name]} = {level.label}", [unit.dot(level.mean, level.ci95)])
         for name in means
         if name not in scattered
         for level in means[name]
     ]
     if panels:
-        drawn = charts.forest("Mean at each value; the table below holds the numbers", panels, unit.show)
+        drawn = charts.forest("Mean at each value; the table below holds the numbers", panels, unit.scaled)
         yield Drawing(text("drawn_means", sweep=sweep, unit=unit), [("", drawn)], style="axis-both")
     scatters = []
     for name in scattered:
