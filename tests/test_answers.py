@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import cases
 
 from medrl.grading.answers import TAGGED, Format, extract, layout, tags
 
@@ -119,16 +120,7 @@ def test_tags_of_the_other_format_are_words():
     assert extract("<think><answer>no</answer></think><answer>yes</answer>", "xml").outcome == "unparsed"
 
 
-@pytest.mark.parametrize(
-    ("form", "written"),
-    [
-        ("xml", "<reasoning>\nwhy\n</reasoning>\n<answer>\nyes\n</answer>\n"),
-        ("think", "<think>\nwhy\n</think>\n<answer>\nyes\n</answer>\n"),
-        ("r1", "<think>\nwhy\n</think>\nyes\n"),
-        ("boxed", "why\n\\boxed{yes}\n"),
-        ("plain", "yes"),
-    ],
-)
+@cases("answers", "layout_is_word_for_word_this")
 def test_layout_is_word_for_word_this(form, written):
     assert layout("why", "yes", form) == written
 
