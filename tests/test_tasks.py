@@ -321,8 +321,8 @@ def test_pubmedqa_contexts_are_joined_by_newlines_and_limited_in_training():
     assert found[0].context == "Few trials exist.\nPain fell."
     limited = dataclasses.replace(task, max_context_chars=1024)
     for length, wanted in ((1023, True), (1024, False), (1025, False)):  # kept when under
-        assert limited.wanted(dataclasses.replace(found[0], context="x" * length)) == wanted
-    assert task.wanted(dataclasses.replace(found[0], context="x" * 10**6))
+        assert limited.keep_for_training(dataclasses.replace(found[0], context="x" * length)) == wanted
+    assert task.keep_for_training(dataclasses.replace(found[0], context="x" * 10**6))
 
 
 def test_pubmedqa_groups_results_by_decision():

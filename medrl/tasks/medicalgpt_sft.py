@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, row_id, text_of
-from medrl.tasks.hash_split import Parted
+from medrl.tasks.hash_split import HashSplitTask
 
 ROLES = {"human": "user", "gpt": "assistant"}
 """Published name of a speaker -> role in a chat."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalGPTSFT(Parted):
+class MedicalGPTSFT(HashSplitTask):
     """Conversations to imitate: the last answer is the gold, all before it the prompt. No rule grades them."""
 
     kind: ClassVar[str] = "medicalgpt_sft"
@@ -25,7 +25,7 @@ class MedicalGPTSFT(Parted):
     language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "conversation"
 
-    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+    def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations"))
 
     def example(self, row: Mapping[str, Any]) -> Example:
