@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import cases
 
 from medrl.data.decontaminate import Decontaminator, DedupKey, Match
 
@@ -54,43 +55,14 @@ def test_thirteen_shared_words_are_too_many_and_twelve_are_not():
     assert ngram(TWELVE, TWELVE) is None  # too short to have an n-gram: the question rule's part
 
 
-@pytest.mark.parametrize(
-    "written",
-    [
-        THIRTEEN.upper(),
-        THIRTEEN.replace(" ", ",\n\t "),
-        THIRTEEN.replace(" ", "\r\n"),
-        THIRTEEN.replace(" ", "_"),
-        THIRTEEN.replace(" ", " ____ "),  # a blank to be filled in is no word
-        THIRTEEN.replace(" ", "\u00a0"),  # no-break space
-        THIRTEEN.replace(" ", "—"),
-        "“" + THIRTEEN.replace(" ", "” “") + "”",
-        "".join(chr(ord(letter) + 0xFEE0) if letter != " " else "\u3000" for letter in THIRTEEN),  # full width
-        THIRTEEN.replace("aspirin", "as\u00adpi\u200brin"),  # a soft hyphen and a space without width
-        THIRTEEN.replace("strokes", "ſtrokes"),  # long s
-        THIRTEEN.replace("strokes", "ﬆrokes"),  # ligature
-    ],
-)
+@cases("decontaminate", "how_it_is_written_does_not_matter")
 def test_how_it_is_written_does_not_matter(written):
     assert written != THIRTEEN
     assert ngram(THIRTEEN, f"<{written}>") == THIRTEEN
     assert ngram(f"<{written}>", THIRTEEN) == THIRTEEN
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("na\u00efve", "nai\u0308ve"),  # composed and decomposed
-        ("\ufb01brosis", "fibrosis"),  # ligature
-        ("Straße", "STRASSE"),
-        ("μαΐου", "ΜΑΪ́ΟΥ"),  # folding alone would leave an accent that cuts the word in two
-        ("H₂O", "h2o"),
-        ("ｶﾞ", "ガ"),  # half width
-        ("５０％", "50"),
-        ("37 ℃", "37 °C"),  # NFKC makes capitals
-        ("Janet’s", "Janet's"),
-    ],
-)
+@cases("decontaminate", "forms_of_one_word_are_one_word")
 def test_forms_of_one_word_are_one_word(first, second):
     assert same_question(first, second)
     rest = " and twelve more words stand here so that it is one"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import cases
 
 from medrl.config import build
 from medrl.data.decontaminate import units
@@ -202,15 +203,7 @@ def test_long_prompts_are_dropped_and_not_cut(tmp_path):
     assert max(len(row.example.question.split()) for row in drawn.rows) < 50
 
 
-@pytest.mark.parametrize(
-    "question",
-    [
-        "What is 4 + 4?",  # the same
-        "what IS 4 + 4",  # capitals and punctuation
-        "  What is   4 + 4 ?\n",  # white space
-        "What is 4 plus 4?",  # other words are another question
-    ],
-)
+@cases("mix", "a_row_with_a_held_out_question_is_dropped")
 def test_a_row_with_a_held_out_question_is_dropped(tmp_path, question):
     source = written(tmp_path, gsm8k_train=sums(5), gsm8k_test=[{"question": question, "answer": "#### 8"}])
     same = "plus" not in question
@@ -376,20 +369,10 @@ def test_free_text_is_demonstrated_as_published():
 # --- Mistakes in the configuration -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "key", "said"),
-    [
-        ({"weights": {"pubmedqa": 0.7, "gsm8k": 0.15, "health_benchmarks": 0.1}}, "data_mix.weights", "sum to 0.95"),
-        ({"weights": {"pubmedqa": 1.2, "gsm8k": -0.2}}, "data_mix.weights.gsm8k", "cannot be negative"),
-        ({"weights": {"pubmedqa": float("nan")}}, "data_mix.weights", "sum to nan"),
-        ({"weights": {"pubmedqa": "0.7"}}, "data_mix.weights.pubmedqa", "should be a valid number"),
-        ({"weights": {"pubmedqs": 1.0}}, "data_mix.weights", "pubmedqs, which is not among tasks: pubmedqa"),
-        ({"held_out": ["pubmedqs"]}, "data_mix.held_out", "pubmedqs, which is not among tasks: pubmedqa"),
-        ({"rows": 0}, "data_mix.rows", "greater than 0"),
-        ({"rows": 10.5}, "data_mix.rows", "valid integer"),
-        ({"format": "json"}, "data_mix.format", "'xml', 'think', 'r1', 'boxed' or 'plain'"),
-        ({"max_prompt_tokens": 2048}, "data_mix.max_prompt_tokens", "whole context is 2048"),
-    ],
+@cases(
+    "mix",
+    "mistakes_are_named",
+    ({"weights": {"pubmedqa": float("nan")}}, "data_mix.weights", "sum to nan"),
 )
 def test_mistakes_are_named(compose, change, key, said):
     tree = compose()
@@ -407,15 +390,7 @@ def test_a_task_that_no_rule_grades_cannot_be_held_out(compose):
         build.check(tree)
 
 
-@pytest.mark.parametrize(
-    ("algo", "data_mix", "kind", "learns"),
-    [
-        ("grpo", "medicalgpt_preference", "preference", "question and conversation"),
-        ("grpo", "medicalgpt_pt", "text", "question and conversation"),
-        ("dpo", "medicalgpt_sft", "conversation", "question and preference"),
-        ("sft", "medicalgpt_pt", "text", "question and conversation and preference"),
-    ],
-)
+@cases("mix", "rows_that_the_algorithm_cannot_read_are_named")
 def test_rows_that_the_algorithm_cannot_read_are_named(compose, algo, data_mix, kind, learns):
     overrides = [f"algo={algo}", f"data_mix={data_mix}"]
     with pytest.raises(ConfigError) as error:

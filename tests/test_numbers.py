@@ -8,111 +8,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import rows
 
-from medrl.grading.number_parsing import MOST_CHARACTERS, equal, is_number, number, only_number
+from medrl.grading.number_parsing import equal, is_number, number, only_number
 
-PLAIN = [
-    # text, its value, why
-    ("18", "18", "digits"),
-    ("  18\n", "18", "white space around it"),
-    ("18.0", "18", "a point"),
-    ("18.", "18", "a full stop ends the sentence"),
-    ("-7", "-7", "a sign"),
-    ("\u22127", "-7", "the minus of typesetting"),
-    ("$18", "18", "money"),
-    ("-$18", "-18", "money lost"),
-    ("$1,234.50.", "1234.5", "all of these"),
-    ("1,234,567", "1234567", "thousands"),
-    ("9007199254740993", "9007199254740993", "more digits than a float holds"),
-    ("9" * MOST_CHARACTERS, "9" * MOST_CHARACTERS, "as many digits as are read"),
-]
-
-LATEX = [
-    (r"\boxed{18}", "18", "a box"),
-    (r"$\boxed{18}$.", "18", "a box in a formula at the end of a sentence"),
-    (r"\[ \boxed{ 1{,}234 } \]", "1234", "a displayed box"),
-    ("$18$", "18", "a formula"),
-    ("$-18$", "-18", "a sign in a formula"),
-    ("$1{,}234$", "1234", "LaTeX's comma between thousands"),
-    (r"1,\!234{,}567", "1234567", "a comma with its space taken back, and both ways"),
-    (r"\frac{36}{2}", "18", "a fraction"),
-    (r"-\frac{36}{2}", "-18", "a sign before it"),
-    (r"\frac12", "0.5", "LaTeX's short form"),
-    ("36/2", "18", "a fraction in plain text"),
-    ("$-1 / 8$", "-0.125", "with blanks"),
-    (r"1.8\times10^{1}", "18", "a power of ten"),
-    (r"1.8 \times 10^{-3}", "0.0018", "below zero: math-verify alone finds these unequal"),
-    ("10^{3}", "1000", "the power alone"),
-]
-
-NEITHER = [
-    # text, what `equal` must not find it equal to, why
-    ("", "0", "nothing"),
-    ("-", "0", "a sign"),
-    ("$", "0", "money without a number"),
-    ("18 eggs", "18", "a unit"),
-    ("18%", "18", "18 or 0.18"),
-    ("x = 18", "18", "an equation"),
-    ("9 + 9", "18", "a sum not yet made"),
-    (r"2 \times 9", "18", "the same in LaTeX"),
-    (r"\sqrt{324}", "18", "a root not yet taken"),
-    ("2^{4}", "16", "a power not yet taken"),
-    ("36/2/1", "18", "a fraction of a fraction"),
-    (r"\frac{\frac{36}{1}}{2}", "18", "the same in LaTeX"),
-    (r"3\frac{1}{2}", "3.5", "a mixed number or a product"),
-    ("18 18", "18", "repeated"),
-    ("18 19", "37", "math-verify alone finds the sum"),
-    ("1 234", "1234", "two numbers, or the French thousands"),
-    (r"1\ 234", "1234", "the same in LaTeX"),
-    ("18, 19, 20", "18", "a list"),
-    ("1, 234", "1234", "a list with a blank"),
-    ("1,8", "18", "a list without blanks"),
-    ("1234,567", "1234567", "a comma in the wrong place"),
-    ("1.8.2", "1.8", "a version"),
-    (r"\{18\}", "18", "a set: math-verify alone finds it equal"),
-    ("[18, 18]", "18", "an interval"),
-    ("18 or 19", "18", "a choice"),
-    ("eighteen", "18", "a word"),
-    ("\uff11\uff18", "18", "full-width digits: float() reads them"),
-    ("\u00b2", "2", "a superscript: a digit to str.isdigit() alone"),
-    ("\u00bd", "0.5", "a fraction in one character"),
-    ("1e3", "1000", "how programs write"),
-    ("1e999999999", "1", "Decimal() reads it, and its digits fill the memory"),
-    ("0x12", "18", "how programs write, too"),
-    ("nan", "0", "float() and Decimal() read it"),
-    ("sNaN", "0", "Decimal() reads it, and raises where it is compared"),
-    ("inf", "0", "float() reads it"),
-    (r"\frac{1}{0}", "0", "no value"),
-    ("9^{9^{9^9}}", "9", "a tower: 370 million digits for its first two steps"),
-    ("10^{99999999999}", "10", "an exponent far too large"),
-    (r"\frac{36}{2", "18", "a brace not closed"),
-    ("{" * 30 + "18" + "}" * 30, "18", "braces in braces"),
-    (r"\boxed{18", "18", "a box not closed"),
-    (r"\input{/etc/passwd}", "0", "a command of another kind"),
-    ("__import__('os').system('true')", "0", "sympy's own parser would run it"),
-    ("9" * (MOST_CHARACTERS + 1), "9" * (MOST_CHARACTERS + 1), "a digit more than is read"),
-]
-
-AMID = [
-    # text, the only number in it or None, why
-    ("18", "18", "alone"),
-    ("18 eggs", "18", "a unit"),
-    ("x = 18", "18", "an equation"),
-    (r"18\text{ eggs}", "18", "LaTeX"),
-    ("She earns $1,234.50.", "1234.5", "a sentence"),
-    ("a loss of -$18", "-18", "money lost"),
-    ("It is \u22127.", "-7", "the minus of typesetting"),
-    ("COVID-19", "19", "a hyphen before it is no sign"),
-    ("about .5 cups", "0.5", "but here it is"),
-    ("10-18", None, "a range"),
-    ("9 + 9 = 18", None, "a calculation"),
-    ("36/2", None, "a fraction"),
-    ("1e3 m", None, "how programs write"),
-    ("1,8 m", None, "a list without blanks"),
-    ("eighteen eggs", None, "a word"),
-    ("\uff11\uff18 eggs", None, "full-width digits"),
-    ("", None, "nothing"),
-]
+TABLES = rows("numbers")
+PLAIN, LATEX, NEITHER, AMID = (TABLES[name] for name in ("plain", "latex", "neither", "amid"))
 
 
 @pytest.fixture(scope="module", autouse=True)

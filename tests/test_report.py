@@ -17,6 +17,7 @@ from metrics_examples import metrics_of, numbers, task
 from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
+from medrl.evaluation.metrics_json import summarise
 from medrl.report import charts, report, svg, terminal
 from medrl.report.sections import accuracy, samples
 

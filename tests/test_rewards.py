@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import cases
 
 from medrl import rewards
 from medrl.config import build
@@ -185,24 +186,7 @@ def test_s0_pays_the_gold_of_words_three_and_a_half(reward_set, name, gold):
     assert paid(reward_set("medical_xml"), layout("It fell.", gold, "xml"), ROWS[name]) == everything
 
 
-@pytest.mark.parametrize(
-    ("text", "xml"),
-    [
-        ("", 0.0),  # no tag
-        ("<reasoning>\nx", 0.125),  # the first
-        ("<reasoning>\nx\n</reasoning>\n<answer>\nyes\n</answer>", 0.5),  # all four
-        ("<reasoning>\nx\n</reasoning>\n<answer>\nyes\n</answer>\n", 0.5),  # the last newline is free
-        ("x\n</reasoning>\n", 0.125),  # one without the other
-        ("\n<reasoning>\nx", 0.0),  # the first tag does not begin the completion
-        ("<reasoning>x</reasoning><answer>yes</answer>", 0.0),  # no tag on a line of its own
-        ("<reasoning>\n<reasoning>\nx", 0.0),  # the same tag twice is in no place
-        ("<reasoning>\nx\n</reasoning>\n<answer>\nyes\n<answer>\nno", 0.25),  # nor an answer begun again
-        (
-            "<reasoning>\r\nx\r\n</reasoning>\r\n<answer>\r\nyes\r\n</answer>",
-            0.125,
-        ),  # Windows lines: only the last tag asks for no newline after it
-    ],
-)
+@cases("rewards", "s0_pays_an_eighth_a_tag")
 def test_s0_pays_an_eighth_a_tag(reward_set, text, xml):
     assert paid(reward_set("medical_xml"), text, ROWS["pubmedqa"])["xml_count"] == xml
 
@@ -213,26 +197,7 @@ def test_s0_takes_a_thousandth_a_character_after_the_last_tag(reward_set, charac
     assert paid(reward_set("medical_xml"), text, ROWS["pubmedqa"])["xml_count"] == pytest.approx(xml)
 
 
-@pytest.mark.parametrize(
-    ("text", "soft", "strict"),
-    [
-        (layout("why", "yes", "xml"), 1, 1),  # as shown
-        (layout("one\ntwo\n\nthree", "yes\nno", "xml"), 1, 1),  # several lines: the pattern that lacked DOTALL failed here
-        (layout("p < 0.05", "p < 0.05", "xml"), 1, 1),  # a comparison is no tag
-        ("<reasoning>why</reasoning><answer>yes</answer>", 1, 0),  # one line
-        ("\n <reasoning> why </reasoning>\n\n<answer> yes </answer>\n\n", 1, 0),  # white space around the tags
-        (layout("why", "yes", "xml") + "\n", 1, 0),  # a newline too many
-        ("Sure! " + layout("why", "yes", "xml"), 0, 0),  # words before
-        (layout("why", "yes", "xml") + "Bye.", 0, 0),  # words after
-        (layout("", "yes", "xml"), 0, 0),  # no reasoning
-        (layout("why", "", "xml"), 0, 0),  # no answer
-        ("<answer>\nyes\n</answer>\n<reasoning>\nwhy\n</reasoning>\n", 0, 0),  # the wrong order
-        (layout("first <answer>no</answer>", "yes", "xml"), 0, 0),  # a draft answer in the reasoning
-        (layout("why\n</reasoning>\n<answer>\nno\n</answer>", "yes", "xml"), 0, 0),  # the whole shape twice
-        (layout("why", "yes", "think"), 0, 0),  # the other format
-        ("", 0, 0),  # nothing
-    ],
-)
+@cases("rewards", "formats")
 def test_formats(text, soft, strict):
     completion = Completion(text, ROWS["pubmedqa"])
     assert SoftFormat(weight=1).score(completion) == soft
@@ -246,18 +211,7 @@ def test_formats_in_think():
         assert reward.score(Completion(layout("why", "yes", "xml"), row)) < 1
 
 
-@pytest.mark.parametrize(
-    ("answer", "score"),
-    [
-        ("18", 1),  # right
-        ("7", 1),  # wrong, and still an integer
-        ("-18", 0),  # S0 asks for digits
-        ("18 eggs", 0),  # words
-        ("\uff11\uff18", 0),  # full-width digits: str.isdigit() is true of them
-        ("²", 0),  # and of a superscript, which is no integer either
-        ("", 0),  # nothing
-    ],
-)
+@cases("rewards", "integer_answer")
 def test_integer_answer(answer, score):
     assert IntegerAnswer(weight=1).score(Completion(layout("why", answer, "xml"), ROWS["gsm8k"])) == score
 
@@ -440,29 +394,11 @@ def test_copying_the_candidate_order_earns_what_its_first_is_worth(reward_set):
 THREE = ("The fever points to an infection", "The cough points to the lungs", "So pneumonia is the likely cause")
 
 
-@pytest.mark.parametrize(
-    ("reasoning", "steps"),
-    [
-        ("\n".join(f"{number}. {step}" for number, step in enumerate(THREE, 1)), 3),  # a numbered list: X-R1 counted none
-        ("\n".join(f"Step {number}: {step}" for number, step in enumerate(THREE, 1)), 3),
-        ("\n".join(f"- {step}" for step in THREE), 3),
-        (f"First, {THREE[0]}\nNext, {THREE[1]}\nFinally, {THREE[2]}", 3),
-        ("1、首先看患者的症状\n步骤2：再看患者的体征\n最后，综合判断是肺炎", 3),
-        ("\n".join(f"{number}. {step} {number}" for number, step in enumerate(THREE * 5, 1)), 3),  # said again is not said
-        (f"1. {THREE[0]}\n2. {THREE[0].upper()}!", 1),  # capitals and marks say nothing
-        (f"1. {THREE[0]}\n2. {THREE[1]}", 2),
-        ("\n".join(THREE), 0),  # lines that open like no step
-        ("\n".join(f"So step {number}: {step}" for number, step in enumerate(THREE, 1)), 0),  # the marker opens no line
-        (". ".join(f"Step {number}: {step}" for number, step in enumerate(THREE, 1)), 1),  # one line is one step
-        ("Step 1: Step 1: Step 1:", 0),
-        ("1. 2. 3. 4. 5. 6.\n- - - -\n* * *", 0),
-        ("Step 1: " * 300 + THREE[0], 0),  # markers without end
-        ("1. Yes\n2. No\n3. Maybe", 0),  # too short to say anything
-        ("1. Twelve letter\n2. Eleven chars", 1),  # 12 letters are enough, 11 are not
-        ("Thenar atrophy speaks for it\nNextel is a name\nFirstborn children differ", 0),  # words that only begin so
-        ("\n" * 200 + "\n".join(f"{number}. {step}" for number, step in enumerate(THREE, 1)), 0),  # past the last line
-        ("", 0),
-    ],
+@cases(
+    "rewards",
+    "reasoning_steps",
+    ("\n".join(f"{number}. {step} {number}" for number, step in enumerate(THREE * 5, 1)), 3),  # said again is not said
+    ("Step 1: " * 300 + THREE[0], 0),  # markers without end
 )
 def test_reasoning_steps(reasoning, steps):
     completion = Completion(layout(reasoning, "yes", "xml"), ROWS["pubmedqa"])
@@ -490,23 +426,7 @@ def test_steps_count_only_inside_the_reasoning_of_an_answer_that_can_be_read():
 # --- Inverse rank ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "score"),
-    [
-        (ranking("Common Cold", "influenza", "pneumonia"), 1),
-        (ranking("influenza", "Common Cold", "pneumonia"), 0.5),
-        (ranking("influenza", "pneumonia", "Common Cold"), 0),
-        (ranking("influenza", "pneumonia"), 0),  # missing
-        (ranking("common  COLD", "influenza", "pneumonia"), 1),  # capitals and blanks do not matter
-        (ranking("Common Cold"), 1),  # the others left out: the first place is what it is
-        (ranking("gout", "Common Cold", "influenza", "pneumonia"), 0.5),  # a name of one's own takes a place
-        (ranking("gout", "scurvy", "rickets", "Common Cold"), 0),  # and never earns less than nothing
-        (f"```json\n{ranking('Common Cold', 'influenza', 'pneumonia')}\n```", 1),
-        (f"```\n{ranking('influenza', 'Common Cold', 'pneumonia')}\n```", 0.5),
-        (json.dumps({"why": "fever", "possible_diseases": ["Common Cold"]}), 1),  # another key beside it
-        (json.dumps({"possible_diseases": ["Common Cold"]}, indent=2), 1),
-    ],
-)
+@cases("rewards", "inverse_rank_of_three")
 def test_inverse_rank_of_three(answer, score):
     completion = Completion(layout("why", answer, "think"), ROWS["dxbench"])
     assert completion.verdict.outcome == ("right" if score == 1 else "wrong")
@@ -515,23 +435,12 @@ def test_inverse_rank_of_three(answer, score):
     assert Correctness(weight=1, partial=False).score(completion) == (score == 1)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        ranking("Common Cold", "Common Cold", "influenza"),  # the first place taken twice
-        '{"possible_diseases": ["Common Cold", "influenza"',  # cut off
-        '{"possible_diseases": ["Common Cold",]}',
-        "{'possible_diseases': ['Common Cold']}",  # Python, not JSON
-        json.dumps({"diseases": ["Common Cold"]}),  # another key
-        json.dumps({"possible_diseases": [["Common Cold"], ["influenza"]]}),  # a list of lists
-        json.dumps({"possible_diseases": "Common Cold"}),
-        json.dumps({"possible_diseases": ["Common Cold", 1]}),
-        ranking("Common Cold") * 2,  # two lists
-        "Common Cold",
-        '{"possible_diseases": ' + "[" * 4900,  # nested deeper than the parser goes
-        '{"possible_diseases": [' + "9" * 4900 + "]}",  # a number longer than Python reads
-        ranking("Common Cold", "x" * 5000),  # longer than any list of names
-    ],
+@cases(
+    "rewards",
+    "what_ranks_nothing_is_unparsed_and_earns_nothing",
+    '{"possible_diseases": ' + "[" * 4900,  # nested deeper than the parser goes
+    '{"possible_diseases": [' + "9" * 4900 + "]}",  # a number longer than Python reads
+    ranking("Common Cold", "x" * 5000),  # longer than any list of names
 )
 def test_what_ranks_nothing_is_unparsed_and_earns_nothing(reward_set, answer):
     completion = Completion(layout("why", answer, "think"), ROWS["dxbench"])
@@ -552,61 +461,23 @@ def test_a_full_ranking_is_a_valid_answer_and_a_part_of_it_is_not(reward_set):
 # --- Lengths, repetition, language -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("tokens", "score"),
-    [
-        (0, 0),
-        (1, 0),
-        (15_360, 0),  # up to the limit less the buffer, nothing
-        (16_384, -0.25),
-        (17_408, -0.5),
-        (19_456, -1),  # at the limit, and DAPO's own settings: 16,384 expected, a buffer of 4,096 before 20,480
-        (19_457, -1),
-        (10**9, -1),
-        (None, None),  # no model wrote it
-    ],
-)
+@cases("rewards", "soft_overlong_is_equation_13")
 def test_soft_overlong_is_equation_13(tokens, score):
     reward = SoftOverlong(weight=1, limit_tokens=19_456, buffer_tokens=4096)
     assert reward.score(Completion("any text", ROWS["pubmedqa"], True, tokens)) == score
 
 
-@pytest.mark.parametrize(
-    ("text", "n", "score"),
-    [
-        ("one two three four five", 2, 0),  # all differ
-        ("a b a b", 2, -1 / 3),  # ab, ba, ab
-        ("a b A, b!", 2, -1 / 3),  # capitals and marks are no words
-        ("a a a a a", 1, -4 / 5),
-        ("a a a a a", 4, -1 / 2),
-        ("the same words again. " * 100, 4, 4 / 397 - 1),  # an endless loop
-        ("one two three", 4, 0),  # fewer words than an n-gram
-        ("", 4, 0),
-        ("发热发热", 2, -1 / 3),  # a Chinese character is a word
-        ("发热，咳嗽。", 2, 0),
-        ("-" * 500 + "a b" + "\u0301\u0316" * 500 + "a b", 2, -1 / 3),  # runs of marks, accents among them, leave no trace
-    ],
+@cases(
+    "rewards",
+    "repetition",
+    ("the same words again. " * 100, 4, 4 / 397 - 1),  # an endless loop
+    ("-" * 500 + "a b" + "\u0301\u0316" * 500 + "a b", 2, -1 / 3),  # runs of marks, accents among them, leave no trace
 )
 def test_repetition(text, n, score):
     assert Repetition(weight=1, n=n).score(Completion(text, ROWS["pubmedqa"])) == pytest.approx(score)
 
 
-@pytest.mark.parametrize(
-    ("text", "en", "zh"),
-    [
-        ("The pressure fell.", 1, 0),
-        ("血压下降", 0, 1),
-        ("血压 fell", 1 / 3, 2 / 3),  # two characters and a word
-        ("PCR 阳性", 1 / 3, 2 / 3),
-        ("éclair, ûber, ƀ", 1, 0),  # accents are Latin
-        ("давление упало", 0, 0),  # neither
-        ("pressure давление", 1 / 2, 0),
-        ("12 + 3 = 15 _ !", 0, 0),  # no word
-        ("", 0, 0),
-        (layout("血压下降", "是", "xml"), 0, 1),  # tags are no words
-        (layout("It fell", "yes", "xml"), 1, 0),
-    ],
-)
+@cases("rewards", "language_consistency")
 def test_language_consistency(text, en, zh):
     english, chinese = ROWS["pubmedqa"], ranked(("流感", "感冒"), "流感", "xml", "DxBench/zh")
     assert LanguageConsistency(weight=1).score(Completion(text, english)) == pytest.approx(en)
@@ -671,17 +542,7 @@ def test_rewards_abstain_where_they_do_not_apply():
     assert SoftFormat(weight=1).score(gold) == 1  # the shape is wanted of all
 
 
-@pytest.mark.parametrize(
-    ("text", "score"),
-    [
-        ("<think>\nwhy\n</think>\nyes\n", 1),
-        ("<think>\nwhy\n</think>\n\\boxed{yes}", 1),
-        ("why\n</think>\nyes", 0),  # what the template opens is put in front by the adapter
-        ("<think>\nwhy\n</think>\n", 0),
-        ("Well. <think>\nwhy\n</think>\nyes", 0),
-        ("<think>\nwhy\n</think>\n<think>again</think>\nyes", 0),
-    ],
-)
+@cases("rewards", "soft_format_of_r1")
 def test_soft_format_of_r1(text, score):
     assert SoftFormat(weight=1).score(Completion(text, shaped(ROWS["pubmedqa"], "r1"))) == score
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import rows
 
 from medrl.grading.scorers.huatuo import Huatuo
 from medrl.grading.scorers.xr1 import XR1
@@ -34,49 +35,10 @@ def chosen(scorer, text, kind):
     return [name for name in kind[0].named if right(scorer, text, name, kind)]
 
 
-HUATUO_LETTERS = [
-    # text, the letter that is found, why
-    # 1. What is read
-    ("## Thinking\n\nThe answer is A.\n\n## Final Response\n\nThe answer is B.", "B", "what follows the heading"),
-    ("## Final Response\nThe answer is A.", "A", "a heading without a blank line is none, and changes nothing"),
-    ("<think>The answer is A.</think>\nThe answer is B.", "B", "what follows the thinking"),
-    ("## Final Response\n\nThe answer is A.</think>The answer is B.", "B", "heading first, thinking second"),
-    ("<think>The answer is A.", "A", "thinking that never ends is read"),
-    # 2. "answer is" and a capital
-    ("The answer is B.", "B", "as asked for"),
-    ("The answer is B ... no, the answer is C.", "B", "leniency: the first counts though it is taken back"),
-    ("The answer is Vitamin C.", "C", "V is no letter of an option, so the next step finds the vitamin"),
-    ("The answer is Aspirin.", "A", "leniency: the capital of a word"),
-    ("The answer is N.", None, "leniency turned round: letters to N count, though there are four options"),
-    ("The answer is: B", "B", "a colon: found by the next step"),
-    ("The answer is b.", "C", "a small letter is none: the last step finds what is most alike"),
-    # 3. A letter that stands alone
-    ("B", "B", "the text itself"),
-    ("**B. Vitamin C**", "B", "in bold"),
-    ("<answer>B</answer>", "B", "in our own tags"),
-    ("答案是B。", "B", "Chinese before it"),
-    ("B or C", "B", "the first of two"),
-    ("A 45-year-old man needs C.", "C", "an article is no answer"),
-    ("Both vitamin C and rest help: (B)", "C", "leniency: the name of a vitamin"),
-    ("BCG, AB and D2 are out: C", "C", "letters within words and beside digits are none"),
-    ("E_B or E", "D", "nor is one after a line, nor one without an option: most alike"),
-    # 4. An option's words
-    ("rest in bed", "C", "small letters"),
-    ("none of the above, so no aspirin", "A", "of several options the one that is first named last"),
-    ("restaspirin", "A", "leniency: within a word"),
-    # 5. What is most alike
-    ("asprin", "A", "leniency: a slip of the pen"),
-    ("", "D", "leniency: nothing at all gets the last option"),
-]
-
-HUATUO_WORDS = [
-    ("yes", "yes", "the word"),
-    ("<answer>\nMaybe\n</answer>", "maybe", "capitals and tags"),
-    ("The answer is C.", "yes", "letters say nothing: what is most alike"),
-    ("I know that it helps.", "no", "leniency: within a word"),
-    ("yes ... but no", "no", "of several the one that is first named last"),
-    ("", "maybe", "leniency: nothing at all gets the last"),
-]
+TABLES = rows("scorers")
+HUATUO_LETTERS, HUATUO_WORDS, XR1_LETTERS, XR1_WORDS, XR1_NUMBERS = (
+    TABLES[name] for name in ("huatuo_letters", "huatuo_words", "xr1_letters", "xr1_words", "xr1_numbers")
+)
 
 
 @pytest.mark.parametrize(("text", "letter"), [case[:2] for case in HUATUO_LETTERS], ids=[case[2] for case in HUATUO_LETTERS])
@@ -93,44 +55,6 @@ def test_huatuo_knows_only_letters_of_options():
     assert chosen(Huatuo(), "E, no: B", (Asked("A", "B"), ("One", "Two"))) == ["B"]
     ten = Asked(*"ABCDEFGHIJ"), tuple(f"Option {number}" for number in range(10))
     assert chosen(Huatuo(), "K, no: J", ten) == ["J"]
-
-
-XR1_LETTERS = [
-    # text, the letters that it equals, why
-    ("<think>C helps.</think>\n<answer>B</answer>", ["B"], "as asked for"),
-    ("<answer>\n b \n</answer>", ["B"], "white space and a small letter"),
-    ("<think>Is it <answer>B</answer>?</think> No.", ["B"], "leniency: only in the thinking"),
-    ("<think>x</think><answer>B</answer><answer>C</answer>", ["B"], "leniency: the first of two that differ"),
-    ("It is C. <answer>B</answer> It is D.", ["B"], "leniency: whatever stands around it"),
-    ("<answer>vitamin  C</answer>", ["B"], "the option's words, any white space and any case"),
-    ("B", ["B"], "leniency: no tags, the whole text"),
-    ("aspirin", ["A"], "leniency: no tags, the option's words"),
-    ("<answer>B", [], "a tag without its other is text"),
-    ("<answer><answer>B</answer></answer>", [], "opened twice: the second tag is part of the answer"),
-    ("<answer>B.</answer>", [], "a full stop makes another text"),
-    ("<answer>The answer is B</answer>", [], "words around it"),
-    ("<answer></answer><answer>B</answer>", [], "the first is empty, and counts"),
-    ("", [], "nothing"),
-]
-
-XR1_WORDS = [
-    ("<answer>Yes</answer>", ["yes"], "the word"),
-    ("<think>no</think><answer>maybe</answer>", ["maybe"], "the word after the thinking"),
-    ("NO", ["no"], "leniency: no tags"),
-    ("<answer>yes, it does</answer>", [], "words after it"),
-]
-
-XR1_NUMBERS = [
-    ("<answer>18</answer>", True, "the number"),
-    ("<answer>$18.00</answer>", True, "money"),
-    (r"<answer>\boxed{\frac{36}{2}}</answer>", True, "LaTeX"),
-    ("<think><answer>18</answer></think><answer>19</answer>", True, "leniency: the first, inside the thinking"),
-    ("18", True, "leniency: no tags"),
-    ("<answer>18 eggs</answer>", False, "a unit"),
-    ("<answer>19</answer>", False, "another number"),
-    (r"She has \boxed{18}.", False, "a box amid words, where X-R1 itself would find it"),
-    ("", False, "nothing"),
-]
 
 
 @pytest.mark.parametrize(("text", "letters"), [case[:2] for case in XR1_LETTERS], ids=[case[2] for case in XR1_LETTERS])

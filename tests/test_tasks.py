@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import cases
 
 from medrl.config import build
 from medrl.data import prompts
@@ -116,18 +117,7 @@ def test_gold_earns_full_marks_and_nothing_earns_none(name, form):
         assert task.grade("", example, finished=False) == ("truncated", 0.0, "")
 
 
-@pytest.mark.parametrize(
-    ("name", "amid"),
-    [
-        ("gsm8k", "The answer is {gold} eggs."),
-        ("health_benchmarks", "{gold}. because it is"),
-        ("jsonl", "{gold}) because it is"),
-        ("medmcqa", "({gold}) because it is"),
-        ("medqa", "{gold}: because it is"),
-        ("mmlu_medical", "{gold}. because it is"),
-        ("pubmedqa", "The answer is {gold}."),
-    ],
-)
+@cases("tasks", "gold_amid_words_earns_half")
 def test_gold_amid_words_earns_half(name, amid):
     task, found = examples(name)
     for example in found:
@@ -166,40 +156,10 @@ def test_a_row_with_a_column_missing_or_filled_with_something_else_is_named(name
             assert "folder/train.jsonl.gz:7" in str(error.value) and task.name in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "said"),
-    [
-        ("dxbench", {"explicit_symptoms": None}, "explicit_symptoms"),
-        ("dxbench", {"explicit_symptoms": {}}, "explicit_symptoms"),
-        ("dxbench", {"implicit_symptoms": [["头痛", "yes"]]}, "'yes'"),
-        ("gsm8k", {"answer": "9 + 9 = 18."}, "#### <number>"),  # no mark
-        ("gsm8k", {"answer": f"#### {'9' * 400}"}, "#### <number>"),  # a number that no answer could equal
-        ("health_benchmarks", {"Questions": "Which?"}, "Questions"),  # no options
-        ("health_benchmarks", {"Questions": "Which?\nA. One\nC. Three"}, "Questions"),  # a letter left out
-        ("health_benchmarks", {"Answers": "Vitamin C"}, "Answers"),  # no letter
-        ("health_benchmarks", {"Answers": "A low dose"}, "Answers"),  # a word that is a letter
-        ("medmcqa", {"cop": -1}, "cop"),  # the published test split
-        ("medmcqa", {"cop": "B"}, "cop"),  # a letter
-        ("medqa", {"answer": "Zinc"}, "option B"),  # text and letter disagree
-        ("medqa", {"answer_idx": "C"}, "'Iron'"),
-        ("medqa", {"answer_idx": "E"}, "answer_idx"),  # the five options of another version
-        ("medqa", {"options": {"A": "Zinc", "B": "Vitamin A", "C": "Iron", "D": ""}}, "'D'"),
-        ("medqa", {"options": ["Zinc", "Vitamin A", "Iron", "Rest"]}, "options"),
-        ("mmlu_medical", {"answer": 4}, "answer"),
-        ("mmlu_medical", {"choices": ["Zinc", "Iron", "Rest"]}, "choices"),
-        ("mmlu_medical", {"choices": ["Zinc", "Iron", "Rest", " "]}, "choices"),
-        ("medicalgpt_preference", {"response_rejected": "先量血压。 "}, "differ"),  # a pair of equals
-        ("medicalgpt_preference", {**said("a", "b"), "chosen": "c", "rejected": "d"}, "ends with gpt"),
-        ("medicalgpt_preference", {**said("a"), "chosen": "c", "rejected": "c"}, "differ"),
-        ("jsonl", {"Antwort": "D"}, "one of A, B, is 'D'"),  # no such choice
-        ("jsonl", {"Antwort": 1}, "is '1'"),
-        ("jsonl", {"Optionen": ["Zinc"]}, "lists 1"),
-        ("jsonl", {"Optionen": "Zinc|Iron"}, "should be a list of texts"),
-        ("pubmedqa", {"final_decision": "unsure"}, "final_decision"),  # a fourth decision
-        ("pubmedqa", {"context": {"contexts": []}}, "contexts"),  # no abstract
-        ("pubmedqa", {"context": {"contexts": "one text"}}, "contexts"),  # letters would be joined by newlines
-        ("pubmedqa", {"pubid": "7482275"}, "pubid"),  # as text it would be outside the official test
-    ],
+@cases(
+    "tasks",
+    "a_row_that_cannot_be_read_is_named",
+    ("gsm8k", {"answer": f"#### {'9' * 400}"}, "#### <number>"),  # a number that no answer could equal
 )
 def test_a_row_that_cannot_be_read_is_named(name, change, said):
     task, rows, _ = FIXTURES[name]
@@ -270,23 +230,10 @@ def test_prompts_do_not_tell_the_gold(name):
 # --- One by one ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "gold", "credit"),
-    [
-        ("18", "18", 1),
-        ("$18.00.", "18", 1),  # medrl/numbers.py says which notations are read; test_numbers.py tries them all
-        ("1,234", "1234", 1),
-        ("7", "-7", 0),  # the sign is part of the number
-        ("18 eggs", "18", 0.5),  # with its unit
-        ("x = 18", "18", 0.5),  # amid words
-        ("9 + 9 = 18", "18", 0),  # three numbers are a calculation
-        ("18 18", "18", 0),  # repeated
-        ("18, 19, 20", "18", 0),  # a list
-        ("eighteen", "18", 0),  # words
-        ("\uff11\uff18", "18", 0),  # full-width digits: float() would read them
-        ("9" * 5000, "18", 0),  # int() refuses so many digits
-        ("", "18", 0),
-    ],
+@cases(
+    "tasks",
+    "gsm8k_numbers",
+    ("9" * 5000, "18", 0),  # int() refuses so many digits
 )
 def test_gsm8k_numbers(answer, gold, credit):
     task, found = examples("gsm8k")
@@ -328,16 +275,7 @@ def test_letters(answer, credit):
     assert task.valid(answer, found[0]) == (answer.strip("().").upper() in ("A", "B", "C", "D"))
 
 
-@pytest.mark.parametrize(
-    ("answer", "gold"),
-    [
-        ("B", "B"),  # the four shapes that the publisher may use
-        ("(B) Vitamin C", "B"),
-        ("B. Vitamin C", "B"),
-        (" B \n", "B"),
-        ("D) Rest", "D"),
-    ],
-)
+@cases("tasks", "health_benchmarks_answers")
 def test_health_benchmarks_answers(answer, gold):
     task, rows, _ = FIXTURES["health_benchmarks"]
     assert task.parse(Row({**rows[0], "Answers": answer}, "x")).gold == gold
@@ -372,21 +310,7 @@ def test_medmcqa_rows_without_explanation_train_without_reasoning():
     assert [example.rationale for example in examples("medmcqa")[1]] == ["It is vitamin A.", "", ""]
 
 
-@pytest.mark.parametrize(
-    ("answer", "credit"),
-    [
-        ("yes", 1),
-        ("Yes", 1),
-        ("yes.", 0.5),
-        ("Yes, it helps.", 0.5),
-        ("yes yes yes", 0.5),
-        ("yes and no", 0),
-        ("yesterday", 0),
-        ("no", 0),
-        ("maybe", 0),
-        ("是", 0),
-    ],
-)
+@cases("tasks", "pubmedqa_decisions")
 def test_pubmedqa_decisions(answer, credit):
     task, found = examples("pubmedqa")
     assert task.credit(answer, found[0]) == credit
@@ -397,8 +321,8 @@ def test_pubmedqa_contexts_are_joined_by_newlines_and_limited_in_training():
     assert found[0].context == "Few trials exist.\nPain fell."
     limited = dataclasses.replace(task, max_context_chars=1024)
     for length, wanted in ((1023, True), (1024, False), (1025, False)):  # kept when under
-        assert limited.wanted(dataclasses.replace(found[0], context="x" * length)) == wanted
-    assert task.wanted(dataclasses.replace(found[0], context="x" * 10**6))
+        assert limited.keep_for_training(dataclasses.replace(found[0], context="x" * length)) == wanted
+    assert task.keep_for_training(dataclasses.replace(found[0], context="x" * 10**6))
 
 
 def test_pubmedqa_groups_results_by_decision():
@@ -480,22 +404,7 @@ def test_conversations(row, system, turns, question, gold):
     assert {text for _, text in turns} | {question, gold} <= set(task.content(example).texts)
 
 
-@pytest.mark.parametrize(
-    ("conversations", "says"),
-    [
-        ([], "should be a list of turns"),
-        ("Hello", "should be a list of turns"),
-        ([TURN], "should end with a turn from gpt"),
-        (said("a", "b", "c")["conversations"], "should end with a turn from gpt"),
-        ([TURN, TURN], "turn 2 of conversations should be from gpt, is from 'human'"),
-        ([{"from": "gpt", "value": "Hello"}], "turn 1 of conversations should be from human, is from 'gpt'"),
-        ([{"from": "system", "value": "s"}, {"from": "gpt", "value": "b"}], "turn 2 of conversations should be from human"),
-        ([{"from": "system", "value": "s"}], "a system message and no turn"),
-        ([TURN, {"from": "system", "value": "s"}], "turn 2 of conversations should be from gpt, is from 'system'"),
-        ([TURN, {"from": "bing", "value": "b"}], "is from 'bing'"),
-        ([TURN, {"from": "gpt", "value": " "}], "turn 2 of conversations: 'value' should be text, is ' '"),
-    ],
-)
+@cases("tasks", "what_is_no_conversation_is_named")
 def test_what_is_no_conversation_is_named(conversations, says):
     with pytest.raises(RowError) as error:
         FIXTURES["medicalgpt_sft"][0].parse(Row({"conversations": conversations}, "folder/train.jsonl.gz:7"))
@@ -581,24 +490,13 @@ def test_own_columns_are_mapped():
     assert one_more.parse(Row({"prompt": "p", "answer": "a", "I": "x1"}, "x")).id == "x1"
 
 
-@pytest.mark.parametrize(
-    ("fields", "row", "says"),
-    [
-        ({}, {"Frage": "a", "Antwort": "b"}, "there is Frage, Antwort, and no prompt and answer; set columns.question"),
-        ({}, {"prompt": "a"}, "there is prompt, and no prompt and answer"),
-        ({}, {}, "there is no column"),
-        ({}, {"context": "a", "target": "b"}, "there is context, target"),  # S3's rows have a system message
-        ({}, {"prompt": "a", "answer": ""}, "'answer' should be text, is ''"),
-        ({}, {"prompt": "a", "answer": None}, "'answer' should be text, is None"),
-        ({}, {"prompt": "a", "answer": True}, "'answer' should be text, is True"),
-        ({}, {"prompt": "", "answer": "a"}, "'prompt' should be text"),
-        ({"columns": columns(question="Q", answer="A")}, {"prompt": "a", "answer": "b"}, "the column 'Q' of jsonl is missing"),
-        ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b"}, "the column 'I' of jsonl is missing"),
-        ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b", "I": None}, "'I' should be text, is None"),
-        ({"columns": columns(choices="C")}, {"prompt": "a", "answer": "b", "C": ["c", "d"]}, "'b' is not among its choices"),
-        ({"answer_type": "number"}, {"prompt": "a", "answer": "eighteen"}, "should be one number, is 'eighteen'"),
-        ({"answer_type": "number"}, {"prompt": "a", "answer": "18 eggs"}, "should be one number"),
-    ],
+@cases(
+    "tasks",
+    "own_rows_that_cannot_be_read_are_named",
+    ({"columns": columns(question="Q", answer="A")}, {"prompt": "a", "answer": "b"}, "the column 'Q' of jsonl is missing"),
+    ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b"}, "the column 'I' of jsonl is missing"),
+    ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b", "I": None}, "'I' should be text, is None"),
+    ({"columns": columns(choices="C")}, {"prompt": "a", "answer": "b", "C": ["c", "d"]}, "'b' is not among its choices"),
 )
 def test_own_rows_that_cannot_be_read_are_named(fields, row, says):
     with pytest.raises(RowError) as error:
@@ -606,21 +504,7 @@ def test_own_rows_that_cannot_be_read_are_named(fields, row, says):
     assert str(error.value).startswith("own.csv:7: ") and says in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("rows", "mapped", "says"),
-    [
-        (
-            [{"prompt": "a", "answer": "b", "I": "x"}, {"prompt": "c", "answer": "d", "I": "x"}],
-            {"id": "I"},
-            ":2: has the id 'x' of",
-        ),
-        (
-            [{"prompt": "a", "answer": "b"}, {"prompt": "c", "answer": "d"}, {"prompt": "a ", "answer": "b"}],
-            {},
-            ":3: is the same row as",
-        ),
-    ],
-)
+@cases("tasks", "own_rows_that_stand_twice_are_named")
 def test_own_rows_that_stand_twice_are_named(rows, mapped, says, tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -636,17 +520,11 @@ def test_one_question_may_have_several_answers(tmp_path):
     assert len({example.id for example in own(train=str(path)).examples(TWINS, "train")}) == 2
 
 
-@pytest.mark.parametrize(
-    ("fields", "key", "says"),
-    [
-        ({"train": "absent.jsonl"}, "train", "absent.jsonl is no file"),
-        ({"test": "absent.csv"}, "test", "absent.csv is no file"),
-        ({"train": "rows.json"}, "train", "is of no kind that can be read; there is .jsonl.gz, .jsonl, .csv, .parquet"),
-        ({"test": "main/test"}, "test", "main/test is of no kind"),
-        ({"columns": columns(question="Q")}, "columns.answer", "is null; name the column, as columns.question does"),
-        ({"columns": columns(answer="A")}, "columns.question", "is null"),
-        ({"answer_type": "choice"}, "columns.choices", "is null; answer_type=choice needs"),
-    ],
+@cases(
+    "tasks",
+    "what_is_wrong_with_own_rows_is_said_before_anything_starts",
+    ({"columns": columns(question="Q")}, "columns.answer", "is null; name the column, as columns.question does"),
+    ({"columns": columns(answer="A")}, "columns.question", "is null"),
 )
 def test_what_is_wrong_with_own_rows_is_said_before_anything_starts(fields, key, says):
     (problem,) = own(**fields).problems()
@@ -676,34 +554,12 @@ def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
         assert list(task.options(example)) == (["A", "B", "C", "D"] if answers == "choice" else [])
 
 
-@pytest.mark.parametrize(
-    ("answer", "gold", "credit"),
-    [
-        ("vitamin A", "vitamin A", 1),
-        ("Vitamin  a.", "vitamin A", 1),  # case, blanks and the marks at the ends do not count
-        ("“Vitamin A”", "vitamin A", 1),
-        ("**vitamin A**", "vitamin A", 1),
-        ("\uff36itamin\u3000A", "vitamin A", 1),  # nor does width
-        ("流感。", "流感", 1),
-        ("「流感」", "流感", 1),
-        ("It is vitamin A, I think.", "vitamin A", 0.5),
-        ("可能是流感", "流感", 0.5),
-        ("vitamin", "vitamin A", 0),
-        ("vitamin AB", "vitamin A", 0),  # no word of its own
-        ("provitamin A", "vitamin A", 0),
-        ("-7", "7", 0.5),  # a minus is no mark, and the 7 stands there
-        ("7", "-7", 0),
-        ("7%", "7", 0.5),
-        ("C++", "C++", 1),
-        ("it is C++", "C++", 0.5),
-        ("?", "?", 1),  # nothing is left without the marks
-        ("流感、感冒、肺炎", "流感", 0.5),
-        ("vitamin B, vitamin C, vitamin D, vitamin E, vitamin K, vitamin A, zinc, iron, copper", "vitamin A", 0),  # everything
-        ("x" * 1_000_000, "vitamin A", 0),
-        ("\u0301\u0327" * 500_000, "vitamin A", 0),  # accents, which take the square of their number to put in order
-        ("vitamin A " * 100_000, "vitamin A", 0),
-        ("", "vitamin A", 0),
-    ],
+@cases(
+    "tasks",
+    "own_answers_word_for_word",
+    ("x" * 1_000_000, "vitamin A", 0),
+    ("\u0301\u0327" * 500_000, "vitamin A", 0),  # accents, which take the square of their number to put in order
+    ("vitamin A " * 100_000, "vitamin A", 0),
 )
 def test_own_answers_word_for_word(answer, gold, credit):
     task = own()

@@ -197,7 +197,7 @@ class DataMix(Identified):
         contaminated: list[dict[str, Any]] = []
         for example in examples:
             row = TrainingRow(example, task)
-            if not task.wanted(example):
+            if not task.keep_for_training(example):
                 counts["dropped by filter"] += 1
             elif match := held_out.match(task.content(example)):
                 counts["dropped as held out"] += 1

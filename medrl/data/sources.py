@@ -36,6 +36,10 @@ class Location:
     file: Path | None = None
     """A file of the user's own, read whatever the source is."""
 
+    def split_of(self, config: str) -> str:
+        """Name of the split within a configuration."""
+        return config if self.split == "*" else self.split
+
 
 class Published(Protocol):
     """What a source asks of a task to find its rows."""
@@ -209,16 +213,14 @@ class Local(Source):
             configs = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
         found = []
         for config in configs:
-            stem = config if place.split == "*" else place.split
-            paths = [folder / config / f"{stem}.{end}" for end in ("jsonl.gz", "jsonl")]
+            paths = [folder / config / f"{place.split_of(config)}.{end}" for end in ("jsonl.gz", "jsonl")]
             found += [(config, path) for path in paths if path.is_file()][:1]
         return found if len(found) == len(configs) else []
 
     def _absence(self, task: Published, place: Location) -> str:
         config = place.configs[0] if len(place.configs) == 1 else f"{{{','.join(place.configs)}}}"
-        stem = config if place.split == "*" else place.split
         return (
-            f"{task.name} is not in {self.root}: {task.hub_id}/{config}/{stem}.jsonl.gz is absent; "
+            f"{task.name} is not in {self.root}: {task.hub_id}/{config}/{place.split_of(config)}.jsonl.gz is absent; "
             f"put it there, or choose a data_mix without {task.name}"
         )
 
@@ -236,7 +238,7 @@ class Hub(Source):
     def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
         """The rows of a split, loaded by ``datasets``."""
         for config in self._configs(task, place):
-            name = config if place.split == "*" else place.split
+            name = place.split_of(config)
             where = f"{task.hub_id}/{config}/{name}"
             for number, values in enumerate(hf_hub.rows(task.hub_id, config, name, self.revision), start=1):
                 yield Row(values, f"{where}:{number}", config)
@@ -247,8 +249,7 @@ class Hub(Source):
     def _fingerprint(self, task: Published, split: Split, place: Location) -> dict[str, str]:
         """The commit; no data file is fetched for it."""
         config = self._configs(task, place)[0]
-        name = config if place.split == "*" else place.split
-        builder = hf_hub.builder(task.hub_id, config, name, self.revision)
+        builder = hf_hub.builder(task.hub_id, config, place.split_of(config), self.revision)
         return {"repository": task.hub_id, "config": ", ".join(place.configs), "split": place.split, "commit": builder.hash}
 
     def _configs(self, task: Published, place: Location) -> tuple[str, ...]:

@@ -52,9 +52,6 @@ def number(text: str) -> Decimal | None:
     write numbers. A percent sign is not: ``18%`` may mean 18 or 0.18, and nothing is guessed. Nor are digits of other
     scripts (Arabic, full-width), ``1e3``, ``0x12``, ``1_000``, ``nan`` or ``inf``, all of which Python itself would read.
 
-    Args:
-        text: Anything.
-
     Returns:
         The value, or None where the text is anything else or longer than `MOST_CHARACTERS`.
     """
@@ -67,9 +64,6 @@ def number(text: str) -> Decimal | None:
 
 def only_number(text: str) -> Decimal | None:
     """The number of a text that holds exactly one amid words or units, as ``18 eggs`` does.
-
-    Args:
-        text: Anything, of any length.
 
     Returns:
         The value, or None where the text holds none or several; the same number twice is several.
@@ -89,14 +83,12 @@ def equal(answer: str, gold: Decimal) -> bool:
 
     Words and units, calculations, equations (``x = 18``), sets, intervals and several values are no number.
 
+    It never raises. A plain number takes microseconds, one in another notation milliseconds, the very first half a second, in
+    which sympy is imported.
+
     Args:
         answer: Anything that a model wrote.
         gold: A value as `number` gives it.
-
-    Returns:
-        True where the values are exactly equal. It never raises. A plain number takes microseconds, one in another notation
-        2 to 6 milliseconds. The first of a shape takes up to 0.1 s, while the parser builds its tables, and the very first
-        half a second, in which sympy is imported.
     """
     value = number(answer)
     if value is None and (latex := _unwrapped(answer)):

@@ -169,12 +169,12 @@ class _Completions:
                 for messages, ids, index in zip(completions, completion_ids, row, strict=True)
             ]
             graded(self.batch)
-            for name, value in _observed(self.batch).items():
+            for name, value in _answer_metrics(self.batch).items():
                 log_metric(name, value)
         return self.batch
 
 
-def _observed(batch: Sequence[Completion]) -> dict[str, float]:
+def _answer_metrics(batch: Sequence[Completion]) -> dict[str, float]:
     """What is watched besides the rewards: shares of right, unparsed and cut-off answers, and of first choices.
 
     Of tasks whose answers nothing grades, none is right and none is wrong: they count only as unparsed or cut off.

@@ -169,7 +169,7 @@ class Task(Identified, ABC):
         """The gold as a completion writes it."""
         return self.answers.demonstrate(example.gold, example.choices)
 
-    def wanted(self, example: Example) -> bool:
+    def keep_for_training(self, example: Example) -> bool:
         """Whether training uses the example. Evaluation keeps every row."""
         return True
 

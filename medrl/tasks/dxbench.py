@@ -123,8 +123,8 @@ class DxBench(Task):
             absent += [name for name, present in symptoms if not present]
             lines.append((opening, [name for name, present in symptoms if present]))
         lines.append(("absent", absent))
-        told = [words[opening] + words["comma"].join(names) + words["stop"] for opening, names in lines if names]
-        return "\n".join(told) or words["none"]  # Dxy_30, published with two empty lists
+        sentences = [words[opening] + words["comma"].join(names) + words["stop"] for opening, names in lines if names]
+        return "\n".join(sentences) or words["none"]  # Dxy_30, published with two empty lists
 
     def ask(self, example: Example) -> str:
         words = WORDS[self.language]

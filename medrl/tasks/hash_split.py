@@ -15,14 +15,14 @@ from medrl.tasks.base import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parted(Task):
+class HashSplitTask(Task):
     """A task whose ``train`` and ``test`` may be one published split. Where they are two, each is read whole."""
 
     held_out_percent: Annotated[int, Ge(1), Le(99)]
     """Share of the rows that is evaluated and never trained on, where ``train`` and ``test`` are one published split."""
 
     @abstractmethod
-    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+    def split_key(self, row: Mapping[str, Any]) -> str:
         """What decides the part of a row: rows that say the same are in the same part."""
 
     @property
@@ -35,7 +35,7 @@ class Parted(Task):
             return place
 
         def keep(row: Mapping[str, Any]) -> bool:
-            digest = hashlib.sha256(self.told_apart_by(row).encode()).digest()
+            digest = hashlib.sha256(self.split_key(row).encode()).digest()
             return (int.from_bytes(digest[:4], "big") % 100 < self.held_out_percent) == (split == "test")
 
         return Location(place.configs, place.split, keep)

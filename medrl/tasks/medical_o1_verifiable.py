@@ -9,20 +9,20 @@ from typing import Any, ClassVar
 
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, row_id, text_of
-from medrl.tasks.hash_split import Parted
+from medrl.tasks.hash_split import HashSplitTask
 from medrl.tasks.open_ended import OpenEndedTask
 
 QUESTION, ANSWER = "Open-ended Verifiable Question", "Ground-True Answer"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalO1Verifiable(OpenEndedTask, Parted):
+class MedicalO1Verifiable(OpenEndedTask, HashSplitTask):
     """One published split, parted by a hash of the question into training and held-out problems."""
 
     kind: ClassVar[str] = "medical_o1_verifiable"
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-verifiable-problem"
 
-    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+    def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get(QUESTION)).strip()
 
     def example(self, row: Mapping[str, Any]) -> Example:

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, row_id, text_of
-from medrl.tasks.hash_split import Parted
+from medrl.tasks.hash_split import HashSplitTask
 from medrl.tasks.medicalgpt_sft import read_conversation
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalGPTPreference(Parted):
+class MedicalGPTPreference(HashSplitTask):
     """Pairs in one of two published schemas: a question with two responses, or a conversation with two ends."""
 
     kind: ClassVar[str] = "medicalgpt_preference"
@@ -23,7 +23,7 @@ class MedicalGPTPreference(Parted):
     language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "preference"
 
-    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+    def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations") or row.get("question"))
 
     def example(self, row: Mapping[str, Any]) -> Example:

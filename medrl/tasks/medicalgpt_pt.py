@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, row_id, text_of
-from medrl.tasks.hash_split import Parted
+from medrl.tasks.hash_split import HashSplitTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalGPTPretraining(Parted):
+class MedicalGPTPretraining(HashSplitTask):
     """Documents to read, one in each row's ``text``. Nothing is asked, so nothing is graded."""
 
     kind: ClassVar[str] = "medicalgpt_pt"
@@ -23,7 +23,7 @@ class MedicalGPTPretraining(Parted):
     repository: str
     """Data set on the hub, or folder of a local source, that ``train`` and ``test`` are in."""
 
-    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+    def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get("text")).strip()
 
     @property

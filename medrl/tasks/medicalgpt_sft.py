@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Kind, Language, row_id, text_of
-from medrl.tasks.hash_split import Parted
+from medrl.tasks.hash_split import HashSplitTask
 
 ROLES = {"human": "user", "gpt": "assistant"}
 """Published name of a speaker -> role in a chat."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedicalGPTSFT(Parted):
+class MedicalGPTSFT(HashSplitTask):
     """Conversations to imitate: the last answer is the gold, all before it the prompt. No rule grades them."""
 
     kind: ClassVar[str] = "medicalgpt_sft"
@@ -25,7 +25,7 @@ class MedicalGPTSFT(Parted):
     language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "conversation"
 
-    def told_apart_by(self, row: Mapping[str, Any]) -> str:
+    def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations"))
 
     def example(self, row: Mapping[str, Any]) -> Example:
@@ -72,20 +72,20 @@ def read_conversation(conversations: Any) -> tuple[str, list[tuple[str, str]]]:
     if not all(isinstance(turn, Mapping) for turn in rest):
         raise ValueError("conversations should hold turns of 'from' and 'value'")
     if rest[0].get("from") == "system":
-        system = _said(rest.pop(0), 1)
+        system = _turn_text(rest.pop(0), 1)
     first = 2 if system else 1
     turns = []
     for number, turn in enumerate(rest, start=first):
         expected = "human" if (number - first) % 2 == 0 else "gpt"
         if turn.get("from") != expected:
             raise ValueError(f"turn {number} of conversations should be from {expected}, is from {turn.get('from')!r:.40}")
-        turns.append((ROLES[expected], _said(turn, number)))
+        turns.append((ROLES[expected], _turn_text(turn, number)))
     if not turns:
         raise ValueError("conversations holds a system message and no turn")
     return system, turns
 
 
-def _said(turn: Mapping[str, Any], number: int) -> str:
+def _turn_text(turn: Mapping[str, Any], number: int) -> str:
     try:
         return text_of(turn, "value")
     except ValueError as error:

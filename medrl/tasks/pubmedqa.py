@@ -69,7 +69,7 @@ class PubMedQA(Task):
             group=decision,
         )
 
-    def wanted(self, example: Example) -> bool:
+    def keep_for_training(self, example: Example) -> bool:
         """The context limit of the training rows."""
         return self.max_context_chars is None or len(example.context) < self.max_context_chars
 

@@ -186,13 +186,13 @@ class _Round:
         """Take the next claim until there is none, or none is to be asked. Requests under way end: they are paid for."""
         while not (self.mistake or (self.failed and self.endpoint.failure == "stop")) and (claim := next(waiting, None)):
             try:
-                await self._settle(client, *claim)
+                await self._ask_one(client, *claim)
             except Failure as failure:
                 self.failed.append(str(failure))
             except UserError as error:
                 self.mistake = self.mistake or error
 
-    async def _settle(self, client: AsyncOpenAI, key: str, request: Mapping[str, Any]) -> None:
+    async def _ask_one(self, client: AsyncOpenAI, key: str, request: Mapping[str, Any]) -> None:
         """Ask about a claim, keep its verdict and count what it took.
 
         Raises:
