@@ -223,12 +223,6 @@ def holes(rewards, rows):
     return {(finding.task, finding.probe) for finding in reward_audit.audit(rewards, rows).findings}
 
 
-def test_paying_for_length_is_found(rows):
-    found = holes(made(right=RIGHT, long=paid(length, 2)), rows("pubmed70"))
-    assert found == {(task, "long filler, wrong answer") for task in ("pubmedqa", "gsm8k", "health_benchmarks")}
-    assert holes(made(right=RIGHT, long=paid(length, 0.1)), rows("pubmed70")) == set()  # too little to be worth it
-
-
 def test_paying_for_any_tag_is_found(rows):
     found = holes(made(right=RIGHT, tags=paid(any_tag, 2)), rows("pubmed70"))
     assert ("pubmedqa", "gold three times over") in found
@@ -251,20 +245,6 @@ def test_paying_for_silence_is_found(rows):
     assert ("medqa", "wrong answer") not in found
 
 
-def test_paying_for_step_markers_and_for_the_question_is_found(rows):
-    markers = paid(lambda completion: min(1.0, completion.text.count("Step") / 3), 2)  # X-R1's count
-    question = paid(lambda completion: float(completion.verdict.answer == completion.row.example.question), 2)
-    assert holes(made(right=RIGHT, steps=markers), rows("medqa")) == {("medqa", "step markers alone")}
-    assert holes(made(right=RIGHT, question=question), rows("medqa")) == {("medqa", "question as the answer")}
-
-
-def test_paying_for_the_candidate_order_is_found(rows):
-    assert ("dxbench", "candidate order, copied") in holes(
-        made(rank=InverseRank(weight=1), order=paid(copied_order, 2)), rows("dxbench")
-    )
-    assert holes(made(rank=InverseRank(weight=1), order=paid(copied_order, 0.1)), rows("dxbench")) == set()
-
-
 def test_format_alone_is_found_to_pay_a_wrong_answer_the_same(rows):
     (finding,) = reward_audit.audit(made(soft=SoftFormat(weight=1)), rows("medqa")).findings
     assert finding == ("medqa", "wrong answer", "a wrong answer earns what the gold earns: this set does not pay for being right")
@@ -272,9 +252,31 @@ def test_format_alone_is_found_to_pay_a_wrong_answer_the_same(rows):
     assert holes(made(rank=InverseRank(weight=1), valid=ValidAnswer(weight=0.2)), rows("medqa")) == {("medqa", "wrong answer")}
 
 
-def test_a_heavy_valid_answer_is_no_hole(rows):
-    # It pays for the type of an answer more than for being right, yet nothing earns more than the gold, nor as much.
-    assert holes(made(right=RIGHT, valid=ValidAnswer(weight=5)), rows("medqa")) == set()
+LONGEST = {(task, "long filler, wrong answer") for task in ("pubmedqa", "gsm8k", "health_benchmarks")}
+MARKERS = paid(lambda completion: min(1.0, completion.text.count("Step") / 3), 2)  # X-R1's count
+QUESTION = paid(lambda completion: float(completion.verdict.answer == completion.row.example.question), 2)
+
+
+@pytest.mark.parametrize(
+    ("mix", "hack", "found"),
+    [
+        ("pubmed70", paid(length, 2), LONGEST),
+        ("pubmed70", paid(length, 0.1), set()),  # too little to be worth it
+        ("medqa", MARKERS, {("medqa", "step markers alone")}),
+        ("medqa", QUESTION, {("medqa", "question as the answer")}),
+        # It pays for the type of an answer more than for being right, yet nothing earns more than the gold, nor as much.
+        ("medqa", ValidAnswer(weight=5), set()),
+        ("dxbench", paid(copied_order, 0.1), set()),
+    ],
+)
+def test_what_pays_beside_the_right_answer(rows, mix, hack, found):
+    right = InverseRank(weight=1) if mix == "dxbench" else RIGHT
+    assert holes(made(right=right, hack=hack), rows(mix)) == found
+
+
+def test_paying_for_the_candidate_order_is_found(rows):
+    found = holes(made(rank=InverseRank(weight=1), order=paid(copied_order, 2)), rows("dxbench"))
+    assert ("dxbench", "candidate order, copied") in found
 
 
 def test_a_tie_in_some_rows_is_no_finding(rows):

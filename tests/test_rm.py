@@ -24,7 +24,7 @@ def test_only_pairs_are_asked_of_a_reward_model(compose):
     assert settings.data_mix.held_out == ("medicalgpt_preference", "pubmedqa")
     assert list(evaluate.result_files(settings, "base")) == ["medicalgpt_preference"]
     policy = build.check(compose(["algo=dpo", "data_mix=medicalgpt_preference"]))
-    assert [evaluate.protocol(policy, name) for name in evaluate.asked(policy)] == ["likelihood", "generative"]
+    assert [evaluate.protocol(policy, name) for name in evaluate.evaluated_tasks(policy)] == ["likelihood", "generative"]
 
 
 def test_without_pairs_held_out_nothing_can_be_asked(compose):

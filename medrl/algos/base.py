@@ -205,7 +205,7 @@ class TrainedAlgo(Algo):
             "weight_decay": self.weight_decay,
             "max_grad_norm": self.max_grad_norm,
             "save_steps": every,
-            "save_total_limit": 2,
+            "save_total_limit": 2,  # the newest, and one to fall back on while the next is written
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "report_to": [],

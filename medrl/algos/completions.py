@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -118,15 +118,22 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 
 def save(records: Sequence[dict[str, Any]], step: int, folder: Path) -> None:
-    """Write the completions beside the log, in the columns of TRL's GRPOTrainer."""
-    from pyarrow import array, float64, parquet, table
+    """Write the completions beside the log."""
+    from pyarrow import array, float64
 
     columns = {
-        "step": [step] * len(records),
         "prompt": [record["prompt"] for record in records],
         "completion": [record["completion"] for record in records],
         # all null where a reward abstained of the whole set, and a number all the same
         **{name: array([record["scores"][name] for record in records], float64()) for name in records[0]["scores"]},
         "advantage": [record["advantage"] for record in records],
     }
+    write_columns(columns, step, folder)
+
+
+def write_columns(columns: Mapping[str, Any], step: int, folder: Path) -> None:
+    """Write a step's completions as TRL's GRPOTrainer does."""
+    from pyarrow import parquet, table
+
+    columns = {"step": [step] * len(columns["prompt"]), **columns}
     parquet.write_table(table(columns), folder / f"completions_{step:05d}.parquet")

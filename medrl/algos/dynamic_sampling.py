@@ -101,7 +101,10 @@ def filled(trainer: Any, generate: Callable[[list[dict[str, Any]]], Batch], inpu
         dead -= {old for old, _ in pairs}
         replaced, generated = replaced + len(pairs), generated + lacking * processes * size
     if generated > len(inputs) * processes:
-        _note(trainer, noted)
+        for name, column in _columns(trainer).items():
+            if name in noted:
+                column.clear()
+                column.extend(noted[name])
         batch["num_items_in_batch"] = trainer.accelerator.gather(batch["completion_mask"].sum()).sum()
     trainer._metrics["train"].update(
         metrics
@@ -206,25 +209,17 @@ def _fresh_rows(trainer: Any, inputs: list[dict[str, Any]]) -> Iterator[int]:
     return iter(rows)
 
 
-def _noted(trainer: Any, count: int) -> dict[tuple[str, ...], list[Any]]:
-    """What TRL notes of the last ``count`` completions of all processes, for ``train/completions/``: a list a column."""
-    return {name: list(values)[-count:] for name, values in _columns(trainer) if len(values) >= count}
-
-
-def _note(trainer: Any, noted: Mapping[tuple[str, ...], Sequence[Any]]) -> None:
-    """Have TRL note these completions instead."""
-    for name, values in _columns(trainer):
-        if name in noted:
-            values.clear()
-            values.extend(noted[name])
-
-
-def _columns(trainer: Any) -> Iterator[tuple[tuple[str, ...], deque[Any]]]:
+def _columns(trainer: Any) -> dict[tuple[str, ...], deque[Any]]:
+    """What TRL notes of completions, for ``train/completions/``, by name: those of rewards and extra columns are nested."""
+    columns: dict[tuple[str, ...], deque[Any]] = {}
     for name, values in trainer._logs.items():
-        if isinstance(values, dict):
-            yield from (((name, key), column) for key, column in values.items())
-        else:
-            yield (name,), values
+        columns |= {(name, key): column for key, column in values.items()} if isinstance(values, dict) else {(name,): values}
+    return columns
+
+
+def _noted(trainer: Any, count: int) -> dict[tuple[str, ...], list[Any]]:
+    """What TRL has noted of the last ``count`` completions of all processes: a list a column."""
+    return {name: list(column)[-count:] for name, column in _columns(trainer).items() if len(column) >= count}
 
 
 def _spliced(values: Sequence[Any], drawn: Sequence[Any], pairs: Pairs, size: int) -> list[Any]:

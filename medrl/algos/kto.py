@@ -100,7 +100,10 @@ class KTO(SelfSampledPreference):
         """
         rows = job.rows[: self.prompts]
         asked = [row for row in rows if not row.example.rejected]
-        found = [*self._own(asked, self.samples(job, asked, job.folder / "samples.jsonl", job.run.seed)), *_given(rows)]
+        found = [*self._own(asked, self.samples(job, asked, job.folder / "samples.jsonl", job.run.seed))]
+        for row in rows:
+            if row.example.rejected:  # a pair of the data set
+                found += [(row, row.example.gold, True), (row, row.example.rejected, False)]
         random.Random(f"kto:{job.run.seed}").shuffle(found)
         fits, rendering, lines = fitting(job), Rendering(job.tokenizer), []
         for row, text, label in found:
@@ -125,11 +128,3 @@ class KTO(SelfSampledPreference):
             else:
                 label = sample["outcome"] == "right"
             yield asked[sample["row"]], sample["text"], label
-
-
-def _given(rows: Sequence[TrainingRow]) -> Iterator[tuple[TrainingRow, str, bool]]:
-    """Both answers of the data set's own pairs."""
-    for row in rows:
-        if row.example.rejected:
-            yield row, row.example.gold, True
-            yield row, row.example.rejected, False

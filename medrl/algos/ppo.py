@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
@@ -93,15 +93,6 @@ class PPO(SamplingAlgo):
         return [row for start in starts for _ in range(self.num_iterations) for row in range(start, start + self.batch_size)]
 
 
-class Step(NamedTuple):
-    """A set of completions, ready for the loss."""
-
-    batches: list[dict[str, Tensor]]
-    """Micro-batches of this process."""
-    metrics: dict[str, float | None]
-    """What the log says of all processes' completions."""
-
-
 def _trainer(ppo: PPO, job: Job) -> Any:
     """The Trainer of transformers with PPO's steps. What this relies on in it is pinned by tests/test_ppo.py."""
     import torch
@@ -112,8 +103,8 @@ def _trainer(ppo: PPO, job: Job) -> Any:
             """The micro-batches of one optimizer step: new completions, or another pass over the last ones."""
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
             if self.state.global_step % ppo.num_iterations == 0:
-                self.collected = learner.collect(self, batches)
-            return self.collected.batches, None
+                self.collected, self.collected_metrics = learner.collect(self, batches)
+            return self.collected, None
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             return learner.loss(model, inputs) * self.current_gradient_accumulation_steps
@@ -127,7 +118,7 @@ def _trainer(ppo: PPO, job: Job) -> Any:
             return self.optimizer
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            metrics = {**self.collected.metrics, **learner.means.pop()} if "loss" in logs else {}
+            metrics = {**self.collected_metrics, **learner.means.pop()} if "loss" in logs else {}
             super().log({**logs, **metrics}, start_time)
 
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -217,12 +208,15 @@ class Learner:
         if ppo.beta and not job.run.model.lora:  # an adapter is switched off instead
             self.reference = copy.deepcopy(job.policy).eval().requires_grad_(False)
 
-    def collect(self, trainer: Any, rows: Sequence[Sequence[int]]) -> Step:
+    def collect(self, trainer: Any, rows: Sequence[Sequence[int]]) -> tuple[list[dict[str, Tensor]], dict[str, float | None]]:
         """Write and score completions and find out what each token was worth.
 
         Args:
             trainer: Whose model writes.
             rows: Positions of training rows, a list a micro-batch.
+
+        Returns:
+            Micro-batches of this process, ready for the loss; and what the log says of all processes' completions.
         """
         import torch
         from accelerate.utils import gather_object
@@ -249,7 +243,7 @@ class Learner:
         if accelerator.is_main_process:
             completions.save(records, step + 1, self.job.folder / "completions")
         metrics["num_tokens"] = trainer.state.num_input_tokens_seen
-        return Step(batches, {**completions.completion_metrics(records), **answers.pop(), **metrics})
+        return batches, {**completions.completion_metrics(records), **answers.pop(), **metrics}
 
     def _sampling(self, step: int, process: int) -> Sampling:
         """How this step's completions are drawn: from a seed of its own, because a resumed trainer restores the global random

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medrl.algos import completions
 from medrl.algos.base import Job
 from medrl.algos.rollouts import OnlineRL
 from medrl.errors import Problem
@@ -52,19 +53,16 @@ class RLOO(OnlineRL):
 
 def _keep_completions(trainer: Any, folder: Path) -> Any:
     """Trainer callback that writes each logged step's completions as GRPOTrainer does, which RLOOTrainer leaves out."""
-    from pyarrow import Table
-    from pyarrow.parquet import write_table
     from transformers import TrainerCallback
 
     class KeepCompletions(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            noted = trainer._logs
-            if not state.is_world_process_zero or not noted["prompt"]:
+            logs = trainer._logs
+            if not state.is_world_process_zero or not logs["prompt"]:
                 return
-            columns: dict[str, list[Any]] = {"step": [state.global_step] * len(noted["prompt"])}
-            columns |= {name: list(noted[name]) for name in ("prompt", "completion")}
-            columns |= {name: list(values) for group in ("rewards", "extra") for name, values in noted[group].items()}
-            columns["advantage"] = list(noted["advantages"])
-            write_table(Table.from_pydict(columns), folder / f"completions_{state.global_step:05d}.parquet")
+            columns = {name: list(logs[name]) for name in ("prompt", "completion")}
+            columns |= {name: list(values) for group in ("rewards", "extra") for name, values in logs[group].items()}
+            columns["advantage"] = list(logs["advantages"])
+            completions.write_columns(columns, state.global_step, folder)
 
     return KeepCompletions()

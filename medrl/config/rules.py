@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from medrl.config.schema import Run
 from medrl.errors import Problem
-from medrl.evaluation.protocols import asked, protocol
+from medrl.evaluation.protocols import evaluated_tasks, protocol
 
 MIXES = {
     "question": "pubmed70",
@@ -95,6 +95,6 @@ def _eval(run: Run) -> Iterator[Problem]:
             "eval.eval_steps", f"asks a model that is whole; write null, or hardware.sharding=none for {run.hardware.sharding}"
         )
     if run.algo.trains_reward_model or not any(
-        protocol(run, name) == "generative" for name in asked(run) if name in run.data_mix.tasks
+        protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks
     ):
         yield Problem("eval.eval_steps", "asks questions, and none is held out for this algorithm; write null")

@@ -13,14 +13,14 @@ from medrl.data.prompts import messages
 from medrl.data.sources import Split
 from medrl.errors import UserError
 from medrl.evaluation import perplexity, preferences
-from medrl.evaluation.protocols import asked, protocol
+from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.models.likelihood import NegativeLogLikelihood, Score
 from medrl.tasks.base import Attempt, Example, Task
 
 Which = Literal["base", "trained"]
-Made = dict[int, dict[str, Any]]
+Lines = dict[int, dict[str, Any]]
 """Lines by their position in the file."""
 
 
@@ -33,7 +33,7 @@ def result_files(run: Run, which: Which) -> dict[str, str]:
     if run.eval.split == "validation":
         about_all["rows"] = run.data_mix.validation_rows
     names = {}
-    for name in asked(run):
+    for name in evaluated_tasks(run):
         task = run.data_mix.tasks[name]
         about = {**about_all, "task": task, "source": [run.source.identity_of(task, split) for split in splits]}
         names[name] = f"{name}-v{task.version}-{which}-{digest(about)}.jsonl"
@@ -93,7 +93,7 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     begun = path.with_name(path.name + ".begun")
     lines = {line.pop("position"): line for line in read_jsonl(begun)}
     with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
-        for batch in _made(run, name, examples, model, set(lines), progress.partly):
+        for batch in _missing_lines(run, name, examples, model, set(lines), progress.partly):
             for position, line in batch.items():
                 lines[position] = line
                 file.write(json.dumps({"position": position, **line}, ensure_ascii=False) + "\n")
@@ -103,9 +103,9 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     begun.unlink()
 
 
-def _made(
+def _missing_lines(
     run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int], tick: Callable[[float], None]
-) -> Iterator[Made]:
+) -> Iterator[Lines]:
     """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
     task, kind, tokenizer = run.data_mix.tasks[name], protocol(run, name), model[1]
     if kind == "generative":
@@ -124,7 +124,7 @@ def _completions(
     model: tuple[Any, Any],
     done: Collection[int],
     tick: Callable[[float], None] | None = None,
-) -> Iterator[Made]:
+) -> Iterator[Lines]:
     """Graded completions, all samples of an example together."""
     from medrl.models.generation import Transformers
 
@@ -162,7 +162,7 @@ def while_training(run: Run, tokenizer: Any) -> Callable[[Any], dict[str, float]
     """
     if run.eval.eval_steps is None:
         return None
-    examples = {name: held_out(run, name) for name in asked(run) if protocol(run, name) == "generative"}
+    examples = {name: held_out(run, name) for name in evaluated_tasks(run) if protocol(run, name) == "generative"}
 
     def ask(model: Any) -> dict[str, float]:
         import torch

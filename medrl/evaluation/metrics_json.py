@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from medrl.errors import UserError
 from medrl.evaluation import perplexity, preferences
 from medrl.evaluation.evaluate import held_out, result_files
-from medrl.evaluation.protocols import asked, protocol
+from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
 from medrl.statistics import metrics, power
@@ -31,7 +31,7 @@ def summarise(run: Run, folder: Path) -> dict[str, Any]:
     base_files = result_files(run, "base")
     trained_files = result_files(run, "trained")
     summary: dict[str, Any] = {"tasks": {}, "perplexity": {}}
-    for name in asked(run):
+    for name in evaluated_tasks(run):
         before = read_jsonl(folder / base_files[name])
         after = read_jsonl(folder / trained_files[name]) if run.algo.trains else before
         if [line["id"] for line in before] != [line["id"] for line in after]:

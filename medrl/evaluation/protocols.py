@@ -19,6 +19,6 @@ def protocol(run: Run, name: str) -> Protocol:
     return "generative" if kind == "question" else "perplexity"
 
 
-def asked(run: Run) -> list[str]:
+def evaluated_tasks(run: Run) -> list[str]:
     """The held-out tasks that the run's models can answer: a reward model answers preference pairs alone."""
     return [name for name in run.data_mix.held_out if not run.algo.trains_reward_model or protocol(run, name) == "pairwise"]

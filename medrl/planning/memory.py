@@ -134,11 +134,6 @@ class Training:
     dropout_bytes: int
     """Of a value of an adapter's dropout mask: 1 on a GPU; on a CPU it is as wide as what it drops."""
 
-    @property
-    def adapted(self) -> tuple[Linear, ...]:
-        """Linear layers with an adapter."""
-        return tuple(linear for linear in self.shape.linears if self._adapts(linear.kind))
-
     def _adapts(self, kind: str) -> bool:
         return self.lora is not None and (self.lora.modules is None or kind in self.lora.modules)
 
@@ -153,7 +148,8 @@ class Training:
         if self.lora:
             rank = self.lora.rank
             lengths = (0, 1)[self.lora.dora]  # DoRA trains one number more for each output
-            return tuple(size for linear in self.adapted for size in (rank * linear.inputs, (rank + lengths) * linear.outputs))
+            adapted = [linear for linear in self.shape.linears if self._adapts(linear.kind)]
+            return tuple(size for linear in adapted for size in (rank * linear.inputs, (rank + lengths) * linear.outputs))
         return self.shape.parameters
 
     @property

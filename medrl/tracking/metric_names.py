@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medrl.config.schema import Run
-from medrl.evaluation.protocols import asked, protocol
+from medrl.evaluation.protocols import evaluated_tasks, protocol
 
 ANSWERED = ("accuracy", "mean_credit", "unparsed", "truncated", "mean_tokens")
 """Of a task whose answers are graded; of preference pairs the accuracy alone."""
@@ -29,7 +29,7 @@ def while_training(run: Run) -> list[str]:
     if run.algo.uses_rewards:
         found += ["train/reward", *(f"train/rewards/{key}/mean" for key in run.reward_set.rewards)]
     if run.eval.eval_steps:
-        found += [f"validation/{task}/accuracy" for task in asked(run) if protocol(run, task) == "generative"]
+        found += [f"validation/{task}/accuracy" for task in evaluated_tasks(run) if protocol(run, task) == "generative"]
     return found
 
 
@@ -37,7 +37,7 @@ def _at_the_end(run: Run) -> list[str]:
     measures = {"generative": ANSWERED, "perplexity": ("perplexity",)}
     found = [
         f"{run.eval.split}/{task}/{measure}"
-        for task in asked(run)
+        for task in evaluated_tasks(run)
         for measure in measures.get(protocol(run, task), ("accuracy",))
     ]
     return [*found, *(f"cost/{key}" for key in COST)]

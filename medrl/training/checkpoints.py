@@ -20,8 +20,6 @@ from medrl.jobs.shutdown import GracefulShutdown
 from medrl.training import distributed
 
 COMPLETE = "complete.json"
-KEPT = 2
-"""Checkpoints kept: the newest, and one to fall back on while the next is written."""
 
 
 def mark_complete(checkpoint: Path) -> None:
