@@ -134,7 +134,7 @@ def test_mistakes_are_told_before_anything_loads(compose, monkeypatch, word, sai
 
 def test_without_wandb_it_says_how_to_get_it(compose, monkeypatch):
     monkeypatch.setattr(settings, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"track\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
+    with pytest.raises(ConfigError, match=r"logger\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
         build.check(compose(["logger=wandb"]))
     build.check(compose(["logger=none"]))
 
