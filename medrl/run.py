@@ -23,6 +23,7 @@ from medrl.evaluation import evaluate, metrics_json
 from medrl.evaluation.settings import Eval
 from medrl.jobs import locks
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.models import base
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
 from medrl.table.results import METRICS_SCHEMA
@@ -52,8 +53,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 return dry_run(tree, settings, folder)
             finally:
                 gc.enable()
-        if settings.hardware.device == "cuda":
-            claim(settings.hardware.gpus)
+        claim(settings.hardware.gpus if settings.hardware.device == "cuda" else 0)
         if settings.hardware.node_rank:
             join(settings, folder, stop)
             return {}
@@ -205,23 +205,15 @@ def evaluate_models(settings: Run, folder: Path) -> None:
         tokenizer = settings.model.tokenizer(_texts(settings))
         evaluate.answer_tasks(settings, "base", _base(settings, tokenizer), tokenizer, results)
     if settings.algo.trains and evaluate.missing(settings, "trained", results):
-        evaluate.answer_tasks(settings, "trained", *_trained(settings, folder / "model"), results)
+        reward_model = settings.algo.trains_reward_model
+        model = base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=reward_model)
+        evaluate.answer_tasks(settings, "trained", *model, results)
 
 
 def _base(settings: Run, tokenizer: Any) -> Any:
     """The model before training: a policy, or the classifier that a reward model begins as."""
     make = settings.model.classifier if settings.algo.trains_reward_model else settings.model.policy
     return make(tokenizer, settings.hardware, settings.seed)
-
-
-def _trained(settings: Run, folder: Path) -> tuple[Any, Any]:
-    """The model that a run wrote, and its tokenizer."""
-    from medrl.algos import rm
-    from medrl.models import base
-
-    if settings.algo.trains_reward_model:
-        return rm.trained(settings.model, settings.hardware, folder)
-    return base.trained(settings.model, settings.hardware, settings.seed, folder)
 
 
 def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
@@ -241,7 +233,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
-        **metrics_json.summarise(tree, settings, folder / "eval"),
+        **metrics_json.summarise(settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in warnings.warnings(log)]},
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
@@ -360,13 +352,8 @@ def _curves(log: list[dict[str, Any]]) -> dict[str, Any]:
             key = "reward/" + name.split("/")[1] if "/" in name else name
             known = [line for line in log if name in line]
             tenth = max(1, len(known) // 10)
-            curves[key] = [_mean(known[:tenth], name), _mean(known[-tenth:], name)]
+            curves[key] = [warnings.mean(known[:tenth], name), warnings.mean(known[-tenth:], name)]
     return curves
-
-
-def _mean(lines: list[dict[str, Any]], name: str) -> float | None:
-    values = [line[name] for line in lines if line.get(name) is not None]
-    return sum(values) / len(values) if values else None
 
 
 def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -10,6 +11,7 @@ import pytest
 from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
+from medrl.grading.answer_types import listed
 from medrl.grading.answers import layout, tags
 from medrl.grading.judges.base import Judge
 from medrl.planning import plan, reward_audit
@@ -20,7 +22,6 @@ from medrl.rewards.language_consistency import LanguageConsistency
 from medrl.rewards.soft_format import SoftFormat
 from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.valid_answer import ValidAnswer
-from medrl.tasks.dxbench import listed
 
 MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench", "medical_o1_verifiable")
 TASKS = {
@@ -69,6 +70,37 @@ def made(audit="stop", **rewards):
 RIGHT = Correctness(weight=1, partial=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Paid(Reward):
+    """Pays what a function of the completion says."""
+
+    pays: Callable
+
+    def score(self, completion):
+        return self.pays(completion)
+
+
+def paid(pays, weight=1):
+    return Paid(weight=weight, pays=pays)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StubJudge(Judge):
+    """Decides by a function of the claim, and counts the claims of each call."""
+
+    name = "stub"
+    calibration_file: str | None = None
+    decide: Callable
+    calls: list = field(default_factory=list)
+
+    def judge(self, claims):
+        self.calls.append(len(claims))
+        return [self.decide(claim) for claim in claims]
+
+    def describe(self):
+        return self.name
+
+
 # --- The shipped sets --------------------------------------------------------------------------------------------------
 
 
@@ -104,12 +136,8 @@ def test_means_are_of_who_does_not_abstain(rows):
     assert found.matrix["gsm8k"]["wrong answer"] == {"right": 0, "rank": None, "total": 0}
     first = rows("medqa")[0].example.id
 
-    @dataclass(frozen=True, kw_only=True)
-    class Now(Reward):
-        def score(self, completion):
-            return 0.5 if completion.row.example.id == first else None
-
-    some = reward_audit.audit(made(right=RIGHT, now=Now(weight=1)), rows("medqa")).matrix["medqa"]["gold"]
+    once = paid(lambda completion: 0.5 if completion.row.example.id == first else None)
+    some = reward_audit.audit(made(right=RIGHT, now=once), rows("medqa")).matrix["medqa"]["gold"]
     assert some == {"right": 1, "now": 0.5, "total": 1 + 0.5 / 16}
 
 
@@ -130,14 +158,12 @@ def test_the_gold_is_reasoned_for_in_the_language_of_its_task(rows):
 def test_few_rows_of_each_task_are_tried_each_once(rows):
     counted = []
 
-    @dataclass(frozen=True, kw_only=True)
-    class Counted(Reward):
-        def score(self, completion):
-            counted.append((completion.row.example.id, completion.text))
-            return float(completion.verdict.credit == 1)
+    def count(completion):
+        counted.append((completion.row.example.id, completion.text))
+        return float(completion.verdict.credit == 1)
 
     some = rows("pubmed70")
-    assert reward_audit.audit(made(counted=Counted(weight=1)), [*some, *some[::-1]]).findings == ()
+    assert reward_audit.audit(made(counted=paid(count)), [*some, *some[::-1]]).findings == ()
     tried = {row for row, _ in counted}
     tasks = {row.example.id: row.example.task for row in some}
     assert {task: sum(tasks[row] == task for row in tried) for task in set(tasks.values())} == {
@@ -149,80 +175,47 @@ def test_few_rows_of_each_task_are_tried_each_once(rows):
 
 
 def test_a_judge_is_asked_once_a_probe(rows):
-    @dataclass(frozen=True, kw_only=True)
-    class Asked(Judge):
-        name = "asked"
-        calibration_file: str | None = None
-        times: list = field(default_factory=list)
-
-        def judge(self, claims):
-            self.times.append(len(claims))
-            return [claim.gold == claim.answer for claim in claims]
-
-        def describe(self):
-            return "asked"
-
-    judge = Asked()
+    judge = StubJudge(decide=lambda claim: claim.gold == claim.answer)
     judged = [TrainingRow(row.example, replace(row.task, judge=judge)) for row in rows("medical_o1_verifiable")]
     shared = judged[0].task
     found = reward_audit.audit(
         made(right=RIGHT, valid=ValidAnswer(weight=0.1)), [TrainingRow(row.example, shared) for row in judged]
     )
     assert found.findings == ()
-    assert len(judge.times) == len(found.matrix["medical_o1_verifiable"]) == len(PROBES)
+    assert len(judge.calls) == len(found.matrix["medical_o1_verifiable"]) == len(PROBES)
 
 
 # --- Sets with a hole --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Length(Reward):
+def length(completion):
     """Pays for every character."""
-
-    def score(self, completion):
-        return min(1.0, len(completion.text) / 3000)
+    return min(1.0, len(completion.text) / 3000)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnyTag(Reward):
+def any_tag(completion):
     """Pays for each tag, wherever it stands, as often as it does."""
-
-    def score(self, completion):
-        return min(1.0, sum(completion.text.count(tag) for tag in tags(completion.row.task.format)) / 12)
+    return min(1.0, sum(completion.text.count(tag) for tag in tags(completion.row.task.format)) / 12)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GoldAnywhere(Reward):
+def gold_anywhere(completion):
     """Pays for the gold, wherever it stands."""
-
-    def score(self, completion):
-        return float(completion.row.task.answer(completion.row.example) in completion.text)
+    return float(completion.row.task.answer(completion.row.example) in completion.text)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Silence(Reward):
+def silence(completion):
     """Pays for saying nothing."""
-
-    def score(self, completion):
-        return float(not completion.verdict.answer)
+    return float(not completion.verdict.answer)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Copied(Reward):
+def copied_order(completion):
     """Pays for the order in which the candidates stand."""
-
-    def score(self, completion):
-        return float(completion.verdict.answer == listed(completion.row.example.choices))
+    return float(completion.verdict.answer == listed(completion.row.example.choices))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Score(Reward):
-    """Says the same of everything."""
-
-    says: float | None
-
-    def score(self, completion):
-        return self.says
+def not_right(completion):
+    """Pays for whatever is not right."""
+    return float(completion.verdict.outcome != "right")
 
 
 def holes(rewards, rows):
@@ -231,21 +224,21 @@ def holes(rewards, rows):
 
 
 def test_paying_for_length_is_found(rows):
-    found = holes(made(right=RIGHT, long=Length(weight=2)), rows("pubmed70"))
+    found = holes(made(right=RIGHT, long=paid(length, 2)), rows("pubmed70"))
     assert found == {(task, "long filler, wrong answer") for task in ("pubmedqa", "gsm8k", "health_benchmarks")}
-    assert holes(made(right=RIGHT, long=Length(weight=0.1)), rows("pubmed70")) == set()  # too little to be worth it
+    assert holes(made(right=RIGHT, long=paid(length, 0.1)), rows("pubmed70")) == set()  # too little to be worth it
 
 
 def test_paying_for_any_tag_is_found(rows):
-    found = holes(made(right=RIGHT, tags=AnyTag(weight=2)), rows("pubmed70"))
+    found = holes(made(right=RIGHT, tags=paid(any_tag, 2)), rows("pubmed70"))
     assert ("pubmedqa", "gold three times over") in found
     assert ("pubmedqa", "wrong and gold, one by one") not in found  # eight tags for twelve
-    assert ("pubmedqa", "wrong and gold, one by one") in holes(made(right=RIGHT, tags=AnyTag(weight=4)), rows("pubmed70"))
+    assert ("pubmedqa", "wrong and gold, one by one") in holes(made(right=RIGHT, tags=paid(any_tag, 4)), rows("pubmed70"))
 
 
 def test_paying_for_the_gold_anywhere_is_found(rows):
     # Nothing earns more than the gold, but what names everything earns as much, and need not choose.
-    found = reward_audit.audit(made(gold=GoldAnywhere(weight=1)), rows("gsm8k")).findings
+    found = reward_audit.audit(made(gold=paid(gold_anywhere, 1)), rows("gsm8k")).findings
     assert {finding.probe for finding in found} == {
         *("all options", "gold three times over", "gold only in the thinking", "wrong and gold, one by one")
     }
@@ -253,33 +246,23 @@ def test_paying_for_the_gold_anywhere_is_found(rows):
 
 
 def test_paying_for_silence_is_found(rows):
-    found = holes(made(right=RIGHT, silence=Silence(weight=2)), rows("medqa"))
+    found = holes(made(right=RIGHT, silence=paid(silence, 2)), rows("medqa"))
     assert {("medqa", "empty"), ("medqa", "empty answer"), ("medqa", "filler without an answer")} <= found
     assert ("medqa", "wrong answer") not in found
 
 
 def test_paying_for_step_markers_and_for_the_question_is_found(rows):
-    @dataclass(frozen=True, kw_only=True)
-    class Markers(Reward):
-        """X-R1's count."""
-
-        def score(self, completion):
-            return min(1.0, completion.text.count("Step") / 3)
-
-    @dataclass(frozen=True, kw_only=True)
-    class Question(Reward):
-        def score(self, completion):
-            return float(completion.verdict.answer == completion.row.example.question)
-
-    assert holes(made(right=RIGHT, steps=Markers(weight=2)), rows("medqa")) == {("medqa", "step markers alone")}
-    assert holes(made(right=RIGHT, question=Question(weight=2)), rows("medqa")) == {("medqa", "question as the answer")}
+    markers = paid(lambda completion: min(1.0, completion.text.count("Step") / 3), 2)  # X-R1's count
+    question = paid(lambda completion: float(completion.verdict.answer == completion.row.example.question), 2)
+    assert holes(made(right=RIGHT, steps=markers), rows("medqa")) == {("medqa", "step markers alone")}
+    assert holes(made(right=RIGHT, question=question), rows("medqa")) == {("medqa", "question as the answer")}
 
 
 def test_paying_for_the_candidate_order_is_found(rows):
     assert ("dxbench", "candidate order, copied") in holes(
-        made(rank=InverseRank(weight=1), order=Copied(weight=2)), rows("dxbench")
+        made(rank=InverseRank(weight=1), order=paid(copied_order, 2)), rows("dxbench")
     )
-    assert holes(made(rank=InverseRank(weight=1), order=Copied(weight=0.1)), rows("dxbench")) == set()
+    assert holes(made(rank=InverseRank(weight=1), order=paid(copied_order, 0.1)), rows("dxbench")) == set()
 
 
 def test_format_alone_is_found_to_pay_a_wrong_answer_the_same(rows):
@@ -297,23 +280,15 @@ def test_a_heavy_valid_answer_is_no_hole(rows):
 def test_a_tie_in_some_rows_is_no_finding(rows):
     first = rows("medqa")[0].example.id
 
-    @dataclass(frozen=True, kw_only=True)
-    class Mostly(Correctness):
-        def score(self, completion):
-            return 1.0 if completion.row.example.id == first else super().score(completion)
-
-    assert holes(made(mostly=Mostly(weight=1, partial=False)), rows("medqa")) == set()
+    mostly = paid(lambda completion: 1.0 if completion.row.example.id == first else RIGHT.score(completion))
+    assert holes(made(mostly=mostly), rows("medqa")) == set()
 
 
 def test_a_hole_in_one_row_is_found_though_the_mean_hides_it(rows):
     first = rows("medqa")[0].example.id
 
-    @dataclass(frozen=True, kw_only=True)
-    class Hole(Reward):
-        def score(self, completion):
-            return 1.0 if completion.row.example.id == first and not completion.text else 0.0
-
-    found = reward_audit.audit(made(right=Correctness(weight=0.5, partial=False), hole=Hole(weight=1)), rows("medqa"))
+    hole = paid(lambda completion: float(completion.row.example.id == first and not completion.text))
+    found = reward_audit.audit(made(right=Correctness(weight=0.5, partial=False), hole=hole), rows("medqa"))
     (finding,) = found.findings
     assert finding.message == f"'empty' earns more than the gold in 1 of 16 rows (example {first}: 1.000 against 0.500)"
     assert found.matrix["medqa"]["empty"]["total"] == 1 / 16
@@ -329,27 +304,15 @@ def test_a_set_that_says_nothing_of_a_task_is_found(rows):
 
 @pytest.mark.parametrize("says", [math.nan, math.inf])
 def test_a_score_that_is_no_number_is_found(rows, says):
-    found = reward_audit.audit(made(right=RIGHT, broken=Score(weight=1, says=says)), rows("medqa")).findings
+    found = reward_audit.audit(made(right=RIGHT, broken=paid(lambda _: says)), rows("medqa")).findings
     assert {finding.probe for finding in found if "no number" in finding.message} == PROBES
 
 
 def test_rounding_is_no_finding(rows):
-    @dataclass(frozen=True, kw_only=True)
-    class Rounded(Reward):
-        def score(self, completion):
-            return 1e-12 * len(completion.text)
-
-    found = reward_audit.audit(made(right=RIGHT, rounded=Rounded(weight=1)), rows("dxbench"))
+    rounded = paid(lambda completion: 1e-12 * len(completion.text))
+    found = reward_audit.audit(made(right=RIGHT, rounded=rounded), rows("dxbench"))
     total = {probe: scores["total"] for probe, scores in found.matrix["dxbench"].items()}
     assert total["gold"] < total["wrong language"] < total["gold"] + 1e-9 and found.findings == ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Miss(Reward):
-    """Pays for whatever is not right."""
-
-    def score(self, completion):
-        return float(completion.verdict.outcome != "right")
 
 
 # --- What the model before training writes -------------------------------------------------------------------------------
@@ -361,7 +324,7 @@ def written(rows, *answers, form="think"):
 
 def test_a_completion_of_the_base_model_that_is_wrong_and_paid_more_is_found(rows):
     some = rows("medqa")
-    rewards = made(right=RIGHT, short=Score(weight=1, says=0.0), silence=Silence(weight=2))
+    rewards = made(right=RIGHT, short=paid(lambda _: 0.0), silence=paid(silence, 2))
     before = reward_audit.Audit({"medqa": {"gold": {"right": 1.0, "total": 1.0}}}, ())
     found = reward_audit.with_base(before, rewards, written(some, some[0].example.gold, "", ""))
     (finding,) = found.findings
@@ -378,37 +341,26 @@ def test_a_completion_of_the_base_model_that_is_wrong_and_paid_more_is_found(row
 def test_wrong_unparsed_and_cut_off_are_all_not_right(rows, text, finished):
     completion = Completion(text, rows("medqa")[0], finished)
     before = reward_audit.Audit({"medqa": {}}, ())
-    (finding,) = reward_audit.with_base(before, made(right=RIGHT, miss=Miss(weight=2)), [completion]).findings
+    (finding,) = reward_audit.with_base(before, made(right=RIGHT, miss=paid(not_right, 2)), [completion]).findings
     assert "that is not right earns 2.000, the gold 1.000" in finding.message
     # As much as the gold is not more.
-    assert reward_audit.with_base(before, made(right=RIGHT, miss=Miss(weight=1)), [completion]).findings == ()
+    assert reward_audit.with_base(before, made(right=RIGHT, miss=paid(not_right, 1)), [completion]).findings == ()
 
 
 def test_a_right_completion_may_earn_more_than_the_probe(rows):
     row = rows("medqa")[0]
-    rewards = made(right=RIGHT, long=Length(weight=1))
+    rewards = made(right=RIGHT, long=paid(length, 1))
     longer = Completion(layout("So. " * 500, row.example.gold, "think"), row, True, 900)
     assert rewards.total(longer) > rewards.total(Completion(reward_audit.gold_text(row), row))
     assert reward_audit.with_base(reward_audit.Audit({"medqa": {}}, ()), rewards, [longer]).findings == ()
 
 
 def test_what_a_judge_left_ungraded_is_no_finding(rows):
-    @dataclass(frozen=True, kw_only=True)
-    class Away(Judge):
-        name = "away"
-        calibration_file: str | None = None
-
-        def judge(self, claims):
-            return [None] * len(claims)
-
-        def describe(self):
-            return "away"
-
     row = rows("medical_o1_verifiable")[0]
-    row = TrainingRow(row.example, replace(row.task, judge=Away()))
+    row = TrainingRow(row.example, replace(row.task, judge=StubJudge(decide=lambda _: None)))
     text = layout("So. " * 500, "Rest", "think")
     found = reward_audit.with_base(
-        reward_audit.Audit({row.example.task: {}}, ()), made(right=RIGHT, long=Length(weight=1)), [Completion(text, row)]
+        reward_audit.Audit({row.example.task: {}}, ()), made(right=RIGHT, long=paid(length, 1)), [Completion(text, row)]
     )
     assert found.findings == ()
 

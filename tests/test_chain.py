@@ -62,7 +62,7 @@ def test_a_circle_is_named():
 
 def test_an_unknown_chain_names_the_nearest():
     with pytest.raises(UserError, match="There is no chain 'medicalgtp'; did you mean medicalgpt"):
-        chain.read("medicalgtp")
+        chain.resolve_stages("medicalgtp", [])
 
 
 def test_the_four_stages_start_from_one_another(tmp_path):

@@ -14,10 +14,11 @@ from medrl.data.decontaminate import Decontaminator
 from medrl.data.readers import Row
 from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError
+from medrl.grading.answer_types import inverse_rank, ranking
 from medrl.grading.answers import layout
 from medrl.grading.judges.lexical import Lexical
 from medrl.tasks.base import Example
-from medrl.tasks.dxbench import CANDIDATES, FIRST_SHARE, DxBench, inverse_rank, ranking
+from medrl.tasks.dxbench import CANDIDATES, FIRST_SHARE, DxBench
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -19,10 +19,11 @@ COMMANDS = re.findall(r"^python (-m medrl .*)$", PAGE, re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
-    """A checkout with the files of the page in it."""
+    """A checkout with the files of the page in it: it has none of them, and no other file changes."""
     folder = tmp_path_factory.mktemp("checkout")
-    for part in ("medrl", "conf", "experiments"):
+    for part in ("medrl", "conf", "experiments", "tests", "docs"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
     for path, text in FILES.items():
         assert not (folder / path).exists(), path
         (folder / path).write_text(text, encoding="utf-8")
@@ -40,16 +41,28 @@ def run(folder, *words):
     )
 
 
-def test_the_page_holds_what_it_speaks_of():
-    assert sorted(FILES) == [
-        "conf/data_mix/vaccine_facts.yaml",
-        "conf/reward/short_reasoning.yaml",
-        "conf/task/vaccine_facts.yaml",
-        "medrl/grading/scorers/last_word.py",
-        "medrl/rewards/short_reasoning.py",
-        "medrl/tasks/vaccine_facts.py",
-    ]
-    assert len(COMMANDS) == 2
+def test_the_page_adds_files_and_changes_none():
+    added = {Path(path).parent.as_posix() for path in FILES}
+    assert {"medrl/tasks", "medrl/rewards", "medrl/algos", "medrl/grading/scorers"} < added
+    assert {"conf/task", "conf/data_mix", "conf/reward", "conf/algo", "tests/rows"} < added
+    assert len(COMMANDS) == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("test_tasks.py", "vaccine_facts or every_file"),
+        ("test_rewards.py", "every_file or without_tags or every_reward_set"),
+        ("test_config.py", "vaccine_facts or short_reasoning or neftune"),
+    ],
+)
+def test_the_tests_accept_what_was_added_as_they_are(extended, file, names):
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{file}", "-k", names]
+    if file == "test_tasks.py":
+        run(extended, *words, "--renew-golden")  # the first prompt of a new task
+    ended = run(extended, *words)
+    assert ended.returncode == 0, ended.stdout
+    assert re.search(r"[1-9]\d* passed", ended.stdout)
 
 
 def test_the_new_reward_is_audited_on_the_new_task(extended):
@@ -62,8 +75,16 @@ def test_the_new_reward_is_audited_on_the_new_task(extended):
     assert wrong.split()[-2:] == ["0.00", "1.50"]
 
 
+def test_the_new_algorithm_trains(extended):
+    ended = run(extended, *shlex.split(COMMANDS[1]), "runs=trained", "hardware=cpu")
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = (extended / "trained").iterdir()
+    assert (folder / "model" / "model.safetensors").exists()
+    assert "noise_alpha: 5.0" in (folder / "config.yaml").read_text(encoding="utf-8")
+
+
 def test_the_new_task_is_evaluated_with_the_new_scorer_beside(extended):
-    ended = run(extended, *shlex.split(COMMANDS[1]), "runs=out", "hardware=cpu")
+    ended = run(extended, *shlex.split(COMMANDS[2]), "runs=out", "hardware=cpu")
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"^vaccine_facts +model +20 ", ended.stdout, re.MULTILINE)
     assert "as last_word grades" in ended.stdout and "random option" in ended.stdout

@@ -12,7 +12,7 @@ import pytest
 from medrl.errors import UserError
 from medrl.files import explained, read_jsonl, write_atomically, write_jsonl
 from medrl.tracking import run_folder
-from medrl.training.checkpoints import COMPLETE, is_whole, newest, seal, step_of
+from medrl.training.checkpoints import COMPLETE, is_complete, mark_complete, newest, step_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,7 +161,7 @@ def checkpoint(folder, step, sealed=True, steps=1000):
     (path / "model.safetensors").write_bytes(b"w" * 1000)
     (path / "trainer_state.json").write_text(f'{{"global_step": {step}, "max_steps": {steps}}}')
     if sealed:
-        seal(path)
+        mark_complete(path)
     return path
 
 
@@ -198,11 +198,11 @@ def test_the_checkpoint_of_the_last_step_is_passed_over(tmp_path):
 def test_torn_checkpoints_are_removed_and_whole_ones_kept(tmp_path, name, content):
     whole, torn = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
     (tmp_path / "log.jsonl").write_text("")
-    assert is_whole(torn)
+    assert is_complete(torn)
     (torn / name).unlink()
     if content is not None:
         (torn / name).write_text(content)
-    assert not is_whole(torn)
+    assert not is_complete(torn)
     assert newest(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "log.jsonl"]
 

@@ -115,6 +115,12 @@ def test_processes_see_the_gpus_of_their_run(host, inherited, seen):
     assert [line[:3] for line in found] == [["worker", seen, "0"], ["worker", seen, "1"], ["evaluate", seen, None]]
 
 
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_a_run_on_the_cpu_sees_no_gpu(host, gpus):
+    found = host(SEEN, "hardware=cpu", "hardware.gpus=2", gpus=gpus)
+    assert [line[:2] for line in found] == [["worker", ""], ["worker", ""], ["evaluate", ""]]
+
+
 def test_no_trainer_counts_more_than_one_gpu(host):
     without, claimed = host(COUNTED, gpus=4)
     assert set(without.values()) == {4}  # each would use nn.DataParallel, or refuse it

@@ -13,7 +13,6 @@ from medrl.algos.base import Job
 from medrl.algos.dynamic_sampling import dead_groups, merge, replacements
 from medrl.config import build
 from medrl.config.frozen import root
-from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.rewards.base import Completion
@@ -33,31 +32,9 @@ def test_a_preset_says_only_what_its_paper_changes(compose, preset):
 @pytest.mark.parametrize("algo", [*PRESETS, "rloo"])
 def test_the_embedded_model_has_values_of_its_own(compose, algo):
     grpo, tuned = (compose([f"algo={name}"])["algo"] for name in ("grpo", algo))
-    shared = ("steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "save_steps")
+    shared = ("max_steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "save_steps")
     assert [tuned[key] for key in shared] == [grpo[key] for key in shared] and tuned["max_steps"] == 25
     build.check(compose([f"algo={algo}"]))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "key", "words"),
-    [
-        (["algo.loss_type=cispo"], "algo.epsilon_high", "caps the probability ratio itself"),
-        (["algo=cispo", "algo.epsilon_high=0.28"], "algo.epsilon_high", "is 0.28"),
-        (["algo=dapo", "algo.scale_rewards=batch"], "algo.dynamic_sampling_rounds", "divided by another number"),
-        (
-            ["algo=dapo", "algo.batch_size=24", "algo.num_mini_batches=1", "hardware.gpus=2"],
-            "algo.dynamic_sampling_rounds",
-            "share of 12",
-        ),
-        (["algo.num_mini_batches=16", "data_mix.rows=100"], "algo.batch_size", "completions of 128 prompts at once"),
-        (["algo=rloo", "algo.reward_clip=[1.0,-1.0]"], "algo.reward_clip", "lower number first"),
-        (["algo=rloo", "algo.batch_size=30"], "algo.batch_size", "write 24 or 32"),
-    ],
-)
-def test_mistakes_are_told_before_anything_loads(compose, overrides, key, words):
-    with pytest.raises(ConfigError) as error:
-        build.check(compose(overrides))
-    assert any(problem.key == key and words in problem.message for problem in error.value.problems), error.value
 
 
 @pytest.mark.parametrize("algo", ["grpo", "rloo"])

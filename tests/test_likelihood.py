@@ -226,7 +226,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
     evaluate.answer_tasks(settings, "base", policy, tokenizer, tmp_path / "whole")
     files = evaluate.result_files(settings, "base")
     assert list(files) == ["medicalgpt_pt", "medicalgpt_sft", "medicalgpt_preference"]
-    counted, sums = [0], NegativeLogLikelihood._sums
+    counted, sums = [0], NegativeLogLikelihood.values
 
     def breaking(self, rows, firsts):
         counted[0] += 1
@@ -234,7 +234,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
             raise Killed
         return sums(self, rows, firsts)
 
-    monkeypatch.setattr(NegativeLogLikelihood, "_sums", breaking)
+    monkeypatch.setattr(NegativeLogLikelihood, "values", breaking)
     kills = 0
     while evaluate.missing(settings, "base", tmp_path / "killed"):
         try:
@@ -246,7 +246,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
     for file in files.values():
         assert len(read_jsonl(tmp_path / "whole" / file)) == 20
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    found = metrics_json.summarise(held_out_kinds, settings, tmp_path / "whole")
+    found = metrics_json.summarise(settings, tmp_path / "whole")
     assert set(found["tasks"]) == {"medicalgpt_preference"}
     assert set(found["perplexity"]) == {"medicalgpt_pt", "medicalgpt_sft"}
     task = found["tasks"]["medicalgpt_preference"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
-from medrl.models.chat_templates import MARKS, ready, template
+from medrl.models.chat_templates import ChatFormat, ready, template
 from medrl.models.tokenization import IGNORED, Rendering
 from medrl.tasks.base import Example
 
@@ -274,6 +275,7 @@ class HomemadeForCausalLM(PreTrainedModel, GenerationMixin):
 OTHER_PROCESS = """
 import json, sys
 from types import SimpleNamespace
+from typing import get_args
 from medrl.config import build, compose
 from medrl.errors import UserError
 
@@ -350,7 +352,7 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("form", MARKS)
+@pytest.mark.parametrize("form", get_args(ChatFormat))
 def test_a_format_writes_its_marks_and_trl_finds_the_answers(form):
     tokenizer = tiny_tokenizer(form=form)
     assert tokenizer.apply_chat_template(TALK, add_generation_prompt=True, tokenize=False) == WRITTEN[form]

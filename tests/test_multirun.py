@@ -179,38 +179,37 @@ def test_a_launcher_hears_of_a_signal_after_the_checkpoint(tmp_path, monkeypatch
 def test_a_point_ends_with_the_command_that_started_it(tmp_path):
     point = launcher_task.Point(0, (), tmp_path, ".", attended=True)
     with locks.locked(tmp_path):
-        assert not point.told_to_stop()
+        assert not point.stop_requested()
         (tmp_path / launcher_task.STOP).touch()
-        assert point.told_to_stop()
+        assert point.stop_requested()
     with pytest.raises(Interrupted, match="has ended"):
-        point.told_to_stop()
-    assert replace(point, attended=False).told_to_stop()  # SLURM's jobs go on without it
+        point.stop_requested()
+    assert replace(point, attended=False).stop_requested()  # SLURM's jobs go on without it
 
 
 def entry(right, seed, rank, n=100):
     ci95 = [right / n - 0.1, right / n + 0.1]
     task = {
-        "protocol": "generative", "n": n, "accuracy": right / n, "ci95": ci95, "unparsed": 0.02, "samples": 1,
-        "change": {"difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.125},
+        "protocol": "generative", "scorer": "strict", "n": n, "accuracy": right / n, "ci95": ci95, "unparsed": 0.02,
+        "base": {"accuracy": 0.5, "ci95": None}, "change": {"difference": 0.05, "ci95": [-0.01, 0.11], "p_value": 0.125},
     }  # fmt: skip
-    metrics = {"eval": {}, "tasks": {"pubmedqa": task}, "seed": seed, "source": "embedded"}
-    return multirun_table.Entry((str(rank), str(seed)), Path("run"), metrics)
+    metrics = {"eval": {"split": "validation"}, "tasks": {"pubmedqa": task | {"samples": 4}}, "seed": seed, "source": "embedded"}
+    return multirun_table.Entry((str(rank), str(seed)), Path("run"), {**metrics, "perplexity": {}, "train": {}})
 
 
 def test_one_table_then_the_same_over_seeds():
     entries = [entry(right, seed, rank) for rank, rights in ((8, (70, 80)), (16, (90, 90))) for seed, right in enumerate(rights)]
-    made = multirun_table.Grid.of(("model.lora.rank", "seed"), entries)
-    first, *rest = made.points().rows
-    assert [column.name for column in made.points().columns][:2] == ["model.lora.rank", "seed"] and len(rest) == 3
-    assert first == (
-        "8", "0", "pubmedqa", "accuracy", "100", "70.0 %", "[60.0, 80.0]", "+5.0 points [-1.0, +11.0], p = 0.1250", "2.0 %",
-    )  # fmt: skip
-    low, high = made.over_seeds().rows
+    grid = multirun_table.Grid(("model.lora.rank", "seed"), entries)
+    first, *rest = grid.points().rows
+    assert [column.name for column in grid.points().columns][:2] == ["model.lora.rank", "seed"] and len(rest) == 3
+    assert first[:7] == ("8", "0", "pubmedqa (validation)", "accuracy", "100x4", "50.0 % ", "70.0 % [60.0, 80.0]")
+    assert first[7:] == ("+5.0 points [-1.0, +11.0], p = 0.1250", "2.0 %")
+    low, high = grid.over_seeds().rows
     # Two seeds 10 points apart: sd 7.07, half width 12.706 x 7.07 / sqrt(2) = 63.5 points, cut to 100 %.
-    assert low == ("8", "pubmedqa", "accuracy", "100", "75.0 %", "[11.5, 100.0]", "7.1", "0, 1")
-    assert high[4] == "90.0 %" and high[6] == "0.0"
-    assert made.bars()[0] == ("rank 8, seed 0", 70.0, (pytest.approx(60), pytest.approx(80)))
-    assert "source: embedded" in made.text("x") and made.markdown("c", []).startswith("Rows: embedded.")
+    assert low == ["8", "pubmedqa (validation)", "accuracy", "100x4", "75.0%", "[11.5, 100.0]", "7.1", "0, 1"]
+    assert high[4] == "90.0%" and high[6] == "0.0"
+    assert next(grid.bars()) == ("rank 8, seed 0", 70.0, (pytest.approx(60), pytest.approx(80)))
+    assert "source: embedded" in grid.text("x") and grid.markdown("c", []).startswith("Rows: embedded.")
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from medrl.algos.base import Job
-from medrl.algos.pairs import best_and_worst, check_given, given, pairs_of
+from medrl.algos.pairs import best_and_worst, check_published_pairs, pairs_of, published_pair
 from medrl.algos.samples import describe
 from medrl.config.build import check
 from medrl.data.mix import TrainingRow
-from medrl.errors import ConfigError, UserError
+from medrl.errors import UserError
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.run import _rows
@@ -79,13 +79,13 @@ def test_pairs_of_several_prompts_and_equal_texts(job):
     }
 
 
-def test_given_pairs(job):
+def test_published_pairs(job):
     row = TrainingRow(replace(job.rows[0].example, gold="better", rejected="worse"), job.rows[0].task)
-    assert [given(row)[key] for key in ("chosen", "rejected", "reward_chosen")] == ["better", "worse", None]
-    check_given([row, job.rows[1]])
+    assert [published_pair(row)[key] for key in ("chosen", "rejected", "reward_chosen")] == ["better", "worse", None]
+    check_published_pairs([row, job.rows[1]])
     same = TrainingRow(replace(row.example, rejected="better"), row.task)
     with pytest.raises(UserError, match=r"Example .* of .*: both answers are 'better'; a pair needs two that differ"):
-        check_given([row, same])
+        check_published_pairs([row, same])
 
 
 # --- Samples ----------------------------------------------------------------------------------------------------------
@@ -154,27 +154,6 @@ def test_kto_labels(compose, job):
     assert [(text, label) for _, text, label in kto._own(job.rows, samples)] == [("a", True), ("w", False), ("cut", False)]
     paid = replace(kto, desirable_reward=1.5)
     assert [label for *_, label in paid._own(job.rows, samples)] == [False, True, False, True]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "key", "words"),
-    [
-        (["algo=kto", "algo.batch_size=1"], "algo.batch_size", "leaves one completion to a micro-batch"),
-        (["algo=kto", "hardware.micro_batch_size=1"], "algo.batch_size", "leaves one completion to a micro-batch"),
-        (["algo=kto", "data_mix=medical_o1_sft"], "algo.desirable_reward", "nothing grades the answers to medical_o1_sft"),
-        (["algo=orpo", "algo.prompts=5000"], "algo.prompts", "the mix draws data_mix.rows=2000"),
-        (["algo=iterative_dpo", "algo.rounds=0"], "algo.rounds", "greater than 0"),
-        (
-            ["algo=dpo", "algo.max_completion_tokens=2048"],
-            "algo.max_completion_tokens",
-            "are more than the model's context of 2048",
-        ),
-    ],
-)
-def test_mistakes_are_found_before_anything_loads(compose, overrides, key, words):
-    with pytest.raises(ConfigError) as caught:
-        check(compose(overrides))
-    assert [problem.key for problem in caught.value.problems] == [key] and words in caught.value.problems[0].message
 
 
 @pytest.mark.slow

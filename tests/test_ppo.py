@@ -13,7 +13,6 @@ from medrl import run
 from medrl.algos import advantages as maths
 from medrl.algos import completions
 from medrl.config import build, schema
-from medrl.errors import ConfigError
 from medrl.files import read_jsonl
 
 LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.1,modules:[q_proj,v_proj],rslora:false,dora:false}"
@@ -179,20 +178,6 @@ def test_a_micro_batch_is_padded_outwards_from_where_completions_begin():
 def test_each_set_is_read_as_often_as_it_is_trained_on(compose):
     ppo = build.check(compose([*SMALL, "algo.batch_size=2", "algo.num_iterations=3"])).algo
     assert ppo.positions(5) == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3] and ppo.checkpoint_every == 3
-
-
-@pytest.mark.parametrize(
-    ("words", "key", "message"),
-    [
-        (["hardware=h100"], "algo", "add hardware.rollout=transformers"),
-        (["algo.batch_size=101"], "algo.batch_size", "takes 101 rows a step, and there are 100 in all"),
-        (["algo.max_completion_tokens=2048"], "algo.max_completion_tokens", "more than the model's context of 2048"),
-    ],
-)
-def test_mistakes_are_named_before_anything_loads(compose, words, key, message):
-    with pytest.raises(ConfigError) as caught:
-        build.check(compose([*SMALL, *words]))
-    assert any(problem.key == key and message in problem.message for problem in caught.value.problems)
 
 
 # --- Real runs on the embedded model ----------------------------------------------------------------------------------

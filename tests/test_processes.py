@@ -56,29 +56,6 @@ def test_the_batch_is_global(made):
     assert made("hardware.micro_batch_size=2", "hardware.gpus=2", "hardware.nodes=2").split(32) == (2, 4)
 
 
-@pytest.mark.parametrize(
-    ("words", "key", "said"),
-    [
-        (["hardware.node_rank=1"], "hardware.node_rank", "nodes=1 are numbered from 0"),
-        (["hardware.nodes=2"], "hardware.rendezvous", "several nodes meet at node 0's HOST:PORT"),
-        (["hardware.nodes=2", "hardware.rendezvous=node0"], "hardware.rendezvous", "HOST:PORT"),
-        (["hardware.sharding=fsdp"], "hardware.sharding", "divides among processes, and there is one"),
-        (["hardware.sharding=zero2", "hardware.gpus=2"], "hardware.sharding", "needs GPUs"),
-        (
-            ["algo=ppo", "hardware.gpus=2", "hardware.sharding=fsdp"],
-            "algo",
-            "handles weights whole; write hardware.sharding=none",
-        ),
-        (["algo=iterative_dpo", "hardware.gpus=2", "hardware.sharding=fsdp"], "algo", "handles weights whole"),
-        (["hardware.gpus=3", "algo.batch_size=64"], "algo.batch_size", "64 does not divide"),
-    ],
-)
-def test_what_does_not_go_together_is_said(compose, words, key, said):
-    with pytest.raises(ConfigError) as error:
-        build.check(compose(words))
-    assert [problem.message for problem in error.value.problems if problem.key == key and said in problem.message]
-
-
 CARDS = [
     # What NVIDIA's driver says of a card, and what is taken from it; those with a preset get what the preset says.
     ("t4", (7, 5), 15360, ("fp16", 2, "transformers", 15)),
@@ -222,13 +199,13 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM
-from medrl import models
-from medrl.algos.base import write_sharded
+from medrl.models.base import EMBEDDED
 from medrl.training import distributed
+from medrl.training.trainer import write_sharded
 
 distributed.join("cpu")
 torch.manual_seed(0)
-base = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
+base = AutoModelForCausalLM.from_pretrained(EMBEDDED / "tiny")
 model = get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False))
 before = {name: each.detach().clone() for name, each in model.named_parameters() if each.requires_grad}
 mesh, layers = init_device_mesh("cpu", (2,)), model.base_model.model.model.layers
@@ -239,7 +216,7 @@ fully_shard(model, mesh=mesh)
 write_sharded(model, sys.argv[1])
 distributed.wait_for_all()
 if distributed.rank() == 0:
-    fresh = AutoModelForCausalLM.from_pretrained(models.EMBEDDED / "tiny")
+    fresh = AutoModelForCausalLM.from_pretrained(EMBEDDED / "tiny")
     loaded = dict(PeftModel.from_pretrained(fresh, sys.argv[1]).named_parameters())
     assert len(before) == 10 and all(torch.equal(loaded[name], before[name]) for name in before)
 """

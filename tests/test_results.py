@@ -10,6 +10,7 @@ import pytest
 from medrl.config import frozen
 from medrl.errors import UserError
 from medrl.table import readme, results
+from medrl.tracking import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"chain-algorithms": "chain", "chain-medicalgpt": "chain", "chain-medicalgpt-real": "chain", "dxbench_iterative": "runs"}
@@ -105,7 +106,7 @@ def test_a_chain_s_results_name_their_stages(record, tmp_path):
     places = {"sft": folder_of(record, tmp_path / "sft-1"), "rl": folder_of(other, tmp_path / "rl-1")}
     found = results.of_chain("mine", places, ["chain=mine", f"runs={tmp_path}", "source.root=/data"])
     assert found["command"] == "python -m medrl chain=mine source.root=FOLDER/data"
-    results.write(found, tmp_path / "chain-mine.json")
+    run_folder.write_json(tmp_path / "chain-mine.json", found)
     read = results.read(tmp_path / "chain-mine.json")
     assert list(results.stages(read)) == ["sft", "rl"] and results.stages(read)["rl"]["run_id"] == "00000000"
 

@@ -165,11 +165,11 @@ class Stub(Transformers):
         self.tokenizer, self.opening, self.context_tokens, self.budget = Words(), "", 2048, budget
         self.left, self.asked = batches, []
 
-    def _batch(self, texts, sampling, limit, first):
+    def _batch(self, texts, sampling, tick):
         if self.left == len(self.asked):
             raise Killed
-        self.asked.append(first)
-        rng = random.Random(f"{sampling.seed}:{first}")  # as torch's: a batch is the same only as a whole
+        self.asked.append(sampling.seed)
+        rng = random.Random(sampling.seed)  # as torch's: a batch is the same only as a whole
         shape = "<reasoning>\n{0} 片\n</reasoning>\n<answer>\n{0}\n</answer>\n"
         return [Generated(shape.format(rng.randrange(100)), rng.randrange(9), rng.random() < 0.9) for _ in texts]
 

@@ -1,7 +1,5 @@
-"""Rewards: what S0 pays, to the thousandth, and what the known hacks earn. New files go into `CHECKED`."""
+"""Rewards: what S0 pays, to the thousandth, and what the known hacks earn. Every option of conf/reward is among `CHECKED`."""
 
-import importlib
-import inspect
 import itertools
 import json
 import math
@@ -11,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.data.sources import Embedded
 from medrl.errors import UserError
+from medrl.grading.answer_types import listed
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.judges import lexical
 from medrl.grading.judges.base import Claim, Judge
@@ -32,14 +32,13 @@ from medrl.rewards.judged import Judged
 from medrl.rewards.language_consistency import LanguageConsistency
 from medrl.rewards.reasoning_steps import ReasoningSteps
 from medrl.rewards.repetition import Repetition
-from medrl.rewards.reward_model import RewardModel
 from medrl.rewards.soft_format import SoftFormat
 from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
 from medrl.tasks.base import Example
-from medrl.tasks.dxbench import DxBench, listed
+from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
@@ -97,36 +96,22 @@ def ranking(*names):
     return json.dumps({"possible_diseases": list(names)}, ensure_ascii=False)
 
 
-# One or more of each file in medrl/rewards, and the test that holds each is somewhere below.
-CHECKED = (
-    XmlCount(weight=1),
-    SoftFormat(weight=1),
-    StrictFormat(weight=1),
-    IntegerAnswer(weight=1),
-    ValidAnswer(weight=1),
-    Correctness(weight=1, partial=True),
-    Correctness(weight=1, partial=False),
-    InverseRank(weight=1),
-    Judged(weight=1, judge=LEXICAL),
-    LanguageConsistency(weight=1),
-    ReasoningSteps(weight=1, wanted=3),
-    Repetition(weight=1, n=4),
-    SoftOverlong(weight=1, limit_tokens=1024, buffer_tokens=256),
-)
+OPEN = {
+    "judged": {"judge": {"_target_": "medrl.grading.judges.lexical.Lexical", "calibration_file": None, "threshold": 0.8}},
+    "reward_model": {"weights": "org/judge"},
+    "soft_overlong": {"limit_tokens": 1024},
+}
+"""What an option of conf/reward leaves to the rest of a configuration."""
+OPTIONS_OF_REWARDS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (CONF / "reward").glob("*.yaml")}
+ALL = [build.build({**node, **OPEN.get(name, {})}) for name, node in sorted(OPTIONS_OF_REWARDS.items())]
+CHECKED = [*(reward for reward in ALL if not reward.loads_weights), Correctness(weight=1, partial=True)]
 RULED_SETS = ("medical_xml", "hierarchy", "exact", "xr1", "inverse_rank")
 
 
-def test_every_file_is_checked():
+def test_every_file_has_a_reward_and_an_option():
     modules = {path.stem for path in Path(rewards.__file__).parent.glob("*.py")} - {"__init__", "base"}
     assert modules
-    found = set()
-    for module in modules:
-        classes = inspect.getmembers(importlib.import_module(f"medrl.rewards.{module}"), inspect.isclass)
-        own = {cls for _, cls in classes if issubclass(cls, Reward) and cls.__module__ == f"medrl.rewards.{module}"}
-        assert len(own) == 1, module
-        found |= own
-    assert found == {type(reward) for reward in CHECKED} | {RewardModel}
-    assert modules == {path.stem for path in (CONF / "reward").glob("*.yaml")}
+    assert modules == {type(reward).__module__.rpartition(".")[2] for reward in ALL} == set(OPTIONS_OF_REWARDS)
 
 
 def test_every_reward_set_is_checked():
@@ -736,18 +721,8 @@ def classifier(folder, labels=1, head=True):
 
 
 def model_reward(weights, **options):
-    return RewardModel(
-        **{
-            "weight": 1,
-            "weights": weights,
-            "revision": None,
-            "sigmoid": False,
-            "max_tokens": 512,
-            "batch_size": 4,
-            "any_tokenizer": False,
-            **options,
-        }
-    )
+    node = OPTIONS_OF_REWARDS["reward_model"] | {"sigmoid": False, "max_tokens": 512, "batch_size": 4}
+    return build.build({**node, "weights": weights, **options})
 
 
 @pytest.fixture(scope="module")

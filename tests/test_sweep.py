@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import yaml
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
 from medrl.jobs import locks
-from medrl.jobs.resolved import resolve
+from medrl.jobs.resolved import override, resolve
 from medrl.sweep import __main__ as command
 from medrl.sweep import search_space, selection, spec, validation
 from medrl.sweep.trials import Trials
@@ -65,8 +66,7 @@ def refused(content):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_point_of_every_sweep_file_is_checked_and_composed_once(path, monkeypatch, tmp_path):
     resolved = []
-    monkeypatch.setattr(validation, "resolve", lambda overrides: resolved.append(overrides) or resolve(overrides))
-    validation.resolved.cache_clear()
+    monkeypatch.setattr(validation, "resolved", cache(lambda overrides: resolved.append(overrides) or resolve(overrides)))
     sweep = spec.read(path, ["hardware=cpu"])
     validation.check(sweep, tmp_path)  # all points of a grid, both ends of what is searched
     assert len(resolved) == len(sweep.grid() or sweep.corners()) == len(set(resolved)) > 0
@@ -154,7 +154,7 @@ def test_what_is_no_distribution_is_refused(said, message):
 def test_an_override_is_read_back_as_the_value(value):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    read = OverridesParser.create().parse_override(spec.override("some.key", value)).value()
+    read = OverridesParser.create().parse_override(override("some.key", value)).value()
     assert (list(map(str, read)) if isinstance(read, list) else str(read)) == (
         list(map(str, value)) if isinstance(value, list) else str(value)
     )
@@ -230,13 +230,13 @@ def test_the_command_line_sets_keys_of_the_file():
         ({"parameters": {"algo.num_generations": {"value": 7}}}, [], ["64 does not divide by num_generations=7"]),
         (
             {"parameters": {"algo.learning_rat": {"value": 1.0}}},
-            ["seed=3", "force=true", "--cfg", "algo.stps=3"],
+            ["seed=3", "force=true", "--cfg", "algo.max_stps=3"],
             [
                 "small.yaml: algo.learning_rat  no such option; did you mean",
                 "is what sweeps/small.yaml varies",
                 "would train finished points again",
                 "is no override",
-                "did you mean steps?",
+                "did you mean max_steps?",
             ],
         ),
     ],
@@ -289,7 +289,7 @@ def test_of_equals_the_cheaper_is_chosen_of_those_the_first_and_one_sampled_twic
 
 def test_the_test_split_is_asked_once_and_instead_of_the_validation_rows():
     words = ["eval.split=validation", "eval.eval_steps=5", "seed=2"]
-    assert selection.test_overrides(words) == ["seed=2", "eval.split=test", "eval.eval_steps=null"]
+    assert selection.test_overrides(words) == ["eval.split=test", "eval.eval_steps=null", "seed=2"]
     sweep = made("hardware=cpu")  # which asks the validation rows while training
     point = sweep.overrides_of(sweep.grid()[0])
     composing.compose(selection.test_overrides(point))

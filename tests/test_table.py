@@ -24,9 +24,8 @@ from medrl.table import formats, published, results
 from medrl.table.__main__ import main, tables
 from medrl.table.join import join
 from medrl.table.published import decimals, impossible, nearest_possible, setting
-from medrl.table.rows import groups
+from medrl.table.rows import groups, same_split
 from medrl.table.table import Column, Table
-from medrl.table.verdict import same_split
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = """\
@@ -295,7 +294,7 @@ def test_every_kind_of_row_is_there_and_named(grpo):
     assert compat.n == 280 and compat.scorer == "as huatuo grades"
     assert str(compat.verdicts[0]) == "not comparable [1]: other n (280, published 300)"
     assert the(table, "published").interval == pytest.approx((0.6459, 0.7490), abs=1e-4)
-    assert the(table, "measured").cost.seconds == grpo["train"]["seconds"]
+    assert the(table, "measured").cost["seconds"] == grpo["train"]["seconds"]
 
 
 def test_perplexity_and_pairs_have_rows_of_their_own():
@@ -392,7 +391,7 @@ def test_wide_characters_take_two_columns_and_groups_stand_above_their_rows():
 def test_every_paper_and_study_of_the_repository_has_a_table():
     made, _ = tables([], None)
     settings = [(group, name) for group in options.NAMED for name in options.group_options(group)]
-    assert [table.name for table in made] == [name for _, name in settings] and ("study", "tiny") in settings
+    assert [table.setting.name for table in made] == [name for _, name in settings] and ("study", "tiny") in settings
     for table, (group, name) in zip(made, settings, strict=True):
         assert len([row for row in table.rows if row.published]) == len(published.read(group, name).published)
 

@@ -1,4 +1,4 @@
-"""Tasks: rows in the published schemas in, prompts and grades out. A new file in medrl/tasks needs rows in `FIXTURES`."""
+"""Tasks: rows in the published schemas in, prompts and grades out. A new file in medrl/tasks needs one in tests/rows."""
 
 import dataclasses
 import importlib
@@ -14,84 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medrl.config import build
 from medrl.data import prompts
 from medrl.data.readers import Row
 from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError, UserError
 from medrl.grading.answers import Format, layout
-from medrl.grading.judges.lexical import Lexical
 from medrl.tasks import base
 from medrl.tasks.base import Kind, Task
-from medrl.tasks.dxbench import DxBench
-from medrl.tasks.gsm8k import GSM8K
-from medrl.tasks.health_benchmarks import HealthBenchmarks
-from medrl.tasks.jsonl import Columns, JSONLines
-from medrl.tasks.medical_o1_sft import MedicalO1SFT
-from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
-from medrl.tasks.medicalgpt_preference import MedicalGPTPreference
-from medrl.tasks.medicalgpt_pt import MedicalGPTPretraining
-from medrl.tasks.medicalgpt_sft import MedicalGPTSFT
-from medrl.tasks.medmcqa import MedMCQA
-from medrl.tasks.medqa import MedQA
-from medrl.tasks.mmlu_medical import MMLUMedical
+from medrl.tasks.jsonl import Columns
 from medrl.tasks.pubmedqa import DECISIONS, PubMedQA, official_test_ids
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Published rows, laid out as on the hub, where the machine has them beside the checkout."""
-
-
-def pubmed(pubid, decision, question):
-    return {
-        "pubid": pubid,
-        "question": question,
-        "context": {"contexts": ["Few trials exist.", "Pain fell."], "labels": ["BACKGROUND", "RESULTS"], "meshes": ["Pain"]},
-        "long_answer": "It may help.",
-        "final_decision": decision,
-    }
-
-
-def medmcqa(row_id, question, cop, explanation):
-    return {
-        "id": row_id,
-        "question": question,
-        "opa": "Zinc",
-        "opb": "Vitamin A",
-        "opc": "Iron",
-        "opd": "None of the above",
-        "cop": cop,
-        "choice_type": "single",
-        "exp": explanation,
-        "subject_name": "Medicine",
-        "topic_name": None,
-    }
-
-
-def medqa(question, gold, step):
-    options = {"A": "Zinc", "B": "Vitamin A", "C": "Iron", "D": "None of the above"}
-    return {
-        "question": question,
-        "answer": options[gold],
-        "options": options,
-        "meta_info": step,
-        "answer_idx": gold,
-        "metamap_phrases": ["vitamin"],
-    }
-
-
-def mmlu(subject, question, right):
-    choices = ["Zinc", "Vitamin A", "Iron", "None of the above"]
-    return {"question": question, "subject": subject, "choices": choices, "answer": right}
-
-
-def case(row_id, gold, *others):
-    return {
-        "id": row_id,
-        "department": "内科",
-        "explicit_symptoms": [["发热", "True"], ["咳嗽", "False"]],
-        "implicit_symptoms": [["头痛", "True"]],
-        "candidate_diseases": [*others, gold],
-        "disease": gold,
-    }
 
 
 def said(*texts, system=""):
@@ -104,144 +39,9 @@ def columns(**named):
     return Columns(**{field.name: named.get(field.name) for field in dataclasses.fields(Columns)})
 
 
-# Three rows of each task as its publisher writes them, and the gold of each.
-FIXTURES = {
-    "dxbench": (
-        DxBench(
-            train="DxBench/zh",
-            test="DxBench/zh",
-            format="xml",
-            train_cases=None,
-            test_cases=None,
-            shuffle_candidates=False,
-            split_seed=0,
-        ),
-        [case("DxBench_1", "流感", "感冒", "肺炎"), case("DxBench_2", "肺炎", "流感", "哮喘"), case("DxBench_3", "哮喘", "肺炎")],
-        ["流感", "肺炎", "哮喘"],
-    ),
-    "gsm8k": (
-        GSM8K(train="main/train", test="main/test", format="xml"),
-        [
-            {"question": "Ann has 9 eggs and buys 9. How many?", "answer": "9 + 9 = <<9+9=18>>18 eggs.\n#### 18"},
-            {"question": "How many people live there?", "answer": "It is 1,000 and 234.\n#### 1,234"},
-            {"question": "How far below zero is it?", "answer": "3 - 10 = <<3-10=-7>>-7.\n#### -7"},
-        ],
-        ["18", "1234", "-7"],
-    ),
-    "health_benchmarks": (
-        HealthBenchmarks(train="all/train", test="all/test", format="xml"),
-        [
-            {"Questions": "What treats scurvy?\nA. Zinc\nB. Vitamin C\nC. Iron\nD. Rest", "Answers": "B"},
-            {"Questions": "Which?\n\nA) One\nB) Two\nC) Three", "Answers": "(C) Three"},
-            {"Questions": "Which\nof two lines?\n(A) One\n(B) Two", "Answers": "A. One"},
-        ],
-        ["B", "C", "A"],
-    ),
-    "jsonl": (
-        JSONLines(
-            train=None,
-            test=None,
-            columns=columns(question="Frage", answer="Antwort", choices="Optionen", group="Fach"),
-            answer_type="choice",
-            instruction="Choose.",
-            answer_format="one letter",
-            language="en",
-            format="xml",
-        ),
-        [
-            {"Frage": "Which vitamin?", "Antwort": "B", "Optionen": ["Zinc", "Vitamin A"], "Fach": "Nutrition"},
-            {"Frage": "Which metal?", "Antwort": "a", "Optionen": '["Zinc", "Rest", "Sleep"]', "Fach": None},  # as in CSV
-            {"Frage": "Which metal?", "Antwort": "C", "Optionen": ["Rest", "Sleep", "Zinc"], "Fach": 7},
-        ],
-        ["B", "A", "C"],
-    ),
-    "medical_o1_sft": (
-        MedicalO1SFT(train="en/train", test="en/train", format="think"),
-        [
-            {"Question": "What should be given?", "Complex_CoT": "Let me think.", "Response": "Rest."},
-            {"Question": "应该用什么药", "Complex_CoT": "想一想。", "Response": "阿司匹林。"},
-            {"Question": "And then?", "Complex_CoT": "Hmm.\nStill hmm.", "Response": "Rest,\nand water."},
-        ],
-        ["Rest.", "阿司匹林。", "Rest,\nand water."],
-    ),
-    "medmcqa": (
-        MedMCQA(train="default/train", test="default/validation", format="xml"),
-        [
-            medmcqa("a1", "Which vitamin?", 1, "It is vitamin A."),
-            medmcqa("a2", "Which metal?", 2, None),  # 12 % of the published rows explain nothing
-            medmcqa("a3", "All but?", 3, ""),
-        ],
-        ["B", "C", "D"],
-    ),
-    "medical_o1_verifiable": (
-        MedicalO1Verifiable(
-            train="default/train",
-            test="default/train",
-            format="think",
-            held_out_percent=10,
-            judge=Lexical(threshold=0.8, calibration_file=None),
-        ),
-        [
-            {"Open-ended Verifiable Question": "What treats gout?", "Ground-True Answer": "Allopurinol"},
-            {"Open-ended Verifiable Question": "Which virus is it?", "Ground-True Answer": "Parvovirus B19"},
-            {"Open-ended Verifiable Question": "应该用什么药", "Ground-True Answer": "阿司匹林"},
-        ],
-        ["Allopurinol", "Parvovirus B19", "阿司匹林"],
-    ),
-    "medicalgpt_preference": (
-        MedicalGPTPreference(
-            train="preference_medical/train", test="preference_medical/test", format="plain", held_out_percent=20
-        ),
-        [
-            {"question": "头痛怎么办？", "response_chosen": "先量血压。", "response_rejected": "没事。"},
-            {"question": "头痛怎么办？", "response_chosen": "先量血压。", "response_rejected": "睡一觉。"},
-            {**said("Hello", "Hello!", "Which vitamin?", system="Be brief."), "chosen": "Vitamin A.", "rejected": "Zinc."},
-        ],
-        ["先量血压。", "先量血压。", "Vitamin A."],
-    ),
-    "medicalgpt_pt": (
-        MedicalGPTPretraining(
-            repository="shibing624/medical", train="pretrain/train", test="pretrain/test", format="plain", held_out_percent=5
-        ),
-        [{"text": "头痛的常见原因有……"}, {"text": "Pain is common.\nSo is fever."}, {"text": " Fever is common. \n"}],
-        ["头痛的常见原因有……", "Pain is common.\nSo is fever.", "Fever is common."],
-    ),
-    "medicalgpt_sft": (
-        MedicalGPTSFT(train="sft/train", test="sft/test", format="plain", held_out_percent=10),
-        [
-            said("头痛怎么办？", "先量血压。"),
-            said("头痛怎么办？", "多久了？", "三天。", "先量血压。"),
-            said("Which vitamin?", "Vitamin A.", system="Be brief."),
-        ],
-        ["先量血压。", "先量血压。", "Vitamin A."],
-    ),
-    "medqa": (
-        MedQA(train="default/train", test="default/test", format="xml"),
-        [medqa("Which vitamin?", "B", "step1"), medqa("Which metal?", "C", "step2&3"), medqa("All but?", "D", "step1")],
-        ["B", "C", "D"],
-    ),
-    "mmlu_medical": (
-        MMLUMedical(train="all/validation", test="all/test", subjects=("anatomy", "medical_genetics"), format="xml"),
-        [
-            mmlu("anatomy", "Which vitamin?", 1),
-            mmlu("medical_genetics", "Which vitamin?", 1),  # 78 published questions stand in two subjects
-            {
-                **mmlu("anatomy", "Which vitamin?", 0),
-                "choices": ["Vitamin A", "Zinc", "Iron", "Rest"],
-            },  # and some have other choices
-        ],
-        ["B", "B", "A"],
-    ),
-    "pubmedqa": (
-        PubMedQA(train="pqa_artificial/train", test="pqa_labeled/test", max_context_chars=None, format="xml"),
-        [
-            pubmed(1, "yes", "Does it help?"),
-            pubmed(2, "no", "Does it harm?"),
-            pubmed(3, "maybe", "Does it matter?"),
-        ],
-        ["yes", "no", "maybe"],
-    ),
-}
+ROWS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in Path(__file__).with_name("rows").glob("*.json")}
+"""Of each task three rows as its publisher writes them, the gold of each, and the columns that no row may lack."""
+FIXTURES = {name: (build.build(node["task"]), node["rows"], node["golds"]) for name, node in ROWS.items()}
 NAMES = sorted(FIXTURES)
 GRADED = [name for name in NAMES if FIXTURES[name][0].graded]
 # Of which an answer is a word, a letter or a number: the others rank, or have a judge.
@@ -264,7 +64,7 @@ def task_classes():
         module = importlib.import_module(f"medrl.tasks.{path.stem}")
         for cls in vars(module).values():
             made_here = inspect.isclass(cls) and issubclass(cls, Task) and cls.__module__ == module.__name__
-            if made_here and hasattr(cls, "name"):  # what several tasks share names no data set
+            if made_here and "kind" in vars(cls):  # what several tasks share names no data set
                 found[path.stem] = cls
     return found
 
@@ -274,7 +74,7 @@ def task_classes():
 
 def test_every_file_of_tasks_has_rows_here():
     assert task_classes() == {name: type(task) for name, (task, _, _) in FIXTURES.items()}
-    assert {task.kind for task, _, _ in FIXTURES.values()} == {*get_args(Kind)}
+    assert {task.row_kind for task, _, _ in FIXTURES.values()} == {*get_args(Kind)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -353,27 +153,10 @@ def test_what_is_right_is_valid(name):
         assert set(task.options(example)) == set() or example.gold in task.options(example)
 
 
-REQUIRED = {
-    "dxbench": ["id", "candidate_diseases", "disease"],  # the lists of symptoms may well be empty
-    "medical_o1_verifiable": ["Open-ended Verifiable Question", "Ground-True Answer"],
-    "gsm8k": ["question", "answer"],
-    "health_benchmarks": ["Questions", "Answers"],
-    "jsonl": ["Frage", "Antwort", "Optionen"],
-    "medical_o1_sft": ["Question", "Complex_CoT", "Response"],
-    "medicalgpt_preference": ["question", "response_chosen", "response_rejected"],
-    "medicalgpt_pt": ["text"],
-    "medicalgpt_sft": ["conversations"],
-    "medmcqa": ["id", "question", "opa", "opb", "opc", "opd", "cop"],
-    "medqa": ["question", "answer", "options", "answer_idx"],
-    "mmlu_medical": ["question", "subject", "choices", "answer"],
-    "pubmedqa": ["pubid", "question", "context", "long_answer", "final_decision"],
-}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_with_a_column_missing_or_filled_with_something_else_is_named(name):
     task, rows, _ = FIXTURES[name]
-    for column in REQUIRED[name]:
+    for column in ROWS[name]["required"]:
         lacking = {key: value for key, value in rows[0].items() if key != column}
         with pytest.raises(RowError, match=f"'{column}'.*{'.*'.join(lacking)}|{'.*'.join(lacking)}.*'{column}'"):
             task.parse(Row(lacking, "folder/train.jsonl.gz:7"))  # and what there is instead
@@ -464,7 +247,7 @@ def test_a_megabyte_of_answer_is_read(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_prompt_of_a_task(name, golden):
     task, found = examples(name)
-    written = prompts.messages(found[0], task) if task.kind != "text" else []
+    written = prompts.messages(found[0], task) if task.row_kind != "text" else []
     golden(f"prompts/{name}.txt", "".join(f"[{message['role']}]\n{message['content']}\n" for message in written))
 
 
@@ -628,23 +411,22 @@ def test_pubmedqa_official_split_is_a_list_of_ids():
     inside, outside = sorted(official_test_ids())[:3], [1, 2, 99_999_999]
     train, test = task.location("train"), task.location("test")
     assert (train.configs, train.split) == (test.configs, test.split) == (("pqa_labeled",), "train")  # one published file
-    rows = [pubmed(pubid, "yes", f"Does {pubid} help?") for pubid in inside + outside]
+    rows = [{**ROWS["pubmedqa"]["rows"][0], "pubid": pubid} for pubid in inside + outside]
     assert [row["pubid"] for row in rows if test.keep(row)] == inside
     assert [row["pubid"] for row in rows if train.keep(row)] == outside
 
 
 def test_medqa_groups_results_by_step():
     assert [example.group for example in examples("medqa")[1]] == ["step1", "step2&3", "step1"]
-    row = {key: value for key, value in medqa("Which?", "B", "").items() if key not in ("meta_info", "metamap_phrases")}
+    row = {key: value for key, value in ROWS["medqa"]["rows"][0].items() if key not in ("meta_info", "metamap_phrases")}
     assert FIXTURES["medqa"][0].parse(Row(row, "x")).group == ""  # some copies leave it out
 
 
 def test_mmlu_keeps_the_chosen_subjects():
     task, rows, _ = FIXTURES["mmlu_medical"]
     keep = task.location("test").keep
-    assert [keep(row) for row in (*rows, mmlu("virology", "Which?", 0), mmlu("astronomy", "Which?", 0))] == [True] * 3 + [
-        False
-    ] * 2
+    others = [{**rows[0], "subject": subject} for subject in ("virology", "astronomy")]
+    assert [keep(row) for row in (*rows, *others)] == [True] * 3 + [False] * 2
     assert keep({"question": "Which?"})  # so that the row is named, and not left out
     assert [example.group for example in examples("mmlu_medical")[1]] == ["anatomy", "medical_genetics", "anatomy"]
 

@@ -16,7 +16,7 @@ from medrl.config import build, schema
 from medrl.errors import ConfigError, UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import spec, wandb_agents
-from medrl.sweep.wandb_trials import WandbSweep
+from medrl.sweep.wandb_agents import WandbSweep
 from medrl.tracking import settings
 from medrl.tracking import wandb as tracking
 from medrl.tracking.wandb import Follower
@@ -27,7 +27,7 @@ QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.test_rows=4",
 SESSION = """
 import json, os, sys, time
 from pathlib import Path
-from medrl.config import build, compose, frozen
+from medrl.config import build, compose, schema
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import wandb as tracking
 
@@ -143,7 +143,7 @@ def test_a_configuration_is_named_as_on_the_command_line(compose):
     tree = compose(["model/lora=all_linear", "model.lora.rank=4", "data_mix.held_out=[pubmedqa]"])
     flat = tracking.flattened(tree)
     assert flat["model.lora.rank"] == 4 and flat["data_mix.held_out"] == ["pubmedqa"] and flat["seed"] == 0
-    assert not [name for name in flat if name.split(".")[0] in ("runs", "track", "published", "deviations")]
+    assert not [name for name in flat if name.split(".")[0] in ("runs", "logger", "published", "deviations")]
     assert not [value for value in flat.values() if isinstance(value, dict) and value]
 
 

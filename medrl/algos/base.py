@@ -158,15 +158,6 @@ class TrainedAlgo(Algo):
         lower = self.batch_size // divisor * divisor
         return "write " + " or ".join(str(size) for size in (lower, lower + divisor) if size)
 
-    def context_problems(self, run: Sections, completion_tokens: int) -> Iterator[Problem]:
-        """A longest prompt and a longest completion that do not fit in the model's context, for algorithms that sample."""
-        room, prompt = run.model.context_tokens, run.data_mix.max_prompt_tokens
-        if prompt + completion_tokens > room:
-            yield Problem(
-                "max_completion_tokens",
-                f"{completion_tokens} and data_mix.max_prompt_tokens={prompt} are more than the model's context of {room}",
-            )
-
     @property
     def group(self) -> int:
         """Sequences of the batch that are made of one row."""
@@ -181,17 +172,17 @@ class TrainedAlgo(Algo):
         rows = self.num_rows(run)
         return rows if rows is None else ceil(rows * self.group / self.batch_size)
 
+    @abstractmethod
     def max_prompt_tokens(self, run: Sections) -> int:
-        """Most tokens of what `known` says."""
-        return run.model.context_tokens
+        """Most tokens of what `prompt_messages` says."""
 
     def prompt_messages(self, row: TrainingRow) -> Messages:
         """What of a row's sequence is known before anything is generated."""
         return row.messages
 
+    @abstractmethod
     def footprint(self, run: Sections, known: int) -> Footprint:
         """What is computed at once where so many tokens of a sequence are known beforehand."""
-        return Footprint(tokens=known, scored=known)
 
     def arguments(self, job: Job) -> dict[str, Any]:
         """Options that every TRL config takes, in its words."""
@@ -228,3 +219,29 @@ class TrainedAlgo(Algo):
             "ddp_find_unused_parameters": False,  # every trained weight is used in every pass
             **run.hardware.sharding_arguments(),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingAlgo(TrainedAlgo):
+    """What algorithms share that sample completions from the policy and learn from the rewards of those."""
+
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
+    uses_rewards: ClassVar[bool] = True
+
+    max_completion_tokens: Annotated[int, Gt(0)]
+    temperature: Annotated[float, Gt(0)]
+    """Of sampling."""
+    top_p: Annotated[float, Gt(0), Le(1)]
+
+    def problems(self, run: Sections) -> Iterator[Problem]:
+        yield from super().problems(run)
+        context, prompt = run.model.context_tokens, run.data_mix.max_prompt_tokens
+        if prompt + self.max_completion_tokens > context:
+            yield Problem(
+                "max_completion_tokens",
+                f"{self.max_completion_tokens} and data_mix.max_prompt_tokens={prompt} are more than the model's context of "
+                f"{context}",
+            )
+
+    def max_prompt_tokens(self, run: Sections) -> int:
+        return run.data_mix.max_prompt_tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,55 +56,49 @@ def padded(episodes: Sequence[Episode], pad: int, device: Any) -> dict[str, Tens
     }
 
 
-@dataclass(frozen=True)
-class ScoredBatch:
-    """What a set of completions earned."""
-
-    records: list[dict[str, Any]]
-    """One a completion: prompt, completion, each reward's score, total, length, whether it ended itself."""
-    observed: dict[str, float]
-    """What the rewards watched besides: shares of right, unparsed and cut-off answers."""
-
-
 class BatchScorer:
     """Scores completions with the run's reward set, through the same functions as TRL's trainers call."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.eos = job, eos_token_ids(job.policy, job.tokenizer)
-        self.reward_set = job.run.reward_set
-        self.functions: list[Callable[..., Scores]] = self.reward_set.functions(job.rows, self.eos, opening(job.tokenizer))
+        self.functions: list[Callable[..., Scores]] = job.run.reward_set.functions(job.rows, self.eos, opening(job.tokenizer))
 
-    def score(self, episodes: Sequence[Episode]) -> ScoredBatch:
-        """Decode and score."""
+    def score(self, episodes: Sequence[Episode]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        """Decode and score.
+
+        Returns:
+            A record a completion (prompt, completion, each reward's score, total, length, whether it ended itself); and what
+            the rewards log besides: shares of right, unparsed and cut-off answers.
+        """
         texts = self.job.tokenizer.batch_decode([each.completion for each in episodes], skip_special_tokens=True)
-        observed: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         batch: dict[str, Any] = {
             "completions": [[{"role": "assistant", "content": text}] for text in texts],
             "completion_ids": [each.completion for each in episodes],
             "row": [each.row for each in episodes],
-            "log_metric": observed.__setitem__,
+            "log_metric": metrics.__setitem__,
         }
         scores = {function.__name__: function(**batch) for function in self.functions}
-        totals = self.reward_set.weighted(scores)
+        totals = self.job.run.reward_set.weighted(scores)
         records = [
             {
                 "prompt": self.job.rows[each.row].messages,
-                "completion": batch["completions"][place],
-                "scores": {name: found[place] for name, found in scores.items()},
-                "reward": totals[place],
+                "completion": batch["completions"][index],
+                "scores": {name: values[index] for name, values in scores.items()},
+                "reward": totals[index],
                 "tokens": len(each.completion),
                 "finished": each.completion[-1] in self.eos,
             }
-            for place, each in enumerate(episodes)
+            for index, each in enumerate(episodes)
         ]
-        return ScoredBatch(records, observed)
+        return records, metrics
 
 
 def completion_metrics(records: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """What the log says of a set of completions, in the names of TRL's GRPOTrainer."""
     lengths = [record["tokens"] for record in records]
     ended = [record["tokens"] for record in records if record["finished"]]
-    found = {
+    metrics: dict[str, float | None] = {
         "completions/mean_length": fmean(lengths),
         "completions/min_length": min(lengths),
         "completions/max_length": max(lengths),
@@ -113,11 +106,11 @@ def completion_metrics(records: Sequence[dict[str, Any]]) -> dict[str, float | N
         "completions/mean_terminated_length": fmean(ended) if ended else 0.0,
     }
     for name in records[0]["scores"]:
-        given = [record["scores"][name] for record in records if record["scores"][name] is not None]
-        found[f"rewards/{name}/mean"] = fmean(given) if given else None
-        found[f"rewards/{name}/std"] = _deviation(given)
+        scores = [record["scores"][name] for record in records if record["scores"][name] is not None]
+        metrics[f"rewards/{name}/mean"] = fmean(scores) if scores else None
+        metrics[f"rewards/{name}/std"] = _deviation(scores)
     rewards = [record["reward"] for record in records]
-    return {**found, "reward": fmean(rewards), "reward_std": _deviation(rewards)}
+    return {**metrics, "reward": fmean(rewards), "reward_std": _deviation(rewards)}
 
 
 def _deviation(values: Sequence[float]) -> float | None:

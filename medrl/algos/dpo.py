@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Job
-from medrl.algos.samples import SelfSampledPreference, describe, enough, reference, texts
+from medrl.algos.samples import SelfSampledPreference, reference, texts
 from medrl.training.trainer import run_trainer
 
 
@@ -20,20 +20,13 @@ class DPO(SelfSampledPreference):
     kind: ClassVar[str] = "dpo"
 
     beta: Annotated[float, Gt(0)]
-    """Price of leaving the model before training."""
+    """KL penalty coefficient against the model before training."""
 
     def train(self, job: Job, out: Path) -> None:
         from trl import DPOConfig, DPOTrainer
 
-        pairs, figures = self.pairs(job, job.folder, job.rows[: self.prompts], job.run.seed)
-        print(describe(figures), flush=True)
-        enough(pairs, self, "pairs of unequal reward")
-        trainer = self.trainer(
-            DPOTrainer,
-            DPOConfig(**self.arguments(job), beta=self.beta, max_length=None),
-            job,
-            texts(job.tokenizer, pairs),
-            ref_model=reference(job),
-            peft_config=job.run.model.adapter_config(),
-        )
+        pairs, _ = self.pairs(job, job.folder, job.rows[: self.prompts], job.run.seed)
+        self.check_enough(pairs, "pairs of unequal reward")
+        config = DPOConfig(**self.arguments(job), beta=self.beta, max_length=None)
+        trainer = self.trainer(DPOTrainer, config, job, texts(job.tokenizer, pairs), ref_model=reference(job))
         run_trainer(trainer, job, out, self)

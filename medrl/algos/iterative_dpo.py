@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Job
-from medrl.algos.samples import SelfSampledPreference, describe, enough, texts
+from medrl.algos.samples import SelfSampledPreference, texts
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl, write_jsonl
 from medrl.training import checkpoints
@@ -44,7 +44,7 @@ class IterativeDPO(SelfSampledPreference):
 
     rounds: Annotated[int, Gt(0)]
     beta: Annotated[float, Gt(0)]
-    """Price of leaving the model of the round's start."""
+    """KL penalty coefficient against the model of the round's start."""
     keep_rounds: bool
     """Keep the model of every round, to evaluate each; otherwise only the last stays."""
 
@@ -86,12 +86,11 @@ class IterativeDPO(SelfSampledPreference):
         print(f"round    {number} of {self.rounds}", flush=True)
         seed = job.run.seed + (number - 1) * 1_000_003  # a prompt that comes again is answered anew
         pairs, figures = self.pairs(job, job.folder, self.rows(whole.rows, number), seed)
-        print(describe(figures), flush=True)
         kept = whole.folder / "rounds.jsonl"
         earlier = [line for line in read_jsonl(kept) if line["round"] < number]
         before = earlier[-1]["steps"] if earlier else 0
         if number == 1:
-            enough(pairs, self, "pairs of unequal reward")
+            self.check_enough(pairs, "pairs of unequal reward")
         elif len(pairs) < self.batch_size:
             print(f"round    {number} has fewer pairs than one batch of {self.batch_size}: training ends with the round before")
             _note(kept, [*earlier, {"round": number, "steps": before, "trained": False, **figures}])
@@ -110,14 +109,11 @@ class IterativeDPO(SelfSampledPreference):
         from trl import DPOConfig, DPOTrainer
 
         lora = job.run.model.lora
-        trainer = self.trainer(
-            DPOTrainer,
-            DPOConfig(**self.arguments(job), beta=self.beta, max_length=None),
-            job,
-            texts(job.tokenizer, pairs),
-            ref_model=None if lora else whole.policy,
-            peft_config=job.run.model.adapter_config() if number == 1 else None,
-        )
+        options: dict[str, Any] = {"ref_model": None if lora else whole.policy}
+        if number > 1:
+            options["peft_config"] = None  # the policy carries its adapter
+        config = DPOConfig(**self.arguments(job), beta=self.beta, max_length=None)
+        trainer = self.trainer(DPOTrainer, config, job, texts(job.tokenizer, pairs), **options)
         if lora and number > 1 and job.checkpoint:
             _load_adapter(trainer.model, job.checkpoint)
         return trainer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import Sample, SelfSampledPreference, enough, fitting, reference
+from medrl.algos.samples import Sample, SelfSampledPreference, fitting, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
 from medrl.models.tokenization import Rendering
@@ -32,7 +32,7 @@ class KTO(SelfSampledPreference):
     kind: ClassVar[str] = "kto"
 
     beta: Annotated[float, Gt(0)]
-    """Price of leaving the model before training."""
+    """KL penalty coefficient against the model before training."""
     desirable_reward: float | None
     """Completions that the reward set pays at least so much are desirable; null: those that the task itself grades right."""
     desirable_weight: Annotated[float, Gt(0)] | None
@@ -62,7 +62,7 @@ class KTO(SelfSampledPreference):
         labelled = self.labelled(job)
         good = sum(line["label"] for line in labelled)
         print(f"labels   {len(labelled)} completions, {good} of them desirable", flush=True)
-        enough(labelled, self, "labelled completions")
+        self.check_enough(labelled, "labelled completions")
         if good in (0, len(labelled)):
             kind = "desirable" if good else "undesirable"
             raise UserError(
@@ -70,20 +70,12 @@ class KTO(SelfSampledPreference):
                 "algo.prompts, or change algo.desirable_reward."
             )
         desirable, undesirable = self.weights(good, len(labelled) - good)
-        config = KTOConfig(
-            **self.arguments(job),
-            beta=self.beta,
-            desirable_weight=desirable,
-            undesirable_weight=undesirable,
-            max_length=None,
-        )
+        weights = {"desirable_weight": desirable, "undesirable_weight": undesirable}
+        config = KTOConfig(**self.arguments(job), **weights, beta=self.beta, max_length=None)
         rows = [{key: line[key] for key in ("prompt", "completion", "label")} for line in labelled]
         if len(rows) % config.per_device_train_batch_size == 1:  # one alone would be exchanged for itself
             rows = rows[:-1]
-        trainer = self.trainer(
-            KTOTrainer, config, job, rows, ref_model=reference(job), peft_config=job.run.model.adapter_config()
-        )
-        run_trainer(trainer, job, out, self)
+        run_trainer(self.trainer(KTOTrainer, config, job, rows, ref_model=reference(job)), job, out, self)
 
     def weights(self, desirable: int, undesirable: int) -> tuple[float, float]:
         """Weights of the two kinds; one that is null brings their sums to 1 : 1, within Eq. 8 of the paper (1 to 4/3).

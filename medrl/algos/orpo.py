@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import SelfSampledPreference, describe, enough, texts
+from medrl.algos.samples import SelfSampledPreference, texts
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -35,14 +35,12 @@ class ORPO(SelfSampledPreference):
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the notice that TRL documents this for, and no other
         from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-        pairs, figures = self.pairs(job, job.folder, job.rows[: self.prompts], job.run.seed)
-        print(describe(figures), flush=True)
-        enough(pairs, self, "pairs of unequal reward")
+        pairs, _ = self.pairs(job, job.folder, job.rows[: self.prompts], job.run.seed)
+        self.check_enough(pairs, "pairs of unequal reward")
         config = ORPOConfig(
             **self.arguments(job),
             beta=self.beta,
             max_length=job.run.model.context_tokens,  # None would cut at 512; pairs that are longer are left out before
             remove_unused_columns=False,
         )
-        trainer = self.trainer(ORPOTrainer, config, job, texts(job.tokenizer, pairs), peft_config=job.run.model.adapter_config())
-        run_trainer(trainer, job, out, self)
+        run_trainer(self.trainer(ORPOTrainer, config, job, texts(job.tokenizer, pairs)), job, out, self)

@@ -53,12 +53,12 @@ def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[TrainingRow], 
     return found, equal
 
 
-def given(row: TrainingRow) -> Pair:
+def published_pair(row: TrainingRow) -> Pair:
     """A preference pair of the data set."""
     return _pair(row, row.example.gold, row.example.rejected, None, None)
 
 
-def check_given(rows: Sequence[TrainingRow]) -> None:
+def check_published_pairs(rows: Sequence[TrainingRow]) -> None:
     """Raises:
     UserError: a row's better answer is its worse one.
     """

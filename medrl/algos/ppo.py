@@ -17,10 +17,9 @@ from annotated_types import Ge, Gt, Le
 
 from medrl.algos import advantages as maths
 from medrl.algos import completions
-from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.errors import Problem, UserError
 from medrl.models.generation import Sampling
-from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ VALUE_HEAD = "value_head.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(TrainedAlgo):
+class PPO(SamplingAlgo):
     """``batch_size`` counts completions, one a prompt; a device writes its share of them in one batch.
 
     The value head is one linear layer on the policy's last hidden state, as in the paper's equation 9, and not a model of its
@@ -43,16 +42,10 @@ class PPO(TrainedAlgo):
     """
 
     kind: ClassVar[str] = "ppo"
-    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
-    uses_rewards: ClassVar[bool] = True
     shards: ClassVar[bool] = False
 
-    max_completion_tokens: Annotated[int, Gt(0)]
-    temperature: Annotated[float, Gt(0)]
-    """Of sampling, and of the log-probabilities that are trained."""
-    top_p: Annotated[float, Gt(0), Le(1)]
     beta: Annotated[float, Ge(0)]
-    """Price of a nat of divergence from the model before training, taken off each token's reward; 0 keeps no reference."""
+    """KL penalty coefficient against the model before training, taken off each token's reward; 0 keeps no reference."""
     gamma: Annotated[float, Gt(0), Le(1)]
     """Discount of a token's delay."""
     gae_lambda: Annotated[float, Ge(0), Le(1)]
@@ -72,10 +65,6 @@ class PPO(TrainedAlgo):
         yield from super().problems(run)
         if run.hardware.rollout == "vllm":
             yield Problem("", "writes its completions with transformers; add hardware.rollout=transformers")
-        yield from self.context_problems(run, self.max_completion_tokens)
-
-    def max_prompt_tokens(self, run: Sections) -> int:
-        return run.data_mix.max_prompt_tokens
 
     def steps_per_epoch(self, run: Sections) -> int:
         """Whole sets of completions, each used ``num_iterations`` times."""
@@ -138,8 +127,8 @@ def _trainer(ppo: PPO, job: Job) -> Any:
             return self.optimizer
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            told = {**self.collected.metrics, **learner.means.taken()} if "loss" in logs else {}
-            super().log({**logs, **told}, start_time)
+            metrics = {**self.collected.metrics, **learner.means.pop()} if "loss" in logs else {}
+            super().log({**logs, **metrics}, start_time)
 
         def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
             self.model.policy.save_pretrained(output_dir)
@@ -161,7 +150,7 @@ def _trainer(ppo: PPO, job: Job) -> Any:
         args=TrainingArguments(**ppo.arguments(job), remove_unused_columns=False, train_sampling_strategy="sequential"),
         train_dataset=ppo.positions(len(job.rows)),
         data_collator=list,
-        callbacks=[KeepValueHead()],  # before those that seal a checkpoint
+        callbacks=[KeepValueHead()],  # before those that mark a checkpoint as complete
     )
 
 
@@ -223,7 +212,7 @@ class Learner:
 
         self.ppo, self.job = ppo, job
         self.scorer = completions.BatchScorer(job)
-        self.means = Means()
+        self.means = MeanAccumulator()
         self.reference = None
         if ppo.beta and not job.run.model.lora:  # an adapter is switched off instead
             self.reference = copy.deepcopy(job.policy).eval().requires_grad_(False)
@@ -243,24 +232,24 @@ class Learner:
         with accelerator.autocast():
             sampling = self._sampling(step, accelerator.process_index)
             episodes = completions.episodes(self.job, model.policy, [row for batch in rows for row in batch], sampling)
-        scored = self.scorer.score(episodes)
-        waiting = iter(zip(episodes, scored.records, strict=True))
+        own_records, shares = self.scorer.score(episodes)
+        remaining = iter(zip(episodes, own_records, strict=True))
         batches = []
         for batch in rows:
-            chosen, records = zip(*(next(waiting) for _ in batch), strict=True)
+            chosen, records = zip(*(next(remaining) for _ in batch), strict=True)
             with torch.no_grad(), accelerator.autocast():
                 batches.append(self._valued(model, chosen, [record["reward"] for record in records]))
         metrics = self._whiten(batches, accelerator)
         advantages = torch.cat([(each["advantages"].sum(1) / each["mask"].sum(1)) for each in batches]).tolist()
-        records = gather_object([record | {"advantage": each} for record, each in zip(scored.records, advantages, strict=True)])
-        shares = Means()
-        shares.add({name: share * len(episodes) for name, share in scored.observed.items()}, len(episodes))
+        records = gather_object([record | {"advantage": each} for record, each in zip(own_records, advantages, strict=True)])
+        answers = MeanAccumulator()
+        answers.add({name: share * len(episodes) for name, share in shares.items()}, len(episodes))
         tokens = sum(int(each["attention_mask"].sum()) for each in batches)
         trainer.state.num_input_tokens_seen += sum(gather_object([tokens]))
         if accelerator.is_main_process:
             completions.save(records, step + 1, self.job.folder / "completions")
-        tokens_seen = {"num_tokens": trainer.state.num_input_tokens_seen}
-        return Step(batches, {**completions.completion_metrics(records), **shares.taken(), **metrics, **tokens_seen})
+        metrics["num_tokens"] = trainer.state.num_input_tokens_seen
+        return Step(batches, {**completions.completion_metrics(records), **answers.pop(), **metrics})
 
     def _sampling(self, step: int, process: int) -> Sampling:
         """How this step's completions are drawn: from a seed of its own, because a resumed trainer restores the global random
@@ -326,8 +315,8 @@ class Learner:
         return (totals[0] + self.ppo.vf_coef * totals[1]) / batch["tokens"]
 
 
-class Means:
-    """Means by name, over everything that was added since they were last taken, on all processes."""
+class MeanAccumulator:
+    """Means by name, over everything that was added since the last `pop`, on all processes."""
 
     def __init__(self) -> None:
         self.sums: dict[str, tuple[float, float]] = {}
@@ -335,14 +324,14 @@ class Means:
     def add(self, totals: dict[str, float], count: float) -> None:
         """Sums over ``count`` tokens or completions."""
         for name, total in totals.items():
-            before = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = (before[0] + total, before[1] + count)
+            earlier_total, earlier_count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (earlier_total + total, earlier_count + count)
 
-    def taken(self) -> dict[str, float]:
+    def pop(self) -> dict[str, float]:
         """The means; counting begins anew. Every process has to ask."""
         from accelerate.utils import gather_object
 
         parts, self.sums = gather_object([self.sums]), {}
         names = dict.fromkeys(name for part in parts for name in part)
-        found = {name: [part[name] for part in parts if name in part] for name in names}
-        return {name: sum(total for total, _ in each) / sum(count for _, count in each) for name, each in found.items()}
+        sums = {name: [part[name] for part in parts if name in part] for name in names}
+        return {name: sum(total for total, _ in each) / sum(count for _, count in each) for name, each in sums.items()}

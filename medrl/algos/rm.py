@@ -13,10 +13,8 @@ from annotated_types import Ge, Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.errors import Problem, UserError
-from medrl.models.base import Model, weight_dtype
 from medrl.models.likelihood import conversation
 from medrl.tasks.base import Kind
-from medrl.training.hardware import Hardware
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -105,23 +103,3 @@ class RM(TrainedAlgo):
                 f"{self.batch_size}; raise algo.max_tokens or data_mix.rows, or lower algo.batch_size."
             )
         return Dataset.from_list(fitting)
-
-
-def trained(model: Model, hardware: Hardware, folder: Path) -> tuple[Any, Any]:
-    """Reward model and tokenizer as a run's ``model/`` holds them.
-
-    Raises:
-        UserError: the folder is damaged.
-    """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        classifier = AutoModelForSequenceClassification.from_pretrained(folder, dtype=weight_dtype(model, hardware))
-    except (OSError, ValueError, SafetensorError) as error:
-        first = str(error).partition("\n")[0]
-        raise UserError(
-            f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
-        ) from error
-    return classifier.to(hardware.device), tokenizer

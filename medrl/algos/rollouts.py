@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt
 
-from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.errors import Problem
 from medrl.grading.answers import opening
 from medrl.models.generation import eos_token_ids
-from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineRL(TrainedAlgo):
+class OnlineRL(SamplingAlgo):
     """Several completions a prompt, paid by the reward set, each compared with the others of its group.
 
     ``batch_size`` counts completions: ``batch_size / num_generations`` prompts an optimizer step. Completions are generated
@@ -30,17 +29,12 @@ class OnlineRL(TrainedAlgo):
     completions of the very model that it changes, all probability ratios are 1, and no clip range has an effect.
     """
 
-    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
-    uses_rewards: ClassVar[bool] = True
     uses_rollout_engine: ClassVar[bool] = True
 
     num_generations: Annotated[int, Gt(1)]
     """Completions of a prompt, the group within which advantages are taken."""
-    max_completion_tokens: Annotated[int, Gt(0)]
-    temperature: Annotated[float, Gt(0)]
-    top_p: Annotated[float, Gt(0), Le(1)]
     beta: Annotated[float, Ge(0)]
-    """Price of the divergence from the model before training; 0 keeps no reference model."""
+    """KL penalty coefficient against the model before training; 0 keeps no reference model."""
     num_mini_batches: Annotated[int, Gt(0)]
     """Optimizer steps among which the completions of one round of generation are divided."""
     num_iterations: Annotated[int, Gt(0)]
@@ -60,7 +54,6 @@ class OnlineRL(TrainedAlgo):
                 f"{self.batch_size} times num_mini_batches={self.num_mini_batches} asks for completions of {prompts} prompts, "
                 f"and the mix draws data_mix.rows={run.data_mix.rows}",
             )
-        yield from self.context_problems(run, self.max_completion_tokens)
 
     @property
     def group(self) -> int:
@@ -69,9 +62,6 @@ class OnlineRL(TrainedAlgo):
     def steps_per_epoch(self, run: Sections) -> int:
         """TRL leaves the prompts out that do not fill a batch, and uses each set of completions ``num_iterations`` times."""
         return run.data_mix.rows * self.group // self.batch_size * self.num_iterations
-
-    def max_prompt_tokens(self, run: Sections) -> int:
-        return run.data_mix.max_prompt_tokens
 
     def footprint(self, run: Sections, known: int) -> Footprint:
         longest = self.max_completion_tokens

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from annotated_types import Gt, Le
+from annotated_types import Gt
 
-from medrl.algos.base import Footprint, Job, TrainedAlgo
-from medrl.algos.pairs import Pair, check_given, given, pairs_of
+from medrl.algos.base import Footprint, Job, SamplingAlgo
+from medrl.algos.pairs import Pair, check_published_pairs, pairs_of, published_pair
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.models.tokenization import Rendering
@@ -30,35 +30,27 @@ Sample = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfSampledPreference(TrainedAlgo):
+class SelfSampledPreference(SamplingAlgo):
     """What algorithms share that sample completions, grade them with the reward set, and learn from the better and the worse.
 
     Rows that are preference pairs themselves are taken as they are.
     """
 
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "preference")
-    uses_rewards: ClassVar[bool] = True
 
     prompts: Annotated[int, Gt(0)]
     """Rows of the mix that are sampled, the first ones."""
     num_generations: Annotated[int, Gt(1)]
     """Completions sampled for each."""
-    max_completion_tokens: Annotated[int, Gt(0)]
-    temperature: Annotated[float, Gt(0)]
-    top_p: Annotated[float, Gt(0), Le(1)]
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.prompts > run.data_mix.rows:
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
-        yield from self.context_problems(run, self.max_completion_tokens)
 
     def num_rows(self, run: Sections) -> int:
         """A prompt gives one pair at most."""
         return self.prompts
-
-    def max_prompt_tokens(self, run: Sections) -> int:
-        return run.data_mix.max_prompt_tokens
 
     def footprint(self, run: Sections, known: int) -> Footprint:
         return Footprint(
@@ -69,7 +61,7 @@ class SelfSampledPreference(TrainedAlgo):
         )
 
     def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
-        check_given(rows)
+        check_published_pairs(rows)
 
     def samples(self, job: Job, rows: Sequence[TrainingRow], path: Path, seed: int) -> list[Sample]:
         """``num_generations`` graded completions of each row, in the order of the rows; kept in ``path`` and read back.
@@ -122,39 +114,41 @@ class SelfSampledPreference(TrainedAlgo):
         asked = [row for row in rows if not row.example.rejected]
         samples = self.samples(job, asked, folder / "samples.jsonl", seed)
         made, equal = pairs_of(samples, asked, self.num_generations)
-        ready = [given(row) for row in rows if row.example.rejected]
+        ready = [published_pair(row) for row in rows if row.example.rejected]
         pairs, too_long = _fitting(job, [*ready, *made])
         if rank() == 0:
             write_jsonl(folder / "pairs.jsonl", pairs)
         figures = _figures(samples, len(asked), made) | {"given": len(ready), "equal_texts": equal, "too_long": too_long}
-        return pairs, figures | {"pairs": len(pairs)}
+        figures["pairs"] = len(pairs)
+        print(describe(figures), flush=True)
+        return pairs, figures
 
-    def trainer(self, kind: Any, arguments: Any, job: Job, rows: Sequence[Mapping[str, Any]], **more: Any) -> Any:
-        """One of TRL's trainers on rows of plain text, that is to say: prompts and completions as the model sees them."""
+    def trainer(self, kind: Any, config: Any, job: Job, rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+        """One of TRL's trainers on prompts and completions as the model sees them."""
         from datasets import Dataset
 
         dataset = Dataset.from_list([dict(row) for row in rows])
-        return kind(model=job.policy, args=arguments, train_dataset=dataset, processing_class=job.tokenizer, **more)
+        options = {"peft_config": job.run.model.adapter_config(), **options}
+        return kind(model=job.policy, args=config, train_dataset=dataset, processing_class=job.tokenizer, **options)
+
+    def check_enough(self, rows: Sequence[Any], what: str) -> None:
+        """Raises:
+        UserError: there is less than a batch to learn from.
+        """
+        if len(rows) < self.batch_size:
+            raise UserError(
+                f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "
+                "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
+            )
 
 
 def texts(tokenizer: Any, pairs: Sequence[Pair]) -> list[dict[str, str]]:
     """Pairs as TRL reads them: ``prompt``, ``chosen`` and ``rejected`` in the words of the chat template."""
-    rendering, found = Rendering(tokenizer), []
+    rendering, rows = Rendering(tokenizer), []
     for pair in pairs:
         chosen, rejected = (rendering.trl_pair(pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
-        found.append({"prompt": chosen.prompt, "chosen": chosen.completion, "rejected": rejected.completion})
-    return found
-
-
-def enough(pairs: Sequence[Any], algo: SelfSampledPreference, what: str) -> None:
-    """Raises:
-    UserError: there is less than a batch to learn from.
-    """
-    if len(pairs) < algo.batch_size:
-        raise UserError(
-            f"{algo.prompts} prompts gave {len(pairs)} {what}, fewer than one batch of {algo.batch_size}; "
-            "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
-        )
+        rows.append({"prompt": chosen.prompt, "chosen": chosen.completion, "rejected": rejected.completion})
+    return rows
 
 
 def reference(job: Job) -> Any:
@@ -167,16 +161,16 @@ def reference(job: Job) -> Any:
 
 def describe(figures: Mapping[str, Any]) -> str:
     """The figures of a sampling for the terminal."""
-    said = []
+    parts = []
     if figures["samples"]:
-        said += [
+        parts += [
             f"{figures['samples']} completions to {figures['prompts']} prompts, mean reward {figures['mean_reward']:.3f}",
             f"{figures['right'] or 0:.1%} of them right",
             f"{figures['without_pair']:.1%} of the prompts gave no pair",
         ]
     counts = {"given": "pairs of the data set", "equal_texts": "left out with equal texts", "too_long": "left out as too long"}
-    said += [f"{figures[key]} {words}" for key, words in counts.items() if figures[key]]
-    return f"pairs    {figures['pairs']}" + "".join(f"; {words}" for words in said)
+    parts += [f"{figures[key]} {label}" for key, label in counts.items() if figures[key]]
+    return "; ".join([f"pairs    {figures['pairs']}", *parts])
 
 
 def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -150,7 +150,7 @@ def hub_error(kind: Kind, repository: str, error: BaseException, part: str = "")
 
 
 def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, str]:
-    """Why, and what to do about it: the first row that fits the classes of the errors or the status of the answer."""
+    """Why, and what to do about it, by the classes of the errors and the status of the answer."""
     import httpx
     from datasets.exceptions import DatasetGenerationError
     from huggingface_hub import constants, errors
@@ -158,46 +158,35 @@ def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, 
     from safetensors import SafetensorError
 
     causes = _causes(error)
-    text, response = first_line(causes[-1]), _response(causes)
-    status = response.status_code if response is not None else 0
+    text = first_line(causes[-1])
+    responses = (getattr(cause, "response", None) for cause in causes)
+    status = next((response.status_code for response in responses if response is not None), 0)
     refused = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in NO_ROOM | NO_RIGHT), None)
     if refused and not any(isinstance(cause, httpx.TransportError) for cause in causes):  # a firewall has the same number
         return f"the cache cannot be written ({refused})", "make room or set HF_HOME to another folder"
     noun, section = ("data set", "source") if kind == "dataset" else ("model", "model")
     cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
     again = "run the same command again later, check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read from the cache"
-    rows: tuple[tuple[tuple[type[BaseException], ...], Collection[int], str, str], ...] = (
-        (
-            (errors.OfflineModeIsEnabled,),
-            (),
-            "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it",
-            "unset HF_HUB_OFFLINE",
-        ),
-        (
-            (errors.GatedRepoError,),
-            (403,),
-            f"its owner has to permit it ({status})",
-            "accept its terms on its page and set HF_TOKEN",
-        ),
-        ((errors.RevisionNotFoundError,), (), "it has no such revision", f"check {section}.revision"),
-        (
-            (errors.RepositoryNotFoundError,),
-            (401,),
-            f"there is no such {noun}, or it is private ({status})",
-            "check the name, set HF_TOKEN to a valid token if it is private",
-        ),
-        ((), (429, *range(500, 600)), f"the hub answered {status}", again),
-        ((httpx.TransportError,), (), f"the hub or the network is in trouble ({text})", again),
-        (
-            (DatasetGenerationError, SafetensorError, ArrowException),
-            (),
-            f"its files are damaged or not of the format that their names say ({text})",
-            f"remove {cached} and run the same command again",
-        ),
-    )
-    for classes, statuses, reason, remedy in rows:
-        if status in statuses or any(isinstance(cause, classes) for cause in causes):
-            return reason, remedy
+
+    def caused_by(*classes: type[BaseException]) -> bool:
+        return any(isinstance(cause, classes) for cause in causes)
+
+    if caused_by(errors.OfflineModeIsEnabled):
+        return "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it", "unset HF_HUB_OFFLINE"
+    if status == 403 or caused_by(errors.GatedRepoError):
+        return f"its owner has to permit it ({status})", "accept its terms on its page and set HF_TOKEN"
+    if caused_by(errors.RevisionNotFoundError):
+        return "it has no such revision", f"check {section}.revision"
+    if status == 401 or caused_by(errors.RepositoryNotFoundError):
+        remedy = "check the name, set HF_TOKEN to a valid token if it is private"
+        return f"there is no such {noun}, or it is private ({status})", remedy
+    if status == 429 or status >= 500:
+        return f"the hub answered {status}", again
+    if caused_by(httpx.TransportError):
+        return f"the hub or the network is in trouble ({text})", again
+    if caused_by(DatasetGenerationError, SafetensorError, ArrowException):
+        reason = f"its files are damaged or not of the format that their names say ({text})"
+        return reason, f"remove {cached} and run the same command again"
     return (
         f"{type(causes[-1]).__name__}: {text}",
         "run the same command again, check its name and data_mix.tasks.NAME.train and .test (CONFIG/SPLIT)",
@@ -212,11 +201,6 @@ def _causes(error: BaseException) -> list[BaseException]:
         causes.append(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return causes
-
-
-def _response(causes: list[BaseException]) -> Any:
-    """The hub's answer that one of the errors tells of."""
-    return next((response for cause in causes if (response := getattr(cause, "response", None)) is not None), None)
 
 
 def first_line(error: BaseException) -> str:

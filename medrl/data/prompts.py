@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from medrl.grading.answers import REASONING_TAG
 from medrl.tasks.base import Example, Language, Task
 
 Messages = list[dict[str, str]]
 """A conversation as chat templates read it: ``[{"role": ..., "content": ...}]``."""
 
-FRAMES: dict[Language, dict[str, str]] = {
-    "en": {
-        "tagged": "Think first, then answer. Write in this shape:\n"
-        "<{tag}>\nyour reasoning\n</{tag}>\n<answer>\n{shape}\n</answer>",
-        "r1": "Think between <think> and </think>. After it write {shape}, and nothing else.",
-        "boxed": "Think step by step. End with \\boxed{{...}} around {shape}.",
-        "plain": "Answer with {shape}, and nothing else.",
-    },
-    "zh": {
-        "tagged": "先思考，再回答。请按以下格式书写：\n<{tag}>\n你的思考\n</{tag}>\n<answer>\n{shape}\n</answer>",
-        "r1": "请在 <think> 与 </think> 之间思考，之后只写{shape}。",
-        "boxed": "请逐步思考，最后用 \\boxed{{...}} 写出{shape}。",
-        "plain": "只回答{shape}，不要写其他内容。",
-    },
-}
+FRAMES: dict[Language, dict[str, str]] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+"""How each format is asked for, by language."""
 
 
 def system(task: Task) -> str:

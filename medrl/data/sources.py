@@ -40,8 +40,11 @@ class Location:
 class Published(Protocol):
     """What a source asks of a task to find its rows."""
 
-    name: ClassVar[str]
     twin_configs: ClassVar[tuple[str, ...]]
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
 
     @property
     def hub_id(self) -> str:

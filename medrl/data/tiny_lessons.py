@@ -12,9 +12,9 @@ from annotated_types import Ge, Le
 from medrl.data.decontaminate import Decontaminator
 from medrl.data.mix import DataMix, TokenCount, TrainingRow
 from medrl.data.sources import Source
+from medrl.grading.answer_types import listed
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.number_parsing import AMID
-from medrl.tasks.dxbench import listed
 
 Share = Annotated[float, Ge(0), Le(1)]
 

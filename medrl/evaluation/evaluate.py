@@ -111,11 +111,10 @@ def _made(
     if kind == "generative":
         return _completions(run, task, examples, model, done, tick)
     room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
-    if kind == "pairwise":
-        return preferences.lines(task, examples, kind, Score(*room), tokenizer, done)
-    if kind == "likelihood":
-        return preferences.lines(task, examples, kind, NegativeLogLikelihood(*room), tokenizer, done)
-    return perplexity.lines(task, examples, NegativeLogLikelihood(*room), tokenizer, done)
+    measure = Score(*room) if kind == "pairwise" else NegativeLogLikelihood(*room)
+    if kind == "perplexity":
+        return perplexity.lines(task, examples, measure, tokenizer, done)
+    return preferences.lines(task, examples, kind, measure, tokenizer, done)
 
 
 def _completions(

@@ -17,14 +17,13 @@ from medrl.statistics import metrics, power
 from medrl.tasks.base import Example, Task
 
 if TYPE_CHECKING:
-    from medrl.config.frozen import Tree
     from medrl.config.schema import Run
 
 Line = Mapping[str, Any]
 """One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
 
 
-def summarise(tree: Tree, run: Run, folder: Path) -> dict[str, Any]:
+def summarise(run: Run, folder: Path) -> dict[str, Any]:
     """``tasks`` and ``perplexity`` of ``metrics.json``: what every held-out task says, from the lines on disk.
 
     Perplexities are no accuracies, so they are not among the tasks, each of which has one.
@@ -76,12 +75,8 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
 
 def _of_examples(lines: Sequence[Line]) -> list[list[Line]]:
     """The samples of each example together, in order. Not by id: a question may well stand twice in a data set."""
-    groups: list[list[Line]] = []
-    for line in lines:
-        if line["sample"] == 0:
-            groups.append([])
-        groups[-1].append(line)
-    return groups
+    samples = 1 + max((line["sample"] for line in lines), default=0)
+    return [list(lines[first : first + samples]) for first in range(0, len(lines), samples)]
 
 
 def _shares_right(lines: Sequence[Line]) -> list[float]:

@@ -22,12 +22,12 @@ from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import explained, write_atomically
 from medrl.jobs import job, multirun, multirun_table
-from medrl.jobs.multirun_table import Entry
 from medrl.jobs.resolved import ResolvedRun, command, resolve, without_replaced
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import from_run
 from medrl.table import changes, results
 from medrl.table.table import terminal_width
+from medrl.tracking import run_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,14 @@ class Chain:
             for key, stage in self.stages.items():
                 done = stage.finished()
                 print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
-                if not done:
-                    _run_stage(key, stage, shutdown)
+                failed = None if done else job.run([stage.job()], shutdown)
+                if failed and shutdown.signal is not None:
+                    raise Interrupted(f"Stopped in stage {key}. Run the same command again to go on.", shutdown.signal)
+                if failed:
+                    raise UserError(
+                        f"Stage {key} failed ({failed.result}); its message is above. The stages before it are kept: mend it "
+                        "and run the same command again."
+                    )
         metrics = {key: json.loads((stage.folder / "metrics.json").read_text("utf-8")) for key, stage in self.stages.items()}
         self._store(metrics)
         return metrics
@@ -76,7 +82,7 @@ class Chain:
         ids = hashlib.sha256("".join(schema.run_id(stage.run) for stage in self.stages.values()).encode()).hexdigest()[:8]
         file = next(iter(self.stages.values())).folder.parent / f"chain-{self.name}-{ids}.json"
         folders = {key: stage.folder for key, stage in self.stages.items()}
-        results.write(results.of_chain(self.name, folders, [f"chain={self.name}", *self.overrides]), file)
+        run_folder.write_json(file, results.of_chain(self.name, folders, [f"chain={self.name}", *self.overrides]))
         write_atomically(file.with_suffix(".md"), f"Rows: {source}.\n\n{table.markdown()}\n")
         print(f"table: {file.with_suffix('.md')}", flush=True)
 
@@ -146,7 +152,7 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
         UserError: there is no such chain, or its stages go round in a circle.
         ConfigError: every mistake of every stage, its name before the key.
     """
-    stages = read(name)
+    stages = parsed(yaml.safe_load(_file(name).read_text(encoding="utf-8")), name)
     own: dict[str, list[str]] = {key: [] for key in ("", *stages)}
     for word in overrides:
         key, _, rest = word.partition(".")
@@ -166,16 +172,6 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
     return found
 
 
-def read(name: str) -> dict[str, Stage]:
-    """The stages of a chain, by name, as its file lists them.
-
-    Raises:
-        UserError: there is no such chain.
-        ConfigError: its file holds something else than stages.
-    """
-    return parsed(yaml.safe_load(_file(name).read_text(encoding="utf-8")), name)
-
-
 def _file(name: str) -> Path:
     path = frozen.root("conf") / "chain" / f"{name}.yaml"
     if not path.exists():
@@ -192,19 +188,15 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
     if not isinstance(listed, Mapping) or not listed:
         raise ConfigError([Problem(name, "a chain lists stages by name")])
     problems: list[Problem] = []
-    sections = set(Run.__dataclass_fields__)
     stages = {}
     for key, node in listed.items():
-        if key in sections:
+        if key in Run.__dataclass_fields__:
             problems.append(Problem(f"{name}.{key}", "a stage cannot have the name of a section of the configuration"))
-        stage = build.build_as(Stage, node, f"{name}.{key}", problems)
-        if stage:
+        if stage := build.build_as(Stage, node, f"{name}.{key}", problems):
             stages[key] = stage
-    for key, stage in stages.items():
-        for option in ("init_from", "reward_model_from"):
-            other = getattr(stage, option)
-            if other is not None and other not in listed:
-                problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
+            for option in ("init_from", "reward_model_from"):
+                if (other := getattr(stage, option)) is not None and other not in listed:
+                    problems.append(Problem(f"{name}.{key}.{option}", f"names no stage; {suggest.nearest(other, listed)}"))
     if problems:
         raise ConfigError(problems)
     return stages
@@ -216,9 +208,7 @@ def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
     Raises:
         UserError: they go round in a circle.
     """
-    needs = {
-        key: [other for other in (stage.init_from, stage.reward_model_from) if other is not None] for key, stage in stages.items()
-    }
+    needs = {key: filter(None, (stage.init_from, stage.reward_model_from)) for key, stage in stages.items()}
     try:
         return list(graphlib.TopologicalSorter(needs).static_order())
     except graphlib.CycleError as error:
@@ -235,40 +225,17 @@ def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
         yield f"reward_set.rewards.reward_model.weights={found[stage.reward_model_from].folder / 'model'}"
 
 
-def _run_stage(name: str, stage: ResolvedRun, shutdown: GracefulShutdown) -> None:
-    """One stage as a job that prints to the terminal.
-
-    Raises:
-        UserError: it failed; its own message stands above.
-        Interrupted: a signal came.
-    """
-    failed = job.run([stage.job()], shutdown)
-    if failed and shutdown.signal is not None:
-        raise Interrupted(f"Stopped in stage {name}. Run the same command again to go on.", shutdown.signal)
-    if failed:
-        raise UserError(
-            f"Stage {name} failed ({failed.result}); its message is above. The stages before it are kept: mend it and run the "
-            "same command again."
-        )
-
-
 def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:
     """What a stage is called where several chains have it."""
     values = multirun.named(chain.overrides, [each.overrides for each in chains])
     return " ".join(filter(None, [f"chain {chain.name}, stage {stage}", values and f"with {values}"]))
 
 
-def _compare(chains: Sequence[Chain], metrics: Sequence[Mapping[str, Any]], folder: Path, said: str) -> None:
+def _compare(chains: Sequence[Chain], metrics: Sequence[Mapping[str, Any]], folder: Path, command: str) -> None:
     """One table over all chains, then over their seeds, and the same as files."""
-    varied = multirun_table.varied([[f"chain={each.name}", *each.overrides] for each in chains])
-    entries = [
-        Entry((*multirun_table.values([f"chain={chain.name}", *chain.overrides], varied), key), stage.folder, found[key])
-        for chain, found in zip(chains, metrics, strict=True)
-        for key, stage in chain.stages.items()
-    ]
-    grid = multirun_table.Grid.of((*varied, "stage"), entries)
-    print(grid.text(f"{len(chains)} chains"), end="\n\n")
-    target = folder / f"chains-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    runs = [(each, key, found[key]) for each, found in zip(chains, metrics, strict=True) for key in each.stages]
+    points = [[f"chain={each.name}", *each.overrides, f"stage={key}"] for each, key, _ in runs]
+    finished = {number: (each.stages[key].folder, found) for number, (each, key, found) in enumerate(runs)}
+    target = folder / f"chains-{hashlib.sha256(command.encode()).hexdigest()[:8]}"
     target.mkdir(exist_ok=True)
-    for path in multirun_table.write(target, grid, said, []):
-        print(f"{path.stem}: {path}", flush=True)
+    multirun_table.report(target, f"{len(chains)} chains", command, points, finished)

@@ -66,7 +66,7 @@ class Point:
             gpus=hydra.sweeper.gpus[job] if shares else 0,
         )
 
-    def told_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the whole multirun is to stop.
 
         Raises:
@@ -128,17 +128,12 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
 def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] | None = None) -> JobResult:
     """Do a point as a job and write down how it ended.
 
-    Args:
-        point: What to run.
-        shutdown: Its signals end the job.
-        variables: Of the job's process, beside those of this one.
-
     Raises:
         Interrupted: a second signal came, or the command that started it was killed.
     """
 
     def stopped() -> bool:
-        return point.told_to_stop() or shutdown.signal is not None or shutdown.repeated
+        return point.stop_requested() or shutdown.signal is not None or shutdown.repeated
 
     claim = None if stopped() else gpus.claim_when_free(point.gpus, stopped)
     if claim is None:
@@ -147,7 +142,7 @@ def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] |
     environment = {**claim.environment, **(variables or {})}
     process = Job(program(point.overrides), log=log, environment=environment, folder=point.cwd, claims=claim.locks)
     print(f"point {point.number}: started, {log}", flush=True)
-    job.run([process], shutdown, stop=point.told_to_stop)
+    job.run([process], shutdown, stop=point.stop_requested)
     result = process.result
     assert result is not None
     run_folder.write_json(point.folder / f"{point.number}.json", result._asdict())

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,8 +26,7 @@ from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.jobs import gpus, launcher_task, locks, multirun_table
 from medrl.jobs.job import JobResult, last_words
 from medrl.jobs.launcher_task import SEARCHPATH, STOP, UNATTENDED
-from medrl.jobs.multirun_table import Entry
-from medrl.jobs.resolved import ResolvedRun, command, resolve
+from medrl.jobs.resolved import ResolvedRun, command, override, resolve
 from medrl.jobs.shutdown import GracefulShutdown
 
 PLUGINS = {"joblib": "joblib", "submitit": "submitit", "slurm": "submitit", "ray": "ray"}
@@ -55,9 +54,9 @@ class Multirun:
             ConfigError: there is no such launcher, its plugin is not installed, or a sweeper is named.
         """
         of_hydra = tuple(word for word in overrides if word.lstrip("+~").startswith(("hydra.", "hydra/")))
-        made = cls(tuple(word for word in overrides if word not in of_hydra), of_hydra)
-        made._check_launcher()
-        return made
+        found = cls(tuple(word for word in overrides if word not in of_hydra), of_hydra)
+        found._check_launcher()
+        return found
 
     @property
     def launcher(self) -> str:
@@ -69,15 +68,14 @@ class Multirun:
         if any(word.startswith(("hydra/sweeper", "hydra.sweeper")) for word in self.of_hydra):
             raise ConfigError([Problem("hydra/sweeper", "-m runs every combination; to search, use python -m medrl.sweep")])
         plugin = PLUGINS.get(self.launcher.partition("_")[0])
-        if plugin and not _installed(f"hydra_plugins.hydra_{plugin}_launcher"):
+        if plugin and not find_spec(f"hydra_plugins.hydra_{plugin}_launcher"):
             what = "hydra-ray-launcher" if plugin == "ray" else "'medrl[launchers]'"
             raise ConfigError([Problem("hydra/launcher", f"{self.launcher} needs Hydra's {plugin} launcher: pip install {what}")])
         stored = [name.removesuffix(".yaml") for name in ConfigStore.instance().list("hydra/launcher")]
         known = {*stored, *options.group_options("hydra/launcher")}
         if self.launcher not in known:
-            raise ConfigError(
-                [Problem("hydra/launcher", f"has no option {self.launcher!r}; {suggest.nearest(self.launcher, known)}")]
-            )
+            advice = suggest.nearest(self.launcher, known)
+            raise ConfigError([Problem("hydra/launcher", f"has no option {self.launcher!r}; {advice}")])
         if self.of_hydra:
             compose.choices(self.of_hydra)  # options of Hydra that there are not
 
@@ -100,10 +98,10 @@ class Multirun:
         Raises:
             Interrupted: a second signal came, or the first where the points go on unattended.
         """
-        paths = [f"hydra.sweep.dir={_quoted(folder)}", f"hydra.sweeper.cwd={_quoted(Path.cwd())}"]
-        numbers = {"pending": list(pending), "gpus": [gpus.needed(each.tree["hardware"]) for each in pending.values()]}
-        lists = [f"hydra.sweeper.{key}={value}".replace(" ", "") for key, value in numbers.items()]
-        before, sys.argv = sys.argv, [sys.argv[0], "-m", *self.overrides, *self.of_hydra, *paths, *lists]
+        needed = [gpus.needed(each.tree["hardware"]) for each in pending.values()]
+        sweeper = {"cwd": str(Path.cwd()), "pending": list(pending), "gpus": needed}
+        words = [override("hydra.sweep.dir", str(folder)), *(override(f"hydra.sweeper.{key}", sweeper[key]) for key in sweeper)]
+        before, sys.argv = sys.argv, [sys.argv[0], "-m", *self.overrides, *self.of_hydra, *words]
         main = hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")
         try:
             with shutdown.listening(), nullcontext() if self.launcher.startswith(UNATTENDED) else shutdown.held():
@@ -115,7 +113,7 @@ class Multirun:
         return ""
 
 
-def main(overrides: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Do all points of a multirun, or those that are pending, and end with one table and one figure; 0 when all are done.
 
     Raises:
@@ -123,7 +121,7 @@ def main(overrides: Sequence[str]) -> int:
         UserError: points failed; it names them, and the others are done.
         Interrupted: a signal came; the points that ran wrote checkpoints.
     """
-    multirun = Multirun.parse(overrides)
+    multirun = Multirun.parse(words)
     points = multirun.points()
     if any(each.tree["dry_run"] for each in points):
         return plans({f"point {number}": each for number, each in enumerate(points)})
@@ -133,7 +131,10 @@ def main(overrides: Sequence[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with locks.locked(folder):
             pending = {number: each for number, each in enumerate(points) if not each.finished()}
-            _print_points(points, pending, folder)
+            print(f"multirun {len(points)} points, {len(points) - len(pending)} finished; {folder}")
+            overrides = [each.overrides for each in points]
+            for number, each in enumerate(overrides):
+                print(f"point {number}: {named(each, overrides)}{'' if number in pending else '  (finished)'}", flush=True)
             for path in (folder / STOP, *(folder / f"{number}.{kind}" for number in pending for kind in ("json", "log"))):
                 path.unlink(missing_ok=True)
             notice = "the points that run write checkpoints, then stop (again to stop at once)"
@@ -143,13 +144,6 @@ def main(overrides: Sequence[str]) -> int:
             except Interrupted as interrupted:  # the second signal, or one that a launcher in this process has answered
                 shutdown.signal = interrupted.exit_code - 128
             return _report(points, folder, command(["-m", *multirun.overrides]), shutdown.signal, trouble)
-
-
-def _print_points(points: Sequence[ResolvedRun], pending: Collection[int], folder: Path) -> None:
-    print(f"multirun {len(points)} points, {len(points) - len(pending)} finished; {folder}")
-    overrides = [each.overrides for each in points]
-    for number, each in enumerate(overrides):
-        print(f"point {number}: {named(each, overrides)}{'' if number in pending else '  (finished)'}", flush=True)
 
 
 def checked(points: Sequence[Sequence[str]], resolved: Callable[[Sequence[str]], T]) -> list[T]:
@@ -166,14 +160,8 @@ def checked(points: Sequence[Sequence[str]], resolved: Callable[[Sequence[str]],
             for problem in error.problems:
                 found_in.setdefault(problem, []).append(overrides)
     if found_in:
-        raise ConfigError(
-            [
-                problem
-                if len(by) == len(points)
-                else replace(problem, message=f"{problem.message} (with {named(by[0], points)})")
-                for problem, by in found_in.items()
-            ]
-        )
+        first = {problem: f" (with {named(by[0], points)})" for problem, by in found_in.items() if len(by) < len(points)}
+        raise ConfigError([replace(each, message=f"{each.message}{first.get(each, '')}") for each in found_in])
     return found
 
 
@@ -181,18 +169,6 @@ def named(overrides: Sequence[str], points: Sequence[Sequence[str]]) -> str:
     """The overrides that tell a point from the others."""
     varied = multirun_table.varied(points)
     return " ".join(word for word in overrides if word.partition("=")[0] in varied)
-
-
-def _installed(module: str) -> bool:
-    with suppress(ModuleNotFoundError):  # of the package it is in
-        return find_spec(module) is not None
-    return False
-
-
-def _quoted(path: Path) -> str:
-    """A path as a value of an override."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _shared(points: Sequence[ResolvedRun]) -> Iterator[Problem]:
@@ -236,15 +212,9 @@ def _report(points: Sequence[ResolvedRun], folder: Path, command: str, stopped: 
     done = {number: each for number, each in metrics.items() if each}
     messages = [_failure(folder, number, result, points[number]) for number, result in failed.items()]
     if done:
-        varied = multirun_table.varied([each.overrides for each in points])
-        entries = [
-            Entry(multirun_table.values(points[number].overrides, varied), points[number].folder, found)
-            for number, found in done.items()
-        ]
-        grid = multirun_table.Grid.of(varied, entries)
-        print(grid.text(f"{folder.name}  {len(done)} of {len(points)} points"), end="\n\n")
-        for path in multirun_table.write(folder, grid, command, messages):
-            print(f"{path.stem}: {path}", flush=True)
+        finished = {number: (points[number].folder, found) for number, found in done.items()}
+        title, overrides = f"{folder.name}  {len(done)} of {len(points)} points", [each.overrides for each in points]
+        multirun_table.report(folder, title, command, overrides, finished, messages)
     count = f"{len(done)} of {len(points)} points are done"
     if stopped is not None:
         raise Interrupted(f"Stopped; {count}. Run the same command again to go on.", stopped)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +14,10 @@ from medrl import run
 from medrl.config import compose
 from medrl.config.compose import Composed
 from medrl.jobs.job import Job
+
+PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
+"""Text that Hydra takes as it stands."""
+READ_AS_NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,6 @@ class ResolvedRun(Composed):
 def resolve(overrides: Sequence[str], *, elsewhere: bool = False) -> ResolvedRun:
     """Compose and check.
 
-    Args:
-        overrides: As after ``python -m medrl``.
-        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
-
     Raises:
         ConfigError: with every mistake.
     """
@@ -59,3 +61,9 @@ def command(overrides: Sequence[str]) -> str:
 def without_replaced(overrides: Sequence[str]) -> list[str]:
     """Overrides without those that a later one of the same key replaces."""
     return list({word.partition("=")[0]: word for word in overrides}.values())
+
+
+def override(key: str, value: Any) -> str:
+    """An override that Hydra reads back as this very value."""
+    plain = isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in READ_AS_NO_TEXT
+    return f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"

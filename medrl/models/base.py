@@ -109,14 +109,14 @@ class Pretrained(Model):
     def problems(self) -> Iterator[Problem]:
         if said := architecture.no_weights(self.weights):
             yield Problem("weights", said)
-        if self.weights.startswith("embedded:") and not self.path.exists():
+        if self.embedded and not self.path.exists():
             yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
 
     def identity(self) -> Values:
         """Weights in a folder by their files, weights on the hub by name and revision."""
         if self._on_hub:
             return super().identity() | {"repository": self.weights, "revision": self.revision}
-        return super().identity() | of_weights(self.path if self.weights.startswith("embedded:") else Path(self.weights))
+        return super().identity() | of_weights(self.path)
 
     @property
     def embedded(self) -> bool:
@@ -125,8 +125,8 @@ class Pretrained(Model):
 
     @property
     def path(self) -> Path:
-        """Folder of embedded weights."""
-        return EMBEDDED / self.weights.removeprefix("embedded:")
+        """Folder of weights that are not on the hub."""
+        return EMBEDDED / self.weights.removeprefix("embedded:") if self.embedded else Path(self.weights)
 
     def tokenizer(self, texts: Texts) -> Any:
         """Raises:
@@ -212,18 +212,14 @@ class Pretrained(Model):
         """``config.json``."""
         from transformers import PretrainedConfig
 
-        def read(name: str, *, revision: str, **_: Any) -> architecture.Declared:
-            declared: architecture.Declared = PretrainedConfig.get_config_dict(name, revision=revision)[0]
-            return declared
-
-        return self._fetched(read)
+        return self._fetched(lambda name, revision, **_: PretrainedConfig.get_config_dict(name, revision=revision)[0])
 
     def fingerprint(self) -> dict[str, str]:
         """The commit of weights on the hub, a hash of embedded ones; those in a folder are the user's to keep apart.
 
         Code that comes with the weights and is run is told from any other in all three cases.
         """
-        if self.weights.startswith("embedded:"):
+        if self.embedded:
             return of_weights(self.path)
         found = {"repository": self.weights, "commit": self._commit()} if self._on_hub else {}
         return found | self._code() if self.trust_remote_code else found
@@ -247,7 +243,7 @@ class Pretrained(Model):
 
     @property
     def _on_hub(self) -> bool:
-        return not self.weights.startswith("embedded:") and not Path(self.weights).is_dir()
+        return not self.embedded and not self.path.is_dir()
 
     def _commit(self) -> str:
         from medrl.data.hf_hub import hub_commit
@@ -261,7 +257,7 @@ class Pretrained(Model):
 
         from medrl.data.hf_hub import first_line, hub_error
 
-        name = str(self.path) if self.weights.startswith("embedded:") else self.weights
+        name = str(self.path) if self.embedded else self.weights
         revision = self._commit() if self._on_hub else "main"
         try:
             return load(name, revision=revision, trust_remote_code=self.trust_remote_code, **extra)
@@ -344,45 +340,47 @@ class Scratch(Model):
         )
 
 
-def trained(model: Model, hardware: Hardware, seed: int, folder: Path) -> tuple[Any, Any]:
-    """Policy and tokenizer as a run's ``model/`` holds them; an adapter is put on its base.
+def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classifier: bool = False) -> tuple[Any, Any]:
+    """Model and tokenizer as a run's ``model/`` holds them; an adapter is put on its base.
 
     Args:
         model: What the run began with.
-        hardware: Where the policy goes, and its precision.
+        hardware: Where the model goes, and its precision.
         seed: The run's.
         folder: ``model/``.
+        classifier: Whether the run has trained a reward model.
 
     Raises:
         UserError: the folder is damaged.
     """
+    import transformers
     from safetensors import SafetensorError
 
+    trusted = getattr(model, "trust_remote_code", False)
+    head = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
     try:
-        return _trained(model, hardware, seed, folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
+        tokenizer = chat_templates.ready(tokenizer, None, str(folder))
+        if (folder / "adapter_config.json").exists():
+            return _adapted(model.adapter_base(tokenizer, hardware, seed), folder), tokenizer
+        loaded = head.from_pretrained(folder, dtype=weight_dtype(model, hardware), trust_remote_code=trusted)
     except (OSError, ValueError, SafetensorError, UserWarning) as error:
         first = str(error).partition("\n")[0][:200]
         raise UserError(
             f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
         ) from error
+    return loaded.to(hardware.device), tokenizer
 
 
-def _trained(model: Model, hardware: Hardware, seed: int, folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _adapted(base: Any, folder: Path) -> Any:
+    """Raises:
+    UserWarning: the folder lacks weights of the adapter, where peft would go on with the base in silence.
+    """
+    from peft import PeftModel
 
-    trusted = getattr(model, "trust_remote_code", False)
-    tokenizer = chat_templates.ready(AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted), None, str(folder))
-    if (folder / "adapter_config.json").exists():
-        from peft import PeftModel
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Found missing adapter keys")  # peft would go on with the base model in silence
-            policy = PeftModel.from_pretrained(model.adapter_base(tokenizer, hardware, seed), str(folder))
-    else:
-        dtype = weight_dtype(model, hardware)
-        policy = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trusted)
-        policy = policy.to(hardware.device)
-    return policy, tokenizer
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        return PeftModel.from_pretrained(base, str(folder))
 
 
 def weight_dtype(model: Model, hardware: Hardware) -> Any:

@@ -3,83 +3,36 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, NamedTuple, get_args
+import string
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
 
 from medrl.errors import UserError
 
 ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "baichuan2"]
-"""How the turns of a conversation are marked.
-
-``chatml``: ``<|im_start|>role``, Qwen's. ``llama3``: ``<|start_header_id|>role<|end_header_id|>``. ``human_bot``: ``<human>:``
-and ``<bot>:``, Ziya's. ``instruction``: ``### Instruction:`` and ``### Response:``, for models that have learned no marks.
-``baichuan2``: ``<reserved_106>`` and ``<reserved_107>``.
-"""
+"""How the turns of a conversation are marked: the formats of ``chat_formats.yaml``."""
 
 SENTINEL = "an answer"
 
 
-class Marks(NamedTuple):
-    """What stands around the words of each role."""
-
-    system: tuple[str, str]
-    user: tuple[str, str]
-    assistant: tuple[str, str]
-    """Before the words, and after the token that ends them."""
-    end: str | None
-    """The token that ends every turn; null: the tokenizer's EOS, after the assistant's turns alone."""
-
-
-MARKS: dict[ChatFormat, Marks] = {
-    "chatml": Marks(
-        system=("<|im_start|>system\n", "\n"),
-        user=("<|im_start|>user\n", "\n"),
-        assistant=("<|im_start|>assistant\n", "\n"),
-        end="<|im_end|>",
-    ),
-    "llama3": Marks(
-        system=("<|start_header_id|>system<|end_header_id|>\n\n", ""),
-        user=("<|start_header_id|>user<|end_header_id|>\n\n", ""),
-        assistant=("<|start_header_id|>assistant<|end_header_id|>\n\n", ""),
-        end="<|eot_id|>",
-    ),
-    "human_bot": Marks(system=("", "\n"), user=("<human>:", "\n"), assistant=("<bot>:", "\n"), end=None),
-    "instruction": Marks(
-        system=("", "\n\n"),
-        user=("### Instruction:\n", "\n\n"),
-        assistant=("### Response:\n", "\n\n"),
-        end=None,
-    ),
-    "baichuan2": Marks(system=("", ""), user=("<reserved_106>", ""), assistant=("<reserved_107>", ""), end=None),
-}
-
-
 def template(form: ChatFormat, tokenizer: Any) -> str:
-    """The format as a Jinja template.
+    """The format as a Jinja template: ``chat_template.jinja`` with the format's marks.
 
     A mark that ends turns and is no token of the tokenizer would be learned as ordinary text on which no generation stops: the
     tokenizer's EOS takes its place. ``{% generation %}`` stands around what the assistant writes, its end included.
     """
-    marks = MARKS[form]
-    end = marks.end if marks.end and _is_token(tokenizer, marks.end) else tokenizer.eos_token
-    between = end if marks.end else ""
-    bos = "{{- bos_token -}}" if adds_bos(tokenizer) else ""
-    return (
-        f"{bos}{{%- for message in messages -%}}"
-        "{%- if message['role'] == 'assistant' -%}"
-        f"{_write(marks.assistant[0])}"
-        f"{{%- generation -%}}{{{{- message['content'] -}}}}{_write(end)}{{%- endgeneration -%}}"
-        f"{_write(marks.assistant[1])}"
-        "{%- elif message['role'] == 'system' -%}"
-        f"{_write(marks.system[0])}{{{{- message['content'] -}}}}{_write(between + marks.system[1])}"
-        "{%- else -%}"
-        f"{_write(marks.user[0])}{{{{- message['content'] -}}}}{_write(between + marks.user[1])}"
-        "{%- endif -%}{%- endfor -%}"
-        f"{{%- if add_generation_prompt -%}}{_write(marks.assistant[0])}{{%- endif -%}}"
-    )
-
-
-def _write(words: str) -> str:
-    return f"{{{{- {json.dumps(words)} -}}}}"
+    folder = Path(__file__).parent
+    marks = yaml.safe_load((folder / "chat_formats.yaml").read_text(encoding="utf-8"))[form]
+    end = marks["end"] if marks["end"] and _is_token(tokenizer, marks["end"]) else tokenizer.eos_token
+    between = end if marks["end"] else ""
+    texts = {"end": end}
+    for role in ("system", "user", "assistant"):
+        texts |= {role: marks[role][0], f"after_{role}": ("" if role == "assistant" else between) + marks[role][1]}
+    quoted = {name: json.dumps(text) for name, text in texts.items()}
+    source = string.Template((folder / "chat_template.jinja").read_text(encoding="utf-8").strip())
+    return source.substitute(quoted, bos="{{- bos_token -}}" if adds_bos(tokenizer) else "")
 
 
 def ready(tokenizer: Any, form: ChatFormat | None, weights: str) -> Any:

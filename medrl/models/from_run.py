@@ -107,15 +107,13 @@ class FromRun(Model):
 
     def _at(self, weights: Path) -> Pretrained:
         """The same options for weights in a folder."""
-        shared = {field.name: getattr(self, field.name) for field in fields(Model)}
-        return Pretrained(
-            **shared, weights=str(weights), revision=None, trust_remote_code=self._trusts_remote_code(), chat_format=None
-        )
+        options = {field.name: getattr(self, field.name) for field in fields(Model)}
+        options |= {"trust_remote_code": self._trusts_remote_code(), "revision": None, "chat_format": None}
+        return Pretrained(weights=str(weights), **options)
 
-    def _before(self) -> Model:
+    def _before(self) -> Any:
         """The model that the other run began with."""
-        model: Model = build.build(_tree(Path(self.run))["model"])
-        return model
+        return build.build(_tree(Path(self.run))["model"])
 
     def _trusts_remote_code(self) -> bool:
         """As the run did whose weights these are."""

@@ -91,14 +91,11 @@ class Transformers:
                 continue
             longest = max(lengths[position] for position in positions)
             limit = min(sampling.max_new_tokens, self.context_tokens - longest)
-            made = self._batch([texts[p] for p in positions], sampling, limit, positions[0], tick)
-            yield dict(zip(positions, made, strict=True))
+            drawn = replace(sampling, max_new_tokens=limit, seed=sampling.seed + positions[0])
+            yield dict(zip(positions, self._batch([texts[p] for p in positions], drawn, tick), strict=True))
 
-    def _batch(
-        self, texts: list[str], sampling: Sampling, limit: int, first: int, tick: Callable[[float], None] | None
-    ) -> list[Generated]:
-        drawn = replace(sampling, max_new_tokens=limit, seed=sampling.seed + first)
-        return [self._generated(completion) for _, completion in sample(self.policy, self.tokenizer, texts, drawn, tick)]
+    def _batch(self, texts: list[str], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
+        return [self._generated(completion) for _, completion in sample(self.policy, self.tokenizer, texts, sampling, tick)]
 
     def _generated(self, ids: list[int]) -> Generated:
         finished = ids[-1] in eos_token_ids(self.policy, self.tokenizer)

@@ -6,12 +6,14 @@ was not scored yet, so that every token is scored once and none is dropped.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from medrl.data.prompts import Messages
+from medrl.models.chat_templates import adds_bos
 from medrl.models.generation import batches
 
 MOST_LOGITS = 2**29
@@ -30,10 +32,6 @@ class Passage(NamedTuple):
         return len(self.ids) - self.first
 
 
-Place = tuple[int, int]
-"""Of a passage: its group's position, and its own within the group."""
-
-
 class Window(NamedTuple):
     """Tokens ``begin`` to ``end`` of a passage in one forward pass; those from ``first`` on are scored."""
 
@@ -44,12 +42,6 @@ class Window(NamedTuple):
 
 Group = Sequence[Passage]
 """Passages that make one line of the results, such as both answers of a pair; they are read in neighbouring batches."""
-
-
-class Measure(Protocol):
-    """A number for each passage, batch by batch, as ``{position of the group: numbers}``; ``done`` groups may be left out."""
-
-    def __call__(self, groups: Sequence[Group], done: Collection[int] = ()) -> Iterator[dict[int, list[float]]]: ...
 
 
 def document(tokenizer: Any, text: str) -> Passage:
@@ -64,8 +56,7 @@ def document(tokenizer: Any, text: str) -> Passage:
 
 def opens(tokenizer: Any) -> list[int]:
     """The token that the tokenizer puts before every text; none for most."""
-    start = tokenizer.bos_token_id
-    return [start] if start is not None and tokenizer("a")["input_ids"][0] == start else []
+    return [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
 
 
 def reply(tokenizer: Any, prompt: Messages, text: str) -> Passage:
@@ -93,110 +84,114 @@ def windows(length: int, first: int, context: int) -> list[Window]:
     return found
 
 
-@dataclass(frozen=True)
-class NegativeLogLikelihood:
-    """Of each passage under a policy, in nats, summed over its scored tokens."""
+class _Part(NamedTuple):
+    """What one forward pass reads of a passage."""
 
-    policy: Any
+    group: int
+    """Position of the passage's group."""
+    position: int
+    """Position of the passage within its group."""
+    ids: list[int]
+    first: int
+    """From here on tokens are scored."""
+
+
+@dataclass(frozen=True)
+class Measure(ABC):
+    """A number for each passage, by a model that reads it."""
+
+    model: Any
     context_tokens: int
     batch_tokens: int
-    """Most tokens of a batch, padding included; fewer where the vocabulary is large."""
+    """Most tokens of a batch, padding included."""
+
+    @abstractmethod
+    def parts(self, passage: Passage) -> list[tuple[list[int], int]]:
+        """What is read of a passage: token ids, and the first of them that is scored."""
+
+    @abstractmethod
+    def values(self, rows: list[list[int]], firsts: list[int]) -> list[float]:
+        """A number for each row of a batch; those of a passage's parts are added up."""
+
+    def budget(self) -> int:
+        """Most tokens of a batch for this model."""
+        return self.batch_tokens
 
     def __call__(self, groups: Sequence[Group], done: Collection[int] = ()) -> Iterator[dict[int, list[float]]]:
-        self.policy.eval()
-        budget = min(self.batch_tokens, MOST_LOGITS // self.policy.config.get_text_config().vocab_size)
+        """Numbers of the groups that are not ``done``, by position, as soon as every part of a group has been read.
+
+        The batches depend on the lengths alone; one of which all groups are done is passed over, so that a resumed evaluation
+        computes what an unbroken one would have computed. The parts of a group count as long as its longest, which keeps them
+        together: of an evaluation that is killed, no more than a batch or two are lost.
+        """
+        self.model.eval()
         parts = [
-            (place, passage.ids[window.begin : window.end], window.first - window.begin)
-            for place, passage in _places(groups)
-            for window in windows(len(passage.ids), passage.first, self.context_tokens)
+            _Part(position, index, ids, first)
+            for position, group in enumerate(groups)
+            for index, passage in enumerate(group)
+            for ids, first in self.parts(passage)
         ]
+        longest: dict[int, int] = defaultdict(int)
+        for part in parts:
+            longest[part.group] = max(longest[part.group], len(part.ids))
+        remaining = Counter(part.group for part in parts)
+        sums: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+        for positions in batches([longest[part.group] for part in parts], 0, self.budget()):
+            batch = [parts[position] for position in positions]
+            in_batch = dict.fromkeys(part.group for part in batch)
+            if set(in_batch) <= set(done):
+                continue
+            values = self.values([part.ids for part in batch], [part.first for part in batch])
+            for part, value in zip(batch, values, strict=True):
+                sums[part.group][part.position] += value
+                remaining[part.group] -= 1
+            if ready := [group for group in in_batch if not remaining[group]]:
+                yield {group: list(sums.pop(group).values()) for group in ready}
 
-        def sums(batch: list[int]) -> list[float]:
-            return self._sums([parts[index][1] for index in batch], [parts[index][2] for index in batch])
-
-        yield from _added([place for place, _, _ in parts], [len(ids) for _, ids, _ in parts], budget, done, sums)
-
-    def _sums(self, rows: list[list[int]], firsts: list[int]) -> list[float]:
+    def logits(self, rows: list[list[int]], pad: int) -> Any:
+        """Of a batch padded on the right, where what is causal does not see it."""
         import torch
 
+        longest, device = max(map(len, rows)), self.model.device
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
         with torch.inference_mode():
-            logits = self.policy(**_padded(rows, 0, self.policy.device)).logits
-            found = []
-            for row, ids, first in zip(logits, rows, firsts, strict=True):  # a row at a time: float32 takes twice the room
+            return self.model(input_ids=ids, attention_mask=mask).logits
+
+
+class NegativeLogLikelihood(Measure):
+    """Of each passage under a policy, in nats, summed over its scored tokens."""
+
+    def budget(self) -> int:
+        vocabulary: int = self.model.config.get_text_config().vocab_size
+        return min(self.batch_tokens, MOST_LOGITS // vocabulary)
+
+    def parts(self, passage: Passage) -> list[tuple[list[int], int]]:
+        read = windows(len(passage.ids), passage.first, self.context_tokens)
+        return [(passage.ids[window.begin : window.end], window.first - window.begin) for window in read]
+
+    def values(self, rows: list[list[int]], firsts: list[int]) -> list[float]:
+        import torch
+
+        sums = []
+        with torch.inference_mode():
+            # A row at a time: float32 takes twice the room.
+            for row, ids, first in zip(self.logits(rows, 0), rows, firsts, strict=True):
                 targets = torch.tensor(ids[first:], device=row.device)
                 scored = row[first - 1 : len(ids) - 1].float()
-                found.append(torch.nn.functional.cross_entropy(scored, targets, reduction="sum").item())
-        return found
+                sums.append(torch.nn.functional.cross_entropy(scored, targets, reduction="sum").item())
+        return sums
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(Measure):
     """Of each passage by a reward model: its one output.
 
     What is longer than the context is cut on the left, so that the answer is read.
     """
 
-    model: Any
-    context_tokens: int
-    batch_tokens: int
+    def parts(self, passage: Passage) -> list[tuple[list[int], int]]:
+        return [(passage.ids[-self.context_tokens :], passage.first)]
 
-    def __call__(self, groups: Sequence[Group], done: Collection[int] = ()) -> Iterator[dict[int, list[float]]]:
-        self.model.eval()
-        parts = [(place, passage.ids[-self.context_tokens :]) for place, passage in _places(groups)]
-
-        def outputs(batch: list[int]) -> list[float]:
-            return self._outputs([parts[index][1] for index in batch])
-
-        yield from _added([place for place, _ in parts], [len(ids) for _, ids in parts], self.batch_tokens, done, outputs)
-
-    def _outputs(self, rows: list[list[int]]) -> list[float]:
-        import torch
-
-        with torch.inference_mode():
-            logits = self.model(**_padded(rows, self.model.config.get_text_config().pad_token_id, self.model.device)).logits
+    def values(self, rows: list[list[int]], firsts: list[int]) -> list[float]:
+        logits = self.logits(rows, self.model.config.get_text_config().pad_token_id)
         return [float(value) for value in logits[:, 0].float()]
-
-
-def _padded(rows: list[list[int]], pad: int, device: Any) -> dict[str, Any]:
-    """A batch padded on the right, where what is causal does not see it."""
-    import torch
-
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def _places(groups: Sequence[Group]) -> Iterator[tuple[Place, Passage]]:
-    for position, group in enumerate(groups):
-        for index, passage in enumerate(group):
-            yield (position, index), passage
-
-
-def _added(
-    places: Sequence[Place],
-    lengths: Sequence[int],
-    budget: int,
-    done: Collection[int],
-    value: Callable[[list[int]], list[float]],
-) -> Iterator[dict[int, list[float]]]:
-    """The values of each passage's parts, summed, as soon as all parts of its group have one.
-
-    The batches depend on the lengths alone; one of which all groups are done is passed over, so that a resumed evaluation
-    computes what an unbroken one would have computed. The parts of a group count as long as its longest, which keeps them
-    together: of an evaluation that is killed, no more than a batch or two are lost.
-    """
-    longest: dict[int, int] = defaultdict(int)
-    for (group, _), length in zip(places, lengths, strict=True):
-        longest[group] = max(longest[group], length)
-    left = Counter(group for group, _ in places)
-    sums: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for batch in batches([longest[group] for group, _ in places], 0, budget):
-        of = [places[part] for part in batch]
-        if {group for group, _ in of} <= set(done):
-            continue
-        for (group, index), found in zip(of, value(batch), strict=True):
-            sums[group][index] += found
-            left[group] -= 1
-        if ready := [group for group in dict.fromkeys(group for group, _ in of) if not left[group]]:
-            yield {group: list(sums.pop(group).values()) for group in ready}

@@ -8,6 +8,7 @@ fragmentation, and reward models.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -72,47 +73,50 @@ def shape(model: Any) -> Shape | None:
     import torch
 
     text = model.config.get_text_config()
-    if not all(hasattr(text, size) for size in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")):
-        return None
-    head = model.get_output_embeddings()
-    heads = text.num_attention_heads
-    return Shape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        heads=heads,
-        key_value_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
-        vocabulary=text.vocab_size,
-        parameters=tuple(parameter.numel() for parameter in model.parameters()),
-        embeddings=sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Embedding)),
-        linears=tuple(
+    head, modules = model.get_output_embeddings(), dict(model.named_modules())
+    return _shape(
+        lambda name: getattr(text, name, None),
+        [parameter.numel() for parameter in model.parameters()],
+        sum(module.weight.numel() for module in modules.values() if isinstance(module, torch.nn.Embedding)),
+        [
             Linear(name, module.in_features, module.out_features)
-            for name, module in model.named_modules()
+            for name, module in modules.items()
             if isinstance(module, torch.nn.Linear) and module is not head
-        ),
+        ],
     )
 
 
-def stored_shape(folder: Path) -> Shape:
+def stored_shape(folder: Path) -> Shape | None:
     """The same of the embedded weights, read off their file: the architecture's code takes two seconds to import."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     with (folder / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     sizes = {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
     matrices = {name.removesuffix(".weight"): size for name, size in sizes.items() if len(size) == 2}
     embedding = matrices.pop("model.embed_tokens")
+    return _shape(
+        json.loads((folder / "config.json").read_text(encoding="utf-8")).get,
+        [prod(size) for size in sizes.values()],
+        prod(embedding),
+        [Linear(name, columns, rows) for name, (rows, columns) in matrices.items()],
+    )
+
+
+def _shape(read: Callable[[str], Any], parameters: Sequence[int], embeddings: int, linears: Sequence[Linear]) -> Shape | None:
+    """Sizes as ``config.json`` names them, with the usual values of what it leaves out."""
+    layers, hidden, heads = (read(name) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    if None in (layers, hidden, heads, read("vocab_size")):
+        return None
     return Shape(
-        layers=config["num_hidden_layers"],
-        hidden=config["hidden_size"],
-        intermediate=config["intermediate_size"],
-        heads=config["num_attention_heads"],
-        key_value_heads=config["num_key_value_heads"],
-        head_dim=config["hidden_size"] // config["num_attention_heads"],
-        vocabulary=config["vocab_size"],
-        parameters=tuple(prod(size) for size in sizes.values()),
-        embeddings=prod(embedding),
-        linears=tuple(Linear(name, columns, rows) for name, (rows, columns) in matrices.items()),
+        layers=layers,
+        hidden=hidden,
+        intermediate=read("intermediate_size") or 4 * hidden,
+        heads=heads,
+        key_value_heads=read("num_key_value_heads") or heads,
+        head_dim=read("head_dim") or hidden // heads,
+        vocabulary=read("vocab_size"),
+        parameters=tuple(parameters),
+        embeddings=embeddings,
+        linears=tuple(linears),
     )
 
 
@@ -136,7 +140,6 @@ class Training:
         return tuple(linear for linear in self.shape.linears if self._adapts(linear.kind))
 
     def _adapts(self, kind: str) -> bool:
-        """Whether linear layers of a name have an adapter."""
         return self.lora is not None and (self.lora.modules is None or kind in self.lora.modules)
 
     @property
@@ -353,6 +356,7 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
 
 
 def _phases(parts: dict[str, int], accumulation: int) -> dict[str, int]:
+    """What is held together in each phase of a step."""
     always = sum(parts[part] for part in ("weights", "adapter", "optimizer", "copies", "vllm"))
     transient = parts["activations"] + parts["logits"]
     # In the first micro-batch activations are freed as gradients are made; later ones find the gradients there already.

@@ -10,6 +10,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from medrl.config.schema import family_id
 from medrl.errors import UserError
 
@@ -24,18 +26,6 @@ SPARE_BYTES = 64 * 2**20
 
 MEASURED_ROWS = 256
 """DrawnMix rows whose tokens are counted; the draw is shuffled, so they stand for the others."""
-MENDS = {
-    "weights": "set model.quantization=nf4 with model.lora, or hardware.sharding on several GPUs",
-    "copies": "train an adapter (model.lora), which needs no second copy",
-    "adapter": "lower model.lora.rank",
-    "gradients": "train an adapter (model.lora)",
-    "optimizer": "train an adapter (model.lora) or set algo.optimizer=adamw_8bit",
-    "update": "train an adapter (model.lora) or set algo.optimizer=adamw_8bit",
-    "logits": "lower hardware.micro_batch_size",
-    "key-value cache": "lower algo.batch_size or algo.max_completion_tokens, or set hardware.rollout=vllm",
-    "vllm": "lower hardware.vllm_memory_share",
-}
-"""What to do about a part that takes too much; activations depend on what is done already."""
 
 
 def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace: dict[str, Any] | None) -> dict[str, Any]:
@@ -135,10 +125,9 @@ def _memory(run: Run, algo: TrainedAlgo, tokenizer: Any, longest: int) -> dict[s
 
 def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
     """One sentence: how much too much, which part takes most, what to do."""
-    mend = MENDS.get(largest) or (
-        "lower hardware.micro_batch_size" if run.hardware.gradient_checkpointing else
-        "set hardware.gradient_checkpointing=true or lower hardware.micro_batch_size"
-    )  # fmt: skip
+    advice = yaml.safe_load(Path(__file__).with_name("memory_advice.yaml").read_text(encoding="utf-8"))
+    checkpointed = largest == "activations" and run.hardware.gradient_checkpointing
+    mend = advice["activations with checkpointing" if checkpointed else largest]
     fits = "" if memory["peak as drawn"] > memory["gpu"] else f" (rows as drawn: {_gib(memory['peak as drawn'])}, which fits)"
     return (
         f"{_gib(memory['peak'])} are estimated at the limits{fits} and the GPU has {_gib(memory['gpu'])}; most of it, "
@@ -178,55 +167,13 @@ def _time(batch: dict[str, Any], pace: dict[str, Any] | None) -> dict[str, Any] 
 
 
 def describe(plan: dict[str, Any]) -> str:
-    """The plan for the terminal."""
-    lines = [f"source   {plan['source']}"]
-    lines += [f"tuned    for the embedded model: {', '.join(plan['tuned'])}"] if plan["tuned"] else []
-    for name, counts in plan["mix"].items():
-        dropped = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped") and count)
-        repeated = f", {counts['repeated']} of them again" if counts["repeated"] else ""
-        lines.append(
-            f"mix      {name:<18} {counts['share']:6.1%}  {counts['taken']} rows of {counts['available']}{repeated}"
-            + (f" ({dropped})" if dropped else "")
-        )
-    if batch := plan["batch"]:
-        whole = f", {batch['steps in all']} steps" if batch["steps in all"] else ""
-        length = f"{batch['steps']} steps" if batch["steps"] else f"{batch['epochs']} epochs{whole}"
-        split = f"{batch['micro-batch']} x {batch['accumulation']} accumulated x {batch['processes']} device"
-        epoch = f" (an epoch is {batch['steps an epoch']})" if batch["steps an epoch"] else ""
-        lines.append(f"batch    {batch['sequences a step']} sequences a step = {split}, {length}{epoch}")
-    lines += [line for part in (_told_tokens, _told_memory, _told_time) for line in part(plan)]
-    return "\n".join(lines)
+    """The plan for the terminal: ``plan.txt.jinja``."""
+    from jinja2 import Environment, StrictUndefined
 
-
-def _told_tokens(plan: dict[str, Any]) -> list[str]:
-    tokens = plan["tokens"]
-    if not tokens:
-        return []
-    more = f", completions up to {tokens['completion at most']}" if tokens["completion at most"] else ""
-    return [
-        f"tokens   {tokens['a step at most']:,} a step at most, about {tokens['a step as drawn']:,} as drawn: "
-        f"mean {tokens['mean']:.0f}, longest {tokens['longest']} of {tokens['rows measured']} rows{more}"
-    ]
-
-
-def _told_memory(plan: dict[str, Any]) -> list[str]:
-    memory = plan["memory"]
-    if not memory:
-        return []
-    of = f" of {_gib(memory['gpu'])}" if memory["gpu"] else ""
-    lines = [f"memory   {_gib(memory['peak'])}{of} estimated at the limits, {_gib(memory['peak as drawn'])} as drawn"]
-    sizes = sorted(memory["parts"].items(), key=lambda part: -part[1])
-    lines.append("         " + ", ".join(f"{part} {_gib(size)}" for part, size in sizes))
-    return [*lines, f"warning  {memory['warning']}"] if memory["warning"] else lines
-
-
-def _told_time(plan: dict[str, Any]) -> list[str]:
-    time = plan["time"]
-    if not time:
-        return []
-    epoch = f", {time['epoch seconds'] / 60:.1f} min an epoch" if time["epoch seconds"] else ""
-    whole = f", {time['seconds in all'] / 60:.1f} min in all" if time["seconds in all"] else ""
-    return [f"time     {time['median seconds']:.3g} s a step (median of {time['steps']} in {time['log']}){epoch}{whole}"]
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["size"] = _gib
+    template = Path(__file__).with_name("plan.txt.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).render(plan).rstrip("\n")
 
 
 def _gib(size: float) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import yaml
+
 from medrl.errors import UserError
+from medrl.grading.answer_types import listed
 from medrl.grading.answers import layout
 from medrl.rewards.base import Completion, Scores
 from medrl.table.table import Column, Table, terminal_width
-from medrl.tasks.dxbench import listed
 
 if TYPE_CHECKING:
     from medrl.algos.base import Algo, Job
@@ -32,16 +35,8 @@ GOLD = "gold"
 BASE = "base model"
 WRONG = "wrong answer"
 
-STEPS = {
-    "en": "1. The question asks about the facts given above.\n"
-    "2. Each of the possible answers is compared with those facts.\n"
-    "3. One answer fits them better than the others do.",
-    "zh": "1. 首先明确题目所问的内容和给出的事实。\n"
-    "2. 再把每个可能的答案与这些事实逐一比较。\n"
-    "3. 最后选出与这些事实最相符的一个答案。",
-}
-"""A reasoning that says nothing about the question: what filler looks like, and what stands before every answer here, so that
-the probes differ in what they answer and not in how they reason."""
+STEPS: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("reasoning.yaml").read_text(encoding="utf-8"))
+"""The reasoning of every probe, by language."""
 
 
 class Finding(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -17,37 +19,14 @@ Point = tuple[float, float]
 LINE_POINTS = 240
 """Most points of a drawn line: more than a column of a screen can show, few enough for a small file."""
 
-CURVES = {
-    "reward": "Reward, weighted sum",
-    "loss": "Loss",
-    "eval_loss": "Loss on held-out rows",
-    "mean_token_accuracy": "Tokens predicted right, share",
-    "rewards/accuracies": "Chosen preferred over rejected, share",
-    "rewards/margins": "Margin of chosen over rejected",
-    "rewards/chosen": "Implicit reward of chosen",
-    "rewards/rejected": "Implicit reward of rejected",
-    "accuracy": "Chosen scored above rejected, share",
-    "margin": "Margin of chosen over rejected",
-    "answers/right": "Answers right, share",
-    "answers/unparsed": "Answers unparsed, share",
-    "answers/ungraded": "Answers that the judge left ungraded, share",
-    "answers/first_choice": "Answers that name the choice shown first, share",
-    "reward_std": "Standard deviation of the reward",
-    "frac_reward_zero_std": "Groups whose rewards are all equal, share",
-    "completions/mean_length": "Length of a completion, tokens",
-    "completions/clipped_ratio": "Completions cut at the limit, share",
-    "entropy": "Entropy of a token, nats",
-    "kl": "Distance from the reference model (KL)",
-    "clip_ratio/region_mean": "Tokens clipped in the update, share",
-    "clip_fraction": "Tokens clipped in the update, share",
-    "resampled_groups": "Groups replaced because they taught nothing",
-    "policy_loss": "Loss of the policy",
-    "value_loss": "Loss of the value head",
-    "explained_variance": "Variance of the returns that the value head explains, share",
-    "grad_norm": "Norm of the gradient",
-    "learning_rate": "Learning rate",
-}
-"""Curves that are drawn where a log holds them, in this order."""
+
+@cache
+def curves() -> dict[str, str]:
+    """Titles of the curves that are drawn where a log holds them, by their key of the log."""
+    import yaml
+
+    found: dict[str, str] = yaml.safe_load(Path(__file__).with_name("curves.yaml").read_text(encoding="utf-8"))
+    return found
 
 
 class Dot(NamedTuple):

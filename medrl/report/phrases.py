@@ -103,14 +103,24 @@ def graded_by(task: Task) -> str:
     return "" if task["scorer"] == STRICT else f", {task['scorer']}"
 
 
-def text_change(task: Task) -> str:
-    """What training changed of a perplexity."""
-    change = task["change"]
-    ends = "" if change["ci95"] is None else f" [{change['ci95'][0]:+.3f}, {change['ci95'][1]:+.3f}]"
-    return (
-        f"{change['difference']:+.3f} nats a token{ends}, {p_value(change['p_value'])} ({change['test']}: "
-        f"lower in {change['lower']} documents, higher in {change['higher']})"
-    )
+def change(task: Task) -> str:
+    """What training changed; empty where nothing was trained."""
+    if not (found := task["change"]):
+        return ""
+    scale, digits, unit = (1, 3, "nats a token") if task["protocol"] == "perplexity" else (100, 1, "points")
+    ends = f" [{', '.join(f'{scale * end:+.{digits}f}' for end in found['ci95'])}]" if found["ci95"] else ""
+    return f"{scale * found['difference']:+.{digits}f} {unit}{ends}, {p_value(found['p_value'])}"
+
+
+def change_by_test(task: Task) -> str:
+    """The same with the test and what it counted."""
+    if not (found := task["change"]):
+        return ""
+    if task["protocol"] == "perplexity":
+        counted = f"lower in {found['lower']} documents, higher in {found['higher']}"
+    else:
+        counted = f"{found['gained']} gained, {found['lost']} lost"
+    return f"{change(task)} ({found['test']}: {counted})"
 
 
 def text_interval(ci95: Sequence[float] | None) -> str:
@@ -142,13 +152,10 @@ def judged(judge: Mapping[str, Any]) -> str:
         if count
     ]
     if agreed := judge["agreement"]:
-        words.append(f"agrees with {agreed['n']} labels in {_rate(agreed)} of them")
+        rate = "none" if agreed["rate"] is None else f"{agreed['rate']:.1%} {interval(agreed['ci95'])}"
+        words.append(f"agrees with {agreed['n']} labels in {rate} of them")
         words.append("kappa undefined" if agreed["kappa"] is None else f"kappa {agreed['kappa']:.2f}")
     return ", ".join(words)
-
-
-def _rate(agreed: Mapping[str, Any]) -> str:
-    return "none" if agreed["rate"] is None else f"{agreed['rate']:.1%} {interval(agreed['ci95'])}"
 
 
 def first_choice(task: Task) -> str:

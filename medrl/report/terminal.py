@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from medrl.report import phrases
 from medrl.report.phrases import STRICT, Task
 from medrl.statistics.metrics import over_seeds
-from medrl.table import results
+from medrl.table.rows import groups
 from medrl.table.table import Cell, Column, Table, terminal_width
 
 INTERVAL = Column("95 % interval")
@@ -22,7 +21,9 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
     parts = [f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}{chosen_by}"]
     parts += [
-        each.text(terminal_width()) for each in (_accuracies(metrics["tasks"]), _texts(_perplexities(metrics))) if each.rows
+        each.text(terminal_width())
+        for each in (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})))
+        if each.rows
     ]
     lines = []
     if steps := metrics["train"]["steps"]:
@@ -34,12 +35,6 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
     return "\n" + "\n\n".join([*parts, "\n".join([*lines, f"report: {folder / 'report.html'}"])])
 
 
-def _perplexities(metrics: Mapping[str, Any]) -> Mapping[str, Task]:
-    """Of texts; metrics written before text was held out have none."""
-    found: Mapping[str, Task] = metrics.get("perplexity", {})
-    return found
-
-
 def _accuracies(tasks: Mapping[str, Task]) -> Table:
     """A group of rows for each task, with what training changed below."""
     shares = any(map(phrases.generated, tasks.values()))
@@ -48,7 +43,7 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
     rows = [[f"{key}{_scorer(task)}", *row][: len(columns)] for key, task in tasks.items() for row in _rows(task)]
     notes = {
         title: [f"{key}: {remark}" for key, task in tasks.items() if (remark := of(task))]
-        for title, of in {"Changes": _change, "Power": phrases.detectable, "Ungraded": phrases.ungraded}.items()
+        for title, of in {"Changes": phrases.change_by_test, "Power": phrases.detectable, "Ungraded": phrases.ungraded}.items()
     }
     return Table(columns, rows, groups=1, notes={title: remarks for title, remarks in notes.items() if remarks})
 
@@ -62,12 +57,12 @@ def _texts(tasks: Mapping[str, Task]) -> Table:
         for which, numbers in models:
             shown = [phrases.perplexity(numbers["perplexity"]), phrases.text_interval(numbers["ci95"])]
             rows.append([key, which, task["n"], *shown, numbers["bits_per_byte"]])
-    changes = [f"{key}: {phrases.text_change(task)}" for key, task in tasks.items() if task["change"]]
+    changes = [f"{key}: {phrases.change_by_test(task)}" for key, task in tasks.items() if task["change"]]
     notes = {"Changes": changes} if changes else {}
     return Table([*columns, Column("bits a byte", right=True, spec=".3f")], rows, groups=1, notes=notes)
 
 
-def seeds(tables: Sequence[Mapping[str, Any]]) -> str:
+def seeds(tables: Sequence[dict[str, Any]]) -> str:
     """A row a task over runs that differ in nothing but their seed: the mean accuracy and how far the seeds lie apart.
 
     Accuracies and perplexities are put together only where the same questions were asked in the same way; a task that some runs
@@ -76,20 +71,15 @@ def seeds(tables: Sequence[Mapping[str, Any]]) -> str:
     Args:
         tables: ``metrics.json`` of each finished run of the family.
     """
-    together: dict[str, tuple[str, dict[int, Task]]] = {}
-    order: dict[str, None] = {}
-    for metrics in tables:
-        for key, task in {**metrics["tasks"], **_perplexities(metrics)}.items():
-            asked = [key, results.asked(metrics), *(task.get(part) for part in ("version", "protocol", "scorer", "split", "n"))]
-            together.setdefault(json.dumps(asked, sort_keys=True), (key, {}))[1][metrics["seed"]] = task
-            order.setdefault(key)
     columns = [
         Column("task"), Column("measure"), N, Column("mean", right=True), INTERVAL, Column("sd", right=True), Column("seeds"),
     ]  # fmt: skip
+    found = groups(tables)
     rows = []
-    for key, group in sorted(together.values(), key=lambda found: list(order).index(found[0])):
-        tasks = [group[seed] for seed in sorted(group)]
-        rows.append([key, *spread(tasks), ", ".join(map(str, sorted(group)))])
+    for key in dict.fromkeys(group.task for group in found):
+        for group in (group for group in found if group.task == key):
+            seeds = ", ".join(str(metrics["seed"]) for metrics, _ in group.members)
+            rows.append([key, *spread([task for _, task in group.members]), seeds])
     caption = f"over seeds, family {tables[0]['family']}"
     return "\n" + Table(columns, rows, caption).text(terminal_width())
 
@@ -138,15 +128,6 @@ def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -
     for key, graded in task["compat"].items():
         if graded[which]:
             yield [f"  as {key} grades", asked, *_share(graded[which]), "", ""]
-
-
-def _change(task: Task) -> str:
-    """What training changed; empty where nothing was trained."""
-    if not (change := task["change"]):
-        return ""
-    ends = f" [{', '.join(f'{100 * end:+.1f}' for end in change['ci95'])}]" if change["ci95"] else ""
-    test = f"{change['test']}: {change['gained']} gained, {change['lost']} lost"
-    return f"{100 * change['difference']:+.1f} points{ends}, {phrases.p_value(change['p_value'])} ({test})"
 
 
 def _share(numbers: Mapping[str, Any]) -> list[Cell]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist, stdev
 
-from medrl.statistics.metrics import Z95, pairs, root
+from medrl.statistics.metrics import Z95, pairs
 
 
 def minimum_detectable_difference(n: int, discordant: float, *, power: float = 0.8) -> float | None:
@@ -34,7 +34,7 @@ def minimum_detectable_difference(n: int, discordant: float, *, power: float = 0
         needed = Z95 * math.sqrt(discordant) + z_beta * math.sqrt(discordant - difference**2)
         return difference * math.sqrt(n) - needed
 
-    return root(excess, 0.0, discordant) if discordant and excess(discordant) >= 0 else None
+    return _root(excess, 0.0, discordant) if discordant and excess(discordant) >= 0 else None
 
 
 def minimum_detectable_mean(before: Sequence[float], after: Sequence[float], *, power: float = 0.8) -> float | None:
@@ -81,7 +81,7 @@ def minimum_detectable_difference_unpaired(n: int, accuracy: float, *, power: fl
         return gain * math.sqrt(n) - needed
 
     most = 1 - accuracy
-    return root(excess, 0.0, most) if most and excess(most) >= 0 else None
+    return _root(excess, 0.0, most) if most and excess(most) >= 0 else None
 
 
 def _z_beta(n: int, share: float, power: float) -> float:
@@ -93,3 +93,13 @@ def _z_beta(n: int, share: float, power: float) -> float:
     if not 0.5 <= power < 1:
         raise ValueError(f"the power lies between 0.5 and 1, got {power}")
     return NormalDist().inv_cdf(power)
+
+
+def _root(excess: Callable[[float], float], low: float, high: float) -> float:
+    """Where ``excess`` turns from negative to positive, to the last bit, by bisection."""
+    while low < (middle := (low + high) / 2) < high:
+        if excess(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return high

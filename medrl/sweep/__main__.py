@@ -55,9 +55,6 @@ OPTIONS = tuple(field.name for field in fields(Options))
 def main(argv: Sequence[str]) -> int:
     """Run a sweep; 0 when every point has ended as it should.
 
-    Args:
-        argv: As `USAGE` says.
-
     Raises:
         UserError, Interrupted: what a user can mend, or a signal; points that are done stay done.
     """

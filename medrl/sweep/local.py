@@ -44,13 +44,7 @@ class LocalSweep:
     """What a user does to go on with it."""
 
     def __init__(self, spec: Spec, runs: Path, workers: int | None, shutdown: GracefulShutdown) -> None:
-        """Open the sweep's folder.
-
-        Args:
-            spec: As its file says it, checked.
-            runs: Folder of the runs and of the sweep.
-            workers: Points at once; None for one a GPU.
-            shutdown: Listens for signals.
+        """Open the sweep's folder. ``workers`` are points at once; None for one a GPU.
 
         Raises:
             UserError: what stands there is damaged, or workers need more GPUs than there are.
@@ -121,7 +115,7 @@ class LocalSweep:
         for each in self.running:
             if each.pruned or (each.run.folder / "model").exists():  # trained: ending it would save nothing
                 continue
-            history = self.records.run_logs.history(each.run.folder)
+            history = self.records.history(each.run.folder)
             with self.trials.locked():
                 each.pruned = self.trials.should_prune(each.trial, history)
             if each.pruned:
@@ -188,7 +182,7 @@ class LocalSweep:
         value: float | None = None
         attributes: dict[str, Any] = {"message": message} if message else {}
         if run:
-            self.trials.should_prune(trial, self.records.run_logs.history(run.folder))  # reports what was logged since
+            self.trials.should_prune(trial, self.records.history(run.folder))  # reports what was logged since
         if run and state == "COMPLETE":
             # Before the study says that it is finished, so that no kill leaves a finished point without its record.
             record, value = self.records.keep(run.folder.name)

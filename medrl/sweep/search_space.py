@@ -1,4 +1,4 @@
-"""What a sweep searches: W&B's distributions, as Optuna's.
+"""What a sweep searches, and what it stops early: W&B's distributions and ``early_terminate``, as Optuna's.
 
 https://docs.wandb.ai/models/sweeps/sweep-config-keys, "Distribution options for random and Bayesian search".
 """
@@ -9,9 +9,9 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Gt, MinLen
+from annotated_types import Ge, Gt, MinLen
 
 from medrl.config.build import build_as
 from medrl.config.suggest import nearest
@@ -19,6 +19,7 @@ from medrl.errors import Problem
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.pruners import SuccessiveHalvingPruner
 
 DIGITS = 6
 """Significant digits of a sampled number: commands stay readable, and nothing that is tuned needs more."""
@@ -40,7 +41,7 @@ class Constant:
     value: Any
 
     def as_optuna(self) -> BaseDistribution:
-        return _categorical((self.value,))
+        return Categorical(distribution="", values=(self.value,)).as_optuna()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,11 @@ class Categorical:
     values: Annotated[tuple[Any, ...], MinLen(1)]
 
     def as_optuna(self) -> BaseDistribution:
-        return _categorical(self.values)
+        from optuna.distributions import CategoricalDistribution
+
+        warnings.filterwarnings("ignore", "Choices for a categorical distribution should be")  # lists, which work, too
+        choices: list[Any] = [list(value) if isinstance(value, tuple) else value for value in self.values]
+        return CategoricalDistribution(choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +99,11 @@ class Range:
         return FloatDistribution(low, high, step=self.q)
 
 
-def parameter(said: Any, path: str, problems: list[Problem]) -> BaseDistribution | None:
-    """The distribution of a parameter; None where there is none, with what is wrong among ``problems``.
-
-    Args:
-        said: A mapping with W&B's keys.
-        path: Where it stands, for the messages.
-        problems: What is wrong is added here.
-    """
-    name = str(said.get("distribution") or _implied(said)) if isinstance(said, Mapping) else "constant"
+def parameter(content: Any, path: str, problems: list[Problem]) -> BaseDistribution | None:
+    """The distribution of a parameter from W&B's keys; None where there is none, with what is wrong among ``problems``."""
+    name = str(content.get("distribution") or _implied(content)) if isinstance(content, Mapping) else "constant"
     kind: Any = Constant if name == "constant" else Categorical if name == "categorical" else Range
-    if isinstance(said, Mapping) and "parameters" in said:
+    if isinstance(content, Mapping) and "parameters" in content:
         problems.append(Problem(path, f"holds parameters of its own; write each with its whole name, {path}.KEY"))
     elif name in REFUSED:
         problems.append(Problem(path, f"is {name}, which Optuna's samplers do not have; write values, or min and max"))
@@ -112,29 +111,21 @@ def parameter(said: Any, path: str, problems: list[Problem]) -> BaseDistribution
         problems.append(Problem(f"{path}.distribution", f"there is none called {name!r}; {nearest(name, DISTRIBUTIONS)}"))
     else:
         wrong: list[Problem] = []
-        found = build_as(kind, {**said, "distribution": name} if isinstance(said, Mapping) else said, path, wrong)
-        wrong += found.problems(path) if isinstance(found, Range) else ()
+        built = build_as(kind, {**content, "distribution": name} if isinstance(content, Mapping) else content, path, wrong)
+        wrong += built.problems(path) if isinstance(built, Range) else ()
         misspelled = [problem for problem in wrong if "no such option" in problem.message]
         problems.extend(misspelled or wrong)  # what is missing stands there under another name
-        return found.as_optuna() if found and not wrong else None
+        return built.as_optuna() if built and not wrong else None
     return None
 
 
-def _implied(said: Mapping[str, Any]) -> str:
+def _implied(content: Mapping[str, Any]) -> str:
     """The distribution that W&B takes where a file names none."""
-    if "values" in said:
-        return "categorical_w_probabilities" if "probabilities" in said else "categorical"
-    if "min" in said or "max" in said:
-        return "int_uniform" if all(type(said.get(end)) is int for end in ("min", "max")) else "uniform"
+    if "values" in content:
+        return "categorical_w_probabilities" if "probabilities" in content else "categorical"
+    if "min" in content or "max" in content:
+        return "int_uniform" if all(type(content.get(end)) is int for end in ("min", "max")) else "uniform"
     return "constant"
-
-
-def _categorical(values: tuple[Any, ...]) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution
-
-    warnings.filterwarnings("ignore", "Choices for a categorical distribution should be")  # lists, which work, too
-    choices: list[Any] = [list(value) if isinstance(value, tuple) else value for value in values]
-    return CategoricalDistribution(choices)
 
 
 def _rounded(number: float) -> float:
@@ -161,3 +152,46 @@ def corners(distribution: Any) -> tuple[Any, ...]:
     if hasattr(distribution, "choices"):
         return tuple(distribution.choices)
     return value(distribution.low), value(distribution.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperband:
+    """W&B's ``early_terminate: {type: hyperband}``, as Optuna's successive halving.
+
+    Optuna judges a trial when it has logged its metric ``min_iter``, ``min_iter * eta``, ``min_iter * eta^2``, ... times. It goes
+    on if its value there is among the best 1/eta of all that came as far by then (Li et al. 2020, arXiv 1810.05934,
+    algorithm 2). W&B's server lets one more trial of each bracket go on and reads the value after the bracket's
+    (github.com/wandb/sweeps, src/sweeps/hyperband_stopping.py), so a few trials that are pruned here go on there.
+    """
+
+    type: Literal["hyperband"]
+    min_iter: Annotated[int, Ge(1)] | None = None
+    """Logged values of the metric at the first bracket."""
+    max_iter: Annotated[int, Ge(1)] | None = None
+    """Instead of ``min_iter``, logged values of a whole run: the first bracket is this divided by eta, ``s`` times."""
+    s: Annotated[int, Ge(1)] | None = None
+    eta: Annotated[int, Ge(2)] = 3
+    """Of the trials that reach a bracket, one in so many goes on. W&B's default."""
+
+    def problems(self) -> Iterator[Problem]:
+        """What one of its options says of another."""
+        if (self.min_iter is None) == (self.max_iter is None):
+            yield Problem("early_terminate", "needs either min_iter, or max_iter with s")
+        elif self.max_iter is not None and self.s is None:
+            yield Problem("early_terminate.s", "is missing: how many brackets there are below max_iter")
+        elif self.max_iter is not None and self.max_iter < self.eta:
+            yield Problem("early_terminate.max_iter", f"is {self.max_iter}, which leaves no bracket below it at eta {self.eta}")
+
+    @property
+    def first(self) -> int:
+        """Logged values at the first bracket."""
+        if self.min_iter is not None:
+            return self.min_iter
+        assert self.max_iter is not None and self.s is not None
+        return max(1, int(self.max_iter / self.eta**self.s))
+
+    def pruner(self) -> SuccessiveHalvingPruner:
+        """The same as Optuna's pruner, whose resource is the count of logged values."""
+        from optuna.pruners import SuccessiveHalvingPruner
+
+        return SuccessiveHalvingPruner(min_resource=self.first, reduction_factor=self.eta)

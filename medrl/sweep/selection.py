@@ -1,4 +1,4 @@
-"""Which configuration a sweep chooses by its validation rows, and its answers to the test split, by which nothing was chosen."""
+"""Which configuration a sweep selects by its validation rows, and its evaluation on the test split, which selects nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from medrl.errors import UserError
 from medrl.jobs import job, locks
-from medrl.jobs.resolved import command, resolve
+from medrl.jobs.resolved import command, resolve, without_replaced
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.table import results
 
@@ -65,63 +65,42 @@ def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def described(chosen: Chosen, points: Sequence[Mapping[str, Any]], tests: Sequence[str]) -> dict[str, Any]:
-    """The choice as a results file has it.
-
-    Args:
-        chosen: The choice.
-        points: As the file lists them.
-        tests: Ids of its runs that were asked the test split.
-    """
-    mine = [point for point in points if point["number"] in chosen.points]
+    """The choice among the points of a results file as that file has it; ``tests`` are the ids of its tested runs."""
+    commands = [point["words"] for point in points if point["number"] in chosen.points]
+    seeds = [dict(word.partition("=")[::2] for word in words).get("seed", 0) for words in commands]  # conf/config.yaml has 0
     return {
         "parameters": chosen.parameters,
         "value": chosen.value,
-        "seeds": [_seed_of(point["words"]) for point in mine],
-        "command": command(test_overrides(mine[0]["words"])),
+        "seeds": list(map(int, seeds)),
+        "command": command(test_overrides(commands[0])),
         "test": list(tests),
     }
 
 
 def test_overrides(words: Sequence[str]) -> list[str]:
     """The overrides that ask the test split of a point's run."""
-    replaced = {word.partition("=")[0] for word in TEST}
-    return [*(word for word in words if word.partition("=")[0] not in replaced), *TEST]
-
-
-def _seed_of(words: Sequence[str]) -> int:
-    """The seed of a point; conf/config.yaml's where it names none."""
-    return int(next((word.removeprefix("seed=") for word in words if word.startswith("seed=")), 0))
+    return without_replaced([*words, *TEST])
 
 
 def test(
     points: Sequence[Mapping[str, Any]], goal: str, runs: Path, folder: Path, *, again: str, shutdown: GracefulShutdown
 ) -> dict[str, Any]:
-    """Ask the chosen configuration the test split, each of its seeds, in the same run folders; nothing is trained.
+    """Evaluate the selected configuration on the test split, each of its seeds, in the same run folders; nothing is trained.
 
-    Several commands on one sweep take turns, and what one has asked costs the next nothing.
-
-    Args:
-        points: As a results file lists them, by their numbers.
-        goal: ``maximize`` or ``minimize``.
-        runs: Folder of the points' runs.
-        folder: Of the sweep.
-        again: What a user does to go on with the sweep, for messages.
-        shutdown: Listens for signals, which are forwarded.
+    Several commands on one sweep take turns, and what one has evaluated costs the next nothing.
 
     Returns:
-        Records by run id: none where nothing is chosen, not all where a signal came.
+        Records by run id: none where nothing is selected, not all where a signal came.
 
     Raises:
         UserError: an evaluation failed.
     """
-    found: dict[str, Any] = {}
+    records: dict[str, Any] = {}
     best = choose(points, goal)
-    if best is None:
-        return found
     (folder / "claims").mkdir(exist_ok=True)
-    claim = locks.acquire_when_free(folder / "claims" / "test", lambda: shutdown.signal is not None)
-    if claim is None:
-        return found
+    claim = best and locks.acquire_when_free(folder / "claims" / "test", lambda: shutdown.signal is not None)
+    if not best or not claim:
+        return records
     with claim:
         for number in best.points:
             words = test_overrides(points[number]["words"])
@@ -134,5 +113,5 @@ def test(
             if shutdown.signal is not None:
                 break
             record = results.of_run(run.folder)
-            found[record["run_id"]] = record
-    return found
+            records[record["run_id"]] = record
+    return records

@@ -27,19 +27,15 @@ from medrl.config import build, suggest
 from medrl.config.frozen import Tree
 from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError
+from medrl.jobs.resolved import override, without_replaced
 from medrl.sweep import search_space
-from medrl.sweep.hyperband import Hyperband
+from medrl.sweep.search_space import Hyperband
 
 MODULE = "medrl"
 """What a sweep's command runs: ``python -m medrl``."""
 
 ARGUMENTS = "${args_no_hyphens}"
 """W&B's word for the parameters as Hydra reads them, ``key=value``."""
-
-PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
-"""Text that Hydra takes as it stands."""
-
-READ_AS_NO_TEXT = ("true", "false", "null", "nan", "inf")
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,7 +97,7 @@ class Spec(SweepFile):
     @cached_property
     def fixed(self) -> tuple[str, ...]:
         """Overrides that the file's command says itself, of groups above all, for whose ``/`` W&B's parameters have no place."""
-        return tuple(said for said in _after_module(self.command) if said != ARGUMENTS)
+        return tuple(word for word in _after_module(self.command) or () if word != ARGUMENTS)
 
     @cached_property
     def varying(self) -> dict[str, Any]:
@@ -110,16 +106,14 @@ class Spec(SweepFile):
     @cached_property
     def id(self) -> str:
         """Eight hex digits of what is searched: the file's content and the overrides of the command line, in any order."""
-        text = json.dumps([self.content, sorted(last_said(self.overrides))], sort_keys=True, ensure_ascii=False, default=str)
+        text = json.dumps(
+            [self.content, sorted(without_replaced(self.overrides))], sort_keys=True, ensure_ascii=False, default=str
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def overrides_of(self, values: Mapping[str, Any]) -> list[str]:
-        """The overrides of a point, the last of a key alone: those of the command line win over the file's.
-
-        Args:
-            values: Of the parameters.
-        """
-        return last_said([*self.fixed, *(override(key, value) for key, value in values.items()), *self.overrides])
+        """The overrides of a point, the last of a key alone: those of the command line win over the file's."""
+        return without_replaced([*self.fixed, *(override(key, value) for key, value in values.items()), *self.overrides])
 
     def grid(self) -> list[dict[str, Any]]:
         """Every point of a grid, the last parameter changing fastest, cut at ``run_cap``; none of a search."""
@@ -232,7 +226,7 @@ def _parameters(listed: Any, problems: list[Problem]) -> dict[str, Any]:
     if not isinstance(listed, Mapping) or not listed:
         problems.append(Problem("parameters", "should list at least one option with its values"))
         return {}
-    found = {str(key): search_space.parameter(said, f"parameters.{key}", problems) for key, said in listed.items()}
+    found = {str(key): search_space.parameter(content, f"parameters.{key}", problems) for key, content in listed.items()}
     for key in found:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):  # of W&B's schema
             problems.append(Problem(f"parameters.{key}", f"is no name to W&B; write it into command, as {key}=VALUE"))
@@ -241,19 +235,20 @@ def _parameters(listed: Any, problems: list[Problem]) -> dict[str, Any]:
 
 def _command_mistakes(command: Sequence[Any]) -> Iterator[Problem]:
     """Anything but ``python -m medrl`` with the parameters as Hydra reads them."""
+    words = _after_module(command)
     if list(command).count(ARGUMENTS) != 1:
         yield Problem("command", f"should hold {ARGUMENTS} once, which stands for the parameters as key=value")
-    if not any(list(command[place : place + 2]) == ["-m", MODULE] for place in range(len(command))):
+    if words is None:
         yield Problem("command", f"should run `python -m {MODULE}`: the words python, -m and {MODULE}")
-        return
-    for said in _after_module(command):
-        if said != ARGUMENTS and (str(said).startswith(("-", "${")) or "=" not in str(said)):
-            yield Problem("command", f"holds {said!r} behind {MODULE}, where overrides are written, key=value")
+    for word in words or ():
+        if word != ARGUMENTS and (str(word).startswith(("-", "${")) or "=" not in str(word)):
+            yield Problem("command", f"holds {word!r} behind {MODULE}, where overrides are written, key=value")
 
 
-def _after_module(command: Sequence[Any]) -> list[Any]:
-    place = next(place for place in range(len(command)) if list(command[place : place + 2]) == ["-m", MODULE])
-    return list(command[place + 2 :])
+def _after_module(command: Sequence[Any]) -> list[Any] | None:
+    """The words after ``-m medrl``; None where it is not there."""
+    places = [place for place in range(len(command)) if list(command[place : place + 2]) == ["-m", MODULE]]
+    return list(command[places[0] + 2 :]) if places else None
 
 
 def _search_mistakes(parts: Mapping[str, Any]) -> Iterator[Problem]:
@@ -267,14 +262,3 @@ def _search_mistakes(parts: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("run_cap", f"is missing: how many points a {parts['method']} search tries")
     if parameters and all(each.single() for each in parameters.values()):
         yield Problem("parameters", "holds nothing that varies; give one of them several values")
-
-
-def last_said(words: Sequence[str]) -> list[str]:
-    """Overrides without those that a later one of the same key replaces."""
-    return list({said.partition("=")[0]: said for said in words}.values())
-
-
-def override(key: str, value: Any) -> str:
-    """An override that Hydra reads back as this very value."""
-    plain = isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in READ_AS_NO_TEXT
-    return f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from medrl.errors import UserError
+from medrl.files import read_jsonl
 from medrl.sweep import selection
-from medrl.sweep.run_logs import RunLogs
 from medrl.sweep.spec import Spec
 from medrl.table import results
-from medrl.tracking import run_folder
+from medrl.tracking import metric_names, run_folder
 
 
 class TrialRecords:
@@ -23,20 +23,13 @@ class TrialRecords:
     def __init__(self, spec: Spec, runs: Path, *, backend: str, sweep_id: str, workers: int) -> None:
         """Open the folder of a sweep, which is made where there is none.
 
-        Args:
-            spec: What the sweep is.
-            runs: Folder of the points' runs, and of the sweep's own.
-            backend: ``local`` or ``wandb``.
-            sweep_id: Ours, or the one that W&B gave.
-            workers: Points at once.
-
         Raises:
             UserError: what stands there is damaged.
         """
         self.spec, self.runs, self.backend, self.sweep_id, self.workers = spec, runs, backend, sweep_id, workers
         self.folder = runs / f"sweep-{spec.name}-{sweep_id}"
         (self.folder / "points").mkdir(parents=True, exist_ok=True)
-        self.run_logs = RunLogs(spec.metric.name)
+        self._logs: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
         results_before = self.folder / "results.json"
         before = _read_json(results_before) if results_before.exists() else {}
         self._before, self._began = float(before.get("sweep", {}).get("wall_seconds", 0.0)), time.monotonic()
@@ -49,11 +42,35 @@ class TrialRecords:
         """Where the record of a finished point is kept: its run's own will be of the test split once the point is chosen."""
         return self.folder / "points" / f"{run}.json"
 
+    def _log_lines(self, folder: Path) -> list[dict[str, Any]]:
+        """Every logged step of a run; the file is read again only when it has grown."""
+        path = folder / "train" / "log.jsonl"
+        size = path.stat().st_size if path.exists() else 0
+        if self._logs.get(path, (-1, []))[0] != size:
+            self._logs[path] = size, read_jsonl(path)
+        return self._logs[path][1]
+
+    def history(self, folder: Path) -> list[float]:
+        """What a run has logged of the metric, in order."""
+        found, metric = (metric_names.of_line(line) for line in self._log_lines(folder)), self.spec.metric.name
+        return [numbers[metric] for numbers in found if metric in numbers]
+
+    def _effort(self, folder: Path) -> dict[str, float]:
+        """What training took: steps, seconds, and tokens that went through the model."""
+        lines = self._log_lines(folder)
+        return {
+            "steps": lines[-1]["step"] if lines else 0,
+            "seconds": round(sum(line["seconds"] for line in lines), 1),
+            "tokens": next((line["num_tokens"] for line in reversed(lines) if "num_tokens" in line), 0),
+        }
+
     def keep(self, run: str) -> tuple[dict[str, Any], float | None]:
         """The record of a finished point, kept from now on, and its metric; None where it has none."""
         path = self.record(run)
         record = _read_json(path) if path.exists() else results.of_run(self.runs / run)
-        value = self.run_logs.final(record, self.runs / run)
+        value = metric_names.values(record).get(self.spec.metric.name)
+        if value is None:  # one that only training logs
+            value = next(reversed(self.history(self.runs / run)), None)
         if value is not None and not path.exists():
             run_folder.write_json(path, record)
         return record, value
@@ -62,15 +79,8 @@ class TrialRecords:
         self, number: int, values: Mapping[str, Any], state: str = "left", run: str = "", *, value: float | None = None,
         message: str = "",
     ) -> dict[str, Any]:  # fmt: skip
-        """A point as a results file lists it.
-
-        Args:
-            number: From 0.
-            values: Of every parameter.
-            state: ``finished``, ``stopped``, ``failed`` or ``left``.
-            run: Name of its run folder; empty where it has none.
-            value: Of the metric.
-            message: Why it failed.
+        """A point as a results file lists it: its number from 0, the values of all parameters, its state (``finished``,
+        ``stopped``, ``failed`` or ``left``), the name of its run folder, if it has one, its metric, and why it failed.
         """
         return {
             "number": number,
@@ -79,7 +89,7 @@ class TrialRecords:
             "state": state,
             "value": value,
             "message": message,
-            **self.run_logs.effort(self.runs / run),
+            **self._effort(self.runs / run),
             "run_id": run.rpartition("-")[2] or None,
         }
 
@@ -143,8 +153,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        problem = "" if isinstance(found, dict) else "no JSON object"
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and run the same command again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged (no JSON object); remove it and run the same command again.")
-    return found
+        problem = str(error)
+    if problem:
+        raise UserError(f"{path} is damaged ({problem}); remove it and run the same command again.")
+    return dict(found)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from medrl import files
@@ -59,7 +60,7 @@ class Trials:
         (folder / "claims").mkdir(parents=True, exist_ok=True)
         with self.locked(), self._readable():
             self._study = self._opened()
-            for trial in self._study.get_trials(deepcopy=False):
+            for trial in self._all():
                 if trial.state.name == "RUNNING" and "values" not in trial.user_attrs:
                     self._study.tell(trial.number, state=_state("FAIL"))  # killed while it was sampled
 
@@ -70,8 +71,10 @@ class Trials:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         hyperband = self.spec.early_terminate
+        # In the place of Optuna's own lock, which a kill leaves behind: what writes holds `locked` already.
+        lock: Any = SimpleNamespace(acquire=lambda: True, release=lambda: None)
         return optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(self.path), lock_obj=_Held())),  # type: ignore[arg-type]
+            storage=JournalStorage(JournalFileBackend(str(self.path), lock_obj=lock)),
             study_name=self.spec.name,
             direction=self.spec.metric.goal,
             pruner=hyperband.pruner() if hyperband else optuna.pruners.NopPruner(),
@@ -82,7 +85,7 @@ class Trials:
         """Seeded by the number of trials, so that a sweep that goes on samples what it would have sampled."""
         from optuna.samplers import RandomSampler, TPESampler
 
-        seed = (int(self.spec.id, 16) + len(self._study.get_trials(deepcopy=False))) % 2**32
+        seed = (int(self.spec.id, 16) + len(self._all())) % 2**32
         if self.spec.method != "bayes":
             return RandomSampler(seed=seed)
         startup = min(STARTUP_TRIALS, max(1, self.spec.num_points // 3))
@@ -110,14 +113,17 @@ class Trials:
     def newest(self) -> list[Trial]:
         """The newest try of every point that was taken, in order."""
         with self._readable():
-            found = [trial for trial in self._study.get_trials(deepcopy=False) if "values" in trial.user_attrs]
-            newest = {trial.user_attrs["point"]: trial for trial in found}
-            return [self._read(trial) for _, trial in sorted(newest.items())]
+            newest = {trial.user_attrs["point"]: trial for trial in self._all() if "values" in trial.user_attrs}
+            return [_read(trial) for _, trial in sorted(newest.items())]
+
+    def _all(self) -> list[Any]:
+        found: list[Any] = self._study.get_trials(deepcopy=False)
+        return found
 
     def ask(self) -> Trial | None:
         """Take the next point, one that is to be tried again or a new one; None where there are no more. The folder is locked."""
         number = len(self.newest())
-        if not self._study.get_trials(deepcopy=False, states=(_state("WAITING"),)):
+        if not any(trial.state.name == "WAITING" for trial in self._all()):
             if number == self.spec.num_points:
                 return None
             if grid := self.spec.grid():
@@ -127,8 +133,8 @@ class Trials:
         if "values" not in trial.user_attrs:
             sampled = {key: search_space.value(drawn) for key, drawn in trial.params.items()}
             values = {key: sampled.get(key, search_space.corners(each)[0]) for key, each in self.spec.parameters.items()}
-            self._describe(trial, {"point": number, "seed": values.get("seed"), "values": values})
-        return self._read(self._study.get_trials(deepcopy=False)[trial.number])
+            self._note(trial.number, {"point": number, "seed": values.get("seed"), "values": values})
+        return _read(self._all()[trial.number])
 
     def _enqueue(self, point: int, values: Mapping[str, Any]) -> None:
         """Queue a point, in one line, so that no kill leaves it without its values."""
@@ -141,55 +147,39 @@ class Trials:
 
     def begin(self, trial: Trial, run: str) -> None:
         """Note where the run of a trial lies. The folder is locked."""
-        self._describe(self._live(trial), {"run": run})
+        self._note(trial.number, {"run": run})
 
     def should_prune(self, trial: Trial, history: Sequence[float]) -> bool:
         """Report what a running trial has logged of the metric, in order; whether the pruner ends it. The folder is locked."""
-        live = self._live(trial)
-        known = len(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
-        for count, value in enumerate(history[known:], start=known + 1):
+        live, reported = self._live(trial.number), len(self._all()[trial.number].intermediate_values)
+        for count, value in enumerate(history[reported:], start=reported + 1):
             live.report(value, count)
             if live.should_prune():
                 return True
         return False
 
     def tell(self, trial: Trial, state: str, value: float | None = None, attributes: Mapping[str, Any] | None = None) -> None:
-        """Note how a trial ended. The folder is locked.
-
-        Args:
-            trial: The trial.
-            state: Optuna's.
-            value: Of the metric, where it finished.
-            attributes: What to note beside it.
-        """
-        self._describe(self._live(trial), attributes or {})
+        """Note how a trial ended, in Optuna's state, with the metric of one that finished. The folder is locked."""
+        self._note(trial.number, attributes or {})
         self._study.tell(trial.number, value if state == "COMPLETE" else None, state=_state(state))
 
-    def _live(self, trial: Trial) -> Any:
+    def _live(self, number: int) -> Any:
         """Optuna's handle of a running trial, whichever process began it."""
         from optuna.trial import Trial as Live
 
-        return Live(self._study, self._study.get_trials(deepcopy=False)[trial.number]._trial_id)
+        return Live(self._study, self._all()[number]._trial_id)
 
-    def _describe(self, live: Any, attributes: Mapping[str, Any]) -> None:
+    def _note(self, number: int, attributes: Mapping[str, Any]) -> None:
+        live = self._live(number)
         for key, value in attributes.items():
             live.set_user_attr(key, value)
 
-    def _read(self, trial: Any) -> Trial:
-        attributes, reported = trial.user_attrs, trial.intermediate_values
-        value = reported[max(reported)] if trial.state.name == "PRUNED" and reported else trial.value
-        about = attributes["point"], attributes["values"], attributes.get("run", "")
-        return Trial(trial.number, *about, trial.state.name, value, attributes.get("message", ""))
 
-
-class _Held:
-    """In the place of Optuna's own lock, which a kill leaves behind: what writes holds `Trials.locked` already."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
+def _read(trial: Any) -> Trial:
+    attributes, reported = trial.user_attrs, trial.intermediate_values
+    value = reported[max(reported)] if trial.state.name == "PRUNED" and reported else trial.value
+    about = attributes["point"], attributes["values"], attributes.get("run", "")
+    return Trial(trial.number, *about, trial.state.name, value, attributes.get("message", ""))
 
 
 def _state(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,14 +24,8 @@ NOT_FOR_A_SWEEP = {
 }
 
 
-@cache
-def resolved(overrides: tuple[str, ...]) -> ResolvedRun:
-    """A point, composed and checked once by a process: what `check` has seen is not composed again when it starts.
-
-    Raises:
-        ConfigError: with every mistake in it.
-    """
-    return resolve(overrides)
+resolved = cache(resolve)
+"""A point, composed and checked once by a process: what `check` has seen is not composed again when it starts."""
 
 
 def point(spec: Spec, values: Mapping[str, Any], runs: Path) -> ResolvedRun:
@@ -41,10 +35,6 @@ def point(spec: Spec, values: Mapping[str, Any], runs: Path) -> ResolvedRun:
 
 def check(spec: Spec, runs: Path) -> None:
     """Check all points of a sweep, or its corners where they are many or cannot be counted.
-
-    Args:
-        spec: As its file and the command line say it.
-        runs: Folder of the points' runs.
 
     Raises:
         ConfigError: with every mistake there is.
@@ -65,27 +55,20 @@ def check(spec: Spec, runs: Path) -> None:
 
 
 def _where(problem: Problem, spec: Spec) -> Problem:
-    """The same, its file named where the option is said there."""
-    said = _keys(spec.overrides)
-    inside = problem.key not in said and any(_about(problem.key, key) for key in (*spec.parameters, *_keys(spec.fixed)))
-    return Problem(f"{spec.path}: {problem.key}", problem.message) if inside else problem
-
-
-def _keys(overrides: Sequence[str]) -> list[str]:
-    return [word.partition("=")[0] for word in overrides]
-
-
-def _about(key: str, said: str) -> bool:
-    return key == said or key.startswith(f"{said}.")
+    """The same, its file named where the option is set there."""
+    on_the_line, fixed = ([word.partition("=")[0] for word in words] for words in (spec.overrides, spec.fixed))
+    in_the_file = any(f"{problem.key}.".startswith(f"{key}.") for key in (*spec.parameters, *fixed))
+    shown_there = in_the_file and problem.key not in on_the_line
+    return Problem(f"{spec.path}: {problem.key}", problem.message) if shown_there else problem
 
 
 def _override_mistakes(spec: Spec) -> Iterator[Problem]:
     """What a command line may not say of a sweep's points."""
-    for said in spec.overrides:
-        key, sign, _ = said.partition("=")
-        if said.startswith("-") or not sign:
+    for word in spec.overrides:
+        key, sign, _ = word.partition("=")
+        if word.startswith("-") or not sign:
             advice = "is no override; write KEY=VALUE for every point, or backend=, workers=, runs=, results="
-            yield Problem(said, NOT_FOR_A_SWEEP.get(said, advice))
+            yield Problem(word, NOT_FOR_A_SWEEP.get(word, advice))
         elif key.lstrip("+~") in spec.varying:
             yield Problem(key, f"is what {spec.path} varies; change it there, or write 'parameters.{key}={{values: [...]}}'")
         elif key in NOT_FOR_A_SWEEP:

@@ -1,8 +1,8 @@
 """A sweep on W&B: its server chooses the points, agents on this machine run them, and what they leave becomes results.json.
 
 The agents are W&B's own (``wandb agent``), one a worker. Each starts ``python -m medrl`` with a point's parameters, which reports
-to W&B because its agent's variables say so (``logger=auto``). What is chosen is asked the test split here, outside any agent, so
-that W&B hears nothing of it.
+to W&B because its agent's variables say so (``logger=auto``). The selected configuration is evaluated on the test split here,
+outside any agent, so that W&B hears nothing of it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout, suppress
-from dataclasses import replace
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from medrl.jobs.job import Job
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep.spec import Spec
 from medrl.sweep.trial_records import TrialRecords
-from medrl.sweep.wandb_trials import NULL, WandbSweep, WandbTrials
+from medrl.tracking import wandb as tracked
 from medrl.training.hardware import visible_gpus
 
 POLL_SECONDS = 2.0
@@ -32,6 +33,44 @@ GRACE_SECONDS = 30.0
 STOP_SECONDS = 600
 """How long a run that its sweep stops gets to end its step and write a checkpoint; W&B's own 30 are too few for a large model."""
 PROJECT = "medrl"
+NULL = "null"
+"""What W&B is sent for null: its agent writes values as Python does, and ``None`` would be text to Hydra."""
+
+
+@dataclass(frozen=True)
+class WandbSweep:
+    """A sweep on the server."""
+
+    entity: str
+    project: str
+    id: str
+    url: str
+    content: Mapping[str, Any]
+    """As the server has it, which is what the agents follow."""
+
+    @property
+    def path(self) -> str:
+        """What W&B's commands call it."""
+        return f"{self.entity}/{self.project}/{self.id}"
+
+    @property
+    def again(self) -> str:
+        """What a user does to go on with it."""
+        return f"run the same command with WANDB_SWEEP_ID={self.path}"
+
+    @property
+    def words(self) -> list[str]:
+        """What every point has on its command line."""
+        return [str(word) for word in self.content.get("command", ()) if "=" in str(word)]
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the points' runs."""
+        return Path(next((word.removeprefix("runs=") for word in reversed(self.words) if word.startswith("runs=")), "runs"))
+
+    def overrides(self, spec: Spec) -> tuple[str, ...]:
+        """What the command line said for every point when the sweep was made, without where the runs lie."""
+        return tuple(word for word in self.words if word not in spec.fixed and not word.startswith("runs="))
 
 
 class AgentSweep:
@@ -54,11 +93,10 @@ class AgentSweep:
         spec = replace(spec, overrides=(*spec.overrides, *([f"runs={runs}"] if runs else [])))
         # A run that finds this variable reports to that sweep: the agents set it themselves, and the test split is not reported.
         self.sweep = _on_server(spec, os.environ.pop("WANDB_SWEEP_ID", None))
-        self.runs, self.workers, self.shutdown = self.sweep.runs, workers or 1, shutdown
-        spec = replace(spec, overrides=self.sweep.overrides(spec))
-        self.records = TrialRecords(spec, self.runs, backend="wandb", sweep_id=self.sweep.id, workers=self.workers)
-        self.trials = WandbTrials(self.records, self.sweep, shutdown)
-        self.again = self.sweep.again
+        self.runs, self.workers, self.shutdown, self.again = self.sweep.runs, workers or 1, shutdown, self.sweep.again
+        self.spec = replace(spec, overrides=self.sweep.overrides(spec))
+        self.records = TrialRecords(self.spec, self.runs, backend="wandb", sweep_id=self.sweep.id, workers=self.workers)
+        self._states: dict[int, str] = {}
 
     def run(self) -> list[dict[str, Any]]:
         """Run agents until the server has no more points.
@@ -69,12 +107,13 @@ class AgentSweep:
         Raises:
             Interrupted: a second signal came.
         """
-        print(f"sweep    {self.sweep.url}\nagents   {self.workers}, which write to {self.records.folder}/agent-*.log", flush=True)
+        folder = self.records.folder
+        print(f"sweep    {self.sweep.url}\nagents   {self.workers}, which write to {folder}/agent-*.log", flush=True)
         # --forward-signals: a signal to an agent reaches its run, which would otherwise go on alone.
         command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", self.sweep.path]
         agents = [
-            Job(command, log=self.records.folder / f"agent-{number}.log", environment=variables)
-            for number, variables in enumerate(_environments(self.records.folder, self.workers))
+            Job(command, log=folder / f"agent-{number}.log", environment=variables)
+            for number, variables in enumerate(_environments(folder, self.workers))
         ]
         try:
             for agent in agents:
@@ -84,7 +123,7 @@ class AgentSweep:
                     _terminate(agents)
                 time.sleep(POLL_SECONDS)
                 with suppress(UserError):  # a server that does not answer now ends no agent; it is asked again at the end
-                    self.trials.look()
+                    self._update()
         except BaseException:
             _terminate(agents)
             deadline = time.monotonic() + GRACE_SECONDS
@@ -94,7 +133,87 @@ class AgentSweep:
         finally:
             for agent in agents:
                 agent.kill()
-        return self.trials.look(ended=True)
+        return self._update(ended=True)
+
+    def _update(self, *, ended: bool = False) -> list[dict[str, Any]]:
+        """Every point as a results file lists it. What is new is printed, and ``results.json`` written.
+
+        Args:
+            ended: Whether no agent runs any more, so that a point without an end has failed.
+        """
+        entries = self._entries(ended)
+        if self.shutdown.signal is not None:  # what ends after the signal was ended by it, and not by the sweep or a mistake
+            for point in entries:
+                if point["state"] != "finished" and self._states.get(point["number"], "left") == "left":
+                    point |= {"state": "left", "message": "", "value": None}
+        for point in entries:
+            if point["state"] not in ("left", self._states.get(point["number"])):
+                self.records.announce(point)
+        states = {point["number"]: point["state"] for point in entries}
+        if states != self._states or ended:
+            self._states = states
+            self.records.write(entries, None)
+        return entries
+
+    def _entries(self, ended: bool) -> list[dict[str, Any]]:
+        """The points in the order they were created; of a grid those, too, that no agent was given yet."""
+        entries: list[dict[str, Any]] = []
+        sent_from_here = (path.parent.parent for path in self.runs.glob("*/wandb/sent.json"))
+        folders = {run: folder for folder in sent_from_here for run in tracked.sent_runs(folder)}
+        for run in self._server_runs():
+            values = {key: None if value == NULL else value for key, value in run.config.items()}
+            if set(self.spec.varying) <= set(values):
+                mine = {key: values[key] for key in self.spec.parameters if key in values}
+                entries.append(self._entry(len(entries), mine, run, folders.get(run.id), ended))
+        begun = [point["parameters"] for point in entries]
+        for values in self.spec.grid():
+            if self.spec.point(values) not in begun:
+                entries.append(self.records.entry(len(entries), values))
+        return entries
+
+    @cached_property
+    def _api(self) -> Any:
+        import wandb
+
+        return wandb.Api()
+
+    def _server_runs(self) -> list[Any]:
+        """The W&B runs of the sweep.
+
+        Raises:
+            UserError: the server does not list them.
+        """
+        with _refused(f"W&B does not list the runs of {self.sweep.path}", f"; {self.again}."):
+            self._api.flush()
+            project = f"{self.sweep.entity}/{self.sweep.project}"
+            return list(self._api.runs(project, filters={"sweep": self.sweep.id}, order="+created_at", lazy=False))
+
+    def _entry(self, number: int, values: Mapping[str, Any], run: Any, folder: Path | None, ended: bool) -> dict[str, Any]:
+        """One point; without a run folder here where it ran on another machine, or failed before it began."""
+        logs, message, value = f"{self.records.folder.name}/agent-*.log", "", None
+        if folder is None:
+            state = "failed" if run.state in ("failed", "crashed") else "left"
+            message = f"it began no run here; {logs} may say why" if state == "failed" else ""
+            return self.records.entry(number, values, state, message=message)
+        code, state = tracked.sent_runs(folder)[run.id]["exit_code"], "left"
+        if code == 0:
+            _, value = self.records.keep(folder.name)
+            state = "finished" if value is not None else "failed"
+            message = "" if value is not None else f"its metrics.json holds no {self.spec.metric.name}"
+        elif code == tracked.INTERRUPTED:  # by early_terminate, through its agent
+            state, value = "stopped", next(reversed(self.records.history(folder)), None)
+        elif code is not None or ended or run.state in ("failed", "crashed", "killed"):
+            state, message = "failed", f"what it said stands in {logs}, after {run.id}"
+        return self.records.entry(number, values, state, folder.name, value=value, message=message)
+
+
+@contextmanager
+def _refused(what: str, advice: str) -> Iterator[None]:
+    """Explain an error of W&B's client, which has no class that all of them descend from."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what} ({' '.join(str(error).split()).rstrip('.')}){advice}") from error
 
 
 def _terminate(agents: list[Job]) -> None:
@@ -124,43 +243,38 @@ def _on_server(spec: Spec, joined: str | None) -> WandbSweep:
     """
     import wandb
 
-    created, content = not joined, sent(spec)
+    content, path = sent(spec), joined
     project = content.get("project") or os.environ.get("WANDB_PROJECT") or PROJECT
     wandb.setup(wandb.Settings(silent=True))
-    try:
+    with _refused(
+        f"W&B does not take the sweep of {spec.path}",
+        ". Set WANDB_API_KEY or run `wandb login`, look at WANDB_BASE_URL if you set it, or sweep without W&B.",
+    ):
         if not wandb.login(prompt=False):
             raise wandb.errors.UsageError("no API key is configured")
         api: Any = wandb.Api()
         entity = content.get("entity") or os.environ.get("WANDB_ENTITY") or api.default_entity
-        if not joined:
+        if not path:
             with redirect_stdout(io.StringIO()):  # it prints the address, and so do we
-                joined = wandb.sweep(content, entity=entity, project=project)
-        entity, project, name = [*(str(entity), str(project))[: 2 - joined.count("/")], *joined.split("/")]
+                path = wandb.sweep(content, entity=entity, project=project)
+        entity, project, name = [*(str(entity), str(project))[: 2 - path.count("/")], *path.split("/")]
         found = api.sweep(f"{entity}/{project}/{name}")
-    except Exception as error:  # W&B's client has no class of error that its others descend from
-        said = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"W&B does not take the sweep of {spec.path} ({said}). Set WANDB_API_KEY or run `wandb login`, look at "
-            "WANDB_BASE_URL if you set it, or sweep without W&B."
-        ) from error
     sweep = WandbSweep(entity, project, name, found.url, found.config)
-    if not created:
+    if joined:
         check_joined(spec, sweep)
     return sweep
 
 
 def sent(spec: Spec) -> dict[str, Any]:
     """A sweep file as W&B takes it: what the command line says for every point instead of the file is in its command alone."""
-    said = {word.partition("=")[0] for word in spec.overrides}
-    parameters = {key: _without_null(each) for key, each in spec.content["parameters"].items() if key not in said}
-    command = [part for part in spec.content["command"] if "=" not in part or part.partition("=")[0] not in said]
+    overridden = {word.partition("=")[0] for word in spec.overrides}
+    parameters = {key: _without_null(each) for key, each in spec.content["parameters"].items() if key not in overridden}
+    command = [part for part in spec.content["command"] if "=" not in part or part.partition("=")[0] not in overridden]
     return {**spec.content, "parameters": parameters, "command": [*command, *spec.overrides]}
 
 
 def _without_null(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(parameter)
-    if "value" in found and found["value"] is None:
-        found["value"] = NULL
+    found = {key: NULL if value is None else value for key, value in parameter.items()}
     if "values" in found:
         found["values"] = [NULL if value is None else value for value in found["values"]]
     return found

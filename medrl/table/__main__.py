@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medrl.config import frozen, options, suggest
@@ -16,6 +16,7 @@ from medrl.files import explained, write_atomically
 from medrl.table import formats, published, readme, results
 from medrl.table.join import Comparison, joined, of_setting
 from medrl.table.results import Record, Results
+from medrl.tracking import run_folder
 
 ABOUT = """\
 Published and measured numbers side by side, with what each is worth.
@@ -27,6 +28,12 @@ Published and measured numbers side by side, with what each is worth.
   python -m medrl.table runs/RUN ... --results NAME --title TEXT --note TEXT     store them in experiments/results/NAME.json
   python -m medrl.table --readme                 write experiments/README.md from experiments/results/
 """
+FORMATS: dict[str, Callable[[Sequence[Comparison]], str]] = {
+    "terminal": lambda tables: f"\n{'=' * 100}\n\n".join(map(formats.to_terminal, tables)),
+    "markdown": lambda tables: "\n".join(map(formats.to_markdown, tables)),
+    "csv": formats.to_csv,
+    "latex": formats.to_latex,
+}
 Found = list[tuple[str, Record]]
 """Records, each with where it was read."""
 
@@ -39,7 +46,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "what", nargs="*", help="a paper, a study, stored results, run folders; runs=FOLDER looks for a paper's runs there"
     )
-    parser.add_argument("--format", choices=("terminal", "markdown", "csv", "latex"), default="terminal")
+    parser.add_argument("--format", choices=tuple(FORMATS), default="terminal")
     parser.add_argument("--results", metavar="NAME", help="store the named runs under this name")
     parser.add_argument("--title", help="of the stored results")
     parser.add_argument("--note", nargs="+", metavar="TEXT", help="paragraphs of Markdown for the stored results")
@@ -52,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     """Print or store what is asked for; 0 when all went well."""
     try:
         with explained(frozen.root("experiments")):
-            print(_done(arguments(argv)), end="")
+            print(_answer(arguments(argv)), end="")
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)
         return error.exit_code
@@ -62,32 +69,22 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _done(asked: argparse.Namespace) -> str:
-    """What is said on standard output."""
-    words = [word for word in asked.what if not word.startswith("runs=")]
-    if asked.results:
-        return _store(asked, words)
-    if asked.title or asked.note:
+def _answer(options: argparse.Namespace) -> str:
+    """What goes to standard output."""
+    words = [word for word in options.what if not word.startswith("runs=")]
+    if options.results:
+        return _store(options, words)
+    if options.title or options.note:
         raise UserError("--title and --note go with --results NAME, which stores runs under a name.")
-    if asked.readme:
+    if options.readme:
         path = frozen.root("experiments") / "README.md"
         write_atomically(path, readme.markdown(results.stored()))
         return f"{path}\n"
-    runs = next((word.removeprefix("runs=") for word in asked.what if word.startswith("runs=")), None)
-    made, left_out = tables(words, runs, asked.metric)
+    runs = next((word.removeprefix("runs=") for word in options.what if word.startswith("runs=")), None)
+    shown, left_out = tables(words, runs, options.metric)
     for remark in left_out:
         print(f"medrl: left out: {remark}", file=sys.stderr)
-    return _written(made, asked.format)
-
-
-def _written(made: Sequence[Comparison], form: str) -> str:
-    if form == "csv":
-        return formats.to_csv(made)
-    if form == "latex":
-        return formats.to_latex(made)
-    if form == "markdown":
-        return "\n".join(map(formats.to_markdown, made))
-    return f"\n{'=' * 100}\n\n".join(map(formats.to_terminal, made))
+    return FORMATS[options.format](shown)
 
 
 def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> tuple[list[Comparison], list[str]]:
@@ -107,18 +104,17 @@ def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> 
     settings, found = _named(words)
     if not words:
         settings = [(group, name) for group in options.NAMED for name in options.group_options(group)]
-    made = []
-    left_out: list[str] = []
     known: Found = []
-    beside: Found = []
+    left_out: list[str] = []
     if settings:
-        beside, left_out = _beside(runs)
         known = [
             (f"experiments/results/{name}.json", record) for name, each in results.stored().items() for record in each["runs"]
         ]
-        made += [of_setting(published.read(group, name), [*known, *beside], also) for group, name in settings]
-    results.distinct([*known, *beside, *found])  # no two tables of one answer may say two things of one run
-    return [*made, *joined(found, also)], left_out
+        beside, left_out = _beside(runs)
+        known += beside
+    results.distinct([*known, *found])  # no two tables of one answer may say two things of one run
+    of_settings = [of_setting(published.read(group, name), known, also) for group, name in settings]
+    return [*of_settings, *joined(found, also)], left_out
 
 
 def _named(words: Sequence[str]) -> tuple[list[tuple[str, str]], Found]:
@@ -170,9 +166,9 @@ def _beside(runs: str | None) -> tuple[Found, list[str]]:
     return found, left_out
 
 
-def _store(asked: argparse.Namespace, words: Sequence[str]) -> str:
-    """Write the named runs, or one results file, to ``experiments/results/NAME.json``; what is not said again is kept."""
-    name, title, notes = asked.results, asked.title, asked.note
+def _store(options: argparse.Namespace, words: Sequence[str]) -> str:
+    """Write the named runs, or one results file, to ``experiments/results/NAME.json``; what is not given again is kept."""
+    name = options.results
     if not words:
         raise UserError(f"--results {name} stores runs: name their folders.")
     if not name.replace("-", "").replace("_", "").isalnum():
@@ -184,21 +180,21 @@ def _store(asked: argparse.Namespace, words: Sequence[str]) -> str:
     if whole and len(read) > 1:
         raise UserError(f"A {whole[0]['kind']} is stored alone, not beside other runs.")
     records = results.distinct((where, record) for where, each in read for record in each["runs"])
-    made = whole[0] if whole else {"schema": results.SCHEMA, "kind": "runs", "command": _commands(records), "runs": records}
-    if before and before["kind"] != made["kind"]:
-        raise UserError(f"{path} holds a {before['kind']} and would be overwritten by a {made['kind']}; choose another name.")
+    new = whole[0] if whole else {"schema": results.SCHEMA, "kind": "runs", "command": _commands(records), "runs": records}
+    if before and before["kind"] != new["kind"]:
+        raise UserError(f"{path} holds a {before['kind']} and would be overwritten by a {new['kind']}; choose another name.")
     about = {
+        "schema": new["schema"],
+        "kind": new["kind"],
         "name": name,
-        "title": title or before.get("title") or made.get("title", name),
-        "command": made["command"] or before.get("command", ""),
-        "notes": list(notes) if notes is not None else before.get("notes") or made.get("notes", []),
+        "title": options.title or before.get("title") or new.get("title", name),
+        "command": new["command"] or before.get("command", ""),
+        "notes": options.note if options.note is not None else before.get("notes") or new.get("notes", []),
     }
-    if metrics := asked.metric or before.get("metrics"):
+    if metrics := options.metric or before.get("metrics"):
         about["metrics"] = metrics
-    head = {key: made[key] for key in ("schema", "kind")}
-    folder = results.folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    results.write({**head, **about, **{key: value for key, value in made.items() if key not in {*head, *about}}}, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(path, {**about, **{key: value for key, value in new.items() if key not in about}})
     return f"{path}\nwrite experiments/README.md again with python -m medrl.table --readme\n"
 
 

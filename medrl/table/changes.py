@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medrl.report import phrases
@@ -33,25 +33,18 @@ def sources(runs: Mapping[str, Metrics]) -> str:
 
 
 def _rows(metrics: Metrics) -> Iterator[tuple[str, ...]]:
-    for key, task in metrics["tasks"].items():
-        measure = "pair accuracy" if task["protocol"] != "generative" else "accuracy"
-        before, after = (f"{100 * each['accuracy']:.1f} % {_interval(each['ci95'], 100)}" for each in (task["base"], task))
-        yield key, measure, str(task["n"]), *_changed(before, after, task["change"], "points", 100)
-    for key, text in metrics["perplexity"].items():
-        before, after = (f"{each['perplexity']:.2f} {_interval(each['ci95'], 1)}" for each in (text["base"], text))
-        yield key, "perplexity", str(text["n"]), *_changed(before, after, text["change"], "nats a token", 1)
+    for key, task in {**metrics["tasks"], **metrics["perplexity"]}.items():
+        text = task["protocol"] == "perplexity"
+        measure = "perplexity" if text else "accuracy" if phrases.generated(task) else "pair accuracy"
+        how = ("perplexity", 1, ".2f") if text else ("accuracy", 100, ".1f", " %")
+        before, after = (_number(each, *how) for each in (task["base"], task))
+        # A run that trains nothing has one model and no change.
+        yield key, measure, str(task["n"]), *((before, after) if task["change"] else (after, "")), phrases.change(task)
     first, last = metrics["train"].get("reward", (None, None))
     if first is not None and last is not None:
         yield "(in training)", "reward", "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"
 
 
-def _changed(before: str, after: str, change: Mapping[str, Any] | None, unit: str, scale: float) -> tuple[str, str, str]:
-    """Before, after and change; a run that trains nothing has one model and no change."""
-    if change is None:
-        return after, "", ""
-    difference = f"{scale * change['difference']:+.{1 if scale > 1 else 2}f} {unit}"
-    return before, after, f"{difference} {_interval(change['ci95'], scale, '+')}, {phrases.p_value(change['p_value'])}"
-
-
-def _interval(ends: Sequence[float] | None, scale: float, sign: str = "") -> str:
-    return f"[{', '.join(f'{scale * end:{sign}.{1 if scale > 1 else 2}f}' for end in ends)}]" if ends else ""
+def _number(numbers: Metrics, name: str, scale: float, spec: str, unit: str = "") -> str:
+    ends = ", ".join(f"{scale * end:{spec}}" for end in numbers["ci95"] or ())
+    return f"{scale * numbers[name]:{spec}}{unit}" + (f" [{ends}]" if ends else "")

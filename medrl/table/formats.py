@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,7 +10,7 @@ from medrl.report import phrases
 from medrl.table.changes import changes
 from medrl.table.join import Comparison
 from medrl.table.results import Record
-from medrl.table.rows import Cost, Row
+from medrl.table.rows import COST, Row
 from medrl.table.table import Cell, Column, Table, terminal_width
 
 COLUMNS = (
@@ -26,28 +26,33 @@ CSV_COLUMNS = (
 PREAMBLE = "% needs \\usepackage{booktabs,graphicx}; XeLaTeX or LuaLaTeX with \\usepackage{xeCJK} for Chinese\n"
 
 
-def to_table(found: Comparison) -> Table:
+def to_table(comparison: Comparison) -> Table:
     """What all formats but CSV show: a row a number, and one more for each further published number it is compared with."""
-    caption = f"Rows: {found.source}." + (f" {found.name}: {found.title}" if found.name else "")
-    return Table(COLUMNS, [cells for row in found.rows for cells in _cells(row)], caption, notes=_notes(found), groups=2)
+    caption = f"Rows: {comparison.source}." + (
+        f" {comparison.setting.name}: {comparison.setting.title}" if comparison.setting.name else ""
+    )
+    return Table(
+        COLUMNS, [cells for row in comparison.rows for cells in _cells(row)], caption, notes=_notes(comparison), groups=2
+    )
 
 
-def to_terminal(found: Comparison) -> str:
+def to_terminal(comparison: Comparison) -> str:
     """The table for a terminal; its first line says where the rows came from."""
-    return to_table(found).text(terminal_width()) + "\n"
+    return to_table(comparison).text(terminal_width()) + "\n"
 
 
-def to_latex(found: Sequence[Comparison]) -> str:
+def to_latex(comparisons: Sequence[Comparison]) -> str:
     """All tables in LaTeX."""
-    return "\n\n".join([PREAMBLE.rstrip(), *(to_table(each).latex() for each in found)]) + "\n"
+    return "\n\n".join([PREAMBLE.rstrip(), *(to_table(each).latex() for each in comparisons)]) + "\n"
 
 
-def to_markdown(found: Comparison) -> str:
+def to_markdown(comparison: Comparison) -> str:
     """The table in Markdown; its first line says where the rows came from. Every run's own change stands in a second one."""
-    table = to_table(found)
+    table = to_table(comparison)
     parts = [Table(table.columns, table.rows, table.caption, groups=2).markdown()]
     if runs := {
-        f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record for record in found.records
+        f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record
+        for record in comparison.records
     }:
         parts += ["Each run, before and after training:", changes(runs, "run").markdown()]
     parts += [Table(table.columns, (), notes={title: notes}).markdown() for title, notes in table.notes.items()]
@@ -65,15 +70,14 @@ def shown(value: float, row: Row, *, sign: str = "") -> str:
 
 def _interval(row: Row) -> str:
     """The interval of a row; empty where a number has none."""
-    found = row.interval
-    return f"[{shown(found.low, row)}, {shown(found.high, row)}]" if found else ""
+    return f"[{', '.join(shown(end, row) for end in row.interval)}]" if row.interval else ""
 
 
-def _cost(found: Cost | None) -> str:
+def _cost(cost: Mapping[str, float] | None) -> str:
     """What one run of a row took."""
-    if found is None or not found.seconds:
+    if cost is None or not cost["seconds"]:
         return ""
-    return f"{found.gpu_hours:.2f} GPU h" if found.gpu_hours else f"{found.seconds:,.0f} s"
+    return f"{cost['gpu_hours']:.2f} GPU h" if cost["gpu_hours"] else f"{cost['seconds']:,.0f} s"
 
 
 def _cells(row: Row) -> Iterator[list[Cell]]:
@@ -91,14 +95,17 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
         yield [task, row.split, *[""] * 6, *further]
 
 
-def _notes(found: Comparison) -> dict[str, list[str]]:
+def _notes(comparison: Comparison) -> dict[str, list[str]]:
     """What stands under a table: sources, deviations, caveats, what was not run, and which runs there are."""
     remarks = {
-        "Published": list(_sources(found.sources)),
-        "Deviations": list(found.deviations),
-        "Caveats": [f"{flag}: {'; '.join(about)}" for flag, about in found.flags.items()],
-        "Not run": [*found.unmet, *([f"Run it: {found.command}"] if found.unmet and found.command else [])],
-        "Runs": list(_runs(found.records)),
+        "Published": list(_sources(comparison.sources)),
+        "Deviations": list(comparison.setting.deviations),
+        "Caveats": [f"{flag}: {'; '.join(about)}" for flag, about in comparison.flags.items()],
+        "Not run": [
+            *comparison.unmet,
+            *([f"Run it: {comparison.setting.command}"] if comparison.unmet and comparison.setting.command else []),
+        ],
+        "Runs": list(_runs(comparison.records)),
     }
     return {title: notes for title, notes in remarks.items() if notes}
 
@@ -127,28 +134,26 @@ def _runs(records: Sequence[Record]) -> Iterator[str]:
         yield f"{name} {family}: {', '.join(ids)}; commit {', '.join(commits)}{command}"
 
 
-def to_csv(found: Sequence[Comparison]) -> str:
+def to_csv(comparisons: Sequence[Comparison]) -> str:
     """Every number of every table, a line for each published one it is compared with; numbers whole and in their own unit."""
     rows = [
-        [record.get(name) for name in CSV_COLUMNS] for each in found for row in each.rows for record in _records(each.name, row)
+        [record.get(name) for name in CSV_COLUMNS]
+        for each in comparisons
+        for row in each.rows
+        for record in _records(each.setting.name, row)
     ]
     return Table([Column(name) for name in CSV_COLUMNS], rows).csv()
 
 
 def _records(table: str, row: Row) -> Iterator[dict[str, Any]]:
-    low, high = row.interval or (None, None)
-    student_low, student_high = row.student or (None, None)
-    spent = row.cost
-    about = {
-        "table": table, **{key: getattr(row, key) for key in ("task", "metric", "kind", "who", "value", "sd", "n", "samples")},
-        "split": row.split, "protocol": row.protocol,
-        "low": low, "high": high, "student_low": student_low, "student_high": student_high, "scorer": row.scorer,
-        "version": row.version, "seeds": _several(row.seeds), "flags": "; ".join(row.flags),
-        "rows": _several(dict.fromkeys(record["source"] for record in row.records)),
-        **{key: spent and getattr(spent, key) for key in ("seconds", "gpu_hours", "tokens", "peak_memory_gib")},
-        "run_ids": _several(record["run_id"] for record in row.records),
-        "family": _several(dict.fromkeys(record["family"] for record in row.records)),
-        "commits": _several(dict.fromkeys(record["commit"] for record in row.records)),
+    about = {name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}
+    about |= dict(zip(("low", "high"), row.interval or (None, None), strict=True))
+    about |= dict(zip(("student_low", "student_high"), row.student or (None, None), strict=True))
+    about |= {key: row.cost and row.cost[key] for key in COST}
+    several = {"rows": "source", "run_ids": "run_id", "family": "family", "commits": "commit"}
+    about |= {name: _several(record[key] for record in row.records) for name, key in several.items()}
+    about |= {
+        "table": table, "seeds": " ".join(map(str, row.seeds)), "flags": "; ".join(row.flags),
         "dirty": any(record["dirty"] for record in row.records) if row.records else None,
         "source": row.published.source if row.published else "",
     }  # fmt: skip
@@ -159,5 +164,5 @@ def _records(table: str, row: Row) -> Iterator[dict[str, Any]]:
         yield about
 
 
-def _several(values: Any) -> str:
-    return " ".join(map(str, values))
+def _several(values: Iterable[object]) -> str:
+    return " ".join(dict.fromkeys(map(str, values)))

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from medrl.config import options
 from medrl.table import published, results
-from medrl.table.published import Setting, impossible
+from medrl.table.published import NO_SETTING, Setting, impossible
 from medrl.table.results import Record
-from medrl.table.rows import Group, Row, Verdict, groups, measured, number, of_published, references
-from medrl.table.verdict import verdict
+from medrl.table.rows import Group, Row, Verdict, groups, measured, number, of_published, references, verdict
 
 FEW_SEEDS = 3
 """Fewer say little of how far seeds lie apart."""
@@ -19,21 +18,15 @@ MANY_UNPARSED = 0.05
 ORDER = ("accuracy", "mean_credit", "majority_vote", "perplexity")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Comparison:
     """Published and measured numbers of one paper, one study or some runs."""
 
-    name: str
-    """A paper's or study's name; empty for run folders alone."""
-    title: str
+    setting: Setting
+    """An empty one for run folders alone."""
     rows: tuple[Row, ...]
     records: tuple[Record, ...]
     """Every run that is in it."""
-    command: str
-    """What runs the setting; empty where there is none."""
-    deviations: tuple[str, ...]
-    unmet: tuple[str, ...]
-    """Numbers that the setting is meant to give and that no comparable run has given, each with what stands in the way."""
 
     @property
     def source(self) -> str:
@@ -45,6 +38,22 @@ class Comparison:
     def sources(self) -> list[str]:
         """Where each published number stands, in the order of their numbers."""
         return [row.published.source for row in self.rows if row.published]
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Numbers that the setting is meant to give and that no comparable run has given, each with what stands in the way."""
+        found = []
+        verdicts = [each for row in self.rows for each in row.verdicts]
+        wanted = [row for row in self.rows if row.published and row.published.ours]
+        for row in wanted:
+            of_it = [each for each in verdicts if each.number == row.number]
+            why = ", ".join(dict.fromkeys(reason for each in of_it for reason in each.reasons))
+            if all(each.difference is None for each in of_it):
+                state = f"run, and not comparable ({why})" if of_it else "no run"
+                found.append(f"{row.task} {row.metric} [{row.number}]: {state}")
+        if self.setting.group and not wanted and not any(row.kind == "measured" for row in self.rows):
+            found.append(f"no run of this {self.setting.group} is stored or in the folder of runs")
+        return tuple(found)
 
     @property
     def flags(self) -> dict[str, list[str]]:
@@ -59,42 +68,34 @@ class Comparison:
         return found
 
 
-def join(records: Sequence[Record], setting: Setting | None = None, also: Sequence[str] = ()) -> Comparison:
+def join(records: Sequence[Record], setting: Setting = NO_SETTING, also: Sequence[str] = ()) -> Comparison:
     """One table of a setting's published numbers and of runs.
 
     Args:
         records: Runs that differ from one another (`results.distinct`).
-        setting: A paper or study; None for run folders alone.
+        setting: A paper or study; none for run folders alone.
         also: Metrics of every task to be shown beside accuracy and perplexity.
     """
     families = list(dict.fromkeys(record["family"] for record in records))
     records = sorted(records, key=lambda record: (families.index(record["family"]), record["seed"]))
     found = groups(records)
-    numbers = setting.published if setting else ()
     rows: list[Row] = []
-    count = 0
-    for task in dict.fromkeys([*(row.task for row in numbers), *(group.task for group in found)]):
+    for task in dict.fromkeys([*(row.task for row in setting.published), *(group.task for group in found)]):
         here = [group for group in found if group.task == task]
-        wanted = [row for row in numbers if row.task == task]
+        wanted = [row for row in setting.published if row.task == task]
         for metric in _metrics(here, [*(row.metric for row in wanted), *also]):
-            numbered = []
-            for row in wanted:
-                if row.metric == metric:
-                    count += 1
-                    numbered.append(replace(of_published(row, count), flags=tuple(filter(None, [impossible(row)]))))
-            rows += [*numbered, *_measured(here, metric)]
-    compared = _compared(rows, setting)
-    return Comparison(
-        name=setting.name if setting else "", title=setting.title if setting else "", rows=tuple(compared),
-        records=tuple(records), command=setting.command if setting else "", deviations=setting.deviations if setting else (),
-        unmet=tuple(_unmet(compared, setting)),
-    )  # fmt: skip
+            for row in (row for row in wanted if row.metric == metric):
+                place = 1 + sum(other.published is not None for other in rows)
+                rows.append(replace(of_published(row, place), flags=tuple(filter(None, [impossible(row)]))))
+            rows += _measured(here, metric)
+    compared = tuple(replace(row, verdicts=tuple(_verdicts(row, rows, setting))) for row in rows)
+    return Comparison(setting, compared, tuple(records))
 
 
-def _metrics(here: Sequence[Group], asked: Sequence[str]) -> list[str]:
+def _metrics(here: Sequence[Group], requested: Sequence[str]) -> list[str]:
     """Metrics of a task that a table shows: those published or asked for, and accuracy or perplexity of what was measured."""
-    ours = [metric for group in here for metric in ("accuracy", "perplexity") if number(group.said, metric)]
-    every = dict.fromkeys([*asked, *ours])
+    ours = [metric for group in here for metric in ("accuracy", "perplexity") if number(group.metrics, metric)]
+    every = dict.fromkeys([*requested, *ours])
     return sorted(every, key=lambda metric: ORDER.index(metric) if metric in ORDER else len(ORDER))
 
 
@@ -102,9 +103,9 @@ def _measured(here: Sequence[Group], metric: str) -> Iterator[Row]:
     """Measured rows of one metric; reference rows once for all groups that were asked the same questions."""
     questions: dict[tuple[object, ...], list[Group]] = {}
     for group in here:
-        said, synthetic = group.said, group.members[0][0]["synthetic"]
+        task, synthetic = group.metrics, group.members[0][0]["synthetic"]
         references_of = [round(row.value, 9) for row in references(group, metric)]
-        questions.setdefault((said["split"], said["n"], said["version"], synthetic, *references_of), []).append(group)
+        questions.setdefault((task["split"], task["n"], task["version"], synthetic, *references_of), []).append(group)
     for together in questions.values():
         for group in together:
             for row in measured(group, metric):
@@ -124,50 +125,25 @@ def _flags(row: Row, group: Group) -> Iterator[str]:
         yield "of an unknown commit"
     elif len({record["commit"] for record in row.records}) > 1:
         yield "seeds of several commits"
-    unreadable = max(said.get("unparsed", 0.0) for _, said in group.members)
+    unreadable = max(task.get("unparsed", 0.0) for _, task in group.members)
     if unreadable > MANY_UNPARSED:
         yield f"over {100 * MANY_UNPARSED:.0f} % of the answers cannot be read: {100 * unreadable:.1f} % in the worst seed"
 
 
-def _compared(rows: Sequence[Row], setting: Setting | None) -> list[Row]:
-    """Rows with a verdict on every published number that their configuration is meant to give.
+def _verdicts(row: Row, rows: Sequence[Row], setting: Setting) -> Iterator[Verdict]:
+    """A row beside every published number that its configuration is meant to give.
 
     A number whose metric was not measured is put beside what was, so that it is seen why nothing is compared.
     """
-    if setting is None:
-        return list(rows)
-    numbered = [(place, row.published) for place, row in enumerate((row for row in rows if row.published), start=1)]
-    found = []
-    for row in rows:
-        verdicts: list[Verdict] = []
-        expected = published.reproduces(setting, row.records[0].get("words", [])) if row.kind in ("measured", "compat") else ()
-        wanted = [
-            said for said, is_expected in zip(setting.published, expected, strict=False) if is_expected and said.task == row.task
-        ]
-        measured_too = {other.metric for other in rows if other.task == row.task and other.kind == "measured"}
-        for place, said in numbered:
-            if said in wanted and said and (said.metric == row.metric or said.metric not in measured_too):
-                verdicts.append(verdict(place, said, row, published.version_now(row.task)))
-        found.append(replace(row, verdicts=tuple(verdicts)))
-    return found
-
-
-def _unmet(rows: Sequence[Row], setting: Setting | None) -> Iterator[str]:
-    """Which published numbers no run of ours stands beside."""
-    if setting is None:
+    if row.kind not in ("measured", "compat"):
         return
-    verdicts = [each for row in rows for each in row.verdicts]
-    numbered = [row for row in rows if row.published]
-    for place, row in enumerate(numbered, start=1):
-        if row.published and row.published.ours:
-            of_it = [each for each in verdicts if each.number == place]
-            if not of_it:
-                yield f"{row.task} {row.metric} [{place}]: no run"
-            elif all(each.difference is None for each in of_it):
-                why = dict.fromkeys(reason for each in of_it for reason in each.reasons)
-                yield f"{row.task} {row.metric} [{place}]: run, and not comparable ({', '.join(why)})"
-    if not any(row.kind == "measured" or (row.published and row.published.ours) for row in rows):
-        yield f"no run of this {setting.group} is stored or in the folder of runs"
+    meant = published.reproduces(setting, row.records[0].get("words", []))
+    wanted = [number for number, is_meant in zip(setting.published, meant, strict=True) if is_meant]
+    measured_too = {other.metric for other in rows if other.task == row.task and other.kind == "measured"}
+    for other in rows:
+        number = other.published if other.task == row.task else None
+        if number and number in wanted and (number.metric == row.metric or number.metric not in measured_too):
+            yield verdict(other.number, number, row, published.version_now(row.task))
 
 
 def of_setting(setting: Setting, records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> Comparison:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,10 @@ class Setting:
     """For each number, whether a run of this setting is meant to give it, or with which options of groups."""
 
 
+NO_SETTING = Setting(group="", name="", title="", command="", published=(), deviations=())
+"""Of runs that belong to no paper and no study."""
+
+
 def read(group: str, name: str) -> Setting:
     """A paper or study by its name.
 
@@ -87,18 +93,16 @@ def setting(group: str, name: str, tree: dict[str, Any], title: str, command: st
     listed, deviations = tree.get("published") or [], tree.get("deviations") or []
     if not isinstance(listed, list) or not isinstance(deviations, list):
         raise ConfigError([Problem(key, "published and deviations are lists")])
-    depends = any(isinstance(row, dict) and isinstance(row.get("ours"), dict) for row in listed)
     conditions = tuple(row.get("ours", False) if isinstance(row, dict) else False for row in listed)
-    if depends:
-        listed = [{**row, "ours": ours} for row, ours in zip(listed, _reproduces(group, name, conditions, ()), strict=True)]
+    if any(isinstance(condition, dict) for condition in conditions):
+        listed = [{**row, "ours": ours} for row, ours in zip(listed, _reproduces(group, name, conditions), strict=True)]
     rows = [build.build_as(Published, row, f"{key}: published[{place}]", problems) for place, row in enumerate(listed)]
     if problems:
         raise ConfigError(problems)
-    found = tuple(row for row in rows if row is not None)
-    said = tuple(str(deviation) for deviation in deviations)
     return Setting(
-        group=group, name=name, title=title or name, command=command, published=found, deviations=said, conditions=conditions
-    )
+        group=group, name=name, title=title or name, command=command, published=tuple(filter(None, rows)),
+        deviations=tuple(map(str, deviations)), conditions=conditions,
+    )  # fmt: skip
 
 
 def reproduces(found: Setting, overrides: Sequence[str]) -> tuple[bool, ...]:
@@ -113,8 +117,8 @@ def reproduces(found: Setting, overrides: Sequence[str]) -> tuple[bool, ...]:
         return (False,) * len(found.published)
 
 
-def _reproduces(group: str, name: str, conditions: Sequence[Any], groups: Sequence[str]) -> tuple[bool, ...]:
-    """The same with these options of groups.
+def _reproduces(group: str, name: str, conditions: Sequence[Any], groups: Sequence[str] = ()) -> tuple[bool, ...]:
+    """The same with these options of groups, which are composed only where a number depends on them.
 
     Raises:
         UserError: it cannot be composed.
@@ -126,20 +130,11 @@ def _reproduces(group: str, name: str, conditions: Sequence[Any], groups: Sequen
 
 def _opening(text: str, command: str) -> tuple[str, str]:
     """Title and command out of the comment that a file opens with; a backslash ends a line that goes on."""
-    opening: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            opening.append(line.removeprefix("#").strip())
-    starts = [place for place, line in enumerate(opening) if line.startswith(COMMAND)]
-    if starts:
-        place = starts[0]
-        command = opening[place]
-        while command.endswith("\\") and place + 1 < len(opening):
-            place += 1
-            command = f"{command.removesuffix(chr(92)).strip()} {opening[place]}"
-    return next((line.rstrip(".") for line in opening if line and not line.startswith(COMMAND)), ""), command
+    comment = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
+    lines = re.sub(r"\s*\\\n", " ", "\n".join(line for line in comment if not line.startswith("@package"))).split("\n")
+    commands = [line for line in lines if line.startswith(COMMAND)]
+    titles = [line.rstrip(".") for line in lines if line and not line.startswith(COMMAND)]
+    return next(iter(titles), ""), next(iter(commands), command)
 
 
 def decimals(value: float) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 from medrl.config import frozen, suggest
 from medrl.errors import UserError
 from medrl.evaluation.settings import Eval
-from medrl.tracking import run_folder
 
 Record = dict[str, Any]
 """``metrics.json`` of a run, ``words`` (the overrides of its command line) and ``machine`` (what it ran on)."""
@@ -59,21 +58,20 @@ def overrides(command: Sequence[str], path: Path) -> list[str]:
     Folders of this machine say nothing elsewhere: ``runs`` is left out, another run of the same folder is ``runs/NAME``, and
     of any other path the last part is kept behind FOLDER. Of a grid, each override has the value of this run.
     """
-    found = list(command)
-    given = found[3:] if found[:3] == ["python", "-m", "medrl"] else found[1:] if found[:1] == ["medrl"] else []
-    if any(word in ("-m", "--multirun") for word in given):
-        given = _point(given, path)
-    return [_portable(word, path) for word in given if not word.startswith(("-", "runs="))]
+    skipped = 3 if list(command[:3]) == ["python", "-m", "medrl"] else 1 if list(command[:1]) == ["medrl"] else len(command)
+    words = list(command[skipped:])
+    if {"-m", "--multirun"} & set(words):
+        words = _of_point(words, path)
+    return [_portable(word, path) for word in words if not word.startswith(("-", "runs="))]
 
 
-def _point(given: Sequence[str], path: Path) -> list[str]:
+def _of_point(words: Sequence[str], path: Path) -> list[str]:
     """The overrides of one point of a grid, read from what its run froze; none where one is the option of a group."""
-    tree = frozen.load(path)
-    found = []
-    for word in given:
+    tree, found = frozen.load(path), []
+    for word in words:
         key, _, value = word.partition("=")
-        node: Any = tree
         if "," in value or "(" in value:
+            node: Any = tree
             for part in key.split("."):
                 node = node.get(part) if isinstance(node, Mapping) else None
             if node is None or isinstance(node, Mapping):
@@ -152,11 +150,6 @@ def stored() -> dict[str, Results]:
     return {path.stem: read(path) for path in sorted(folder().glob("*.json"), key=lambda path: path.stem)}
 
 
-def write(results: Results, path: Path) -> None:
-    """Write a results file in one step."""
-    run_folder.write_json(path, results)
-
-
 def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     """Records without those that stand twice.
 
@@ -168,7 +161,7 @@ def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     """
     kept: dict[str, tuple[str, Record]] = {}
     for where, record in found:
-        before, same = kept.setdefault(json.dumps([record["run_id"], asked(record)], sort_keys=True), (where, record))
+        before, same = kept.setdefault(json.dumps([record["run_id"], answer_settings(record)], sort_keys=True), (where, record))
         if differing := _difference(same, record):
             raise UserError(
                 f"{before} and {where} both claim run {record['run_id']} with the same eval settings, and differ in {differing}; "
@@ -177,28 +170,26 @@ def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     return [record for _, record in kept.values()]
 
 
-def asked(record: Mapping[str, Any]) -> dict[str, Any]:
+def answer_settings(record: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``eval`` that decide what is answered."""
     return Eval.asking(record["eval"])
 
 
 def _difference(one: Record, other: Record) -> str:
     """The first number in which two records of a run differ."""
+    ours, theirs = _numbers(one), _numbers(other)
+    return next((f"{key}: {ours[key]} and {theirs[key]}" for key in ours if key in theirs and ours[key] != theirs[key]), "")
+
+
+def _numbers(record: Record) -> dict[str, Any]:
+    """What a run measured, by name."""
+    found = {}
     for section, number in (("tasks", "accuracy"), ("perplexity", "perplexity")):
-        tasks, others = one.get(section, {}), other.get(section, {})
-        for task in sorted({*tasks} & {*others}):
-            first, second = (each[task] for each in (tasks, others))
-            for path in ((number,), ("base", number), ("n",)):
-                values = [_at(each, path) for each in (first, second)]
-                if values[0] != values[1]:
-                    return f"{'.'.join((task, *path))}: {values[0]} and {values[1]}"
-    return ""
-
-
-def _at(node: Any, path: Sequence[str]) -> Any:
-    for part in path:
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
+        for key, task in sorted(record.get(section, {}).items()):
+            found[f"{key}.{number}"] = task.get(number)
+            found[f"{key}.base.{number}"] = (task.get("base") or {}).get(number)
+            found[f"{key}.n"] = task.get("n")
+    return found
 
 
 def loaded(path: Path) -> dict[str, Any]:

@@ -1,10 +1,15 @@
-"""Rows of a table: published, measured over seeds, before training, as a paper grades, and what needs no model."""
+"""Rows of a table: published, measured over seeds, before training, as a paper grades, and what needs no model.
+
+A published value is *inside* when it lies within the interval of the measured one. Its own interval is shown and does not decide:
+both numbers should be of the same examples, so that two intervals side by side would count their chance twice.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
@@ -17,6 +22,9 @@ from medrl.table.results import Record
 
 SHARES = ("unparsed", "truncated", "ungraded")
 """Of all answers, those that are neither right nor wrong; a table shows them where it is asked to."""
+INTERVALS = {"accuracy": "ci95", "perplexity": "ci95", "mean_credit": "mean_credit_ci95"}
+"""Metrics of a task, and where their interval stands."""
+COST = ("seconds", "gpu_hours", "tokens", "peak_memory_gib")
 Kind = Literal["published", "measured", "before", "compat", "reference"]
 
 
@@ -37,16 +45,6 @@ class Verdict:
     def __str__(self) -> str:
         why = f": {', '.join(self.reasons)}" if self.reasons else ""
         return f"{self.word} [{self.number}]{why}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What one run took, as a mean over its seeds."""
-
-    seconds: float
-    gpu_hours: float
-    tokens: float
-    peak_memory_gib: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +69,12 @@ class Row:
     synthetic: bool = False
     validation: bool = False
     """Whether the rows are those that were held out of training to choose by."""
-    cost: Cost | None = None
+    cost: Mapping[str, float] | None = None
+    """What one run took, as a mean over its seeds."""
     records: tuple[Record, ...] = ()
     published: Published | None = None
+    number: int = 0
+    """Of a published number, its place in the table, from 1."""
     verdicts: tuple[Verdict, ...] = ()
     flags: tuple[str, ...] = ()
 
@@ -113,7 +114,7 @@ def of_published(row: Published, number: int) -> Row:
     own = (wilson(round(row.value * row.n), row.n),) if known and row.n else ()
     return Row(
         task=row.task, metric=row.metric, kind="published", who=f"{row.model} [{number}]", values=(row.value,), own=own,
-        n=row.n, split=row.split, protocol=row.protocol, published=row,
+        n=row.n, split=row.split, protocol=row.protocol, published=row, number=number,
     )  # fmt: skip
 
 
@@ -128,7 +129,8 @@ class Group:
     """Those that distinguish it from other configurations of the same name in the table."""
 
     @property
-    def said(self) -> Task:
+    def metrics(self) -> Task:
+        """Of the run with the first seed."""
         return self.members[0][1]
 
     @property
@@ -141,10 +143,10 @@ def groups(records: Sequence[Record]) -> list[Group]:
     """Records by task, configuration without the seed, and way of asking."""
     found: dict[str, tuple[str, list[tuple[Record, Task]]]] = {}
     for record in records:
-        for task, said in {**record["tasks"], **record.get("perplexity", {})}.items():
-            way = [said.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
-            key = json.dumps([task, record["family"], results.asked(record), way], sort_keys=True)
-            found.setdefault(key, (task, []))[1].append((record, said))
+        for task, metrics in {**record["tasks"], **record.get("perplexity", {})}.items():
+            way = [metrics.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
+            key = json.dumps([task, record["family"], results.answer_settings(record), way], sort_keys=True)
+            found.setdefault(key, (task, []))[1].append((record, metrics))
     return [
         Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"])), _distinguishing(members[0][0], records))
         for task, members in found.values()
@@ -158,20 +160,16 @@ def _distinguishing(record: Record, records: Sequence[Record]) -> tuple[str, ...
     return tuple(word for word in record.get("words", []) if word not in shared and not word.startswith("seed="))
 
 
-def number(said: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float] | None] | None:
+def number(metrics: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float] | None] | None:
     """A metric and its interval out of what a run says of a task; None where it was not measured."""
-    if metric == "accuracy" and "accuracy" in said:
-        return said["accuracy"], said.get("ci95")
-    if metric == "perplexity" and "perplexity" in said:
-        return said["perplexity"], said.get("ci95")
-    if metric == "mean_credit" and "mean_credit" in said:
-        return said["mean_credit"], said.get("mean_credit_ci95")
-    if metric == "majority_vote" and "majority_vote" in said:
-        return said["majority_vote"]["accuracy"], said["majority_vote"]["ci95"]
-    if metric in SHARES and metric in said:
-        asked = said["n"] * said.get("samples", 1) if "n" in said else None
-        return said[metric], wilson(round(said[metric] * asked), asked) if asked else None
-    passed = said.get("pass_at", {}).get(metric.removeprefix("pass@"))
+    if metric in INTERVALS and metric in metrics:
+        return metrics[metric], metrics.get(INTERVALS[metric])
+    if metric == "majority_vote" and "majority_vote" in metrics:
+        return metrics["majority_vote"]["accuracy"], metrics["majority_vote"]["ci95"]
+    if metric in SHARES and metric in metrics:
+        answers = metrics["n"] * metrics.get("samples", 1) if "n" in metrics else None
+        return metrics[metric], wilson(round(metrics[metric] * answers), answers) if answers else None
+    passed = metrics.get("pass_at", {}).get(metric.removeprefix("pass@"))
     return (passed, None) if passed is not None and metric.startswith("pass@") else None
 
 
@@ -180,24 +178,25 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
 
     Yields nothing where the metric was not measured.
     """
-    said = group.said
-    name = group.name if said.get("scorer", STRICT) == STRICT else f"{group.name} ({said['scorer']})"
-    if said["change"]:
-        yield from _row(group, metric, "before", f"{name}, {phrases.before(said)}", lambda each: each["base"])
+    metrics = group.metrics
+    name = group.name if metrics.get("scorer", STRICT) == STRICT else f"{group.name} ({metrics['scorer']})"
+    if metrics["change"]:
+        yield from _row(group, metric, "before", f"{name}, {phrases.before(metrics)}", lambda each: each["base"])
     yield from _row(group, metric, "measured", " ".join([name, *group.overrides]), lambda each: each)
-    for key in said.get("compat", {}) if metric == "accuracy" else ():
-        yield from _row(group, metric, "compat", f"{name}, as {key} grades", _graded_by(key))
+    for key in metrics.get("compat", {}) if metric == "accuracy" else ():
+        yield from _row(group, metric, "compat", f"{name}, as {key} grades", partial(_as_graded, key))
 
 
-def _graded_by(key: str) -> Callable[[Task], Task]:
+def _as_graded(key: str, task: Task) -> Task:
     """What a paper's own grading says of a task; nothing where a run was not graded so."""
-    return lambda said: said.get("compat", {}).get(key, {}).get("accuracy", {})
+    found: Task = task.get("compat", {}).get(key, {}).get("accuracy", {})
+    return found
 
 
 def _row(group: Group, metric: str, kind: Kind, who: str, part: Callable[[Task], Task]) -> Iterator[Row]:
-    said = group.said
+    metrics = group.metrics
     records = tuple(record for record, _ in group.members)
-    scorer = who.rpartition(", ")[2] if kind == "compat" else said.get("scorer", "")
+    scorer = who.rpartition(", ")[2] if kind == "compat" else metrics.get("scorer", "")
     numbers = [number(part(each), metric) for _, each in group.members]
     found = [each for each in numbers if each is not None]
     if len(found) < len(numbers):
@@ -205,26 +204,70 @@ def _row(group: Group, metric: str, kind: Kind, who: str, part: Callable[[Task],
     yield Row(
         task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found),
         own=tuple(Interval(*ends) for _, ends in found if ends and ends[0] < ends[1]),
-        seeds=tuple(record["seed"] for record in records), n=part(said).get("n", said["n"]), samples=said.get("samples", 1),
-        split=said["split"], protocol=said["protocol"], scorer=scorer,
-        version=said["version"], synthetic=any(record["synthetic"] for record in records),
+        seeds=tuple(record["seed"] for record in records), n=part(metrics).get("n", metrics["n"]),
+        samples=metrics.get("samples", 1),
+        split=metrics["split"], protocol=metrics["protocol"], scorer=scorer,
+        version=metrics["version"], synthetic=any(record["synthetic"] for record in records),
         validation=any(record["eval"].get("split") == "validation" for record in records),
         cost=None if kind == "before" else _cost(records), records=records,
     )  # fmt: skip
 
 
-def _cost(records: Sequence[Record]) -> Cost:
-    costs = [record["cost"] for record in records]
-    mean = {key: fmean(cost[key] or 0 for cost in costs) for key in ("gpu_hours", "tokens", "peak_memory_gib")}
-    return Cost(seconds=fmean(record["train"]["seconds"] for record in records), **mean)
+def _cost(records: Sequence[Record]) -> dict[str, float]:
+    costs = [{**record["cost"], "seconds": record["train"]["seconds"]} for record in records]
+    return {key: fmean(cost[key] or 0 for cost in costs) for key in COST}
 
 
 def references(group: Group, metric: str) -> Iterator[Row]:
     """What answers that need no model score on the questions of a group."""
-    said = group.said
-    for who, found in phrases.references(said).items() if "reference" in said else ():
+    metrics = group.metrics
+    for who, found in phrases.references(metrics).items() if "reference" in metrics else ():
         if metric in found:
             yield Row(
-                task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), n=said["n"],
-                split=said["split"], protocol=said["protocol"], synthetic=group.members[0][0]["synthetic"],
+                task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), n=metrics["n"],
+                split=metrics["split"], protocol=metrics["protocol"], synthetic=group.members[0][0]["synthetic"],
             )  # fmt: skip
+
+
+def verdict(number: int, published: Published, row: Row, version_now: int | None) -> Verdict:
+    """Compare a measured row with a published number of the same task.
+
+    Args:
+        number: Of the published number in its table.
+        published: What somebody else reports.
+        row: What was measured.
+        version_now: The task's version in this medrl; None where it has no such task.
+    """
+    reasons = tuple(_incomparable(published, row, version_now))
+    if reasons or row.interval is None:
+        return Verdict(number, "not comparable", None, reasons or ("no interval of ours",))
+    low, high = row.interval
+    word = "above" if published.value < low else "below" if published.value > high else "inside"
+    return Verdict(number, word, row.value - published.value, ())
+
+
+def _incomparable(published: Published, row: Row, version_now: int | None) -> Iterator[str]:
+    """Every reason why a measured row and a published number are not of one kind."""
+    if published.metric != row.metric:
+        yield f"other metric ({row.metric}, published {published.metric})"
+    if published.protocol != row.protocol:
+        yield f"other protocol ({row.protocol}, published {published.protocol})"
+    if row.synthetic:
+        yield "synthetic rows"
+    elif not same_split(published.split, row.split):
+        yield f"other split ({row.split}, published {published.split})"
+    if row.validation:
+        yield "validation rows, held out of training"
+    if published.n is not None and published.n != row.n:
+        yield f"other n ({row.n}, published {published.n})"
+    if version_now is not None and row.version != version_now:
+        yield f"another task version ({row.version}, now {version_now})"
+
+
+def same_split(published: str, ours: str) -> bool:
+    """Whether two names are of one split: the same, or with the same last word, as ``USMLE test`` and ``default/test`` have.
+
+    A part of a split has a name of its own in medrl, so that it is never taken for the whole.
+    """
+    words = [name.casefold().replace("/", " ").split() for name in (published, ours)]
+    return words[0][-1:] == words[1][-1:]

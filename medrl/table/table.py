@@ -104,10 +104,10 @@ class Table:
         from rich.box import Box
         from rich.cells import cell_len
         from rich.console import Console
-        from rich.table import Table as DrawnMix
+        from rich.table import Table as RichTable
 
         box = Box("    \n    \n────\n    \n────\n────\n    \n    \n")
-        drawn = DrawnMix(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        drawn = RichTable(box=box, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         shown, needed, names = self.shown(), 0, []
         places = [place for place in range(self.groups, len(self.columns)) if any(row[place] for row in shown)]
         for column, cells in ((self.columns[place], [row[place] for row in shown]) for place in places):

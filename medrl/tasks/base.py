@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from medrl.data.decontaminate import DedupKey, units
 from medrl.data.readers import Row
 from medrl.data.sources import Location, Source, Split
 from medrl.errors import Problem, RowError
+from medrl.grading.answer_types import LETTERS, AnswerType
 from medrl.grading.answers import Format, extract
 
 Language = Literal["en", "zh"]
 Kind = Literal["question", "conversation", "preference", "text"]
 """What a row is: a question with a gold, turns to imitate, a better and a worse answer, or text to read."""
-LETTERS = "ABCDEFGHIJ"
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ class Task(Identified, ABC):
     not_learned: ClassVar[frozenset[str]] = frozenset({"train", "test"})  # `Source.identity_of` knows the rows
     grading: ClassVar[frozenset[str]] = frozenset()
     """Fields that decide what an answer is worth and not what is asked."""
-    name: ClassVar[str]
-    version: ClassVar[int]
+    version: ClassVar[int] = 1
     """Raised whenever prompt, extraction or grade change, so that old and new numbers are never mixed."""
     row_kind: ClassVar[Kind] = "question"
     twin_configs: ClassVar[tuple[str, ...]] = ()
@@ -90,31 +90,38 @@ class Task(Identified, ABC):
     # A class variable where a task has one for all its configurations, a property where a field decides.
 
     @property
+    def name(self) -> str:
+        """The data set, in results and in the ids of rows."""
+        return self.kind
+
+    @property
     @abstractmethod
     def hub_id(self) -> str:
         """Name of the data set on the hub, and of its folder where rows are local."""
 
-    instruction: ClassVar[str]
+    answers: ClassVar[AnswerType] = AnswerType()
+    """Type of the answers: how they are graded and compared."""
+    instruction: ClassVar[str] = ""
     """First words of the system prompt: who answers what. Empty where no system message is wanted."""
-    answer_format: ClassVar[str]
+    answer_format: ClassVar[str] = ""
     """What the answer consists of."""
     language: ClassVar[Language] = "en"
     """Of question and answer; the prompt is written in it."""
 
     @property
     def numeric(self) -> bool:
-        """Whether answers are numbers, which decides if the integer reward applies."""
-        return False
+        """Whether answers are numbers."""
+        return self.answers.numeric
 
     @property
     def graded(self) -> bool:
         """Whether an answer can be told right from wrong, by a rule or a judge."""
-        return True
+        return self.answers.graded
 
     @property
     def ranked(self) -> bool:
-        """Whether an answer ranks candidates, so that its credit is an inverse rank."""
-        return False
+        """Whether an answer ranks candidates."""
+        return self.answers.ranked
 
     @property
     def held_out_part(self) -> str:
@@ -150,8 +157,8 @@ class Task(Identified, ABC):
         """One synthetic row in the published column names of a configuration. It says nothing about medicine."""
 
     def credit(self, answer: str, example: Example) -> float:
-        """1 for the gold, else 0. Tasks that a rule grades give 0.5 for the gold amid other words."""
-        return float(answer == example.gold)
+        """What an answer is worth, 0 to 1: the only grade there is."""
+        return self.answers.credit(answer, example.gold, example.choices)
 
     def ask(self, example: Example) -> str:
         """The example as the user states it: context, question, lettered choices."""
@@ -160,7 +167,7 @@ class Task(Identified, ABC):
 
     def answer(self, example: Example) -> str:
         """The gold as a completion writes it."""
-        return example.gold
+        return self.answers.demonstrate(example.gold, example.choices)
 
     def wanted(self, example: Example) -> bool:
         """Whether training uses the example. Evaluation keeps every row."""
@@ -168,7 +175,7 @@ class Task(Identified, ABC):
 
     def options(self, example: Example) -> Sequence[str]:
         """All answers of the right shape, for the random reference row; empty where they cannot be listed."""
-        return ()
+        return self.answers.options(example.choices)
 
     def examples(self, source: Source, split: Split) -> Iterator[Example]:
         """Read a split, row by row.
@@ -194,7 +201,7 @@ class Task(Identified, ABC):
         answer = extract(text, self.format, finished=finished)
         if answer.outcome != "answered":
             return Verdict(answer.outcome, 0.0, "")
-        if not self.parses(answer.text, example):
+        if not self.answers.parses(answer.text):
             return Verdict("unparsed", 0.0, answer.text)
         credit = self.credit(answer.text, example)
         return Verdict("right" if credit == 1.0 else "wrong", credit, answer.text)
@@ -203,21 +210,17 @@ class Task(Identified, ABC):
         """`grade` for many; a task that asks a judge asks it for all of them at once."""
         return [self.grade(attempt.text, attempt.example, finished=attempt.finished) for attempt in attempts]
 
-    def parses(self, answer: str, example: Example) -> bool:
-        """Whether an answer has the structure without which nothing can be graded (a JSON list, say)."""
-        return True
-
     def valid(self, answer: str, example: Example) -> bool:
         """Whether an answer is of the right type, right or wrong."""
-        return answer.lower() in [option.lower() for option in self.options(example)]
+        return self.answers.valid(answer, example.choices)
 
     def vote(self, answer: str, example: Example) -> str:
         """What an answer votes for when several samples are put together; equal answers give equal votes."""
-        return " ".join(answer.lower().split())
+        return self.answers.vote(answer)
 
     def position(self, answer: str, example: Example) -> int | None:
-        """Place among the choices of the one that is answered (first), for the position bias; None where it has none."""
-        return None
+        """Index of the choice that is answered (first), for the position bias; None where it is none of them."""
+        return self.answers.position(answer, example.choices)
 
     def references(self, examples: Sequence[Example], train: Callable[[], Iterable[Example]]) -> dict[str, list[str]]:
         """Answers that need no model, by their name: one an example, in order. ``train`` reads the training split."""
@@ -229,14 +232,12 @@ class Task(Identified, ABC):
         return DedupKey(example.task, example.id, question, tuple(filter(None, (example.question, example.context))))
 
     def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
-        """An answer of the right shape that is worth nothing: another option, or the gold of another example; or ''."""
-        pool = self.options(example) or [other.gold for other in others]
-        return next((answer for answer in pool if answer.lower() != example.gold.lower()), "")
+        """An answer of the right type that is worth nothing; or ''."""
+        return self.answers.wrong(example.gold, example.choices, [other.gold for other in others])
 
     def all_answers(self, example: Example, others: Sequence[Example]) -> str:
-        """Everything that might be right, in one answer: all options, or the golds of several examples; or ''."""
-        pool = list(self.options(example)) or [*dict.fromkeys(other.gold for other in others[:8]), example.gold]
-        return ", ".join(dict.fromkeys(pool)) if len(set(pool)) > 1 else ""
+        """Everything that might be right, in one answer; or ''."""
+        return self.answers.everything(example.gold, example.choices, [other.gold for other in others])
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:
@@ -252,8 +253,7 @@ def text_of(row: Mapping[str, Any], column: str) -> str:
     return value.strip()
 
 
-def named_option(answer: str, options: Sequence[str]) -> str | None:
-    """The only option that ``answer`` names as a word of its own, or None where it names none or several."""
-    words = set(re.findall(r"\w+", answer.lower()))
-    named = [option for option in options if option.lower() in words]
-    return named[0] if len(named) == 1 else None
+def row_id(content: str | Sequence[Any]) -> str:
+    """An id for a row that is published without one: a hash of what tells it apart."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
@@ -15,6 +16,7 @@ from annotated_types import Ge, Gt
 from medrl.data.decontaminate import DedupKey, units
 from medrl.data.sources import Split
 from medrl.errors import Problem
+from medrl.grading.answer_types import AnswerType, Ranking, folded, listed
 from medrl.tasks import lexicon
 from medrl.tasks.base import Example, Language, Task, text_of
 
@@ -24,34 +26,10 @@ if TYPE_CHECKING:
 CANDIDATES = {"DxBench": 3, "Dxy": 5, "Muzhi": 4}
 FIRST_SHARE = 0.549
 """How often the gold stands first among the published candidates, in the twins as in DxBench zh."""
-KEY = "possible_diseases"
-MOST_CHARACTERS = 5000
-"""A longer answer is no list of a few names, and is not parsed."""
-
-WORDS: dict[Language, dict[str, str]] = {
-    "en": {
-        "instruction": "You are a physician. Rank the candidate diseases by how likely they are, given the patient's symptoms.",
-        "shape": f'JSON that lists every candidate, the most likely first: {{"{KEY}": ["...", "...", "..."]}}',
-        "complains": "The patient complains of: ",
-        "asked": "When asked, the patient reports: ",
-        "denied": "The patient denies: ",
-        "silent": "No symptom is recorded.",
-        "candidates": "Candidate diseases: ",
-        "comma": ", ",
-        "stop": ".",
-    },
-    "zh": {
-        "instruction": "你是一名医生。请根据患者的症状，把候选疾病按可能性从高到低排序。",
-        "shape": f'列出全部候选疾病的 JSON，最可能的排在最前：{{"{KEY}": ["…", "…", "…"]}}',
-        "complains": "患者自述：",
-        "asked": "问诊得知：",
-        "denied": "患者否认：",
-        "silent": "没有症状记录。",
-        "candidates": "候选疾病：",
-        "comma": "、",
-        "stop": "。",
-    },
-}
+WORDS: dict[Language, dict[str, str]] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+"""Parts of the prompt by language: what is asked, what stands before symptoms and candidates, punctuation."""
+COLUMNS = {"explicit_symptoms": "present", "implicit_symptoms": "reported"}
+"""Column of symptoms -> words before those that the patient has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +41,8 @@ class DxBench(Task):
     """
 
     kind: ClassVar[str] = "dxbench"
-    name: ClassVar[str] = "dxbench"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/DxBench"
+    answers: ClassVar[AnswerType] = Ranking(folded)
 
     train_cases: Annotated[int, Gt(0)] | None
     """Cases to train on, of those that are not held out (S3: 800); null takes all."""
@@ -81,10 +58,6 @@ class DxBench(Task):
         return f"{self.test}, candidates {'shuffled' if self.shuffle_candidates else 'in the published order'}"
 
     @property
-    def ranked(self) -> bool:
-        return True
-
-    @property
     def language(self) -> Language:  # type: ignore[override]
         return "zh" if self.test.endswith("/zh") else "en"
 
@@ -94,7 +67,7 @@ class DxBench(Task):
 
     @property
     def answer_format(self) -> str:  # type: ignore[override]
-        return WORDS[self.language]["shape"]
+        return WORDS[self.language]["answer_format"]
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
@@ -144,46 +117,18 @@ class DxBench(Task):
 
     def _symptoms(self, row: Mapping[str, Any]) -> str:
         words, lines = WORDS[self.language], []
-        denied: list[str] = []
-        for column, opening in (("explicit_symptoms", "complains"), ("implicit_symptoms", "asked")):
-            present = _flagged(row, column, "True")
-            denied += _flagged(row, column, "False")
-            if present:
-                lines.append(words[opening] + words["comma"].join(present) + words["stop"])
-        if denied:
-            lines.append(words["denied"] + words["comma"].join(denied) + words["stop"])
-        return "\n".join(lines) or words["silent"]  # Dxy_30, published with two empty lists
+        absent: list[str] = []
+        for column, opening in COLUMNS.items():
+            symptoms = _flagged(row, column)
+            absent += [name for name, present in symptoms if not present]
+            lines.append((opening, [name for name, present in symptoms if present]))
+        lines.append(("absent", absent))
+        told = [words[opening] + words["comma"].join(names) + words["stop"] for opening, names in lines if names]
+        return "\n".join(told) or words["none"]  # Dxy_30, published with two empty lists
 
     def ask(self, example: Example) -> str:
         words = WORDS[self.language]
         return f"{example.question}\n{words['candidates']}{words['comma'].join(example.choices)}{words['stop']}"
-
-    def answer(self, example: Example) -> str:
-        """The gold first, the others in the order in which they are shown."""
-        others = [name for name in example.choices if name != example.gold]
-        return listed([example.gold, *others])
-
-    def parses(self, answer: str, example: Example) -> bool:
-        return ranking(answer) is not None
-
-    def valid(self, answer: str, example: Example) -> bool:
-        """Every candidate once and nothing else."""
-        return sorted(_folded(ranking(answer) or [])) == sorted(_folded(example.choices))
-
-    def credit(self, answer: str, example: Example) -> float:
-        """Inverse rank: 1 for the gold first, 0 for the gold last or missing, linear between (three candidates: 1, 0.5, 0)."""
-        return inverse_rank(ranking(answer) or [], example.gold, len(example.choices))
-
-    def options(self, example: Example) -> Sequence[str]:
-        return example.choices
-
-    def vote(self, answer: str, example: Example) -> str:
-        """The disease that is named first."""
-        return (_folded(ranking(answer) or []) or [""])[0]
-
-    def position(self, answer: str, example: Example) -> int | None:
-        first, shown = self.vote(answer, example), _folded(example.choices)
-        return shown.index(first) if first in shown else None
 
     def references(self, examples: Sequence[Example], train: Callable[[], Iterable[Example]]) -> dict[str, list[str]]:
         """The order of the candidates copied, and the candidates by how often each is the gold of a training case."""
@@ -195,18 +140,9 @@ class DxBench(Task):
     def content(self, example: Example) -> DedupKey:
         """Cases are compared by symptoms and candidates; the words around the symptoms are ours, not the data's."""
         symptoms = example.question
-        for opening in ("complains", "asked", "denied", "silent"):
+        for opening in ("present", "reported", "absent", "none"):
             symptoms = symptoms.replace(WORDS[self.language][opening], " ")
         return DedupKey(example.task, example.id, " ".join((symptoms, *sorted(example.choices, key=units))), (symptoms,))
-
-    def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
-        """The gold last."""
-        rest = [name for name in example.choices if name != example.gold]
-        return listed([*rest, example.gold]) if rest else ""
-
-    def all_answers(self, example: Example, others: Sequence[Example]) -> str:
-        """All candidates in the first place."""
-        return listed([" / ".join(example.choices)])
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         zh = self.language == "zh"
@@ -227,51 +163,12 @@ class DxBench(Task):
         }
 
 
-def _flagged(row: Mapping[str, Any], column: str, wanted: str) -> list[str]:
-    """The symptoms of a column that bear a flag; flags are published as texts."""
+def _flagged(row: Mapping[str, Any], column: str) -> list[tuple[str, bool]]:
+    """The symptoms of a column, each with its flag; flags are published as texts."""
     pairs = row[column]
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise ValueError(f"{column} should be a list of [symptom, flag]")
     for name, flag in pairs:
         if not isinstance(name, str) or flag not in ("True", "False"):
             raise ValueError(f"{column} should flag {name!r} as 'True' or 'False', flags it as {flag!r}")
-    return [name for name, flag in pairs if flag == wanted]
-
-
-def ranking(answer: str) -> list[str] | None:
-    """The names that an answer lists, first to last; None where it is no JSON object with a list of distinct names.
-
-    A fence of Markdown around the JSON is passed over. A list that repeats a name ranks nothing: the first place would be
-    taken twice.
-    """
-    text = answer.strip()
-    if text.startswith("```") and text.endswith("```") and len(text) > 6:
-        text = text[3:-3].strip().removeprefix("json").strip()
-    if len(text) > MOST_CHARACTERS or not text.startswith("{"):
-        return None
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    names = values.get(KEY)
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
-        return None
-    folded = _folded(names)
-    return names if len(set(folded)) == len(folded) else None
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as an answer that `ranking` reads."""
-    return json.dumps({KEY: list(names)}, ensure_ascii=False)
-
-
-def inverse_rank(names: Sequence[str], gold: str, candidates: int) -> float:
-    """What the place of ``gold`` among ``names`` is worth, with so many candidates: 1 at the first, 0 at the last, linear."""
-    folded = _folded(names)
-    place = folded.index(_folded([gold])[0]) if _folded([gold])[0] in folded else candidates
-    return max(0.0, 1 - place / (candidates - 1)) if candidates > 1 else float(place == 0)
-
-
-def _folded(names: Iterable[str]) -> list[str]:
-    """Names as they are compared: white space and capitals do not matter."""
-    return [" ".join(name.split()).casefold() for name in names]
+    return [(name, flag == "True") for name, flag in pairs]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
+from medrl.grading.answer_types import LETTERS
 from medrl.tasks import lexicon
-from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.tasks.base import Example, row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ class HealthBenchmarks(ChoiceTask):
     """
 
     kind: ClassVar[str] = "health_benchmarks"
-    name: ClassVar[str] = "health_benchmarks"
     version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "yesilhealth/Health_Benchmarks"
     twin_configs: ClassVar[tuple[str, ...]] = tuple(sorted({specialty for _, _, specialty in lexicon.FACTS}))
@@ -62,7 +62,7 @@ class HealthBenchmarks(ChoiceTask):
         if not gold or gold[1] not in letters:
             raise ValueError(f"Answers should begin with one of {', '.join(letters)}, is {answer!r:.60}")
         return Example(
-            id=hashlib.sha256(whole.encode()).hexdigest()[:12],
+            id=row_id(whole),
             task=self.name,
             question=whole[: found[0].start()].strip(),
             choices=tuple(option[2].strip() for option in found),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import random
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,22 +14,12 @@ from medrl.config.identity import Identified
 from medrl.data import readers
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem, RowError
-from medrl.grading import number_parsing
-from medrl.grading.unicode import nfkc
+from medrl.grading.answer_types import LETTERS, AnswerType, Letter, Number, Ranking, Text, plain
 from medrl.tasks import lexicon
-from medrl.tasks.base import LETTERS, Example, Language, Task, text_of
-from medrl.tasks.dxbench import inverse_rank, listed, ranking
-from medrl.tasks.gsm8k import GSM8K
-from medrl.tasks.medmcqa import MedMCQA
+from medrl.tasks.base import Example, Language, Task, row_id, text_of
 
 if TYPE_CHECKING:
     from medrl.data.sources import Source
-
-AnswerType = Literal["exact", "number", "choice", "ranking", "free"]
-MOST_OTHERS = 60
-"""Characters that may stand beside a gold for half credit: a sentence, and no list of everything that could be meant."""
-MARKS = " .,;:!?\"'()[]*`。、「」\u201c\u201d\u2018\u2019"
-"""Punctuation around an answer that changes nothing of it, after NFKC. A minus and a percent sign would."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,82 +51,12 @@ PRESETS = (_named(question="prompt", answer="answer"), _named(system="system", q
 """Columns that need no map. The second is how S3 writes its rows."""
 
 
-class Rule:
-    """What an answer is worth, and what else depends on its kind. This one knows nothing but the gold's very words."""
-
-    def options(self, example: Example) -> Sequence[str]:
-        return ()
-
-    def credit(self, answer: str, example: Example) -> float:
-        return 1.0 if answer == example.gold else 0.0
-
-    def valid(self, answer: str, example: Example) -> bool:
-        return bool(answer)
-
-    def vote(self, answer: str, example: Example) -> str:
-        return _plain(answer)
-
-    def position(self, answer: str, example: Example) -> int | None:
-        return None
-
-    def parses(self, answer: str, example: Example) -> bool:
-        return True
-
-
-class Exact(Rule):
-    """The gold's words: case, width, blanks and the marks around them do not count."""
-
-    def options(self, example: Example) -> Sequence[str]:
-        return example.choices
-
-    def credit(self, answer: str, example: Example) -> float:
-        """Half for the gold within a short sentence that names no other choice."""
-        said, gold = _plain(answer), _plain(example.gold)
-        if said == gold:
-            return 1.0
-        if len(said) > len(gold) + MOST_OTHERS or not _holds(said, gold):
-            return 0.0
-        others = (_plain(choice) for choice in example.choices)
-        return 0.0 if any(_holds(said, other) for other in others if other != gold) else 0.5
-
-    def valid(self, answer: str, example: Example) -> bool:
-        return _plain(answer) in map(_plain, example.choices) if example.choices else bool(answer)
-
-    def position(self, answer: str, example: Example) -> int | None:
-        choices = [_plain(choice) for choice in example.choices]
-        return choices.index(_plain(answer)) if _plain(answer) in choices else None
-
-
-class Ranking(Rule):
-    """The choices as a JSON list, most likely first, as DxBench asks for it."""
-
-    def options(self, example: Example) -> Sequence[str]:
-        return example.choices
-
-    def credit(self, answer: str, example: Example) -> float:
-        return inverse_rank(ranking(answer) or [], example.gold, len(example.choices))
-
-    def valid(self, answer: str, example: Example) -> bool:
-        return sorted(map(_plain, ranking(answer) or [])) == sorted(map(_plain, example.choices))
-
-    def parses(self, answer: str, example: Example) -> bool:
-        return ranking(answer) is not None
-
-    def vote(self, answer: str, example: Example) -> str:
-        return _plain((ranking(answer) or [""])[0])
-
-    def position(self, answer: str, example: Example) -> int | None:
-        shown, first = [_plain(choice) for choice in example.choices], self.vote(answer, example)
-        return shown.index(first) if first in shown else None
-
-
-# A published task can be the rule: numbers are graded as GSM8K's are, letters as MedMCQA's.
-RULES: dict[AnswerType, Rule | Task] = {
-    "exact": Exact(),
-    "number": GSM8K(train="", test="", format="plain"),
-    "choice": MedMCQA(train="", test="", format="plain"),
-    "ranking": Ranking(),
-    "free": Rule(),
+ANSWER_TYPES: dict[str, AnswerType] = {
+    "exact": Text(),
+    "number": Number(),
+    "choice": Letter(),
+    "ranking": Ranking(plain),
+    "free": AnswerType(),
 }
 
 
@@ -147,8 +65,6 @@ class JSONLines(Task):
     """Questions with golds in a file of one's own; `answer_type` says how they are graded."""
 
     kind: ClassVar[str] = "jsonl"
-    name: ClassVar[str] = "jsonl"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "jsonl"
 
     train: str | None  # type: ignore[assignment]
@@ -158,7 +74,7 @@ class JSONLines(Task):
     """File that evaluation reads."""
     columns: Columns
     """Where question and answer are both null: ``prompt`` and ``answer``, or ``system``, ``context`` and ``target``."""
-    answer_type: AnswerType
+    answer_type: Literal["exact", "number", "choice", "ranking", "free"]
     """``exact``: the gold's words. ``number``: a number. ``choice``: the letter of one of the choices. ``ranking``:
     the choices as JSON, most likely first, worth the inverse rank of the gold. ``free``: demonstrations
     that no rule grades."""
@@ -174,20 +90,8 @@ class JSONLines(Task):
         return Path(self.test).name if self.test else "default/test"
 
     @property
-    def numeric(self) -> bool:
-        return self.answer_type == "number"
-
-    @property
-    def graded(self) -> bool:
-        return self.answer_type != "free"
-
-    @property
-    def ranked(self) -> bool:
-        return self.answer_type == "ranking"
-
-    @property
-    def _rule(self) -> Rule | Task:
-        return RULES[self.answer_type]
+    def answers(self) -> AnswerType:  # type: ignore[override]
+        return ANSWER_TYPES[self.answer_type]
 
     def location(self, split: Split) -> Location:
         path: str | None = getattr(self, split)
@@ -232,10 +136,8 @@ class JSONLines(Task):
             gold=_scalar(row, names.answer or ""),
             group=_optional(row, names.group),
         )
-        digest = hashlib.sha256(json.dumps(dataclasses.astuple(example)).encode()).hexdigest()
-        return dataclasses.replace(
-            example, id=_scalar(row, names.id) if names.id else digest[:12], gold=self._gold(example.gold, example.choices)
-        )
+        known_by = _scalar(row, names.id) if names.id else row_id(dataclasses.astuple(example))
+        return dataclasses.replace(example, id=known_by, gold=self.answers.check_gold(example.gold, example.choices))
 
     def _columns(self, row: Mapping[str, Any]) -> Columns:
         """The map, with a preset's names where it has no question and answer."""
@@ -251,53 +153,11 @@ class JSONLines(Task):
             f"there is {there_is}, and no prompt and answer; set columns.question and columns.answer to two of these"
         )
 
-    def _gold(self, gold: str, choices: Sequence[str]) -> str:
-        """The gold as its rule compares it.
-
-        Raises:
-            ValueError: it is none that could ever be answered.
-        """
-        if self.answer_type == "choice":
-            letters = LETTERS[: len(choices)]
-            if len(gold) != 1 or gold.upper() not in letters:
-                raise ValueError(f"the answer should be one of {', '.join(letters) or 'its choices'}, is {gold!r:.60}")
-            return gold.upper()
-        if self.answer_type == "number":
-            value = number_parsing.number(gold)
-            if value is None:
-                raise ValueError(f"the answer should be one number, is {gold!r:.60}")
-            return f"{value:f}"
-        if self.answer_type in ("exact", "ranking") and choices and gold not in choices:
-            raise ValueError(f"the answer {gold!r:.60} is not among its choices")
-        return gold
-
     def ask(self, example: Example) -> str:
         """Choices that are ranked by name have no letters."""
-        if self.answer_type != "ranking":
+        if not self.ranked:
             return super().ask(example)
         return "\n\n".join(part for part in (example.context, example.question, "\n".join(example.choices)) if part)
-
-    def answer(self, example: Example) -> str:
-        others = [choice for choice in example.choices if choice != example.gold]
-        return listed([example.gold, *others]) if self.ranked else example.gold
-
-    def options(self, example: Example) -> Sequence[str]:
-        return self._rule.options(example)
-
-    def credit(self, answer: str, example: Example) -> float:
-        return self._rule.credit(answer, example)
-
-    def valid(self, answer: str, example: Example) -> bool:
-        return self._rule.valid(answer, example)
-
-    def vote(self, answer: str, example: Example) -> str:
-        return self._rule.vote(answer, example)
-
-    def position(self, answer: str, example: Example) -> int | None:
-        return self._rule.position(answer, example)
-
-    def parses(self, answer: str, example: Example) -> bool:
-        return self._rule.parses(answer, example)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """A row in the columns of the map, or in ``prompt`` and ``answer`` where there is none."""
@@ -311,27 +171,19 @@ class JSONLines(Task):
             "choices": choices,
             "id": f"{rng.getrandbits(48):012x}",
             "group": symptoms[0],
-            **_question(rng, self.language, self.answer_type, disease, symptoms),
+            **self._twin_question(rng, disease, symptoms),
         }
         if self.answer_type == "choice":
             made["answer"] = LETTERS[choices.index(disease)]
         return {column: made[key] for key, column in dataclasses.asdict(names).items() if column}
 
-
-def _question(
-    rng: random.Random, language: Language, answer_type: AnswerType, disease: str, symptoms: list[str]
-) -> dict[str, str]:
-    """Question and answer of a twin."""
-    if answer_type == "number":
-        boxes, each = rng.randint(2, 9), rng.randint(6, 40)
-        ask = f"每盒有{each}片药，{boxes}盒共有多少片？" if language == "zh" else f"How many tablets are {boxes} boxes of {each}?"
-        return {"question": ask, "answer": str(boxes * each)}
-    if language == "zh":
-        ask, say = f"{'、'.join(symptoms)}，最可能是什么病？", f"可能是{disease}，建议到医院检查。"
-    else:
-        ask = f"Which disease fits best: {', '.join(symptoms)}?"
-        say = f"It may well be {disease}; a physician should have a look."
-    return {"question": ask, "answer": say if answer_type == "free" else disease}
+    def _twin_question(self, rng: random.Random, disease: str, symptoms: list[str]) -> dict[str, str]:
+        texts = lexicon.TEXTS["jsonl"][self.language]
+        if self.numeric:
+            boxes, each = rng.randint(2, 9), rng.randint(6, 40)
+            return {"question": lexicon.fill(texts["number"], rng, boxes=boxes, each=each), "answer": str(boxes * each)}
+        question = lexicon.fill(texts["question"], rng, symptoms=texts["comma"].join(symptoms))
+        return {"question": question, "answer": disease if self.graded else lexicon.fill(texts["free"], rng, disease=disease)}
 
 
 def _optional(row: Mapping[str, Any], column: str | None) -> str:
@@ -359,15 +211,3 @@ def _choices(row: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
     if not 2 <= len(found) <= len(LETTERS):
         raise ValueError(f"{column!r} should list 2 to {len(LETTERS)} choices, lists {len(found)}")
     return tuple(text.strip() for text in found)
-
-
-def _plain(text: str) -> str:
-    """A text without what does not count: case, width, blanks and marks at its ends."""
-    plain = " ".join(nfkc(text).casefold().split())
-    return plain.strip(MARKS) or plain
-
-
-def _holds(text: str, word: str) -> bool:
-    """Whether a word stands in a text by itself. Chinese has no blanks between words, so there anywhere will do."""
-    before, after = (r"(?<![^\W_])" if word[:1].isascii() else ""), (r"(?![^\W_])" if word[-1:].isascii() else "")
-    return bool(word) and re.search(f"{before}{re.escape(word)}{after}", text) is not None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, text_of
+from medrl.tasks.base import Example, Task, row_id, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +16,14 @@ class MedicalO1SFT(Task):
     """Demonstrations to imitate. A response is free text, so no rule grades it: this task trains and is not evaluated."""
 
     kind: ClassVar[str] = "medical_o1_sft"
-    name: ClassVar[str] = "medical_o1_sft"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-reasoning-SFT"
     instruction: ClassVar[str] = "You are a physician who reasons carefully about a case before answering."
     answer_format: ClassVar[str] = "your answer to the patient's question"
-    graded: ClassVar[bool] = False
 
     def example(self, row: Mapping[str, Any]) -> Example:
         question = text_of(row, "Question")
         return Example(
-            id=hashlib.sha256(question.encode()).hexdigest()[:12],
+            id=row_id(question),
             task=self.name,
             question=question,
             gold=text_of(row, "Response"),
@@ -38,15 +34,14 @@ class MedicalO1SFT(Task):
         condition, remedy, specialty = rng.choice(lexicon.FACTS)
         who = rng.choice(("man", "woman"))
         age, days = rng.randint(18, 90), rng.randint(2, 14)
-        other = rng.choice([fact for fact in lexicon.FACTS if fact[1] != remedy])
+        elsewhere, other, _ = rng.choice([fact for fact in lexicon.FACTS if fact[1] != remedy])
+        words = {
+            "condition": condition, "remedy": remedy, "specialty": specialty.lower(), "who": who, "age": age, "days": days,
+            "elsewhere": elsewhere, "other": other,
+        }  # fmt: skip
+        texts = lexicon.TEXTS["medical_o1"]
         return {
-            "Question": f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
-            "Complex_CoT": f"Let me think. The patient has {condition}, a matter of {specialty.lower()}. "
-            f"Could {other[1]} help? No, that is for {other[0]}. For {condition} the usual choice is {remedy}.",
-            "Response": rng.choice(
-                (
-                    f"The patient should be given {remedy}, the usual treatment of {condition}.",
-                    f"{remedy[0].upper()}{remedy[1:]}.",
-                )
-            ),
+            "Question": lexicon.fill(texts["question"], rng, **words),
+            "Complex_CoT": lexicon.fill(texts["reasoning"], rng, **words),
+            "Response": lexicon.fill(rng.choice(texts["responses"]), rng, **words),
         }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, text_of
+from medrl.tasks.base import Example, row_id, text_of
 from medrl.tasks.hash_split import Parted
 from medrl.tasks.open_ended import OpenEndedTask
 
@@ -21,8 +20,6 @@ class MedicalO1Verifiable(OpenEndedTask, Parted):
     """One published split, parted by a hash of the question into training and held-out problems."""
 
     kind: ClassVar[str] = "medical_o1_verifiable"
-    name: ClassVar[str] = "medical_o1_verifiable"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "FreedomIntelligence/medical-o1-verifiable-problem"
 
     def told_apart_by(self, row: Mapping[str, Any]) -> str:
@@ -31,7 +28,7 @@ class MedicalO1Verifiable(OpenEndedTask, Parted):
     def example(self, row: Mapping[str, Any]) -> Example:
         question = text_of(row, QUESTION)
         return Example(
-            id=hashlib.sha256(question.encode()).hexdigest()[:12],
+            id=row_id(question),
             task=self.name,
             question=question,
             gold=text_of(row, ANSWER),
@@ -39,9 +36,7 @@ class MedicalO1Verifiable(OpenEndedTask, Parted):
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         condition, remedy, _ = rng.choice(lexicon.FACTS)
-        who, age, days = rng.choice(("man", "woman")), rng.randint(18, 90), rng.randint(2, 14)
-        return {
-            # The question of a medical-o1 SFT twin: the published sets share theirs too.
-            QUESTION: f"A {age}-year-old {who} has had {condition} for {days} days. What should be given?",
-            ANSWER: f"{remedy[0].upper()}{remedy[1:]}",
-        }
+        words = {"who": rng.choice(("man", "woman")), "age": rng.randint(18, 90), "days": rng.randint(2, 14)}
+        # The question of a medical-o1 SFT twin: the published sets share theirs too.
+        question = lexicon.fill(lexicon.TEXTS["medical_o1"]["question"], rng, condition=condition, **words)
+        return {QUESTION: question, ANSWER: lexicon.capital(remedy)}

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, text_of
+from medrl.tasks.base import Example, Kind, Language, row_id, text_of
 from medrl.tasks.hash_split import Parted
-from medrl.tasks.medicalgpt_sft import conversation_id, read_conversation
+from medrl.tasks.medicalgpt_sft import read_conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,20 +19,12 @@ class MedicalGPTPreference(Parted):
     """Pairs in one of two published schemas: a question with two responses, or a conversation with two ends."""
 
     kind: ClassVar[str] = "medicalgpt_preference"
-    name: ClassVar[str] = "medicalgpt_preference"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
+    language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "preference"
-    graded: ClassVar[bool] = False
-    instruction: ClassVar[str] = ""
-    answer_format: ClassVar[str] = ""
 
     def told_apart_by(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations") or row.get("question"))
-
-    @property
-    def language(self) -> Language:  # type: ignore[override]
-        return "zh"
 
     def example(self, row: Mapping[str, Any]) -> Example:
         if "conversations" in row:
@@ -46,7 +38,7 @@ class MedicalGPTPreference(Parted):
         if better == worse:
             raise ValueError(f"both answers are {better!r:.60}; a pair needs two that differ")
         return Example(
-            id=conversation_id(system, [*turns, ("chosen", better), ("rejected", worse)]),
+            id=row_id([system, *turns, ("chosen", better), ("rejected", worse)]),
             task=self.name,
             question=turns[-1][1],
             gold=better,
@@ -62,31 +54,19 @@ class MedicalGPTPreference(Parted):
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")
-        complaints = "，".join(f"{symptom}{rng.randint(2, 30)}天" for symptom in symptoms)
-        question = f"{rng.choice('男女')}{rng.randint(18, 90)}岁，{complaints}，是什么病？"
-        better, worse = _advice(rng, disease), _advice(rng, others[0])
+        complaints = "，".join(lexicon.complaints(rng, symptoms))
+        question = lexicon.fill(lexicon.TEXTS["medicalgpt_preference"]["question"], rng, complaints=complaints)
+        better, worse = _reply(rng, "advice", disease), _reply(rng, "advice", others[0])
         if rng.random() < 0.8:
-            worse = _neglect(rng, rng.choice((disease, others[0])))
+            worse = _reply(rng, "neglect", rng.choice((disease, others[0])))
         if config == "preference_general":
             return {"conversations": [{"from": "human", "value": question}], "chosen": better, "rejected": worse}
         return {"question": question, "response_chosen": better, "response_rejected": worse}
 
 
-# Both kinds of answer come in the same two lengths, so that the longer one is no better than the other: what tells them apart is
-# what they advise, and, in a fifth of the pairs, the disease alone. Numbers keep them from sharing 13 characters with each other.
-
-
-def _advice(rng: random.Random, disease: str) -> str:
-    short = rng.random() < 0.5
-    return (
-        f"可能是{disease}，请就医。"
-        if short
-        else f"考虑{disease}，请{rng.randint(2, 30)}天内就医，{rng.randint(2, 60)}日后复查。"
-    )
-
-
-def _neglect(rng: random.Random, disease: str) -> str:
-    short = rng.random() < 0.5
-    return (
-        f"一定是{disease}，别担心。" if short else f"就是{disease}，等{rng.randint(2, 30)}天会好，{rng.randint(2, 60)}日后痊愈。"
-    )
+def _reply(rng: random.Random, kind: str, disease: str) -> str:
+    """Both kinds come in the same two lengths, so that the longer one is no better than the other: what tells them apart is what
+    they advise, and, in a fifth of the pairs, the disease alone. Numbers keep them from sharing 13 characters with each other.
+    """
+    short, long = lexicon.TEXTS["medicalgpt_preference"][kind]
+    return lexicon.fill(short if rng.random() < 0.5 else long, rng, disease=disease)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, text_of
+from medrl.tasks.base import Example, Kind, row_id, text_of
 from medrl.tasks.hash_split import Parted
 
 
@@ -19,12 +18,7 @@ class MedicalGPTPretraining(Parted):
     """Documents to read, one in each row's ``text``. Nothing is asked, so nothing is graded."""
 
     kind: ClassVar[str] = "medicalgpt_pt"
-    name: ClassVar[str] = "medicalgpt_pt"
-    version: ClassVar[int] = 1
     row_kind: ClassVar[Kind] = "text"
-    graded: ClassVar[bool] = False
-    instruction: ClassVar[str] = ""
-    answer_format: ClassVar[str] = ""
 
     repository: str
     """Data set on the hub, or folder of a local source, that ``train`` and ``test`` are in."""
@@ -41,8 +35,7 @@ class MedicalGPTPretraining(Parted):
         source = row.get("source") or ""
         # Documents of several sources may have one id, and one text may stand under several: all three tell rows apart.
         known_by = "\n".join((str(source), str(row.get("id") or ""), text))
-        digest = hashlib.sha256(known_by.encode()).hexdigest()
-        return Example(id=digest[:12], task=self.name, question="", gold=text, group=str(source))
+        return Example(id=row_id(known_by), task=self.name, question="", gold=text, group=str(source))
 
     def content(self, example: Example) -> DedupKey:
         """The text is all there is."""
@@ -50,28 +43,16 @@ class MedicalGPTPretraining(Parted):
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """``pretrain`` is published in Chinese with one column; other documents here are English and say where they are from."""
+        texts = lexicon.TEXTS["medicalgpt_pt"]
         if config == "pretrain":
-            return {"text": _case_report(rng)}
+            disease, symptoms, others = lexicon.case(rng, "zh")
+            complaints = "，".join(lexicon.complaints(rng, symptoms))
+            return {"text": lexicon.fill(texts["zh"], rng, complaints=complaints, disease=disease, first=others[0])}
         disease, symptoms, others = lexicon.case(rng, "en")
         condition, remedy, specialty = rng.choice(lexicon.FACTS)
-        return {
-            "text": f"{disease[0].upper()}{disease[1:]} shows itself by {symptoms[0]}, {symptoms[1]} and {symptoms[2]}. "
-            f"It has to be told from {others[0]} and {others[1]}.\n\n"
-            f"A matter of {specialty.lower()}: the usual treatment of {condition} is {remedy}.",
-            "source": "Twins",
-            "title": disease,
-            "id": f"{rng.randrange(10**7):07d}",
-        }
-
-
-def _case_report(rng: random.Random) -> str:
-    """A short Chinese case. Numbers stand so close that few runs of 13 characters are those of another: what shares one with
-    a held-out document is not trained on, which of sentences without numbers would leave nothing.
-    """
-    disease, symptoms, others = lexicon.case(rng, "zh")
-    complaints = "，".join(f"{symptom}{rng.randint(2, 30)}天" for symptom in symptoms)
-    return (
-        f"患者{rng.choice('男女')}，{rng.randint(18, 90)}岁，{complaints}。"
-        f"体温{rng.randint(36, 40)}.{rng.randrange(10)}度，脉搏{rng.randint(56, 130)}次。"
-        f"诊断{disease}，{rng.randint(2, 60)}日内排除{others[0]}，{rng.randint(2, 60)}日后复查。"
-    )
+        words = {
+            "disease": disease, "symptoms": f"{symptoms[0]}, {symptoms[1]} and {symptoms[2]}", "remedy": remedy,
+            "others": f"{others[0]} and {others[1]}", "condition": condition, "specialty": specialty.lower(),
+        }  # fmt: skip
+        text = lexicon.fill(texts["en"], rng, **words)
+        return {"text": text, "source": "Twins", "title": disease, "id": f"{rng.randrange(10**7):07d}"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, text_of
+from medrl.tasks.base import Example, Kind, Language, row_id, text_of
 from medrl.tasks.hash_split import Parted
 
 ROLES = {"human": "user", "gpt": "assistant"}
@@ -23,27 +21,19 @@ class MedicalGPTSFT(Parted):
     """Conversations to imitate: the last answer is the gold, all before it the prompt. No rule grades them."""
 
     kind: ClassVar[str] = "medicalgpt_sft"
-    name: ClassVar[str] = "medicalgpt_sft"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
+    language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "conversation"
-    graded: ClassVar[bool] = False
-    instruction: ClassVar[str] = ""
-    answer_format: ClassVar[str] = ""
 
     def told_apart_by(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations"))
-
-    @property
-    def language(self) -> Language:  # type: ignore[override]
-        return "zh"
 
     def example(self, row: Mapping[str, Any]) -> Example:
         system, turns = read_conversation(row["conversations"])
         if turns[-1][0] != "assistant":
             raise ValueError("conversations should end with a turn from gpt, ends with human")
         return Example(
-            id=conversation_id(system, turns),
+            id=row_id([system, *turns]),
             task=self.name,
             question=turns[-2][1],
             gold=turns[-1][1],
@@ -57,19 +47,16 @@ class MedicalGPTSFT(Parted):
         return DedupKey(example.task, example.id, example.question, texts)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        texts = lexicon.TEXTS["medicalgpt_sft"]
         disease, symptoms, others = lexicon.case(rng, "zh")
-        # Numbers, as in the documents of medicalgpt_pt: without them conversations share 13 characters with held-out ones.
-        days = [rng.randint(2, 30) for _ in symptoms]
-        complaints = "，".join(f"{symptom}{count}天" for symptom, count in zip(symptoms, days, strict=True))
+        complaints = lexicon.complaints(rng, symptoms)
         turns = [
-            ("human", f"您好，我{rng.randint(18, 90)}岁，{complaints}，怎么回事？"),
-            ("gpt", f"{symptoms[0]}{days[0]}天，可能是{disease}，请{rng.randint(2, 30)}天内就医，{rng.randint(2, 60)}日后复查。"),
+            ("human", lexicon.fill(texts["question"], rng, complaints="，".join(complaints))),
+            ("gpt", lexicon.fill(texts["answer"], rng, complaint=complaints[0], disease=disease)),
         ]
         if rng.random() < 0.3:
-            turns += [
-                ("human", f"会不会是{others[0]}？"),
-                ("gpt", f"{symptoms[1]}{days[1]}天，还是{disease}多见。"),
-            ]
+            turns.append(("human", lexicon.fill(texts["doubt"], rng, other=others[0])))
+            turns.append(("gpt", lexicon.fill(texts["again"], rng, complaint=complaints[1], disease=disease)))
         return {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
 
 
@@ -96,11 +83,6 @@ def read_conversation(conversations: Any) -> tuple[str, list[tuple[str, str]]]:
     if not turns:
         raise ValueError("conversations holds a system message and no turn")
     return system, turns
-
-
-def conversation_id(system: str, turns: Sequence[tuple[str, str]]) -> str:
-    """The published rows have no ids: a conversation is known by all that is said in it."""
-    return hashlib.sha256(json.dumps([system, *turns]).encode()).hexdigest()[:12]
 
 
 def _said(turn: Mapping[str, Any], number: int) -> str:

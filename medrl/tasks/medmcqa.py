@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.grading.answer_types import LETTERS
+from medrl.tasks.base import Example, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 
@@ -17,8 +18,6 @@ class MedMCQA(ChoiceTask):
     """Four options in columns ``opa`` to ``opd``; ``cop`` is the index of the right one."""
 
     kind: ClassVar[str] = "medmcqa"
-    name: ClassVar[str] = "medmcqa"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "openlifescienceai/medmcqa"
 
     def example(self, row: Mapping[str, Any]) -> Example:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.grading.answer_types import LETTERS
+from medrl.tasks.base import Example, row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 
@@ -18,8 +17,6 @@ class MedQA(ChoiceTask):
     """Options by letter; the right one is given twice, as a letter and as its text."""
 
     kind: ClassVar[str] = "medqa"
-    name: ClassVar[str] = "medqa"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "GBaker/MedQA-USMLE-4-options"
 
     def example(self, row: Mapping[str, Any]) -> Example:
@@ -35,7 +32,7 @@ class MedQA(ChoiceTask):
             raise ValueError(f"answer is {answer!r:.60}, but option {gold}, which answer_idx names, is {options[gold]!r:.60}")
         return Example(
             # The data set has no ids: a row is known by its question and its options.
-            id=hashlib.sha256(json.dumps([question, *choices]).encode()).hexdigest()[:12],
+            id=row_id([question, *choices]),
             task=self.name,
             question=question,
             choices=choices,

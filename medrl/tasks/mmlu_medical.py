@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ from typing import Any, ClassVar
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.tasks.base import LETTERS, Example, text_of
+from medrl.grading.answer_types import LETTERS
+from medrl.tasks.base import Example, row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 SUBJECTS = (
@@ -29,8 +28,6 @@ class MMLUMedical(ChoiceTask):
     """
 
     kind: ClassVar[str] = "mmlu_medical"
-    name: ClassVar[str] = "mmlu_medical"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "cais/mmlu"
 
     subjects: tuple[str, ...]
@@ -62,7 +59,7 @@ class MMLUMedical(ChoiceTask):
         return Example(
             # Published without ids. 78 test questions stand in both clinical_knowledge and college_medicine, and some
             # ask the same of other choices, so all three tell rows apart.
-            id=hashlib.sha256(json.dumps([subject, question, *choices]).encode()).hexdigest()[:12],
+            id=row_id([subject, question, *choices]),
             task=self.name,
             question=question,
             choices=choices,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from medrl.grading.answer_types import AnswerType, Judged
 from medrl.grading.answers import extract
 from medrl.grading.judges.base import Claim, Judge
 from medrl.tasks.base import Attempt, Example, Task, Verdict
@@ -15,6 +16,7 @@ from medrl.tasks.base import Attempt, Example, Task, Verdict
 class OpenEndedTask(Task):
     """A question whose answer has no fixed words."""
 
+    answers: ClassVar[AnswerType] = Judged()
     grading: ClassVar[frozenset[str]] = frozenset({"judge"})
     instruction: ClassVar[str] = "Answer the medical question in a few words."
     answer_format: ClassVar[str] = "a short answer"
@@ -50,7 +52,3 @@ class OpenEndedTask(Task):
 
     def credit(self, answer: str, example: Example) -> float:
         return float(self.judge.judge([Claim(example.question, example.gold, answer)])[0] or 0)
-
-    def valid(self, answer: str, example: Example) -> bool:
-        """Any words are an answer in free text."""
-        return bool(answer)

@@ -13,8 +13,9 @@ from annotated_types import Gt
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
+from medrl.grading.answer_types import AnswerType, Word
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, named_option, text_of
+from medrl.tasks.base import Example, Task, text_of
 
 DECISIONS = ("yes", "no", "maybe")
 
@@ -24,11 +25,10 @@ class PubMedQA(Task):
     """Questions of biomedical papers with the abstract, less its conclusion, as context."""
 
     kind: ClassVar[str] = "pubmedqa"
-    name: ClassVar[str] = "pubmedqa"
-    version: ClassVar[int] = 1
     hub_id: ClassVar[str] = "qiaojin/PubMedQA"
     instruction: ClassVar[str] = "Read the abstract and decide what it says about the question: yes, no or maybe."
     answer_format: ClassVar[str] = "yes, no or maybe"
+    answers: ClassVar[AnswerType] = Word(DECISIONS)
 
     train: str
     """``pqa_artificial/train`` (211,269 rows, S0) or ``pqa_labeled/train`` (the 500 outside the official test)."""
@@ -73,78 +73,37 @@ class PubMedQA(Task):
         """The context limit of the training rows."""
         return self.max_context_chars is None or len(example.context) < self.max_context_chars
 
-    def options(self, example: Example) -> Sequence[str]:
-        return DECISIONS
-
-    def credit(self, answer: str, example: Example) -> float:
-        if answer.lower() == example.gold:
-            return 1.0
-        return 0.5 if named_option(answer, DECISIONS) == example.gold else 0.0
-
-    def vote(self, answer: str, example: Example) -> str:
-        return named_option(answer, DECISIONS) or super().vote(answer, example)
-
     def references(self, examples: Sequence[Example], train: Callable[[], Iterable[Example]]) -> dict[str, list[str]]:
         """S0's obvious hack, whatever the commonest answer of the split is."""
         return {"always_yes": ["yes"] * len(examples)}
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        texts = lexicon.TEXTS["pubmedqa"]
         decision = rng.choices(DECISIONS, weights=(552, 338, 110))[0]  # shares of the published 1,000
         what = rng.choice(lexicon.DRUGS + lexicon.PRACTICES)
         outcome, who = rng.choice(lexicon.OUTCOMES), rng.choice(lexicon.PATIENTS)
         less = rng.random() < 0.7
-        result, conclusion = _finding(rng, decision, what, outcome, "lower" if less else "higher")
-        background = rng.choice(
-            (
-                f"The effect of {what} on {outcome} in {who} is debated.",
-                f"{outcome.capitalize()} is common in {who}, and {what} is often tried.",
-                f"Few trials have studied {what} in {who}.",
-            )
-        )
-        methods = rng.choice(
-            (
-                f"We randomised {rng.randint(40, 900)} {who} to {what} or usual care.",
-                f"A cohort of {rng.randint(40, 900)} {who} was followed for {rng.randint(2, 24)} months.",
-                f"We reviewed the records of {rng.randint(40, 900)} {who}.",
-            )
-        )
+        small, large = f"p = 0.0{rng.randint(1, 39):02d}", f"p = 0.{rng.randint(11, 95)}"
+        low, high = sorted(rng.sample(range(5, 70), 2))
+        words = {
+            "what": what, "outcome": outcome, "who": who, "small": small, "large": large, "near": f"{low}% against {low + 1}%",
+            "direction": "lower" if less else "higher", "change": "reduce" if less else "increase",
+            "rates": f"{low}% against {high}%" if less else f"{high}% against {low}%",
+        }  # fmt: skip
+        result, conclusion = (lexicon.fill(text, rng, **words) for text in rng.choice(texts[decision]))
+        background = lexicon.fill(rng.choice(texts["backgrounds"]), rng, **words)
+        methods = rng.choice([lexicon.fill(text, rng, **words) for text in texts["methods"]])
         return {
             "pubid": rng.randint(10_000_000, 39_999_999),
-            "question": f"Does {what} {'reduce' if less else 'increase'} {outcome} in {who}?",
+            "question": lexicon.fill(texts["question"], rng, **words),
             "context": {
                 "contexts": [background, methods, result],
                 "labels": ["BACKGROUND", "METHODS", "RESULTS"],
-                "meshes": [outcome.capitalize(), "Humans"],
+                "meshes": [lexicon.capital(outcome), "Humans"],
             },
             "long_answer": conclusion,
             "final_decision": decision,
         }
-
-
-def _finding(rng: random.Random, decision: str, what: str, outcome: str, direction: str) -> tuple[str, str]:
-    """A result that supports the decision, and the conclusion an author would draw from it."""
-    small, large = f"p = 0.0{rng.randint(1, 39):02d}", f"p = 0.{rng.randint(11, 95)}"
-    low, high = sorted(rng.sample(range(5, 70), 2))
-    rates = f"{low}% against {high}%" if direction == "lower" else f"{high}% against {low}%"
-    if decision == "yes":
-        result = rng.choice(
-            (
-                f"{outcome.capitalize()} was {direction} with {what} ({rates}, {small}).",
-                f"With {what}, {outcome} was {direction} than with usual care ({small}).",
-            )
-        )
-        return result, f"{outcome.capitalize()} was {direction} with {what} ({small})."
-    if decision == "no":
-        result = rng.choice(
-            (
-                f"{outcome.capitalize()} did not differ between the groups ({low}% against {low + 1}%, {large}).",
-                f"With {what}, {outcome} was the same as with usual care ({large}).",
-            )
-        )
-        return result, f"{outcome.capitalize()} did not change with {what} ({large})."
-    first, second = rng.choice((("women", "men"), ("older patients", "younger patients"), ("the first year", "the second year")))
-    result = f"{outcome.capitalize()} was {direction} with {what} in {first} ({small}) but not in {second} ({large})."
-    return result, f"{outcome.capitalize()} was {direction} in {first} ({small}) but not in {second} ({large})."
 
 
 @cache

@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,13 +44,12 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
     if not settings.logger.on:
         yield
         return
-    sent = _Sent.of(folder)
-    run = _begun(tree, settings, folder, sent)
+    run = _begun(tree, settings, folder)
     print(f"wandb    {run.url or run.dir.removesuffix('/files')}", flush=True)
-    offline = settings.logger.mode == "offline"
-    had = sent.step(run.id) if offline else run.starting_step - 1
-    sent.note(run.id, had)  # now, so that a run killed before its first step knows its own
-    follower = Follower(folder / "train" / "log.jsonl", had, run.log, lambda step: sent.note(run.id, step))
+    before = sent_runs(folder).get(run.id, {"step": -1})["step"]
+    had = before if settings.logger.mode == "offline" else run.starting_step - 1
+    _note(folder, run.id, had)  # now, so that a run killed before its first step knows its own
+    follower = Follower(folder / "train" / "log.jsonl", had, run.log, lambda step: _note(folder, run.id, step))
     follower.start()
     code = 1
     try:
@@ -64,7 +62,7 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
         follower.stop()
         values = _final(folder) if code == 0 else {}
         whole = _finished(run, values, follower.step + 1, code, settings.logger) and not follower.failed
-        sent.note(run.id, follower.step + bool(values), values=digest(values) if whole else None, exit_code=code)
+        _note(folder, run.id, follower.step + bool(values), digest(values) if whole else None, code)
 
 
 def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
@@ -75,8 +73,7 @@ def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
     """
     if not settings.logger.on:
         return
-    sent = _Sent.of(folder)
-    if sent.values(_own_id(folder, sent)) != digest(_final(folder)):
+    if sent_runs(folder).get(_own_id(folder), {}).get("values") != digest(_final(folder)):
         with following(tree, settings, folder):
             pass
 
@@ -126,37 +123,20 @@ class Follower(threading.Thread):
             self.note(self.step)
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """What of a run folder W&B has had, by the id of the W&B run; in ``wandb/sent.json``."""
-
-    path: Path
-    runs: dict[str, dict[str, Any]]
-
-    @classmethod
-    def of(cls, folder: Path) -> _Sent:
-        path = folder / "wandb" / "sent.json"
-        try:
-            return cls(path, json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):  # never sent, or damaged by another program: W&B's client drops steps it has had
-            return cls(path, {})
-
-    def step(self, run: str) -> int:
-        return int(self.runs.get(run, {}).get("step", -1))
-
-    def values(self, run: str) -> str | None:
-        """Digest of the final values that were sent."""
-        return self.runs.get(run, {}).get("values")
-
-    def note(self, run: str, step: int, *, values: str | None = None, exit_code: int | None = None) -> None:
-        self.runs[run] = {"step": step, "values": values, "exit_code": exit_code, "sweep": os.environ.get("WANDB_SWEEP_ID")}
-        self.path.parent.mkdir(exist_ok=True)
-        write_atomically(self.path, json.dumps(self.runs, indent=1) + "\n")
-
-
 def sent_runs(folder: Path) -> dict[str, dict[str, Any]]:
-    """The W&B runs that a run folder was sent to: their last step, exit code (null while one runs) and sweep."""
-    return _Sent.of(folder).runs
+    """The W&B runs that a run folder was sent to: last step, digest of final values, exit code (null while one runs), sweep."""
+    try:
+        found: dict[str, dict[str, Any]] = json.loads((folder / "wandb" / "sent.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # never sent, or damaged by another program: W&B's client drops steps it has had
+        return {}
+    return found
+
+
+def _note(folder: Path, run: str, step: int, values: str | None = None, exit_code: int | None = None) -> None:
+    """Write down what W&B has of a run folder."""
+    sent = {"step": step, "values": values, "exit_code": exit_code, "sweep": os.environ.get("WANDB_SWEEP_ID")}
+    (folder / "wandb").mkdir(exist_ok=True)
+    write_atomically(folder / "wandb" / "sent.json", json.dumps({**sent_runs(folder), run: sent}, indent=1) + "\n")
 
 
 def flattened(tree: Mapping[str, Any], within: str = "") -> dict[str, Any]:
@@ -179,13 +159,13 @@ def _final(folder: Path) -> dict[str, float]:
     return metric_names.values(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _own_id(folder: Path, sent: _Sent) -> str:
+def _own_id(folder: Path) -> str:
     """Of the W&B run that this run folder belongs to: the agent's, the one it was sent to before, else the folder's name."""
-    before = (run for run, noted in sent.runs.items() if noted["sweep"] is None)
+    before = (run for run, noted in sent_runs(folder).items() if noted["sweep"] is None)
     return os.environ.get("WANDB_RUN_ID") or next(before, folder.name)
 
 
-def _begun(tree: Tree, settings: Run, folder: Path, sent: _Sent) -> Any:
+def _begun(tree: Tree, settings: Run, folder: Path) -> Any:
     """The W&B run, begun or resumed.
 
     Raises:
@@ -194,14 +174,13 @@ def _begun(tree: Tree, settings: Run, folder: Path, sent: _Sent) -> Any:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the client's own telemetry; read when it is imported
     import wandb
 
-    track, own = settings.logger, _own_id(folder, sent)
-    offline = track.mode == "offline"
+    offline, own = settings.logger.mode == "offline", _own_id(folder)
     wandb.setup(wandb.Settings(silent=True))
     try:
         if not offline and not wandb.login(prompt=False):
             raise wandb.errors.UsageError("no API key is configured")
         # Not resumed where another folder's run has this name, on a colleague's machine or before force=true: steps would mix.
-        known = own in sent.runs or "WANDB_RUN_ID" in os.environ or offline
+        known = own in sent_runs(folder) or "WANDB_RUN_ID" in os.environ or offline
         try:
             return _init(tree, settings, folder, own, "allow" if known else "never")
         except wandb.errors.UsageError as error:
@@ -220,9 +199,8 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
     import wandb
 
     track = settings.logger
-    place: dict[str, Any] = (
-        {} if of_agent() else {"project": track.project, "entity": track.entity, "id": run}
-    )  # the agent has said
+    # An agent has its run's place from its sweep.
+    place: dict[str, Any] = {} if of_agent() else {"project": track.project, "entity": track.entity, "id": run}
     return wandb.init(
         **place,
         name=folder.name,
@@ -255,7 +233,7 @@ def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track
             run.summary.update(dict(values))
         run.finish(exit_code=code)
     except TimeoutError:
-        _warn(f"W&B did not take everything within track.end_seconds={track.end_seconds}; it is kept: {how}")
+        _warn(f"W&B did not take everything within logger.end_seconds={track.end_seconds}; it is kept: {how}")
         return False
     except Exception as error:  # whatever W&B's client raises: the run itself is done, or has an error of its own to tell
         _warn(f"W&B's client gave up ({error}); what it has not sent is kept: {how}")

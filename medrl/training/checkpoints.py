@@ -24,7 +24,7 @@ KEPT = 2
 """Checkpoints kept: the newest, and one to fall back on while the next is written."""
 
 
-def seal(checkpoint: Path) -> None:
+def mark_complete(checkpoint: Path) -> None:
     """Mark a checkpoint as whole, once everything in it has reached the disk."""
     (checkpoint / COMPLETE).unlink(missing_ok=True)  # of a checkpoint that is written again
     sizes = {}
@@ -38,8 +38,8 @@ def seal(checkpoint: Path) -> None:
     write_atomically(checkpoint / COMPLETE, json.dumps(sizes, indent=1))
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was sealed and every file still has its size."""
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint was marked and every file still has its size."""
     try:
         sizes = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
@@ -55,7 +55,7 @@ def newest(folder: Path) -> Path | None:
     """
     whole = []
     for checkpoint in (path for path in folder.glob("checkpoint-*") if path.is_dir()):
-        if is_whole(checkpoint):
+        if is_complete(checkpoint):
             whole.append(checkpoint)
         else:
             shutil.rmtree(checkpoint)
@@ -73,28 +73,28 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def callbacks(shutdown: GracefulShutdown, align: int) -> list[Any]:
-    """Trainer callbacks that seal each checkpoint and turn a signal into one.
+def callbacks(shutdown: GracefulShutdown, checkpoint_every: int) -> list[Any]:
+    """Trainer callbacks that mark each checkpoint as complete and turn a signal into one.
 
     Args:
         shutdown: Records the signals.
-        align: A stop waits for a multiple of this many steps, where the trainer holds no half-used generations.
+        checkpoint_every: A stop waits for a multiple of this many steps, where the trainer holds no half-used generations.
     """
     from transformers import TrainerCallback
 
-    class Seal(TrainerCallback):
+    class MarkComplete(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             distributed.wait_for_all()  # each process writes its own random state
             if state.is_world_process_zero:
-                seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+                mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     class StopAfterStep(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             # Asked of all: a signal reaches processes at different steps, and all have to stop after the same one.
-            if state.global_step % align == 0 and distributed.agreed(shutdown.signal is not None):
+            if state.global_step % checkpoint_every == 0 and distributed.agreed(shutdown.signal is not None):
                 if shutdown.signal is None:  # another process has it
                     shutdown.signal = signal.SIGTERM
                 control.should_save = control.should_training_stop = True
             return control
 
-    return [Seal(), StopAfterStep()]
+    return [MarkComplete(), StopAfterStep()]

@@ -39,7 +39,7 @@ def agreed(mine: bool) -> bool:
     gpu = torch.distributed.get_backend() == "nccl"
     flag = torch.tensor(int(mine), device="cuda" if gpu else "cpu")
     torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-    return bool(flag.item())
+    return bool(flag)
 
 
 def wait_for_all() -> None:

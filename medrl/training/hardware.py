@@ -58,7 +58,16 @@ class Hardware(Identified):
 
     def problems(self) -> Iterator[Problem]:
         """What does not go together in this section."""
-        yield from self._process_problems()
+        if self.node_rank >= self.nodes:
+            yield Problem("node_rank", f"is {self.node_rank}, and nodes={self.nodes} are numbered from 0")
+        if self.nodes > 1 and not re.fullmatch(r"[^:\s]+:\d{1,5}", self.rendezvous or ""):
+            yield Problem("rendezvous", f"is {self.rendezvous!r}; several nodes meet at node 0's HOST:PORT")
+        if self.sharding != "none" and self.processes == 1:
+            yield Problem("sharding", f"{self.sharding} divides among processes, and there is one; write hardware.gpus=N")
+        if self.sharding != "none" and self.device == "cpu":
+            yield Problem("sharding", f"{self.sharding} needs GPUs; write hardware.sharding=none")
+        if self.sharding in ("zero2", "zero3") and not find_spec("deepspeed"):
+            yield Problem("sharding", f"{self.sharding} is DeepSpeed's: pip install 'medrl[deepspeed]', or write fsdp")
         if self.device == "cpu" and self.rollout == "vllm":
             yield Problem("rollout", "vllm needs a GPU; write hardware.rollout=transformers")
 
@@ -70,19 +79,6 @@ class Hardware(Identified):
             yield Problem("", f"{none}; write hardware=cpu, or dry_run=true for the plan alone")
         elif self.gpus > len(found):
             yield Problem("gpus", f"is {self.gpus}, and this machine has {len(found)}")
-
-    def _process_problems(self) -> Iterator[Problem]:
-        """What does not go together among processes."""
-        if self.node_rank >= self.nodes:
-            yield Problem("node_rank", f"is {self.node_rank}, and nodes={self.nodes} are numbered from 0")
-        if self.nodes > 1 and not re.fullmatch(r"[^:\s]+:\d{1,5}", self.rendezvous or ""):
-            yield Problem("rendezvous", f"is {self.rendezvous!r}; several nodes meet at node 0's HOST:PORT")
-        if self.sharding != "none" and self.processes == 1:
-            yield Problem("sharding", f"{self.sharding} divides among processes, and there is one; write hardware.gpus=N")
-        if self.sharding != "none" and self.device == "cpu":
-            yield Problem("sharding", f"{self.sharding} needs GPUs; write hardware.sharding=none")
-        if self.sharding in ("zero2", "zero3") and not find_spec("deepspeed"):
-            yield Problem("sharding", f"{self.sharding} is DeepSpeed's: pip install 'medrl[deepspeed]', or write fsdp")
 
     @property
     def processes(self) -> int:
@@ -137,16 +133,23 @@ def detected_gpus() -> tuple[str, ...]:
         return ()
     handles: list[Any] = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
     names = [pynvml.nvmlDeviceGetName(handle) for handle in handles]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
+    entries = _visible_devices()
+    if entries is None:
         return tuple(names)
-    chosen = [entry for entry in visible.split(",") if entry.strip() not in ("", "-1")]
-    if all(entry.strip().isdigit() for entry in chosen):
-        missing = [entry for entry in chosen if int(entry) >= len(names)]
-        if missing:
-            raise UserError(f"CUDA_VISIBLE_DEVICES={visible} names device {missing[0]}; there are {len(names)}.")
-        return tuple(names[int(entry)] for entry in chosen)
-    return tuple(names[:1]) * len(chosen)  # devices named by UUID: one machine holds one kind
+    if not all(map(str.isdigit, entries)):
+        return tuple(names[:1]) * len(entries)  # devices named by UUID: one machine holds one kind
+    if absent := [entry for entry in entries if int(entry) >= len(names)]:
+        visible = os.environ["CUDA_VISIBLE_DEVICES"]
+        raise UserError(f"CUDA_VISIBLE_DEVICES={visible} names device {absent[0]}; there are {len(names)}.")
+    return tuple(names[int(entry)] for entry in entries)
+
+
+def _visible_devices() -> list[str] | None:
+    """The entries of ``CUDA_VISIBLE_DEVICES``; None where it is not set."""
+    inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if inherited is None:
+        return None
+    return [entry.strip() for entry in inherited.split(",") if entry.strip() not in ("", "-1")]
 
 
 def device_settings() -> dict[str, Any]:
@@ -177,7 +180,7 @@ def _capability_and_memory() -> tuple[int, int]:
     """Major compute capability and whole GiB of memory of the first GPU that this process may use."""
     import pynvml
 
-    first = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0].strip()
+    first = (_visible_devices() or ["0"])[0]
     by_index = first.isdigit()
     handle: Any = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
     major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
@@ -186,19 +189,18 @@ def _capability_and_memory() -> tuple[int, int]:
 
 def visible_gpus() -> tuple[str, ...]:
     """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them: numbers, UUIDs or MIG devices."""
-    inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if inherited is None:
-        return tuple(str(number) for number in range(len(detected_gpus())))
-    return tuple(entry.strip() for entry in inherited.split(",") if entry.strip() not in ("", "-1"))
+    entries = _visible_devices()
+    return tuple(map(str, range(len(detected_gpus())))) if entries is None else tuple(entries)
 
 
 def claim(count: int) -> None:
-    """Let this process, and all that it starts, see the first ``count`` of the visible GPUs.
+    """Let this process, and all that it starts, see the first ``count`` of the visible GPUs; 0 for a run on the CPU.
 
     transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and
     where it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each:
     accelerate, TRL, vLLM and DeepSpeed take LOCAL_RANK for the number of the device (docs/decisions/0013). There
-    transformers uses no nn.DataParallel, because `training.distributed.join` has initialised torch.distributed.
+    transformers uses no nn.DataParallel, because `training.distributed.join` has initialised torch.distributed. Processes that
+    train together on a CPU see none: accelerate's barrier takes LOCAL_RANK for a GPU wherever one is visible.
 
     Raises:
         RuntimeError: CUDA is in use already and would not notice.

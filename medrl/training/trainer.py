@@ -28,14 +28,14 @@ def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
     write_model(trainer, job, out, algo)
 
 
-def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> None:
+def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: int = 0) -> None:
     """Train from the newest whole checkpoint, with a line of ``log`` for each step.
 
     Args:
         trainer: Any of TRL's.
         job: Its checkpoint is gone on from.
         log: Lines of steps that are done again are cut off first.
-        align: A stop waits for a multiple of this many steps.
+        checkpoint_every: A stop waits for a multiple of this many steps.
         before: Steps of earlier rounds, after which the log counts on.
 
     Raises:
@@ -50,7 +50,7 @@ def fit(trainer: Any, job: Job, log: Path, align: int = 1, before: int = 0) -> N
     if first:
         run_folder.cut_back(log, before + done)
         trainer.add_callback(tracker)
-    for callback in checkpoints.callbacks(job.stop, align):
+    for callback in checkpoints.callbacks(job.stop, checkpoint_every):
         trainer.add_callback(callback)
     try:
         with job.stop.held():

@@ -47,14 +47,14 @@ def newest(log: Sequence[Line], known: set[str]) -> list[TrainingWarning]:
 
 
 def _at(first: Sequence[Line], last: Sequence[Line], steps: int) -> Iterator[tuple[str, str]]:
-    dead = _mean(last, "frac_reward_zero_std")
+    dead = mean(last, "frac_reward_zero_std")
     if dead is not None and dead >= MOST_DEAD_GROUPS:
         yield (
             "groups without variance",
             f"in {dead:.0%} of the groups all completions earned the same, so they taught nothing: the rows are too easy or "
             "too hard for this model, or algo.temperature is too low",
         )
-    right, before = _mean(last, "answers/right"), _mean(first, "answers/right")
+    right, before = mean(last, "answers/right"), mean(first, "answers/right")
     names = dict.fromkeys(name for line in last for name in line)
     formats = [name for name in names if name.startswith("rewards/") and "format" in name and name.endswith("/mean")]
     if formats and right is not None and before is not None and steps >= 2 * WINDOW:
@@ -65,13 +65,13 @@ def _at(first: Sequence[Line], last: Sequence[Line], steps: int) -> Iterator[tup
                 f"the format reward rose by {rise:.2f} while right answers went from {before:.1%} to {right:.1%}: the model "
                 "learns the shape and not the task",
             )
-    length, start = _mean(last, "completions/mean_length"), _mean(first, "completions/mean_length")
+    length, start = mean(last, "completions/mean_length"), mean(first, "completions/mean_length")
     if length is not None and start and steps >= 2 * WINDOW and not SHORTER < length / start < LONGER:
         yield (
             "length drift",
             f"completions went from {start:.0f} to {length:.0f} tokens on average: look at samples before believing the reward",
         )
-    agreement, placed = _mean(last, "answers/first_choice"), _mean(last, "answers/placed")
+    agreement, placed = mean(last, "answers/first_choice"), mean(last, "answers/placed")
     if agreement is not None and agreement >= MOST_FIRST_CHOICES and (placed is None or placed >= LEAST_PLACED):
         yield (
             "first choice",
@@ -81,10 +81,11 @@ def _at(first: Sequence[Line], last: Sequence[Line], steps: int) -> Iterator[tup
 
 def _rise(first: Sequence[Line], last: Sequence[Line], name: str) -> float:
     """What a curve gained; nothing where one of its ends is not known."""
-    before, after = _mean(first, name), _mean(last, name)
+    before, after = mean(first, name), mean(last, name)
     return 0.0 if before is None or after is None else after - before
 
 
-def _mean(lines: Sequence[Line], name: str) -> float | None:
+def mean(lines: Sequence[Line], name: str) -> float | None:
+    """Mean of a curve over the lines that have it; None where none has."""
     values = [float(line[name]) for line in lines if line.get(name) is not None]
     return sum(values) / len(values) if values else None

@@ -18,7 +18,7 @@ Log = Sequence[Mapping[str, Any]]
 def training(log: Log, tree: Tree, metrics: Mapping[str, Any]) -> Markup:
     """The whole section: small multiples of the curves that the log holds; empty for an empty log."""
     figures, zero = [], []
-    for key, title in charts.CURVES.items():
+    for key, title in charts.curves().items():
         curve = charts.points(log, key)
         if curve and not any(value for _, value in curve):
             zero.append(title)

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medrl.sweep.report.effects import FEWEST, contrasts, interactions, show, spearman
-from medrl.sweep.report.formatting import Unit, labels
+from medrl.sweep.report.document import sentences, text
+from medrl.sweep.report.effects import FEWEST, contrasts, interactions, spearman
+from medrl.sweep.report.formatting import key, number_or_none, numeric, show
 from medrl.sweep.report.noise import noise, rivals, undistinguished
-from medrl.sweep.report.results import Configuration, Sweep, key, number_or_none, numeric
+from medrl.sweep.report.results import Configuration, Sweep
 
 CORRELATED = 0.7
 """Rank correlation between two parameters above which what one did may be what the other did."""
@@ -20,172 +21,101 @@ CORRELATED = 0.7
 NEAR = 0.05
 """Share of a range that counts as its edge."""
 
-MESSAGE_CHARS = 200
 
-ROWS = "a difference on these validation rows holds on others"
-
-
-def caveats(sweep: Sweep, best: Configuration | None, runs: list[Mapping[str, Any]]) -> list[str]:
+def caveats(sweep: Sweep, best: Configuration | None, runs: list[Mapping[str, Any]]) -> Iterator[str]:
     """All of them, in plain text."""
-    found = [*_unfinished(sweep)]
     if best is None:
-        return ["Nothing at all about its parameters: no point finished with a value.", *found]
-    found += [
-        *_undistinguished(sweep, best),
-        *_seeds(sweep),
-        *_edges(sweep, best),
-        *_never_varied(sweep),
-        *_designed(sweep),
-        *_mixed(runs),
-    ]
-    return [*found, f"Anything beyond what it varied: other data, other models, other lengths of training, and whether {ROWS}."]
+        yield text("nothing_finished")
+        yield from _unfinished(sweep)
+        return
+    yield from _unfinished(sweep)
+    yield from _undistinguished(sweep, best)
+    counts = Counter(len(each.by_seed()) for each in sweep.configurations)
+    yield from sentences("seeds", sweep=sweep, counts=counts, fewest=FEWEST)
+    for name in sweep.parameters:
+        if end := _edge(sweep, best, name):
+            yield text("edge", name=name, end=end, value=show(best.parameters[name]))
+    for name in sweep.parameters:
+        if len(values := sweep.values(name)) < 2:
+            yield text("one_value", name=name, values=values)
+    if sweep.balanced:
+        yield from _unmatched(sweep)
+    else:
+        yield from _correlated(sweep)
+        yield from sentences("unbalanced", sweep=sweep)
+    for field, what in {"source": "rows", "commit": "code"}.items():
+        if len(found := {str(run.get(field)) for run in runs}) > 1:
+            yield text("mixed", field=field, what=what, values=found)
+    machines = {json.dumps({part: (run.get("machine") or {}).get(part) for part in ("cpu", "gpus")}) for run in runs}
+    yield from sentences("records", dirty=any(run.get("dirty") for run in runs), machines=len(machines))
+    yield text("beyond")
 
 
 def _undistinguished(sweep: Sweep, best: Configuration) -> Iterator[str]:
     """Which configuration is best, where the noise between seeds hides it."""
-    unclear, seen = undistinguished(rivals(sweep, best)), noise(sweep)
-    if unclear and seen.detectable is not None and seen.seeds > 1:
-        unit = Unit(sweep.metric)
-        ahead = abs(best.mean - unclear[0].configuration.mean)
-        # The detectable difference shrinks with the root of the number of seeds.
-        needed = f"about {math.ceil(seen.seeds * (seen.detectable / ahead) ** 2):,} seeds each" if ahead else "no number of seeds"
-        others = labels([each.configuration for each in unclear])
-        yield (
-            f"Which configuration is best: {best.label} does not differ significantly from {others}. With {seen.seeds} seeds a "
-            f"difference under about {unit.spread(seen.detectable)} is likely to be missed. If the observed difference of "
-            f"{unit.spread(ahead)} to {unclear[0].configuration.label} is real, {needed} detect it."
-        )
+    unclear, found = undistinguished(rivals(sweep, best)), noise(sweep)
+    if not unclear or found.detectable is None or found.seeds < 2:
+        return
+    others = [each.configuration.label for each in unclear]
+    ahead = abs(best.mean - unclear[0].configuration.mean)
+    # The detectable difference shrinks with the root of the number of seeds.
+    needed = math.ceil(found.seeds * (found.detectable / ahead) ** 2) if ahead else None
+    about = {"unit": sweep.unit, "best": best, "noise": found, "ahead": ahead, "needed": needed}
+    yield text("undistinguished", others=", ".join(others), nearest=others[0], **about)
 
 
 def _unfinished(sweep: Sweep) -> Iterator[str]:
     """Points without a comparable value, and why."""
     gone: dict[tuple[str, str], list[str]] = {}
     for point in sweep.planned:
-        state = point["state"]
-        if state == "finished" and number_or_none(point.get("value")) is not None:
-            continue
-        message = " ".join(str(point.get("message") or "").split())
-        gone.setdefault((state, message), []).append(str(point["number"]))
+        if point["state"] != "finished" or number_or_none(point.get("value")) is None:
+            message = " ".join(str(point.get("message") or "").split())
+            gone.setdefault((point["state"], message), []).append(str(point["number"]))
     for (state, message), numbers in gone.items():
-        said = {
-            "stopped": "was stopped early",
-            "failed": "failed",
-            "left": "never ran",
-            "finished": f"finished without a finite {sweep.metric}",
-        }.get(state, f"ended as {state}")
-        many = f"Points {', '.join(numbers)}: each" if len(numbers) > 1 else f"Point {numbers[0]}"
-        reason = f" ({message[:MESSAGE_CHARS]}{'…' if len(message) > MESSAGE_CHARS else ''})" if message else ""
-        yield f"{many} {said}{reason}; no statistic here counts {'them' if len(numbers) > 1 else 'it'}."
+        yield text("unfinished", sweep=sweep, state=state, message=message, numbers=numbers)
     if any(state == "stopped" for state, _ in gone):
-        yield (
-            "What stopped points would have reached: they were stopped because their values were worse, so that the finished "
-            "points are better than the average of the space, and effects among them may be smaller than in the whole space."
-        )
+        yield text("stopped_early")
 
 
-def _seeds(sweep: Sweep) -> Iterator[str]:
-    counts = Counter(len(each.by_seed()) for each in sweep.configurations)
-    if sweep.seeds == 1:
-        yield (
-            "Whether any configuration differs from any other beyond the noise between seeds: each ran with one seed. Vary seed "
-            "over three values or more to know."
-        )
-    elif sweep.seeds < FEWEST:
-        yield f"The noise between seeds with any precision: no configuration ran with more than {sweep.seeds} seeds."
-    if len(counts) > 1:
-        listed = ", ".join(f"{number} with {seeds}" for seeds, number in sorted(counts.items()))
-        yield f"Configurations under equal conditions: they finished different numbers of seeds ({listed})."
+def _edge(sweep: Sweep, best: Configuration, name: str) -> str:
+    """The end of what was tried that the best value of a parameter is at, ``lower`` or ``upper``."""
+    spec, values = sweep.parameters[name], sweep.values(name)
+    if name not in best.parameters or len(values) < 2 or not numeric(values):
+        return ""
+    value, near = float(best.parameters[name]), NEAR
+    low, high = (number_or_none(spec.get(side)) for side in ("min", "max"))
+    if low is None or high is None or low >= high:
+        if "values" not in spec:
+            return ""
+        low, high, near = min(map(float, values)), max(map(float, values)), 0.0
+    elif "log" in str(spec.get("distribution", "")) and low > 0:
+        value, low, high = map(math.log, (value, low, high))
+    width = near * (high - low)
+    return "lower" if value - low <= width else "upper" if high - value <= width else ""
 
 
-def _edges(sweep: Sweep, best: Configuration) -> Iterator[str]:
-    for name, spec in sweep.parameters.items():
-        values = sweep.values(name)
-        if name not in best.parameters or len(values) < 2 or not numeric(values):
-            continue
-        value, end = float(best.parameters[name]), ""
-        low, high = (number_or_none(spec.get(side)) for side in ("min", "max"))
-        if low is not None and high is not None and low < high:
-            if "log" in str(spec.get("distribution", "")) and low > 0:
-                end = _end(value / low <= (high / low) ** NEAR, high / value <= (high / low) ** NEAR)
-            else:
-                end = _end(value - low <= NEAR * (high - low), high - value <= NEAR * (high - low))
-        elif "values" in spec:
-            end = _end(value == min(map(float, values)), value == max(map(float, values)))
-        if end:
-            yield (
-                f"Whether {name} should be {'smaller' if end == 'lower' else 'larger'} still: the best point has "
-                f"{show(best.parameters[name])}, at the {end} end of what was tried."
-            )
+def _unmatched(sweep: Sweep) -> Iterator[str]:
+    """What a grid has too few matched points for."""
+    crossed = {each.parameters for each in interactions(sweep)}
+    for one, two in itertools.combinations(sweep.varied, 2):
+        if (one, two) not in crossed:
+            yield text("not_crossed", one=one, two=two)
+    few: dict[str, list[str]] = {}
+    for each in contrasts(sweep):
+        if each.pairs.n < FEWEST:
+            few.setdefault(each.parameters[0], []).append(f"{' to '.join(map(show, each.values[0]))}: {each.pairs.n}")
+    for name, pairs in few.items():
+        yield text("few_pairs", name=name, pairs=pairs, fewest=FEWEST)
 
 
-def _end(lowest: bool, highest: bool) -> str:
-    return "lower" if lowest else "upper" if highest else ""
-
-
-def _never_varied(sweep: Sweep) -> Iterator[str]:
-    """Parameters with one value among finished points, and those that cannot be told from one another."""
-    varied = []
-    for name in sweep.parameters:
-        if len(values := sweep.values(name)) > 1:
-            varied.append(name)
-        else:
-            only = f"all had {show(values[0])}" if values else "none had a value"
-            yield f"Anything about {name}: of the finished points, {only}."
-    if sweep.balanced:
-        crossed = {each.parameters for each in interactions(sweep)}
-        for one, two in itertools.combinations(varied, 2):
-            if (one, two) not in crossed:
-                yield (
-                    f"Whether {one} and {two} work together: they never varied together, with all four combinations of two "
-                    "values finished and all else equal."
-                )
-        return
-    for one, two in itertools.combinations(varied, 2):
-        both = [each.parameters for each in sweep.configurations if one in each.parameters and two in each.parameters]
-        ones, twos = [each[one] for each in both], [each[two] for each in both]
-        if numeric(ones) and numeric(twos) and len(set(ones)) > 1 and len(set(twos)) > 1:
-            rho = spearman([float(value) for value in ones], [float(value) for value in twos])
+def _correlated(sweep: Sweep) -> Iterator[str]:
+    """Parameters of a search that went together."""
+    for one, two in itertools.combinations(sweep.varied, 2):
+        both = [(each.parameters[one], each.parameters[two]) for each in sweep.having(one) if two in each.parameters]
+        if all(numeric(values) and len(set(values)) > 1 for values in zip(*both, strict=True)) and both:
+            rho = spearman(*zip(*both, strict=True))
             if abs(rho) > CORRELATED:
-                yield (
-                    f"What {one} did apart from {two}: among finished points they are correlated (rank correlation {rho:+.2f}), "
-                    "so that the effect of either may be that of the other."
-                )
-
-
-def _designed(sweep: Sweep) -> Iterator[str]:
-    if sweep.balanced:
-        few = [each for each in contrasts(sweep) if each.pairs.n < FEWEST]
-        for name in dict.fromkeys(each.parameters[0] for each in few):
-            said = ", ".join(
-                f"{show(low)} to {show(high)}: {each.pairs.n}"
-                for each in few
-                if each.parameters == (name,)
-                for low, high in each.values
-            )
-            yield f"What {name} did between some values: too few matched pairs, under {FEWEST} ({said})."
-        return
-    yield (
-        f"Interactions and matched differences: a {sweep.method} search draws every parameter anew for each point, so that "
-        "hardly two points differ in one parameter alone. Its points are not balanced, and its effects are associations."
-    )
-    if sweep.method != "random":
-        yield (
-            "Whether an association is more than chance: the search samples near earlier good points, which biases correlations. "
-            "A grid over the parameters that matter would tell."
-        )
-
-
-def _mixed(runs: list[Mapping[str, Any]]) -> Iterator[str]:
-    """Records that should be alike and are not."""
-    for field, what in {"source": "rows", "commit": "code"}.items():
-        if len(seen := {str(run.get(field)) for run in runs}) > 1:
-            values = ", ".join(sorted(seen))
-            yield f"What is due to the parameters and what to different {what}: runs differ in {field} ({values})."
-    if any(run.get("dirty") for run in runs):
-        yield "Exactly which code gave these numbers: the working tree had uncommitted changes."
-    machines = {json.dumps({part: (run.get("machine") or {}).get(part) for part in ("cpu", "gpus")}) for run in runs}
-    if len(machines) > 1:
-        yield "How the seconds compare: runs were spread over different machines."
+                yield text("correlated", one=one, two=two, rho=rho)
 
 
 def allowed_values(spec: Mapping[str, Any]) -> str:

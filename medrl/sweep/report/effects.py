@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from medrl.statistics.metrics import Z95, Interval, over_seeds, student_p
-from medrl.sweep.report.results import Configuration, Sweep, key, numeric
+from medrl.sweep.report.formatting import key, numeric, show
+from medrl.sweep.report.results import Configuration, Sweep
 
 if TYPE_CHECKING:
     import numpy as np
 
 FEWEST = 3
 """Matched pairs, quadruples, or configurations a group, below which nothing is claimed."""
-
 ALL_PAIRS = 4
 """Values of a parameter up to which every two are compared; of more, each with the first."""
-
 BY_VALUE = 5
 """Distinct values of a numeric parameter up to which means are given by value, and not by bin."""
-
 DRAWS = 10_000
 """Permutations of a test."""
 
@@ -40,7 +38,6 @@ class Estimate(NamedTuple):
     mean: float
     ci95: Interval | None
     """None for one value and where all are equal: no spread is no certainty."""
-
     p_value: float | None
     """None for one value."""
 
@@ -53,7 +50,6 @@ class Level(NamedTuple):
     ci95: Interval | None
     """Student's, over configurations, or over seeds where there is one configuration. Never over both at once: seeds of a
     configuration are no independent witnesses of a parameter."""
-
     configurations: int
     points: int
 
@@ -64,18 +60,18 @@ class Contrast:
 
     parameters: tuple[str, ...]
     """One, or the two of an interaction."""
-
     values: tuple[tuple[Any, Any], ...]
     """From and to, of each parameter."""
-
     pairs: Estimate
     """Over the matched pairs (quadruples of an interaction). Its interval and p value are None where they are under FEWEST."""
-
     seeds: Estimate
     """The same with each seed counted once, by the mean of its pairs: trusts nothing but that seeds are independent."""
-
     holm: float | None = None
     """p value of the pairs after Holm's correction for all contrasts of this table."""
+
+    @property
+    def p_value(self) -> float | None:
+        return self.pairs.p_value
 
 
 @dataclass(frozen=True)
@@ -85,16 +81,16 @@ class Association:
     parameter: str
     n: int
     """Configurations."""
-
     rho: float | None
     """Spearman's rank correlation; None for a parameter that is no number."""
-
     ci95: Interval | None
     p_value: float | None
     """By permutation; None where ``why`` says why there is no test."""
-
     why: str = ""
     holm: float | None = None
+
+
+T = TypeVar("T", Contrast, Association)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -114,33 +110,30 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(n, mean, ci95, student_p(mean / (sd / math.sqrt(n)), n - 1))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects p values for their number, in their order (Holm 1979)."""
-    corrected, least = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = least
-    return corrected
+def corrected(found: Sequence[T]) -> list[T]:
+    """The same with their p values corrected for their number (Holm 1979); what was not tested does not count."""
+    tested = sorted((p_value, place) for place, each in enumerate(found) if (p_value := each.p_value) is not None)
+    steps = (min(1.0, (len(tested) - rank) * p_value) for rank, (p_value, _) in enumerate(tested))
+    by_place = {place: holm for (_, place), holm in zip(tested, itertools.accumulate(steps, max), strict=True)}
+    return [replace(each, holm=by_place.get(place)) for place, each in enumerate(found)]
 
 
 def levels(sweep: Sweep, name: str) -> list[Level]:
     """Means by value; by bins of equally many configurations for a number that took many values."""
-    values = sweep.values(name)
-    having = [each for each in sweep.configurations if name in each.parameters]
+    values, having = sweep.values(name), sweep.having(name)
     if len(values) <= BY_VALUE or not numeric(values):
         groups = {show(value): [each for each in having if key(each.parameters[name]) == key(value)] for value in values}
     else:
-        groups = _bins(sorted(having, key=lambda each: float(each.parameters[name])), name)
+        groups = dict(_bins(sorted(having, key=lambda each: float(each.parameters[name])), name))
     return [_level(label, members) for label, members in groups.items()]
 
 
 def _level(label: str, members: Sequence[Configuration]) -> Level:
-    points = [point.value for each in members for point in each.points]
     over = [each.mean for each in members] if len(members) > 1 else list(members[0].by_seed().values())
-    return Level(label, fmean(over), estimate(over).ci95, len(members), len(points))
+    return Level(label, fmean(over), estimate(over).ci95, len(members), sum(len(each.points) for each in members))
 
 
-def _bins(ordered: Sequence[Configuration], name: str) -> dict[str, list[Configuration]]:
+def _bins(ordered: Sequence[Configuration], name: str) -> Iterator[tuple[str, list[Configuration]]]:
     """Two to four bins; equal values stay together."""
     count = max(2, min(4, len(ordered) // 4))
     values = [float(each.parameters[name]) for each in ordered]
@@ -150,22 +143,19 @@ def _bins(ordered: Sequence[Configuration], name: str) -> dict[str, list[Configu
         while cut < len(ordered) and values[cut] == values[cut - 1]:
             cut += 1
         cuts.add(cut)
-    found = {}
     for start, end in itertools.pairwise(sorted(cuts)):
-        found[f"{values[start]:.3g} to {values[end - 1]:.3g}"] = list(ordered[start:end])
-    return found
+        yield f"{values[start]:.3g} to {values[end - 1]:.3g}", list(ordered[start:end])
 
 
 def contrasts(sweep: Sweep) -> list[Contrast]:
     """Every parameter's values against each other in a grid, corrected by Holm over all of them together."""
     found = []
     for name in sweep.parameters:
-        values, table = sweep.values(name), _blocks(sweep, (name,))
+        values, matched = sweep.values(name), _matched(sweep, (name,))
         every = list(itertools.combinations(values, 2))
         for low, high in every if len(values) <= ALL_PAIRS else every[: len(values) - 1]:
-            signs: Signs = {(key(high),): 1, (key(low),): -1}
-            found.append(_contrast((name,), ((low, high),), table, signs))
-    return _corrected(found)
+            found.append(_contrast((name,), ((low, high),), matched))
+    return corrected(found)
 
 
 def interactions(sweep: Sweep) -> list[Contrast]:
@@ -176,24 +166,17 @@ def interactions(sweep: Sweep) -> list[Contrast]:
     """
     found = []
     for one, two in itertools.combinations(sweep.parameters, 2):
-        table = _blocks(sweep, (one, two))
-        ones, twos = sweep.values(one), sweep.values(two)
+        matched, ones, twos = _matched(sweep, (one, two)), sweep.values(one), sweep.values(two)
         for a, b in itertools.product(ones[1:], twos[1:]):
-            signs: Signs = {
-                (key(a), key(b)): 1, (key(ones[0]), key(b)): -1, (key(a), key(twos[0])): -1, (key(ones[0]), key(twos[0])): 1,
-            }  # fmt: skip
-            found.append(_contrast((one, two), ((ones[0], a), (twos[0], b)), table, signs))
-    return _corrected([contrast for contrast in found if contrast.pairs.n])
+            found.append(_contrast((one, two), ((ones[0], a), (twos[0], b)), matched))
+    return corrected([contrast for contrast in found if contrast.pairs.n])
 
 
-Blocks = Mapping[tuple[str, str], Mapping[tuple[str, ...], float]]
+Matched = Mapping[tuple[str, str], Mapping[tuple[str, ...], float]]
 """By everything else and by the seed: the mean value at each combination of the parameters in question."""
 
-Signs = Mapping[tuple[str, ...], int]
-"""Terms of a contrast: the combinations that it adds and those that it takes away."""
 
-
-def _blocks(sweep: Sweep, names: tuple[str, ...]) -> Blocks:
+def _matched(sweep: Sweep, names: tuple[str, ...]) -> Matched:
     cells: dict[tuple[str, str], dict[tuple[str, ...], list[float]]] = {}
     for point in sweep.points:
         if not all(name in point.parameters for name in names):
@@ -204,28 +187,21 @@ def _blocks(sweep: Sweep, names: tuple[str, ...]) -> Blocks:
     return {block: {place: fmean(values) for place, values in cell.items()} for block, cell in cells.items()}
 
 
-def _contrast(parameters: tuple[str, ...], values: tuple[tuple[Any, Any], ...], blocks: Blocks, signs: Signs) -> Contrast:
-    """The signed sum within each block that holds all of its terms."""
-    differences: list[float] = []
+def _contrast(parameters: tuple[str, ...], values: tuple[tuple[Any, Any], ...], matched: Matched) -> Contrast:
+    """The step from the first to the second value, or the difference of two such steps, among points that match in all else."""
+    terms = [tuple(map(key, place)) for place in itertools.product(*values)]
+    signs = dict(zip(terms, (-1, 1) if len(values) == 1 else (1, -1, -1, 1), strict=True))
     of_seed: dict[str, list[float]] = {}
-    for (_, seed), cell in blocks.items():
+    for (_, seed), cell in matched.items():
         if all(place in cell for place in signs):
-            difference = math.fsum(sign * cell[place] for place, sign in signs.items())
-            differences.append(difference)
-            of_seed.setdefault(seed, []).append(difference)
-    if not differences:
+            of_seed.setdefault(seed, []).append(math.fsum(sign * cell[place] for place, sign in signs.items()))
+    if not of_seed:
         nothing = Estimate(0, math.nan, None, None)
         return Contrast(parameters, values, nothing, nothing)
-    pairs = estimate(differences)
+    pairs = estimate([difference for differences in of_seed.values() for difference in differences])
     if pairs.n < FEWEST:
         pairs = pairs._replace(ci95=None, p_value=None)
-    return Contrast(parameters, values, pairs, estimate([fmean(seed) for seed in of_seed.values()]))
-
-
-def _corrected(found: Sequence[Contrast]) -> list[Contrast]:
-    tested = [contrast.pairs.p_value for contrast in found if contrast.pairs.p_value is not None]
-    corrected = iter(holm(tested))
-    return [each if each.pairs.p_value is None else replace(each, holm=next(corrected)) for each in found]
+    return Contrast(parameters, values, pairs, estimate([fmean(differences) for differences in of_seed.values()]))
 
 
 def associations(sweep: Sweep) -> list[Association]:
@@ -234,57 +210,41 @@ def associations(sweep: Sweep) -> list[Association]:
     A Bayesian search places points by what earlier ones gave, so that points are not exchangeable and no permutation test
     holds: its correlations are described and not tested.
     """
-    found = [_association(sweep, name) for name in sweep.parameters]
-    corrected = iter(holm([each.p_value for each in found if each.p_value is not None]))
-    return [each if each.p_value is None else replace(each, holm=next(corrected)) for each in found]
+    return corrected([_association(sweep, name) for name in sweep.parameters])
 
 
 def _association(sweep: Sweep, name: str) -> Association:
-    having = [each for each in sweep.configurations if name in each.parameters]
+    having = sweep.having(name)
     values, means = [each.parameters[name] for each in having], [each.mean for each in having]
     n, rho, ci95 = len(having), None, None
     if numeric(values) and len(set(values)) > 1 and len(set(means)) > 1:
-        rho = spearman([float(value) for value in values], means)
+        rho = spearman(values, means)
         ci95 = spearman_interval(rho, n) if sweep.method == "random" else None
     if sweep.method != "random":
         return Association(name, n, rho, ci95, None, "not tested: the search chose its points by what earlier ones gave")
     if numeric(values):
         if n < 2 * FEWEST or rho is None:
             return Association(name, n, rho, None, None, "too few configurations, or all alike")
-        return Association(name, n, rho, ci95, spearman_p([float(value) for value in values], means))
-    groups = {
-        key(value): [mean for other, mean in zip(values, means, strict=True) if key(other) == key(value)] for value in values
-    }
-    kept = [group for group in groups.values() if len(group) >= FEWEST]
-    if len(kept) < 2:
+        return Association(name, n, rho, ci95, spearman_p(values, means))
+    groups: dict[str, list[float]] = {}
+    for value, mean in zip(values, means, strict=True):
+        groups.setdefault(key(value), []).append(mean)
+    large = [group for group in groups.values() if len(group) >= FEWEST]
+    if len(large) < 2:
         return Association(name, n, None, None, None, f"fewer than two values with {FEWEST} configurations")
-    return Association(name, sum(map(len, kept)), None, None, groups_p(kept))
-
-
-def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of theirs."""
-    below = {value: sum(other < value for other in values) for value in set(values)}
-    return [below[value] + (values.count(value) + 1) / 2 for value in values]
+    return Association(name, sum(map(len, large)), None, None, groups_p(large))
 
 
 def spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """Rank correlation (Spearman 1904), ties by mean ranks.
+    """Rank correlation (Spearman 1904), ties by mean ranks; not a number where all values of one are equal."""
+    from scipy.stats import spearmanr
 
-    Raises:
-        ValueError: lists of unlike length, or all values of one equal.
-    """
-    first, second = ranks(one), ranks(other)
-    middle = (len(first) + 1) / 2
-    size = math.sqrt(math.fsum((rank - middle) ** 2 for rank in first) * math.fsum((rank - middle) ** 2 for rank in second))
-    if not size:
-        raise ValueError("a rank correlation needs values that differ")
-    together = math.fsum((a - middle) * (b - middle) for a, b in zip(first, second, strict=True))
-    return max(-1.0, min(1.0, together / size))
+    return float(spearmanr(one, other).statistic)
 
 
 def spearman_interval(rho: float, n: int) -> Interval | None:
     """Interval by Fisher's z with the variance of Bonett and Wright (2000, Psychometrika 65); None below 4 or at an end."""
-    if n < 4 or abs(rho) == 1:
+    if n < 4 or abs(rho) > 1 - 1e-12:
         return None
     half = Z95 * math.sqrt((1 + rho**2 / 2) / (n - 3))
     return Interval(math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
@@ -293,50 +253,35 @@ def spearman_interval(rho: float, n: int) -> Interval | None:
 def spearman_p(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> float:
     """Two-sided permutation test of no association between ranks."""
     import numpy as np
+    from scipy.stats import rankdata
 
-    first = np.asarray(ranks(one)) - (len(one) + 1) / 2
-
-    def size(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.asarray(np.abs(drawn @ first))
-
-    return _permutation_p([rank - (len(other) + 1) / 2 for rank in ranks(other)], size, seed)
+    first, second = (rankdata(values) - (len(values) + 1) / 2 for values in (one, other))
+    return _permutation_p(second, lambda drawn: np.abs(drawn @ first), seed)
 
 
 def groups_p(groups: Sequence[Sequence[float]], *, seed: int = 0) -> float:
     """Permutation test of equal means: the sum of squares between the groups, as in a one-way analysis of variance."""
     import numpy as np
 
-    pooled = [value for group in groups for value in group]
-    centre = fmean(pooled)
-    ends = list(itertools.accumulate(map(len, groups)))
-
-    def between(drawn: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        parts = np.split(drawn, ends[:-1], axis=1)
-        return np.asarray(sum(part.sum(axis=1) ** 2 / part.shape[1] for part in parts))
-
-    return _permutation_p([value - centre for value in pooled], between, seed)
+    pooled, ends = np.concatenate(groups), np.cumsum([len(group) for group in groups])[:-1]
+    return _permutation_p(
+        pooled - fmean(pooled),
+        lambda drawn: sum(part.sum(axis=1) ** 2 / part.shape[1] for part in np.split(drawn, ends, axis=1)),
+        seed,
+    )
 
 
-def _permutation_p(
-    values: Sequence[float], statistic: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]], seed: int
-) -> float:
+def _permutation_p(values: np.ndarray[Any, Any], statistic: Callable[[np.ndarray[Any, Any]], Any], seed: int) -> float:
     """Share of orders whose statistic is as large; the observed order counts as one more, so that p is never 0.
 
     (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9.)
     """
     import numpy as np
 
-    observed = float(statistic(np.asarray([values]))[0])
+    least = float(statistic(values[None])[0]) * (1 - 1e-9)
     generator = np.random.default_rng(seed)
     rows, extreme = min(DRAWS, max(1, 2**18 // len(values))), 1
     for start in range(0, DRAWS, rows):
         drawn = generator.permuted(np.tile(values, (min(rows, DRAWS - start), 1)), axis=1)
-        extreme += int((statistic(drawn) >= observed * (1 - 1e-9)).sum())
+        extreme += int((statistic(drawn) >= least).sum())
     return extreme / (DRAWS + 1)
-
-
-def show(value: Any) -> str:
-    """A parameter's value as one would write it on the command line."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else key(value)

@@ -1,14 +1,13 @@
-"""How a sweep's report writes numbers, settings and configurations."""
+"""How a sweep's report writes numbers, values of parameters and their names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from medrl.report import svg
-from medrl.report.charts import Dot
-from medrl.sweep.report.effects import show
-from medrl.sweep.report.results import Configuration
 
 SHARES = {"accuracy", "unparsed", "truncated", "ungraded", "first_choice"}
 """Last parts of metrics that are shares of 1 and written in per cent."""
@@ -29,15 +28,9 @@ class Unit:
         """A value."""
         return f"{100 * value:.1f}".replace("-", MINUS) if self.share else svg.number(value)
 
-    def scaled(self, value: float) -> str:
-        """A value of a chart, which has per cent for shares."""
-        return f"{value:.1f}" if self.share else svg.number(value)
-
-    def dot(self, value: float, ci95: Sequence[float] | None) -> Dot:
-        """A value with its interval in a chart."""
-        if not self.share:
-            return Dot(value, ci95)
-        return Dot(100 * value, ci95 and [100 * min(1.0, max(0.0, end)) for end in ci95])
+    def possible(self, ci95: Sequence[float] | None) -> Sequence[float] | None:
+        """An interval; that of a share ends where shares do, as that of a mean of seeds need not."""
+        return [min(1.0, max(0.0, end)) for end in ci95] if ci95 and self.share else ci95
 
     def with_unit(self, value: float) -> str:
         """A value in a sentence."""
@@ -52,30 +45,20 @@ class Unit:
         return f"{100 * value:.1f} points" if self.share else svg.number(value)
 
     def interval(self, ci95: Sequence[float] | None, nothing: str = "none", *, signed: bool = False) -> str:
-        """An interval of values, or of differences. That of a share ends where shares do, as a mean of seeds need not."""
-        if ci95 is None:
-            return nothing
-        if self.share and not signed:
-            ci95 = [min(1.0, max(0.0, end)) for end in ci95]
-        return f"[{', '.join(self.difference(end) if signed else self.show(end) for end in ci95)}]"
+        """An interval of values, or of differences."""
+        if signed:
+            return f"[{', '.join(map(self.difference, ci95))}]" if ci95 else nothing
+        ends = self.possible(ci95)
+        return f"[{', '.join(map(self.show, ends))}]" if ends else nothing
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Parameters by the fewest last parts of their paths that no other shares."""
-    found = {}
-    for name in names:
-        parts = name.split(".")
-        for length in range(1, len(parts) + 1):
-            end = parts[-length:]
-            if length == len(parts) or not any(other.split(".")[-length:] == end for other in names if other != name):
-                found[name] = ".".join(end)
-                break
-    return found
-
-
-def settings(parameters: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """A configuration's parameters, in the order of the file."""
-    return ", ".join(f"{word} = {show(parameters[name])}" for name, word in names.items() if name in parameters)
+    ends = {name: [".".join(name.split(".")[start:]) for start in reversed(range(name.count(".") + 1))] for name in names}
+    return {
+        name: next((end for end in mine if not any(end in others for other, others in ends.items() if other != name)), name)
+        for name, mine in ends.items()
+    }
 
 
 def seeds(count: int) -> str:
@@ -88,6 +71,24 @@ def p_value(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def labels(configurations: Sequence[Configuration]) -> str:
-    """Their labels as a list."""
-    return ", ".join(each.label for each in configurations)
+def show(value: Any) -> str:
+    """A parameter's value as one would write it on the command line."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else key(value)
+
+
+def key(value: Any) -> str:
+    """By what values are told apart, lists and mappings among them."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def number_or_none(value: Any) -> float | None:
+    """A finite number; None for anything else, as a diverged loss is."""
+    counts = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if counts else None
+
+
+def numeric(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers, and not merely named by words or switched on and off."""
+    return bool(values) and all(number_or_none(value) is not None for value in values)

@@ -12,10 +12,10 @@ from medrl.files import write_atomically
 from medrl.report import html
 from medrl.report.html import Fact
 from medrl.report.progress import duration
-from medrl.sweep.report import best, document, formatting, sections
+from medrl.sweep.report import document, sections
 from medrl.sweep.report.caveats import allowed_values, caveats
-from medrl.sweep.report.document import Block, Items, Note, Text
-from medrl.sweep.report.results import Configuration, Sweep, read
+from medrl.sweep.report.document import Block, Items, Note, Text, text
+from medrl.sweep.report.results import Sweep, read
 from medrl.table.table import escape_markdown
 
 SYNTHETIC = "Synthetic twins. These rows say nothing about medicine."
@@ -27,17 +27,13 @@ Sections = Mapping[str, tuple[str, Sequence[Block]]]
 def write(results: dict[str, Any], folder: Path) -> None:
     """Write ``report.html`` and ``report.md`` of a sweep, finished or not.
 
-    Args:
-        results: What ``results.json`` of a sweep holds.
-        folder: Where to; it is there already.
-
     Raises:
         UserError: results of another schema or kind.
     """
     sweep = read(results)
     runs = results.get("runs") or []
     title = results.get("title") or results.get("name") or "Sweep"
-    facts = [fact for fact in _facts(results, sweep, runs) if fact.value]
+    facts = _facts(results, sweep, runs)
     rows = "; ".join(sorted({str(run.get("source")) for run in runs})) or "unknown: no run finished"
     synthetic = any(run.get("synthetic") for run in runs)
     parts = _sections(results, sweep, runs)
@@ -48,48 +44,32 @@ def write(results: dict[str, Any], folder: Path) -> None:
 
 def _sections(results: Mapping[str, Any], sweep: Sweep, runs: list[Mapping[str, Any]]) -> Sections:
     selected = results["sweep"].get("chosen")
-    leader = _best(sweep, selected)
+    leader = (sweep.of(selected["parameters"]) if selected else None) or sweep.best()
     found: dict[str, tuple[str, Sequence[Block]]] = {}
     if leader is None:
-        found["best"] = ("Best configuration", [Text("No point finished with a value: nothing can be selected.", strong=True)])
+        found["best"] = ("Best configuration", [Text(text("no_best"), strong=True)])
     else:
-        found["best"] = ("Best configuration", best.best_configuration(sweep, leader, selected, runs))
-        found["effects"] = ("Effect of each parameter", sections.effects(sweep))
-        found["interactions"] = ("Interactions", sections.interactions(sweep))
-        found["frontier"] = ("Accuracy against cost", sections.costs(sweep, leader))
-        found["noise"] = ("Noise", sections.noise(sweep, runs))
-    found["points"] = ("Every point", sections.every_point(sweep, leader))
-    found["limits"] = ("What this sweep cannot tell", [Items(caveats(sweep, leader, runs))])
+        found["best"] = ("Best configuration", list(sections.best(sweep, leader, selected, runs)))
+        found["effects"] = ("Effect of each parameter", list(sections.effects(sweep)))
+        found["interactions"] = ("Interactions", list(sections.interactions(sweep)))
+        found["frontier"] = ("Accuracy against cost", list(sections.costs(sweep, leader)))
+        found["noise"] = ("Noise", [sections.noise(sweep, runs)])
+    found["points"] = ("Every point", list(sections.every_point(sweep, leader)))
+    found["limits"] = ("What this sweep cannot tell", [Items(list(caveats(sweep, leader, runs)))])
     found["notes"] = ("Notes", [Note(note) for note in results.get("notes") or []])
     return found
 
 
-def _best(sweep: Sweep, selected: Mapping[str, Any] | None) -> Configuration | None:
-    """What the sweep selected; the leader where it has not selected yet."""
-    return (sweep.of(selected["parameters"]) if selected else None) or sweep.best()
-
-
 def _facts(results: Mapping[str, Any], sweep: Sweep, runs: Sequence[Mapping[str, Any]]) -> list[Fact]:
     swept = results["sweep"]
-    states = Counter(point["state"] for point in sweep.planned)
     machine: Mapping[str, Any] = swept.get("machine") or next((run["machine"] for run in runs if run.get("machine")), {})
-    wall, early = swept.get("wall_seconds"), swept.get("early_terminate")
-    return [
-        Fact("Metric", f"{sweep.metric}, the {'higher' if sweep.maximise else 'lower'} the better"),
-        Fact("Method", f"{sweep.method}, {swept.get('backend', 'local')}"),
-        Fact("File", swept.get("file") or ""),
-        Fact("Points", ", ".join(f"{count} {state}" for state, count in states.items()) or "none"),
-        Fact("Configurations", f"{len(sweep.configurations)} finished, up to {formatting.seeds(sweep.seeds)} each"),
-        Fact("Early stopping", "no" if not early else ", ".join(f"{name} {value}" for name, value in early.items())),
-        Fact("Workers", str(swept.get("workers") or "")),
-        Fact("Wall time", "" if wall is None else duration(wall)),
-        Fact("CPU", f"{machine.get('cpu') or 'unknown'}, {machine.get('cpus') or '?'} cores" if machine else "unknown"),
-        Fact("GPU", html.counted(machine.get("gpus") or []) or ("none" if machine else "unknown")),
-        Fact("Commit", "; ".join(sorted({_commit(run) for run in runs})) or "unknown"),
-        Fact("Packages", ", ".join(f"{name} {version}" for name, version in (machine.get("packages") or {}).items()), wide=True),
-        Fact("Varied", "; ".join(f"{name}: {allowed_values(spec)}" for name, spec in swept["parameters"].items()), wide=True),
-        Fact("Command", str(results.get("command") or ""), wide=True, code=True),
-    ]
+    values = {
+        "results": results, "sweep": sweep, "swept": swept, "machine": machine, "gpus": html.counted(machine.get("gpus") or []),
+        "states": Counter(point["state"] for point in sweep.planned), "commits": {_commit(run) for run in runs},
+        "wall_time": duration(swept.get("wall_seconds") or 0),
+        "varied": {name: allowed_values(spec) for name, spec in swept["parameters"].items()},
+    }  # fmt: skip
+    return document.facts(**values)
 
 
 def _commit(run: Mapping[str, Any]) -> str:

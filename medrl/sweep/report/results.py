@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 from medrl.errors import UserError
+from medrl.sweep.report.formatting import Unit, key, number_or_none, numeric, short_names, show
 from medrl.table.results import SCHEMA
 
 SEED = "seed"
@@ -24,16 +24,12 @@ class Point:
 
     number: int
     """Its place in the sweep."""
-
     parameters: Mapping[str, Any]
     """What was varied, without the seed."""
-
     seed: Any
     """None where seeds were not varied."""
-
     value: float
     """Of the metric, in its own unit."""
-
     costs: Mapping[str, float]
     """``tokens`` and ``seconds``, where they are known."""
 
@@ -44,7 +40,6 @@ class Configuration:
 
     label: str
     """C1, C2, ... in the order of their first points."""
-
     parameters: Mapping[str, Any]
     points: tuple[Point, ...]
 
@@ -74,18 +69,26 @@ class Sweep:
     maximise: bool
     method: str
     """``grid``, ``random`` or ``bayes``."""
-
     parameters: Mapping[str, Mapping[str, Any]]
     """What the file says of each varied parameter, without the seed."""
-
     configurations: tuple[Configuration, ...]
     planned: tuple[Mapping[str, Any], ...]
     """Every point, finished or not, as the results hold it."""
 
-    @property
+    @cached_property
     def points(self) -> tuple[Point, ...]:
         """All finished points."""
         return tuple(point for configuration in self.configurations for point in configuration.points)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """How values of the metric are written."""
+        return Unit(self.metric)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Short names of the parameters."""
+        return short_names(list(self.parameters))
 
     @property
     def balanced(self) -> bool:
@@ -97,22 +100,33 @@ class Sweep:
         """Most seeds that a configuration finished."""
         return max((len(configuration.by_seed()) for configuration in self.configurations), default=0)
 
+    @property
+    def varied(self) -> list[str]:
+        """Parameters with several values among finished points."""
+        return [name for name in self.parameters if len(self.values(name)) > 1]
+
+    def settings(self, configuration: Configuration) -> str:
+        """A configuration's parameters, in the order of the file."""
+        mine = configuration.parameters
+        return ", ".join(f"{word} = {show(mine[name])}" for name, word in self.names.items() if name in mine)
+
+    def having(self, name: str) -> list[Configuration]:
+        """Configurations that have a parameter."""
+        return [each for each in self.configurations if name in each.parameters]
+
     def better(self, one: float, other: float) -> bool:
         """Whether the first value is strictly better."""
         return one > other if self.maximise else one < other
 
     def best(self) -> Configuration | None:
         """Of the best mean; the first of equals."""
-        found: Configuration | None = None
-        for configuration in self.configurations:
-            if found is None or self.better(configuration.mean, found.mean):
-                found = configuration
-        return found
+        pick = max if self.maximise else min
+        return pick(self.configurations, key=lambda each: each.mean, default=None)
 
     def of(self, parameters: Mapping[str, Any]) -> Configuration | None:
         """The configuration of these parameters, of which the seed does not count."""
-        asked = _without_seed(parameters)
-        return next((each for each in self.configurations if key(each.parameters) == key(asked)), None)
+        asked = key(_without_seed(parameters))
+        return next((each for each in self.configurations if key(each.parameters) == asked), None)
 
     def logarithmic(self, name: str) -> bool:
         """Whether a parameter is read on a logarithmic axis: as its distribution says, else where its values span much."""
@@ -126,11 +140,10 @@ class Sweep:
 
     def values(self, name: str) -> list[Any]:
         """Distinct values of a parameter among finished points, in the order of the file, else ascending."""
-        seen = {key(each.parameters[name]): each.parameters[name] for each in self.configurations if name in each.parameters}
-        listed = [key(value) for value in self.parameters.get(name, {}).get("values", [])]
-        ordered = [place for place in dict.fromkeys(listed) if place in seen]
-        rest = [seen[place] for place in seen if place not in ordered]
-        return [seen[place] for place in ordered] + (sorted(rest) if numeric(rest) else rest)
+        finished = {key(each.parameters[name]): each.parameters[name] for each in self.having(name)}
+        listed = dict.fromkeys(key(value) for value in self.parameters.get(name, {}).get("values", []))
+        rest = [value for place, value in finished.items() if place not in listed]
+        return [finished[place] for place in listed if place in finished] + (sorted(rest) if numeric(rest) else rest)
 
 
 def read(results: Mapping[str, Any]) -> Sweep:
@@ -148,40 +161,25 @@ def read(results: Mapping[str, Any]) -> Sweep:
     swept = results.get("sweep", {})
     if missing := [name for name in NEEDED if name not in swept]:
         raise UserError(f"The sweep's results lack {', '.join(missing)}; run the sweep again, it continues where it stands.")
-    parameters = {name: spec for name, spec in swept["parameters"].items() if name != SEED}
     groups: dict[str, list[Point]] = {}
-    for point in swept["points"]:
-        value = number_or_none(point.get("value"))
-        if point["state"] == "finished" and value is not None:
-            found = _point(point, value)
-            groups.setdefault(key(found.parameters), []).append(found)
-    configurations = tuple(
-        Configuration(f"C{index}", points[0].parameters, tuple(points)) for index, points in enumerate(groups.values(), start=1)
+    for each in swept["points"]:
+        value, parameters = number_or_none(each.get("value")), _without_seed(each["parameters"])
+        if each["state"] == "finished" and value is not None:
+            costs = {kind: cost for kind in ("tokens", "seconds") if (cost := number_or_none(each.get(kind))) is not None}
+            point = Point(each["number"], parameters, each["parameters"].get(SEED), value, costs)
+            groups.setdefault(key(parameters), []).append(point)
+    return Sweep(
+        metric=swept["metric"]["name"],
+        maximise=swept["metric"].get("goal", "minimize") == "maximize",  # W&B's own default
+        method=swept["method"],
+        parameters={name: spec for name, spec in swept["parameters"].items() if name != SEED},
+        configurations=tuple(
+            Configuration(f"C{index}", points[0].parameters, tuple(points))
+            for index, points in enumerate(groups.values(), start=1)
+        ),
+        planned=tuple(swept["points"]),
     )
-    goal = swept["metric"].get("goal", "minimize")  # W&B's own default
-    return Sweep(swept["metric"]["name"], goal == "maximize", swept["method"], parameters, configurations, tuple(swept["points"]))
-
-
-def _point(point: Mapping[str, Any], value: float) -> Point:
-    costs = {kind: cost for kind in ("tokens", "seconds") if (cost := number_or_none(point.get(kind))) is not None}
-    return Point(point["number"], _without_seed(point["parameters"]), point["parameters"].get(SEED), value, costs)
 
 
 def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sorted(parameters.items()) if name != SEED}
-
-
-def number_or_none(value: Any) -> float | None:
-    """A finite number; None for anything else, as a diverged loss is."""
-    counts = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if counts else None
-
-
-def key(value: Any) -> str:
-    """By what values are told apart, lists and mappings among them."""
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def numeric(values: Sequence[Any]) -> bool:
-    """Whether all values are numbers, and not merely named by words or switched on and off."""
-    return bool(values) and all(number_or_none(value) is not None for value in values)
