@@ -27,7 +27,7 @@ def test_an_installed_wheel_runs_from_any_folder(tmp_path):
     where = [
         sys.executable,
         "-c",
-        "from medrl.config.schema import frozen; print(frozen.root('conf'), frozen.root('experiments'))",
+        "from medrl.config import frozen; print(frozen.root('conf'), frozen.root('experiments'))",
     ]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert found == [str(installed / "medrl" / "conf"), str(installed / "medrl" / "experiments")]

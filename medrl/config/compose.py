@@ -233,7 +233,7 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
 
 def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
     """The overrides of a single run whose options exist; of the others, those that they are probably meant to be."""
-    more = own_folders(overrides)
+    more, parts = own_folders(overrides), suggest.names()["parts"]
     missing = [Problem("hydra.searchpath", f"there is no folder {folder}") for folder in more if not folder.is_dir()]
     problems += missing
     for override in _parsed(overrides, problems):
@@ -246,12 +246,12 @@ def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Overr
         elif (
             not _is_group(override, options)
             or override.is_delete()
-            or (override.value() in options and (placed or key not in suggest.PARTS))
+            or (override.value() in options and (placed or key not in parts))
         ):
             yield override
         else:
             problems.append(suggest.no_option(key, override.value(), options, placed=placed))
-            if key not in suggest.PARTS and (nearest := suggest.near(str(override.value()), options)):
+            if key not in parts and (nearest := suggest.near(str(override.value()), options)):
                 word = str(override.input_line)
                 yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={nearest[0]}")
 

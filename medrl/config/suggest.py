@@ -10,31 +10,14 @@ from typing import Any
 
 from medrl.errors import Problem
 
-OWN = {
-    # What is written for something of one's own where a group has options alone.
-    "model": "model=pretrained model.weights={}",
-    "data_mix": "data_mix=jsonl data_mix.tasks.jsonl.train={} and data_mix.tasks.jsonl.test=FILE",
-    "source": "source=local source.root={}",
-}
-PARTS = {
-    # Groups whose options are parts of a section, not sections themselves.
-    "task": "is chosen with data_mix=OPTION; for one more write +task@data_mix.tasks.NAME=OPTION",
-    "reward": "is chosen with reward_set=OPTION; for one more write +reward@reward_set.rewards.NAME=OPTION",
-}
 FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gguf", ".gz")
-HINTS = {
-    "hardware": "; hardware=auto, the default, takes the NVIDIA GPU that is here, whichever it is",
-    "model": "; a model of your own is model=pretrained model.weights=FOLDER or a hub id",
-    "data_mix": "; files of your own are data_mix=jsonl",
-}
-"""What else is said where no option is near."""
 MOST = 3
 """So many words are offered as what may be meant; more are a list."""
 
 
 @cache
 def names() -> dict[str, dict[str, str]]:
-    """What to write for the names that our options have ``elsewhere``, and for those that they had ``before``."""
+    """What to write for what users type first: the tables of names.yaml."""
     import yaml
 
     tables: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
@@ -79,17 +62,17 @@ def no_option(group: str, value: Any, options: Collection[str], *, placed: bool)
         placed: Whether a place was given.
     """
     word, listed = str(value), ", ".join(options) or "none"
-    if group in PARTS and not placed:
-        return Problem(group, PARTS[group])
+    if group in names()["parts"] and not placed:
+        return Problem(group, names()["parts"][group])
     if value is None:  # Hydra takes no null for a group
         return Problem(group, f"names an option or is left out; there is: {listed}")
     if isinstance(value, list):
         one = f"; write {group}={value[0]}" if value and value[0] in options else ""
         return Problem(group, f"takes one option and no list{one}")
     if "/" in word or Path(word).suffix in FILES:
-        own = OWN.get(group)
+        own = names()["own"].get(group)
         return Problem(group, f"{word} is no option; write {own.format(word)}" if own else f"has no option {word!r}")
-    hint = "" if near(word, options) else HINTS.get(group, "")
+    hint = "" if near(word, options) else names()["hints"].get(group, "")
     return Problem(group, f"has no option {value!r}; {nearest(word, options)}{hint}")
 
 
