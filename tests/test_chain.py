@@ -105,7 +105,7 @@ def problems(*words):
 
 def test_what_one_cannot_start_from_is_said(compose, tmp_path):
     assert problems() == "model.run model=from_run needs model.run=FOLDER, the folder of a finished run."
-    assert problems("model.run=none") == "model.run none is no run folder: it holds no config.yaml."
+    assert problems("model.run=none") == "model.run none is no run folder: there is no such folder."
     trained = compose(["algo=sft", f"runs={tmp_path}"])
     for name, tree, said in (
         ("begun", trained, "is unfinished; run its command again until it ends with a table"),

@@ -41,8 +41,10 @@ def load(folder: Path) -> Tree:
     try:
         # Not OmegaConf: it would read a revision such as 12e4567 as a number and look for ${...} in what is resolved.
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} is no run folder: it holds no config.yaml.") from None
+    except (FileNotFoundError, NotADirectoryError):
+        hint = f"; name the run's folder, {folder.parent}" if (folder.parent / "config.yaml").exists() else ""
+        why = f"it holds no config.yaml{hint}" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"{folder} is no run folder: {why}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); start the run over with force=true.") from None
     if not isinstance(tree, dict):

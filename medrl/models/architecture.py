@@ -36,7 +36,7 @@ def no_weights(weights: str) -> str:
 def _no_model(folder: Path) -> str:
     """Why a folder is no model; empty where it is one."""
     adapter = folder / "adapter_config.json"
-    if adapter.exists() and (folder.parent / "config.yaml").exists():
+    if adapter.exists() and folder.name == "model" and (folder.parent / "config.yaml").exists():
         return f"{folder} is the adapter of a run; write model=from_run model.run={folder.parent}"
     if adapter.exists():
         try:
@@ -46,7 +46,11 @@ def _no_model(folder: Path) -> str:
         return f"{folder} is an adapter on {base}; merge the two into a folder (peft's merge_and_unload) and name that"
     if (folder / "config.yaml").exists() and (folder / "model").is_dir():
         return f"{folder} is the folder of a run; write model=from_run model.run={folder}"
-    return "" if (folder / "config.json").exists() else f"{folder} holds no config.json, so it is no model"
+    if not (folder / "config.json").exists():
+        return f"{folder} holds no config.json, so it is no model"
+    if not any(list(folder.glob(name)) for name in ("tokenizer*", "*.model", "vocab*")):
+        return f"{folder} holds no tokenizer; copy the tokenizer's files of the same model (tokenizer.json, tokenizer_config.json) into it"
+    return ""
 
 
 def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> None:
