@@ -78,9 +78,9 @@ class JSONLines(Task):
     """``exact``: the gold's words. ``number``: a number. ``choice``: the letter of one of the choices. ``ranking``:
     the choices as JSON, most likely first, worth the inverse rank of the gold. ``free``: demonstrations
     that no rule grades."""
-    instruction: str  # type: ignore[misc]
+    instruction: str = dataclasses.field()  # type: ignore[misc]
     """First words of the system prompt: who answers what. Empty where no system message is wanted."""
-    answer_format: str  # type: ignore[misc]
+    answer_format: str = dataclasses.field()  # type: ignore[misc]
     """What the answer consists of; the rest of the system prompt asks for it."""
     language: Language = dataclasses.field()  # type: ignore[misc]  # the class attribute of the base is no default
     """Language of question and answer, and of the rest of the system prompt."""
