@@ -86,7 +86,7 @@ def test_the_new_algorithm_trains(extended):
 def test_the_new_task_is_evaluated_with_the_new_scorer_beside(extended):
     ended = run(extended, *shlex.split(COMMANDS[2]), "runs=out", "hardware=cpu")
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"^vaccine_facts\n +model +20 ", ended.stdout, re.MULTILINE)
+    assert re.search(r"^vaccine_facts \(strict\)\n +model +20 ", ended.stdout, re.MULTILINE)
     assert "as last_word grades" in ended.stdout and "random option" in ended.stdout
 
 
