@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 import shutil
 import signal
 import time
@@ -274,8 +273,7 @@ def test_after_sigkill_in_the_middle_of_an_evaluation(tmp_path):
     assert 0 < kept < 48
     with path.open("ab") as file:
         file.write(json.dumps({"position": 47, "text": "片"}, ensure_ascii=False).encode()[:25])  # torn in a character
-    folder, output = finish("none", runs)
-    assert re.search(r"gsm8k, base: (\d+) of 48", output)[1] == str(kept)  # the bar begins where the kill was
+    folder, _ = finish("none", runs)
     ours, theirs = (sorted((place / "eval").iterdir()) for place in (folder, unbroken))
     assert [file.name for file in ours] == [file.name for file in theirs] and len(ours) == 1
     assert ours[0].read_bytes() == theirs[0].read_bytes() and len(read_jsonl(ours[0])) == 48
