@@ -49,7 +49,7 @@ def _no_model(folder: Path) -> str:
     if not (folder / "config.json").exists():
         return f"{folder} holds no config.json, so it is no model"
     if not any(list(folder.glob(name)) for name in ("tokenizer*", "*.model", "vocab*")):
-        return f"{folder} holds no tokenizer; copy the tokenizer's files of the same model (tokenizer.json, tokenizer_config.json) into it"
+        return f"{folder} holds no tokenizer; copy tokenizer.json and tokenizer_config.json of the same model into it"
     return ""
 
 
