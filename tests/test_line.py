@@ -184,7 +184,7 @@ def test_open_answers_are_learned_from_a_judge(compose, tmp_path, capsys):
     metrics = run.run(compose(overrides))
     task, printed = metrics["tasks"]["medical_o1_verifiable"], capsys.readouterr().out
     assert task["n"] == 100 and task["change"]["difference"] > 0 and task["change"]["p_value"] < 0.01
-    assert task["scorer"] == "judged by lexical" and "  judged by lexical " in printed
+    assert task["scorer"] == "judged by lexical" and " (judged by lexical)" in printed
     assert task["split"] == "default/train, held-out part" and task["ungraded"] == 0
     assert set(task["reference"]) == {"majority"} and task["accuracy"] > task["reference"]["majority"]["accuracy"]
     assert f"always {task['reference']['majority']['answer']} " in printed

@@ -54,18 +54,23 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
 
 def audit_of(run: Run, drawn: DrawnMix, *, dry: bool) -> Audit | None:
     """The reward audit, for algorithms that train on rewards; a dry run leaves rewards out that load weights."""
-    from medrl.planning.reward_audit import audit
+    from medrl.planning.reward_audit import GOLD, audit
 
     if not run.algo.uses_rewards:
         return None
     rewards = run.reward_set
     if dry:
         kept = {name: reward for name, reward in rewards.rewards.items() if not reward.loads_weights}
+        if left_out := [name for name in rewards.rewards if name not in kept]:
+            print(f"audit    without {', '.join(left_out)}: a dry run loads no weights")
         if not kept:
-            print("audit    left out: every reward of the set loads weights, which a dry run does not")
             return None
         rewards = replace(rewards, rewards=kept)
-    return audit(rewards, [row for row in drawn.rows if not row.example.rejected])
+    found = audit(rewards, [row for row in drawn.rows if not row.example.rejected])
+    if rewards == run.reward_set:
+        return found
+    # Rewards that are left out may well say something about a task of which the others say nothing.
+    return replace(found, findings=tuple(finding for finding in found.findings if finding.probe != GOLD))
 
 
 def _batch(run: Run, algo: TrainedAlgo) -> dict[str, Any]:
