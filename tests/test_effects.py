@@ -17,8 +17,8 @@ from sweep_examples import grid, point, search, sweep
 from medrl.errors import UserError
 from medrl.statistics.metrics import student_p
 from medrl.sweep.report import caveats, effects, noise
-from medrl.sweep.report import results as observed
-from medrl.sweep.report.sections import verdict
+from medrl.sweep.report import configurations as observed
+from medrl.sweep.report.contents import verdict
 
 
 def of(

@@ -89,7 +89,6 @@ def test_every_folder_says_what_it_is_for():
         assert said.endswith(".") and "\n" not in said, folder
 
 
-@pytest.mark.xfail(strict=True, reason="five names stand in two folders; they are renamed once the branches are merged")
 def test_a_file_name_stands_for_one_file():
     counted = Counter(path.name for path in FILES)
     assert counted

@@ -19,7 +19,7 @@ from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
 from medrl.report import charts, report, svg, terminal
-from medrl.report.sections import accuracy, samples
+from medrl.report.sections import accuracy, examples
 
 VOID = {"meta", "wbr"}
 LINES = {
@@ -364,7 +364,7 @@ def test_long_text_is_cut_and_says_so(write: Write) -> None:
     after = [AFTER[0] | {"text": long, "prompt": [{"role": "user", "content": long}] * 3, "gold": long}, *AFTER[1:]]
     text = write(before=[BEFORE[0] | {"gold": long}, *BEFORE[1:]], after=after)
     assert len(text) < 400_000
-    for shown in (samples.TEXT_CHARS, samples.PROMPT_CHARS, samples.GOLD_CHARS, 0):
+    for shown in (examples.TEXT_CHARS, examples.PROMPT_CHARS, examples.GOLD_CHARS, 0):
         assert f"… {len(long) - shown:,} more characters" in text
 
 
@@ -393,23 +393,23 @@ def test_a_long_log_stays_a_small_file(write: Write) -> None:
 
 def test_samples_show_each_kind_before_a_second_of_any() -> None:
     kinds = ["right", "wrong", "gained", "gained", "right", "lost", "gained"]
-    assert samples.picked(kinds) == [2, 5, 1, 0]
-    assert samples.picked(["gained", "right", "gained", "right", "gained"]) == [0, 1, 2, 3]
-    assert samples.picked(["wrong"]) == [0]
-    assert samples.picked([]) == []
+    assert examples.picked(kinds) == [2, 5, 1, 0]
+    assert examples.picked(["gained", "right", "gained", "right", "gained"]) == [0, 1, 2, 3]
+    assert examples.picked(["wrong"]) == [0]
+    assert examples.picked([]) == []
 
 
 def test_samples_are_paired_by_example_and_sample() -> None:
     before = [line(index, "wrong", sample=sample) for index in range(3) for sample in range(2)]
     after = [line(index, "right", sample=sample) for sample in (1, 0) for index in (2, 0)]
-    pairs = samples.paired(before, after)
+    pairs = examples.paired(before, after)
     assert [(old["id"], old["sample"]) for old, _ in pairs] == [("row-0", 0), ("row-0", 1), ("row-2", 0), ("row-2", 1)]
     assert all((old["id"], old["sample"]) == (new["id"], new["sample"]) for old, new in pairs)
 
 
 def test_rows_that_share_an_id_pair_in_their_order() -> None:
     before, after = ([line(0, "wrong", text=f"{when} {index}") for index in range(3)] for when in ("old", "new"))
-    assert [(old["text"], new["text"]) for old, new in samples.paired(before, after)] == [
+    assert [(old["text"], new["text"]) for old, new in examples.paired(before, after)] == [
         ("old 0", "new 0"), ("old 1", "new 1"), ("old 2", "new 2"),
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from medrl.errors import ConfigError, UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import spec, wandb_agents
 from medrl.sweep.wandb_agents import WandbSweep
-from medrl.tracking import settings
+from medrl.tracking import logger
 from medrl.tracking import wandb as tracking
 from medrl.tracking.wandb import Follower
 
@@ -133,7 +133,7 @@ def test_mistakes_are_told_before_anything_loads(compose, monkeypatch, word, sai
 
 
 def test_without_wandb_it_says_how_to_get_it(compose, monkeypatch):
-    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    monkeypatch.setattr(logger, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"logger\.mode +wandb is not installed; `pip install 'medrl\[wandb\]'`"):
         build.check(compose(["logger=wandb"]))
     build.check(compose(["logger=none"]))

@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 from medrl.algos.base import Algo
 from medrl.config.identity import Values, digest
 from medrl.config.sections import Sections
-from medrl.tracking.settings import Logger
+from medrl.tracking.logger import Logger
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 

@@ -17,7 +17,7 @@ MOVED = {
     "medrl.mix": "medrl.data.mix",
     "medrl.scorers": "medrl.grading.scorers",
     "medrl.sources": "medrl.data.sources",
-    "medrl.tracking.Track": "medrl.tracking.settings.Logger",
+    "medrl.tracking.Track": "medrl.tracking.logger.Logger",
 }
 CLASSES = {"medrl.models.Pretrained": "medrl.models.base.Pretrained", "medrl.models.Scratch": "medrl.models.base.Scratch"}
 GONE = {"model": ("id",), "data_mix": ("flaws",)}

@@ -14,7 +14,7 @@ from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
 from medrl.report import html, phrases
 from medrl.report.html import Fact
-from medrl.report.sections import accuracy, audit, data, perplexity, samples, training
+from medrl.report.sections import accuracy, audit, data, documents, examples, training
 
 
 def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log: list[dict[str, Any]]) -> None:
@@ -25,12 +25,12 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
     sections = {
         "warnings": ("Warnings", html.render("warnings", warnings=warnings, findings=findings)),
         "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run)),
-        "perplexity": ("Perplexity of held-out text", perplexity.perplexity(metrics)),
+        "perplexity": ("Perplexity of held-out text", documents.perplexity(metrics)),
         "groups": ("Accuracy by group", accuracy.groups(metrics)),
         "trained-on": ("What it was trained on", data.trained_on(plan, read_jsonl(folder / "contaminated.jsonl"))),
         "audit": ("Reward audit", audit.audit(plan.get("audit"), run)),
         "training": ("Training", training.training(log, tree, metrics)),
-        "samples": ("Samples", samples.samples(folder / "eval", tree, run)),
+        "samples": ("Samples", examples.samples(folder / "eval", tree, run)),
         "configuration": ("Configuration", _configuration(tree, provenance)),
     }
     name = f"{metrics['name']}-{metrics['run_id']}"

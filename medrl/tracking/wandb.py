@@ -23,7 +23,7 @@ from medrl.config.schema import Run, family_id
 from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically
 from medrl.tracking import metric_names
-from medrl.tracking.settings import Logger, of_agent
+from medrl.tracking.logger import Logger, of_agent
 
 POLL_SECONDS = 1.0
 INTERRUPTED = 255

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.document import sentences, text
 from medrl.sweep.report.effects import FEWEST, contrasts, interactions, spearman
 from medrl.sweep.report.formatting import key, number_or_none, numeric, show
 from medrl.sweep.report.noise import noise, rivals, undistinguished
-from medrl.sweep.report.results import Configuration, Sweep
 
 CORRELATED = 0.7
 """Rank correlation between two parameters above which what one did may be what the other did."""

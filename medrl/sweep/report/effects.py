@@ -15,8 +15,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from medrl.statistics.metrics import Z95, Interval, over_seeds, student_p
+from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.formatting import key, numeric, show
-from medrl.sweep.report.results import Configuration, Sweep
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from statistics import NormalDist, fmean, stdev, variance
 from typing import NamedTuple
 
 from medrl.statistics.metrics import Interval, student_p, student_t
+from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.effects import FEWEST, estimate
-from medrl.sweep.report.results import Configuration, Sweep
 
 POWER = 0.8
 

@@ -12,10 +12,10 @@ from medrl.files import write_atomically
 from medrl.report import html
 from medrl.report.html import Fact
 from medrl.report.progress import duration
-from medrl.sweep.report import document, sections
+from medrl.sweep.report import contents, document
 from medrl.sweep.report.caveats import allowed_values, caveats
+from medrl.sweep.report.configurations import Sweep, read
 from medrl.sweep.report.document import Block, Items, Note, Text, text
-from medrl.sweep.report.results import Sweep, read
 from medrl.table.table import escape_markdown
 
 SYNTHETIC = "Synthetic twins. These rows say nothing about medicine."
@@ -49,12 +49,12 @@ def _sections(results: Mapping[str, Any], sweep: Sweep, runs: list[Mapping[str, 
     if leader is None:
         found["best"] = ("Best configuration", [Text(text("no_best"), strong=True)])
     else:
-        found["best"] = ("Best configuration", list(sections.best(sweep, leader, selected, runs)))
-        found["effects"] = ("Effect of each parameter", list(sections.effects(sweep)))
-        found["interactions"] = ("Interactions", list(sections.interactions(sweep)))
-        found["frontier"] = ("Accuracy against cost", list(sections.costs(sweep, leader)))
-        found["noise"] = ("Noise", [sections.noise(sweep, runs)])
-    found["points"] = ("Every point", list(sections.every_point(sweep, leader)))
+        found["best"] = ("Best configuration", list(contents.best(sweep, leader, selected, runs)))
+        found["effects"] = ("Effect of each parameter", list(contents.effects(sweep)))
+        found["interactions"] = ("Interactions", list(contents.interactions(sweep)))
+        found["frontier"] = ("Accuracy against cost", list(contents.costs(sweep, leader)))
+        found["noise"] = ("Noise", [contents.noise(sweep, runs)])
+    found["points"] = ("Every point", list(contents.every_point(sweep, leader)))
     found["limits"] = ("What this sweep cannot tell", [Items(list(caveats(sweep, leader, runs)))])
     found["notes"] = ("Notes", [Note(note) for note in results.get("notes") or []])
     return found

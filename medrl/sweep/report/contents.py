@@ -14,12 +14,12 @@ from medrl.statistics.metrics import over_seeds
 from medrl.sweep.report import effects as statistics
 from medrl.sweep.report import noise as spread
 from medrl.sweep.report import plots
+from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.document import Block, Command, Drawing, Items, Text, sentences, table, text
 from medrl.sweep.report.effects import ALL_PAIRS, BY_VALUE, FEWEST, Contrast, Level, estimate
 from medrl.sweep.report.formatting import MINUS, Unit, key, number_or_none, numeric, p_value, show
 from medrl.sweep.report.formatting import seeds as count_seeds
 from medrl.sweep.report.noise import POWER, Rival
-from medrl.sweep.report.results import Configuration, Sweep
 from medrl.table.table import Column, Table
 
 COSTS = {"tokens": "Tokens of a run", "seconds": "Seconds of a run"}
