@@ -410,9 +410,10 @@ def test_a_plan_leaves_out_what_loads_weights(drawn, capsys):
     mix = run.data_mix.draw(run.source, run.seed, None)
     audited = plan.audit_of(run, mix, dry=True)
     assert list(audited.matrix["medqa"]["gold"]) == ["soft_format", "total"]
+    assert not any(finding.probe == reward_audit.GOLD for finding in audited.findings)
     alone = replace(run.reward_set, rewards={"reward_model": run.reward_set.rewards["reward_model"]})
     assert plan.audit_of(replace(run, reward_set=alone), mix, dry=True) is None
-    assert "left out" in capsys.readouterr().out
+    assert "without reward_model" in capsys.readouterr().out
 
 
 def test_an_algorithm_without_rewards_is_not_audited(drawn):
