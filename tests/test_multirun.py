@@ -202,7 +202,7 @@ def test_one_table_then_the_same_over_seeds():
     grid = multirun_table.Grid(("model.lora.rank", "seed"), entries)
     first, *rest = grid.points().rows
     assert [column.name for column in grid.points().columns][:2] == ["model.lora.rank", "seed"] and len(rest) == 3
-    assert first[:7] == ("8", "0", "pubmedqa (validation)", "accuracy", "100x4", "50.0 % ", "70.0 % [60.0, 80.0]")
+    assert first[:7] == ("8", "0", "pubmedqa (validation)", "accuracy", "100x4", "50.0 %", "70.0 % [60.0, 80.0]")
     assert first[7:] == ("+5.0 points [-1.0, +11.0], p = 0.1250", "2.0 %")
     low, high = grid.over_seeds().rows
     # Two seeds 10 points apart: sd 7.07, half width 12.706 x 7.07 / sqrt(2) = 63.5 points, cut to 100 %.
