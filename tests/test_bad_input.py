@@ -280,7 +280,7 @@ def without_weights(folder):
 
 @pytest.mark.slow
 def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path):
-    options = (*HOLE, *SHORT, f"runs={tmp_path / 'runs'}", *without_weights(tmp_path / "model"))
+    options = (*HOLE, *SHORT, "algo.num_generations=8", f"runs={tmp_path / 'runs'}", *without_weights(tmp_path / "model"))
     said = ("The reward audit found", "pubmedqa: a wrong answer earns what the gold earns", "reward_set.audit=warn")
     check_told(medrl(*options), *said, code=1)
     assert not list(tmp_path.glob("runs/*/train/log.jsonl"))
