@@ -16,10 +16,10 @@ quickstart: $(VENV)/.ready ## Train and evaluate the embedded model: about two m
 # A thread each: two processes whose threads wait for one another on two cores take many times as long.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
-test: $(VENV)/.ready-dev ## Run all tests: about a quarter of an hour on two cores
+test: $(VENV)/.ready-dev ## Run all tests: about 20 minutes on two cores
 	$(PYTEST)
 
-test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: 2 and a half minutes on two cores
+test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: three and a half minutes on two cores
 	$(PYTEST) -m "not slow"
 
 check: $(VENV)/.ready-dev ## Format check, lint, types
