@@ -27,7 +27,7 @@ def dump_rows(overrides: list[str], path: Path) -> None:
     run = build.check(compose.tree(overrides))
     with path.open("w") as file:
         for row in run.data_mix.draw(run.source, run.seed, None).rows:
-            line = {"prompt": row.messages, "gold": row.example.gold, "numeric": row.task.numeric}
+            line = {"prompt": row.messages, "gold": row.example.gold, "numeric": row.task.answers.numeric}
             file.write(json.dumps(line) + "\n")
 
 

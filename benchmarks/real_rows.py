@@ -67,7 +67,7 @@ def main() -> int:
         if isinstance(task, MedicalO1Verifiable | Parted) and task.train == task.test:  # one published split that the task parts
             examples += task.examples(source, "train")
         counts = "         -          -           -"
-        if task.graded:
+        if task.answers.graded:
             rows = [TrainingRow(example, task) for example in examples]
             golds = [Completion(layout("why", task.answer(row.example), task.format), row) for row in rows]
             right = sum(completion.verdict.outcome == "right" for completion in golds)
@@ -77,7 +77,7 @@ def main() -> int:
             counts = f"{right:>11} {paid:>10} {empty:>11}"
         shuffled = " shuffled" if getattr(task, "shuffle_candidates", False) else ""
         print(f"{task.name:<24} {task.test + shuffled:<26} {len(examples):>6} {counts}")
-        for name, answers in task.references(examples, lambda: ()).items() if task.graded else ():
+        for name, answers in task.references(examples, lambda: ()).items() if task.answers.graded else ():
             if name in ("always_yes", "copy_order"):
                 credits = [task.credit(answer, example) for answer, example in zip(answers, examples, strict=True)]
                 what = f"{'':<24} {name.replace('_', ' '):<26}"

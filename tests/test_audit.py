@@ -11,7 +11,7 @@ import pytest
 from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
-from medrl.grading.answer_types import listed
+from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import layout, tags
 from medrl.grading.judges.base import Judge
 from medrl.planning import plan, reward_audit

@@ -14,10 +14,10 @@ from medrl.data.decontaminate import Decontaminator
 from medrl.data.readers import Row
 from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError
-from medrl.grading.answer_types import inverse_rank, ranking
+from medrl.grading.answer_types.ranking import inverse_rank, ranking
 from medrl.grading.answers import layout
 from medrl.grading.judges.lexical import Lexical
-from medrl.tasks.base import Example
+from medrl.data.example import Example
 from medrl.tasks.dxbench import CANDIDATES, FIRST_SHARE, DxBench
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
 
@@ -159,10 +159,10 @@ def test_votes_positions_and_wrong_answers():
     assert task.vote(listed("GOUT", "Influenza"), example) == "gout" == task.vote(listed("gout"), example)
     assert task.position(listed("scurvy"), example) == 2
     assert [task.position(answer, example) for answer in (listed("Rickets"), "Gout", "")] == [None, None, None]
-    assert task.credit(task.wrong_answer(example, []), example) == 0
-    assert task.credit(task.all_answers(example, []), example) == 0
+    assert task.credit(task.answers.wrong(example, []), example) == 0
+    assert task.credit(task.answers.everything(example, []), example) == 0
     single = task.example(case(candidate_diseases=["Influenza"]))
-    assert task.wrong_answer(single, []) == ""
+    assert task.answers.wrong(single, []) == ""
 
 
 # --- Twins -------------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_every_published_case_loads_and_pays_its_gold(split):
     assert {verdict[:2] for verdict in verdicts(task, examples, map(task.answer, examples))} == {("right", 1.0)}
     assert all(task.valid(task.answer(example), example) for example in examples)
     assert {verdict[:2] for verdict in verdicts(task, examples, [""] * len(examples))} == {("unparsed", 0.0)}
-    wrong = [(example, answer) for example in examples if (answer := task.wrong_answer(example, []))]
+    wrong = [(example, answer) for example in examples if (answer := task.answers.wrong(example, []))]
     assert wrong and not any(task.credit(answer, example) for example, answer in wrong)
 
 

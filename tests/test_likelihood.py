@@ -14,7 +14,7 @@ from medrl.files import read_jsonl
 from medrl.models import likelihood
 from medrl.models.likelihood import NegativeLogLikelihood, Passage, Window
 from medrl.report import terminal
-from medrl.tasks.base import Example
+from medrl.data.example import Example
 
 
 class Killed(BaseException):

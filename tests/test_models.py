@@ -25,7 +25,7 @@ from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import ChatFormat, ready, template
 from medrl.models.tokenization import IGNORED, Rendering
-from medrl.tasks.base import Example
+from medrl.data.example import Example
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = SimpleNamespace(device="cpu", precision="fp32")

@@ -19,7 +19,7 @@ from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.data.sources import Embedded
 from medrl.errors import UserError
-from medrl.grading.answer_types import listed
+from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.judges import lexical
 from medrl.grading.judges.base import Claim, Judge
@@ -38,7 +38,7 @@ from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
-from medrl.tasks.base import Example
+from medrl.data.example import Example
 from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
@@ -737,9 +737,9 @@ def test_rewards_agree_with_each_other(text, row):
         assert completion.verdict.answer  # what is well formed can be read, whether or not it can be graded
     if strict:
         assert XmlCount(weight=1).score(completion) == 1
-    if row.task.graded and not row.task.ranked and completion.verdict.outcome == "right":
+    if row.task.answers.graded and not row.task.answers.ranked and completion.verdict.outcome == "right":
         assert ValidAnswer(weight=1).score(completion) == 1  # what is right is of the right type
-    if row.task.ranked:
+    if row.task.answers.ranked:
         assert InverseRank(weight=1).score(completion) == Correctness(weight=1, partial=True).score(completion)
     if ReasoningSteps(weight=1, wanted=3).score(completion):
         assert completion.verdict.answer

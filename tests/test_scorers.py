@@ -7,7 +7,7 @@ from tables import rows
 
 from medrl.grading.scorers.huatuo import Huatuo
 from medrl.grading.scorers.xr1 import XR1
-from medrl.tasks.base import Example
+from medrl.data.example import Example
 
 
 class Asked:

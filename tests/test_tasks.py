@@ -84,7 +84,7 @@ def test_a_task_says_who_it_is(name):
     assert task.name == name and task.version >= 1 and task.hub_id and task.language in ("en", "zh")
     # Only a question has an answer that the prompt can ask for.
     assert bool(task.instruction) == bool(task.answer_format) == (task.row_kind == "question")
-    assert task.row_kind == "question" or not task.graded
+    assert task.row_kind == "question" or not task.answers.graded
     assert len(rows) == 3
 
 
@@ -129,7 +129,7 @@ def test_gold_amid_words_earns_half(name, amid):
 def test_wrong_answers_earn_none(name):
     task, found = examples(name)
     for example in found:
-        for wrong in [option for option in task.options(example) if option != example.gold] or ["0", "99"]:
+        for wrong in [option for option in task.answers.options(example) if option != example.gold] or ["0", "99"]:
             assert task.grade(layout("why", wrong, "xml"), example).credit == 0
 
 
@@ -140,7 +140,7 @@ def test_what_is_right_is_valid(name):
         assert task.valid(example.gold, example)
         assert not task.valid("", example)
         assert not task.valid(f"{example.gold} perhaps", example)
-        assert set(task.options(example)) == set() or example.gold in task.options(example)
+        assert set(task.answers.options(example)) == set() or example.gold in task.answers.options(example)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -189,7 +189,7 @@ def test_no_answer_breaks_a_grade(answer, name):
     for example in found:
         credit = task.credit(answer, example)
         assert credit in (0.0, 0.5, 1.0)
-        if task.graded and credit == 1.0:
+        if task.answers.graded and credit == 1.0:
             assert task.valid(answer, example)
 
 
@@ -423,7 +423,7 @@ def test_pairs_keep_the_worse_answer_and_the_conversation_before():
 @pytest.mark.parametrize("name", ["medicalgpt_pt", "medicalgpt_sft", "medicalgpt_preference"])
 def test_what_is_imitated_or_compared_is_not_graded(name):
     task, found = examples(name)
-    assert not task.graded and not task.instruction and task.format == "plain"
+    assert not task.answers.graded and not task.instruction and task.format == "plain"
     assert task.language == ("en" if name == "medicalgpt_pt" else "zh")
     assert len({task.content(example).id for example in found}) == 3
 
@@ -546,12 +546,12 @@ def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
     task = own(answer_type=answers, language=language, columns=named)
     found = list(task.examples(TWINS, "train"))
     assert len(found) == 30 and task.language == language
-    assert (task.graded, task.numeric) == (answers != "free", answers == "number")
+    assert (task.answers.graded, task.answers.numeric) == (answers != "free", answers == "number")
     for example in found:
         assert task.grade(layout("why", task.answer(example), "xml"), example).outcome == "right"
         assert task.valid(example.gold, example)
         assert any("\u4e00" <= character <= "\u9fff" for character in example.question) == (language == "zh")
-        assert list(task.options(example)) == (["A", "B", "C", "D"] if answers == "choice" else [])
+        assert list(task.answers.options(example)) == (["A", "B", "C", "D"] if answers == "choice" else [])
 
 
 @cases(
@@ -576,7 +576,7 @@ def test_own_answers_with_choices_name_one_of_them():
     assert {answer: task.credit(answer, example) for answer in credits} == credits
     assert [task.position(answer, example) for answer in ("zinc.", "Iron", "it is zinc")] == [1, 0, None]
     assert task.valid("iron", example) and not task.valid("copper", example)
-    assert task.options(example) == ("Iron", "Zinc")
+    assert task.answers.options(example) == ("Iron", "Zinc")
 
 
 # --- Published rows, where they are ----------------------------------------------------------------------------------
@@ -624,7 +624,7 @@ def test_published_rows_are_all_read_and_their_golds_are_right(task, split):
             assert task.grade(layout("why", "", task.format), example).credit == 0
         else:
             assert layout(example.rationale, answer, task.format) == answer == example.gold
-        assert not task.graded or task.valid(example.gold, example)
+        assert not task.answers.graded or task.valid(example.gold, example)
         assert task.content(example).texts
 
 

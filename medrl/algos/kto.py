@@ -47,7 +47,7 @@ class KTO(SelfSampledPreference):
             yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
         for name, weight in run.data_mix.weights.items():
             task = run.data_mix.tasks.get(name)
-            if weight > 0 and task and task.row_kind == "question" and not task.graded and self.desirable_reward is None:
+            if weight > 0 and task and task.row_kind == "question" and not task.answers.graded and self.desirable_reward is None:
                 yield Problem(
                     "desirable_reward",
                     f"is null, and nothing grades the answers to {name}; set the reward from which one is good",

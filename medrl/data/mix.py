@@ -18,7 +18,8 @@ from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
 from medrl.grading.answers import Format, layout
-from medrl.tasks.base import Example, Task
+from medrl.data.example import Example
+from medrl.tasks.base import Task
 
 TokenCount = Callable[[Messages], int]
 """Tokens of a prompt after the chat template."""
@@ -93,7 +94,7 @@ class DataMix(Identified):
                 yield replace(problem, key=f"tasks.{name}.{problem.key}")
         for name in self.held_out:
             # Of the other kinds nothing is graded: pairs are compared and texts predicted.
-            if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].graded:
+            if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].answers.graded:
                 yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
 
     def splits(self) -> Iterator[tuple[Task, Split]]:

@@ -14,7 +14,8 @@ from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
 from medrl.statistics import metrics, power
-from medrl.tasks.base import Example, Task
+from medrl.data.example import Example
+from medrl.tasks.base import Task
 
 if TYPE_CHECKING:
     from medrl.config.schema import Run
@@ -178,13 +179,15 @@ def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequ
 
 def _references(run: Run, task: Task, examples: Sequence[Example]) -> dict[str, Any]:
     """What answers that need no model score, each graded as a model's answer is."""
-    favourite, share = metrics.majority([example.gold for example in examples])
-    guess = metrics.random_guess([len(task.options(example)) for example in examples])
+    favourite, _ = metrics.majority([example.gold for example in examples])
+    always = task.answers.read_all([favourite] * len(examples), examples)
+    share = sum(reading.credit == 1 for reading in always) / len(examples)
+    guess = metrics.random_guess([len(task.answers.options(example)) for example in examples])
     found: dict[str, Any] = {"majority": {"accuracy": share, "answer": favourite}}
     if guess is not None:
         found["random"] = {"accuracy": guess}
     for name, answers in task.references(examples, lambda: task.examples(run.source, "train")).items():
-        credits = [task.credit(answer, example) for answer, example in zip(answers, examples, strict=True)]
+        credits = [reading.credit or 0.0 for reading in task.answers.read_all(answers, examples)]
         found[name] = {"accuracy": credits.count(1.0) / len(credits), "mean_credit": sum(credits) / len(credits)}
     return found
 

@@ -14,7 +14,8 @@ from typing import Any
 from medrl.data.prompts import messages
 from medrl.models.likelihood import Measure, Passage, document, reply
 from medrl.statistics import metrics
-from medrl.tasks.base import Example, Task
+from medrl.data.example import Example
+from medrl.tasks.base import Task
 
 Line = Mapping[str, Any]
 """One document: ``id``, ``nll`` (nats, summed over its tokens), ``tokens``, ``bytes`` of its text, ``group``."""

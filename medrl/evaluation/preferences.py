@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from medrl.data.prompts import messages
 from medrl.models.likelihood import Measure, Passage, conversation, reply
-from medrl.tasks.base import Example, Task
+from medrl.data.example import Example
+from medrl.tasks.base import Task
 
 Protocol = Literal["pairwise", "likelihood"]
 """Of a reward model, the higher score; of a policy, the higher mean log-probability of a token."""

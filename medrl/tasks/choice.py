@@ -6,7 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medrl.grading.answer_types import LETTERS, AnswerType, Letter
+from medrl.data.example import LETTERS
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.letter import Letter
 from medrl.tasks import lexicon
 from medrl.tasks.base import Task
 

@@ -16,9 +16,11 @@ from annotated_types import Ge, Gt
 from medrl.data.decontaminate import DedupKey, units
 from medrl.data.sources import Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import AnswerType, Ranking, folded, listed
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.ranking import Ranking, listed
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Language, Task, text_of
+from medrl.data.example import Example
+from medrl.tasks.base import Language, Task, text_of
 
 if TYPE_CHECKING:
     from medrl.data.sources import Source
@@ -42,7 +44,7 @@ class DxBench(Task):
 
     kind: ClassVar[str] = "dxbench"
     hub_id: ClassVar[str] = "FreedomIntelligence/DxBench"
-    answers: ClassVar[AnswerType] = Ranking(folded)
+    answers: ClassVar[AnswerType] = Ranking()
 
     train_cases: Annotated[int, Gt(0)] | None
     """Cases to train on, of those that are not held out (S3: 800); null takes all."""

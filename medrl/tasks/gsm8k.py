@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.grading.answer_types import AnswerType, Number
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.number import Number
 from medrl.grading.number_parsing import number
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, row_id, text_of
+from medrl.data.example import Example
+from medrl.tasks.base import Task, row_id, text_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import LETTERS
+from medrl.data.example import LETTERS
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, row_id, text_of
+from medrl.data.example import Example
+from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 if TYPE_CHECKING:

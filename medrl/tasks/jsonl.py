@@ -14,9 +14,16 @@ from medrl.config.identity import Identified
 from medrl.data import readers
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem, RowError
-from medrl.grading.answer_types import LETTERS, AnswerType, Letter, Number, Ranking, Text, plain
+from medrl.data.example import LETTERS
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.letter import Letter
+from medrl.grading.answer_types.number import Number
+from medrl.grading.answer_types.ranking import Ranking
+from medrl.grading.answer_types.words import Text
+from medrl.grading.peeling import plain
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Language, Task, row_id, text_of
+from medrl.data.example import Example
+from medrl.tasks.base import Language, Task, row_id, text_of
 
 if TYPE_CHECKING:
     from medrl.data.sources import Source
@@ -155,7 +162,7 @@ class JSONLines(Task):
 
     def ask(self, example: Example) -> str:
         """Choices that are ranked by name have no letters."""
-        if not self.ranked:
+        if not self.answers.ranked:
             return super().ask(example)
         return "\n\n".join(part for part in (example.context, example.question, "\n".join(example.choices)) if part)
 
@@ -179,11 +186,11 @@ class JSONLines(Task):
 
     def _twin_question(self, rng: random.Random, disease: str, symptoms: list[str]) -> dict[str, str]:
         texts = lexicon.TEXTS["jsonl"][self.language]
-        if self.numeric:
+        if self.answers.numeric:
             boxes, each = rng.randint(2, 9), rng.randint(6, 40)
             return {"question": lexicon.fill(texts["number"], rng, boxes=boxes, each=each), "answer": str(boxes * each)}
         question = lexicon.fill(texts["question"], rng, symptoms=texts["comma"].join(symptoms))
-        return {"question": question, "answer": disease if self.graded else lexicon.fill(texts["free"], rng, disease=disease)}
+        return {"question": question, "answer": disease if self.answers.graded else lexicon.fill(texts["free"], rng, disease=disease)}
 
 
 def _optional(row: Mapping[str, Any], column: str | None) -> str:

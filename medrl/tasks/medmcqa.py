@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.grading.answer_types import LETTERS
-from medrl.tasks.base import Example, text_of
+from medrl.data.example import LETTERS
+from medrl.data.example import Example
+from medrl.tasks.base import text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.grading.answer_types import LETTERS
-from medrl.tasks.base import Example, row_id, text_of
+from medrl.data.example import LETTERS
+from medrl.data.example import Example
+from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import LETTERS
-from medrl.tasks.base import Example, row_id, text_of
+from medrl.data.example import LETTERS
+from medrl.data.example import Example
+from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 SUBJECTS = (

@@ -13,9 +13,11 @@ from annotated_types import Gt
 
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import AnswerType, Word
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.decision import Decision
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, text_of
+from medrl.data.example import Example
+from medrl.tasks.base import Task, text_of
 
 DECISIONS = ("yes", "no", "maybe")
 
@@ -28,7 +30,7 @@ class PubMedQA(Task):
     hub_id: ClassVar[str] = "qiaojin/PubMedQA"
     instruction: ClassVar[str] = "Read the abstract and decide what it says about the question: yes, no or maybe."
     answer_format: ClassVar[str] = "yes, no or maybe"
-    answers: ClassVar[AnswerType] = Word(DECISIONS)
+    answers: ClassVar[AnswerType] = Decision(DECISIONS)
 
     train: str
     """``pqa_artificial/train`` (211,269 rows, S0) or ``pqa_labeled/train`` (the 500 outside the official test)."""

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, ClassVar
 from medrl.grading.scorers.base import Scorer
 
 if TYPE_CHECKING:
-    from medrl.tasks.base import Example, Task
+    from medrl.data.example import Example
+    from medrl.tasks.base import Task
 
 HEADING = "## Final Response\n\n"
 """What their models write between thinking and answer."""
@@ -45,7 +46,7 @@ class Huatuo(Scorer):
     version: ClassVar[int] = 1
 
     def right(self, text: str, example: Example, task: Task) -> bool | None:
-        names = task.options(example)
+        names = task.answers.options(example)
         if not names:
             return None
         text = text.rpartition(HEADING)[2].rpartition("</think>")[2]

@@ -24,7 +24,8 @@ from medrl.grading.number_parsing import equal, number
 from medrl.grading.scorers.base import Scorer
 
 if TYPE_CHECKING:
-    from medrl.tasks.base import Example, Task
+    from medrl.data.example import Example
+    from medrl.tasks.base import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class XR1(Scorer):
     version: ClassVar[int] = 1
 
     def right(self, text: str, example: Example, task: Task) -> bool | None:
-        answer, options = _answer(text), task.options(example)
+        answer, options = _answer(text), task.answers.options(example)
         if not options:
             gold = number(example.gold)
             return None if gold is None else equal(answer, gold)
