@@ -11,13 +11,13 @@ import pytest
 
 from medrl.data import prompts
 from medrl.data.decontaminate import Decontaminator
+from medrl.data.example import Example
 from medrl.data.readers import Row
 from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError
 from medrl.grading.answer_types.ranking import inverse_rank, ranking
 from medrl.grading.answers import layout
 from medrl.grading.judges.lexical import Lexical
-from medrl.data.example import Example
 from medrl.tasks.dxbench import CANDIDATES, FIRST_SHARE, DxBench
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
 

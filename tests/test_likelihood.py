@@ -9,12 +9,12 @@ import pytest
 from metrics_examples import metrics_of
 
 from medrl.config import build
+from medrl.data.example import Example
 from medrl.evaluation import evaluate, metrics_json, perplexity, preferences
 from medrl.files import read_jsonl
 from medrl.models import likelihood
 from medrl.models.likelihood import NegativeLogLikelihood, Passage, Window
 from medrl.report import terminal
-from medrl.data.example import Example
 
 
 class Killed(BaseException):

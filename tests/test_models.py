@@ -20,12 +20,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from medrl import run
 from medrl.algos.base import Job
 from medrl.config import build
+from medrl.data.example import Example
 from medrl.data.mix import TrainingRow
 from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import ChatFormat, ready, template
 from medrl.models.tokenization import IGNORED, Rendering
-from medrl.data.example import Example
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = SimpleNamespace(device="cpu", precision="fp32")

@@ -16,6 +16,7 @@ from tables import cases
 
 from medrl import rewards
 from medrl.config import build
+from medrl.data.example import Example
 from medrl.data.mix import TrainingRow
 from medrl.data.sources import Embedded
 from medrl.errors import UserError
@@ -38,7 +39,6 @@ from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
-from medrl.data.example import Example
 from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medical_o1_sft import MedicalO1SFT

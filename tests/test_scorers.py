@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
+from medrl.data.example import Example
 from medrl.grading.scorers.huatuo import Huatuo
 from medrl.grading.scorers.xr1 import XR1
-from medrl.data.example import Example
 
 
 class Asked:

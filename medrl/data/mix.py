@@ -14,11 +14,11 @@ from annotated_types import Gt
 
 from medrl.config.identity import Identified, Values
 from medrl.data.decontaminate import Decontaminator, DedupKey
+from medrl.data.example import Example
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
 from medrl.grading.answers import Format, layout
-from medrl.data.example import Example
 from medrl.tasks.base import Task
 
 TokenCount = Callable[[Messages], int]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from medrl.grading.answers import REASONING_TAG
 from medrl.data.example import Example
+from medrl.grading.answers import REASONING_TAG
 from medrl.tasks.base import Language, Task
 
 Messages = list[dict[str, str]]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from medrl.config.identity import digest
 from medrl.config.schema import Run
+from medrl.data.example import Example
 from medrl.data.prompts import messages
 from medrl.data.sources import Split
 from medrl.errors import UserError
@@ -16,9 +17,8 @@ from medrl.evaluation import perplexity, preferences
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
-from medrl.models.likelihood import NegativeLogLikelihood, Score
-from medrl.data.example import Example
 from medrl.grading.verdicts import Attempt, Verdict
+from medrl.models.likelihood import NegativeLogLikelihood, Score
 from medrl.tasks.base import Task
 
 Which = Literal["base", "trained"]
@@ -140,7 +140,9 @@ def _completions(
         yield {place: _line(task, *asking[place], prompts[place], made, *verdicts) for (place, made), *verdicts in graded}
 
 
-def _line(task: Task, example: Example, sample: int, prompt: Any, made: Any, verdict: Verdict, readable: Verdict) -> dict[str, Any]:
+def _line(
+    task: Task, example: Example, sample: int, prompt: Any, made: Any, verdict: Verdict, readable: Verdict
+) -> dict[str, Any]:
     return {
         "id": example.id,
         "sample": sample,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medrl.data.example import Example
 from medrl.errors import UserError
 from medrl.evaluation import perplexity, preferences
 from medrl.evaluation.evaluate import held_out, result_files
@@ -14,7 +15,6 @@ from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
 from medrl.statistics import metrics, power
-from medrl.data.example import Example
 from medrl.tasks.base import Task
 
 if TYPE_CHECKING:

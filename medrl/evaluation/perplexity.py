@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from medrl.data.example import Example
 from medrl.data.prompts import messages
 from medrl.models.likelihood import Measure, Passage, document, reply
 from medrl.statistics import metrics
-from medrl.data.example import Example
 from medrl.tasks.base import Task
 
 Line = Mapping[str, Any]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
+from medrl.data.example import Example
 from medrl.data.prompts import messages
 from medrl.models.likelihood import Measure, Passage, conversation, reply
-from medrl.data.example import Example
 from medrl.tasks.base import Task
 
 Protocol = Literal["pairwise", "likelihood"]

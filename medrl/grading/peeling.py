@@ -27,7 +27,9 @@ _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2
 _HIGH = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207b]+")
 _HIGH_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 
-_TAG = re.compile(r"</?(?:b|i|u|p|em|strong|code|mark|span|div|center|font|br|answer|final_answer)\b[^<>]{0,80}/?>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:b|i|u|p|em|strong|code|mark|span|div|center|font|br|answer|final_answer)\b[^<>]{0,80}/?>", re.IGNORECASE
+)
 _HIGH_TAG = re.compile(r"<sup>(.{1,20}?)</sup>", re.IGNORECASE)
 _COMMAND = re.compile(r"\\(?:text[a-z]*|math[a-z]*|boxed|fbox|framebox|operatorname|mbox|ensuremath|emph)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\(?:[;:> ]|quad|qquad)|(?<!\\)~(?=\w)")

@@ -9,8 +9,10 @@ _NAMES = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|scratchpad|reflect
 MARKS = re.compile(
     rf"<\s{{0,20}}(?P<slash>/?)\s{{0,20}}(?P<name>{_NAMES}|seed:think)\s{{0,20}}>"
     r"|\[(?P<slash2>/?)(?P<name2>THINK)\]|◁(?P<slash3>/?)(?P<name3>think)▷"
-    r"|(?P<open><\|begin_of_thought\|>|<\|channel\|>\s{0,20}analysis\s{0,20}<\|message\|>|^\#{1,3}[ \t]{0,20}(?:Thinking|思考)[ \t]{0,20}$)"
-    r"|(?P<close><\|end_of_thought\|>|<\|channel\|>\s{0,20}final\s{0,20}<\|message\|>|^\#{1,3}[ \t]{0,20}(?:Final Response|最终回答)[ \t]{0,20}$)",
+    r"|(?P<open><\|begin_of_thought\|>|<\|channel\|>\s{0,20}analysis\s{0,20}<\|message\|>"
+    r"|^\#{1,3}[ \t]{0,20}(?:Thinking|思考)[ \t]{0,20}$)"
+    r"|(?P<close><\|end_of_thought\|>|<\|channel\|>\s{0,20}final\s{0,20}<\|message\|>"
+    r"|^\#{1,3}[ \t]{0,20}(?:Final Response|最终回答)[ \t]{0,20}$)",
     re.IGNORECASE | re.MULTILINE,
 )
 """DeepSeek-R1, Qwen3 and most others; Seed; Magistral; Kimi; OpenThinker and Sky-T1; gpt-oss; HuatuoGPT-o1."""

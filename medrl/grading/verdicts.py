@@ -48,23 +48,20 @@ class Verdict(NamedTuple):
 def strict(attempts: Sequence[Attempt], answers: AnswerType, form: Format) -> list[Verdict]:
     """Grade completions in the shape that was asked for. Places that say different things say nothing."""
     places = [find(attempt.text, form, finished=attempt.finished).places for attempt in attempts]
-    return [
-        _verdict(attempt, found)
-        for attempt, found in zip(attempts, _readings(places, attempts, answers), strict=True)
-    ]
+    return [_verdict(attempt, found) for attempt, found in zip(attempts, _readings(places, attempts, answers), strict=True)]
 
 
 def readable(attempts: Sequence[Attempt], answers: AnswerType, form: Format, verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Grade completions as a careful person reads them: what `strict` found counts, and the gold amid other words is right.
 
-    Where the shape is missing, the final text is searched, never the thought: answer tags, boxes, a stated answer (``The answer is
-    C``), a short text that chooses one answer, its first or last line. What says two things chooses none: no guess is made.
-
-    Args:
-        verdicts: What `strict` says of the same attempts.
+    Where the shape is missing, the final text is searched, never the thought: answer tags, boxes, a stated answer (``The
+    answer is C``), a short text that chooses one answer, its first or last line. What says two things chooses none: no guess
+    is made. ``verdicts`` is what `strict` says of the same attempts.
     """
     found = list(verdicts)
-    missing = {at: _candidates(attempt, form, answers) for at, attempt in enumerate(attempts) if verdicts[at].outcome == "unparsed"}
+    missing = {
+        at: _candidates(attempt, form, answers) for at, attempt in enumerate(attempts) if verdicts[at].outcome == "unparsed"
+    }
     while missing:
         tried = {at: next(candidates, None) for at, candidates in missing.items()}
         asked = {at: texts for at, texts in tried.items() if texts}

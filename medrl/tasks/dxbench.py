@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from medrl.data.decontaminate import DedupKey, units
+from medrl.data.example import Example
 from medrl.data.sources import Split
 from medrl.errors import Problem
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.ranking import Ranking, listed
 from medrl.tasks import lexicon
-from medrl.data.example import Example
 from medrl.tasks.base import Language, Task, text_of
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data.example import Example
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.number import Number
 from medrl.grading.number_parsing import number
 from medrl.tasks import lexicon
-from medrl.data.example import Example
 from medrl.tasks.base import Task, row_id, text_of
 
 

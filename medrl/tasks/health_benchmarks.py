@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.data.example import LETTERS
 from medrl.tasks import lexicon
-from medrl.data.example import Example
 from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medrl.config.identity import Identified
 from medrl.data import readers
+from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem, RowError
-from medrl.data.example import LETTERS
 from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.free_text import Imitated
 from medrl.grading.answer_types.letter import Letter
 from medrl.grading.answer_types.number import Number
 from medrl.grading.answer_types.ranking import Ranking
-from medrl.grading.answer_types.words import Text
-from medrl.grading.peeling import plain
+from medrl.grading.answer_types.words import Words
 from medrl.tasks import lexicon
-from medrl.data.example import Example
 from medrl.tasks.base import Language, Task, row_id, text_of
 
 if TYPE_CHECKING:
@@ -59,11 +58,11 @@ PRESETS = (_named(question="prompt", answer="answer"), _named(system="system", q
 
 
 ANSWER_TYPES: dict[str, AnswerType] = {
-    "exact": Text(),
+    "exact": Words(),
     "number": Number(),
     "choice": Letter(),
-    "ranking": Ranking(plain),
-    "free": AnswerType(),
+    "ranking": Ranking(),
+    "free": Imitated(),
 }
 
 
@@ -144,7 +143,7 @@ class JSONLines(Task):
             group=_optional(row, names.group),
         )
         known_by = _scalar(row, names.id) if names.id else row_id(dataclasses.astuple(example))
-        return dataclasses.replace(example, id=known_by, gold=self.answers.check_gold(example.gold, example.choices))
+        return dataclasses.replace(example, id=known_by, gold=self.answers.check_gold(example))
 
     def _columns(self, row: Mapping[str, Any]) -> Columns:
         """The map, with a preset's names where it has no question and answer."""
@@ -190,7 +189,10 @@ class JSONLines(Task):
             boxes, each = rng.randint(2, 9), rng.randint(6, 40)
             return {"question": lexicon.fill(texts["number"], rng, boxes=boxes, each=each), "answer": str(boxes * each)}
         question = lexicon.fill(texts["question"], rng, symptoms=texts["comma"].join(symptoms))
-        return {"question": question, "answer": disease if self.answers.graded else lexicon.fill(texts["free"], rng, disease=disease)}
+        return {
+            "question": question,
+            "answer": disease if self.answers.graded else lexicon.fill(texts["free"], rng, disease=disease),
+        }
 
 
 def _optional(row: Mapping[str, Any], column: str | None) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
-from medrl.tasks import lexicon
 from medrl.data.example import Example
+from medrl.tasks import lexicon
 from medrl.tasks.base import Kind, Language, row_id, text_of
 from medrl.tasks.hash_split import HashSplitTask
 

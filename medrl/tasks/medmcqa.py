@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.data.example import LETTERS
-from medrl.data.example import Example
+from medrl.data.example import LETTERS, Example
 from medrl.tasks.base import text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 

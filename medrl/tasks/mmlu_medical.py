@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.data.example import LETTERS
-from medrl.data.example import Example
 from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 

@@ -11,12 +11,12 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
+from medrl.data.example import Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.decision import Decision
 from medrl.tasks import lexicon
-from medrl.data.example import Example
 from medrl.tasks.base import Task, text_of
 
 DECISIONS = ("yes", "no", "maybe")

@@ -11,7 +11,10 @@ from medrl.grading.answer_types.base import NOTHING, UNDECIDED, AnswerType, Read
 from medrl.grading.peeling import MOST_CHARACTERS, peel
 from medrl.grading.wording import denied
 
-_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_MONTHS = {
+    name: number
+    for number, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
+}
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
 SHAPES = tuple(
     re.compile(shape, re.IGNORECASE)

@@ -12,7 +12,17 @@ from medrl.grading.answer_types.base import NOTHING, UNDECIDED, AnswerType, Read
 from medrl.grading.peeling import MOST_CHARACTERS, peel
 from medrl.grading.wording import NEGATION
 
-CHINESE = {"是": "yes", "是的": "yes", "对": "yes", "否": "no", "不是": "no", "不": "no", "也许": "maybe", "可能": "maybe", "不确定": "maybe"}
+CHINESE = {
+    "是": "yes",
+    "是的": "yes",
+    "对": "yes",
+    "否": "no",
+    "不是": "no",
+    "不": "no",
+    "也许": "maybe",
+    "可能": "maybe",
+    "不确定": "maybe",
+}
 """The words of decisions in Chinese, where a whole answer is one of them."""
 _SUBJECT = r"\s+(?:it|they|this|that|these|those|he|she|we|there)\b(?!\s+(?:is|are|was|were)\s+no\b)"
 
@@ -47,7 +57,7 @@ class Decision(AnswerType):
             return NOTHING
         named = {match[0] for match in found}
         before, after = answer[: found[0].start()], answer[found[0].end() :]
-        if len(named) > 1 or re.match(r"\s+not\b", after) or NEGATION.search(before) and not _stated(before):
+        if len(named) > 1 or re.match(r"\s+not\b", after) or (NEGATION.search(before) and not _stated(before)):
             return UNDECIDED
         value = named.pop()
         return Reading(value, float(value == example.gold), alone=False)

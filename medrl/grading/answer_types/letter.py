@@ -16,7 +16,9 @@ LEADING = re.compile(
     re.IGNORECASE,
 )
 """A letter in front: ``B``, ``B. words``, ``(B) words``, ``Option B``."""
-_GOES_ON = re.compile(r"(?:is|was|as|because|since|for|would|seems?|fits?|it|due|given|but|which|or|and|not|rather|but)\b|\W|项", re.IGNORECASE)
+_GOES_ON = re.compile(
+    r"(?:is|was|as|because|since|for|would|seems?|fits?|it|due|given|but|which|or|and|not|rather|but)\b|\W|项", re.IGNORECASE
+)
 """What follows a letter that is chosen, where only a blank parts them. ``B cells`` and ``A longer history`` choose nothing."""
 _CUE = (
     r"(?i:^|[:(\n\[\"'=,/&+;.]\s*|\b(?:options?|choices?|answers?|letters?|is|was|be|are|with|choose|chose|select(?:ed)?|pick(?:ed)?|for|go|say|"
@@ -29,7 +31,8 @@ CHOSEN = re.compile(
 )
 """A capital that a sentence may choose: after a word or mark that announces a choice. ``vitamin C`` is none."""
 _BESIDE = re.compile(
-    r"\A\W*(?:(?:or|and|also|plus|versus|vs|as\s+well\s+as|together\s+with|maybe|possibly|perhaps|even|both|或|和|与|及|还是|以及)\W*)*", re.IGNORECASE
+    r"\A\W*(?:(?:or|and|also|plus|versus|vs|as\s+well\s+as|together\s+with|maybe|possibly|perhaps|even|both|或|和|与|及|还是|以及)\W*)*",
+    re.IGNORECASE,
 )
 
 
@@ -117,7 +120,9 @@ def _amid(answer: str, letters: str, options: Sequence[str]) -> str | None:
 
 def _letters(text: str, letters: str) -> set[str]:
     """The letters of options that a text may choose; "A" and "I" are words, too, and count before a mark alone."""
-    return {found[1] for found in CHOSEN.finditer(text) if found[1] in letters and (found["end"] is not None or found[1] not in "AI")}
+    return {
+        found[1] for found in CHOSEN.finditer(text) if found[1] in letters and (found["end"] is not None or found[1] not in "AI")
+    }
 
 
 def _worded(text: str, letters: str, options: Sequence[str]) -> set[str]:
@@ -128,7 +133,11 @@ def _worded(text: str, letters: str, options: Sequence[str]) -> set[str]:
         option = options[at]
         if len(option) < 2:  # an option that is a letter or a digit is named by its own letter alone
             continue
-        pattern = ("(?<![a-z0-9])" if option[0].isascii() else "") + re.escape(option) + ("(?![a-z0-9])" if option[-1].isascii() else "")
+        pattern = (
+            ("(?<![a-z0-9])" if option[0].isascii() else "")
+            + re.escape(option)
+            + ("(?![a-z0-9])" if option[-1].isascii() else "")
+        )
         words, count = re.subn(pattern, "\x00", words)
         if count:
             named.add(letters[at])

@@ -38,7 +38,7 @@ class Letters(AnswerType):
         answer = peel(without_denied(peel(text)))
         upper = answer.upper()
         if _JOINED.fullmatch(answer) or set(upper) <= set(letters):
-            return self._reading(set(re.findall(r"[A-Z]", upper)), letters, example)
+            return self._reading(set(re.findall(r"[A-Z]", answer if _JOINED.fullmatch(answer) else upper)), letters, example)
         if _OR.search(answer) and re.search(r"\b[A-Z]\b", answer):
             return UNDECIDED
         parts = _MARKED.split(answer)

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import NOTHING, UNDECIDED, AnswerType, Reading
-from medrl.grading.peeling import MOST_CHARACTERS, bare, peel
 from medrl.grading.number_parsing import exact, number, only_number, percentage
+from medrl.grading.peeling import MOST_CHARACTERS, bare, peel
 from medrl.grading.wording import denied
 
 MOST_WORDS = 60

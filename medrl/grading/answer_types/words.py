@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import NOTHING, UNDECIDED, AnswerType, Reading, place_of
-from medrl.grading.peeling import MOST_CHARACTERS, fold, peel
 from medrl.grading.number_parsing import exact, number
+from medrl.grading.peeling import MOST_CHARACTERS, fold, peel
 from medrl.grading.wording import ALTERNATIVE, REFUSAL, denied, without_denied
 
 MOST_OTHERS = 60
@@ -78,7 +78,11 @@ def _tight(words: str) -> str:
 
 def _letters(answer: str) -> str:
     """Several letters without what parts them; empty where the text is anything else."""
-    return "".join(re.findall(r"[a-z]", answer.replace("and", ""))) if _LETTER_LIST.fullmatch(answer) and not answer.isalpha() else ""
+    return (
+        "".join(re.findall(r"[a-z]", answer.replace("and", "")))
+        if _LETTER_LIST.fullmatch(answer) and not answer.isalpha()
+        else ""
+    )
 
 
 def _holds(text: str, words: str) -> bool:
