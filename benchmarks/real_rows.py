@@ -79,7 +79,7 @@ def main() -> int:
         print(f"{task.name:<24} {task.test + shuffled:<26} {len(examples):>6} {counts}")
         for name, answers in task.references(examples, lambda: ()).items() if task.answers.graded else ():
             if name in ("always_yes", "copy_order"):
-                credits = [task.credit(answer, example) for answer, example in zip(answers, examples, strict=True)]
+                credits = [task.answers.read(answer, example).credit for answer, example in zip(answers, examples, strict=True)]
                 what = f"{'':<24} {name.replace('_', ' '):<26}"
                 print(f"{what} {credits.count(1.0):>6} right, mean credit {sum(credits) / len(credits):.3f}")
     return 1 if bad else 0

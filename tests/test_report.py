@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from metrics_examples import metrics_of, numbers, task
+from tables import place
 
 from medrl.config.build import check
 from medrl.config.frozen import Tree
@@ -300,10 +301,18 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
         for example in evaluate.held_out(run, "dxbench"):
             for sample in range(3):
                 first = sample < right
-                answer = asked.answer(example) if first else asked.wrong_answer(example, ())
-                verdict, place = ("right", asked.position(answer, example)) if first else ("wrong", 1)
-                about = {"id": example.id, "gold": example.gold, "vote": asked.vote(answer, example), "place": place}
-                lines.append(line(0, verdict, sample=sample, credit=asked.credit(answer, example), answer=answer, **about))
+                answer = asked.answer(example) if first else asked.answers.wrong(example, ())
+                verdict, at = ("right", place(asked, answer, example)) if first else ("wrong", 1)
+                reading = asked.answers.read(answer, example)
+                about = {
+                    "id": example.id,
+                    "gold": example.gold,
+                    "vote": reading.value,
+                    "place": at,
+                }
+                lines.append(
+                    line(0, verdict, sample=sample, credit=reading.credit, answer=answer, **about)
+                )
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = metrics_of(eval=tree["eval"], tasks=summarise(run, tmp_path / "eval")["tasks"], cost={})

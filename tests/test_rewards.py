@@ -329,7 +329,7 @@ def hacked(rewards, name, hack):
     text = hacks(gold, OPTIONS[name])[hack]
     if form == "think":
         text = text.replace("reasoning>", "think>")
-    wrong = next(option for option in OPTIONS[name] if row.task.credit(option, row.example) == 0)
+    wrong = next(option for option in OPTIONS[name] if row.task.answers.read(option, row.example).credit == 0)
     return row, text, layout(reward_audit.STEPS["en"], gold, form), layout(reward_audit.STEPS["en"], wrong, form)
 
 

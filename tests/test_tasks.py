@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import cases
+from tables import cases, place, valid
 
 from medrl.config import build
 from medrl.data import prompts
@@ -44,9 +44,9 @@ ROWS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in Path
 """Of each task three rows as its publisher writes them, the gold of each, and the columns that no row may lack."""
 FIXTURES = {name: (build.build(node["task"]), node["rows"], node["golds"]) for name, node in ROWS.items()}
 NAMES = sorted(FIXTURES)
-GRADED = [name for name in NAMES if FIXTURES[name][0].graded]
+GRADED = [name for name in NAMES if FIXTURES[name][0].answers.graded]
 # Of which an answer is a word, a letter or a number: the others rank, or have a judge.
-WORDED = [name for name in GRADED if not FIXTURES[name][0].ranked and not hasattr(FIXTURES[name][0], "judge")]
+WORDED = [name for name in GRADED if not FIXTURES[name][0].answers.ranked and not hasattr(FIXTURES[name][0], "judge")]
 ASKED = [name for name in NAMES if FIXTURES[name][0].row_kind == "question"]
 FORMATS = get_args(Format)
 ANSWERED = ("gsm8k", "medmcqa", "dxbench")
@@ -137,9 +137,9 @@ def test_wrong_answers_earn_none(name):
 def test_what_is_right_is_valid(name):
     task, found = examples(name)
     for example in found:
-        assert task.valid(example.gold, example)
-        assert not task.valid("", example)
-        assert not task.valid(f"{example.gold} perhaps", example)
+        assert valid(task, example.gold, example)
+        assert not valid(task, "", example)
+        assert not valid(task, f"{example.gold} perhaps", example)
         assert set(task.answers.options(example)) == set() or example.gold in task.answers.options(example)
 
 
@@ -187,18 +187,18 @@ def test_twins_are_rows_of_the_published_schema(name):
 def test_no_answer_breaks_a_grade(answer, name):
     task, found = examples(name)
     for example in found:
-        credit = task.credit(answer, example)
+        credit = task.answers.read(answer, example).credit
         assert credit in (0.0, 0.5, 1.0)
         if task.answers.graded and credit == 1.0:
-            assert task.valid(answer, example)
+            assert valid(task, answer, example)
 
 
 @pytest.mark.parametrize("name", [*ANSWERED, "pubmedqa", "medical_o1_verifiable"])
 def test_a_megabyte_of_answer_is_read(name):
     task, found = examples(name)
     for answer in ("9" * 1_000_000, "A) " * 300_000, "1,234" * 200_000, "yes " * 250_000, "(" * 1_000_000):
-        assert task.credit(answer, found[0]) < 1
-        task.valid(answer, found[0])
+        assert task.answers.read(answer, found[0]).credit < 1
+        valid(task, answer, found[0])
 
 
 # --- Prompts ---------------------------------------------------------------------------------------------------------
@@ -238,8 +238,8 @@ def test_prompts_do_not_tell_the_gold(name):
 def test_gsm8k_numbers(answer, gold, credit):
     task, found = examples("gsm8k")
     example = dataclasses.replace(found[0], gold=gold)
-    assert task.credit(answer, example) == credit
-    assert task.valid(answer, example) or credit < 1
+    assert task.answers.read(answer, example).credit == credit
+    assert valid(task, answer, example) or credit < 1
 
 
 def test_gsm8k_leaves_the_calculator_out():
@@ -271,8 +271,8 @@ LETTER_CASES = [
 @pytest.mark.parametrize(("answer", "credit"), LETTER_CASES)
 def test_letters(answer, credit):
     task, found = examples("medmcqa")
-    assert task.credit(answer, found[0]) == credit
-    assert task.valid(answer, found[0]) == (answer.strip("().").upper() in ("A", "B", "C", "D"))
+    assert task.answers.read(answer, found[0]).credit == credit
+    assert valid(task, answer, found[0]) == (answer.strip("().").upper() in ("A", "B", "C", "D"))
 
 
 @cases("tasks", "health_benchmarks_answers")
@@ -313,7 +313,7 @@ def test_medmcqa_rows_without_explanation_train_without_reasoning():
 @cases("tasks", "pubmedqa_decisions")
 def test_pubmedqa_decisions(answer, credit):
     task, found = examples("pubmedqa")
-    assert task.credit(answer, found[0]) == credit
+    assert task.answers.read(answer, found[0]).credit == credit
 
 
 def test_pubmedqa_contexts_are_joined_by_newlines_and_limited_in_training():
@@ -457,12 +457,12 @@ def test_own_numbers_and_letters_are_graded_as_published_ones():
     task = own(answer_type="number")
     example = task.parse(Row({"prompt": "How many?", "answer": 1234}, "x"))  # a number in JSON
     credits = {"1,234": 1, "$1234.00": 1, "1234 mg": 0.5, "12 34": 0, "1234 or 5": 0}
-    assert example.gold == "1234" and {answer: task.credit(answer, example) for answer in credits} == credits
-    assert task.vote("1,234", example) == task.vote("1234.0", example)
+    assert example.gold == "1234" and {answer: task.answers.read(answer, example).credit for answer in credits} == credits
+    assert task.answers.read("1,234", example).value == task.answers.read("1234.0", example).value
     task, found = examples("jsonl")
     credits = {"B": 1, "(b)": 1, "B. Vitamin A": 0.5, "A": 0, "B. A.": 0, "E": 0}
-    assert {answer: task.credit(answer, found[0]) for answer in credits} == credits
-    assert task.position("B", found[0]) == 1 and task.vote("(b)", found[0]) == "B"
+    assert {answer: task.answers.read(answer, found[0]).credit for answer in credits} == credits
+    assert place(task, "B", found[0]) == 1 and task.answers.read("(b)", found[0]).value == "B"
 
 
 def test_own_rows_of_s3_bring_their_system_message():
@@ -549,7 +549,7 @@ def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
     assert (task.answers.graded, task.answers.numeric) == (answers != "free", answers == "number")
     for example in found:
         assert task.grade(layout("why", task.answer(example), "xml"), example).outcome == "right"
-        assert task.valid(example.gold, example)
+        assert valid(task, example.gold, example)
         assert any("\u4e00" <= character <= "\u9fff" for character in example.question) == (language == "zh")
         assert list(task.answers.options(example)) == (["A", "B", "C", "D"] if answers == "choice" else [])
 
@@ -564,18 +564,18 @@ def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
 def test_own_answers_word_for_word(answer, gold, credit):
     task = own()
     example = task.parse(Row({"prompt": "Which?", "answer": gold}, "x"))
-    assert task.credit(answer, example) == credit
-    assert task.valid(answer, example) == bool(answer)
-    assert task.vote(answer, example) == task.vote(answer, example)
+    assert task.answers.read(answer, example).credit == credit
+    assert valid(task, answer, example) == bool(answer)
+    assert task.answers.read(answer, example).value == task.answers.read(answer, example).value
 
 
 def test_own_answers_with_choices_name_one_of_them():
     task = own(columns=columns(choices="C"))
     example = task.parse(Row({"prompt": "Which?", "answer": "Zinc", "C": ["Iron", "Zinc"]}, "x"))
     credits = {"zinc.": 1, "It is zinc": 0.5, "zinc or iron": 0, "iron": 0, "B": 0}
-    assert {answer: task.credit(answer, example) for answer in credits} == credits
-    assert [task.position(answer, example) for answer in ("zinc.", "Iron", "it is zinc")] == [1, 0, None]
-    assert task.valid("iron", example) and not task.valid("copper", example)
+    assert {answer: task.answers.read(answer, example).credit for answer in credits} == credits
+    assert [place(task, answer, example) for answer in ("zinc.", "Iron", "it is zinc")] == [1, 0, None]
+    assert valid(task, "iron", example) and not valid(task, "copper", example)
     assert task.answers.options(example) == ("Iron", "Zinc")
 
 
@@ -624,7 +624,7 @@ def test_published_rows_are_all_read_and_their_golds_are_right(task, split):
             assert task.grade(layout("why", "", task.format), example).credit == 0
         else:
             assert layout(example.rationale, answer, task.format) == answer == example.gold
-        assert not task.answers.graded or task.valid(example.gold, example)
+        assert not task.answers.graded or valid(task, example.gold, example)
         assert task.content(example).texts
 
 

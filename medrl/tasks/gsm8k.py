@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.number import Number
-from medrl.grading.number_parsing import number
+from medrl.grading.number_parsing import exact, number
 from medrl.tasks import lexicon
 from medrl.tasks.base import Task, row_id, text_of
 
@@ -39,7 +39,7 @@ class GSM8K(Task):
             id=row_id(question),
             task=self.name,
             question=question,
-            gold=f"{value:f}",
+            gold=exact(value),
             rationale=re.sub(r"<<.*?>>", "", solution).strip(),
         )
 
