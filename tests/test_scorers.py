@@ -15,6 +15,7 @@ class Asked:
 
     def __init__(self, *options):
         self.named = options
+        self.answers = self
 
     def options(self, example):
         return self.named

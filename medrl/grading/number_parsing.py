@@ -28,7 +28,7 @@ _NUMBER = re.compile(
     rf"(?P<scaled>{_UNSIGNED}) ?{_TIMES} ?{_POWER}"
     rf"|{_POWER.replace('power', 'bare_power')}"
     rf"|(?P<value>{_UNSIGNED})e(?P<exponent>[-+]?\d{{1,3}})"
-    rf"|\\[dt]?frac ?\{{? ?(?P<top>{_SIGN}{_UNSIGNED}|\d) ?\}}? ?\{{? ?(?P<bottom>{_UNSIGNED}|\d) ?\}}?"
+    rf"|\\[dt]?frac ?\{{ ?(?P<top>{_SIGN}{_UNSIGNED}) ?\}} ?\{{ ?(?P<bottom>{_UNSIGNED}) ?\}}"
     rf"|(?:(?P<whole>\d+) )?(?P<numerator>\d+|{_UNSIGNED}) ?/ ?(?P<denominator>{_UNSIGNED})"
     rf"|(?P<plain>{_UNSIGNED})"
     rf") ?{_CURRENCY}?\.?",
