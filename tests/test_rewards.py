@@ -48,7 +48,7 @@ from medrl.tasks.pubmedqa import PubMedQA
 
 FORMATS: tuple[Format, ...] = ("xml", "think", "r1", "boxed", "plain")
 CONF = Path(__file__).parent.parent / "conf"
-TINY = Path(__file__).parent.parent / "medrl" / "assets" / "tiny"
+TINY = Path(__file__).parent.parent / "medrl" / "models" / "assets" / "tiny"
 LEXICAL = Lexical(calibration_file=None, threshold=0.8)
 
 
