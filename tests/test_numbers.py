@@ -58,7 +58,9 @@ def test_numbers_are_equal_when_they_are(gold, other):
     assert only_number(f"It is {gold:,} m.") == Fraction(gold)
 
 
-@pytest.mark.parametrize("part", ["9", "1,234", ",234", "1{,}234", ".", "1 ", "-$", "{", "\\boxed{", "\\frac{", "9^{", " ", "x", "一", "⁶"])
+@pytest.mark.parametrize(
+    "part", ["9", "1,234", ",234", "1{,}234", ".", "1 ", "-$", "{", "\\boxed{", "\\frac{", "9^{", " ", "x", "一", "⁶"]
+)
 def test_a_megabyte_is_read(part):
     text = part * (1_000_000 // len(part))
     assert number(text) is None and only_number(text) is None

@@ -31,7 +31,9 @@ _TAG = re.compile(
     r"</?(?:b|i|u|p|em|strong|code|mark|span|div|center|font|br|answer|final_answer)\b[^<>]{0,80}/?>", re.IGNORECASE
 )
 _HIGH_TAG = re.compile(r"<sup>(.{1,20}?)</sup>", re.IGNORECASE)
-_COMMAND = re.compile(r"\\(?:text[a-z]*|math[a-z]*|boxed|fbox|framebox|operatorname|mbox|ensuremath|emph)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_COMMAND = re.compile(
+    r"\\(?:text[a-z]*|math[a-z]*|boxed|fbox|framebox|operatorname|mbox|ensuremath|emph)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
 _SPACING = re.compile(r"\\(?:[;:> ]|quad|qquad)|(?<!\\)~(?=\w)")
 _MATH = re.compile(r"(?<![\w\\$])\$\$?(?=\S)([^$]+?)\$\$?(?![\w$])|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*_~`])(\*{1,3}|_{1,3}|~~|`{1,3})(?=[^\s*_~`])(.+?)(?<=[^\s*_~`])\1(?![\w*_~`])", re.DOTALL)

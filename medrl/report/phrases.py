@@ -109,7 +109,9 @@ def shape(task: Task) -> str:
     costs = {when: of["readable"]["accuracy"] - of["accuracy"] for when, of in models.items() if "readable" in of}
     if not any(cost >= 0.0005 for cost in costs.values()):
         return ""
-    return f"{' and '.join(f'{100 * cost:.1f} points {when}'.strip() for when, cost in costs.items())} are lost to the shape alone"
+    return (
+        f"{' and '.join(f'{100 * cost:.1f} points {when}'.strip() for when, cost in costs.items())} are lost to the shape alone"
+    )
 
 
 def change(task: Task, key: str = "change") -> str:
