@@ -35,6 +35,7 @@ TYPES: dict[str, AnswerType] = {
     "words": Words(),
 }
 GOLDS = {"decision": "maybe", "letter": "C", "letters": "AC", "number": "36", "date": "2020-03-04", "words": "asthma"}
+OTHERS = {"decision": "no", "number": "37", "date": "2021-01-01", "words": "COPD"}
 LETTERED = ("letter", "letters")
 
 
@@ -67,7 +68,7 @@ def test_a_text_is_read_as_a_careful_reader_reads_it(case):
 @pytest.mark.parametrize("name", TYPES)
 def test_the_gold_is_right_in_both_readings_and_what_is_wrong_is_wrong(name, form):
     answers, asked = of(name)
-    others = [dataclasses.replace(asked, gold=gold) for gold in ("COPD", asked.gold)]
+    others = [dataclasses.replace(asked, gold=gold) for gold in (OTHERS.get(name, "B"), asked.gold)]
     texts = [layout("why", answer, form) for answer in (answers.demonstrate(asked), answers.wrong(asked, others), "")]
     attempts = [Attempt(text, asked) for text in texts]
     verdicts = strict(attempts, answers, form)
@@ -93,7 +94,7 @@ READABLE = {
     "in a thought without end": ("<think>The answer is C.", "unparsed"),
     "a refusal": ("I cannot give medical advice.", "unparsed"),
     "an essay on all options": (
-        "Amoxicillin, doxycycline, azithromycin and ceftriaxone differ in what they cover. " * 6,
+        "Amoxicillin, doxycycline, azithromycin and ceftriaxone differ. " * 8,
         "unparsed",
     ),
     "nothing": ("", "unparsed"),

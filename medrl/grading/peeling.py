@@ -49,7 +49,8 @@ _NOUN = (
 )
 _BEST = r"(?:final|correct|best|right|single|most|more|likely|probable|appropriate|accurate|suitable|predicted|chosen|selected|overall)"
 LABEL = re.compile(
-    rf"\A(?:(?:so|thus|therefore|hence|then|in short|in summary|in conclusion|to conclude|overall|finally|accordingly|ok(?:ay)?)\b,?:?\s+)?"
+    r"\A(?:(?:so|thus|therefore|hence|then|in short|in summary|in conclusion|to conclude|overall|finally|accordingly|ok(?:ay)?)\b"
+    r",?:?\s+)?"
     rf"(?:(?:the|my|our|its|this|a)\s+)?(?:{_BEST}\s+)*{_NOUN}(?:\s+(?:choice|option|letter|answer|here|now|to\s+(?:the|this)\s+question))*"
     r"(?:\s*(?::|=|->|=>)+\s*(?:is\s+)?|\s+(?:is|are|was|would\s+be|should\s+be|will\s+be|must\s+be)\b\s*:?\s*(?:that\s+)?)"
     r"|\A(?:(?:所以|因此|故|综上|综上所述|那么)[,:]?\s*)?(?:我的|本题|该题|此题)?(?:最终|最后|正确|最佳|参考|标准|推荐)*(?:的)?"

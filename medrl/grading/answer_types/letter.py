@@ -102,9 +102,8 @@ def _leading(answer: str, letters: str, options: Sequence[str]) -> str | None:
         return letter
     if _begins(words, own):
         words = words[len(own) :]
-    elif not found["mark"].strip() and not (found[1] or found[2]) and rest:
-        if not found[3].isupper() or not _GOES_ON.match(rest):
-            return None
+    elif rest and found[3] and not found["mark"].strip() and not (found[3].isupper() and _GOES_ON.match(rest)):
+        return None
     affirmed = LEADING.match(without_denied(answer).strip())
     if not affirmed or letter not in affirmed[0].upper():
         return "denied"

@@ -69,7 +69,7 @@ class Words(AnswerType):
 
 
 def _canonical(text: str) -> str:
-    """A text as words are compared; a number in one spelling (a table writes ``3.0`` for 3), a hyphen between words as a blank."""
+    """A text as words are compared: numbers in one spelling (a table writes ``3.0`` for 3), no hyphen between words."""
     words = fold(text)
     value = number(words)
     return re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", words) if value is None else exact(value)

@@ -1,7 +1,7 @@
 """HuatuoGPT-o1's grading (Chen et al. 2024, arXiv 2412.18925; the scorer of their evaluation).
 
-It always finds an answer, by the first match or by the last. They report the better of the two totals; here both are shown, since a
-choice made over a whole table afterwards is no grade of an example. Known leniencies, all of them kept:
+It always finds an answer, by the first match or by the last. They report the better of the two totals; here both are shown, since
+a choice made over a whole table afterwards is no grade of an example. Known leniencies, all of them kept:
 
 - One letter counts, the first or the last: ``The answer is B ... no, the answer is C`` answers B or C.
 - After ``answer is`` any word with a capital will do: ``the answer is Aspirin`` answers A.
