@@ -47,7 +47,10 @@ _NOUN = (
     r"(?:answers?|choices?|options?|decision|verdict|diagnos[ei]s|results?|conclusion|letters?|solution|response|output|prediction|"
     r"selection|judge?ment|total|ranking|value|number|date|score)"
 )
-_BEST = r"(?:final|correct|best|right|single|most|more|likely|probable|appropriate|accurate|suitable|predicted|chosen|selected|overall)"
+_BEST = (
+    r"(?:final|correct|best|right|single|most|more|likely|probable|appropriate|accurate|suitable|predicted|chosen|selected"
+    r"|overall)"
+)
 LABEL = re.compile(
     r"\A(?:(?:so|thus|therefore|hence|then|in short|in summary|in conclusion|to conclude|overall|finally|accordingly|ok(?:ay)?)\b"
     r",?:?\s+)?"
