@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from medrl.grading.unicode import nfkc
 
@@ -119,6 +120,7 @@ def peel(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)  # options are folded for every answer to their question
 def fold(text: str) -> str:
     """A text as words are compared: no layout, no case, no width; one blank between words, none beside Chinese characters."""
     text = bare(text)
