@@ -98,7 +98,7 @@ def test_a_template_with_a_place_for_it_stays_as_it_is(shape):
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("{{- 'a constant' -}}", "loses what the system says"),
+        ("{{- 'a constant' -}}", "loses the words of a conversation"),
         ("{{- raise_exception('tools only') -}}", r"refuses a plain question \(tools only\)"),
     ],
 )

@@ -65,7 +65,7 @@ def ready(tokenizer: Any, form: ChatFormat | None, weights: str) -> Any:
     with it, is mended. The trained model is saved with the mended one, so that whatever loads it reads what it was trained on.
 
     Raises:
-        UserError: there is no format, no token that could end a turn, or a template that cannot be rendered.
+        UserError: there is no format, no token that could end a turn, or a template that nothing mends.
     """
     if tokenizer.eos_token is None:
         raise UserError(f"The tokenizer of {weights} has no token that ends a text (eos_token), so nothing it writes would end.")
@@ -90,7 +90,7 @@ def _mend(tokenizer: Any, weights: str) -> None:
     """Render a probe, and mend what it shows.
 
     Raises:
-        UserError: the template refuses a plain question, or a system message is lost in the user's turn, too.
+        UserError: the template refuses a plain question, or loses its words or those of a system message in the same turn.
     """
     source, bos, question = tokenizer.get_chat_template(), tokenizer.bos_token, {"role": "user", "content": "a question"}
     asked, refusal = _rendered(tokenizer, source, [question])
@@ -103,10 +103,11 @@ def _mend(tokenizer: Any, weights: str) -> None:
         mended = BOS_ONCE[0] + mended + BOS_ONCE[1]
     system = {"role": "system", "content": "a system message"}
     for attempt in (mended, SYSTEM_FIRST + mended):
-        if system["content"] in (_rendered(tokenizer, attempt, [system, question])[0] or ""):
+        said, _ = _rendered(tokenizer, attempt, [system, question])
+        if said and system["content"] in said and question["content"] in said:
             break
     else:
-        raise UserError(f"The chat template of {weights} loses what the system says; write model.chat_format=chatml.")
+        raise UserError(f"The chat template of {weights} loses the words of a conversation; write model.chat_format=chatml.")
     if attempt != source:
         tokenizer.chat_template = attempt
 

@@ -131,7 +131,7 @@ class Rendering:
 
         class ChatTokenizer(type(self.tokenizer)):  # type: ignore[misc]
             def apply_chat_template(self, conversation: Any, *args: Any, **options: Any) -> Any:
-                if options.get("tokenize") and options.get("add_generation_prompt"):
+                if options.get("tokenize", True) and options.get("add_generation_prompt"):
                     return {"input_ids": [rendering.prompt(messages) for messages in conversation]}
                 return super().apply_chat_template(conversation, *args, **options)
 
