@@ -317,8 +317,8 @@ def test_a_pair_of_the_same_tokens_is_left_out_and_counted(compose, tmp_path, ca
         replace(row, example=replace(row.example, gold=gold, rejected=rejected))
         for row, gold, rejected in zip(
             job.rows,
-            ("<think>\nHot.\n</think>\nyes", "<think>\nHot.\n</think>\nyes", "<think>\nHot.\n</think>\nyes"),
-            ("<think>\nCold.\n</think>\nyes", "Hot.\n</think>\nyes", "<think>Hot.\n</think>\nyes"),
+            ("<think>\nHot.\n</think>\nyes", "<think>\nHot.\n</think>\nyes", "no"),
+            ("<think>\nCold.\n</think>\nyes", "Hot.\n</think>\nyes", "\n</think>\n\nno"),
             strict=False,
         )
     )

@@ -101,13 +101,11 @@ class KTO(SelfSampledPreference):
         found = [*self._own(asked, self.samples(job, asked, job.folder / "samples.jsonl", job.run.seed))]
         same = 0
         for row in rows:
-            if not row.example.rejected:
-                continue
-            better, worse = ((row, text, label) for text, label in ((row.example.gold, True), (row.example.rejected, False)))
-            if job.rendering.tokens(row.messages, better[1]) == job.rendering.tokens(row.messages, worse[1]):
-                same += 1
-            else:
-                found += [better, worse]
+            if row.example.rejected:  # a pair of the data set
+                both = ((row.example.gold, True), (row.example.rejected, False))
+                better, worse = (job.rendering.tokens(row.messages, text).ids for text, _ in both)
+                same += better == worse
+                found += [(row, text, label) for text, label in both if better != worse]
         random.Random(f"kto:{job.run.seed}").shuffle(found)
         kept, lines = [], []
         for row, text, label in found:
