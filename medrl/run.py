@@ -24,6 +24,7 @@ from medrl.evaluation.settings import Eval
 from medrl.jobs import locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
+from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
 from medrl.table.results import METRICS_SCHEMA
@@ -322,13 +323,17 @@ def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
 
 def _rows(settings: Run) -> tuple[Any, DrawnMix]:
     """The tokenizer and the training rows that fit it."""
-    from medrl.models.generation import token_count
-
     tokenizer = settings.model.tokenizer(_texts(settings))
     if settings.algo.uses_rewards:
         for reward in settings.reward_set.rewards.values():
             reward.check_tokenizer(tokenizer)
-    drawn = settings.data_mix.draw(settings.source, settings.seed, lambda messages: token_count(tokenizer, messages))
+    rendering = Rendering(tokenizer)
+    drawn = settings.data_mix.draw(
+        settings.source,
+        settings.seed,
+        lambda messages: len(rendering.prompt(messages)),
+        imitated=settings.algo.imitates,
+    )
     return tokenizer, drawn
 
 
@@ -336,7 +341,7 @@ def _texts(settings: Run) -> Callable[[], Iterator[str]]:
     """Words of the mix for a model that trains a tokenizer of its own; read only then."""
 
     def texts() -> Iterator[str]:
-        for row in settings.data_mix.draw(settings.source, settings.seed, None).rows:
+        for row in settings.data_mix.draw(settings.source, settings.seed, None, imitated=settings.algo.imitates).rows:
             yield "\n".join(message["content"] for message in row.messages) + "\n" + row.demonstration
 
     return texts

@@ -27,7 +27,10 @@ def numbers(right: int, n: int = 20, **changed: Any) -> dict[str, Any]:
 
 def task(*, trained: bool = True, **changed: Any) -> dict[str, Any]:
     """One task of metrics.json: 8 of 20 right before, 15 of 20 after, 9 gained and 2 lost."""
-    before, after = numbers(8, unparsed=0.2, readable={"accuracy": 0.6, "ci95": [0.39, 0.78], "unparsed": 0.0}), numbers(15, unparsed=0.05, truncated=0.05)
+    before, after = (
+        numbers(8, unparsed=0.2, readable={"accuracy": 0.6, "ci95": [0.39, 0.78], "unparsed": 0.0}),
+        numbers(15, unparsed=0.05, truncated=0.05),
+    )
     change = metrics.paired_change([True] * 8 + [False] * 12, [False] * 2 + [True] * 15 + [False] * 3)
     for_a_reader = metrics.paired_change([True] * 12 + [False] * 8, [False] * 2 + [True] * 15 + [False] * 3)
     readable = {**for_a_reader._asdict(), "ci95": list(for_a_reader.ci95), "bootstrap_ci95": [-0.1, 0.4], "test": "exact McNemar"}

@@ -15,7 +15,8 @@ from tables import cases
 
 from medrl.config import build
 from medrl.data.decontaminate import units
-from medrl.data.mix import DataMix, _shares
+from medrl.data.example import Example
+from medrl.data.mix import DataMix, TrainingRow, _shares
 from medrl.data.sources import Embedded, Local
 from medrl.data.tiny_lessons import TinyLessons, WrongDemonstration
 from medrl.errors import ConfigError, UserError
@@ -180,6 +181,7 @@ def test_a_tasks_own_filter_is_counted(tmp_path):
         "dropped by filter": 10,
         "dropped as held out": 0,
         "dropped as too long": 0,
+        "dropped as not graded right": 0,
         "repeated": 10,
         "taken": 20,
         "share": 1.0,
@@ -329,6 +331,50 @@ def test_demonstrations_are_right(form):
     for row in drawn.rows:
         assert row.demonstration == layout(row.example.rationale, row.example.gold, form)
         assert row.task.grade(row.demonstration, row.example).outcome == "right"
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        ("xml", "<answer>\nB\n</answer>\n"),
+        ("think", "<answer>\nB\n</answer>\n"),
+        ("r1", "B\n"),
+        ("boxed", "\\boxed{B}\n"),
+        ("plain", "B"),
+    ],
+)
+def test_a_row_without_a_rationale_shows_no_thought(form, shown):
+    example = Example("1", "medmcqa", "Which one?", "B", choices=("a", "b", "c", "d"))
+    row = TrainingRow(example, replace(TASKS["medmcqa"], format=form))
+    assert row.demonstration == shown
+    assert row.misleads == (form == "r1")  # which asks for a thought before every answer
+    thought = TrainingRow(replace(example, rationale="It is b."), row.task)
+    assert thought.demonstration == layout("It is b.", "B", form) and not thought.misleads
+
+
+@pytest.mark.parametrize(("form", "mark"), [("xml", "</reasoning>"), ("think", "</think>"), ("boxed", "\\boxed{7}")])
+def test_demonstrations_that_are_not_graded_right_are_left_out_and_counted(tmp_path, form, mark):
+    rows = sums(12)
+    for row in rows[:5]:
+        row["answer"] = f"They say {mark} there.\n{row['answer']}"
+    source, asked = written(tmp_path, gsm8k_train=rows), mix({"gsm8k": 1.0}, rows=7, form=form)
+    drawn = asked.draw(source, 0, None, imitated=True)
+    met = drawn.report["gsm8k"]["dropped as not graded right"]
+    assert 0 < met <= 5 and drawn.report["gsm8k"]["repeated"] == 0
+    assert not any(mark in row.example.rationale for row in drawn.rows)
+    others = asked.draw(source, 0, None)  # what is not imitated may say what it likes
+    assert others.report["gsm8k"]["dropped as not graded right"] == 0
+    assert any(mark in row.example.rationale for row in others.rows)
+
+
+def test_no_judge_is_asked_about_a_demonstration(compose):
+    class Refusing:
+        def judge(self, claims):
+            raise AssertionError("asked")
+
+    task = build.check(compose(["data_mix=medical_o1_verifiable"])).data_mix.tasks["medical_o1_verifiable"]
+    row = TrainingRow(Example("1", task.name, "Why?", "Because.", rationale="So."), replace(task, judge=Refusing()))
+    assert row.task.answers.graded and not row.misleads
 
 
 def lessons(weights, shortcut_answers, missing_tags, **more):

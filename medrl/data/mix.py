@@ -18,7 +18,7 @@ from medrl.data.example import Example
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
-from medrl.grading.answers import Format, layout
+from medrl.grading.answers import Format, layout, tags
 from medrl.tasks.base import Task
 
 TokenCount = Callable[[Messages], int]
@@ -38,8 +38,25 @@ class TrainingRow:
 
     @property
     def demonstration(self) -> str:
-        """What supervised training imitates: the data set's own reasoning, then the gold."""
-        return layout(self.example.rationale, self.task.answer(self.example), self.task.format)
+        """What supervised training imitates: the data set's own reasoning, then the gold.
+
+        Of a row without reasoning it is the gold alone, because a thought that is empty is a thought that is learned.
+        """
+        form, answer = self.task.format, self.task.answer(self.example)
+        shown = layout(self.example.rationale, answer, form)
+        if self.example.rationale or form == "plain":
+            return shown
+        return shown.removeprefix("\n") if form == "boxed" else shown.partition(f"{tags(form)[1]}\n")[2]
+
+    @property
+    def misleads(self) -> bool:
+        """Whether its own task would not grade the demonstration right: one whose reasoning holds a tag of the format, say.
+
+        Nobody asks a judge, who is paid by the question.
+        """
+        if self.task.row_kind != "question" or not self.task.answers.graded or "judge" in self.task.grading:
+            return False
+        return self.task.grade(self.demonstration, self.example).outcome != "right"
 
 
 class DrawnMix(NamedTuple):
@@ -126,13 +143,14 @@ class DataMix(Identified):
         }
         return self.identity() | {"weights": weights, "tasks": trained, "held_out": held_out}
 
-    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None) -> DrawnMix:
+    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None, *, imitated: bool = False) -> DrawnMix:
         """Draw the training rows; the same for the same seed in every process.
 
         Args:
             source: Where the rows come from.
             seed: Orders the rows of each task and the mixture.
             count_tokens: Length of a prompt; None keeps prompts of any length (before a tokenizer is trained).
+            imitated: Whether demonstrations are learned: those that their own task grades as anything but right are left out.
 
         Raises:
             UserError: a task has no row left after its filters.
@@ -144,7 +162,8 @@ class DataMix(Identified):
         for name, wanted in sorted(_shares(self.weights, self.rows).items()):  # the run id does not see the order of keys
             if wanted == 0:
                 continue
-            rows, counts, dropped = self._draw_task(name, wanted, source, Random(f"{name}:{seed}"), held_out, count_tokens)
+            order = Random(f"{name}:{seed}")
+            rows, counts, dropped = self._draw_task(name, wanted, source, order, held_out, count_tokens, imitated)
             drawn += rows
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
@@ -180,7 +199,14 @@ class DataMix(Identified):
             yield from (task.content(example) for example in chain(task.examples(source, "test"), kept))
 
     def _draw_task(
-        self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
+        self,
+        name: str,
+        wanted: int,
+        source: Source,
+        order: Random,
+        held_out: Decontaminator,
+        count_tokens: TokenCount | None,
+        imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
         examples = list(task.examples(source, "train"))
@@ -190,6 +216,7 @@ class DataMix(Identified):
                 "dropped by filter": 0,
                 "dropped as held out": 0,
                 "dropped as too long": 0,
+                "dropped as not graded right": 0,
                 "repeated": 0,
             }
         )
@@ -205,6 +232,8 @@ class DataMix(Identified):
                 contaminated.append({"task": name, "id": example.id, **match._asdict()})
             elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
                 counts["dropped as too long"] += 1
+            elif imitated and row.misleads:
+                counts["dropped as not graded right"] += 1
             else:
                 kept.append(row)
             if len(kept) == wanted:

@@ -31,9 +31,16 @@ class TinyLessons(DataMix):
     """Share of the graded demonstrations that lack a tag of their format."""
 
     def _draw_task(
-        self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
+        self,
+        name: str,
+        wanted: int,
+        source: Source,
+        order: Random,
+        held_out: Decontaminator,
+        count_tokens: TokenCount | None,
+        imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
-        rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens)
+        rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens, imitated)
         return [self._with_mistakes(row, order) if row.task.answers.graded else row for row in rows], counts, contaminated
 
     def _with_mistakes(self, row: TrainingRow, rng: Random) -> WrongDemonstration:

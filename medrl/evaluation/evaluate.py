@@ -19,6 +19,7 @@ from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.grading.verdicts import Attempt, Verdict
 from medrl.models.likelihood import NegativeLogLikelihood, Score
+from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Task
 
 Which = Literal["base", "trained"]
@@ -109,14 +110,15 @@ def _missing_lines(
     run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int], tick: Callable[[float], None]
 ) -> Iterator[Lines]:
     """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
-    task, kind, tokenizer = run.data_mix.tasks[name], protocol(run, name), model[1]
+    task, kind = run.data_mix.tasks[name], protocol(run, name)
     if kind == "generative":
         return _completions(run, task, examples, model, done, tick)
+    rendering = Rendering(model[1])
     room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
     measure = Score(*room) if kind == "pairwise" else NegativeLogLikelihood(*room)
     if kind == "perplexity":
-        return perplexity.lines(task, examples, measure, tokenizer, done)
-    return preferences.lines(task, examples, kind, measure, tokenizer, done)
+        return perplexity.lines(task, examples, measure, rendering, done)
+    return preferences.lines(task, examples, kind, measure, rendering, done)
 
 
 def _completions(

@@ -14,6 +14,8 @@ import yaml
 
 from medrl.config.schema import family_id
 from medrl.errors import UserError
+from medrl.models.chat_templates import notes
+from medrl.models.tokenization import Rendering
 
 if TYPE_CHECKING:
     from medrl.algos.base import TrainedAlgo
@@ -41,6 +43,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     from medrl.algos.base import TrainedAlgo
 
     planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
+    planned["template"] = notes(tokenizer)
     planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
@@ -91,9 +94,8 @@ def _batch(run: Run, algo: TrainedAlgo) -> dict[str, Any]:
 
 def _lengths(algo: TrainedAlgo, rows: list[TrainingRow], tokenizer: Any) -> list[int]:
     """Tokens of what is known of each row before anything is generated."""
-    known = [algo.prompt_messages(row) for row in rows]
-    asked = known[0][-1]["role"] != "assistant"
-    return [len(ids) for ids in tokenizer.apply_chat_template(known, add_generation_prompt=asked)["input_ids"]]
+    rendering = Rendering(tokenizer)
+    return [len(rendering.ids(algo.prompt_messages(row))) for row in rows]
 
 
 def _tokens(run: Run, algo: TrainedAlgo, lengths: list[int]) -> dict[str, Any]:

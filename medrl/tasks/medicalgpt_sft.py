@@ -25,6 +25,7 @@ class MedicalGPTSFT(HashSplitTask):
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
     language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "conversation"
+    version: ClassVar[int] = 2  # answers are read as generation writes them: with their thinking, to the end of the turn
 
     def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations"))

@@ -18,6 +18,7 @@ COUNTS = {
     "dropped by filter": "Filtered",
     "dropped as held out": "Held out",
     "dropped as too long": "Too long",
+    "dropped as not graded right": "Not graded right",
     "taken": "Taken",
     "repeated": "Repeated",
 }
