@@ -6,20 +6,22 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from annotated_types import Gt
 
 from medrl.config.identity import Identified, Values
-from medrl.data.decontaminate import Decontaminator, DedupKey
+from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
 from medrl.grading.answers import Format, layout
 from medrl.tasks.base import Example, Task
 
+SAME_ID = "same id, other content"
+"""Rows taken although a held-out row of the user's own has their id."""
 TokenCount = Callable[[Messages], int]
 """Tokens of a prompt after the chat template."""
 
@@ -71,6 +73,10 @@ class DataMix(Identified):
     validation_rows: Annotated[int, Gt(0)] | None
     """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
     (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
+    decontaminate: Rule
+    """Which training rows are dropped because of a held-out one, beside those with its id. ``question``: its question with
+    other options or in other words, its case, its text. ``ngram``: whatever shares 13 words, or Chinese characters, in a row.
+    ``none``: no others."""
     format: Format
     """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
@@ -136,7 +142,7 @@ class DataMix(Identified):
         Raises:
             UserError: a task has no row left after its filters.
         """
-        held_out = Decontaminator(self._held_out(source))
+        held_out = Decontaminator(self._held_out(source), self.decontaminate)
         drawn: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         report: dict[str, dict[str, float]] = {}
@@ -161,7 +167,7 @@ class DataMix(Identified):
         task, wanted = self.tasks[name], self.validation_rows
         if wanted is None:
             raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
-        tested = Decontaminator(task.content(example) for example in task.examples(source, "test"))
+        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self.decontaminate)
         ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
         kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
         if len(kept) < wanted or 2 * wanted > len(ordered):
@@ -175,8 +181,10 @@ class DataMix(Identified):
         """Everything that is not trained on: test rows and validation rows."""
         for name in self.held_out:
             task = self.tasks[name]
+            yield from (task.content(example) for example in task.examples(source, "test"))
             kept = self.validation(source, name) if self.validation_rows else []
-            yield from (task.content(example) for example in chain(task.examples(source, "test"), kept))
+            # They are rows of the training split itself, where an id names one row.
+            yield from (task.content(example)._replace(telling_id=True) for example in kept)
 
     def _draw_task(
         self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
@@ -196,16 +204,18 @@ class DataMix(Identified):
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         for example in examples:
-            row = TrainingRow(example, task)
+            row, key = TrainingRow(example, task), task.content(example)
             if not task.keep_for_training(example):
                 counts["dropped by filter"] += 1
-            elif match := held_out.match(task.content(example)):
+            elif match := held_out.match(key):
                 counts["dropped as held out"] += 1
                 contaminated.append({"task": name, "id": example.id, **match._asdict()})
             elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
                 counts["dropped as too long"] += 1
             else:
                 kept.append(row)
+                if held_out.same_id(key):
+                    counts[SAME_ID] += 1
             if len(kept) == wanted:
                 break
         if not kept:
