@@ -273,7 +273,8 @@ class Questions:
         alone = _options_agree(row.options, held_out.options) and _numbers(row.stem) == _numbers(held_out.stem)
         texts = [(each.text, each.case or len(each.text), other, CASE, WHOLE)
                  for each, other in ((row, theirs), (held_out, spans)) if each.case or alone]  # fmt: skip
-        texts += [(text, len(text), spans, DOCUMENT, DOCUMENT) for text in held_out.others]
+        share = CASE if held_out.text else DOCUMENT  # an answer, or a document
+        texts += [(text, len(text), spans, share, share) for text in held_out.others]
         texts += [(text, len(text), theirs, DOCUMENT, DOCUMENT) for text in row.others if not row.text]
         return max((self._covered(*compared) for compared in texts), key=len, default=[])
 

@@ -51,6 +51,8 @@ class DrawnMix(NamedTuple):
     """For each task: rows available, dropped (with the reason), taken, repeated, and the realised share."""
     contaminated: list[dict[str, Any]]
     """Rows that were dropped because they share something with a held-out one, and what."""
+    rule: Rule
+    """How they were found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +77,9 @@ class DataMix(Identified):
     (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
     decontaminate: Rule
     """Which training rows are dropped because of a held-out one, beside those with its id. ``question``: its question with
-    other options or in other words, its case, its text. ``ngram``: whatever shares 13 words, or Chinese characters, in a row.
-    ``none``: no others."""
+    other options or in other words, its case, its text. ``ngram``: its question with its options, and whatever shares 13 words,
+    or Chinese characters, in a row. ``none``: no others. Synthetic twins are compared by ``ngram`` where this says
+    ``question``: they ask the same few questions again and again."""
     format: Format
     """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
@@ -142,7 +145,8 @@ class DataMix(Identified):
         Raises:
             UserError: a task has no row left after its filters.
         """
-        held_out = Decontaminator(self._held_out(source), self.decontaminate)
+        rule = self._rule(source)
+        held_out = Decontaminator(self._held_out(source), rule)
         drawn: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         report: dict[str, dict[str, float]] = {}
@@ -154,7 +158,7 @@ class DataMix(Identified):
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
         Random(f"mix:{seed}").shuffle(drawn)
-        return DrawnMix(drawn, report, contaminated)
+        return DrawnMix(drawn, report, contaminated, rule)
 
     def validation(self, source: Source, name: str) -> list[Example]:
         """The rows of a held-out task's training split that settings are chosen by; the same for every run and seed.
@@ -167,7 +171,7 @@ class DataMix(Identified):
         task, wanted = self.tasks[name], self.validation_rows
         if wanted is None:
             raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
-        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self.decontaminate)
+        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self._rule(source))
         ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
         kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
         if len(kept) < wanted or 2 * wanted > len(ordered):
@@ -176,6 +180,10 @@ class DataMix(Identified):
                 "held out already; lower it."
             )
         return kept
+
+    def _rule(self, source: Source) -> Rule:
+        twins = source.synthetic and all(task.location(split).file is None for task, split in self.splits())
+        return "ngram" if twins and self.decontaminate == "question" else self.decontaminate
 
     def _held_out(self, source: Source) -> Iterator[DedupKey]:
         """Everything that is not trained on: test rows and validation rows."""
