@@ -19,7 +19,7 @@ STOCK = 10
 """A span that more held-out rows hold than these is a stock phrase, and says nothing of any of them."""
 CASE = 0.95
 """Share of a case that is found in the other row where the two are one case."""
-WHOLE = 0.85
+WHOLE = 0.8
 """Share of case and question together that is found then; less is an instruction before another question."""
 REWORDED = 0.55
 """Share of all words of two questions that both have where the two are one question, if the options are the same."""
