@@ -323,7 +323,7 @@ def test_reasons_and_what_is_shared():
     told = row(
         question="For years a potter of 44 chewed his brush. A wrist drops, the gums have a blue line. Which enzyme is blocked?"
     )
-    assert held_out.match(told._replace(choices=("ferrochelatase", "amylase"))).reason == "reworded"
+    assert held_out.match(told._replace(choices=("ferrochelatase", "amylase"))).reason == "wording"
     assert held_out.match(told._replace(choices=("trypsin", "amylase"))) is None  # reworded, and the options are others
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress
 from typing import Literal, NamedTuple
 
 from medrl.data.units import ngrams, readable, units, weight
@@ -23,6 +23,8 @@ WHOLE = 0.8
 """Share of case and question together that is found then; less is an instruction before another question."""
 REWORDED = 0.55
 """Share of all words of two questions that both have where the two are one question, if the options are the same."""
+RETOLD = 0.75
+"""The same share where neither row has options: a story with other names and numbers."""
 DOCUMENT = 0.5
 """Share of a text without a question that is found in the other row where the two are one text."""
 ENOUGH = 3.0
@@ -60,7 +62,7 @@ class DedupKey(NamedTuple):
 class Match(NamedTuple):
     """Why a row must not be trained on."""
 
-    reason: Literal["id", "question", "reworded", "case", "n-gram"]
+    reason: Literal["id", "question", "wording", "case", "n-gram"]
     held_out: str
     """``task:id`` of the held-out row that it shares something with."""
     shared: str
@@ -167,7 +169,8 @@ class Questions:
     Where both rows have a context, the contexts must be one, numbers included. Then a row matches by
 
     - ``question``: the question is the same, and an option, where both rows have options;
-    - ``reworded``: the options are the same in any order, and most words of the questions, numbers apart;
+    - ``wording``: the options are the same in any order, and most words of the questions, numbers apart; or there are no
+      options, and nearly all words of two stories;
     - ``case``: nearly all of one row's case, and most of that row, stands in the other one, numbers apart; or half of a
       document.
 
@@ -195,7 +198,7 @@ class Questions:
         self._least = [self._least_weight(row) for row in self._rows]
 
     def match(self, key: DedupKey) -> Match | None:
-        """The held-out row that a row is again. Questions are looked at first, then reworded ones, then cases."""
+        """The held-out row that a row is again. Questions are looked at first, then their wording, then cases."""
         row = self._read(key)
         near = self._near(row)
         for index in self._by_stem.get(row.stem, ()):
@@ -205,38 +208,45 @@ class Questions:
                 return Match("question", held_out.name, readable(row.stem)[:SHOWN])
         alike = self._by_options.get(row.options, [])
         for index in alike if len(alike) <= STOCK else []:  # yes and no are the options of many questions
-            if shared := _reworded(row, self._rows[index]):
-                return Match("reworded", self._rows[index].name, readable(shared)[:SHOWN])
+            if shared := _reworded(row, self._rows[index], REWORDED):
+                return Match("wording", self._rows[index].name, readable(shared)[:SHOWN])
+        if not near:
+            return None
         spans = _spans(row)
         least = self._least_weight(row)
         longest: list[str] = []
         for index, weighs in sorted(near.items()):
             if weighs >= max(ENOUGH, DOCUMENT * min(least, self._least[index])):
-                shared = self._shared_case(row, spans, self._rows[index])
+                held_out = self._rows[index]
+                told_again = row.case and held_out.case and not row.options and not held_out.options
+                if told_again and (shared := _reworded(row, held_out, RETOLD)):
+                    return Match("wording", held_out.name, readable(shared)[:SHOWN])
+                shared = self._shared_case(row, spans, held_out)
                 if len(shared) > len(longest):
-                    longest, name = shared, self._rows[index].name
+                    longest, name = shared, held_out.name
         return Match("case", name, readable(longest)[:SHOWN]) if longest else None
 
     def _read(self, key: DedupKey) -> _Row:
         context, question = key.context, key.question
         if not context and (gap := _LAST_GAP.search(question)):
             context, question = question[: gap.start()], question[gap.end() :]
-        parts = [*filter(units, _SENTENCE_END.split(f"{context}\n{question}"))]
-        if len(parts) == 1 and len(clauses := _CLAUSE_END.split(parts[0])) > 2:
-            parts = clauses
-        case = [unit for part in parts[:-1] for unit in self._masked(part)]
+        about, asked = _sentences(context), _sentences(question)
+        parts = [*about, *asked]
+        if len(parts) == 1 and len(clauses := _CLAUSE_END.split(question)) > 2:
+            parts = [*filter(None, map(units, clauses))]
+        case = self._masked(chain.from_iterable(parts[:-1]))
         return _Row(
             name=f"{key.task}:{key.id}",
-            stem=tuple(units(question)),
+            stem=tuple(chain.from_iterable(asked)),
             options=_options(key.choices),
-            context=units(context),
-            text=[*case, *(unit for part in parts[-1:] for unit in self._masked(part))],
+            context=[*chain.from_iterable(about)],
+            text=[*case, *self._masked(chain.from_iterable(parts[-1:]))],
             case=len(case),
-            others=[*filter(None, map(self._masked, key.others))],
+            others=[self._masked(words) for other in key.others if (words := units(other))],
         )
 
-    def _masked(self, text: str) -> list[str]:
-        masked = (_DIGITS.sub("0", unit) if unit[0].isdigit() else unit for unit in units(text))
+    def _masked(self, words: Iterable[str]) -> list[str]:
+        masked = (_DIGITS.sub("0", unit) if unit[0].isdigit() else unit for unit in words)
         return [self._vocabulary.setdefault(unit, unit) for unit in masked]
 
     def _weights(self, text: list[str]) -> list[float]:
@@ -288,6 +298,11 @@ class Questions:
         return text[longest.start() : longest.end()]
 
 
+def _sentences(text: str) -> list[list[str]]:
+    """The units of each sentence; one without a single unit is none."""
+    return [*filter(None, map(units, _SENTENCE_END.split(text)))]
+
+
 def _spans(row: _Row) -> Spans:
     return frozenset(span for text in (row.text, *row.others) for span in ngrams(text, SPAN))
 
@@ -305,11 +320,11 @@ def _weigh(words: Iterable[str]) -> float:
     return sum(map(weight, words))
 
 
-def _reworded(row: _Row, held_out: _Row) -> list[str]:
+def _reworded(row: _Row, held_out: _Row, share: float) -> list[str]:
     """The words that two questions share, where these are most of all; empty where not."""
     ours, theirs = dict.fromkeys(row.text), dict.fromkeys(held_out.text)
     shared = [unit for unit in ours if unit in theirs]
-    most = _weigh(shared) >= REWORDED * _weigh(ours.keys() | theirs.keys())
+    most = _weigh(shared) >= share * _weigh(ours.keys() | theirs.keys())
     return shared if most and _contexts_agree(row, held_out) else []
 
 
