@@ -27,6 +27,7 @@ import numpy as np
 
 import medrl
 from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
+from medrl.tasks.mmlu_medical import SUBJECTS as MMLU_SUBJECTS
 
 MAX_SECONDS = 60.0
 MAX_GB = 1.0
@@ -137,7 +138,8 @@ def real(folder: Path) -> None:
     rows: dict[str, list[DedupKey]] = {}
     for name, read in choices.items():
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            rows[name] = [read(json.loads(line))._replace(task=name, id=str(number)) for number, line in enumerate(lines)]
+            read_lines = [line for line in map(json.loads, lines) if "mmlu/" not in name or line["subject"] in MMLU_SUBJECTS]
+            rows[name] = [read(line)._replace(task=name, id=str(number)) for number, line in enumerate(read_lines)]
     names = list(rows)
     medmcqa, mmlu, mmlu_validation, medbullets, mmlu_pro, gsm8k, gsm8k_test, pubmedqa, pubmedqa_test, sft, text = map(
         rows.get, names

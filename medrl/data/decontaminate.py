@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain, compress
+from itertools import chain, compress
 from typing import Literal, NamedTuple
 
 from medrl.data.units import ngrams, readable, units, weight
@@ -35,8 +35,8 @@ SHOWN = 200
 
 _LAST_GAP = re.compile(r"\n\s*\n(?=\S)(?!.*\n\s*\n\s*\S)", re.DOTALL)
 """What parts the question from what it is about, where both are published in one text."""
-_SENTENCE_END = re.compile(r"(?<=[.?!])\s+|(?<=[。？！])|\n+")
-_CLAUSE_END = re.compile(r"(?<=[,;])\s+|(?<=[，；])")
+_SENTENCE_END = re.compile(r"[.?!]\s+|[。？！\n]")
+_CLAUSE_END = re.compile(r"[,;]\s+|[，；]")
 _POINTING = frozenset(units("a b c d e all and any are both is neither none nor not of options or the them these above"))
 _ABOVE = frozenset("以上")
 _DIGITS = re.compile(r"\d+")
@@ -179,7 +179,6 @@ class Questions:
 
     def __init__(self, held_out: Iterable[DedupKey]) -> None:
         """Index the held-out rows. Of several that match alike, the first is named."""
-        self._vocabulary: dict[str, str] = {}  # rows hold one object for each word, not one for each occurrence
         self._rows = [self._read(row) for row in held_out]
         self._by_stem: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         self._by_options: defaultdict[frozenset[tuple[str, ...]], list[int]] = defaultdict(list)
@@ -246,8 +245,7 @@ class Questions:
         )
 
     def _masked(self, words: Iterable[str]) -> list[str]:
-        masked = (_DIGITS.sub("0", unit) if unit[0].isdigit() else unit for unit in words)
-        return [self._vocabulary.setdefault(unit, unit) for unit in masked]
+        return [_DIGITS.sub("0", unit) if unit[0].isdigit() else unit for unit in words]
 
     def _weights(self, text: list[str]) -> list[float]:
         """What each unit says; those of stock phrases nothing."""
@@ -267,12 +265,14 @@ class Questions:
         """Held-out rows that share spans, stock phrases apart, and what these weigh together: at least what is shared."""
         hits: defaultdict[int, float] = defaultdict(float)
         for text in (row.text, *row.others):
-            upto = list(accumulate(map(weight, text), initial=0.0))
-            for start, span in enumerate(ngrams(text, SPAN)):
-                known = self._by_span.get(hash(span), ())
-                rows = (known,) if isinstance(known, int) else known if len(known) <= STOCK else ()
-                for index in rows:
-                    hits[index] += upto[start + SPAN] - upto[start]
+            known = map(self._by_span.get, map(hash, ngrams(text, SPAN)))
+            for start, rows in ((start, rows) for start, rows in enumerate(known) if rows is not None):
+                if isinstance(rows, int):
+                    hits[rows] += _weigh(text[start : start + SPAN])
+                elif len(rows) <= STOCK:
+                    weighs = _weigh(text[start : start + SPAN])
+                    for index in rows:
+                        hits[index] += weighs
         return hits
 
     def _shared_case(self, row: _Row, spans: Spans, held_out: _Row) -> list[str]:
