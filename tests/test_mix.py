@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from tables import cases
 
 from medrl.config import build
-from medrl.data.decontaminate import units
 from medrl.data.example import Example
-from medrl.data.mix import DataMix, TrainingRow, _shares
+from medrl.data.mix import SAME_ID, DataMix, TrainingRow, _shares
 from medrl.data.sources import Embedded, Local
 from medrl.data.tiny_lessons import TinyLessons, WrongDemonstration
+from medrl.data.units import units
 from medrl.errors import ConfigError, UserError
 from medrl.grading.answers import layout, tags
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.health_benchmarks import HealthBenchmarks
+from medrl.tasks.jsonl import Columns, JSONLines
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
 from medrl.tasks.medmcqa import MedMCQA
 from medrl.tasks.pubmedqa import PubMedQA
@@ -39,13 +40,14 @@ TASKS = {
 TWINS = Embedded(train_rows=400, test_rows=40)
 
 
-def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, form="xml", kind=DataMix, **more):
+def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, form="xml", kind=DataMix, decontaminate="question", **more):
     return kind(
         tasks={name: replace(task, format=form) for name, task in TASKS.items()},
         weights=weights,
         held_out=tuple(held_out),
         rows=rows,
         validation_rows=None,
+        decontaminate=decontaminate,
         format=form,
         max_prompt_tokens=max_prompt_tokens,
         **more,
@@ -224,21 +226,43 @@ def test_a_held_out_question_is_dropped_whatever_the_order_of_its_choices(tmp_pa
         tmp_path,
         medmcqa_train=[
             choice("same", "Which metal?", "Rest", "salt", "Tea", "zinc", cop=3),  # other order, other capitals
-            choice("other", "Which metal?", "Rest", "Salt", "Tea", "Iron", cop=3),  # other choices are another question
+            choice("part", "Which metal?", "Iron", "Zinc", "Lead", "Gold", cop=3),  # an option is shared
+            choice("other", "Which metal?", "Rust", "Gold", "Lead", "Iron", cop=3),  # none is: another question
         ],
         medmcqa_test=[choice("test", "Which metal?", "Zinc", "Salt", "rest", "tea")],
     )
-    drawn = mix({"medmcqa": 1.0}, ["medmcqa"], rows=2).draw(source, 0, None)
-    assert {row.example.id for row in drawn.rows} == {"other"}
-    assert drawn.contaminated == [
-        {
-            "task": "medmcqa",
-            "id": "same",
-            "reason": "question",
-            "held_out": "medmcqa:test",
-            "shared": "which metal rest salt tea zinc",
-        }
+    drawn = mix({"medmcqa": 1.0}, ["medmcqa"], rows=3).draw(source, 0, None)
+    assert {row.example.id for row in drawn.rows} == {"other"} and drawn.rule == "question"
+    assert sorted(drawn.contaminated, key=lambda row: row["id"]) == [
+        {"task": "medmcqa", "id": row_id, "reason": "question", "held_out": "medmcqa:test", "shared": "which metal"}
+        for row_id in ("part", "same")
     ]
+    drawn = mix({"medmcqa": 1.0}, ["medmcqa"], rows=3, decontaminate="ngram").draw(source, 0, None)
+    assert {row.example.id for row in drawn.rows} == {"part", "other"} and drawn.rule == "ngram"
+    assert not mix({"medmcqa": 1.0}, ["medmcqa"], rows=3, decontaminate="none").draw(source, 0, None).contaminated
+
+
+def test_an_id_of_the_users_own_is_no_contamination_and_is_counted(tmp_path):
+    organs = ("liver", "spleen", "pancreas", "kidney", "thyroid", "bladder")
+    lines = [{"number": number, "prompt": f"Where does the {organ} lie?", "answer": "x"} for number, organ in enumerate(organs)]
+    for name, rows in (
+        ("train", [*lines[:4], {**lines[4], "number": 9}]),
+        ("test", [{**lines[4], "number": 1}, {**lines[5], "number": 2}]),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = Columns(system=None, context=None, question="prompt", answer="answer", choices=None, id="number", group=None)
+    task = JSONLines(
+        train=str(tmp_path / "train.jsonl"), test=str(tmp_path / "test.jsonl"), columns=columns, answer_type="exact",
+        instruction="", answer_format="", language="en", format="xml",
+    )  # fmt: skip
+    mixed = replace(mix({"jsonl": 1.0}, ["jsonl"], rows=4), tasks={"jsonl": task})
+    drawn = mixed.draw(TWINS, 0, None)  # files of one's own are no twins, whatever the source
+    assert {row.example.id for row in drawn.rows} == {"0", "1", "2", "3"} and drawn.rule == "question"
+    assert [(row["id"], row["reason"], row["held_out"]) for row in drawn.contaminated] == [("9", "question", "jsonl:1")]
+    assert drawn.report["jsonl"][SAME_ID] == 2
+    kept = replace(mixed, validation_rows=1, decontaminate="none", rows=3)
+    chosen = {example.id for example in kept.validation(TWINS, "jsonl")}
+    assert chosen & {row.example.id for row in kept.draw(TWINS, 0, None).rows} == set()  # in one split an id is one row
 
 
 TRIAL = "A cohort of ninety women after caesarean section was followed for two years and nobody was lost."
@@ -268,12 +292,12 @@ def test_planted_rows_are_listed_with_what_they_share(tmp_path):
     found = {(row["task"], row["id"]): (row["reason"], row["held_out"], row["shared"]) for row in drawn.contaminated}
     assert found == {
         ("gsm8k", twice[f"Bea is ill. {PLANTED} How many are left?"]): (
-            "n-gram",
+            "case",
             f"gsm8k:{planted.id}",
-            "ann takes nine tablets from a box of forty every morning before she",
+            " ".join(units(PLANTED)),
         ),
         ("gsm8k", twice["what is 90 + 90"]): ("question", f"gsm8k:{again.id}", "what is 90 90"),
-        ("pubmedqa", "2"): ("n-gram", "pubmedqa:4", " ".join(units(TRIAL)[:13])),
+        ("pubmedqa", "2"): ("case", "pubmedqa:4", " ".join(units(TRIAL))),
         ("pubmedqa", "3"): ("id", "pubmedqa:3", "3"),
     }
     assert len(drawn.contaminated) == len(found)

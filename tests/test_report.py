@@ -151,9 +151,10 @@ PLAN: dict[str, Any] = {
     "mix": {
         "pubmedqa": {
             "available": 3000, "dropped by filter": 11, "dropped as held out": 3, "dropped as too long": 0, "repeated": 25,
-            "taken": 1400, "share": 0.7,
+            "taken": 1400, "share": 0.7, "same id, other content": 4,
         }
     },
+    "decontaminate": "question",
     "audit": {
         "matrix": {
             "gsm8k": {
@@ -168,7 +169,7 @@ PLAN: dict[str, Any] = {
 }  # fmt: skip
 CONTAMINATED = [
     {"task": "pubmedqa", "id": f"dirty-{index}", "reason": reason, "held_out": "pubmedqa:7", "shared": f"shared words {index}"}
-    for index, reason in enumerate(["n-gram", "question", "n-gram", "n-gram"])
+    for index, reason in enumerate(["case", "question", "case", "wording"])
 ]
 
 

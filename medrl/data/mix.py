@@ -6,14 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from annotated_types import Gt
 
 from medrl.config.identity import Identified, Values
-from medrl.data.decontaminate import Decontaminator, DedupKey
+from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
 from medrl.data.example import Example
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
@@ -21,6 +21,8 @@ from medrl.errors import Problem, UserError
 from medrl.grading.answers import Format, layout, tags
 from medrl.tasks.base import Task
 
+SAME_ID = "same id, other content"
+"""Rows taken although a held-out row of the user's own has their id."""
 TokenCount = Callable[[Messages], int]
 """Tokens of a prompt after the chat template."""
 
@@ -67,6 +69,8 @@ class DrawnMix(NamedTuple):
     """For each task: rows available, dropped (with the reason), taken, repeated, and the realised share."""
     contaminated: list[dict[str, Any]]
     """Rows that were dropped because they share something with a held-out one, and what."""
+    rule: Rule
+    """How they were found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,11 @@ class DataMix(Identified):
     validation_rows: Annotated[int, Gt(0)] | None
     """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
     (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
+    decontaminate: Rule
+    """Which training rows are dropped because of a held-out one, beside those with its id. ``question``: its question with
+    other options or in other words, its case, its text. ``ngram``: its question with its options, and whatever shares 13 words,
+    or Chinese characters, in a row. ``none``: no others. Synthetic twins are compared by ``ngram`` where this says
+    ``question``: they ask the same few questions again and again."""
     format: Format
     """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
@@ -155,7 +164,8 @@ class DataMix(Identified):
         Raises:
             UserError: a task has no row left after its filters.
         """
-        held_out = Decontaminator(self._held_out(source))
+        rule = self._rule(source)
+        held_out = Decontaminator(self._held_out(source), rule)
         drawn: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         report: dict[str, dict[str, float]] = {}
@@ -168,7 +178,7 @@ class DataMix(Identified):
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
         Random(f"mix:{seed}").shuffle(drawn)
-        return DrawnMix(drawn, report, contaminated)
+        return DrawnMix(drawn, report, contaminated, rule)
 
     def validation(self, source: Source, name: str) -> list[Example]:
         """The rows of a held-out task's training split that settings are chosen by; the same for every run and seed.
@@ -181,7 +191,7 @@ class DataMix(Identified):
         task, wanted = self.tasks[name], self.validation_rows
         if wanted is None:
             raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
-        tested = Decontaminator(task.content(example) for example in task.examples(source, "test"))
+        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self._rule(source))
         ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
         kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
         if len(kept) < wanted or 2 * wanted > len(ordered):
@@ -191,12 +201,18 @@ class DataMix(Identified):
             )
         return kept
 
+    def _rule(self, source: Source) -> Rule:
+        twins = source.synthetic and all(task.location(split).file is None for task, split in self.splits())
+        return "ngram" if twins and self.decontaminate == "question" else self.decontaminate
+
     def _held_out(self, source: Source) -> Iterator[DedupKey]:
         """Everything that is not trained on: test rows and validation rows."""
         for name in self.held_out:
             task = self.tasks[name]
+            yield from (task.content(example) for example in task.examples(source, "test"))
             kept = self.validation(source, name) if self.validation_rows else []
-            yield from (task.content(example) for example in chain(task.examples(source, "test"), kept))
+            # They are rows of the training split itself, where an id names one row.
+            yield from (task.content(example)._replace(telling_id=True) for example in kept)
 
     def _draw_task(
         self,
@@ -224,10 +240,10 @@ class DataMix(Identified):
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         for example in examples:
-            row = TrainingRow(example, task)
+            row, key = TrainingRow(example, task), task.content(example)
             if not task.keep_for_training(example):
                 counts["dropped by filter"] += 1
-            elif match := held_out.match(task.content(example)):
+            elif match := held_out.match(key):
                 counts["dropped as held out"] += 1
                 contaminated.append({"task": name, "id": example.id, **match._asdict()})
             elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
@@ -236,6 +252,8 @@ class DataMix(Identified):
                 counts["dropped as not graded right"] += 1
             else:
                 kept.append(row)
+                if held_out.same_id(key):
+                    counts[SAME_ID] += 1
             if len(kept) == wanted:
                 break
         if not kept:

@@ -44,7 +44,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
 
     planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
     planned["template"] = notes(tokenizer)
-    planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
+    planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
         planned["batch"] = _batch(run, run.algo)

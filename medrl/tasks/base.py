@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from medrl.config.identity import Identified
-from medrl.data.decontaminate import DedupKey, units
+from medrl.data.decontaminate import DedupKey
 from medrl.data.example import LETTERS, Example
 from medrl.data.readers import Row
 from medrl.data.sources import Location, Source, Split
@@ -150,9 +150,8 @@ class Task(Identified, ABC):
         return {}
 
     def content(self, example: Example) -> DedupKey:
-        """What two rows are compared by, so that nothing that is evaluated is trained on; the order of choices is none of it."""
-        question = " ".join((example.question, *sorted(example.choices, key=units)))  # units: a capital is no other place
-        return DedupKey(example.task, example.id, question, tuple(filter(None, (example.question, example.context))))
+        """What two rows are compared by, so that nothing that is evaluated is trained on."""
+        return DedupKey(example.task, example.id, example.question, example.choices, example.context)
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.data.decontaminate import DedupKey, units
+from medrl.data.decontaminate import DedupKey
 from medrl.data.example import Example
 from medrl.data.sources import Split
 from medrl.errors import Problem
@@ -145,7 +145,7 @@ class DxBench(Task):
         symptoms = example.question
         for opening in ("present", "reported", "absent", "none"):
             symptoms = symptoms.replace(WORDS[self.language][opening], " ")
-        return DedupKey(example.task, example.id, " ".join((symptoms, *sorted(example.choices, key=units))), (symptoms,))
+        return DedupKey(example.task, example.id, symptoms, example.choices)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         zh = self.language == "zh"

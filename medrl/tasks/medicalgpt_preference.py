@@ -51,8 +51,8 @@ class MedicalGPTPreference(HashSplitTask):
 
     def content(self, example: Example) -> DedupKey:
         """Every turn is read in training, both answers, too."""
-        texts = (*(text for _, text in example.turns), example.question, example.gold, example.rejected)
-        return DedupKey(example.task, example.id, example.question, texts)
+        others = (*(text for _, text in example.turns), example.gold, example.rejected)
+        return DedupKey(example.task, example.id, example.question, others=others)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")

@@ -40,7 +40,7 @@ class MedicalGPTPretraining(HashSplitTask):
 
     def content(self, example: Example) -> DedupKey:
         """The text is all there is."""
-        return DedupKey(example.task, example.id, "", (example.gold,))
+        return DedupKey(example.task, example.id, others=(example.gold,))
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """``pretrain`` is published in Chinese with one column; other documents here are English and say where they are from."""

@@ -45,8 +45,8 @@ class MedicalGPTSFT(HashSplitTask):
 
     def content(self, example: Example) -> DedupKey:
         """Every turn is read in training, the last answer, too."""
-        texts = (*(text for _, text in example.turns), example.question, example.gold)
-        return DedupKey(example.task, example.id, example.question, texts)
+        others = (*(text for _, text in example.turns), example.gold)
+        return DedupKey(example.task, example.id, example.question, others=others)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         texts = lexicon.TEXTS["medicalgpt_sft"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from medrl.data.mix import SAME_ID
 from medrl.report import html
 
 SHOWN = 3
@@ -22,6 +23,12 @@ COUNTS = {
     "taken": "Taken",
     "repeated": "Repeated",
 }
+RULES = {
+    "question": "whose id, question (in these or other words), case or text is that of an example of any held-out task",
+    "ngram": "that share an id, a question or a run of 13 words (or Chinese characters) with an example of any held-out task",
+    "none": "that are an example of a held-out task themselves; no others were looked for",
+}
+"""`DataMix.decontaminate` -> which rows are held out."""
 
 
 def trained_on(plan: Mapping[str, Any], contaminated: Sequence[Mapping[str, Any]]) -> Markup:
@@ -33,6 +40,8 @@ def trained_on(plan: Mapping[str, Any], contaminated: Sequence[Mapping[str, Any]
     }
     reasons = {name: Counter(row["reason"] for row in rows) for name, rows in by_task.items()}
     rows = [row for listed in by_task.values() for row in listed[:SHOWN]]
+    rule = RULES[plan.get("decontaminate", "ngram")]  # runs from before there was a choice
     return html.render(
-        "data", mix=plan["mix"], counts=COUNTS, reasons=reasons, rows=rows, total=len(contaminated), most=SHOWN
+        "data", mix=plan["mix"], rule=rule, counts=COUNTS, same_id=SAME_ID, reasons=reasons, rows=rows, total=len(contaminated),
+        most=SHOWN,
     )  # fmt: skip
