@@ -376,8 +376,8 @@ def test_a_row_without_a_rationale_shows_no_thought(form, shown):
     assert thought.demonstration == layout("It is b.", "B", form) and not thought.misleads
 
 
-@pytest.mark.parametrize(("form", "mark"), [("xml", "</reasoning>"), ("think", "</think>"), ("boxed", "\\boxed{7}")])
-def test_demonstrations_that_are_not_graded_right_are_left_out_and_counted(tmp_path, form, mark):
+def test_demonstrations_that_are_not_graded_right_are_left_out_and_counted(tmp_path):
+    form, mark = "boxed", "\\boxed{7}"  # beside the box of the answer: two that differ are no answer
     rows = sums(12)
     for row in rows[:5]:
         row["answer"] = f"They say {mark} there.\n{row['answer']}"

@@ -52,11 +52,11 @@ class TrainingRow:
 
     @property
     def misleads(self) -> bool:
-        """Whether its own task would not grade the demonstration right: one whose reasoning holds a tag of the format, say.
+        """Whether its own task would not grade the demonstration right: one whose reasoning holds another box, say.
 
         Nobody asks a judge, who is paid by the question.
         """
-        if self.task.row_kind != "question" or not self.task.answers.graded or "judge" in self.task.grading:
+        if self.task.row_kind != "question" or not self.task.answers.graded or self.task.answers.judged:
             return False
         return self.task.grade(self.demonstration, self.example).outcome != "right"
 
