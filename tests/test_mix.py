@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from medrl.tasks.jsonl import Columns, JSONLines
 from tables import cases
 
 from medrl.config import build
@@ -23,7 +24,6 @@ from medrl.errors import ConfigError, UserError
 from medrl.grading.answers import layout, tags
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.health_benchmarks import HealthBenchmarks
-from medrl.tasks.jsonl import Columns, JSONLines
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
 from medrl.tasks.medmcqa import MedMCQA
 from medrl.tasks.pubmedqa import PubMedQA
@@ -180,6 +180,7 @@ def test_a_tasks_own_filter_is_counted(tmp_path):
     drawn = mix({"pubmedqa": 1.0}, rows=20).draw(written(tmp_path, pubmedqa_train=rows), 0, None)
     assert drawn.report["pubmedqa"] == {
         "available": 20,
+        "dropped as duplicate": 0,
         "dropped by filter": 10,
         "dropped as held out": 0,
         "dropped as too long": 0,

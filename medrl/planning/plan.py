@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medrl.config.schema import family_id
+from medrl.config.schema import family_id, rows_from
 from medrl.errors import UserError
 from medrl.models.chat_templates import notes
 from medrl.models.tokenization import Rendering
@@ -42,7 +42,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     """
     from medrl.algos.base import TrainedAlgo
 
-    planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
+    planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
     planned["template"] = notes(tokenizer)
     planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
     if isinstance(run.algo, TrainedAlgo):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.example import LETTERS, Example
 from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
@@ -21,15 +22,15 @@ class MedQA(ChoiceTask):
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """Results are grouped by the step of the examination: ``step1`` or ``step2&3``."""
-        question, options = text_of(row, "question"), row["options"]
-        if not isinstance(options, Mapping) or sorted(options) != list(LETTERS[:4]):
-            raise ValueError(f"options should hold A to D, is {options!r:.80}")
-        choices = tuple(text_of(options, letter) for letter in LETTERS[:4])
+        question, choices = text_of(row, "question"), cells.options(row["options"], "options")
+        if len(choices) != 4:
+            raise ValueError(f"options should hold A to D, is {row['options']!r:.80}")
         gold, answer = text_of(row, "answer_idx"), text_of(row, "answer")
-        if gold not in options:
+        if gold not in LETTERS[:4]:
             raise ValueError(f"answer_idx should be A to D, is {gold!r:.40}")
         if choices[LETTERS.index(gold)] != answer:
-            raise ValueError(f"answer is {answer!r:.60}, but option {gold}, which answer_idx names, is {options[gold]!r:.60}")
+            right = choices[LETTERS.index(gold)]
+            raise ValueError(f"answer is {answer!r:.60}, but option {gold}, which answer_idx names, is {right!r:.60}")
         return Example(
             # The data set has no ids: a row is known by its question and its options.
             id=row_id([question, *choices]),
@@ -37,7 +38,7 @@ class MedQA(ChoiceTask):
             question=question,
             choices=choices,
             gold=gold,
-            group=row.get("meta_info") or "",
+            group=cells.optional(row.get("meta_info"), "meta_info"),
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
