@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from medrl.tasks.jsonl import Columns, JSONLines
 from tables import cases
 
-from medrl.config import build
+from medrl.config import build, compose
 from medrl.data.example import Example
 from medrl.data.mix import SAME_ID, DataMix, TrainingRow, _shares
 from medrl.data.sources import Embedded, Local
@@ -251,18 +250,17 @@ def test_an_id_of_the_users_own_is_no_contamination_and_is_counted(tmp_path):
         ("test", [{**lines[4], "number": 1}, {**lines[5], "number": 2}]),
     ):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    columns = Columns(system=None, context=None, question="prompt", answer="answer", choices=None, id="number", group=None)
-    task = JSONLines(
-        train=str(tmp_path / "train.jsonl"), test=str(tmp_path / "test.jsonl"), columns=columns, answer_type="exact",
-        instruction="", answer_format="", language="en", format="xml",
-    )  # fmt: skip
-    mixed = replace(mix({"jsonl": 1.0}, ["jsonl"], rows=4), tasks={"jsonl": task})
+    node = compose.tree(["hardware=cpu", "data_mix=rows"])["data_mix"]["tasks"]["rows"]
+    named = {"question": "prompt", "answer": "answer", "id": "number"}
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+    task = build.build({**node, **files, "columns": {**node["columns"], **named}, "answer_type": "words"})
+    mixed = replace(mix({"rows": 1.0}, ["rows"], rows=4), tasks={"rows": task})
     drawn = mixed.draw(TWINS, 0, None)  # files of one's own are no twins, whatever the source
     assert {row.example.id for row in drawn.rows} == {"0", "1", "2", "3"} and drawn.rule == "question"
-    assert [(row["id"], row["reason"], row["held_out"]) for row in drawn.contaminated] == [("9", "question", "jsonl:1")]
-    assert drawn.report["jsonl"][SAME_ID] == 2
+    assert [(row["id"], row["reason"], row["held_out"]) for row in drawn.contaminated] == [("9", "question", "rows:1")]
+    assert drawn.report["rows"][SAME_ID] == 2
     kept = replace(mixed, validation_rows=1, decontaminate="none", rows=3)
-    chosen = {example.id for example in kept.validation(TWINS, "jsonl")}
+    chosen = {example.id for example in kept.validation(TWINS, "rows")}
     assert chosen & {row.example.id for row in kept.draw(TWINS, 0, None).rows} == set()  # in one split an id is one row
 
 

@@ -484,7 +484,7 @@ def test_rows_that_stand_twice_are_kept_with_ids_of_their_own(own, capsys):
 def test_numbers_of_rows_are_no_contamination(own):
     """Train and test both count from 1, and ask other things."""
     task = own([{"prompt": f"Which is {n}?", "answer": "b", "n": n} for n in range(3)], columns={"id": "n"})
-    assert {task.content(example).id for example in read(task)} == {""}
+    assert not any(task.content(example).telling_id for example in read(task))
 
 
 # --- As a task -------------------------------------------------------------------------------------------------------

@@ -365,7 +365,7 @@ def test_texts_of_one_id_or_of_two_sources_stay_apart():
     found = [task.parse(Row(row, "x")) for row in rows]
     assert len({example.id for example in found}) == 4
     assert [example.group for example in found] == ["S", "T", "S", "T"]
-    assert all(task.content(example).texts == (example.gold,) for example in found)  # what is kept from held-out questions
+    assert all(task.content(example).others == (example.gold,) for example in found)  # what is kept from held-out questions
 
 
 def test_texts_are_read_from_the_repository_that_is_named():
@@ -397,7 +397,7 @@ def test_conversations(row, system, turns, question, gold):
     written = [{"role": role, "content": text} for role, text in (("system", system), *turns, ("user", question)) if text]
     assert prompts.messages(example, task) == written  # nothing of ours is added
     assert layout(example.rationale, task.answer(example), task.format) == gold
-    assert {text for _, text in turns} | {question, gold} <= set(task.content(example).texts)
+    assert {text for _, text in turns} | {question, gold} <= {task.content(example).question, *task.content(example).others}
 
 
 @cases("tasks", "what_is_no_conversation_is_named")
@@ -411,7 +411,7 @@ def test_pairs_keep_the_worse_answer_and_the_conversation_before():
     task, found = examples("medicalgpt_preference")
     assert [example.rejected for example in found] == ["没事。", "睡一觉。", "Zinc."]
     assert (found[2].system, found[2].turns) == ("Be brief.", (("user", "Hello"), ("assistant", "Hello!")))
-    assert {"Hello", "Which vitamin?", "Vitamin A.", "Zinc."} <= set(task.content(found[2]).texts)
+    assert {"Hello", "Which vitamin?", "Vitamin A.", "Zinc."} <= {task.content(found[2]).question, *task.content(found[2]).others}
     general = task.twin(random.Random(0), "preference_general")
     assert set(general) == {"conversations", "chosen", "rejected"} and task.parse(Row(general, "x")).rejected
 
@@ -465,7 +465,7 @@ def test_published_rows_are_all_read_and_their_golds_are_right(task, split):
         else:
             assert layout(example.rationale, answer, task.format) == answer == example.gold
         assert not task.answers.graded or valid(task, example.gold, example)
-        assert task.content(example).texts
+        assert task.content(example).question or task.content(example).others
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the published rows are not on this machine, at {DATA}")

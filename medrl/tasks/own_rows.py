@@ -21,14 +21,9 @@ from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem, UserError
 from medrl.grading.answer_types.base import AnswerType
-from medrl.grading.answer_types.date import Date
+from medrl.grading.answer_types.by_name import BY_NAME
 from medrl.grading.answer_types.decision import Decision
 from medrl.grading.answer_types.free_text import FreeText, Imitated
-from medrl.grading.answer_types.letter import Letter
-from medrl.grading.answer_types.letters import Letters
-from medrl.grading.answer_types.number import Number
-from medrl.grading.answer_types.ranking import Ranking
-from medrl.grading.answer_types.words import Words
 from medrl.grading.judges.base import Judge
 from medrl.grading.peeling import fold
 from medrl.tasks import lexicon
@@ -38,17 +33,6 @@ if TYPE_CHECKING:
     from medrl.data.sources import Source
 
 AnswerName = Literal["auto", "decision", "letter", "letters", "number", "date", "words", "ranking", "free_text", "none"]
-ANSWER_TYPES: dict[str, AnswerType] = {
-    "decision": Decision(cells.DECISIONS[1]),
-    "letter": Letter(),
-    "letters": Letters(),
-    "number": Number(),
-    "date": Date(),
-    "words": Words(),
-    "ranking": Ranking(),
-    "none": Imitated(),
-}
-"""Those that need nothing of the task."""
 LOOKED_AT = 1000
 """Rows of each file from which `auto` is found."""
 REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+)/(?P<split>[\w.-]+))?")
@@ -112,7 +96,7 @@ class Rows(Task):
             return FreeText(self.judge)
         if self.found.answer_type == "decision":
             return Decision(self.found.decisions)
-        return ANSWER_TYPES[self.found.answer_type]
+        return BY_NAME.get(self.found.answer_type) or Imitated()
 
     @property
     def scorer(self) -> str:
@@ -336,7 +320,7 @@ class Rows(Task):
         return "\n\n".join(part for part in (example.context, example.question, "\n".join(example.choices)) if part)
 
     def content(self, example: Example) -> DedupKey:
-        """Two files of one's own may number their rows alike: an equal id means nothing. Of what is imitated all turns are read."""
+        """Two files may number their rows alike: an equal id means nothing. Of what is imitated all turns are read."""
         key = super().content(example)._replace(telling_id=False)
         turns = tuple(text for _, text in example.turns)
         return key if self.answers.graded else key._replace(others=(*turns, example.gold))
