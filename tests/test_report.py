@@ -18,7 +18,7 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
-from medrl.report import charts, report, svg, terminal
+from medrl.report import charts, html, report, terminal
 from medrl.report.sections import accuracy, examples
 
 VOID = {"meta", "wbr"}
@@ -417,7 +417,7 @@ def test_rows_that_share_an_id_pair_in_their_order() -> None:
 @given(st.floats(-1e99, 1e99), st.floats(-1e99, 1e99), st.integers(2, 8))
 def test_ticks_enclose_the_values(one: float, other: float, most: int) -> None:
     low, high = sorted((one, other))
-    found = svg.ticks(low, high, most)
+    found = charts.ticks(low, high, most)
     slack = 1e-6 * max(abs(low), abs(high), 1e-300)
     assert 2 <= len(found) <= most + 1
     assert found == sorted(found)
@@ -457,4 +457,4 @@ def test_running_mean() -> None:
     ],
 )
 def test_numbers_in_few_characters(value: float, text: str) -> None:
-    assert svg.number(value) == text
+    assert html.number(value) == text

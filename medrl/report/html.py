@@ -47,6 +47,19 @@ def signed(share: float) -> str:
     return fixed(100 * share, 1, "+")
 
 
+def number(value: float) -> str:
+    """A number in few characters: 12.5k, 0.04, 5e-5."""
+    size = abs(value)
+    if size >= 1e9 or 0 < size < 1e-3:
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        text = f"{float(mantissa):g}e{int(exponent)}"
+    elif size >= 1e6:
+        text = f"{value / 1e6:.4g}M"
+    else:
+        text = f"{value / 1e3:.4g}k" if size >= 1e4 else f"{value:.4g}"
+    return text.replace("-", MINUS)
+
+
 @cache
 def css() -> Markup:
     """The style sheet of the reports."""
@@ -66,17 +79,17 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
     )  # fmt: skip
-    found.globals["phrases"] = phrases
+    found.globals.update(phrases=phrases, css=css)
     found.filters.update(
         count=lambda value: f"{value:,.0f}", fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
-        points=signed,
+        pixels=lambda place: f"{place:.2f}".rstrip("0").rstrip("."), points=signed, share=lambda place: f"{100 * place:.2f}%",
     )  # fmt: skip
     return found
 
 
-def macros() -> Any:
-    """What the pages' templates share, to be called from Python."""
-    return environment().get_template("macros.html.j2").module
+def macros(template: str) -> Any:
+    """What templates share, to be called from Python."""
+    return environment().get_template(template).module
 
 
 def render(template: str, **values: Any) -> Markup:

@@ -151,7 +151,7 @@ class Table:
         """A figure of a report's page, through its template."""
         from medrl.report.html import macros
 
-        return str(macros().table(self))
+        return str(macros("macros.html.j2").table(self))
 
     def csv(self) -> str:
         """Numbers as they are, without their format."""

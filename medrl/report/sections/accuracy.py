@@ -30,7 +30,7 @@ def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> Markup:
     return html.render(
         "accuracy", tasks=tasks, trained=any(task["change"] for task in tasks.values()), outcome=outcome(tasks),
         asked=tree["eval"], columns=columns, answered=answered, several=any(task["samples"] > 1 for task in tasks.values()),
-        marks={kind: charts.mark(index) for index, kind in enumerate(kinds)}, forest=_forest(tasks, kinds),
+        kinds=kinds, forest=_forest(tasks, kinds),
         credit=any(map(phrases.credit_says_more, tasks.values())), references=references,
         ranked=[name for name, task in run.data_mix.tasks.items() if task.ranked], answer_chars=ANSWER_CHARS,
         tests=" and ".join(dict.fromkeys(task["change"]["test"] for task in tasks.values() if task["change"])),

@@ -30,7 +30,7 @@ def training(log: Log, tree: Tree, metrics: Mapping[str, Any]) -> Markup:
         return Markup("")
     weights = {name: reward.get("weight") for name, reward in tree["reward_set"]["rewards"].items()}
     rewards = [
-        (name, charts.swatch(charts.style(index)), weights.get(name), *charts.ends(log, f"rewards/{name}/mean"))
+        (name, charts.style(index), weights.get(name), *charts.ends(log, f"rewards/{name}/mean"))
         for index, name in enumerate(curves)
     ]
     breakdown = charts.lines("Mean of each reward by step", list(curves.values()), 240, raw=False) if curves else ""

@@ -10,14 +10,14 @@ from typing import Any
 
 from medrl.report import charts
 from medrl.report.charts import Panel
+from medrl.report.html import MINUS
 from medrl.statistics.metrics import over_seeds
 from medrl.sweep.report import effects as statistics
 from medrl.sweep.report import noise as spread
-from medrl.sweep.report import plots
 from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.document import Block, Command, Drawing, Items, Text, sentences, table, text
 from medrl.sweep.report.effects import ALL_PAIRS, BY_VALUE, FEWEST, Contrast, Level, estimate
-from medrl.sweep.report.formatting import MINUS, Unit, key, number_or_none, numeric, p_value, show
+from medrl.sweep.report.formatting import Unit, key, number_or_none, numeric, p_value, show
 from medrl.sweep.report.formatting import seeds as count_seeds
 from medrl.sweep.report.noise import POWER, Rival
 from medrl.table.table import Column, Table
@@ -129,11 +129,11 @@ def _pictures(sweep: Sweep, means: Mapping[str, Sequence[Level]]) -> Iterator[Bl
     scatters = []
     for name in scattered:
         dots = [
-            plots.Dot(float(value := each.parameters[name]), each.mean, f"{each.label}: {show(value)}, {unit.show(each.mean)}")
+            charts.Spot(float(value := each.parameters[name]), each.mean, f"{each.label}: {show(value)}, {unit.show(each.mean)}")
             for each in sweep.having(name)
         ]
         title = f"{sweep.metric} over {name}"
-        scatters.append((sweep.names[name], plots.scatter(title, dots, unit.show, logarithmic=sweep.logarithmic(name))))
+        scatters.append((sweep.names[name], charts.scatter(title, dots, unit.show, logarithmic=sweep.logarithmic(name))))
     if scatters:
         yield Drawing(text("drawn_scatters", unit=unit), scatters)
 
@@ -237,8 +237,8 @@ def costs(sweep: Sweep, leader: Configuration) -> Iterator[Block]:
         dots = []
         for cost, each in sorted(priced, key=lambda pair: pair[0]):
             full, title = (cost, each) in frontier, f"{each.label}: {unit.show(each.mean)}, {cost:,.0f} {kind}"
-            dots.append(plots.Dot(cost, each.mean, title, full, each.label if full else ""))
-        drawn = plots.scatter(f"{sweep.metric} against {kind}", dots, unit.show, words, joined=True)
+            dots.append(charts.Spot(cost, each.mean, title, full, each.label if full else ""))
+        drawn = charts.scatter(f"{sweep.metric} against {kind}", dots, unit.show, words, joined=True)
         yield Drawing(text("drawn_costs", unit=unit, kind=kind), [("", drawn)])
         rows, strong = [], [place for place, (_, each) in enumerate(frontier) if each is leader]
         for cost, each in frontier:
