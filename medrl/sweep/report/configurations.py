@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,6 +106,25 @@ class Sweep:
     def varied(self) -> list[str]:
         """Parameters with several values among finished points."""
         return [name for name in self.parameters if len(self.values(name)) > 1]
+
+    @property
+    def varied_pairs(self) -> list[tuple[str, str]]:
+        """Every two of them."""
+        return list(itertools.combinations(self.varied, 2))
+
+    @property
+    def ordered(self) -> list[Configuration]:
+        """The best mean first."""
+        return sorted(self.configurations, key=lambda each: each.mean, reverse=self.maximise)
+
+    def priced(self, kind: str) -> list[tuple[float, Configuration]]:
+        """Configurations whose cost is known, with it."""
+        return [(cost, each) for each in self.configurations if (cost := each.cost(kind)) is not None]
+
+    def command(self, configuration: Configuration) -> str:
+        """What runs its first point."""
+        first = next(point for point in self.planned if point["number"] == configuration.points[0].number)
+        return shlex.join(["python", "-m", "medrl", *(first.get("words") or [])])
 
     def settings(self, configuration: Configuration) -> str:
         """A configuration's parameters, in the order of the file."""

@@ -73,6 +73,19 @@ class Contrast:
     def p_value(self) -> float | None:
         return self.pairs.p_value
 
+    @property
+    def verdict(self) -> str:
+        """What may be claimed."""
+        if self.pairs.n < FEWEST:
+            return "too few pairs"
+        if self.holm is None or self.holm >= 0.05:
+            return "not significant"
+        if self.seeds.n < 2:
+            return "significant, with one seed"
+        if self.seeds.ci95 is None or self.seeds.ci95.low * self.seeds.ci95.high > 0:
+            return "significant"
+        return "significant only if pairs of a seed are independent"
+
 
 @dataclass(frozen=True)
 class Association:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev, variance
 from typing import NamedTuple
@@ -32,6 +31,11 @@ class Noise(NamedTuple):
     detectable: float | None
     """Smallest difference of two configurations, of that many seeds each, that a test at 5 % finds with POWER; about, because
     the second of its two quantiles is the normal one. None without a spread between seeds."""
+
+    def seeds_to_detect(self, difference: float) -> int:
+        """How many a configuration needs: the detectable difference shrinks with the root of their number."""
+        assert self.detectable is not None
+        return math.ceil(self.seeds * (self.detectable / difference) ** 2)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,13 @@ def noise(sweep: Sweep) -> Noise:
     return Noise(within, df, between, by_chance, seeds, detectable)
 
 
+def luck(sweep: Sweep) -> float | None:
+    """How far ahead of their mean the noise between seeds would put the best of equal configurations; None without that noise."""
+    count, by_chance = len(sweep.configurations), noise(sweep).by_chance
+    # Blom's approximation (1958) of the expected largest of n normal values.
+    return by_chance and NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) * by_chance
+
+
 def rivals(sweep: Sweep, best: Configuration) -> list[Rival]:
     """Every other configuration against one, the nearest first.
 
@@ -108,17 +119,9 @@ def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:
     Returns:
         The cheapest first.
     """
-    priced = sorted(
-        ((cost, each) for each in sweep.configurations if (cost := each.cost(kind)) is not None),
-        key=lambda pair: (pair[0], -pair[1].mean if sweep.maximise else pair[1].mean),
-    )
+    priced = sorted(sweep.priced(kind), key=lambda pair: (pair[0], -pair[1].mean if sweep.maximise else pair[1].mean))
     best: list[tuple[float, Configuration]] = []
     for cost, each in priced:
         if not best or sweep.better(each.mean, best[-1][1].mean) or (cost, each.mean) == (best[-1][0], best[-1][1].mean):
             best.append((cost, each))
     return best
-
-
-def undistinguished(found: Sequence[Rival]) -> list[Rival]:
-    """Rivals that do not differ significantly from the best; those without a test among them."""
-    return [rival for rival in found if not rival.significant]
