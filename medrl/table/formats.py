@@ -10,7 +10,7 @@ from medrl.report import phrases
 from medrl.table.changes import changes
 from medrl.table.join import Comparison
 from medrl.table.results import Record
-from medrl.table.rows import COST, Row
+from medrl.table.rows import Row
 from medrl.table.table import Cell, Column, Table, terminal_width
 
 COLUMNS = (
@@ -85,14 +85,14 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
     task = row.task if row.metric == "accuracy" else f"{row.task}, {row.metric.replace('_', ' ')}"
     sd = "" if row.sd is None else f" ± {shown(row.sd, row)}"
     value = f"{shown(row.value, row)}{' %' if row.percent else ''}{sd}"
-    n = "" if row.n is None else f"{row.n}" if row.samples == 1 else f"{row.n}x{row.samples}"
+    n = "" if row.asked["n"] is None else phrases.asked(row.asked)
     verdicts = [("" if each.difference is None else shown(each.difference, row, sign="+"), str(each)) for each in row.verdicts]
     if row.published and row.published.ours:
         verdicts = [("", "to be reproduced")]
     first, *more = verdicts or [("", "")]
-    yield [task, row.split, row.who, n, value, _interval(row), " ".join(map(str, row.seeds)), _cost(row.cost), *first]
+    yield [task, row.asked["split"], row.who, n, value, _interval(row), " ".join(map(str, row.seeds)), _cost(row.cost), *first]
     for further in more:
-        yield [task, row.split, *[""] * 6, *further]
+        yield [task, row.asked["split"], *[""] * 6, *further]
 
 
 def _notes(comparison: Comparison) -> dict[str, list[str]]:
@@ -146,10 +146,10 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def _records(table: str, row: Row) -> Iterator[dict[str, Any]]:
-    about = {name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}
+    about = {"samples": 1, **row.asked, **{name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}}
     about |= dict(zip(("low", "high"), row.interval or (None, None), strict=True))
     about |= dict(zip(("student_low", "student_high"), row.student or (None, None), strict=True))
-    about |= {key: row.cost and row.cost[key] for key in COST}
+    about |= row.cost or {}
     several = {"rows": "source", "run_ids": "run_id", "family": "family", "commits": "commit"}
     about |= {name: _several(record[key] for record in row.records) for name, key in several.items()}
     about |= {

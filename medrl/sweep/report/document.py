@@ -37,13 +37,13 @@ def _environment(kind: Format) -> Environment:
     from medrl.statistics.metrics import over_seeds
     from medrl.sweep.report import caveats, effects, formatting, noise, tables
 
-    plain: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    found = Environment(loader=PackageLoader("medrl.sweep.report"), **plain)
-    blocks = (_items, _command, _table, _drawing)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    found = Environment(loader=PackageLoader("medrl.sweep.report"), extensions=["jinja2.ext.do"], **options)
     found.filters.update({name: partial(_line, patterns[kind == "markdown"], kind) for name, patterns in PATTERNS.items()})
-    found.filters.update({block.__name__.strip("_"): partial(block, kind) for block in blocks}, show=formatting.show)
+    found.filters.update({block.__name__.strip("_"): partial(block, kind) for block in (_items, _command, _table, _drawing)})
+    found.filters.update(show=formatting.show, fixed=html.fixed, count=lambda cost: "" if cost is None else f"{cost:,.0f}")
     found.globals.update(caveats=caveats, effects=effects, noise=noise, tables=tables, over_seeds=over_seeds)
-    found.globals.update(seeds=formatting.seeds, show=formatting.show)
+    found.globals.update({name: getattr(formatting, name) for name in ("number_or_none", "p_value", "seeds", "show")})
     return found
 
 
@@ -75,7 +75,7 @@ def _drawing(kind: Format, caption: str, drawn: Sequence[tuple[str, Markup]], st
 
 
 def _table(
-    kind: Format, caption: str, rows: Sequence[Sequence[str]], head: Sequence[str], *, left: Sequence[int] = (), best: str = "",
+    kind: Format, caption: str, rows: Sequence[Sequence[Any]], head: Sequence[str], *, left: Sequence[int] = (), best: str = "",
     claims: bool = False, fold: str = "", folded: str = "", shades: Sequence[Sequence[int]] = (),
 ) -> str:  # fmt: skip
     """A table under its caption.
@@ -83,7 +83,7 @@ def _table(
     Args:
         kind: Of what is written.
         caption: What the block holds.
-        rows: Of text.
+        rows: Of text and whole numbers.
         head: Of each column.
         left: Columns of words, the first aside, which always is one.
         best: Name of the row that stands out.

@@ -1,4 +1,4 @@
-"""What the tables and drawings of a sweep's report hold; its templates have their captions and heads."""
+"""Drawings of a sweep's report, and those cells of its tables that take more than a line of a template."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from markupsafe import Markup
 
 from medrl.report import charts
 from medrl.report.charts import Panel, Spot
-from medrl.report.html import MINUS
 from medrl.statistics.metrics import over_seeds
 from medrl.sweep.report import effects, noise
 from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.effects import BY_VALUE, FEWEST, Contrast, Level, estimate
-from medrl.sweep.report.formatting import Unit, key, number_or_none, numeric, p_value, seeds, show
-from medrl.sweep.report.noise import Rival
+from medrl.sweep.report.formatting import Unit, key, number_or_none, numeric, p_value, show
 
 COSTS = {"tokens": "Tokens of a run", "seconds": "Seconds of a run"}
 
@@ -51,33 +49,14 @@ def _seeds_row(label: str, values: Sequence[float], each: Iterable[str], unit: U
     return [label, str(n), unit.show(mean), unit.interval(ci95, "one seed: none"), "; ".join(each)]
 
 
-def rivals(sweep: Sweep, found: Sequence[Rival]) -> Rows:
-    """The best configuration against the others."""
-    unit, rows = sweep.unit, []
-    for rival in found:
-        how = f"paired, {rival.paired} seeds" if rival.paired else "no test" if rival.p_value is None else "pooled spread"
-        numbers = [unit.difference(rival.difference), unit.interval(rival.ci95, signed=True), p_value(rival.corrected)]
-        other, answer = rival.configuration, "yes" if rival.significant else "no"
-        rows.append([other.label, sweep.settings(other), *numbers, how, answer])
-    return rows
-
-
-def levels(sweep: Sweep) -> Rows:
-    """Means at each value of each parameter."""
-    return [
-        [name, each.label, sweep.unit.show(each.mean), sweep.unit.interval(each.ci95), str(each.configurations), str(each.points)]
-        for name, found in _levels(sweep).items()
-        for each in found
-    ]
-
-
-def _levels(sweep: Sweep) -> dict[str, list[Level]]:
+def levels(sweep: Sweep) -> dict[str, list[Level]]:
+    """Means at each value of each parameter that has one."""
     return {name: effects.levels(sweep, name) for name in sweep.parameters if sweep.values(name)}
 
 
-def points_missing(sweep: Sweep) -> bool:
+def points_missing(found: Mapping[str, Sequence[Level]]) -> bool:
     """Whether some value of a parameter was measured more often than another."""
-    return any(len({level.points for level in found}) > 1 for found in _levels(sweep).values())
+    return any(len({level.points for level in each}) > 1 for each in found.values())
 
 
 def _scattered(sweep: Sweep, name: str) -> bool:
@@ -89,7 +68,7 @@ def means(sweep: Sweep) -> Iterator[Markup]:
     """A drawing of these means, where a parameter took few values."""
     panels = [
         Panel(f"{sweep.names[name]} = {level.label}", [sweep.unit.dot(level.mean, level.ci95)])
-        for name, found in _levels(sweep).items()
+        for name, found in levels(sweep).items()
         if not _scattered(sweep, name)
         for level in found
     ]
@@ -110,40 +89,19 @@ def scatters(sweep: Sweep) -> list[tuple[str, Markup]]:
     return found
 
 
-def contrasts(sweep: Sweep, found: Sequence[Contrast]) -> Rows:
-    """Matched differences between values of a parameter."""
-    return [[each.parameters[0], " to ".join(map(show, each.values[0])), *_difference(each, sweep.unit)] for each in found]
-
-
-def interactions(sweep: Sweep) -> Rows:
-    """Differences of differences."""
-    rows = []
-    for each in effects.interactions(sweep):
-        steps = zip(each.parameters, each.values, strict=True)
-        *numbers, claim = _difference(each, sweep.unit)
-        label = ", ".join(f"{name} {show(low)} to {show(high)}" for name, (low, high) in steps)
-        rows.append([label, *numbers, claim.replace("pairs", "quadruples")])
-    return rows
-
-
-def _difference(each: Contrast, unit: Unit) -> list[str]:
-    pairs, of_seeds = each.pairs, each.seeds
+def difference(each: Contrast, unit: Unit, matched: str = "pairs") -> list[str]:
+    """The cells of a contrast after its name; ``matched`` is what its verdict calls what it matches."""
+    pairs, of_seeds, claim = each.pairs, each.seeds, each.verdict.replace("pairs", matched)
     if not pairs.n:
-        return ["0", "", "", "", "", each.verdict]
+        return ["0", "", "", "", "", claim]
     seeded = "one seed" if of_seeds.n < 2 else unit.interval(of_seeds.ci95, "no spread", signed=True)
     interval = unit.interval(pairs.ci95, "too few" if pairs.n < FEWEST else "no spread", signed=True)
-    return [str(pairs.n), unit.difference(pairs.mean), interval, seeded, p_value(each.holm), each.verdict]
+    return [str(pairs.n), unit.difference(pairs.mean), interval, seeded, p_value(each.holm), claim]
 
 
-def associations(sweep: Sweep) -> Rows:
-    """What values of the parameters of a search go with."""
-    rows = []
-    for each in effects.associations(sweep):
-        rho = "no number" if each.rho is None else f"{each.rho:+.2f}".replace("-", MINUS)
-        ends = "" if each.ci95 is None else f"[{each.ci95.low:+.2f}, {each.ci95.high:+.2f}]".replace("-", MINUS)
-        claim = each.why or ("significant" if each.holm is not None and each.holm < 0.05 else "not significant")
-        rows.append([each.parameter, str(each.n), rho, ends, p_value(each.p_value), p_value(each.holm), claim])
-    return rows
+def mean(each: Configuration, unit: Unit) -> list[str]:
+    """The mean of a configuration, and its interval over seeds."""
+    return [unit.show(each.mean), unit.interval(estimate(list(each.by_seed().values())).ci95)]
 
 
 def heat(sweep: Sweep, one: str, two: str) -> tuple[Rows, list[list[int]]]:
@@ -176,39 +134,6 @@ def against_cost(sweep: Sweep, kind: str) -> Markup:
         full, title = each in best, f"{each.label}: {unit.show(each.mean)}, {cost:,.0f} {kind}"
         spots.append(Spot(cost, each.mean, title, full, each.label if full else ""))
     return charts.scatter(f"{sweep.metric} against {kind}", spots, unit.show, COSTS[kind], joined=True)
-
-
-def frontier(sweep: Sweep, found: Sequence[tuple[float, Configuration]]) -> Rows:
-    """The configurations on the frontier against a cost."""
-    return [
-        [each.label, sweep.settings(each), f"{cost:,.0f}", *_mean(sweep, each), seeds(len(each.by_seed()))]
-        for cost, each in found
-    ]
-
-
-def _mean(sweep: Sweep, each: Configuration) -> list[str]:
-    return [sweep.unit.show(each.mean), sweep.unit.interval(estimate(list(each.by_seed().values())).ci95)]
-
-
-def configurations(sweep: Sweep) -> Rows:
-    """Every configuration, the best first."""
-    rows = []
-    for each in sweep.ordered:
-        spent = ["" if (cost := each.cost(kind)) is None else f"{cost:,.0f}" for kind in COSTS]
-        rows.append([each.label, sweep.settings(each), str(len(each.by_seed())), *_mean(sweep, each), *spent])
-    return rows
-
-
-def points(sweep: Sweep) -> Rows:
-    """Every point."""
-    rows = []
-    for point in sweep.planned:
-        value = number_or_none(point.get("value"))
-        parameters = ", ".join(f"{name} = {show(value)}" for name, value in point["parameters"].items())
-        steps, message, run_id = (str(point.get(part) or "") for part in ("steps", "message", "run_id"))
-        number = "" if value is None else sweep.unit.show(value)
-        rows.append([str(point["number"]), point["state"], number, steps, parameters, message, run_id])
-    return rows
 
 
 def validation_rows(sweep: Sweep, runs: Sequence[Record]) -> set[int]:
