@@ -201,8 +201,8 @@ def _numbers(record: Record) -> dict[str, Any]:
     return found
 
 
-def loaded(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def loaded(path: Path, advice: str = "bring it back or make it again") -> dict[str, Any]:
+    """The object in a JSON file; ``advice`` says what to do where it is damaged.
 
     Raises:
         UserError: there is no such file, or it holds something else.
@@ -212,9 +212,9 @@ def loaded(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged: it holds no JSON ({error}); bring it back or make it again.") from None
+        raise UserError(f"{path} is damaged: it holds no JSON ({error}); {advice}.") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged: it holds a {type(found).__name__} and no object; bring it back or make it again.")
+        raise UserError(f"{path} is damaged: it holds a {type(found).__name__} and no object; {advice}.")
     return found
 
 
