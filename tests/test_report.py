@@ -18,8 +18,8 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
-from medrl.report import charts, html, report, terminal
-from medrl.report.sections import accuracy, examples
+from medrl.report import charts, html, phrases, report, terminal
+from medrl.report.sections import examples
 
 VOID = {"meta", "wbr"}
 LINES = {
@@ -325,7 +325,7 @@ def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
         "d": (0.2, 0.4, 0.04),
         "e": (0.1, 0.3, 0.06),
     }
-    said = accuracy.outcome({name: changed(*change) for name, change in changes.items()})
+    said = phrases.outcome("accuracy", {name: changed(*change) for name, change in changes.items()}, "rose")
     assert said.startswith(
         "After training, accuracy rose on a (+20.0 points), d (+30.0 points); it fell on b (\N{MINUS SIGN}20.0 points); "
         "it did not clearly change on c (+10.0 points), e (+20.0 points). "

@@ -14,7 +14,7 @@ from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
 from medrl.report import html, phrases
 from medrl.report.html import Fact
-from medrl.report.sections import accuracy, audit, data, documents, examples, training
+from medrl.report.sections import accuracy, audit, examples, training
 
 
 def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log: list[dict[str, Any]]) -> None:
@@ -22,12 +22,15 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
     provenance, plan = _read(folder / "provenance.json"), _read(folder / "plan.json")
     findings = (plan.get("audit") or {}).get("findings") or []
     warnings = metrics["train"]["warnings"]
+    texts, contaminated = metrics.get("perplexity"), read_jsonl(folder / "contaminated.jsonl")
+    perplexity = html.render("perplexity", tasks=texts) if texts else Markup("")
+    trained_on = html.render("data", mix=plan["mix"], contaminated=contaminated) if plan.get("mix") else Markup("")
     sections = {
         "warnings": ("Warnings", html.render("warnings", warnings=warnings, findings=findings)),
         "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run)),
-        "perplexity": ("Perplexity of held-out text", documents.perplexity(metrics)),
+        "perplexity": ("Perplexity of held-out text", perplexity),
         "groups": ("Accuracy by group", accuracy.groups(metrics)),
-        "trained-on": ("What it was trained on", data.trained_on(plan, read_jsonl(folder / "contaminated.jsonl"))),
+        "trained-on": ("What it was trained on", trained_on),
         "audit": ("Reward audit", audit.audit(plan.get("audit"), run)),
         "training": ("Training", training.training(log, tree, metrics)),
         "samples": ("Samples", examples.samples(folder / "eval", tree, run)),
