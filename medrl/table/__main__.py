@@ -103,7 +103,7 @@ def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> 
     left_out: list[str] = []
     if settings:
         beside, left_out = _finished(runs)
-        known = [*results.stored_records(), *beside]
+        known = [*results.of_stored(results.stored()), *beside]
     results.distinct([*known, *found])  # no two tables of one answer may say two things of one run
     of_settings = [of_setting(published.read(group, name), known, also) for group, name in settings]
     return [*of_settings, *joined(found, also)], left_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from medrl.table import formats, results
@@ -24,7 +24,7 @@ def markdown(stored: Mapping[str, Results]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     # Before anything is shown: no two tables may say two things of one run.
-    results.distinct((f"experiments/results/{name}.json", record) for name, found in stored.items() for record in found["runs"])
+    results.distinct(results.of_stored(stored))
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["escape_markdown"] = escape_markdown
     template = environment.from_string(Path(__file__).with_name("readme.md.j2").read_text(encoding="utf-8"))
@@ -36,10 +36,10 @@ def markdown(stored: Mapping[str, Results]) -> str:
     return page.rstrip("\n") + "\n"
 
 
-def _tables(name: str, records: Sequence[Record], metrics: Sequence[str]) -> str:
+def _tables(found: Results) -> str:
     """The tables of runs."""
-    where = [(f"experiments/results/{name}.json", record) for record in records]
-    return "\n".join(map(formats.to_markdown, joined(where, metrics))).rstrip("\n")
+    tables = joined(results.of_stored({found["name"]: found}), found.get("metrics", []))
+    return "\n".join(map(formats.to_markdown, tables)).rstrip("\n")
 
 
 def _flags(stages: Mapping[str, Record]) -> dict[str, list[str]]:

@@ -13,10 +13,10 @@ from statistics import fmean
 from typing import Any, Literal
 
 from medrl.config.schema import Published
+from medrl.evaluation.settings import Eval
 from medrl.report import phrases
 from medrl.report.phrases import STRICT, Task
 from medrl.statistics.metrics import Interval, over_seeds, wilson
-from medrl.table import results
 from medrl.table.results import Record
 
 SHARES = ("unparsed", "truncated", "ungraded")
@@ -153,7 +153,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
     for record in records:
         for task, metrics in {**record["tasks"], **record.get("perplexity", {})}.items():
             way = [metrics.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
-            key = json.dumps([task, record["family"], results.answer_settings(record), way], sort_keys=True)
+            key = json.dumps([task, record["family"], Eval.asking(record["eval"]), way], sort_keys=True)
             found.setdefault(key, (task, []))[1].append((record, metrics))
     return [
         Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"])), _distinguishing(members[0][0], records))
