@@ -35,7 +35,7 @@ def of(
 
 def untold(swept: observed.Sweep, runs: Sequence[dict[str, Any]] = ()) -> list[str]:
     """What a sweep cannot tell."""
-    values = {"sweep": swept, "unit": swept.unit, "leader": swept.best(), "runs": runs}
+    values = {"sweep": swept, "unit": swept.unit, "leader": next(iter(swept.ordered), None), "runs": runs}
     return document.render("limits", "markdown", **values).removeprefix("- ").split("\n- ")
 
 

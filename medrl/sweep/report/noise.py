@@ -91,7 +91,7 @@ def rivals(sweep: Sweep, best: Configuration) -> list[Rival]:
     """
     spread, tests = noise(sweep), math.comb(len(sweep.configurations), 2)
     found = [_rival(best, each, spread, tests) for each in sweep.configurations if each is not best]
-    return sorted(found, key=lambda rival: rival.difference if sweep.maximise else -rival.difference)
+    return sorted(found, key=lambda rival: sweep.sign * rival.difference)
 
 
 def _rival(best: Configuration, other: Configuration, spread: Noise, tests: int) -> Rival:
@@ -119,9 +119,9 @@ def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:
     Returns:
         The cheapest first.
     """
-    priced = sorted(sweep.priced(kind), key=lambda pair: (pair[0], -pair[1].mean if sweep.maximise else pair[1].mean))
+    priced = sorted(sweep.priced(kind), key=lambda pair: (pair[0], -sweep.sign * pair[1].mean))
     best: list[tuple[float, Configuration]] = []
     for cost, each in priced:
-        if not best or sweep.better(each.mean, best[-1][1].mean) or (cost, each.mean) == (best[-1][0], best[-1][1].mean):
+        if not best or sweep.sign * (each.mean - best[-1][1].mean) > 0 or (cost, each.mean) == (best[-1][0], best[-1][1].mean):
             best.append((cost, each))
     return best

@@ -47,7 +47,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
     rows = "; ".join(sorted({str(run.get("source")) for run in runs})) or "unknown: no run finished"
     synthetic = any(run.get("synthetic") for run in runs)
     selected = results["sweep"].get("chosen")
-    leader = (sweep.of(selected["parameters"]) if selected else None) or sweep.best()
+    leader = (sweep.of(selected["parameters"]) if selected else None) or next(iter(sweep.ordered), None)
     about = {"sweep": sweep, "unit": sweep.unit, "leader": leader, "selected": selected, "runs": runs}
     kept = SECTIONS if leader else WITHOUT_A_VALUE
     drawn = {name: (SECTIONS[name], Markup(render(name, "html", **about))) for name in kept}
