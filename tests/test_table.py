@@ -365,7 +365,7 @@ CELLS = st.one_of(st.none(), st.text(), st.integers(), st.floats(allow_nan=False
 )
 def test_a_table_keeps_its_columns_whatever_it_holds(rows, groups, width):
     table = Table(
-        [Column("a|b"), Column("c", "%", right=True, spec=".2f"), Column("d", widest=12)], rows, "x\x1b[31m", groups=groups
+        [Column("a|b"), Column("c, %", right=True, spec=".2f"), Column("d", widest=12)], rows, "x\x1b[31m", groups=groups
     )
     text = table.text(width)
     assert "\x1b" not in text and len(set(map(len, table.shown()))) <= 1

@@ -15,6 +15,7 @@ from medrl.report.html import macros, number
 Point = tuple[float, float]
 """Step and value."""
 
+SCATTER_HEIGHT = 160
 LINE_POINTS = 240
 """Most points of a drawn line: more than a column of a screen can show, few enough for a small file."""
 
@@ -79,12 +80,12 @@ def half_window(count: int) -> int:
     return 0 if count < 20 else max(1, round(count / 20))
 
 
-def smoothed(curve: Sequence[Point], most: int = LINE_POINTS) -> list[Point]:
-    """Centred running mean at no more than ``most`` steps, the first and the last among them; cut windows at both ends."""
+def smoothed(curve: Sequence[Point]) -> list[Point]:
+    """Centred running mean at no more than `LINE_POINTS` steps, the first and the last among them; cut windows at both ends."""
     half = half_window(len(curve))
     if not half:
         return list(curve)
-    count, values = min(most, len(curve)), [value for _, value in curve]
+    count, values = min(LINE_POINTS, len(curve)), [value for _, value in curve]
     means = []
     for index in (place * (len(curve) - 1) // (count - 1) for place in range(count)):
         window = values[max(0, index - half) : index + half + 1]
@@ -203,7 +204,6 @@ def scatter(
     *,
     logarithmic: bool = False,
     joined: bool = False,
-    height: int = 160,
 ) -> Markup:
     """Spots over one horizontal value; ``joined`` draws steps through the filled ones, which are in ascending order of it."""
     upright = Axis(ticks(min(spot.y for spot in spots), max(spot.y for spot in spots), 5))
@@ -211,13 +211,13 @@ def scatter(
 
     def place(spot: Spot) -> Point:
         parts = (math.log(spot.x / low), math.log(high / low)) if logarithmic else (spot.x - low, high - low)
-        return 0.03 + 0.94 * (parts[0] / parts[1] if parts[1] else 0.5), height * (1 - upright.place(spot.y))
+        return 0.03 + 0.94 * (parts[0] / parts[1] if parts[1] else 0.5), SCATTER_HEIGHT * (1 - upright.place(spot.y))
 
     named = ", ".join(filter(None, [axis, "log scale" if logarithmic else ""]))
     said = [(0, number(low)), (1, number(high) if high != low else ""), (0.5, named)]
     steps = _steps([place(spot) for spot in spots if spot.full]) if joined else []
     placed = [(spot, place(spot)) for spot in sorted(spots, key=lambda spot: spot.full)]
-    return _drawn("scatter", title, height, upright, said, steps, placed, shown)
+    return _drawn("scatter", title, SCATTER_HEIGHT, upright, said, steps, placed, shown)
 
 
 def _steps(places: Sequence[Point]) -> list[Point]:

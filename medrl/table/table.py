@@ -27,19 +27,12 @@ class Column:
     """A column, and how its numbers are written."""
 
     name: str
-    unit: str = ""
-    """Stands after the name in the head: "accuracy, %"."""
     right: bool = False
     """Whether its cells end at one place, as numbers do."""
     spec: str = ""
     """Format of its numbers, ``.1f`` say; text is written as it is."""
     widest: int | None = None
     """Columns of a terminal after which its text goes on in the next line."""
-
-    @property
-    def head(self) -> str:
-        """Name and unit."""
-        return f"{self.name}, {self.unit}" if self.unit else self.name
 
     def shown(self, cell: Cell) -> str:
         """A cell as text."""
@@ -69,8 +62,8 @@ class Table:
 
     @property
     def heads(self) -> list[str]:
-        """Names of the columns with their units."""
-        return [column.head for column in self.columns]
+        """Names of the columns."""
+        return [column.name for column in self.columns]
 
     def shown(self) -> list[list[str]]:
         """All cells as text."""
@@ -113,9 +106,9 @@ class Table:
         for column, cells in ((self.columns[place], [row[place] for row in shown]) for place in places):
             side: Literal["left", "right"] = "right" if column.right else "left"
             drawn.add_column(
-                _drawn(column.head), justify=side, max_width=column.widest, overflow="fold", no_wrap=not column.widest
+                _drawn(column.name), justify=side, max_width=column.widest, overflow="fold", no_wrap=not column.widest
             )
-            natural = max(cell_len(printable(cell)) for cell in (column.head, *cells))
+            natural = max(cell_len(printable(cell)) for cell in (column.name, *cells))
             needed += 2 + (min(natural, NARROWEST) if column.widest else natural)
         for name, rows in groupby(shown, lambda row: ": ".join(filter(None, row[: self.groups]))):
             names.append(printable(name))

@@ -24,7 +24,7 @@ ALL_PAIRS = 4
 """Values of a parameter up to which every two are compared; of more, each with the first."""
 BY_VALUE = 5
 """Distinct values of a numeric parameter up to which means are given by value, and not by bin."""
-PERMUTED = {"vectorized": True, "n_resamples": 10_000, "batch": 1000, "alternative": "greater"}
+PERMUTED = {"vectorized": True, "n_resamples": 10_000, "batch": 1000, "alternative": "greater", "rng": 0}
 """How scipy permutes: every order where there are so few, else so many at random and the observed one, so that p is never 0."""
 
 
@@ -260,16 +260,16 @@ def spearman_interval(rho: float, n: int) -> Interval | None:
     return Interval(math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
 
 
-def spearman_p(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> float:
+def spearman_p(one: Sequence[float], other: Sequence[float]) -> float:
     """Two-sided permutation test of no association between ranks."""
     from scipy.stats import permutation_test, rankdata
 
     first, second = (rankdata(values) - (len(values) + 1) / 2 for values in (one, other))
-    how = {**PERMUTED, "permutation_type": "pairings", "rng": seed}
+    how = {**PERMUTED, "permutation_type": "pairings"}
     return float(permutation_test((second,), lambda drawn, axis: abs((drawn * first).sum(axis=axis)), **how).pvalue)
 
 
-def groups_p(groups: Sequence[Sequence[float]], *, seed: int = 0) -> float:
+def groups_p(groups: Sequence[Sequence[float]]) -> float:
     """Permutation test of equal means: the sum of squares between the groups, as in a one-way analysis of variance."""
     from scipy.stats import permutation_test
 
@@ -279,4 +279,4 @@ def groups_p(groups: Sequence[Sequence[float]], *, seed: int = 0) -> float:
     def between(*drawn: Any, axis: int) -> Any:
         return sum(part.sum(axis=axis) ** 2 / part.shape[axis] for part in drawn)
 
-    return float(permutation_test(centred, between, **PERMUTED, permutation_type="independent", rng=seed).pvalue)
+    return float(permutation_test(centred, between, **PERMUTED, permutation_type="independent").pvalue)
