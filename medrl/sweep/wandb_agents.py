@@ -119,13 +119,14 @@ class AgentSweep:
             for agent in agents:
                 agent.start()
             while any(agent.poll() is None for agent in agents):
-                if self.shutdown.signal is not None:
-                    _terminate(agents)
+                for agent in agents if self.shutdown.signal is not None else ():
+                    agent.terminate()
                 time.sleep(POLL_SECONDS)
                 with suppress(UserError):  # a server that does not answer now ends no agent; it is asked again at the end
                     self._update()
         except BaseException:
-            _terminate(agents)
+            for agent in agents:
+                agent.terminate()
             deadline = time.monotonic() + GRACE_SECONDS
             while any(agent.poll() is None for agent in agents) and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -209,11 +210,6 @@ def _refused(what: str, advice: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise UserError(f"{what} ({' '.join(str(error).split()).rstrip('.')}){advice}") from error
-
-
-def _terminate(agents: list[Job]) -> None:
-    for agent in agents:
-        agent.terminate()
 
 
 def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
