@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -19,17 +19,6 @@ MINUS = "\N{MINUS SIGN}"
 _CONTROLS = [*(code for code in range(0x20) if chr(code) not in "\n\t"), *range(0x7F, 0xA0)]
 _TURNS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _UNSEEN = {code: f"\u2039U+{code:04X}\u203a" for code in _CONTROLS + _TURNS}
-
-
-class Fact(NamedTuple):
-    """What the head of a page says of a run or sweep."""
-
-    name: str
-    value: str
-    wide: bool = False
-    code: bool = False
-    title: str = ""
-    """Shown where a pointer rests on it."""
 
 
 def visible(value: object) -> str:
@@ -79,9 +68,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
     )  # fmt: skip
-    found.globals.update(phrases=phrases, css=css)
+    found.globals.update(phrases=phrases, css=css, counted=counted, versions=versions)
     found.filters.update(
-        count=lambda value: f"{value:,.0f}", fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
+        count=lambda value: f"{value:,.0f}", date=date,
+        fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
         pixels=lambda place: f"{place:.2f}".rstrip("0").rstrip("."), points=signed, share=lambda place: f"{100 * place:.2f}%",
     )  # fmt: skip
     return found
@@ -101,7 +91,7 @@ def page(
     title: str,
     heading: str,
     rows: str,
-    facts: Sequence[Fact],
+    facts: Markup,
     sections: Mapping[str, tuple[str, Markup]],
     sources: str,
     *,
@@ -113,7 +103,7 @@ def page(
         title: Of the window.
         heading: Above the page.
         rows: Where the rows came from.
-        facts: Those without a value are left out.
+        facts: What its head says: `fact`s of ``macros.html.j2``.
         sections: Heading and content by anchor; one without content is left out.
         sources: Where the numbers come from, for the foot.
         synthetic: Whether the rows, or some of them, say nothing about medicine.
@@ -122,7 +112,7 @@ def page(
 
     values = {
         "title": f"{title}{' (synthetic twins)' if synthetic else ''}", "heading": heading, "rows": rows, "synthetic": synthetic,
-        "facts": [fact for fact in facts if fact.value], "css": css(), "sources": sources,
+        "facts": facts, "css": css(), "sources": sources,
         "sections": {key: section for key, section in sections.items() if section[1]}, "now": date(time.time()),
     }  # fmt: skip
     return str(render("page", **values)) + "\n"
@@ -139,3 +129,8 @@ def counted(names: Sequence[object]) -> str:
     """Names with how often each occurs: "2 x H200"."""
     distinct = dict.fromkeys(map(str, names))
     return ", ".join(f"{list(map(str, names)).count(name)} \N{MULTIPLICATION SIGN} {name}" for name in distinct)
+
+
+def versions(machine: Mapping[str, Any]) -> str:
+    """The packages of a machine with their versions."""
+    return ", ".join(f"{name} {version}" for name, version in (machine.get("packages") or {}).items())

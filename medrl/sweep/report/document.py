@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup, escape
 
 from medrl.report import html
+from medrl.report.progress import duration
 from medrl.table.table import Column, Table, escape_markdown
 
 if TYPE_CHECKING:
@@ -40,10 +41,13 @@ def _environment(kind: Format) -> Environment:
     options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     found = Environment(loader=PackageLoader("medrl.sweep.report"), extensions=["jinja2.ext.do"], **options)
     found.filters.update({name: partial(_line, patterns[kind == "markdown"], kind) for name, patterns in PATTERNS.items()})
-    found.filters.update({block.__name__.strip("_"): partial(block, kind) for block in (_items, _command, _table, _drawing)})
+    found.filters.update(
+        {block.__name__.strip("_"): partial(block, kind) for block in (_fact, _items, _command, _table, _drawing)}
+    )
     found.filters.update(show=formatting.show, fixed=html.fixed, count=lambda cost: "" if cost is None else f"{cost:,.0f}")
+    found.globals.update(counted=html.counted, versions=html.versions, duration=duration)
     found.globals.update(caveats=caveats, effects=effects, noise=noise, tables=tables, over_seeds=over_seeds)
-    found.globals.update({name: getattr(formatting, name) for name in ("number_or_none", "p_value", "seeds", "show")})
+    found.globals.update({name: getattr(formatting, name) for name in ("key", "number_or_none", "p_value", "seeds", "show")})
     return found
 
 
@@ -55,6 +59,16 @@ def render(section: str, kind: Format, **values: Any) -> str:
 def _line(pattern: str, kind: Format, said: str) -> str:
     line = " ".join(said.split())
     return pattern.format(escape(html.visible(line)) if kind == "html" else escape_markdown(line))
+
+
+def _fact(kind: Format, said: str, name: str, **look: bool) -> str:
+    """What the head of the report says under a name; nothing where it is not known."""
+    line = " ".join(said.split())
+    if not line:
+        return ""
+    return (
+        str(html.macros("macros.html.j2").fact(name, line, **look)) if kind == "html" else f"- {name}: {escape_markdown(line)}\n"
+    )
 
 
 def _items(kind: Format, made: str) -> str:
