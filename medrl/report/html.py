@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from medrl.report import phrases
+from medrl.report.progress import duration
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -70,7 +71,7 @@ def environment() -> Environment:
     )  # fmt: skip
     found.globals.update(phrases=phrases, css=css, counted=counted, versions=versions)
     found.filters.update(
-        count=lambda value: f"{value:,.0f}", date=date,
+        count=lambda value: f"{value:,.0f}", date=date, duration=duration,
         fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
         pixels=lambda place: f"{place:.2f}".rstrip("0").rstrip("."), points=signed, share=lambda place: f"{100 * place:.2f}%",
     )  # fmt: skip
@@ -83,8 +84,8 @@ def macros(template: str) -> Any:
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A part of a page."""
-    return Markup(environment().get_template(f"{template}.html.j2").render(values))
+    """A part of a page; empty where its template has nothing to say."""
+    return Markup(environment().get_template(f"{template}.html.j2").render(values).strip())
 
 
 def page(

@@ -12,25 +12,24 @@ from markupsafe import Markup
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
+from medrl.planning.reward_audit import GOLD, ROWS, TOLERANCE
 from medrl.report import html
-from medrl.report.sections import accuracy, audit, examples, training
+from medrl.report.sections import accuracy, examples, training
 
 
 def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log: list[dict[str, Any]]) -> None:
     """Write ``report.html`` of a run whose ``eval/`` and ``provenance.json`` stand already."""
     provenance, plan = _read(folder / "provenance.json"), _read(folder / "plan.json")
-    findings = (plan.get("audit") or {}).get("findings") or []
-    warnings = metrics["train"]["warnings"]
-    texts, contaminated = metrics.get("perplexity"), read_jsonl(folder / "contaminated.jsonl")
-    perplexity = html.render("perplexity", tasks=texts) if texts else Markup("")
-    trained_on = html.render("data", mix=plan["mix"], contaminated=contaminated) if plan.get("mix") else Markup("")
+    audit = plan.get("audit") or {"matrix": {}, "findings": []}
+    contaminated = read_jsonl(folder / "contaminated.jsonl")
+    probed = {"weights": run.reward_set.weights, "rows": ROWS, "gold": GOLD, "tolerance": TOLERANCE}
     sections = {
-        "warnings": ("Warnings", html.render("warnings", warnings=warnings, findings=findings)),
+        "warnings": ("Warnings", html.render("warnings", warnings=metrics["train"]["warnings"], findings=audit["findings"])),
         "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run)),
-        "perplexity": ("Perplexity of held-out text", perplexity),
+        "perplexity": ("Perplexity of held-out text", html.render("perplexity", tasks=metrics.get("perplexity", {}))),
         "groups": ("Accuracy by group", accuracy.groups(metrics)),
-        "trained-on": ("What it was trained on", trained_on),
-        "audit": ("Reward audit", audit.audit(plan.get("audit"), run)),
+        "trained-on": ("What it was trained on", html.render("data", mix=plan.get("mix"), contaminated=contaminated)),
+        "audit": ("Reward audit", html.render("audit", **{**audit, **probed})),
         "training": ("Training", training.training(log, tree, metrics)),
         "samples": ("Samples", examples.samples(folder / "eval", tree, run)),
         "configuration": ("Configuration", _configuration(tree, provenance)),

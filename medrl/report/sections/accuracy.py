@@ -20,13 +20,11 @@ ANSWER_CHARS = 40
 def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> Markup:
     """The whole section."""
     tasks = metrics["tasks"]
-    if not tasks:
-        return Markup("" if metrics.get("perplexity") else "<p>No held-out task was asked.</p>")
     kinds = list(dict.fromkeys(kind for task in tasks.values() for kind in references(task)))
     ungraded = any(numbers["ungraded"] for task in tasks.values() for numbers in (task, task["base"]))
     return html.render(
-        "accuracy", tasks=tasks, asked=tree["eval"], ungraded=ungraded, kinds=kinds, forest=_forest(tasks, kinds),
-        credit=any(map(phrases.credit_says_more, tasks.values())), references=references, answer_chars=ANSWER_CHARS,
+        "accuracy", tasks=tasks, texts=metrics.get("perplexity"), asked=tree["eval"], ungraded=ungraded, kinds=kinds,
+        forest=_forest(tasks, kinds), credit=any(map(phrases.credit_says_more, tasks.values())), references=references, answer_chars=ANSWER_CHARS,
         ranked=[name for name, task in run.data_mix.tasks.items() if task.ranked],
     )  # fmt: skip
 
