@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ def css() -> Markup:
 @cache
 def environment() -> Environment:
     """Templates that escape every value, and show its invisible characters, unless it is HTML that a template made."""
+    import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(
@@ -74,6 +75,7 @@ def environment() -> Environment:
         count=lambda value: f"{value:,.0f}", date=date, duration=duration,
         fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
         pixels=lambda place: f"{place:.2f}".rstrip("0").rstrip("."), points=signed, share=lambda place: f"{100 * place:.2f}%",
+        yaml=partial(yaml.safe_dump, sort_keys=False, allow_unicode=True),
     )  # fmt: skip
     return found
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
@@ -32,7 +29,7 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
         "audit": ("Reward audit", html.render("audit", **{**audit, **probed})),
         "training": ("Training", training.training(log, tree, metrics)),
         "samples": ("Samples", examples.samples(folder / "eval", tree, run)),
-        "configuration": ("Configuration", _configuration(tree, provenance)),
+        "configuration": ("Configuration", html.render("configuration", tree=tree, provenance=provenance)),
     }
     name = f"{metrics['name']}-{metrics['run_id']}"
     sources = "metrics.json, plan.json, eval/ and train/log.jsonl"
@@ -44,11 +41,3 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
 
 def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-
-def _configuration(tree: Tree, provenance: Mapping[str, Any]) -> Markup:
-    import yaml
-
-    shown = {"The whole resolved configuration": tree, "Provenance: code, machine, data and weights": provenance}
-    texts = {title: yaml.safe_dump(values, sort_keys=False, allow_unicode=True) for title, values in shown.items()}
-    return html.render("configuration", texts=texts)

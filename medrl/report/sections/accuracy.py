@@ -13,9 +13,6 @@ from medrl.report import charts, html, phrases
 from medrl.report.charts import Dot
 from medrl.report.phrases import Task
 
-ANSWER_CHARS = 40
-"""What is shown of a majority answer."""
-
 
 def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> Markup:
     """The whole section."""
@@ -24,7 +21,7 @@ def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> Markup:
     ungraded = any(numbers["ungraded"] for task in tasks.values() for numbers in (task, task["base"]))
     return html.render(
         "accuracy", tasks=tasks, texts=metrics.get("perplexity"), asked=tree["eval"], ungraded=ungraded, kinds=kinds,
-        forest=_forest(tasks, kinds), credit=any(map(phrases.credit_says_more, tasks.values())), references=references, answer_chars=ANSWER_CHARS,
+        forest=_forest(tasks, kinds), credit=any(map(phrases.credit_says_more, tasks.values())), references=references,
         ranked=[name for name, task in run.data_mix.tasks.items() if task.ranked],
     )  # fmt: skip
 
