@@ -71,20 +71,16 @@ class LocalSweep:
         """
         try:
             with self.trials.locked():
-                self._retry()
+                for trial in self.trials.newest():  # what failed, and what lost its record, is taken up again
+                    lost = trial.state == "COMPLETE" and not self.records.record(trial.run).exists()
+                    if trial.state == "FAIL" or lost:
+                        self.trials.enqueue(trial.point, trial.values)
             self._run_points()
         finally:
             for each in self.running:
                 each.job.kill()
                 each.claim.close()
         return self.records.entries(self.trials.newest())
-
-    def _retry(self) -> None:
-        """Take up what failed, and what lost its record. The study is locked."""
-        for trial in self.trials.newest():
-            lost = trial.state == "COMPLETE" and not self.records.record(trial.run).exists()
-            if trial.state == "FAIL" or lost:
-                self.trials.retry(trial)
 
     def _run_points(self) -> None:
         """Until every point has ended, or a signal came and each that runs has written a checkpoint."""

@@ -104,7 +104,7 @@ class Trials:
             if number == self.spec.num_points:
                 return None
             if grid := self.spec.grid():
-                self._enqueue(number, grid[number])
+                self.enqueue(number, grid[number])
         self._study.sampler = self._sampler()
         trial = self._study.ask(self.spec.varying)
         if "values" not in trial.user_attrs:
@@ -113,14 +113,10 @@ class Trials:
             self._note(trial.number, {"point": number, "seed": values.get("seed"), "values": values})
         return _read(self._all()[trial.number])
 
-    def _enqueue(self, point: int, values: Mapping[str, Any]) -> None:
-        """Queue a point, in one line, so that no kill leaves it without its values."""
+    def enqueue(self, point: int, values: Mapping[str, Any]) -> None:
+        """Queue a point, in one line, so that no kill leaves it without its values. The folder is locked."""
         attributes = {"point": point, "seed": values.get("seed"), "values": dict(values)}
         self._study.enqueue_trial({key: values[key] for key in self.spec.varying}, user_attrs=attributes)
-
-    def retry(self, trial: Trial) -> None:
-        """Queue a point again that has ended. The folder is locked."""
-        self._enqueue(trial.point, trial.values)
 
     def begin(self, trial: Trial, run: str) -> None:
         """Note where the run of a trial lies. The folder is locked."""

@@ -259,16 +259,13 @@ def _on_server(spec: Spec, joined: str | None) -> WandbSweep:
 def sent(spec: Spec) -> dict[str, Any]:
     """A sweep file as W&B takes it: what the command line says for every point instead of the file is in its command alone."""
     overridden = {word.partition("=")[0] for word in spec.overrides}
-    parameters = {key: _without_null(each) for key, each in spec.content["parameters"].items() if key not in overridden}
+    parameters = {key: dict(each) for key, each in spec.content["parameters"].items() if key not in overridden}
+    for each in parameters.values():
+        for name, value in each.items():
+            values = [NULL if one is None else one for one in value] if name == "values" else value
+            each[name] = NULL if value is None else values
     command = [part for part in spec.content["command"] if "=" not in part or part.partition("=")[0] not in overridden]
     return {**spec.content, "parameters": parameters, "command": [*command, *spec.overrides]}
-
-
-def _without_null(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: NULL if value is None else value for key, value in parameter.items()}
-    if "values" in found:
-        found["values"] = [NULL if value is None else value for value in found["values"]]
-    return found
 
 
 def check_joined(spec: Spec, sweep: WandbSweep) -> None:

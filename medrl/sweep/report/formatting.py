@@ -40,10 +40,6 @@ class Unit:
         ends, scale = self.possible(ci95), 100 if self.share else 1
         return Dot(scale * value, ends and [scale * end for end in ends])
 
-    def with_unit(self, value: float) -> str:
-        """A value in a sentence."""
-        return f"{self.show(value)} %" if self.share else self.show(value)
-
     def difference(self, value: float) -> str:
         """A signed difference."""
         return (f"{100 * value:+.1f}" if self.share else f"{value:+.3g}").replace("-", MINUS)
