@@ -7,8 +7,9 @@ both numbers should be of the same examples, so that two intervals side by side 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from statistics import fmean
 from typing import Any, Literal
 
@@ -189,23 +190,25 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
     metrics = group.metrics
     name = group.name if metrics.get("scorer", STRICT) == STRICT else f"{group.name} ({metrics['scorer']})"
     if metrics["change"]:
-        yield from _row(group, metric, "before", f"{name}, {phrases.before(metrics)}", lambda task: task["base"])
-    yield from _row(group, metric, "measured", " ".join([name, *group.overrides]), lambda task: task)
+        yield from _row(group, metric, "before", f"{name}, {phrases.before(metrics)}", "base")
+    yield from _row(group, metric, "measured", " ".join([name, *group.overrides]))
     for key in metrics.get("compat", {}) if metric == "accuracy" else ():
-        part = lambda task, key=key: task.get("compat", {}).get(key, {}).get("accuracy", {})  # noqa: E731
-        yield from _row(group, metric, "compat", f"{name}, as {key} grades", part, scorer=f"as {key} grades")
+        scorer = f"as {key} grades"
+        yield from _row(group, metric, "compat", f"{name}, {scorer}", "compat", key, "accuracy", scorer=scorer)
 
 
-def _row(group: Group, metric: str, kind: Kind, who: str, part: Callable[[Task], Task], **asked: str) -> Iterator[Row]:
-    metrics, numbers = group.metrics, [number(part(task), metric) for _, task in group.members]
+def _row(group: Group, metric: str, kind: Kind, who: str, *path: str, scorer: str = "") -> Iterator[Row]:
+    """The numbers that lie at the end of a path in what each run says of the task; no row where one of them has none."""
+    metrics = group.metrics
+    parts = [reduce(lambda part, step: part.get(step) or {}, path, task) for _, task in group.members]
+    numbers = [number(part, metric) for part in parts]
     found = [each for each in numbers if each]
     if len(found) == len(numbers):
-        about = {key: metrics[key] for key in ("n", "split", "protocol", "version")}
-        about |= {"samples": metrics.get("samples", 1), "scorer": metrics.get("scorer", ""), **asked}
-        about |= {"n": n} if (n := part(metrics).get("n")) else {}
+        asked = {key: metrics[key] for key in ("split", "protocol", "version")} | {"samples": metrics.get("samples", 1)}
+        asked |= {"n": parts[0].get("n", metrics["n"]), "scorer": scorer or metrics.get("scorer", "")}
         own = tuple(Interval(*ends) for _, ends in found if ends and ends[0] < ends[1])
         yield Row(
-            task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found), own=own, asked=about,
+            task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found), own=own, asked=asked,
             records=tuple(record for record, _ in group.members),
         )  # fmt: skip
 
