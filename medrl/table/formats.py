@@ -90,7 +90,7 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
 def _notes(comparison: Comparison) -> dict[str, list[str]]:
     """What stands under a table: sources, deviations, caveats, what was not run, and which runs there are."""
     remarks = {
-        "Published": list(_sources(comparison.sources)),
+        "Published": list(_sources([row.published.source for row in comparison.rows if row.published])),
         "Deviations": list(comparison.setting.deviations),
         "Caveats": [f"{flag}: {'; '.join(about)}" for flag, about in comparison.flags.items()],
         "Not run": [
@@ -103,7 +103,7 @@ def _notes(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def _sources(sources: Sequence[str]) -> Iterator[str]:
-    """Each source once, after the numbers that it gives: "[1-3, 5]"."""
+    """Each source of a published number once, after the places of the numbers that it gives: "[1-3, 5]"."""
     for source in dict.fromkeys(sources):
         places = [place for place, other in enumerate(sources, start=1) if other == source]
         # Numbers in a row have the same distance from their own index.
@@ -128,8 +128,11 @@ def _runs(records: Sequence[Record]) -> Iterator[str]:
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:
     """Every number of every table, a line for each published one it is compared with; numbers whole and in their own unit."""
+    from pandas import DataFrame
+
     found = [line for each in comparisons for row in each.rows for line in _lines(each.setting.name, row)]
-    return Table([Column(name) for name in CSV_COLUMNS], [[line.get(name) for name in CSV_COLUMNS] for line in found]).csv()
+    # As objects, so that whole numbers stay whole beside empty cells.
+    return str(DataFrame(found, columns=list(CSV_COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
 def _lines(table: str, row: Row) -> Iterator[dict[str, Any]]:

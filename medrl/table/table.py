@@ -1,4 +1,4 @@
-"""One table for every reader: lines for a terminal, Markdown, HTML, CSV and LaTeX."""
+"""One table for every reader: lines for a terminal, Markdown, HTML and LaTeX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from rich.text import Text
 
 Cell = str | int | float | None
@@ -52,7 +51,7 @@ class Table:
     """Sentences below the rows, each list under its heading."""
     groups: int = 0
     """So many leading columns name a group of rows. A terminal shows their names on a line above the group; the other formats
-    leave out what stands in the row above. CSV holds all."""
+    leave out what stands in the row above."""
     strong: frozenset[int] = frozenset()
     """Rows that stand out in Markdown and HTML."""
     folded: str = ""
@@ -146,18 +145,16 @@ class Table:
 
         return str(macros("macros.html.j2").table(self))
 
-    def csv(self) -> str:
-        """Numbers as they are, without their format."""
-        return str(self._frame(self.rows).to_csv(index=False, lineterminator="\n"))
-
     def latex(self) -> str:
         """A ``table`` environment in UTF-8 for ``booktabs`` and ``graphicx``, no wider than the text."""
+        from pandas import DataFrame
+
         lines = [r"\begin{table}[htbp]", r"\centering\scriptsize"]
         lines += [rf"\caption{{{escape_latex(self.caption)}}}"] if self.caption else []
         if self.rows:
             places = "".join("r" if column.right else "l" for column in self.columns)
             cells = [list(map(printable, row)) for row in self.grouped()]
-            drawn = self._frame(cells).to_latex(index=False, escape=True, column_format=f"@{{}}{places}@{{}}")
+            drawn = DataFrame(cells, columns=self.heads).to_latex(index=False, escape=True, column_format=f"@{{}}{places}@{{}}")
             # A bracket at the start of a row would be read as a length of the row before.
             drawn = re.sub(r"^\[", "{[}", drawn.rstrip(), flags=re.MULTILINE)
             lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", f"{drawn}}}"]
@@ -165,12 +162,6 @@ class Table:
             sentences = " ".join(f"{note.rstrip('.')}." for note in said)
             lines.append(rf"\par\smallskip\raggedright {escape_latex(f'{title}: {sentences}')}")
         return "\n".join([*lines, r"\end{table}"])
-
-    def _frame(self, rows: Sequence[Sequence[Cell]]) -> DataFrame:
-        from pandas import DataFrame
-
-        # As objects, so that whole numbers stay whole beside empty cells.
-        return DataFrame(list(map(list, rows)), columns=self.heads, dtype=object)
 
 
 def terminal_width() -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, stdev, variance
 from typing import NamedTuple
 
@@ -49,13 +49,8 @@ class Rival:
     p_value: float | None = None
     paired: int = 0
     """Common seeds that the comparison is paired over; 0 where it uses the pooled spread between seeds."""
-    tests: int = 1
-    """Number of all pairs of configurations."""
-
-    @property
-    def corrected(self) -> float | None:
-        """P value times the number of all pairs of configurations (Bonferroni), at most 1."""
-        return None if self.p_value is None else min(1.0, self.tests * self.p_value)
+    corrected: float | None = None
+    """P value times the number of all pairs of configurations (Bonferroni), at most 1."""
 
     @property
     def significant(self) -> bool:
@@ -90,23 +85,22 @@ def rivals(sweep: Sweep, best: Configuration) -> list[Rival]:
     corrected for all pairs of configurations: whichever had come out best, this would hold.
     """
     spread, tests = noise(sweep), math.comb(len(sweep.configurations), 2)
-    found = [_rival(best, each, spread, tests) for each in sweep.configurations if each is not best]
+    found = [_rival(best, each, spread) for each in sweep.configurations if each is not best]
+    found = [replace(each, corrected=min(1.0, tests * each.p_value)) if each.p_value is not None else each for each in found]
     return sorted(found, key=lambda rival: sweep.sign * rival.difference)
 
 
-def _rival(best: Configuration, other: Configuration, spread: Noise, tests: int) -> Rival:
+def _rival(best: Configuration, other: Configuration, spread: Noise) -> Rival:
     ours, theirs = best.by_seed(), other.by_seed()
     if len(common := [seed for seed in ours if seed in theirs]) >= FEWEST:
         n, mean, ci95, p_value = estimate([ours[seed] - theirs[seed] for seed in common])
-        return Rival(other, mean, ci95, p_value, n, tests)
+        return Rival(other, mean, ci95, p_value, n)
     difference = fmean(ours.values()) - fmean(theirs.values())
     if not spread.within:
         return Rival(other, difference)
     error = spread.within * math.sqrt(1 / len(ours) + 1 / len(theirs))
     half = student_t(spread.df) * error
-    return Rival(
-        other, difference, Interval(difference - half, difference + half), student_p(difference / error, spread.df), 0, tests
-    )
+    return Rival(other, difference, Interval(difference - half, difference + half), student_p(difference / error, spread.df))
 
 
 def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:
