@@ -42,9 +42,8 @@ def _environment(kind: Format) -> Environment:
     options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     found = Environment(loader=PackageLoader("medrl.sweep.report"), extensions=["jinja2.ext.do"], **options)
     found.filters.update({name: partial(_line, patterns[kind == "markdown"], kind) for name, patterns in PATTERNS.items()})
-    found.filters.update(
-        {block.__name__.strip("_"): partial(block, kind) for block in (_fact, _items, _command, _table, _drawing)}
-    )
+    for block in (_fact, _items, _command, _table, _drawing):
+        found.filters[block.__name__.strip("_")] = partial(block, kind)
     found.filters.update(show=formatting.show, fixed=html.fixed, count=lambda cost: "" if cost is None else f"{cost:,.0f}")
     found.globals.update(counted=html.counted, versions=html.versions, duration=duration)
     found.globals.update(caveats=caveats, effects=effects, noise=noise, tables=tables, over_seeds=over_seeds)
@@ -65,11 +64,9 @@ def _line(pattern: str, kind: Format, said: str) -> str:
 def _fact(kind: Format, said: str, name: str, **look: bool) -> str:
     """What the head of the report says under a name; nothing where it is not known."""
     line = " ".join(said.split())
-    if not line:
-        return ""
-    return (
-        str(html.macros("macros.html.j2").fact(name, line, **look)) if kind == "html" else f"- {name}: {escape_markdown(line)}\n"
-    )
+    if line and kind == "html":
+        return str(html.macros("macros.html.j2").fact(name, line, **look))
+    return f"- {name}: {escape_markdown(line)}\n" if line else ""
 
 
 def _items(kind: Format, made: str) -> str:
