@@ -1,8 +1,8 @@
 """A section is written once, as a template of plain text, and read twice: as HTML with drawings, and as Markdown.
 
 The blocks of a section are filters of its template: ``{% filter text %}A sentence with {{ values }}.{% endfilter %}``. A block
-makes everything in it safe for its format, so that no value has to be escaped by itself. Jinja drops the line break after a tag, so
-that no line of a sentence ends in one.
+makes everything in it safe for its format, so that no value has to be escaped by itself. Jinja drops the line break after a tag:
+no line of a sentence ends in one.
 """
 
 from __future__ import annotations
