@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 
@@ -73,3 +76,19 @@ class ConfigError(UserError):
         lines = [f"  {problem.key:<{width}}  {problem.message}" for problem in self.problems]
         title = "1 mistake" if count == 1 else f"{count} mistakes"
         super().__init__("\n".join([f"{title} in the configuration; nothing was started.", *lines]))
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """What a command returns; a user's mistake or a signal ends it with one message, a closed pipe with none.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return command()
+    except (UserError, Interrupted) as error:
+        print(f"medrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE

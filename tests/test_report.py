@@ -19,8 +19,8 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
-from medrl.report import charts, report, svg, terminal
-from medrl.report.sections import accuracy, examples
+from medrl.report import charts, html, phrases, report, terminal
+from medrl.report.sections import examples
 
 VOID = {"meta", "wbr"}
 LINES = {
@@ -334,7 +334,7 @@ def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
         "d": (0.2, 0.4, 0.04),
         "e": (0.1, 0.3, 0.06),
     }
-    said = accuracy.outcome({name: changed(*change) for name, change in changes.items()})
+    said = phrases.outcome("accuracy", {name: changed(*change) for name, change in changes.items()}, "rose")
     assert said.startswith(
         "After training, accuracy rose on a (+20.0 points), d (+30.0 points); it fell on b (\N{MINUS SIGN}20.0 points); "
         "it did not clearly change on c (+10.0 points), e (+20.0 points). "
@@ -426,7 +426,7 @@ def test_rows_that_share_an_id_pair_in_their_order() -> None:
 @given(st.floats(-1e99, 1e99), st.floats(-1e99, 1e99), st.integers(2, 8))
 def test_ticks_enclose_the_values(one: float, other: float, most: int) -> None:
     low, high = sorted((one, other))
-    found = svg.ticks(low, high, most)
+    found = charts.ticks(low, high, most)
     slack = 1e-6 * max(abs(low), abs(high), 1e-300)
     assert 2 <= len(found) <= most + 1
     assert found == sorted(found)
@@ -466,4 +466,4 @@ def test_running_mean() -> None:
     ],
 )
 def test_numbers_in_few_characters(value: float, text: str) -> None:
-    assert svg.number(value) == text
+    assert html.number(value) == text

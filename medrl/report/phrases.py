@@ -84,13 +84,23 @@ def clear(change: Mapping[str, Any]) -> bool:
     return bool(change["p_value"] < 0.05 and ends is not None and ends[0] * ends[1] > 0)
 
 
-def verb(change: Mapping[str, Any]) -> str:
-    """What a number did, as `outcome` says it."""
-    return "did not clearly change on" if not clear(change) else "rose on" if change["difference"] > 0 else "fell on"
+def outcome(what: str, tasks: Mapping[str, Task], better: str) -> str:
+    """What training did, in words: a change is named as one only where both the interval and the test say so.
 
-
-def outcome(what: str, said: Mapping[str, Sequence[str]]) -> str:
-    """What training did, in words, out of the tasks by what happened on them."""
+    Args:
+        what: ``accuracy`` or ``perplexity``.
+        tasks: Those that measured it.
+        better: What it does where training helps, ``rose`` or ``fell``, which is said first.
+    """
+    said: dict[str, list[str]] = {f"{better} on": [], "rose on": [], "fell on": [], "did not clearly change on": []}
+    for name, task in tasks.items():
+        if change := task["change"]:
+            verb = "did not clearly change on" if not clear(change) else "rose on" if change["difference"] > 0 else "fell on"
+            if what == "perplexity":
+                moved = f"from {perplexity(task['base']['perplexity'])} to {perplexity(task['perplexity'])}"
+            else:
+                moved = f"{100 * change['difference']:+.1f}".replace("-", "\N{MINUS SIGN}") + f" points{graded_by(task)}"
+            said[verb].append(f"{name} ({moved})")
     parts = [f"{verb} {', '.join(names)}" for verb, names in said.items() if names]
     if not parts:
         return "One model, not trained here."
