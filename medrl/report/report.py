@@ -19,6 +19,7 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
     provenance, plan = _read(folder / "provenance.json"), _read(folder / "plan.json")
     audit = plan.get("audit") or {"matrix": {}, "findings": []}
     contaminated = read_jsonl(folder / "contaminated.jsonl")
+    mixed = {key: plan.get(key) for key in ("mix", "decontaminate")}
     probed = {"weights": run.reward_set.weights, "rows": ROWS, "gold": GOLD, "tolerance": TOLERANCE}
     sections = {
         "warnings": ("Warnings", html.render("warnings", warnings=metrics["train"]["warnings"], findings=audit["findings"])),
@@ -27,7 +28,7 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
         "groups": ("Accuracy by group", accuracy.groups(metrics)),
         "trained-on": (
             "What it was trained on",
-            html.render("data", mix=plan.get("mix"), decontaminate=plan.get("decontaminate"), contaminated=contaminated),
+            html.render("data", contaminated=contaminated, **mixed),
         ),
         "audit": ("Reward audit", html.render("audit", **{**audit, **probed})),
         "training": ("Training", training.training(log, tree, metrics)),
