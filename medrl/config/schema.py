@@ -108,7 +108,8 @@ def rows_from(run: Run) -> tuple[str, bool]:
 
     Files of the user's own are named, and the source where it is read.
     """
-    read = [(run.data_mix.tasks[name], split) for name, split in splits(run) if split == "test" or run.algo.trains]
+    known = [(run.data_mix.tasks[name], split) for name, split in splits(run)]
+    read = [(task, split) for task, split in known if split == "test" or run.algo.trains] or known
     files = (task.location(split).file for task, split in read)
     names = dict.fromkeys(file.name if file else run.source.describe() for file in files)
     return ", ".join(names) or run.source.describe(), any(run.source.invents(task, split) for task, split in read)
