@@ -16,6 +16,7 @@ from medrl.config.suggest import names
 from medrl.errors import ConfigError, UserError
 from medrl.jobs import chain
 from medrl.models import from_run
+from medrl.models.base import EMBEDDED
 from medrl.training.hardware import detected_gpus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -192,7 +193,7 @@ def test_what_starts_from_a_run_of_the_embedded_model_is_tuned_as_it_is(compose,
         ([], "grpo-tiny-pubmed70"),
         (["algo=sft", "model=qwen3_0_6b", "data_mix=gsm8k"], "sft-qwen3_0_6b-gsm8k"),
         (["model=pretrained", "model.weights=Qwen/Qwen2.5-0.5B"], "grpo-Qwen2.5-0.5B-pubmed70"),
-        (["model=pretrained", "model.weights=/data/my model/"], "grpo-my_model-pubmed70"),
+        (["model=pretrained", f"model.weights={EMBEDDED / 'tiny'}"], "grpo-qwen2_1.84M-pubmed70"),  # by content, not by place
         (["name=mine"], "mine"),
         (["'name=x-${hydra:runtime.choices.model}'"[1:-1]], "x-tiny"),
     ],
@@ -483,7 +484,7 @@ TYPED = [
     ("model=org/name", "model", "write model=pretrained model.weights=org/name"),
     ("model.name=x", "model.name", "model=pretrained model.weights="),
     ("model.weights=/no/where model=pretrained", "model.weights", "there is no folder /no/where"),
-    ("model.weights=x.gguf model=pretrained", "model.weights", "is a GGUF file"),
+    ("model.weights=x.gguf model=pretrained", "model.weights", "x.gguf cannot be read (No such file"),
     ("algo=GRPO", "algo", "did you mean grpo?"),
     ("algo=[grpo]", "algo", "takes one option and no list; write algo=grpo"),
     ("algo=rm", "data_mix", "write data_mix=medicalgpt_preference, say"),

@@ -60,10 +60,11 @@ def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
 
 def _name(cfg: DictConfig, choices: Mapping[Any, Any]) -> str:
     """A run's name: its algorithm, its model and its mix. A model that is named by its weights is called after these."""
+    from medrl.models import architecture
+
     model = str(choices.get("model"))
     if model == "pretrained":
-        weights = re.sub(r"\.gguf$", "", Path(str(cfg.model.get("weights"))).name)
-        model = re.sub(r"[^A-Za-z0-9._-]+", "_", weights) or model
+        model = re.sub(r"[^A-Za-z0-9._-]+", "_", architecture.label(str(cfg.model.get("weights")))) or model
     return f"{choices.get('algo')}-{model}-{choices.get('data_mix')}"
 
 
