@@ -491,6 +491,9 @@ TYPED = [
     ("algo=pt", "data_mix", "write data_mix=medicalgpt_pt, say"),
     ("source=local source.root=missing", "source.root", "missing is no folder"),
     ("study=lora_rank paper=medreason model=tiny source=embedded", "study", "a paper or a study, and both are chosen"),
+    ("paper=grpo_medical model=tiny", "paper", "from source=hub; with model=tiny add source=embedded, or source=hub to mean it"),
+    ("paper=medicalgpt_pt model=tiny", "paper", "from source=local; with model=tiny add source=embedded"),
+    ("hardware.precision=fp16", "hardware.precision", "fp16 needs a GPU"),
     ("hydra.searchpath=[file:///no/where]", "hydra.searchpath", "there is no folder /no/where"),
     # What makes other mistakes hard to see: a part that is missing or another part in its place.
     ("algo=", "algo", "has no option ''; there is: "),
@@ -511,6 +514,14 @@ TYPED = [
 def test_what_is_typed_first_is_answered_with_what_is_meant(words, key, said):
     (problem,) = mistakes(*words.split()).problems
     assert problem.key == key and said in problem.message
+
+
+def test_a_paper_that_is_tried_on_published_rows_is_asked_for_in_so_many_words():
+    for word in ("source=hub", "source.revision=main"):
+        composed = composing.compose(["paper=grpo_medical", "model=tiny", "hardware=cpu", word])
+        assert composed.run.source.kind == "hub"
+    error = mistakes("paper=grpo_medical", "model=tiny", "seed=x")  # beside what else is wrong
+    assert {problem.key for problem in error.problems} == {"paper", "seed"}
 
 
 OWN_FILES = {

@@ -2,11 +2,15 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from medrl.jobs import locks
 
 ROOT = Path(__file__).resolve().parents[1]
 DRIVER = """
@@ -65,7 +69,7 @@ torch.cuda.device_count = visible
 kinds = (DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, RewardConfig, RLOOConfig, SFTConfig, TrainingArguments)
 for _ in range(2):
     print(json.dumps({kind.__name__: kind(tempfile.mkdtemp(), bf16=False).n_gpu for kind in kinds}))
-    hardware.claim(1)
+    hardware.show(["0"])
 """
 
 
@@ -81,7 +85,7 @@ def host(tmp_path):
         path = os.pathsep.join((str(tmp_path / "driver"), str(ROOT)))
         done = subprocess.run(
             [sys.executable, "-c", program, *words],
-            env={**left, **chosen, "FAKE_GPUS": str(gpus), "PYTHONPATH": path},
+            env={**left, **chosen, "FAKE_GPUS": str(gpus), "PYTHONPATH": path, "TMPDIR": str(tmp_path)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -115,6 +119,17 @@ def test_processes_see_the_gpus_of_their_run(host, inherited, seen):
     assert [line[:3] for line in found] == [["worker", seen, "0"], ["worker", seen, "1"], ["evaluate", seen, None]]
 
 
+@pytest.mark.parametrize(("inherited", "held", "seen"), [(None, ["0"], "1"), ("4,3,2", ["4", "2"], "3")])
+def test_a_run_takes_the_gpus_that_no_other_has(host, tmp_path, inherited, held, seen):
+    claims = tmp_path / f"medrl-{os.getuid()}"
+    claims.mkdir()
+    with ExitStack() as others:  # as another run holds them
+        for name in held:
+            others.enter_context(locks.acquire(claims / f"gpu-{platform.node()}-{name}.lock"))
+        found = host(SEEN, "hardware=t4", "hardware.rollout=transformers", gpus=5, inherited=inherited)
+    assert [line[:2] for line in found] == [["train", seen], ["evaluate", seen]]
+
+
 @pytest.mark.parametrize("gpus", [1, 4])
 def test_a_run_on_the_cpu_sees_no_gpu(host, gpus):
     found = host(SEEN, "hardware=cpu", "hardware.gpus=2", gpus=gpus)
@@ -135,6 +150,6 @@ def test_a_claim_that_comes_too_late_is_an_error(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(RuntimeError, match="before the run claimed 1"):
-        hardware.claim(1)
-    hardware.claim(2)  # changes nothing
+        hardware.show(["0"])
+    hardware.show(["0", "1"])  # changes nothing
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"

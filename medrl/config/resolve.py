@@ -30,6 +30,7 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
     choices = cfg.hydra.runtime.choices
     if choices.get("paper") and choices.get("study"):
         raise ConfigError([Problem("study", "a run follows a paper or a study, and both are chosen; leave one of them out")])
+    _check_rows_of_paper(choices, set_keys)
     if isinstance(cfg.get("model"), DictConfig):
         _fill_model(cfg)
         if isinstance(cfg.get("algo"), DictConfig):
@@ -46,6 +47,21 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
             cfg[key] = cfg[key]
     if cfg.get("name", "") is None:
         cfg.name = _name(cfg, choices)
+
+
+def _check_rows_of_paper(choices: Mapping[Any, Any], set_keys: Collection[str]) -> None:
+    """A paper with the embedded model is tried in small: that it reads published rows nevertheless is for the user to say.
+
+    Raises:
+        ConfigError: the user has not said where the rows come from.
+    """
+    paper, source = choices.get("paper"), choices.get("source")
+    said = any(key.partition(".")[0] == "source" for key in set_keys)
+    if paper and "model" in set_keys and choices.get("model") == "tiny" and source != "embedded" and not said:
+        message = (
+            f"{paper} reads its rows from source={source}; with model=tiny add source=embedded, or source={source} to mean it"
+        )
+        raise ConfigError([Problem("paper", message)])
 
 
 def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
