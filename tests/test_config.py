@@ -202,6 +202,22 @@ def test_a_run_is_named_after_algorithm_model_and_mix(compose, words, name):
     assert compose(words)["name"] == name
 
 
+@pytest.mark.parametrize(
+    ("config", "header", "model"),
+    [
+        ("{", b"", "pretrained"),
+        ("[]", b"", "pretrained"),
+        ('{"model_type": "x"}', b"no header", "pretrained"),
+        ('{"model_type": "x"}', None, "x"),
+    ],
+)
+def test_weights_that_cannot_be_read_give_no_name(compose, tmp_path, config, header, model):
+    (tmp_path / "config.json").write_text(config)
+    if header is not None:
+        (tmp_path / "model.safetensors").write_bytes(header)
+    assert compose(["model=pretrained", f"model.weights={tmp_path}"])["name"] == f"grpo-{model}-pubmed70"
+
+
 def test_of_steps_and_epochs_the_one_that_is_said_counts(compose):
     for algo in ("dpo", "grpo"):
         steps, epochs = (compose([f"algo={algo}", word])["algo"] for word in ("algo.max_steps=3", "algo.epochs=2"))

@@ -14,6 +14,8 @@ from medrl.models import gguf_file
 
 Declared = Mapping[str, Any]
 """``config.json``."""
+LONGEST_HEADER = 100_000_000
+"""Bytes that safetensors allows for the header of a file."""
 Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
 """The class of transformers that puts the wanted head on an architecture."""
 
@@ -62,7 +64,7 @@ def label(weights: str) -> str:
             size = sum(map(_parameters, path.glob("*.safetensors")))
         else:
             return path.name
-    except (OSError, UserError, ValueError):
+    except (AttributeError, LookupError, OSError, TypeError, UserError, ValueError):  # the check says what is wrong with it
         return ""
     unit, letter = next(((unit, letter) for unit, letter in ((1e9, "B"), (1e6, "M")) if size >= unit), (1e3, "K"))
     return f"{kind}_{size / unit:.3g}{letter}" if size else str(kind)
@@ -72,7 +74,7 @@ def _parameters(file: Path) -> int:
     """Numbers of the tensors in a safetensors file."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(length))
+        header = json.loads(opened.read(min(length, LONGEST_HEADER)))
     return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
