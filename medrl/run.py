@@ -17,10 +17,10 @@ from medrl.config.frozen import Tree
 from medrl.config.identity import digest
 from medrl.config.schema import Run, family_id, rows_from, run_dir, run_id, splits
 from medrl.data.mix import DrawnMix
-from medrl.errors import UserError
+from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate, metrics_json
 from medrl.evaluation.settings import Eval
-from medrl.jobs import locks
+from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
 from medrl.models.tokenization import Rendering
@@ -30,7 +30,6 @@ from medrl.table.results import METRICS_SCHEMA
 from medrl.tracking import run_folder
 from medrl.tracking import wandb as tracking
 from medrl.training import checkpoints, distributed, processes, warnings
-from medrl.training.hardware import claim
 
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
@@ -53,8 +52,9 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 return dry_run(tree, settings, folder)
             finally:
                 gc.enable()
-        claim(settings.hardware.gpus if settings.hardware.device == "cuda" else 0)
+        count = settings.hardware.gpus if settings.hardware.device == "cuda" else 0
         if settings.hardware.node_rank:
+            gpus.claim_for_this_process(count)
             join(settings, folder, stop)
             return {}
         if _asks_judge(settings) and not (folder / "metrics.json").exists():
@@ -70,8 +70,9 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                     print(terminal.seeds(family))
                 return done
             try:
+                gpus.claim_for_this_process(count)
                 begin(tree, settings, folder)
-            except UserError:
+            except (UserError, Interrupted):
                 _leave_nothing(folder)
                 raise
             try:

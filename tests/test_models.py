@@ -239,7 +239,7 @@ def test_a_type_without_a_classifier_is_refused(tmp_path, model_of):
 
 
 def test_weights_that_are_yours_to_name_are_asked_for(compose):
-    with pytest.raises(ConfigError, match=r"model\.weights .*names no weights; write model.weights=FOLDER or a hub id"):
+    with pytest.raises(ConfigError, match=r"model\.weights .*names no weights; write model\.weights=FOLDER, FILE\.gguf or"):
         build.check(compose(["model=ziya_llama_13b", "model.quantization=null"]))
 
 

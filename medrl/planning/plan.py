@@ -45,6 +45,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
     planned["template"] = notes(tokenizer)
     planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
+    planned["evaluation"] = _evaluation(run)
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
         planned["batch"] = _batch(run, run.algo)
@@ -53,6 +54,17 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
         planned["time"] = _time(planned["batch"], pace)
     planned["audit"] = audited.as_json() if audited else None
     return planned
+
+
+def _evaluation(run: Run) -> dict[str, Any]:
+    """What is asked of the model before training and after it, and how many tokens that can take to answer."""
+    from medrl.evaluation.evaluate import held_out
+    from medrl.evaluation.protocols import evaluated_tasks, protocol
+
+    rows = {name: len(held_out(run, name)) for name in evaluated_tasks(run)}
+    answered = sum(count for name, count in rows.items() if protocol(run, name) == "generative")
+    completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
+    return {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens}
 
 
 def audit_of(run: Run, drawn: DrawnMix, *, dry: bool) -> Audit | None:
