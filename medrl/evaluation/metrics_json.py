@@ -105,12 +105,13 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
     groups, shares = _of_examples(lines), _shares_right(lines)
     samples = n // len(groups)
     credits = [sum(line["credit"] for line in group) / len(group) for group in groups]
+    drawn = _bootstrap(credits)
     found: dict[str, Any] = {
         "accuracy": outcomes["right"] / n,
         "ci95": _interval(shares, single=samples == 1),
         "bootstrap_ci95": _bootstrap(shares),
-        "mean_credit": sum(credits) / len(credits),
-        "mean_credit_ci95": _bootstrap(credits),
+        "mean_credit": max(0.0, sum(credits) / len(credits)),  # of rubrics the mean is clipped, not the credit of one response
+        "mean_credit_ci95": drawn and [max(0.0, end) for end in drawn],
         "unparsed": outcomes["unparsed"] / n,
         "truncated": outcomes["truncated"] / n,
         "ungraded": outcomes["ungraded"] / n,

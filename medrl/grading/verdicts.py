@@ -33,7 +33,8 @@ class Verdict(NamedTuple):
 
     outcome: Outcome
     credit: float
-    """1 right, 0 nothing; between them what the type of answers gives half for, or a rank below the first."""
+    """1 right, 0 nothing; between them what the type of answers gives half for, a rank below the first, or part of a rubric's
+    points, which may be below 0."""
     answer: str
     """The words that were read."""
     reading: Reading = NOTHING
