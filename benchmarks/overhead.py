@@ -54,7 +54,7 @@ def main() -> None:
         for number in range(options.runs):
             ours = [sys.executable, "-m", "medrl", *overrides, f"runs={folder / f'ours{number}'}"]
             plain_out = folder / f"plain{number}"
-            plain = [sys.executable, "benchmarks/plain_trl.py", str(ROOT / "medrl" / "assets" / "tiny")]
+            plain = [sys.executable, "benchmarks/plain_trl.py", str(ROOT / "medrl" / "models" / "assets" / "tiny")]
             a, b = seconds(ours), seconds([*plain, str(folder / "rows.jsonl"), str(plain_out), str(options.steps)])
             ratios.append(a / b)
             log = next((folder / f"ours{number}").glob("*/train/log.jsonl"))

@@ -310,9 +310,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
                     "vote": reading.value,
                     "place": at,
                 }
-                lines.append(
-                    line(0, verdict, sample=sample, credit=reading.credit, answer=answer, **about)
-                )
+                lines.append(line(0, verdict, sample=sample, credit=reading.credit, answer=answer, **about))
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = metrics_of(eval=tree["eval"], tasks=summarise(run, tmp_path / "eval")["tasks"], cost={})

@@ -48,7 +48,7 @@ from medrl.tasks.pubmedqa import PubMedQA
 
 FORMATS: tuple[Format, ...] = ("xml", "think", "r1", "boxed", "plain")
 CONF = Path(__file__).parent.parent / "conf"
-TINY = Path(__file__).parent.parent / "medrl" / "assets" / "tiny"
+TINY = Path(__file__).parent.parent / "medrl" / "models" / "assets" / "tiny"
 LEXICAL = Lexical(calibration_file=None, threshold=0.8)
 
 
@@ -229,8 +229,8 @@ def test_hierarchy_pays_half_three_tenths_and_a_fifth(reward_set):
     assert rewards.total(Completion(layout("why", "yes", "xml"), row)) == pytest.approx(1.0)
     # Well formed and of the right type, but wrong.
     assert rewards.total(Completion(layout("why", "no", "xml"), row)) == pytest.approx(0.5)
-    # The gold amid words is no full mark and not one of the three words.
-    assert rewards.total(Completion(layout("why", "yes indeed", "xml"), row)) == pytest.approx(0.3)
+    # Words that decide nothing are none of the three.
+    assert rewards.total(Completion(layout("why", "I have no access", "xml"), row)) == pytest.approx(0.3)
     # Right, without the reasoning.
     assert rewards.total(Completion("<answer>yes</answer>", row)) == pytest.approx(0.7)
     assert rewards.total(Completion("yes", row)) == 0
@@ -337,14 +337,19 @@ def hacked(rewards, name, hack):
     return row, text, layout(reward_audit.STEPS["en"], gold, form), layout(reward_audit.STEPS["en"], wrong, form)
 
 
+AGAIN = ("the answer block repeated", "the completion repeated")
+
+
 @pytest.mark.parametrize(("rewards", "name"), [pair for pair in MEANT_FOR if pair[0] != "exact"])
 def test_a_hack_earns_less_than_the_gold(reward_set, rewards, name):
     total = reward_set(rewards).total
     for hack in hacks("", ("",)):
         row, text, gold, _ = hacked(rewards, name, hack)
         if rewards == "inverse_rank" and Completion(text, row).verdict.outcome == "right":
-            assert hack in ("reasoning left out", "filler after the answer", "a drafted answer for each option")
+            assert hack in ("reasoning left out", "filler after the answer", "a drafted answer for each option", *AGAIN)
             assert total(Completion(text, row)) == total(Completion(gold, row))  # it pays for the answer alone, as S3 does
+        elif hack == "the answer repeated":  # the same answer said again is that answer
+            assert total(Completion(text, row)) <= total(Completion(gold, row))
         else:
             assert total(Completion(text, row)) < total(Completion(gold, row)), hack
 
@@ -924,13 +929,13 @@ def test_shares_of_answers_are_logged():
     rewards = made({"soft": SoftFormat(weight=1), "right": Correctness(weight=1, partial=False)})
     rows = [ROWS["medmcqa"], ROWS["dxbench"], ROWS["medical_o1_sft"]]
     ranks = (ranking("influenza", "Common Cold"), ranking("influenza"))
-    texts = [layout("why", answer, "xml") for answer in ("A", "B", "none of them", "")] + ["<reasoning>\nso"]
+    texts = [layout("why", answer, "xml") for answer in ("A", "B", "no idea", "")] + ["<reasoning>\nso"]
     texts += [layout("why", answer, "think") for answer in (*ranks, "Rest.", "")]
     ids = [[7, 2]] * 4 + [[7, 7]] + [[7, 2]] * 4
     assert call(rewards.functions(rows, {2}, ""), texts, ids, [0] * 5 + [1] * 2 + [2] * 2).logged == {
         "answers/right": pytest.approx(1 / 7),  # of the seven that something grades
         "answers/ungraded": 0,
-        "answers/unparsed": pytest.approx(2 / 9),
+        "answers/unparsed": pytest.approx(3 / 9),
         "answers/truncated": pytest.approx(1 / 9),
         "answers/placed": pytest.approx(4 / 9),  # A, B and the two rankings
         "answers/first_choice": pytest.approx(3 / 4),  # all of them but B

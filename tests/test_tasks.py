@@ -106,15 +106,15 @@ def test_gold_earns_full_marks_and_nothing_earns_none(name, form):
     task = dataclasses.replace(task, format=form)
     for example in found:
         answer = task.answer(example)
-        assert task.grade(layout("why", answer, form), example) == ("right", 1.0, answer)
+        assert task.grade(layout("why", answer, form), example)[:3] == ("right", 1.0, answer)
         for text in ("", "\n", layout("why", "", form), layout(answer, " ", form)):
-            assert task.grade(text, example) == ("unparsed", 0.0, "")
+            assert task.grade(text, example)[:3] == ("unparsed", 0.0, "")
         if form != "plain":  # the gold alone lacks what the prompt asks for around it
-            assert task.grade(answer, example) == ("unparsed", 0.0, "")
+            assert task.grade(answer, example)[:3] == ("unparsed", 0.0, "")
             # The gold of the thinking is no answer, and the other formats' tags are not this one's.
             for tag in ("reasoning", "think"):
                 assert task.grade(f"<{tag}>{answer}</{tag}>", example).credit == 0
-        assert task.grade("", example, finished=False) == ("truncated", 0.0, "")
+        assert task.grade("", example, finished=False)[:3] == ("truncated", 0.0, "")
 
 
 @cases("tasks", "gold_amid_words_earns_half")
@@ -139,7 +139,7 @@ def test_what_is_right_is_valid(name):
     for example in found:
         assert valid(task, example.gold, example)
         assert not valid(task, "", example)
-        assert not valid(task, f"{example.gold} perhaps", example)
+        assert not valid(task, f"{task.answers.wrong(example, [])} perhaps", example)
         assert set(task.answers.options(example)) == set() or example.gold in task.answers.options(example)
 
 
@@ -251,10 +251,11 @@ LETTER_CASES = [
     ("b", 1),  # capitals do not matter
     ("(B)", 1),  # marks around it neither
     ("B.", 1),
-    ("B. Vitamin A", 0.5),  # the letter with its option, which ends in another letter
-    ("B. Vitamin A is better than zinc", 0.5),
-    ("Vitamin A", 0),  # the option without its letter
-    ("The answer is B", 0),  # which letter is meant is a guess: "a" is a word, too
+    ("B. Vitamin A", 1),  # the letter with its option, which ends in another letter
+    ("B. Vitamin A is better than zinc", 1),
+    ("B. Zinc", 0),  # with another option's words
+    ("Vitamin A", 1),  # the option without its letter
+    ("The answer is B", 1),
     ("A", 0),  # wrong
     ("A. B", 0),  # the wrong letter first
     ("E", 0),  # no such option
@@ -272,7 +273,7 @@ LETTER_CASES = [
 def test_letters(answer, credit):
     task, found = examples("medmcqa")
     assert task.answers.read(answer, found[0]).credit == credit
-    assert valid(task, answer, found[0]) == (answer.strip("().").upper() in ("A", "B", "C", "D"))
+    assert valid(task, answer, found[0]) == (credit == 1 or answer == "A")
 
 
 @cases("tasks", "health_benchmarks_answers")
@@ -460,7 +461,7 @@ def test_own_numbers_and_letters_are_graded_as_published_ones():
     assert example.gold == "1234" and {answer: task.answers.read(answer, example).credit for answer in credits} == credits
     assert task.answers.read("1,234", example).value == task.answers.read("1234.0", example).value
     task, found = examples("jsonl")
-    credits = {"B": 1, "(b)": 1, "B. Vitamin A": 0.5, "A": 0, "B. A.": 0, "E": 0}
+    credits = {"B": 1, "(b)": 1, "B. Vitamin A": 1, "A": 0, "B. A.": 0, "E": 0}
     assert {answer: task.answers.read(answer, found[0]).credit for answer in credits} == credits
     assert place(task, "B", found[0]) == 1 and task.answers.read("(b)", found[0]).value == "B"
 
@@ -475,7 +476,7 @@ def test_own_rows_of_s3_bring_their_system_message():
         {"role": "user", "content": "患者自述：头痛。"},
     ]
     assert task.parse(Row({**row, "system": ""}, "x")).system == ""  # then the task's own is used
-    assert task.grade("流感。", example) == ("right", 1.0, "流感。")
+    assert task.grade("流感。", example)[:3] == ("right", 1.0, "流感。")
 
 
 def test_own_columns_are_mapped():
@@ -565,7 +566,7 @@ def test_own_answers_word_for_word(answer, gold, credit):
     task = own()
     example = task.parse(Row({"prompt": "Which?", "answer": gold}, "x"))
     assert task.answers.read(answer, example).credit == credit
-    assert valid(task, answer, example) == bool(answer)
+    assert valid(task, answer, example) == (0 < len(answer) <= 2000)  # longer texts answer nothing
     assert task.answers.read(answer, example).value == task.answers.read(answer, example).value
 
 
@@ -574,7 +575,7 @@ def test_own_answers_with_choices_name_one_of_them():
     example = task.parse(Row({"prompt": "Which?", "answer": "Zinc", "C": ["Iron", "Zinc"]}, "x"))
     credits = {"zinc.": 1, "It is zinc": 0.5, "zinc or iron": 0, "iron": 0, "B": 0}
     assert {answer: task.answers.read(answer, example).credit for answer in credits} == credits
-    assert [place(task, answer, example) for answer in ("zinc.", "Iron", "it is zinc")] == [1, 0, None]
+    assert [place(task, answer, example) for answer in ("zinc.", "Iron", "it is zinc", "copper")] == [1, 0, 1, None]
     assert valid(task, "iron", example) and not valid(task, "copper", example)
     assert task.answers.options(example) == ("Iron", "Zinc")
 
@@ -620,7 +621,7 @@ def test_published_rows_are_all_read_and_their_golds_are_right(task, split):
     for example in found:
         answer = task.answer(example)
         if task.row_kind == "question":
-            assert task.grade(layout("why", answer, task.format), example) == ("right", 1.0, answer)
+            assert task.grade(layout("why", answer, task.format), example)[:3] == ("right", 1.0, answer)
             assert task.grade(layout("why", "", task.format), example).credit == 0
         else:
             assert layout(example.rationale, answer, task.format) == answer == example.gold

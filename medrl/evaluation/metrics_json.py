@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medrl.data.example import Example
 from medrl.errors import UserError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from medrl.config.schema import Run
 
 Line = Mapping[str, Any]
+Reading = Literal["verdict", "readable"]
+"""In the shape that was asked for, or as a careful person reads: the key of its outcome in a line."""
 """One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
 
 
@@ -64,6 +66,7 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
         "by_group": _by_group(after),
         "base": _accuracy(before),
         "change": _change(before, after) if run.algo.trains else None,
+        **({"readable_change": _change(before, after, "readable")} if run.algo.trains and generative else {}),
         "compat": {
             key: {"accuracy": found, "base": _compat(scorer, task, examples, before)}
             for key, scorer in run.eval.paper_scorers.items()
@@ -80,9 +83,9 @@ def _of_examples(lines: Sequence[Line]) -> list[list[Line]]:
     return [list(lines[first : first + samples]) for first in range(0, len(lines), samples)]
 
 
-def _shares_right(lines: Sequence[Line]) -> list[float]:
+def _shares_right(lines: Sequence[Line], reading: Reading = "verdict") -> list[float]:
     """For each example, the share of its completions that are right."""
-    return [sum(line["verdict"] == "right" for line in group) / len(group) for group in _of_examples(lines)]
+    return [sum(line[reading] == "right" for line in group) / len(group) for group in _of_examples(lines)]
 
 
 def _interval(shares: Sequence[float], *, single: bool) -> list[float] | None:
@@ -117,6 +120,10 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
         "ungraded": outcomes["ungraded"] / n,
         "mean_tokens": sum(line["tokens"] for line in lines) / n,
     }
+    if "readable" in lines[0]:  # not of preference pairs
+        shares = _shares_right(lines, "readable")
+        found["readable"] = {"accuracy": sum(shares) / len(shares), "ci95": _interval(shares, single=samples == 1)}
+        found["readable"]["unparsed"] = sum(line["readable"] == "unparsed" for line in lines) / n
     places = [line["place"] for line in lines if line["place"] is not None]
     if places:
         found["first_choice"] = places.count(0) / len(places)
@@ -135,9 +142,9 @@ def _voted(group: Sequence[Line]) -> bool:
     return winner is not None and any(line["vote"] == winner and line["verdict"] == "right" for line in group)
 
 
-def _change(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
+def _change(before: Sequence[Line], after: Sequence[Line], reading: Reading = "verdict") -> dict[str, Any]:
     """What training changed: McNemar's test for single answers, a sign-flip test for shares of several."""
-    old, new = _shares_right(before), _shares_right(after)
+    old, new = _shares_right(before, reading), _shares_right(after, reading)
     interval = _bootstrap([b - a for a, b in zip(old, new, strict=True)])
     if len(before) == len(old):
         change = metrics.paired_change([share == 1 for share in old], [share == 1 for share in new])

@@ -1,8 +1,8 @@
 """Shapes of completions: how each is asked for, and where the answer of one stands. The only answer extraction there is.
 
-Rewards, evaluation and pair making all read answers here, so that what is trained is what is measured. An answer is read in four
-steps: the thought is cut off; the format says where the answer stands; layout is peeled; the type of the answer reads what is left.
-The first two are here, the others in `peeling` and `answer_types`.
+Rewards, evaluation and pair making all read answers here, so that what is trained is what is measured. An answer is read in
+four steps: the thought is cut off; the format says where the answer stands; layout is peeled; the type of the answer reads what
+is left. The first two are here, the others in `peeling` and `answer_types`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _NUMBER = re.compile(
     rf"(?P<scaled>{_UNSIGNED}) ?{_TIMES} ?{_POWER}"
     rf"|{_POWER.replace('power', 'bare_power')}"
     rf"|(?P<value>{_UNSIGNED})e(?P<exponent>[-+]?\d{{1,3}})"
-    rf"|\\[dt]?frac ?\{{? ?(?P<top>{_SIGN}{_UNSIGNED}|\d) ?\}}? ?\{{? ?(?P<bottom>{_UNSIGNED}|\d) ?\}}?"
+    rf"|\\[dt]?frac ?\{{ ?(?P<top>{_SIGN}{_UNSIGNED}) ?\}} ?\{{ ?(?P<bottom>{_UNSIGNED}) ?\}}"
     rf"|(?:(?P<whole>\d+) )?(?P<numerator>\d+|{_UNSIGNED}) ?/ ?(?P<denominator>{_UNSIGNED})"
     rf"|(?P<plain>{_UNSIGNED})"
     rf") ?{_CURRENCY}?\.?",
@@ -173,7 +173,7 @@ _UNITS = dict(
 )
 _TENS = dict(zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], range(20, 100, 10), strict=True))
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
-_HAN = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
+_HAN = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"\u3007": 0, "两": 2}
 _HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
 
 

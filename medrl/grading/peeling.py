@@ -31,7 +31,9 @@ _TAG = re.compile(
     r"</?(?:b|i|u|p|em|strong|code|mark|span|div|center|font|br|answer|final_answer)\b[^<>]{0,80}/?>", re.IGNORECASE
 )
 _HIGH_TAG = re.compile(r"<sup>(.{1,20}?)</sup>", re.IGNORECASE)
-_COMMAND = re.compile(r"\\(?:text[a-z]*|math[a-z]*|boxed|fbox|framebox|operatorname|mbox|ensuremath|emph)\s*\{([^{}]*)\}")
+_COMMAND = re.compile(
+    r"\\(?:text[a-z]*|math[a-z]*|boxed|fbox|framebox|operatorname|mbox|ensuremath|emph)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
 _SPACING = re.compile(r"\\(?:[;:> ]|quad|qquad)|(?<!\\)~(?=\w)")
 _MATH = re.compile(r"(?<![\w\\$])\$\$?(?=\S)([^$]+?)\$\$?(?![\w$])|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*_~`])(\*{1,3}|_{1,3}|~~|`{1,3})(?=[^\s*_~`])(.+?)(?<=[^\s*_~`])\1(?![\w*_~`])", re.DOTALL)
@@ -47,7 +49,8 @@ _NOUN = (
 )
 _BEST = r"(?:final|correct|best|right|single|most|more|likely|probable|appropriate|accurate|suitable|predicted|chosen|selected|overall)"
 LABEL = re.compile(
-    rf"\A(?:(?:so|thus|therefore|hence|then|in short|in summary|in conclusion|to conclude|overall|finally|accordingly|ok(?:ay)?)\b,?:?\s+)?"
+    r"\A(?:(?:so|thus|therefore|hence|then|in short|in summary|in conclusion|to conclude|overall|finally|accordingly|ok(?:ay)?)\b"
+    r",?:?\s+)?"
     rf"(?:(?:the|my|our|its|this|a)\s+)?(?:{_BEST}\s+)*{_NOUN}(?:\s+(?:choice|option|letter|answer|here|now|to\s+(?:the|this)\s+question))*"
     r"(?:\s*(?::|=|->|=>)+\s*(?:is\s+)?|\s+(?:is|are|was|would\s+be|should\s+be|will\s+be|must\s+be)\b\s*:?\s*(?:that\s+)?)"
     r"|\A(?:(?:所以|因此|故|综上|综上所述|那么)[,:]?\s*)?(?:我的|本题|该题|此题)?(?:最终|最后|正确|最佳|参考|标准|推荐)*(?:的)?"

@@ -67,26 +67,35 @@ def readable(attempts: Sequence[Attempt], answers: AnswerType, form: Format, ver
         tried = {at: next(candidates, None) for at, candidates in missing.items()}
         asked = {at: texts for at, texts in tried.items() if texts}
         missing = {at: missing[at] for at in asked}
-        readings = _readings(list(asked.values()), [attempts[at] for at in asked], answers)
+        readings = _readings(list(asked.values()), [attempts[at] for at in asked], answers, silent=True)
         for at, (text, reading) in zip(asked, readings, strict=True):
             if reading.value:
                 found[at] = _verdict(attempts[at], (text, reading))
+            if reading.value or reading is APART:
                 del missing[at]
     return [_generous(verdict, answers) for verdict in found]
 
 
-def _readings(places: Sequence[Sequence[str]], attempts: Sequence[Attempt], answers: AnswerType) -> list[tuple[str, Reading]]:
-    """For each attempt the first of its places and what all of them say; nothing where they differ."""
+APART = Reading(None, alone=False)
+"""Places that say different things."""
+
+
+def _readings(
+    places: Sequence[Sequence[str]], attempts: Sequence[Attempt], answers: AnswerType, *, silent: bool = False
+) -> list[tuple[str, Reading]]:
+    """For each attempt the first of its places and what all of them say. ``silent`` places may stand beside one that speaks."""
     flat = [(at, place) for at, texts in enumerate(places) for place in dict.fromkeys(texts)]
     read = answers.read_all([place for _, place in flat], [attempts[at].example for at, _ in flat])
     found: list[tuple[str, Reading]] = [("", NOTHING)] * len(places)
     begun: set[int] = set()
     for (at, place), reading in zip(flat, read, strict=True):
+        if silent and not reading.value:
+            continue
         if at not in begun:
             found[at] = (place, reading)
             begun.add(at)
         elif reading.value != found[at][1].value:
-            found[at] = ("", NOTHING)
+            found[at] = ("", APART)
     return found
 
 
@@ -134,10 +143,10 @@ def _candidates(attempt: Attempt, form: Format, answers: AnswerType) -> Iterator
     if stated:
         yield stated
         yield [_SENTENCE.split(text)[0] for text in stated]
+        return
     if answers.judged or len(final) <= MOST_SHORT:
         yield [final]
     if not answers.judged:
-        yield [line for line in dict.fromkeys((lines[0], lines[-1])) if len(line) <= MOST_SHORT]
-        yield [lines[-1]]
+        first = [] if answers.numeric else lines[:1]  # a calculation begins with a number, too
+        yield [line for line in dict.fromkeys((*first, lines[-1])) if len(line) <= MOST_SHORT]
         yield [_SENTENCE.split(lines[-1])[-1]]
-        yield [lines[0]]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Texts = Callable[[], Iterable[str]]
 
-EMBEDDED = Path(__file__).parents[1] / "assets"
+EMBEDDED = Path(__file__).with_name("assets")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,24 +103,41 @@ def graded_by(task: Task) -> str:
     return "" if task["scorer"] == STRICT else f", {task['scorer']}"
 
 
-def change(task: Task) -> str:
+def shape(task: Task) -> str:
+    """What the asked shape costs: the readable reading less the strict one; empty where it costs nothing."""
+    models = {"before": task["base"], "after": task} if task["change"] else {"": task}
+    costs = {when: of["readable"]["accuracy"] - of["accuracy"] for when, of in models.items() if "readable" in of}
+    if not any(cost >= 0.0005 for cost in costs.values()):
+        return ""
+    return (
+        f"{' and '.join(f'{100 * cost:.1f} points {when}'.strip() for when, cost in costs.items())} are lost to the shape alone"
+    )
+
+
+def change(task: Task, key: str = "change") -> str:
     """What training changed; empty where nothing was trained."""
-    if not (found := task["change"]):
+    if not (found := task.get(key)):
         return ""
     scale, digits, unit = (1, 3, "nats a token") if task["protocol"] == "perplexity" else (100, 1, "points")
     ends = f" [{', '.join(f'{scale * end:+.{digits}f}' for end in found['ci95'])}]" if found["ci95"] else ""
     return f"{scale * found['difference']:+.{digits}f} {unit}{ends}, {p_value(found['p_value'])}"
 
 
-def change_by_test(task: Task) -> str:
+def readable_change(task: Task) -> str:
+    """What training changed for a careful reader, where that differs from the strict reading."""
+    found = task.get("readable_change")
+    return "" if not found or found == task["change"] else change_by_test(task, "readable_change")
+
+
+def change_by_test(task: Task, key: str = "change") -> str:
     """The same with the test and what it counted."""
-    if not (found := task["change"]):
+    if not (found := task.get(key)):
         return ""
     if task["protocol"] == "perplexity":
         counted = f"lower in {found['lower']} documents, higher in {found['higher']}"
     else:
         counted = f"{found['gained']} gained, {found['lost']} lost"
-    return f"{change(task)} ({found['test']}: {counted})"
+    return f"{change(task, key)} ({found['test']}: {counted})"
 
 
 def text_interval(ci95: Sequence[float] | None) -> str:

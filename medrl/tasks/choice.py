@@ -42,6 +42,7 @@ class Layout:
 class ChoiceTask(Task):
     """A question with lettered options; the gold is a letter."""
 
+    version: ClassVar[int] = 2
     answers: ClassVar[AnswerType] = Letter()
     instruction: ClassVar[str] = "Answer the medical question by choosing one of the options."
     answer_format: ClassVar[str] = "the letter alone"

@@ -43,6 +43,7 @@ class DxBench(Task):
     """
 
     kind: ClassVar[str] = "dxbench"
+    version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "FreedomIntelligence/DxBench"
     answers: ClassVar[AnswerType] = Ranking()
 

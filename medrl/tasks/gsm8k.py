@@ -21,7 +21,7 @@ class GSM8K(Task):
     """Word problems whose published solution ends in ``#### <number>``."""
 
     kind: ClassVar[str] = "gsm8k"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     hub_id: ClassVar[str] = "openai/gsm8k"
     instruction: ClassVar[str] = "Solve the problem step by step. The answer is one number."
     answer_format: ClassVar[str] = "the number alone"

@@ -33,7 +33,7 @@ class HealthBenchmarks(ChoiceTask):
     """
 
     kind: ClassVar[str] = "health_benchmarks"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     hub_id: ClassVar[str] = "yesilhealth/Health_Benchmarks"
     twin_configs: ClassVar[tuple[str, ...]] = tuple(sorted({specialty for _, _, specialty in lexicon.FACTS}))
 

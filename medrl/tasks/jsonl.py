@@ -71,6 +71,7 @@ class JSONLines(Task):
     """Questions with golds in a file of one's own; `answer_type` says how they are graded."""
 
     kind: ClassVar[str] = "jsonl"
+    version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "jsonl"
 
     train: str | None  # type: ignore[assignment]

@@ -27,6 +27,7 @@ class PubMedQA(Task):
     """Questions of biomedical papers with the abstract, less its conclusion, as context."""
 
     kind: ClassVar[str] = "pubmedqa"
+    version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "qiaojin/PubMedQA"
     instruction: ClassVar[str] = "Read the abstract and decide what it says about the question: yes, no or maybe."
     answer_format: ClassVar[str] = "yes, no or maybe"

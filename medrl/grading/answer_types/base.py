@@ -68,8 +68,8 @@ class AnswerType(ABC):
         return ()
 
     def valid(self, reading: Reading, example: Example) -> bool:
-        """Whether an answer is of the type that was asked for and nothing else, right or wrong."""
-        return bool(reading.value) and reading.alone
+        """Whether an answer is of the type that was asked for, right or wrong. What is right is."""
+        return bool(reading.value) and (reading.alone or reading.credit == 1)
 
     def place(self, reading: Reading, example: Example) -> int | None:
         """Index of the choice that is answered (first), for the position bias; None where it is none of them."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import NOTHING, AnswerType, Reading
 from medrl.grading.judges.base import Claim, Judge
+from medrl.grading.peeling import fold
 
 
 class Imitated(AnswerType):
@@ -43,3 +44,7 @@ class FreeText(AnswerType):
             value = " ".join(text.lower().split())
             readings.append(Reading(value, None if same is None else float(same)) if at in found else NOTHING)
         return readings
+
+    def wrong(self, example: Example, others: Sequence[Example]) -> str:
+        """The gold of another question that is written otherwise: a judge is not asked."""
+        return next((other.gold for other in others if fold(other.gold) != fold(example.gold)), "")

@@ -30,10 +30,16 @@ CHOSEN = re.compile(
     re.MULTILINE,
 )
 """A capital that a sentence may choose: after a word or mark that announces a choice. ``vitamin C`` is none."""
+_LISTED = re.compile(r"(?:^|[\s;,])\(?([A-Z])[).:]\s", re.IGNORECASE | re.MULTILINE)
+"""A letter before another option's words."""
 _BESIDE = re.compile(
     r"\A\W*(?:(?:or|and|also|plus|versus|vs|as\s+well\s+as|together\s+with|maybe|possibly|perhaps|even|both|或|和|与|及|还是|以及)\W*)*",
     re.IGNORECASE,
 )
+
+
+MOST_MARKED = 6
+"""Characters of a letter and the marks around it: ``**(B)``."""
 
 
 class Letter(AnswerType):
@@ -65,7 +71,10 @@ class Letter(AnswerType):
             alone = chosen(answer, example) or ""
         if not alone:
             return NOTHING
-        return Reading(alone, float(alone == example.gold)) if len(alone) == 1 else UNDECIDED
+        if len(alone) > 1:
+            return UNDECIDED
+        own = fold(example.choices[letters.index(alone)])
+        return Reading(alone, float(alone == example.gold), alone=fold(answer).endswith(own) or len(answer) < MOST_MARKED)
 
 
 def chosen(answer: str, example: Example) -> str | None:
@@ -93,14 +102,14 @@ def _leading(answer: str, letters: str, options: Sequence[str]) -> str | None:
         return letter
     if _begins(words, own):
         words = words[len(own) :]
-    elif not found["mark"].strip() and not (found[1] or found[2]) and rest:
-        if not found[3].isupper() or not _GOES_ON.match(rest):
-            return None
+    elif rest and found[3] and not found["mark"].strip() and not (found[3].isupper() and _GOES_ON.match(rest)):
+        return None
     affirmed = LEADING.match(without_denied(answer).strip())
     if not affirmed or letter not in affirmed[0].upper():
         return "denied"
     rest = without_denied(rest)
-    beside = {other for other in _letters(rest, letters) if other != letter}
+    listed = {other.upper() for other in _LISTED.findall(rest)} & set(letters)
+    beside = (_letters(rest, letters) | listed) - {letter}
     words = words[_BESIDE.match(words).end() :]  # type: ignore[union-attr]  # it matches nothing at least
     named = [at for at, option in enumerate(options) if _begins(words, option) and letters[at] != letter]
     if named:

@@ -42,6 +42,10 @@ class Ranking(AnswerType):
         complete = sorted(names) == sorted(map(fold, example.choices))
         return Reading(names[0], inverse_rank(names, fold(example.gold), len(example.choices)), alone=complete)
 
+    def valid(self, reading: Reading, example: Example) -> bool:
+        """Every candidate once and nothing else, wherever the gold stands."""
+        return bool(reading.value) and reading.alone
+
     def place(self, reading: Reading, example: Example) -> int | None:
         return place_of(reading.value or "", list(map(fold, example.choices)))
 

@@ -59,13 +59,17 @@ class Words(AnswerType):
             return Reading(named[0], alone=False) if len(named) == 1 and not denied(answer) else UNDECIDED if named else NOTHING
         return Reading(answer)
 
+    def valid(self, reading: Reading, example: Example) -> bool:
+        """Any words where there are no choices."""
+        return super().valid(reading, example) if example.choices else reading.value is not None
+
     def everything(self, example: Example, others: Sequence[Example]) -> str:
         pool = list(dict.fromkeys(example.choices or [*(other.gold for other in others[:8]), example.gold]))
         return " or ".join(pool) if len(pool) > 1 else ""
 
 
 def _canonical(text: str) -> str:
-    """A text as words are compared; a number in one spelling (a table writes ``3.0`` for 3), a hyphen between words as a blank."""
+    """A text as words are compared: numbers in one spelling (a table writes ``3.0`` for 3), no hyphen between words."""
     words = fold(text)
     value = number(words)
     return re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", words) if value is None else exact(value)
