@@ -292,7 +292,7 @@ def test_what_the_page_says_of_a_judge_of_groups_and_of_missing_numbers(write: W
 def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> None:
     """The numbers of medrl.evaluation.evaluate itself: their keys are those that report and table read."""
     overrides = ["data_mix=dxbench", "eval=quick", "eval.limit=12", "eval.samples=3", "eval.temperature=1.0"]
-    tree = compose([*overrides, "+eval.paper_scorers.huatuo._target_=medrl.grading.scorers.huatuo.Huatuo", "source.test_rows=12"])
+    tree = compose([*overrides, "+eval.paper_scorers.xr1._target_=medrl.grading.scorers.xr1.XR1", "source.test_rows=12"])
     run = check(tree)
     asked = run.data_mix.tasks["dxbench"]
     (tmp_path / "eval").mkdir()
@@ -309,6 +309,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
                     "gold": example.gold,
                     "vote": reading.value,
                     "place": at,
+                    "readable": verdict,
                 }
                 lines.append(line(0, verdict, sample=sample, credit=reading.credit, answer=answer, **about))
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]

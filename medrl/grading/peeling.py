@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from medrl.grading.unicode import nfkc
 
@@ -47,7 +48,10 @@ _NOUN = (
     r"(?:answers?|choices?|options?|decision|verdict|diagnos[ei]s|results?|conclusion|letters?|solution|response|output|prediction|"
     r"selection|judge?ment|total|ranking|value|number|date|score)"
 )
-_BEST = r"(?:final|correct|best|right|single|most|more|likely|probable|appropriate|accurate|suitable|predicted|chosen|selected|overall)"
+_BEST = (
+    r"(?:final|correct|best|right|single|most|more|likely|probable|appropriate|accurate|suitable|predicted|chosen|selected"
+    r"|overall)"
+)
 LABEL = re.compile(
     r"\A(?:(?:so|thus|therefore|hence|then|in short|in summary|in conclusion|to conclude|overall|finally|accordingly|ok(?:ay)?)\b"
     r",?:?\s+)?"
@@ -116,6 +120,7 @@ def peel(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)  # options are folded for every answer to their question
 def fold(text: str) -> str:
     """A text as words are compared: no layout, no case, no width; one blank between words, none beside Chinese characters."""
     text = bare(text)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_NAMES = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|scratchpad|reflection)"
-MARKS = re.compile(
-    rf"<\s{{0,20}}(?P<slash>/?)\s{{0,20}}(?P<name>{_NAMES}|seed:think)\s{{0,20}}>"
-    r"|\[(?P<slash2>/?)(?P<name2>THINK)\]|◁(?P<slash3>/?)(?P<name3>think)▷"
-    r"|(?P<open><\|begin_of_thought\|>|<\|channel\|>\s{0,20}analysis\s{0,20}<\|message\|>"
-    r"|^\#{1,3}[ \t]{0,20}(?:Thinking|思考)[ \t]{0,20}$)"
-    r"|(?P<close><\|end_of_thought\|>|<\|channel\|>\s{0,20}final\s{0,20}<\|message\|>"
-    r"|^\#{1,3}[ \t]{0,20}(?:Final Response|最终回答)[ \t]{0,20}$)",
-    re.IGNORECASE | re.MULTILINE,
+_TAG = re.compile(
+    r"<(?:\s{0,20}(/?)\s{0,20}(think(?:ing)?|thoughts?|reason(?:ing)?|analysis|scratchpad|reflection|seed:think)\s{0,20}>"
+    r"|\|(?:(begin)|end)_of_(thought)\|>|\|channel\|>\s{0,20}(?:(analysis)|final)\s{0,20}<\|message\|>)",
+    re.IGNORECASE,
 )
-"""DeepSeek-R1, Qwen3 and most others; Seed; Magistral; Kimi; OpenThinker and Sky-T1; gpt-oss; HuatuoGPT-o1."""
+"""DeepSeek-R1, Qwen3 and most others; Seed; OpenThinker and Sky-T1; gpt-oss."""
+_OTHER = (
+    ("THINK]", re.compile(r"\[(/?)THINK\]")),  # Magistral
+    ("think▷", re.compile(r"◁(/?)think▷")),  # Kimi
+    ("# ", re.compile(r"^#{1,3} (?:(Final Response|最终回答)|Thinking|思考)[ \t]*$", re.MULTILINE)),  # HuatuoGPT-o1
+)
+"""Marks that begin with something else, each with what to look for before the pattern is tried: reading texts has to be fast."""
 
 
 class Spoken(NamedTuple):
@@ -32,18 +33,27 @@ def spoken(text: str) -> Spoken:
 
     A thought may quote marks: those of another name that stand inside it neither open nor close it.
     """
-    if not any(mark in text for mark in "<[◁#"):
-        return Spoken("", text)
     before: list[str] = []
     begin, inside = 0, ""
-    for found in MARKS.finditer(text):
-        name = (found["name"] or found["name2"] or found["name3"] or "marked").lower()
-        closes = bool(found["slash"] or found["slash2"] or found["slash3"] or found["close"])
+    for start, end, name, closes in _marks(text):
         if closes and inside in ("", name):
             if not inside:
                 before.clear()
-            begin, inside = found.end(), ""
+            begin, inside = end, ""
         elif not closes and not inside:
-            before.append(text[begin : found.start()])
+            before.append(text[begin:start])
             inside = name
     return Spoken("\n".join(before), None if inside else text[begin:])
+
+
+def _marks(text: str) -> list[tuple[int, int, str, bool]]:
+    """Begin, end and name of every mark of a thought, in order, and whether it closes one."""
+    found = []
+    for mark in _TAG.finditer(text):
+        slash, name, begin, thought, analysis = mark.groups()
+        opens = not slash if name else bool(begin or analysis)
+        found.append((mark.start(), mark.end(), (name or thought or "channel").lower(), not opens))
+    for hint, pattern in _OTHER:
+        if hint in text:
+            found += [(mark.start(), mark.end(), hint, bool(mark[1])) for mark in pattern.finditer(text)]
+    return sorted(found)
