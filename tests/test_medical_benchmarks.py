@@ -324,6 +324,13 @@ def test_the_mean_is_clipped_and_not_each_response(credits, mean):
     assert found["mean_credit"] == pytest.approx(mean) and min(found["mean_credit_ci95"]) >= 0
 
 
+def test_a_reply_to_another_conversation_is_no_reference(compose):
+    judge = Told()
+    task, found = dataclasses.replace(TASKS["healthbench"], judge=judge), examples("healthbench")
+    assert metrics_json._references(build.build(compose([])), task, found) == {}
+    assert task.answers.wrong(found[0], found) == found[1].gold and not judge.asked
+
+
 def test_the_judge_is_told_what_a_criterion_is(tmp_path):
     node = {
         "_target_": "medrl.grading.judges.openai_compatible.OpenAICompatible", "model": "any", "api_key_env": None,

@@ -52,6 +52,10 @@ class Rubric(AnswerType):
             readings.append(Reading(" ".join(text.lower().split()), _credit(met)))
         return readings
 
+    def wrong(self, example: Example, others: Sequence[Example]) -> str:
+        """The gold of another question; a judge is not asked."""
+        return next((other.gold for other in others if other.gold and other.gold != example.gold), "")
+
 
 def _credit(met: Sequence[tuple[bool | None, float]]) -> float | None:
     """Points that are met over points that can be earned; None where the judge abstained from a criterion."""
