@@ -16,6 +16,25 @@ class RowError(UserError):
     """A row of a data set is missing a column or holds a value its task cannot read."""
 
 
+class BadRows(RowError):
+    """Rows that cannot be read, all of them counted and the first ten named."""
+
+    def __init__(self, refused: Sequence[str], rows: int) -> None:
+        """Say one in a sentence and several in a list.
+
+        Args:
+            refused: What is said of each, with file and line.
+            rows: How many there are, those that can be read included.
+        """
+        self.refused = tuple(refused)
+        more = len(refused) - 10
+        title = f"{len(refused):,} of {rows:,} rows cannot be read:"
+        rest = [f"  and {more:,} more."] if more > 0 else []
+        super().__init__(
+            refused[0] if len(refused) == 1 else "\n".join([title, *(f"  {message}" for message in refused[:10]), *rest])
+        )
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM. No `Exception`, so that no library takes it for a failure of its own and goes on."""
 

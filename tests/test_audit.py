@@ -23,9 +23,9 @@ from medrl.rewards.soft_format import SoftFormat
 from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.valid_answer import ValidAnswer
 
-MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench", "medical_o1_verifiable")
+MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "rows", "dxbench", "medical_o1_verifiable")
 TASKS = {
-    *("pubmedqa", "gsm8k", "health_benchmarks", "medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench"),
+    *("pubmedqa", "gsm8k", "health_benchmarks", "medmcqa", "medqa", "mmlu_medical", "rows", "dxbench"),
     "medical_o1_verifiable",
 }
 """Every task that a rule or the lexical judge grades."""

@@ -450,8 +450,8 @@ def paths(tree, prefix=""):
 
 def test_every_new_name_exists_and_no_old_one(compose):
     trees = [compose(overrides_of(group, option, "x")) for group, option in OPTIONS if group in ("algo", "model")]
-    known = {path for tree in [*trees, compose(["data_mix=jsonl"])] for path in paths(tree)}
-    known |= {path.replace("data_mix.tasks.jsonl", "data_mix.tasks.NAME") for path in known}
+    known = {path for tree in [*trees, compose(["data_mix=rows"])] for path in paths(tree)}
+    known |= {path.replace("data_mix.tasks.rows", "data_mix.tasks.NAME") for path in known}
     for old, new in NAMES.items():
         if not new.startswith("nothing: "):  # what is always done and cannot be asked for
             named = {re.match(r"[\w.]+", new)[0], *re.findall(r"\b(?:algo|data_mix|hardware|model|eval)\.\w+(?:\.\w+)*", new)}
@@ -476,7 +476,7 @@ TYPED = [
     ("reward.correctness.weight=3", "reward.correctness.weight", "did you mean reward_set.rewards.correctness.weight?"),
     ("model/lora=dora model.lora.rnk=8", "model.lora.rnk", "did you mean rank? (conf/model/lora/dora.yaml)"),
     ("data_mix=pubmedqa70", "data_mix", "did you mean pubmed70 or pubmedqa?"),
-    ("data_mix=rows.jsonl", "data_mix", "write data_mix=jsonl data_mix.tasks.jsonl.train=rows.jsonl"),
+    ("data_mix=rows.jsonl", "data_mix", "write data_mix=rows data_mix.tasks.rows.train=rows.jsonl"),
     ("hardware=gpu", "hardware", "hardware=auto, the default, takes the NVIDIA GPU that is here"),
     ("hardware=v100", "hardware", "; hardware=auto"),
     ("model=qwen", "model", "there is: qwen2_5_0_5b, "),

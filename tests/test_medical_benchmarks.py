@@ -73,7 +73,7 @@ def test_medqa_is_read_in_its_published_layouts(row):
 def test_medqa_with_an_index_for_a_gold():
     row = {"id": "1", "sent1": "Which?", "sent2": "", **{f"ending{n}": OPTIONS[n] for n in range(4)}, "label": 3}
     assert (read("medqa", row).choices, read("medqa", row).gold) == (tuple(OPTIONS[:4]), "D")
-    with pytest.raises(RowError, match="label should be 0 to 3, is 4"):
+    with pytest.raises(RowError, match="'label' should be 0 to 3, is 4"):
         read("medqa", {**row, "label": 4})
 
 
@@ -85,7 +85,7 @@ def test_null_at_the_end_is_no_option_and_a_gap_is_a_mistake():
         {"A": "Zinc", "B": "Vitamin A", "C": "", "D": "Iron"},
         {"B": "Vitamin A", "C": "Iron"},
     ):
-        with pytest.raises(RowError, match="'options' should hold"):
+        with pytest.raises(RowError, match=r"'options' (has no text for option [AC]|should hold options A, B)"):
             read("medqa", {**row, "options": broken})
 
 
@@ -227,6 +227,13 @@ DECIMAL = ("83.93895", "79.742", "88.1359")
 def test_a_value_is_graded_as_the_gold_is_written(gold, answer, outcome, credit):
     verdict = TASKS["medcalc"].grade(layout("why", answer, "xml"), value(*gold))
     assert (verdict.outcome, verdict.credit) == (outcome, credit)
+
+
+def test_values_may_be_numbers_and_may_not_be_missing():
+    assert value(3.0).gold == "3" and value(83.5, 80.25, 88).limits == ("80.25", "88")
+    for column in ("Ground Truth Answer", "Lower Limit", "Upper Limit"):
+        with pytest.raises(RowError, match=f"'{column}' should be text, is None"):
+            read("medcalc", {**NODES["medcalc"]["rows"][0], column: None})
 
 
 def test_a_date_is_demonstrated_as_it_is_asked_for():

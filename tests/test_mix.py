@@ -177,6 +177,7 @@ def test_a_tasks_own_filter_is_counted(tmp_path):
     drawn = mix({"pubmedqa": 1.0}, rows=20).draw(written(tmp_path, pubmedqa_train=rows), 0, None)
     assert drawn.report["pubmedqa"] == {
         "available": 20,
+        "dropped as duplicate": 0,
         "dropped by filter": 10,
         "dropped as held out": 0,
         "dropped as too long": 0,

@@ -139,7 +139,7 @@ def every_row(compose):
     assert {name for name, _ in tasks} == {path.stem for path in (CONF / "task").glob("*.yaml")}
     zh = tasks["dxbench", "zh"]
     tasks["dxbench", "en"] = replace(zh, train="DxBench/en", test="DxBench/en")
-    tasks |= {("jsonl", kind): replace(tasks["jsonl", "en"], answer_type=kind) for kind in ("number", "free")}
+    tasks |= {("rows", kind): replace(tasks["rows", "en"], answer_type=kind) for kind in ("number", "letter")}
     source = Embedded(train_rows=1, test_rows=1)
     kept = [task for task in tasks.values() if task.row_kind == "question"]
     examples = [(task, next(iter(task.examples(source, "train")))) for task in kept]

@@ -13,17 +13,16 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import cases, place, valid
+from tables import cases, valid
 
 from medrl.config import build
 from medrl.data import prompts
 from medrl.data.readers import Row
-from medrl.data.sources import Embedded, Local
-from medrl.errors import RowError, UserError
+from medrl.data.sources import Local
+from medrl.errors import RowError
 from medrl.grading.answers import Format, layout
 from medrl.tasks import base
 from medrl.tasks.base import Kind, Task
-from medrl.tasks.jsonl import Columns
 from medrl.tasks.pubmedqa import DECISIONS, PubMedQA, official_test_ids
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -34,10 +33,6 @@ def said(*texts, system=""):
     """A ShareGPT conversation in which the human begins."""
     turns = [{"from": "gpt" if number % 2 else "human", "value": text} for number, text in enumerate(texts)]
     return {"conversations": [{"from": "system", "value": system}, *turns] if system else turns}
-
-
-def columns(**named):
-    return Columns(**{field.name: named.get(field.name) for field in dataclasses.fields(Columns)})
 
 
 ROWS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in Path(__file__).with_name("rows").glob("*.json")}
@@ -74,7 +69,7 @@ def task_classes():
 
 
 def test_every_file_of_tasks_has_rows_here():
-    assert task_classes() == {name: type(task) for name, (task, _, _) in FIXTURES.items()}
+    assert set(task_classes().values()) == {type(task) for task, _, _ in FIXTURES.values()}
     assert {task.row_kind for task, _, _ in FIXTURES.values()} == {*get_args(Kind)}
 
 
@@ -153,7 +148,7 @@ def test_a_row_with_a_column_missing_or_filled_with_something_else_is_named(name
         for row in (lacking, *({**rows[0], column: value} for value in (None, [], {}, 3.5, " "))):
             with pytest.raises(RowError) as error:
                 task.parse(Row(row, "folder/train.jsonl.gz:7"))
-            assert "folder/train.jsonl.gz:7" in str(error.value) and task.name in str(error.value)
+            assert "folder/train.jsonl.gz:7" in str(error.value) and (task.name in str(error.value) or name == "rows")
 
 
 @cases(
@@ -214,7 +209,7 @@ def test_the_prompt_of_a_task(name, golden):
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(("language", "first", "shape"), [("en", "Choose.", "one letter"), ("zh", "选择。", "一个字母")])
 def test_the_prompt_of_a_format(form, language, first, shape, golden):
-    task = dataclasses.replace(FIXTURES["jsonl"][0], format=form, language=language, instruction=first, answer_format=shape)
+    task = dataclasses.replace(FIXTURES["rows"][0], format=form, language=language, instruction=first, answer_format=shape)
     golden(f"prompts/{form}-{language}.txt", prompts.system(task))
 
 
@@ -429,157 +424,6 @@ def test_what_is_imitated_or_compared_is_not_graded(name):
     assert len({task.content(example).id for example in found}) == 3
 
 
-# --- Rows of one's own -----------------------------------------------------------------------------------------------
-
-
-def own(**fields):
-    """Rows of one's own without a map of columns."""
-    return dataclasses.replace(FIXTURES["jsonl"][0], **{"columns": columns(), "answer_type": "exact", **fields})
-
-
-TWINS = Embedded(train_rows=30, test_rows=20)
-
-
-def test_own_rows_are_read_whatever_the_source_is(tmp_path):
-    """`test_sources.py` reads every kind of file."""
-    rows = [{"prompt": "头痛，\n怎么办？", "answer": "休息"}, {"prompt": 'Which "vitamin"?', "answer": "Vitamin A"}]
-    path = tmp_path / "own.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    task = own(train=str(path), test=str(path))
-    assert not list(task.problems())
-    for source in (TWINS, Local(root=str(tmp_path))):
-        found = list(task.examples(source, "train"))
-        assert [(example.question, example.gold) for example in found] == [(row["prompt"], row["answer"]) for row in rows]
-        assert found == list(task.examples(source, "test"))
-        assert source.fingerprint(task, "test")["file"] == path.name
-
-
-def test_own_numbers_and_letters_are_graded_as_published_ones():
-    task = own(answer_type="number")
-    example = task.parse(Row({"prompt": "How many?", "answer": 1234}, "x"))  # a number in JSON
-    credits = {"1,234": 1, "$1234.00": 1, "1234 mg": 0.5, "12 34": 0, "1234 or 5": 0}
-    assert example.gold == "1234" and {answer: task.answers.read(answer, example).credit for answer in credits} == credits
-    assert task.answers.read("1,234", example).value == task.answers.read("1234.0", example).value
-    task, found = examples("jsonl")
-    credits = {"B": 1, "(b)": 1, "B. Vitamin A": 1, "A": 0, "B. A.": 0, "E": 0}
-    assert {answer: task.answers.read(answer, found[0]).credit for answer in credits} == credits
-    assert place(task, "B", found[0]) == 1 and task.answers.read("(b)", found[0]).value == "B"
-
-
-def test_own_rows_of_s3_bring_their_system_message():
-    task = own(format="plain")
-    row = {"system": "你是一名医生。", "context": "患者自述：头痛。", "target": "流感"}
-    example = task.parse(Row(row, "x"))
-    assert (example.system, example.question, example.gold) == ("你是一名医生。", "患者自述：头痛。", "流感")
-    assert prompts.messages(example, task) == [
-        {"role": "system", "content": "你是一名医生。"},
-        {"role": "user", "content": "患者自述：头痛。"},
-    ]
-    assert task.parse(Row({**row, "system": ""}, "x")).system == ""  # then the task's own is used
-    assert task.grade("流感。", example)[:3] == ("right", 1.0, "流感。")
-
-
-def test_own_columns_are_mapped():
-    task = own(columns=columns(system="S", context="C", question="Q", answer="A", id="I", group="G"))
-    row = {"S": "Be brief.", "C": "Pain fell.", "Q": "Does it help?", "A": "yes", "I": 7, "G": "trial", "unused": [1]}
-    example = task.parse(Row(row, "x"))
-    assert (example.id, example.group, example.context, example.system) == ("7", "trial", "Pain fell.", "Be brief.")
-    assert task.ask(example) == "Pain fell.\n\nDoes it help?"
-    empty = task.parse(Row({**row, "S": None, "C": "", "G": None}, "x"))
-    assert (empty.system, empty.context, empty.group) == ("", "", "")
-    one_more = own(columns=columns(id="I"))  # the others keep the names that need no map
-    assert one_more.parse(Row({"prompt": "p", "answer": "a", "I": "x1"}, "x")).id == "x1"
-
-
-@cases(
-    "tasks",
-    "own_rows_that_cannot_be_read_are_named",
-    ({"columns": columns(question="Q", answer="A")}, {"prompt": "a", "answer": "b"}, "the column 'Q' of jsonl is missing"),
-    ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b"}, "the column 'I' of jsonl is missing"),
-    ({"columns": columns(id="I")}, {"prompt": "a", "answer": "b", "I": None}, "'I' should be text, is None"),
-    ({"columns": columns(choices="C")}, {"prompt": "a", "answer": "b", "C": ["c", "d"]}, "'b' is not among its choices"),
-)
-def test_own_rows_that_cannot_be_read_are_named(fields, row, says):
-    with pytest.raises(RowError) as error:
-        own(**fields).parse(Row(row, "own.csv:7"))
-    assert str(error.value).startswith("own.csv:7: ") and says in str(error.value) and "\n" not in str(error.value)
-
-
-@cases("tasks", "own_rows_that_stand_twice_are_named")
-def test_own_rows_that_stand_twice_are_named(rows, mapped, says, tmp_path):
-    path = tmp_path / "own.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    for source in (TWINS, Local(root=str(tmp_path))):
-        with pytest.raises(RowError, match=r"own\.jsonl:1; every row needs its own") as error:
-            list(own(train=str(path), columns=columns(**mapped)).examples(source, "train"))
-        assert says in str(error.value)
-
-
-def test_one_question_may_have_several_answers(tmp_path):
-    path = tmp_path / "own.jsonl"
-    path.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a", "answer": "c"}\n', encoding="utf-8")
-    assert len({example.id for example in own(train=str(path)).examples(TWINS, "train")}) == 2
-
-
-@cases(
-    "tasks",
-    "what_is_wrong_with_own_rows_is_said_before_anything_starts",
-    ({"columns": columns(question="Q")}, "columns.answer", "is null; name the column, as columns.question does"),
-    ({"columns": columns(answer="A")}, "columns.question", "is null"),
-)
-def test_what_is_wrong_with_own_rows_is_said_before_anything_starts(fields, key, says):
-    (problem,) = own(**fields).problems()
-    assert problem.key == key and says in problem.message
-
-
-def test_a_folder_is_no_file_of_rows(tmp_path):
-    (tmp_path / "own.jsonl").mkdir()
-    (problem,) = own(train=str(tmp_path / "own.jsonl")).problems()
-    assert "is no file" in problem.message
-    with pytest.raises(UserError, match="cannot be read"):
-        list(own(train=str(tmp_path / "own.jsonl")).examples(TWINS, "train"))
-
-
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("answers", ["exact", "number", "choice", "free"])
-def test_own_rows_without_a_file_are_twins_of_the_same_kind(answers, language):
-    named = columns(choices="C", id="I", group="G") if answers == "choice" else columns()
-    task = own(answer_type=answers, language=language, columns=named)
-    found = list(task.examples(TWINS, "train"))
-    assert len(found) == 30 and task.language == language
-    assert (task.answers.graded, task.answers.numeric) == (answers != "free", answers == "number")
-    for example in found:
-        assert task.grade(layout("why", task.answer(example), "xml"), example).outcome == "right"
-        assert valid(task, example.gold, example)
-        assert any("\u4e00" <= character <= "\u9fff" for character in example.question) == (language == "zh")
-        assert list(task.answers.options(example)) == (["A", "B", "C", "D"] if answers == "choice" else [])
-
-
-@cases(
-    "tasks",
-    "own_answers_word_for_word",
-    ("x" * 1_000_000, "vitamin A", 0),
-    ("\u0301\u0327" * 500_000, "vitamin A", 0),  # accents, which take the square of their number to put in order
-    ("vitamin A " * 100_000, "vitamin A", 0),
-)
-def test_own_answers_word_for_word(answer, gold, credit):
-    task = own()
-    example = task.parse(Row({"prompt": "Which?", "answer": gold}, "x"))
-    assert task.answers.read(answer, example).credit == credit
-    assert valid(task, answer, example) == (0 < len(answer) <= 2000)  # longer texts answer nothing
-    assert task.answers.read(answer, example).value == task.answers.read(answer, example).value
-
-
-def test_own_answers_with_choices_name_one_of_them():
-    task = own(columns=columns(choices="C"))
-    example = task.parse(Row({"prompt": "Which?", "answer": "Zinc", "C": ["Iron", "Zinc"]}, "x"))
-    credits = {"zinc.": 1, "It is zinc": 0.5, "zinc or iron": 0, "iron": 0, "B": 0}
-    assert {answer: task.answers.read(answer, example).credit for answer in credits} == credits
-    assert [place(task, answer, example) for answer in ("zinc.", "Iron", "it is zinc", "copper")] == [1, 0, 1, None]
-    assert valid(task, "iron", example) and not valid(task, "copper", example)
-    assert task.answers.options(example) == ("Iron", "Zinc")
-
-
 # --- Published rows, where they are ----------------------------------------------------------------------------------
 
 LABELLED = dataclasses.replace(FIXTURES["pubmedqa"][0], train="pqa_labeled/train")
@@ -598,18 +442,13 @@ MMLU = dataclasses.replace(
 )
 PAIRS, TALKS = FIXTURES["medicalgpt_preference"][0], FIXTURES["medicalgpt_sft"][0]
 TEXTS = dataclasses.replace(FIXTURES["medicalgpt_pt"][0], repository="text", train="medical/train")
-OWN = own(
-    train=str(DATA / "shibing624" / "MedicalGPT" / "grpo" / "train.jsonl.gz"),
-    columns=columns(question="question", answer="answer"),
-    language="zh",
-)
 PUBLISHED = [
     *((FIXTURES[name][0], split) for name, split in (("gsm8k", "train"), ("gsm8k", "test"), ("medmcqa", "test"))),
     *((LABELLED, split) for split in ("train", "test")),
     (FIXTURES["medical_o1_sft"][0], "train"),
     *((MMLU, split) for split in ("train", "test")),
     (TALKS, "train"),
-    *((task, "train") for task in (PAIRS, dataclasses.replace(PAIRS, train="preference_general/train"), TEXTS, OWN)),
+    *((task, "train") for task in (PAIRS, dataclasses.replace(PAIRS, train="preference_general/train"), TEXTS)),
 ]
 
 

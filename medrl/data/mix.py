@@ -184,9 +184,15 @@ class DataMix(Identified):
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
         examples = list(task.examples(source, "train"))
-        counts = Counter(
+        counts = Counter({"available": len(examples)})
+        if not source.invents(task, "train"):
+            first: dict[Example, Example] = {}
+            for example in examples:
+                first.setdefault(replace(example, id=""), example)
+            examples = list(first.values())
+        counts.update(
             {
-                "available": len(examples),
+                "dropped as duplicate": counts["available"] - len(examples),
                 "dropped by filter": 0,
                 "dropped as held out": 0,
                 "dropped as too long": 0,
@@ -212,7 +218,7 @@ class DataMix(Identified):
         if not kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
             raise UserError(
-                f"The mix is empty: no row of {name} is left of {len(examples)} ({reasons}). "
+                f"The mix is empty: no row of {name} is left of {counts['available']} ({reasons}). "
                 "Loosen its filter, raise data_mix.max_prompt_tokens, or "
                 f"set data_mix.weights.{name}=0 and the others to sum to 1."
             )

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import NOTHING, AnswerType, Reading
 from medrl.grading.answers import ANSWER_TAG, BOX, Format, boxed, find, tagged
-from medrl.grading.peeling import bare
+from medrl.grading.peeling import MOST_CHARACTERS, bare
 
 Outcome = Literal["right", "wrong", "unparsed", "truncated", "ungraded"]
 """``unparsed``: no answer is chosen, or not where it should stand. ``truncated``: the token limit cut it. ``ungraded``: a judge
@@ -139,7 +139,7 @@ def _candidates(attempt: Attempt, form: Format, answers: AnswerType) -> Iterator
                 yield texts
             return  # two that differ, or one that is not closed: nothing else decides between them
     lines = [line for line in final.splitlines()[-MOST_LINES:] if line.strip()]
-    stated = [found[1] for line in lines if (found := _STATED.search(bare(line)))]
+    stated = [found[1] for line in lines if (found := _STATED.search(bare(line[-MOST_CHARACTERS:])))]
     if stated:
         yield stated
         yield [_SENTENCE.split(text)[0] for text in stated]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medrl.config.schema import family_id
+from medrl.config.schema import family_id, rows_from
 from medrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     """
     from medrl.algos.base import TrainedAlgo
 
-    planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
+    planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
     planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from medrl.config.identity import Identified
 from medrl.data.decontaminate import DedupKey, units
 from medrl.data.example import LETTERS, Example
-from medrl.data.readers import Row
+from medrl.data.readers import Row, parsed
 from medrl.data.sources import Location, Source, Split
 from medrl.errors import Problem, RowError
 from medrl.grading import verdicts
@@ -115,23 +115,24 @@ class Task(Identified, ABC):
         return True
 
     def examples(self, source: Source, split: Split) -> Iterator[Example]:
-        """Read a split, row by row.
+        """Read a split.
 
         Raises:
-            RowError: naming the file and line of a row that cannot be read.
+            RowError: rows cannot be read; all are counted, and the first ten named by file and line.
         """
-        for row in source.rows(self, split):
-            yield self.parse(row)
+        return iter(parsed(source.rows(self, split), self.parse))
 
     def parse(self, row: Row) -> Example:
         """`example`, with a mistake in the row named by its place."""
         try:
             return self.example(row.values)
-        except KeyError as error:
-            columns = ", ".join(row.values)
-            raise RowError(f"{row.where}: the column {error} of {self.name} is missing; the row has: {columns}.") from None
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
-            raise RowError(f"{row.where}: not a row of {self.name}: {error}.") from None
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise RowError(f"{row.where}: {self._refused(error, row)}.") from None
+
+    def _refused(self, error: Exception, row: Row) -> str:
+        if isinstance(error, KeyError):
+            return f"the column {error} of {self.name} is missing; the row has: {', '.join(row.values)}"
+        return f"not a row of {self.name}: {error}"
 
     def grade(self, text: str, example: Example, *, finished: bool = True) -> Verdict:
         """Judge a completion: the one grade that both the correctness reward and the accuracy use."""

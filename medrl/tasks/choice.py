@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.grading.answer_types.base import AnswerType
@@ -17,8 +18,6 @@ from medrl.tasks import lexicon
 from medrl.tasks.base import Language, Task, row_id, text_of
 from medrl.tasks.mirrored import MirroredTask
 
-OPTION_LINE = re.compile(r"^[^\S\n]*([A-Z])[.:)、\uff0e：\s]\s*(\S.*)$", re.MULTILINE)
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -26,7 +25,7 @@ class Layout:
 
     question: str
     options: str | tuple[str, ...]
-    """The column that holds the options in any shape that `options_of` reads, or one column each."""
+    """The column that holds the options in any shape that `cells.options` reads, or one column each."""
     gold: str
     """The column of the right one: its letter or letters, or its index from 0."""
     words: str = ""
@@ -36,6 +35,17 @@ class Layout:
         """Whether a row has the columns."""
         options = (self.options,) if isinstance(self.options, str) else self.options
         return {self.question, *options, self.gold, self.words} - {""} <= row.keys()
+
+    def choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """The options of a row; gaps at the end are none.
+
+        Raises:
+            KeyError: a column is missing.
+            ValueError: they are no options.
+        """
+        if isinstance(self.options, str):
+            return cells.options(row[self.options], self.options)
+        return cells.options([row[column] for column in self.options], " ".join(self.options))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +73,25 @@ class ChoiceTask(Task):
             ValueError: a column holds something else.
         """
         layout = next((each for each in self.layouts if each.fits(row)), self.layouts[0])
-        question, choices = text_of(row, layout.question), options_of(row, layout.options)
-        example = Example(
+        question, choices, gold = text_of(row, layout.question), layout.choices(row), row[layout.gold]
+        letters = (
+            cells.several(gold, layout.gold, choices, None)
+            if isinstance(self.answers, Letters)
+            else LETTERS[cells.choice(gold, layout.gold, choices, 0)]
+        )
+        if layout.words and (words := text_of(row, layout.words)) != (right := choices[LETTERS.index(letters)]):
+            raise ValueError(
+                f"{layout.words} is {words!r:.60}, but option {letters}, which {layout.gold} names, is {right!r:.60}"
+            )
+        return Example(
             id=id or row_id([question, *choices]),
             task=self.name,
             question=question,
             choices=choices,
-            gold=_letter(row, layout.gold, len(choices)),
+            gold=letters,
             group=group,
             rationale=rationale,
         )
-        try:
-            example = replace(example, gold=self.answers.check_gold(example))
-        except ValueError as error:
-            raise ValueError(f"{layout.gold}: {error}") from None
-        if layout.words and (words := text_of(row, layout.words)) != (right := choices[LETTERS.index(example.gold)]):
-            raise ValueError(
-                f"{layout.words} is {words!r:.60}, but option {example.gold}, which {layout.gold} names, is {right!r:.60}"
-            )
-        return example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,60 +112,10 @@ class ChineseExamTask(MirroredTask, ChoiceTask):
         """Rows that lack something else are kept here, so that `example` can say what is wrong with them."""
         layout = self.layouts[0]
         try:
-            letters = LETTERS[: len(options_of(row, layout.options))]
-            return set(re.findall("[A-Z]", text_of(row, layout.gold).upper())) <= set(letters)
+            letters = set(re.findall("[A-Z]", text_of(row, layout.gold).upper()))
+            return letters <= set(LETTERS[: len(layout.choices(row))])
         except (KeyError, ValueError):
             return True
-
-
-def options_of(row: Mapping[str, Any], columns: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The options in the order of their letters, whatever shape they are published in.
-
-    A mapping from letter to text; a list of texts; a list of mappings, each of a letter and a text; lines that begin with a
-    letter; or a column each. Null at the end is no option: a table fills a row up where others have more.
-
-    Raises:
-        KeyError: a column is missing.
-        ValueError: there are no two options, or one of them has no text.
-    """
-    name = columns if isinstance(columns, str) else columns[0]
-    named = (
-        _by_letter(row[columns])
-        if isinstance(columns, str)
-        else dict(zip(LETTERS, [row[each] for each in columns], strict=False))
-    )
-    texts = [named[letter] for letter in sorted(named)]
-    while texts and texts[-1] is None:
-        texts.pop()
-    if len(texts) < 2 or sorted(named) != list(LETTERS[: len(named)]):
-        raise ValueError(f"{name!r} should hold options A, B and so on, is {row[name]!r:.80}")
-    for letter, text in zip(LETTERS, texts, strict=False):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{name!r} should hold a text for {letter!r}, holds {text!r:.40}")
-    return tuple(text.strip() for text in texts)
-
-
-def _by_letter(options: Any) -> dict[str, Any]:
-    """Options by their letters; empty where they are in no shape that is known."""
-    if isinstance(options, Mapping):
-        return {str(letter): text for letter, text in options.items()}
-    if isinstance(options, str):
-        return dict(OPTION_LINE.findall(options))
-    if not isinstance(options, list):
-        return {}
-    if all(isinstance(option, Mapping) and len(option) == 2 for option in options):
-        return {str(letter): text for letter, text in (option.values() for option in options)}
-    return dict(zip(LETTERS, options, strict=False))
-
-
-def _letter(row: Mapping[str, Any], column: str, count: int) -> str:
-    """What stands in the column of the gold as letters."""
-    value = row[column]
-    if not isinstance(value, int) or isinstance(value, bool):
-        return text_of(row, column)
-    if not 0 <= value < count:
-        raise ValueError(f"{column} should be 0 to {count - 1}, is {value}")
-    return LETTERS[value]
 
 
 def fact_question(rng: random.Random, specialty: str = "", count: int = 4) -> tuple[str, list[str], int, str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
+from medrl.data import cells
 from medrl.data.decontaminate import DedupKey, units
 from medrl.data.example import Example
 from medrl.data.sources import Split
@@ -84,7 +85,7 @@ class DxBench(Task):
     def examples(self, source: Source, split: Split) -> Iterator[Example]:
         """The cases of a split. There is one published file: a seeded draw by id parts it, the same in both languages."""
         found = list(super().examples(source, split))
-        if source.synthetic:  # twins are made for each split
+        if source.invents(self, split):  # twins are made for each split
             yield from found
             return
         order = sorted(found, key=lambda example: self._draw(example.id))
@@ -115,7 +116,7 @@ class DxBench(Task):
             question=self._symptoms(row),
             gold=gold,
             choices=tuple(candidates),
-            group=row.get("department") or "",
+            group=cells.optional(row.get("department"), "department"),
         )
 
     def _symptoms(self, row: Mapping[str, Any]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.number import Number
@@ -30,9 +30,9 @@ class GSM8K(Task):
     def example(self, row: Mapping[str, Any]) -> Example:
         """The calculator marks ``<<...>>`` of the published solutions are left out."""
         question, answer = text_of(row, "question"), text_of(row, "answer")
-        solution, mark, gold = answer.rpartition("####")
-        value = number(gold)
-        if not mark or value is None:
+        found = cells.solution(answer)
+        value = number(found[1]) if found else None
+        if not found or value is None:
             raise ValueError(f"answer should end in '#### <number>', ends in {answer[-40:]!r}")
         return Example(
             # The data set has no ids: a row is known by its question.
@@ -40,7 +40,7 @@ class GSM8K(Task):
             task=self.name,
             question=question,
             gold=exact(value),
-            rationale=re.sub(r"<<.*?>>", "", solution).strip(),
+            rationale=found[0],
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
@@ -20,7 +21,6 @@ from medrl.tasks.choice import ChoiceTask, fact_question
 if TYPE_CHECKING:
     from medrl.data.readers import Row
 
-OPTION = re.compile(r"^[^\S\n]*\(?([A-J])[).:][^\S\n]*(\S.*)$", re.MULTILINE)
 HELD_OUT_TENTHS = 1
 """The data set has one split a specialty: so many tenths of its questions, chosen by their hash, are never trained on."""
 
@@ -54,18 +54,19 @@ class HealthBenchmarks(ChoiceTask):
 
     def example(self, row: Mapping[str, Any]) -> Example:
         whole, answer = text_of(row, "Questions"), text_of(row, "Answers")
-        found = list(OPTION.finditer(whole))
-        letters = [option[1] for option in found]
-        if len(found) < 2 or letters != list(LETTERS[: len(found)]):
-            raise ValueError(f"Questions should hold options A, B, ... a line each, holds {letters}")
-        gold = re.match(r"\(?([A-J])(?:[).:]|$)", answer)  # "A low dose" is a text and no letter
+        inside = cells.lettered(whole)
+        if not inside:
+            raise ValueError("Questions should hold options A, B, ..., each on a line of its own")
+        question, choices = inside
+        letters = LETTERS[: len(choices)]
+        gold = re.match(r"\(?([A-Z])(?:[).:]|$)", answer)  # "A low dose" is a text and no letter
         if not gold or gold[1] not in letters:
             raise ValueError(f"Answers should begin with one of {', '.join(letters)}, is {answer!r:.60}")
         return Example(
             id=row_id(whole),
             task=self.name,
-            question=whole[: found[0].start()].strip(),
-            choices=tuple(option[2].strip() for option in found),
+            question=question,
+            choices=tuple(choices),
             gold=gold[1],
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from medrl.data import cells
 from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.tasks.choice import ChoiceTask, Layout, fact_question
@@ -41,7 +42,7 @@ class Medbullets(MirroredTask, ChoiceTask):
     def example(self, row: Mapping[str, Any]) -> Example:
         if "ope" not in row:  # gersteinlab
             return self.asked(row, id=f"{row.get('realidx')}", rationale=row.get("reason") or "")
-        return self.asked(row if _count(row) == 5 else {**row, "ope": None}, rationale=row.get("explanation") or "")
+        return self.asked(row, rationale=row.get("explanation") or "")
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         question, options, right, _, why = fact_question(rng, count=self.options)
@@ -61,5 +62,5 @@ def _count(row: Mapping[str, Any]) -> int | None:
     Rows of four options write ``nan`` for the fifth, as a table with a gap does.
     """
     if "ope" in row:
-        return 4 if str(row["ope"]).strip().lower() in ("nan", "none", "") else 5
+        return 4 if cells.missing(row["ope"]) else 5
     return len(row["options"]) if isinstance(row.get("options"), Mapping) else None

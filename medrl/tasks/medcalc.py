@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.decontaminate import DedupKey
 from medrl.data.example import Example
 from medrl.grading.answer_types.by_gold import ByGold
@@ -42,8 +43,9 @@ class MedCalc(MirroredTask):
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """Results are grouped by category, as the paper's. Limits of a value below 0 are published with either one first."""
-        note, question, gold = text_of(row, "Patient Note"), text_of(row, "Question"), text_of(row, "Ground Truth Answer")
-        limits = (text_of(row, "Lower Limit"), text_of(row, "Upper Limit"))
+        note, question = text_of(row, "Patient Note"), text_of(row, "Question")
+        columns = ("Ground Truth Answer", "Lower Limit", "Upper Limit")
+        gold, *limits = (cells.text(row[column], column) for column in columns)  # numbers, in some copies
         example = Example(
             # Rows are numbered anew in each version: a row is known by its note and its question.
             id=row_id([note, question]),

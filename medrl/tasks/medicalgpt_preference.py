@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.decontaminate import DedupKey
 from medrl.data.example import Example
 from medrl.tasks import lexicon
 from medrl.tasks.base import Kind, Language, row_id, text_of
 from medrl.tasks.hash_split import HashSplitTask
-from medrl.tasks.medicalgpt_sft import read_conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class MedicalGPTPreference(HashSplitTask):
 
     def example(self, row: Mapping[str, Any]) -> Example:
         if "conversations" in row:
-            system, turns = read_conversation(row["conversations"])
+            system, turns = cells.conversation(row["conversations"], "conversations")
             better, worse = text_of(row, "chosen"), text_of(row, "rejected")
         else:
             system, turns = "", [("user", text_of(row, "question"))]

@@ -32,7 +32,10 @@ class MedQA(MirroredTask, ChoiceTask):
     def example(self, row: Mapping[str, Any]) -> Example:
         """Results are grouped by the step of the examination: ``step1`` or ``step2&3``."""
         nested = row.get("data")  # openlifescienceai
-        return self.asked(nested if isinstance(nested, Mapping) else row, group=row.get("meta_info") or "")
+        example = self.asked(nested if isinstance(nested, Mapping) else row, group=row.get("meta_info") or "")
+        if len(example.choices) not in (4, 5):
+            raise ValueError(f"the options should be four or five, are {example.choices!r:.80}")
+        return example
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         question, options, right, _, _ = fact_question(rng)

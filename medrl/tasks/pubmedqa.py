@@ -60,7 +60,7 @@ class PubMedQA(Task):
         contexts, pubid = row["context"]["contexts"], row["pubid"]
         if not contexts or not isinstance(contexts, list) or not all(isinstance(part, str) for part in contexts):
             raise ValueError("context.contexts should be a list of texts")
-        if not isinstance(pubid, int):  # as text it would match none of the official test ids
+        if not isinstance(pubid, int) or isinstance(pubid, bool):  # as text it would match none of the official test ids
             raise ValueError(f"pubid should be a whole number, is {pubid!r:.80}")
         return Example(
             id=str(pubid),

@@ -15,6 +15,7 @@ SHOWN = 3
 """Contaminated rows shown of each task."""
 COUNTS = {
     "available": "Available",
+    "dropped as duplicate": "Duplicate",
     "dropped by filter": "Filtered",
     "dropped as held out": "Held out",
     "dropped as too long": "Too long",
