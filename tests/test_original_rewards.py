@@ -206,7 +206,8 @@ def test_xr1_s_judge_is_asked_once_in_lower_case_and_without_the_question():
         ("<think>x</think><answer>\\boxed{18}</answer>", 1),
         ("<think>\\boxed{18}</think><answer>17</answer>", 1),  # a box within the thought
         ("<think>\\boxed{18}</think><answer>$17$</answer>", 1),  # goes before any other expression
-        ("<think>The final answer is $17$.</think><answer>\\boxed{18}</answer>", 1),  # and words do not go before it
+        ("<think>The final answer is $17$. I hope it is correct.</think><answer>\\boxed{18}</answer>", 1),  # in any words
+        ("<think>x</think> so $18$", 0),  # an expression that nothing announces
         ("<think>x</think><answer>$\\frac{36}{2}$</answer>", 1),
         ("<think>x</think><answer>18</answer>", 0),  # no LaTeX, no answer
         ("<think>x</think><answer>$17$</answer>", 0),

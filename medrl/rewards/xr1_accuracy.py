@@ -14,8 +14,8 @@ from medrl.rewards.base import Completion, Reward, Scores
 class XR1Accuracy(Reward):
     """1 where the completion is right, 0 where it is not, whatever the task's own grade is.
 
-    A gold in LaTeX is compared with the first expression of the whole text, a box before any other: one in the thought counts,
-    and an answer without LaTeX marks is none. Any other gold goes to the judge with the first answer in tags, or the whole text
+    A gold in LaTeX is compared with the expression that math-verify takes from the whole text, a box before any other: one in
+    the thought counts, and an answer without LaTeX marks is none. Any other gold goes to the judge with the first answer in tags, or the whole text
     where there are none, both in lower case; the judge is not told the question. Where X-R1's judge fails, two equal strings are
     right without a word about it. Here the reward abstains, as everywhere.
     """
@@ -53,7 +53,7 @@ def _plain(text: str) -> str:
 
 
 def _latex(text: str, *, whole: bool) -> list[Any]:
-    """The first expression in LaTeX, as math-verify reads it, or nothing. In a ``whole`` completion boxes go first."""
+    """The expression that math-verify takes from a text, or nothing. In a ``whole`` completion boxes go first."""
     from math_verify import LatexExtractionConfig, parse
 
     config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False) if whole else LatexExtractionConfig()
