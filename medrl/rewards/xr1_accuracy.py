@@ -15,9 +15,9 @@ class XR1Accuracy(Reward):
     """1 where the completion is right, 0 where it is not, whatever the task's own grade is.
 
     A gold in LaTeX is compared with the expression that math-verify takes from the whole text, a box before any other: one in
-    the thought counts, and an answer without LaTeX marks is none. Any other gold goes to the judge with the first answer in tags, or the whole text
-    where there are none, both in lower case; the judge is not told the question. Where X-R1's judge fails, two equal strings are
-    right without a word about it. Here the reward abstains, as everywhere.
+    the thought counts, and an answer without LaTeX marks is none. Any other gold goes to the judge with the first answer in
+    tags, or the whole text where there are none, both in lower case; the judge is not told the question. Where X-R1's judge
+    fails, two equal strings are right without a word about it. Here the reward abstains, as everywhere.
     """
 
     kind: ClassVar[str] = "xr1_accuracy"
