@@ -84,6 +84,10 @@ READABLE = {
     "stated in bold": ("**Answer:** C. Azithromycin\n\nIt covers atypical germs, unlike amoxicillin.", "right"),
     "stated twice alike": ("The answer is C. So the answer is C.", "right"),
     "stated twice, not alike": ("The answer is C.\nThe answer is D.", "unparsed"),
+    "stated on the line below": (
+        "The best choice follows.\nTherefore, the correct answer is:\nC. Azithromycin\nIt fits.",
+        "right",
+    ),
     "a box": ("So \\boxed{C}", "right"),
     "two boxes": ("\\boxed{C} or \\boxed{D}", "unparsed"),
     "the first line": ("C. Azithromycin\n\n" + "It is a macrolide that covers atypical germs well. " * 10, "right"),
@@ -114,6 +118,7 @@ def test_a_reader_finds_an_answer_without_its_shape_and_guesses_none(text, wante
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [("So she has 36 eggs.", "right"), ("9 x 4 = 36\n#### 36", "right"), ("First 9.\nThen 36 eggs are left.", "right"),
+     (f"So {'the sum that Ann has paid ' * 5}by the end of the year is $36.", "right"),
      ("She has 9 boxes.", "wrong"), ("36 or 37", "unparsed")],
 )  # fmt: skip
 def test_a_reader_finds_a_number(text, wanted):

@@ -97,8 +97,10 @@ def ranking(*names):
     return json.dumps({"possible_diseases": list(names)}, ensure_ascii=False)
 
 
+JUDGE = {"_target_": "medrl.grading.judges.lexical.Lexical", "calibration_file": None, "threshold": 0.8}
 OPEN = {
-    "judged": {"judge": {"_target_": "medrl.grading.judges.lexical.Lexical", "calibration_file": None, "threshold": 0.8}},
+    "judged": {"judge": JUDGE},
+    "xr1_accuracy": {"judge": JUDGE},
     "reward_model": {"weights": "org/judge"},
     "soft_overlong": {"limit_tokens": 1024},
 }
@@ -107,6 +109,8 @@ OPTIONS_OF_REWARDS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")
 ALL = [build.build({**node, **OPEN.get(name, {})}) for name, node in sorted(OPTIONS_OF_REWARDS.items())]
 CHECKED = [*(reward for reward in ALL if not reward.loads_weights), Correctness(weight=1, partial=True)]
 RULED_SETS = ("medical_xml", "hierarchy", "exact", "xr1", "inverse_rank")
+ORIGINAL_SETS = ("s0_original", "xr1_original")
+"""With the holes of what was published: `test_original_rewards.py` has them."""
 
 
 def test_every_file_has_a_reward_and_an_option():
@@ -116,7 +120,7 @@ def test_every_file_has_a_reward_and_an_option():
 
 
 def test_every_reward_set_is_checked():
-    assert {path.stem for path in (CONF / "reward_set").glob("*.yaml")} == {*RULED_SETS, "reward_model"}
+    assert {path.stem for path in (CONF / "reward_set").glob("*.yaml")} == {*RULED_SETS, *ORIGINAL_SETS, "reward_model"}
 
 
 @pytest.fixture(scope="session")
@@ -707,7 +711,7 @@ def test_no_text_breaks_a_reward(every_row, reward_set, data, finished, tokens):
     completion = Completion(text, row, finished, tokens)
     for reward in CHECKED:
         assert within(reward, reward.score(completion)), reward
-    for name in RULED_SETS:
+    for name in (*RULED_SETS, *ORIGINAL_SETS):
         rewards = reward_set(name)
         assert all(
             within(reward, score)

@@ -148,8 +148,9 @@ def options(value: Any, name: str) -> tuple[str, ...]:
     found = list(value)
     while found and missing(found[-1]):
         found.pop()
-    if gap := next((place for place, item in enumerate(found) if missing(item)), None):
-        raise ValueError(f"{name!r} has no text for option {LETTERS[gap]}, and one after it")
+    if any(map(missing, found)):
+        gap = LETTERS[[missing(item) for item in found].index(True)]
+        raise ValueError(f"{name!r} has no text for option {gap}, and one after it")
     if not 2 <= len(found) <= len(LETTERS):
         raise ValueError(f"{name!r} should list 2 to {len(LETTERS)} options, lists {len(found)}")
     worded = [text(item, name) for item in found]
@@ -274,7 +275,7 @@ def several(value: Any, name: str, choices: Sequence[str], first: int | None) ->
     """The letters of all options that a gold names, in order: ``ACD``, ``A, C``, a list of letters, words or numbers.
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: one of them is none, or there is none.
     """
     letters = LETTERS[: len(choices)]
     if isinstance(value, str) and fold(value) not in map(fold, choices):
@@ -283,6 +284,8 @@ def several(value: Any, name: str, choices: Sequence[str], first: int | None) ->
             return "".join(sorted(set(joined.upper())))
         value = _written_list(value, name) or value
     items = value if isinstance(value, list | tuple) else [value]
+    if not items:
+        raise ValueError(f"{name!r} names no option, is {value!r}")
     places = {choice(item, name, choices, first) for item in items}
     return "".join(letters[place] for place in sorted(places))
 

@@ -108,12 +108,13 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
     groups, shares = _of_examples(lines), _shares_right(lines)
     samples = n // len(groups)
     credits = [sum(line["credit"] for line in group) / len(group) for group in groups]
+    drawn = _bootstrap(credits)
     found: dict[str, Any] = {
         "accuracy": outcomes["right"] / n,
         "ci95": _interval(shares, single=samples == 1),
         "bootstrap_ci95": _bootstrap(shares),
-        "mean_credit": sum(credits) / len(credits),
-        "mean_credit_ci95": _bootstrap(credits),
+        "mean_credit": max(0.0, sum(credits) / len(credits)),  # of rubrics the mean is clipped, not the credit of one response
+        "mean_credit_ci95": drawn and [max(0.0, end) for end in drawn],
         "unparsed": outcomes["unparsed"] / n,
         "truncated": outcomes["truncated"] / n,
         "ungraded": outcomes["ungraded"] / n,
@@ -186,11 +187,13 @@ def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequ
 
 def _references(run: Run, task: Task, examples: Sequence[Example]) -> dict[str, Any]:
     """What answers that need no model score, each graded as a model's answer is."""
-    favourite, _ = metrics.majority([example.gold for example in examples])
-    always = task.answers.read_all([favourite] * len(examples), examples)
-    share = sum(reading.credit == 1 for reading in always) / len(examples)
+    found: dict[str, Any] = {}
+    if not any(example.rubric for example in examples):  # a reply to one conversation; a judge would be asked each criterion
+        favourite, _ = metrics.majority([example.gold for example in examples])
+        always = task.answers.read_all([favourite] * len(examples), examples)
+        share = sum(reading.credit == 1 for reading in always) / len(examples)
+        found["majority"] = {"accuracy": share, "answer": favourite}
     guess = metrics.random_guess([len(task.answers.options(example)) for example in examples])
-    found: dict[str, Any] = {"majority": {"accuracy": share, "answer": favourite}}
     if guess is not None:
         found["random"] = {"accuracy": guess}
     for name, answers in task.references(examples, lambda: task.examples(run.source, "train")).items():

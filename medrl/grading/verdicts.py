@@ -33,7 +33,8 @@ class Verdict(NamedTuple):
 
     outcome: Outcome
     credit: float
-    """1 right, 0 nothing; between them what the type of answers gives half for, or a rank below the first."""
+    """1 right, 0 nothing; between them what the type of answers gives half for, a rank below the first, or part of a rubric's
+    points, which may be below 0."""
     answer: str
     """The words that were read."""
     reading: Reading = NOTHING
@@ -119,11 +120,13 @@ MOST_SHORT = 300
 MOST_LINES = 400
 _STATED = re.compile(
     r"(?:\banswer\b(?:\s+(?:choice|option|here|to\s+(?:the|this)\s+question))*\s*(?:is|would\s+be|should\s+be|:|=)+"
-    r"|\b(?:correct|best|right|final)\s+(?:choice|option|decision|diagnosis|letter)\s*(?:is|:|=)+|####|(?:答案|正确选项)\s*(?:应该|应)?(?:是|为|:)+)"
-    r"\s*(.{1,300})",
+    r"|\b(?:correct|best|right|final)\s+(?:choice|option|decision|diagnosis|letter|statement)\s*(?:is|:|=)+|####|(?:答案|正确选项)\s*(?:应该|应)?(?:是|为|:)+)"
+    r"\s{0,20}([^\n]{1,300})",
     re.IGNORECASE,
 )
-"""A stated answer: everything from it to the end of its line."""
+"""A stated answer: everything from it to the end of its line, or the line below where it ends in a colon."""
+_RESULT = re.compile(r"(?:\b(?:is|are|was|were|total(?:s|ing)?|make[sd]?|have|has)\b|[=:])([^=:]{1,80})\Z", re.IGNORECASE)
+"""What a sentence ends in: ``So the total that Ann has paid by the end of the year is $252.``"""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|(?<=\w\w[.!?])\s+")
 
 
@@ -138,7 +141,7 @@ def _candidates(attempt: Attempt, form: Format, answers: AnswerType) -> Iterator
                 yield texts
             return  # two that differ, or one that is not closed: nothing else decides between them
     lines = [line for line in final.splitlines()[-MOST_LINES:] if line.strip()]
-    stated = [found[1] for line in lines if (found := _STATED.search(bare(line[-MOST_CHARACTERS:])))]
+    stated = _STATED.findall("\n".join(bare(line[-MOST_CHARACTERS:]) for line in lines))
     if stated:
         yield stated
         yield [_SENTENCE.split(text)[0] for text in stated]
@@ -148,4 +151,7 @@ def _candidates(attempt: Attempt, form: Format, answers: AnswerType) -> Iterator
     if not answers.judged:
         first = [] if answers.numeric else lines[:1]  # a calculation begins with a number, too
         yield [line for line in dict.fromkeys((*first, lines[-1])) if len(line) <= MOST_SHORT]
-        yield [_SENTENCE.split(lines[-1])[-1]]
+        last = _SENTENCE.split(lines[-1])[-1]
+        yield [last]
+        if answers.numeric and (result := _RESULT.search(last)):
+            yield [result[1]]

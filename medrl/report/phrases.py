@@ -63,7 +63,7 @@ def before(task: Task) -> str:
 
 def credit_says_more(task: Task) -> bool:
     """Whether some answer earned part of the credit; without one, mean credit is accuracy again."""
-    return any(numbers["mean_credit"] - numbers["accuracy"] > 1e-9 for numbers in (task, task["base"]))
+    return any(abs(numbers["mean_credit"] - numbers["accuracy"]) > 1e-9 for numbers in (task, task["base"]))
 
 
 def detectable(task: Task) -> str:

@@ -16,7 +16,8 @@ class Reading(NamedTuple):
     """The canonical form, which votes compare: equal answers have equal values. Empty where something is named and nothing is
     chosen (two options, a denial); None where no answer of the type is named at all."""
     credit: float | None = 0.0
-    """What it is worth, 0 to 1: 1 for the gold. None where a judge abstains."""
+    """What it is worth: 1 for the gold, 0 for nothing, below 0 where a rubric takes off more than was earned. None where a judge
+    abstains."""
     alone: bool = True
     """Whether nothing but the answer stands there, so that it is of the type that was asked for."""
 

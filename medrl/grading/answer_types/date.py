@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import NOTHING, UNDECIDED, AnswerType, Reading
@@ -29,8 +30,12 @@ SHAPES = tuple(
 """ISO, month/day/year as the United States write it, month or day in front of words, Chinese. A year has four digits."""
 
 
+@dataclass(frozen=True)
 class Date(AnswerType):
     """A date. Numbers alone are read as month, day, year, unless the year stands first."""
+
+    written: str = "%Y-%m-%d"
+    """How the prompt asks for it, in the codes of `strftime`. Every other way is read as well."""
 
     def check_gold(self, example: Example) -> str:
         found = _dates(peel(example.gold))
@@ -51,6 +56,9 @@ class Date(AnswerType):
         value, words = found[0]
         low, high = example.limits or (example.gold, example.gold)  # ISO dates stand in the order of their texts
         return Reading(value, float(low <= value <= high), alone=words == answer)
+
+    def demonstrate(self, example: Example) -> str:
+        return datetime.date.fromisoformat(example.gold).strftime(self.written)
 
     def wrong(self, example: Example, others: Sequence[Example]) -> str:
         """The day after the gold, or after the last that counts."""
