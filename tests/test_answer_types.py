@@ -85,7 +85,7 @@ READABLE = {
     "stated twice alike": ("The answer is C. So the answer is C.", "right"),
     "stated twice, not alike": ("The answer is C.\nThe answer is D.", "unparsed"),
     "stated on the line below": (
-        "The best choice follows.\nTherefore, the correct answer is:\nC. Azithromycin\nIt fits.",
+        "I compare them.\nTherefore, the correct answer is:\nC. Azithromycin\nIt fits.",
         "right",
     ),
     "a box": ("So \\boxed{C}", "right"),
