@@ -25,6 +25,7 @@ SHARES = ("unparsed", "truncated", "ungraded")
 INTERVALS = {"accuracy": "ci95", "perplexity": "ci95", "mean_credit": "mean_credit_ci95"}
 """Metrics of a task, and where their interval stands."""
 COST = ("seconds", "gpu_hours", "tokens", "peak_memory_gib")
+READABLE = "as a reader finds it"
 Kind = Literal["published", "measured", "before", "compat", "reference"]
 
 
@@ -183,15 +184,18 @@ def number(metrics: Mapping[str, Any], metric: str) -> tuple[float, Sequence[flo
 
 
 def measured(group: Group, metric: str) -> Iterator[Row]:
-    """The rows of one group: before training, after it, and both as papers grade.
+    """The rows of one group: before training and after it, each also as a careful reader finds it, and as papers grade.
 
     Yields nothing where the metric was not measured.
     """
     metrics = group.metrics
     name = group.name if metrics.get("scorer", STRICT) == STRICT else f"{group.name} ({metrics['scorer']})"
     if metrics["change"]:
-        yield from _row(group, metric, "before", f"{name}, {phrases.before(metrics)}", "base")
+        before = f"{name}, {phrases.before(metrics)}"
+        yield from _row(group, metric, "before", before, "base")
+        yield from _row(group, metric, "before", f"{before}, {READABLE}", "base", "readable", scorer="readable")
     yield from _row(group, metric, "measured", " ".join([name, *group.overrides]))
+    yield from _row(group, metric, "compat", f"{name}, {READABLE}", "readable", scorer="readable")
     for key in metrics.get("compat", {}) if metric == "accuracy" else ():
         scorer = f"as {key} grades"
         yield from _row(group, metric, "compat", f"{name}, {scorer}", "compat", key, "accuracy", scorer=scorer)
