@@ -29,7 +29,7 @@ check: $(VENV)/.ready-dev ## Format check, lint, types
 
 tiny: $(VENV)/.ready ## Make the embedded model again (minutes on a GPU, hours on two cores) and put it into the package
 	$(RUN) -m medrl study=tiny
-	cp runs/tiny-*/model/* medrl/assets/tiny/
+	cp runs/tiny-*/model/* medrl/models/assets/tiny/
 
 clean: ## Remove what the other targets made, run folders excepted
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist

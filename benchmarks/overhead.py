@@ -27,7 +27,7 @@ def dump_rows(overrides: list[str], path: Path) -> None:
     run = build.check(compose.tree(overrides))
     with path.open("w") as file:
         for row in run.data_mix.draw(run.source, run.seed, None).rows:
-            line = {"prompt": row.messages, "gold": row.example.gold, "numeric": row.task.numeric}
+            line = {"prompt": row.messages, "gold": row.example.gold, "numeric": row.task.answers.numeric}
             file.write(json.dumps(line) + "\n")
 
 
@@ -54,7 +54,7 @@ def main() -> None:
         for number in range(options.runs):
             ours = [sys.executable, "-m", "medrl", *overrides, f"runs={folder / f'ours{number}'}"]
             plain_out = folder / f"plain{number}"
-            plain = [sys.executable, "benchmarks/plain_trl.py", str(ROOT / "medrl" / "assets" / "tiny")]
+            plain = [sys.executable, "benchmarks/plain_trl.py", str(ROOT / "medrl" / "models" / "assets" / "tiny")]
             a, b = seconds(ours), seconds([*plain, str(folder / "rows.jsonl"), str(plain_out), str(options.steps)])
             ratios.append(a / b)
             log = next((folder / f"ours{number}").glob("*/train/log.jsonl"))

@@ -76,8 +76,8 @@ def reasoning(rng: random.Random, language: str, length: int) -> str:
 def written(rng: random.Random, row: TrainingRow, others: Sequence[TrainingRow]) -> str:
     """A completion to a row: right, wrong or unparsed."""
     task, example = row.task, row.example
-    right, wrong = task.answer(example), task.wrong_answer(example, [other.example for other in others])
-    if not task.options(example) and not task.numeric:  # free text is seldom wrong twice in the same words
+    right, wrong = task.answer(example), task.answers.wrong(example, [other.example for other in others])
+    if not task.answers.options(example) and not task.answers.numeric:  # free text is seldom wrong twice in the same words
         wrong = f"{wrong} for {rng.randint(2, 9999)} days"
     answer = rng.choice((right, right, wrong, wrong, ""))
     frame = len(layout("", answer, task.format))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import NoReturn
 
 from medrl import __version__
 from medrl.config import compose, frozen, options
-from medrl.errors import ConfigError, Interrupted, Problem, UserError
+from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.jobs import die_with_parent
 
 
@@ -61,16 +60,10 @@ def main() -> int:
     if die_with_parent.VARIABLE in os.environ:
         die_with_parent.die_with_parent(os.getppid())
     try:
-        return _dispatch(sys.argv[1:])
-    except UserError as error:
-        return _report(error, error.exit_code)
-    except Interrupted as error:
-        return _report(error, error.exit_code)
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return exit_code(lambda: _dispatch(sys.argv[1:]))
     except KeyboardInterrupt:
-        return _report(KeyboardInterrupt("stopped before anything was started."), 130)
+        print("medrl: stopped before anything was started.", file=sys.stderr)
+        return 130
 
 
 def _dispatch(argv: Sequence[str]) -> int:
@@ -100,11 +93,6 @@ def _dispatch(argv: Sequence[str]) -> int:
 
         run.run(composed.tree, composed.run)
     return 0
-
-
-def _report(error: BaseException, exit_code: int) -> int:
-    print(f"medrl: {error}", file=sys.stderr)
-    return exit_code
 
 
 def _hydra() -> int:

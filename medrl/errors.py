@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 
@@ -14,6 +17,25 @@ class UserError(Exception):
 
 class RowError(UserError):
     """A row of a data set is missing a column or holds a value its task cannot read."""
+
+
+class BadRows(RowError):
+    """Rows that cannot be read, all of them counted and the first ten named."""
+
+    def __init__(self, refused: Sequence[str], rows: int) -> None:
+        """Say one in a sentence and several in a list.
+
+        Args:
+            refused: What is said of each, with file and line.
+            rows: How many there are, those that can be read included.
+        """
+        self.refused = tuple(refused)
+        more = len(refused) - 10
+        title = f"{len(refused):,} of {rows:,} rows cannot be read:"
+        rest = [f"  and {more:,} more."] if more > 0 else []
+        super().__init__(
+            refused[0] if len(refused) == 1 else "\n".join([title, *(f"  {message}" for message in refused[:10]), *rest])
+        )
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,3 +76,19 @@ class ConfigError(UserError):
         lines = [f"  {problem.key:<{width}}  {problem.message}" for problem in self.problems]
         title = "1 mistake" if count == 1 else f"{count} mistakes"
         super().__init__("\n".join([f"{title} in the configuration; nothing was started.", *lines]))
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """What a command returns; a user's mistake or a signal ends it with one message, a closed pipe with none.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return command()
+    except (UserError, Interrupted) as error:
+        print(f"medrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE

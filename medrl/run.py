@@ -15,22 +15,21 @@ from medrl.config import frozen
 from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest
-from medrl.config.schema import Run, family_id, run_dir, run_id
+from medrl.config.schema import Run, family_id, rows_from, run_dir, run_id, splits
 from medrl.data.mix import DrawnMix
-from medrl.data.sources import Split
-from medrl.errors import UserError
+from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate, metrics_json
 from medrl.evaluation.settings import Eval
-from medrl.jobs import locks
+from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
+from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
 from medrl.table.results import METRICS_SCHEMA
 from medrl.tracking import run_folder
 from medrl.tracking import wandb as tracking
 from medrl.training import checkpoints, distributed, processes, warnings
-from medrl.training.hardware import claim
 
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
@@ -53,8 +52,9 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 return dry_run(tree, settings, folder)
             finally:
                 gc.enable()
-        claim(settings.hardware.gpus if settings.hardware.device == "cuda" else 0)
+        count = settings.hardware.gpus if settings.hardware.device == "cuda" else 0
         if settings.hardware.node_rank:
+            gpus.claim_for_this_process(count)
             join(settings, folder, stop)
             return {}
         if _asks_judge(settings) and not (folder / "metrics.json").exists():
@@ -70,8 +70,9 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                     print(terminal.seeds(family))
                 return done
             try:
+                gpus.claim_for_this_process(count)
                 begin(tree, settings, folder)
-            except UserError:
+            except (UserError, Interrupted):
                 _leave_nothing(folder)
                 raise
             try:
@@ -220,6 +221,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Write ``metrics.json`` and ``report.html`` and print the table."""
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     log = files.read_jsonl(folder / "train" / "log.jsonl")
+    origin, synthetic = rows_from(settings)
     metrics = {
         "schema": METRICS_SCHEMA,
         "run_id": run_id(settings),
@@ -228,8 +230,8 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "paper": settings.paper,
         "study": settings.study,
         "seed": settings.seed,
-        "source": _source(settings),
-        "synthetic": settings.source.synthetic and None in _own_files(settings),
+        "source": origin,
+        "synthetic": synthetic,
         "commit": provenance["commit"],
         "dirty": provenance["dirty"],
         "eval": tree["eval"],
@@ -267,7 +269,7 @@ def _asks_judge(settings: Run) -> bool:
     mix = settings.data_mix
     names = {*mix.held_out, *(name for name, weight in mix.weights.items() if weight > 0 and settings.algo.trains)}
     rewards = settings.reward_set.rewards.values() if settings.algo.uses_rewards else ()
-    return any(hasattr(node, "judge") for node in (*(mix.tasks[name] for name in names), *rewards))
+    return any(mix.tasks[name].answers.judged for name in names) or any(hasattr(reward, "judge") for reward in rewards)
 
 
 def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
@@ -281,36 +283,14 @@ def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
     return {"name": judge.describe(), "agreement": agreed, "calls": run_folder.tallies(folder, judge.tally())}
 
 
-def _splits(settings: Run) -> list[tuple[str, Split]]:
-    """The training split of every task with a weight, which references may read where nothing is trained; what is held out."""
-    mix = settings.data_mix
-    weighed = [name for name, weight in mix.weights.items() if weight > 0]
-    validated = mix.held_out if mix.validation_rows else ()
-    trained: list[tuple[str, Split]] = [(name, "train") for name in dict.fromkeys((*weighed, *validated))]
-    return [*trained, *((name, "test") for name in mix.held_out)]
-
-
-def _own_files(settings: Run) -> list[str | None]:
-    """For each split that is trained on or evaluated, the user's own file that holds it; None where the source does."""
-    read = [(name, split) for name, split in _splits(settings) if split == "test" or settings.algo.trains]
-    files = (settings.data_mix.tasks[name].location(split).file for name, split in read)
-    return [file.name if file else None for file in files]
-
-
-def _source(settings: Run) -> str:
-    """Where the rows came from, for the first line of every table."""
-    own = _own_files(settings)
-    return ", ".join(dict.fromkeys(name or settings.source.describe() for name in own)) or settings.source.describe()
-
-
 def _inputs(settings: Run) -> dict[str, Any]:
     """What tells the data and the weights of a run from any others: file hashes, commits on the hub."""
     tasks = settings.data_mix.tasks
     return {
         "model": settings.model.fingerprint(),
         "rewards": _reward_fingerprints(settings),
-        "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in _splits(settings)},
-        "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in _splits(settings)},
+        "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in splits(settings)},
+        "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in splits(settings)},
     }
 
 
@@ -322,13 +302,17 @@ def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
 
 def _rows(settings: Run) -> tuple[Any, DrawnMix]:
     """The tokenizer and the training rows that fit it."""
-    from medrl.models.generation import token_count
-
     tokenizer = settings.model.tokenizer(_texts(settings))
     if settings.algo.uses_rewards:
         for reward in settings.reward_set.rewards.values():
             reward.check_tokenizer(tokenizer)
-    drawn = settings.data_mix.draw(settings.source, settings.seed, lambda messages: token_count(tokenizer, messages))
+    rendering = Rendering(tokenizer)
+    drawn = settings.data_mix.draw(
+        settings.source,
+        settings.seed,
+        lambda messages: len(rendering.prompt(messages)),
+        imitated=settings.algo.imitates,
+    )
     return tokenizer, drawn
 
 
@@ -336,7 +320,7 @@ def _texts(settings: Run) -> Callable[[], Iterator[str]]:
     """Words of the mix for a model that trains a tokenizer of its own; read only then."""
 
     def texts() -> Iterator[str]:
-        for row in settings.data_mix.draw(settings.source, settings.seed, None).rows:
+        for row in settings.data_mix.draw(settings.source, settings.seed, None, imitated=settings.algo.imitates).rows:
             yield "\n".join(message["content"] for message in row.messages) + "\n" + row.demonstration
 
     return texts

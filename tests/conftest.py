@@ -1,14 +1,19 @@
 """What several test files share."""
 
 import copy
-from collections.abc import Callable, Sequence
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from omegaconf import DictConfig
 
 from medrl.config import compose as composing
+from medrl.config import frozen
 from medrl.config.frozen import Tree
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
@@ -36,6 +41,34 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_bytes().decode(), f"{path} holds another text; pytest --renew-golden writes it anew"
 
     return compare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def each_composition_is_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hydra takes a sixth of a second for a composition, and tests ask for many again: in all workers the first one is kept.
+
+    What one's own folders hold may change between two tests; such compositions are made each time.
+    """
+    compose_with_hydra, worker = composing._hydra, "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if worker else base) / "compositions"
+    folder.mkdir(exist_ok=True)
+
+    def kept(words: Sequence[str]) -> DictConfig:
+        if any(word.startswith("hydra.searchpath") for word in words):
+            return compose_with_hydra(words)
+        about = (*words, str(Path.cwd()), str(frozen.root("conf")), str(frozen.root("experiments")))
+        path = folder / hashlib.sha256(repr(about).encode()).hexdigest()
+        if not path.exists():
+            partial = path.with_suffix(f".{os.getpid()}")
+            partial.write_bytes(pickle.dumps(compose_with_hydra(words)))
+            partial.replace(path)
+        found: DictConfig = pickle.loads(path.read_bytes())
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composing, "_hydra", kept)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,18 +21,25 @@ def numbers(right: int, n: int = 20, **changed: Any) -> dict[str, Any]:
         "accuracy": share, "ci95": list(metrics.wilson(right, n)), "bootstrap_ci95": [share - 0.1, share + 0.1],
         "mean_credit": share, "mean_credit_ci95": [share - 0.1, share + 0.1],
         "unparsed": 0.0, "truncated": 0.0, "ungraded": 0.0, "mean_tokens": 19.5,
+        "readable": {"accuracy": share, "ci95": list(metrics.wilson(right, n)), "unparsed": 0.0},
     } | changed  # fmt: skip
 
 
 def task(*, trained: bool = True, **changed: Any) -> dict[str, Any]:
     """One task of metrics.json: 8 of 20 right before, 15 of 20 after, 9 gained and 2 lost."""
-    before, after = numbers(8), numbers(15, unparsed=0.05, truncated=0.05)
+    before, after = (
+        numbers(8, unparsed=0.2, readable={"accuracy": 0.6, "ci95": [0.39, 0.78], "unparsed": 0.0}),
+        numbers(15, unparsed=0.05, truncated=0.05),
+    )
     change = metrics.paired_change([True] * 8 + [False] * 12, [False] * 2 + [True] * 15 + [False] * 3)
+    for_a_reader = metrics.paired_change([True] * 12 + [False] * 8, [False] * 2 + [True] * 15 + [False] * 3)
+    readable = {**for_a_reader._asdict(), "ci95": list(for_a_reader.ci95), "bootstrap_ci95": [-0.1, 0.4], "test": "exact McNemar"}
     changes = {**change._asdict(), "ci95": list(change.ci95), "bootstrap_ci95": [0.1, 0.6], "test": "exact McNemar"}
     return {
         "version": 1, "protocol": "generative", "scorer": "strict", "split": "some/test", "n": 20, "samples": 1,
         **(after if trained else before),
         "by_group": {}, "base": before, "change": changes if trained else None, "compat": {},
+        **({"readable_change": readable} if trained else {}),
         "reference": {
             "majority": {"accuracy": 0.55, "answer": "yes"},
             "random": {"accuracy": 1 / 3},

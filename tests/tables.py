@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from medrl.data.example import Example
+from medrl.tasks.base import Task
+
 
 def rows(file: str) -> dict[str, list[Any]]:
     """The tables of a file, by name."""
@@ -23,3 +26,13 @@ def cases(file: str, table: str, *more: Any) -> pytest.MarkDecorator:
     params = [pytest.param(*(row[name] for name in names), id=row.get("why")) for row in listed]
     params += [pytest.param(*(row if len(names) > 1 else [row])) for row in more]
     return pytest.mark.parametrize(names, params)
+
+
+def valid(task: Task, answer: str, example: Example) -> bool:
+    """Whether an answer is of the type that a task asks for."""
+    return task.answers.valid(task.answers.read(answer, example), example)
+
+
+def place(task: Task, answer: str, example: Example) -> int | None:
+    """Index of the choice that an answer chooses."""
+    return task.answers.place(task.answers.read(answer, example), example)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import cases, rows
 
-from medrl.grading.answers import TAGGED, Format, extract, layout, tags
+from medrl.grading.answers import TAGGED, Format, find, layout, tags
 
 FORMATS = get_args(Format)
 GOOD = "<R>\nPain fell.\n</R>\n<answer>\nyes\n</answer>\n"
@@ -16,13 +16,18 @@ TABLES = rows("answers")
 CASES, R1, BOXED, PLAIN = (TABLES[name] for name in ("cases", "r1", "boxed", "plain"))
 
 
+def places(expected):
+    """What a table says stands in the places of an answer: one text, several, or nothing."""
+    return () if expected is None else tuple([expected] if isinstance(expected, str) else expected)
+
+
 @pytest.mark.parametrize("form", TAGGED)
 @pytest.mark.parametrize(("text", "answer"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_answer_or_unparsed(text, answer, form):
     written = text.replace("<R>", tags(form)[0]).replace("</R>", tags(form)[1])
-    assert extract(written, form) == (("answered", answer) if answer is not None else ("unparsed", ""))
-    cut = extract(written, form, finished=False)  # an answer in its tags is whole, whatever the token limit cut after it
-    assert cut == (("answered", answer) if answer is not None else ("truncated", ""))
+    assert tuple(dict.fromkeys(find(written, form).places)) == places(answer)
+    cut = find(written, form, finished=False)  # an answer in its tags is whole, whatever the token limit cut after it
+    assert tuple(dict.fromkeys(cut.places)) == places(answer) and cut.final == ""
 
 
 # Free formats: real-looking outputs, and the answer or None where there is none.
@@ -33,16 +38,32 @@ FREE = [(form, *case) for form, cases in (("r1", R1), ("boxed", BOXED), ("plain"
     ("form", "text", "answer"), [(form, *rest) for form, _, *rest in FREE], ids=[f"{f}: {w}" for f, w, *_ in FREE]
 )
 def test_answers_of_free_formats(form, text, answer):
-    assert extract(text, form) == (("answered", answer) if answer is not None else ("unparsed", ""))
+    assert tuple(dict.fromkeys(find(text, form).places)) == places(answer)
     # Nothing closes such an answer, so what the limit cut is never taken for the whole.
-    assert extract(text, form, finished=False) == ("truncated", "")
+    assert find(text, form, finished=False) == ((), "")
 
 
-def test_tags_of_the_other_format_are_words():
-    # A model trained on <think> that is asked for <reasoning>: its thinking is not told from the rest, its answer is.
-    assert extract("<think>x</think><answer>yes</answer>", "xml").text == "yes"
-    # Nor may an answer inside the other format's thinking and one after it both count.
-    assert extract("<think><answer>no</answer></think><answer>yes</answer>", "xml").outcome == "unparsed"
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<Thought>", "</Thought>"), ("[THINK]", "[/THINK]"),
+        ("◁think▷", "◁/think▷"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<seed:think>", "</seed:think>"),
+        ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"), ("## Thinking\n", "\n## Final Response\n"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_thought_of_any_family_is_cut_off(form, opening, closing):
+    draft = "perhaps <answer>no</answer> or \\boxed{no}"
+    answer = {"xml": "<answer>yes</answer>", "think": "<answer>yes</answer>", "boxed": "\\boxed{yes}"}.get(form, "yes")
+    for text in (f"{opening}{draft}{closing}\n{answer}", f"{draft}{closing}\n{answer}"):
+        assert find(text, form).places == ("yes",)
+    for finished in (True, False):
+        assert find(f"{opening}{draft}\n{answer}", form, finished=finished) == ((), "")
+
+
+def test_an_answer_inside_the_thought_of_another_family_is_none():
+    assert find("<think><answer>no</answer></think><answer>yes</answer>", "xml").places == ("yes",)
+    assert find("<think>It is <answer>no</answer></think> I will not say.", "xml") == ((), " I will not say.")
 
 
 @cases("answers", "layout_is_word_for_word_this")
@@ -68,8 +89,8 @@ def test_a_megabyte_is_read(form):
     """Whatever grows with the square of the length does not come to an end here."""
     for text in [part * (1_000_000 // len(part)) for part in HUGE] + [("\\boxed" + " " * 1000) * 1000]:
         for written in (text, f"<think>x</think>{text}", f"\\boxed{{{text}}}", f"<answer>{text}"):
-            assert extract(written, form).outcome in ("answered", "unparsed")
-            assert extract(written, form, finished=False).outcome != "unparsed"
+            assert len(find(written, form).places) < 300
+            assert len(find(written, form, finished=False).final) == 0
 
 
 words = st.text(st.characters(exclude_characters="<>\\{}", exclude_categories=["Cs"]))
@@ -83,13 +104,12 @@ pieces = st.lists(
 
 @given(text=pieces, form=st.sampled_from(FORMATS), finished=st.booleans())
 def test_no_text_breaks_the_extraction(text, form, finished):
-    found = extract(text, form, finished=finished)
-    assert (found.outcome == "answered") == bool(found.text)
-    assert found.text == found.text.strip() and found.text in text
-    assert found.outcome in ("answered", "unparsed" if finished else "truncated")
+    found = find(text, form, finished=finished)
+    assert all(place and place == place.strip() and place in text for place in found.places)
+    assert found.final in text and (finished or not found.final)
 
 
 @given(reasoning=words, answer=words, form=st.sampled_from(FORMATS))
 def test_what_layout_writes_is_read_back(reasoning, answer, form):
-    found = extract(layout(reasoning, answer, form), form)
-    assert found == (("answered", answer.strip()) if answer.strip() else ("unparsed", ""))
+    expected = (answer.strip(),) if answer.strip() else ()
+    assert find(layout(reasoning, answer, form), form).places == expected

@@ -11,7 +11,7 @@ import pytest
 from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
-from medrl.grading.answer_types import listed
+from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import layout, tags
 from medrl.grading.judges.base import Judge
 from medrl.planning import plan, reward_audit
@@ -23,9 +23,9 @@ from medrl.rewards.soft_format import SoftFormat
 from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.valid_answer import ValidAnswer
 
-MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench", "medical_o1_verifiable")
+MIXES = ("pubmed70", "gsm8k", "pubmed70_medmcqa", "medqa", "mmlu_medical", "rows", "dxbench", "medical_o1_verifiable")
 TASKS = {
-    *("pubmedqa", "gsm8k", "health_benchmarks", "medmcqa", "medqa", "mmlu_medical", "jsonl", "dxbench"),
+    *("pubmedqa", "gsm8k", "health_benchmarks", "medmcqa", "medqa", "mmlu_medical", "rows", "dxbench"),
     "medical_o1_verifiable",
 }
 """Every task that a rule or the lexical judge grades."""
@@ -233,9 +233,7 @@ def test_paying_for_any_tag_is_found(rows):
 def test_paying_for_the_gold_anywhere_is_found(rows):
     # Nothing earns more than the gold, but what names everything earns as much, and need not choose.
     found = reward_audit.audit(made(gold=paid(gold_anywhere, 1)), rows("gsm8k")).findings
-    assert {finding.probe for finding in found} == {
-        *("all options", "gold three times over", "gold only in the thinking", "wrong and gold, one by one")
-    }
+    assert {finding.probe for finding in found} == {"all options", "gold only in the thinking", "wrong and gold, one by one"}
     assert found[0].message.endswith("is not right and earns what the gold earns in every row")
 
 
@@ -252,6 +250,7 @@ def test_format_alone_is_found_to_pay_a_wrong_answer_the_same(rows):
     assert holes(made(rank=InverseRank(weight=1), valid=ValidAnswer(weight=0.2)), rows("medqa")) == {("medqa", "wrong answer")}
 
 
+REPEATED = {(task, "gold three times over") for task in ("pubmedqa", "gsm8k", "health_benchmarks")}
 LONGEST = {(task, "long filler, wrong answer") for task in ("pubmedqa", "gsm8k", "health_benchmarks")}
 MARKERS = paid(lambda completion: min(1.0, completion.text.count("Step") / 3), 2)  # X-R1's count
 QUESTION = paid(lambda completion: float(completion.verdict.answer == completion.row.example.question), 2)
@@ -260,8 +259,8 @@ QUESTION = paid(lambda completion: float(completion.verdict.answer == completion
 @pytest.mark.parametrize(
     ("mix", "hack", "found"),
     [
-        ("pubmed70", paid(length, 2), LONGEST),
-        ("pubmed70", paid(length, 0.1), set()),  # too little to be worth it
+        ("pubmed70", paid(length, 2), LONGEST | REPEATED),
+        ("pubmed70", paid(length, 0.1), REPEATED),  # too little to be worth a wrong answer
         ("medqa", MARKERS, {("medqa", "step markers alone")}),
         ("medqa", QUESTION, {("medqa", "question as the answer")}),
         # It pays for the type of an answer more than for being right, yet nothing earns more than the gold, nor as much.

@@ -192,10 +192,10 @@ def test_an_adapter_is_no_model(compose, tmp_path, kind):
 
 def own(folder, ending, train, test="question,gold\nWhich metal?,Zinc\n"):
     """Options of a run on two files, which hold these texts."""
-    options = ["data_mix=jsonl", "data_mix.tasks.jsonl.columns.question=question", "data_mix.tasks.jsonl.columns.answer=gold"]
+    options = ["data_mix=rows", "data_mix.tasks.rows.columns.question=question", "data_mix.tasks.rows.columns.answer=gold"]
     for split, text in (("train", train), ("test", test)):
         (folder / f"{split}.{ending}").write_text(text, encoding="utf-8")
-        options.append(f"data_mix.tasks.jsonl.{split}={folder}/{split}.{ending}")
+        options.append(f"data_mix.tasks.rows.{split}={folder}/{split}.{ending}")
     return [*options, f"runs={folder / 'runs'}"]
 
 
@@ -218,17 +218,20 @@ def test_a_file_of_ones_own_that_is_not_there(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_columns_that_the_file_does_not_have(compose, tmp_path):
-    rows = json.dumps({"prompt": "Which drink?", "gold": "Tea"}) + "\n"
-    options = own(tmp_path, "jsonl", rows, rows.replace("prompt", "question"))
-    check_refused(compose(options), f"{tmp_path}/train.jsonl:1", "the column 'question'", "the row has: prompt, gold")
-
-
-def test_columns_that_nobody_has_named(compose, tmp_path):
-    rows = json.dumps({"frage": "Which drink?", "antwort": "Tea"}) + "\n"
-    options = [option for option in own(tmp_path, "jsonl", rows, rows) if ".columns." not in option]
-    said = ("test.jsonl:1", "there is frage, antwort, and no prompt and answer", "set columns.question and columns.answer")
-    check_refused(compose(options), *said)
+@pytest.mark.parametrize(
+    ("row", "named", "says"),
+    [
+        ({"prompt": "Which drink?", "gold": "Tea"}, True, "the column 'question' of rows is missing; the row has: prompt, gold"),
+        ({"frage": "Which drink?", "antwort": "Tea"}, False, "there is frage, antwort, and no prompt and answer"),
+    ],
+)
+def test_columns_that_the_file_does_not_have(compose, tmp_path, row, named, says):
+    options = own(tmp_path, "jsonl", json.dumps(row) + "\n", json.dumps(row) + "\n")
+    with pytest.raises(ConfigError) as error:
+        build.check(compose([option for option in options if named or ".columns." not in option]))
+    (problem,) = error.value.problems
+    assert problem.key == "data_mix.tasks.rows.columns"
+    assert problem.message.startswith(f"{tmp_path}/train.jsonl:1: ") and says in problem.message
 
 
 RAGGED = {
@@ -247,16 +250,17 @@ def test_ragged_rows_of_a_csv_file(compose, tmp_path, case):
 
 
 def test_a_row_that_stands_twice(compose, tmp_path):
-    twice = "question,gold\nWhich drink?,Tea\nWhich drink?,Tea\n"
-    said = (f"{tmp_path}/train.csv:3", "is the same row as", "train.csv:2")
-    check_refused(compose(own(tmp_path, "csv", twice)), *said)
+    """It is trained on once, and counted."""
+    settings = build.check(compose(own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\nWhich food?,Rice\nWhich drink?,Tea\n")))
+    report = settings.data_mix.draw(settings.source, 0, None).report["rows"]
+    assert (report["available"], report["dropped as duplicate"], report["repeated"]) == (3, 1, 498)
 
 
 def test_rows_of_ones_own_are_drawn_where_nothing_is_wrong_with_them(compose, tmp_path):
     """The options of the tests above are right but for what each of them breaks."""
     settings = build.check(compose(own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\nWhich food?,Rice\n")))
     drawn = settings.data_mix.draw(settings.source, 0, None)
-    assert len(drawn.rows) == 500 and drawn.report["jsonl"]["available"] == 2
+    assert len(drawn.rows) == 500 and drawn.report["rows"]["available"] == 2
 
 
 @pytest.mark.slow

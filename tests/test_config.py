@@ -16,6 +16,7 @@ from medrl.config.suggest import names
 from medrl.errors import ConfigError, UserError
 from medrl.jobs import chain
 from medrl.models import from_run
+from medrl.models.base import EMBEDDED
 from medrl.training.hardware import detected_gpus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -192,13 +193,29 @@ def test_what_starts_from_a_run_of_the_embedded_model_is_tuned_as_it_is(compose,
         ([], "grpo-tiny-pubmed70"),
         (["algo=sft", "model=qwen3_0_6b", "data_mix=gsm8k"], "sft-qwen3_0_6b-gsm8k"),
         (["model=pretrained", "model.weights=Qwen/Qwen2.5-0.5B"], "grpo-Qwen2.5-0.5B-pubmed70"),
-        (["model=pretrained", "model.weights=/data/my model/"], "grpo-my_model-pubmed70"),
+        (["model=pretrained", f"model.weights={EMBEDDED / 'tiny'}"], "grpo-qwen2_1.84M-pubmed70"),  # by content, not by place
         (["name=mine"], "mine"),
         (["'name=x-${hydra:runtime.choices.model}'"[1:-1]], "x-tiny"),
     ],
 )
 def test_a_run_is_named_after_algorithm_model_and_mix(compose, words, name):
     assert compose(words)["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("config", "header", "model"),
+    [
+        ("{", b"", "pretrained"),
+        ("[]", b"", "pretrained"),
+        ('{"model_type": "x"}', b"no header", "pretrained"),
+        ('{"model_type": "x"}', None, "x"),
+    ],
+)
+def test_weights_that_cannot_be_read_give_no_name(compose, tmp_path, config, header, model):
+    (tmp_path / "config.json").write_text(config)
+    if header is not None:
+        (tmp_path / "model.safetensors").write_bytes(header)
+    assert compose(["model=pretrained", f"model.weights={tmp_path}"])["name"] == f"grpo-{model}-pubmed70"
 
 
 def test_of_steps_and_epochs_the_one_that_is_said_counts(compose):
@@ -450,8 +467,8 @@ def paths(tree, prefix=""):
 
 def test_every_new_name_exists_and_no_old_one(compose):
     trees = [compose(overrides_of(group, option, "x")) for group, option in OPTIONS if group in ("algo", "model")]
-    known = {path for tree in [*trees, compose(["data_mix=jsonl"])] for path in paths(tree)}
-    known |= {path.replace("data_mix.tasks.jsonl", "data_mix.tasks.NAME") for path in known}
+    known = {path for tree in [*trees, compose(["data_mix=rows"])] for path in paths(tree)}
+    known |= {path.replace("data_mix.tasks.rows", "data_mix.tasks.NAME") for path in known}
     for old, new in NAMES.items():
         if not new.startswith("nothing: "):  # what is always done and cannot be asked for
             named = {re.match(r"[\w.]+", new)[0], *re.findall(r"\b(?:algo|data_mix|hardware|model|eval)\.\w+(?:\.\w+)*", new)}
@@ -476,20 +493,23 @@ TYPED = [
     ("reward.correctness.weight=3", "reward.correctness.weight", "did you mean reward_set.rewards.correctness.weight?"),
     ("model/lora=dora model.lora.rnk=8", "model.lora.rnk", "did you mean rank? (conf/model/lora/dora.yaml)"),
     ("data_mix=pubmedqa70", "data_mix", "did you mean pubmed70 or pubmedqa?"),
-    ("data_mix=rows.jsonl", "data_mix", "write data_mix=jsonl data_mix.tasks.jsonl.train=rows.jsonl"),
+    ("data_mix=rows.jsonl", "data_mix", "write data_mix=rows data_mix.tasks.rows.train=rows.jsonl"),
     ("hardware=gpu", "hardware", "hardware=auto, the default, takes the NVIDIA GPU that is here"),
     ("hardware=v100", "hardware", "; hardware=auto"),
     ("model=qwen", "model", "there is: qwen2_5_0_5b, "),
     ("model=org/name", "model", "write model=pretrained model.weights=org/name"),
     ("model.name=x", "model.name", "model=pretrained model.weights="),
     ("model.weights=/no/where model=pretrained", "model.weights", "there is no folder /no/where"),
-    ("model.weights=x.gguf model=pretrained", "model.weights", "is a GGUF file"),
+    ("model.weights=x.gguf model=pretrained", "model.weights", "x.gguf cannot be read (No such file"),
     ("algo=GRPO", "algo", "did you mean grpo?"),
     ("algo=[grpo]", "algo", "takes one option and no list; write algo=grpo"),
     ("algo=rm", "data_mix", "write data_mix=medicalgpt_preference, say"),
     ("algo=pt", "data_mix", "write data_mix=medicalgpt_pt, say"),
     ("source=local source.root=missing", "source.root", "missing is no folder"),
     ("study=lora_rank paper=medreason model=tiny source=embedded", "study", "a paper or a study, and both are chosen"),
+    ("paper=grpo_medical model=tiny", "paper", "from source=hub; with model=tiny add source=embedded, or source=hub to mean it"),
+    ("paper=medicalgpt_pt model=tiny", "paper", "from source=local; with model=tiny add source=embedded"),
+    ("hardware.precision=fp16", "hardware.precision", "fp16 needs a GPU"),
     ("hydra.searchpath=[file:///no/where]", "hydra.searchpath", "there is no folder /no/where"),
     # What makes other mistakes hard to see: a part that is missing or another part in its place.
     ("algo=", "algo", "has no option ''; there is: "),
@@ -510,6 +530,14 @@ TYPED = [
 def test_what_is_typed_first_is_answered_with_what_is_meant(words, key, said):
     (problem,) = mistakes(*words.split()).problems
     assert problem.key == key and said in problem.message
+
+
+def test_a_paper_that_is_tried_on_published_rows_is_asked_for_in_so_many_words():
+    for word in ("source=hub", "source.revision=main"):
+        composed = composing.compose(["paper=grpo_medical", "model=tiny", "hardware=cpu", word])
+        assert composed.run.source.kind == "hub"
+    error = mistakes("paper=grpo_medical", "model=tiny", "seed=x")  # beside what else is wrong
+    assert {problem.key for problem in error.problems} == {"paper", "seed"}
 
 
 OWN_FILES = {

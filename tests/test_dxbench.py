@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tables import place, valid
 
 from medrl.data import prompts
 from medrl.data.decontaminate import Decontaminator
+from medrl.data.example import Example
 from medrl.data.readers import Row
 from medrl.data.sources import Embedded, Local
 from medrl.errors import RowError
-from medrl.grading.answer_types import inverse_rank, ranking
+from medrl.grading.answer_types.ranking import inverse_rank, ranking
 from medrl.grading.answers import layout
 from medrl.grading.judges.lexical import Lexical
-from medrl.tasks.base import Example
 from medrl.tasks.dxbench import CANDIDATES, FIRST_SHARE, DxBench
 from medrl.tasks.medical_o1_verifiable import MedicalO1Verifiable
 
@@ -156,13 +157,17 @@ def test_inverse_rank(names, gold, candidates, worth):
 def test_votes_positions_and_wrong_answers():
     task = dxbench("DxBench/en")
     example = task.example(case())
-    assert task.vote(listed("GOUT", "Influenza"), example) == "gout" == task.vote(listed("gout"), example)
-    assert task.position(listed("scurvy"), example) == 2
-    assert [task.position(answer, example) for answer in (listed("Rickets"), "Gout", "")] == [None, None, None]
-    assert task.credit(task.wrong_answer(example, []), example) == 0
-    assert task.credit(task.all_answers(example, []), example) == 0
+    assert (
+        task.answers.read(listed("GOUT", "Influenza"), example).value
+        == "gout"
+        == task.answers.read(listed("gout"), example).value
+    )
+    assert place(task, listed("scurvy"), example) == 2
+    assert [place(task, answer, example) for answer in (listed("Rickets"), "Gout", "")] == [None, None, None]
+    assert task.answers.read(task.answers.wrong(example, []), example).credit == 0
+    assert task.answers.read(task.answers.everything(example, []), example).credit == 0
     single = task.example(case(candidate_diseases=["Influenza"]))
-    assert task.wrong_answer(single, []) == ""
+    assert task.answers.wrong(single, []) == ""
 
 
 # --- Twins -------------------------------------------------------------------------------------------------------------
@@ -178,9 +183,9 @@ def test_twins_are_cases_of_their_file(split):
     chinese = [bool(re.search("[\u4e00-\u9fff]", example.gold)) for example in examples]
     assert all(chinese) if language == "zh" else not any(chinese)
     assert {verdict.credit for verdict in verdicts(task, examples, map(task.answer, examples))} == {1}
-    assert all(task.valid(task.answer(example), example) for example in examples)
+    assert all(valid(task, task.answer(example), example) for example in examples)
     assert {verdict.outcome for verdict in verdicts(task, examples, [""] * 2000)} == {"unparsed"}
-    copied = [task.credit(listed(*example.choices), example) for example in examples]
+    copied = [task.answers.read(listed(*example.choices), example).credit for example in examples]
     assert abs(copied.count(1.0) / 2000 - FIRST_SHARE) < 0.04  # 3.6 standard deviations
 
 
@@ -286,10 +291,10 @@ def test_every_published_case_loads_and_pays_its_gold(split):
     examples = cases(task)
     assert 0 < len(examples) == len({example.id for example in examples})
     assert {verdict[:2] for verdict in verdicts(task, examples, map(task.answer, examples))} == {("right", 1.0)}
-    assert all(task.valid(task.answer(example), example) for example in examples)
+    assert all(valid(task, task.answer(example), example) for example in examples)
     assert {verdict[:2] for verdict in verdicts(task, examples, [""] * len(examples))} == {("unparsed", 0.0)}
-    wrong = [(example, answer) for example in examples if (answer := task.wrong_answer(example, []))]
-    assert wrong and not any(task.credit(answer, example) for example, answer in wrong)
+    wrong = [(example, answer) for example in examples if (answer := task.answers.wrong(example, []))]
+    assert wrong and not any(task.answers.read(answer, example).credit for example, answer in wrong)
 
 
 @PUBLISHED

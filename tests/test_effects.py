@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,8 @@ from sweep_examples import grid, point, search, sweep
 
 from medrl.errors import UserError
 from medrl.statistics.metrics import student_p
-from medrl.sweep.report import caveats, effects, noise
 from medrl.sweep.report import configurations as observed
-from medrl.sweep.report.contents import verdict
+from medrl.sweep.report import document, effects, noise
 
 
 def of(
@@ -31,6 +31,12 @@ def of(
     ]
     parameters = {name: {"values": list(dict.fromkeys(place[index] for place in values))} for index, name in enumerate(names)}
     return observed.read(sweep(points, parameters, **changed))
+
+
+def untold(swept: observed.Sweep, runs: Sequence[dict[str, Any]] = ()) -> list[str]:
+    """What a sweep cannot tell."""
+    values = {"sweep": swept, "unit": swept.unit, "leader": next(iter(swept.ordered), None), "runs": runs}
+    return document.render("limits", "markdown", **values).removeprefix("- ").split("\n- ")
 
 
 @given(st.floats(-50, 50), st.integers(1, 60))
@@ -70,7 +76,7 @@ def test_contrasts_are_estimates_of_matched_differences() -> None:
         same(got.seeds, list(map(statistics.fmean, steps)))
     p_values = [each.pairs.p_value for each in found.values()]  # three of the ranks, one of the rates
     assert [each.holm for each in found.values()] == pytest.approx(list(multipletests(p_values, method="holm")[1]))
-    assert [verdict(each) for each in found.values()] == ["not significant", "significant", "significant", "not significant"]
+    assert [each.verdict for each in found.values()] == ["not significant", "significant", "significant", "not significant"]
 
 
 def same(found: effects.Estimate, differences: list[float]) -> None:
@@ -98,9 +104,7 @@ def test_a_missing_point_takes_its_pair_and_nothing_else() -> None:
 def test_under_three_pairs_nothing_is_claimed() -> None:
     found = effects.contrasts(of({(a, "x", seed): a + 0.01 * seed for a in (1, 2) for seed in (0, 1)}))
     assert [each.parameters for each in found] == [("a",)]
-    assert (
-        found[0].pairs == (2, pytest.approx(1.0), None, None) and found[0].holm is None and verdict(found[0]) == "too few pairs"
-    )
+    assert found[0].pairs == (2, pytest.approx(1.0), None, None) and found[0].holm is None and found[0].verdict == "too few pairs"
 
 
 def test_pairs_of_a_seed_that_move_together_are_not_clear() -> None:
@@ -109,7 +113,7 @@ def test_pairs_of_a_seed_that_move_together_are_not_clear() -> None:
     values = {(a, b, s): (step[s] + 0.01 * b) * a for a in (0, 1) for b in range(6) for s in step}
     of_a = effects.contrasts(of(values))[0]
     assert of_a.pairs.n == 18 and of_a.holm is not None and of_a.holm < 0.01 and of_a.seeds.ci95 is not None
-    assert of_a.seeds.ci95.low < 0 and verdict(of_a) == "significant only if pairs of a seed are independent"
+    assert of_a.seeds.ci95.low < 0 and of_a.verdict == "significant only if pairs of a seed are independent"
 
 
 def test_many_values_are_compared_with_the_first() -> None:
@@ -176,7 +180,7 @@ def test_one_seed_has_no_noise_to_speak_of() -> None:
     swept = of({(1, "x"): 0.5, (2, "x"): 0.7}, ("a", "b"))
     assert noise.noise(swept)[:2] == (None, 0) and noise.noise(swept).detectable is None
     (rival,) = noise.rivals(swept, swept.configurations[1])
-    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and noise.undistinguished([rival])
+    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and not rival.significant
 
 
 def test_rivals_are_paired_over_common_seeds_and_else_pooled() -> None:
@@ -205,15 +209,13 @@ def test_frontier_is_what_nothing_beats(pairs: list[tuple[int, int]], maximise: 
 def test_seeds_are_replicates_and_lost_points_are_left_out() -> None:
     swept = of({(1, "x", 0): 0.5, (1, "x", 1): 0.7, (2, "x", 0): None, (2, "x", 1): float("nan")})
     assert [(each.label, each.mean) for each in swept.configurations] == [("C1", pytest.approx(0.6))]
-    said = " ".join(caveats.caveats(swept, swept.best(), []))
+    said = " ".join(untold(swept))
     assert "Point 2 failed" in said and "Point 3 finished without a finite" in said and "Anything about a:" in said
 
 
 def test_what_a_sweep_cannot_tell() -> None:
     one_at_a_time = of({(1, "x"): 0.5, (2, "x"): 0.7, (1, "y"): 0.6}, ("a", "b"))
-    said = list(
-        caveats.caveats(one_at_a_time, one_at_a_time.best(), [{"source": "s", "commit": "1"}, {"source": "s", "commit": "2"}])
-    )
+    said = untold(one_at_a_time, [{"source": "s", "commit": "1"}, {"source": "s", "commit": "2"}])
     assert any("each ran with one seed" in each for each in said)
     assert any("Whether a and b work together: they never varied together" in each for each in said)
     assert any("Whether a should be larger still" in each for each in said)
@@ -223,7 +225,7 @@ def test_what_a_sweep_cannot_tell() -> None:
 
 def test_parameters_that_went_together_are_named() -> None:
     together = of({(n, 2 * n): float(n) for n in range(8)}, ("a", "b"), method="random")
-    said = " ".join(caveats.caveats(together, together.best(), []))
+    said = " ".join(untold(together))
     assert "What a did apart from b" in said and "+1.00" in said and "not balanced" in said
 
 
@@ -233,7 +235,7 @@ def test_edges_of_a_logarithmic_range() -> None:
     def edge(best: float) -> str:
         points = [point(0, {"a": best}, 1.0), point(1, {"a": 1.1e-5}, 0.0)]
         swept = observed.read(sweep(points, {"a": spec}, method="random"))
-        return " ".join(caveats.caveats(swept, swept.best(), []))
+        return " ".join(untold(swept))
 
     assert "smaller still" in edge(1.1e-6) and "larger still" in edge(9e-5)
     assert "still" not in edge(5e-6)  # on a linear range it would be at the edge
@@ -252,10 +254,10 @@ def test_what_is_untold_says_how_many_seeds_would_tell():
         for seed in range(3)
     ]
     swept = observed.read(sweep(points, {"a": {"values": [0, 1]}, "seed": {"values": [0, 1, 2]}}))
-    said = list(caveats.caveats(swept, swept.best(), []))
-    (untold,) = [each for each in said if "does not differ significantly from" in each]
+    said = untold(swept)
+    (sentence,) = [each for each in said if "does not differ significantly from" in each]
     within = statistics.stdev([-0.05, 0.0, 0.05])
     detectable = (scipy.stats.t.ppf(0.975, 4) + scipy.stats.norm.ppf(0.8)) * within * math.sqrt(2 / 3)
-    assert f"under about {100 * detectable:.1f} points" in untold and "difference of 1.0 points" in untold
-    assert f"about {math.ceil(3 * (detectable / 0.01) ** 2):,} seeds each" in untold
+    assert f"under about {100 * detectable:.1f} points" in sentence and "difference of 1.0 points" in sentence
+    assert f"about {math.ceil(3 * (detectable / 0.01) ** 2):,} seeds each" in sentence
     assert "whether a difference on these validation rows holds on others" in said[-1]

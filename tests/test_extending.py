@@ -45,15 +45,16 @@ def test_the_page_adds_files_and_changes_none():
     added = {Path(path).parent.as_posix() for path in FILES}
     assert {"medrl/tasks", "medrl/rewards", "medrl/algos", "medrl/grading/scorers"} < added
     assert {"conf/task", "conf/data_mix", "conf/reward", "conf/algo", "tests/rows"} < added
-    assert len(COMMANDS) == 3
+    assert len(COMMANDS) == 4
+    assert len(FILES["medrl/tasks/blood_pressure.py"].splitlines()) <= 60  # a task with a type of its own
 
 
 @pytest.mark.parametrize(
     ("file", "names"),
     [
-        ("test_tasks.py", "vaccine_facts or every_file"),
+        ("test_tasks.py", "vaccine_facts or blood_pressure or every_file"),
         ("test_rewards.py", "every_file or without_tags or every_reward_set"),
-        ("test_config.py", "vaccine_facts or short_reasoning or neftune"),
+        ("test_config.py", "vaccine_facts or blood_pressure or short_reasoning or neftune"),
     ],
 )
 def test_the_tests_accept_what_was_added_as_they_are(extended, file, names):
@@ -65,8 +66,16 @@ def test_the_tests_accept_what_was_added_as_they_are(extended, file, names):
     assert re.search(r"[1-9]\d* passed", ended.stdout)
 
 
-def test_the_new_reward_is_audited_on_the_new_task(extended):
+def test_the_new_type_of_answers_is_audited_on_its_task(extended):
     ended = run(extended, *shlex.split(COMMANDS[0]))
+    assert ended.returncode == 0, ended.stderr
+    paid = dict(re.findall(r"^ +(\S.*?)  .* (\d\.\d\d)$", ended.stdout, re.MULTILINE))
+    assert paid["gold"] == "1.00"
+    assert paid["wrong answer"] == paid["all options"] == paid["question as the answer"] == paid["empty"] == "0.00"
+
+
+def test_the_new_reward_is_audited_on_the_new_task(extended):
+    ended = run(extended, *shlex.split(COMMANDS[1]))
     assert ended.returncode == 0, ended.stderr
     header, gold, *_ = re.findall(r"^(?:audit| {6}).*(?:short_reasoning|gold  ).*$", ended.stdout, re.MULTILINE)
     assert "vaccine_facts" in header
@@ -76,7 +85,7 @@ def test_the_new_reward_is_audited_on_the_new_task(extended):
 
 
 def test_the_new_algorithm_trains(extended):
-    ended = run(extended, *shlex.split(COMMANDS[1]), "runs=trained", "hardware=cpu")
+    ended = run(extended, *shlex.split(COMMANDS[2]), "runs=trained", "hardware=cpu")
     assert ended.returncode == 0, ended.stderr
     (folder,) = (extended / "trained").iterdir()
     assert (folder / "model" / "model.safetensors").exists()
@@ -84,7 +93,7 @@ def test_the_new_algorithm_trains(extended):
 
 
 def test_the_new_task_is_evaluated_with_the_new_scorer_beside(extended):
-    ended = run(extended, *shlex.split(COMMANDS[2]), "runs=out", "hardware=cpu")
+    ended = run(extended, *shlex.split(COMMANDS[3]), "runs=out", "hardware=cpu")
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"^vaccine_facts \(strict\)\n +model +20 ", ended.stdout, re.MULTILINE)
     assert "as last_word grades" in ended.stdout and "random option" in ended.stdout

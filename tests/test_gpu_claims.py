@@ -2,11 +2,15 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from medrl.jobs import locks
 
 ROOT = Path(__file__).resolve().parents[1]
 DRIVER = """
@@ -30,7 +34,7 @@ from medrl.config import compose
 from medrl.training import processes
 
 def tell(name, environment):
-    print(json.dumps([name, *map(environment.get, ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK", "CUDA_DEVICE_ORDER"))]))
+    print(json.dumps([name, *map(environment.get, ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK", "CUDA_DEVICE_ORDER"))]), flush=True)
 
 def workers(hardware, folder, stop):
     for environment in processes.environments(hardware, os.environ):
@@ -41,9 +45,20 @@ run.evaluate_models = lambda *_: tell("evaluate", os.environ)
 run.finish = lambda *_: {}
 run._family = lambda *_: []
 processes.in_processes = workers
-run.run(compose.tree(sys.argv[1:]))
+cases = json.loads(sys.argv[1])
+trees = {tuple(words): compose.tree(words) for _, _, words in cases}
+for number, (gpus, inherited, words) in enumerate(cases):
+    print("case", flush=True)
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0
+        continue
+    os.environ["FAKE_GPUS"] = str(gpus)
+    if inherited is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = inherited
+    run.run({**trees[tuple(words)], "runs": f"runs-{number}"})
+    break
 """
-"""A run that tells what it sees where it would train and evaluate."""
+"""Runs, each in a fork of its own, that tell what they see where they would train and evaluate."""
 
 COUNTED = """
 import json
@@ -65,60 +80,78 @@ torch.cuda.device_count = visible
 kinds = (DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, RewardConfig, RLOOConfig, SFTConfig, TrainingArguments)
 for _ in range(2):
     print(json.dumps({kind.__name__: kind(tempfile.mkdtemp(), bf16=False).n_gpu for kind in kinds}))
-    hardware.claim(1)
+    hardware.show(["0"])
 """
 
 
-@pytest.fixture
-def host(tmp_path):
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
     """Run a program on a host whose driver reports so many GPUs, and return what it printed."""
-    (tmp_path / "driver").mkdir()
-    (tmp_path / "driver" / "pynvml.py").write_text(DRIVER)
+    folder = tmp_path_factory.mktemp("host")
+    (folder / "driver").mkdir()
+    (folder / "driver" / "pynvml.py").write_text(DRIVER)
 
-    def started(program, *words, gpus, inherited=None):
+    def started(program, *words, gpus=0, temporary=folder):
         left = {name: value for name, value in os.environ.items() if not name.startswith("CUDA_")}
-        chosen = {} if inherited is None else {"CUDA_VISIBLE_DEVICES": inherited}
-        path = os.pathsep.join((str(tmp_path / "driver"), str(ROOT)))
+        path = os.pathsep.join((str(folder / "driver"), str(ROOT)))
         done = subprocess.run(
             [sys.executable, "-c", program, *words],
-            env={**left, **chosen, "FAKE_GPUS": str(gpus), "PYTHONPATH": path},
-            cwd=tmp_path,
+            env={**left, "FAKE_GPUS": str(gpus), "PYTHONPATH": path, "TMPDIR": str(temporary)},
+            cwd=temporary,
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines() if line[0] in "[{"]
+        return [line if line == "case" else json.loads(line) for line in done.stdout.splitlines() if line[0] in "[{c"]
 
     return started
 
 
-@pytest.mark.parametrize(
-    ("gpus", "inherited", "seen"),
-    [
-        (1, None, None),
-        (4, None, "0"),
-        (4, "2,3", "2"),
-        (4, " GPU-ab, GPU-cd", "GPU-ab"),
-        (4, "3", "3"),
-    ],
-)
-def test_a_single_process_sees_one_gpu(host, gpus, inherited, seen):
-    found = host(SEEN, "hardware=t4", "hardware.rollout=transformers", gpus=gpus, inherited=inherited)
-    assert [line[:2] for line in found] == [["train", seen], ["evaluate", seen]]
-    # The numbers are the driver's where they are ours; a user's own keep the order that he named them in.
-    assert {line[3] for line in found} == {"PCI_BUS_ID" if gpus > 1 and inherited is None else None}
+@pytest.fixture(scope="module")
+def seen(host):
+    """What each of these runs tells: GPUs of the host, ``CUDA_VISIBLE_DEVICES``, options."""
+
+    def told(*cases, **more):
+        lines = host(SEEN, json.dumps(cases), **more)
+        starts = [number for number, line in enumerate(lines) if line == "case"]
+        return [lines[start + 1 : end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+
+    return told
 
 
-@pytest.mark.parametrize(("inherited", "seen"), [(None, "0,1"), ("3,GPU-ab,1", "3,GPU-ab"), ("5,4", "5,4")])
-def test_processes_see_the_gpus_of_their_run(host, inherited, seen):
-    found = host(SEEN, "hardware=t4", "hardware.rollout=transformers", "hardware.gpus=2", gpus=6, inherited=inherited)
-    assert [line[:3] for line in found] == [["worker", seen, "0"], ["worker", seen, "1"], ["evaluate", seen, None]]
+T4 = ["hardware=t4", "hardware.rollout=transformers"]
+SINGLE = {(1, None): None, (4, None): "0", (4, "2,3"): "2", (4, " GPU-ab, GPU-cd"): "GPU-ab", (4, "3"): "3"}
+TOGETHER = {None: "0,1", "3,GPU-ab,1": "3,GPU-ab", "5,4": "5,4"}
 
 
-@pytest.mark.parametrize("gpus", [1, 4])
-def test_a_run_on_the_cpu_sees_no_gpu(host, gpus):
-    found = host(SEEN, "hardware=cpu", "hardware.gpus=2", gpus=gpus)
-    assert [line[:2] for line in found] == [["worker", ""], ["worker", ""], ["evaluate", ""]]
+def test_a_single_process_sees_one_gpu(seen):
+    told = seen(*((*host, T4) for host in SINGLE))
+    for ((gpus, inherited), name), found in zip(SINGLE.items(), told, strict=True):
+        assert [line[:2] for line in found] == [["train", name], ["evaluate", name]]
+        # The numbers are the driver's where they are ours; a user's own keep the order that he named them in.
+        assert {line[3] for line in found} == {"PCI_BUS_ID" if gpus > 1 and inherited is None else None}
+
+
+def test_processes_see_the_gpus_of_their_run(seen):
+    told = seen(*((6, inherited, [*T4, "hardware.gpus=2"]) for inherited in TOGETHER))
+    for name, found in zip(TOGETHER.values(), told, strict=True):
+        assert [line[:3] for line in found] == [["worker", name, "0"], ["worker", name, "1"], ["evaluate", name, None]]
+
+
+@pytest.mark.parametrize(("inherited", "held", "name"), [(None, ["0"], "1"), ("4,3,2", ["4", "2"], "3")])
+def test_a_run_takes_the_gpus_that_no_other_has(seen, tmp_path, inherited, held, name):
+    claims = tmp_path / f"medrl-{os.getuid()}"
+    claims.mkdir()
+    with ExitStack() as others:  # as another run holds them
+        for gpu in held:
+            others.enter_context(locks.acquire(claims / f"gpu-{platform.node()}-{gpu}.lock"))
+        (found,) = seen((5, inherited, T4), temporary=tmp_path)
+    assert [line[:2] for line in found] == [["train", name], ["evaluate", name]]
+
+
+def test_a_run_on_the_cpu_sees_no_gpu(seen):
+    for found in seen(*((gpus, None, ["hardware=cpu", "hardware.gpus=2"]) for gpus in (1, 4))):
+        assert [line[:2] for line in found] == [["worker", ""], ["worker", ""], ["evaluate", ""]]
 
 
 def test_no_trainer_counts_more_than_one_gpu(host):
@@ -135,6 +168,6 @@ def test_a_claim_that_comes_too_late_is_an_error(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(RuntimeError, match="before the run claimed 1"):
-        hardware.claim(1)
-    hardware.claim(2)  # changes nothing
+        hardware.show(["0"])
+    hardware.show(["0", "1"])  # changes nothing
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"

@@ -36,13 +36,14 @@ from medrl.models.base import EMBEDDED
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.pubmedqa import official_test_ids
 
+pytestmark = pytest.mark.xdist_group("hub")  # one worker sets the server up and reads from it, once
 REPOSITORY = Path(__file__).parent.parent
-# What a mix hands to its tasks, and the tasks; rows of one's own (jsonl) are in no repository.
+# What a mix hands to its tasks, and the tasks; rows of one's own are in no repository.
 GIVEN = {"data_mix": {"format": "xml"}, "judge": OmegaConf.load(root("conf") / "judge" / "lexical.yaml")}
 NODES = {
     path.stem: OmegaConf.to_container(OmegaConf.create({**GIVEN, "node": OmegaConf.load(path)}).node, resolve=True)
     for path in sorted((root("conf") / "task").glob("*.yaml"))
-    if path.stem != "jsonl"
+    if path.stem != "rows"
 }
 SPECIALTIES = ("Cardiology", "Nutrition", "Neurology")  # of the fifty-odd, in the order of the card, which is no alphabet's
 PARQUET = {"cais/mmlu", "openai/gsm8k", "openlifescienceai/medmcqa", "qiaojin/PubMedQA"}  # the others are JSON lines

@@ -205,8 +205,8 @@ def test_local_rows_are_known_by_their_bytes(compose, tmp_path, monkeypatch):
 
 def test_a_file_of_rows_is_known_by_its_bytes(compose, tmp_path):
     def named(folder):
-        files = [f"data_mix.tasks.jsonl.{split}={folder}/{split}.jsonl" for split in ("train", "test")]
-        return id_of(compose, ["data_mix=jsonl", *files])
+        files = [f"data_mix.tasks.rows.{split}={folder}/{split}.jsonl" for split in ("train", "test")]
+        return id_of(compose, ["data_mix=rows", *files])
 
     for name in ("here", "there"):
         (tmp_path / name).mkdir()

@@ -1,6 +1,9 @@
 """The shape of the package: few entries at the top, no circle of imports, a sentence in every folder, each file name once."""
 
 import ast
+import io
+import re
+import tokenize
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +14,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_ENTRIES = 22
 SEVERAL = {"__init__.py", "__main__.py", "base.py"}
 """File names that may stand in several folders."""
+
+
+ROOT = PACKAGE.parent
+TREE = [ROOT / name for name in ("medrl", "conf", "docs", "tests", "experiments", "sweeps", "benchmarks", "hydra_plugins")]
+OURS = "|".join(folder.name for folder in (*TREE, *PACKAGE.iterdir()) if folder.is_dir())
+NAMED = re.compile(rf"(?<![\w./<>{{}}*$~:-])((?:{OURS})/(?:[\w-]+/)*[\w-]+\.(?:py|yaml|md|json|jinja)|test_\w+\.py)(?!\w)")
+"""A file of ours in running text, from the top of the repository or of the package."""
+NOT_OURS = {"docs/algo/baseline.md", "data/test_ground_truth.json"}  # verl's and PubMedQA's
+TO_BE_WRITTEN = "docs/extending.md"
+"""Its files are the reader's: tests/test_extending.py writes them."""
 
 
 def module_of(path):
@@ -93,3 +106,31 @@ def test_a_file_name_stands_for_one_file():
     counted = Counter(path.name for path in FILES)
     assert counted
     assert {name for name, count in counted.items() if count > 1} <= SEVERAL
+
+
+def said_in(path):
+    """Lines of running text: all of a document, the comments and docstrings of a module."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return text.splitlines()
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [token.string for token in tokens if token.type == tokenize.COMMENT or re.match(r'[a-zA-Z]*"""', token.string)]
+
+
+def test_every_file_that_is_named_exists():
+    files = [path for folder in TREE for path in folder.rglob("*") if path.is_file()]
+    there = tuple(f"/{path.relative_to(ROOT).as_posix()}" for path in files)
+    texts = [path for path in files if path.suffix in (".py", ".md", ".yaml", ".jinja") or path.parent.name == "cases"]
+    texts += [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml")]
+    seen, gone = set(), {}
+    for path in texts:
+        if path == ROOT / TO_BE_WRITTEN or {"golden", "rows"} & set(path.parts) or not path.is_file():
+            continue
+        for line in said_in(path):
+            seen |= (named := set(NAMED.findall(line)))
+            for name in named - NOT_OURS:
+                if "NAME" not in name and not any(each.endswith(f"/{name}") for each in there):
+                    gone.setdefault(name, set()).add(str(path.relative_to(ROOT)))
+            for number in re.findall(r"docs/decisions/(\d{4})", line):
+                assert list((ROOT / "docs" / "decisions").glob(f"{number}-*.md")), (path, line)
+    assert len(seen) > 20 and not gone

@@ -9,12 +9,13 @@ import pytest
 from metrics_examples import metrics_of
 
 from medrl.config import build
+from medrl.data.example import Example
 from medrl.evaluation import evaluate, metrics_json, perplexity, preferences
 from medrl.files import read_jsonl
 from medrl.models import likelihood
 from medrl.models.likelihood import NegativeLogLikelihood, Passage, Window
+from medrl.models.tokenization import Rendering
 from medrl.report import terminal
-from medrl.tasks.base import Example
 
 
 class Killed(BaseException):
@@ -93,22 +94,17 @@ def test_windows_add_up():
 
 def test_a_document_is_read_after_the_end_of_another():
     _, tokenizer = tiny()
-    passage = likelihood.document(tokenizer, "Fever is common.")
+    passage = likelihood.document(Rendering(tokenizer), "Fever is common.")
     assert passage.first == 1 and passage.ids[0] == tokenizer.eos_token_id
     assert tokenizer.decode(passage.ids[1:]) == "Fever is common." and passage.tokens == len(passage.ids) - 1
 
 
 def test_of_an_answer_the_prompt_is_not_scored():
     _, tokenizer = tiny()
-    passage = likelihood.reply(tokenizer, [{"role": "user", "content": "2 + 2?"}], "4.")
-    scored = tokenizer.decode(passage.ids[passage.first :])
-    assert scored == "4.<|im_end|>\n"
-    assert (
-        passage.ids
-        == tokenizer.apply_chat_template([{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}])[
-            "input_ids"
-        ]
-    )
+    asked = [{"role": "user", "content": "2 + 2?"}]
+    passage = likelihood.reply(Rendering(tokenizer), asked, "4.")
+    assert tokenizer.decode(passage.ids[passage.first :]) == "4.<|im_end|>"  # behind which nobody writes any more
+    assert passage.ids[: passage.first] == tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
 
 
 # --- Perplexity ------------------------------------------------------------------------------------------------------
@@ -177,7 +173,9 @@ def made(settings, protocol, values, done=()):
         yield from ({place: values[2 * place : 2 * place + 2]} for place in range(6) if place not in measured)
 
     found = {}
-    for batch in preferences.lines(run.data_mix.tasks["medicalgpt_preference"], examples, protocol, measure, tiny()[1], done):
+    for batch in preferences.lines(
+        run.data_mix.tasks["medicalgpt_preference"], examples, protocol, measure, Rendering(tiny()[1]), done
+    ):
         found |= batch
     return examples, found
 
@@ -194,9 +192,9 @@ def test_likelihood_is_of_a_token(settings):
     """The longer answer is less probable as a whole and may still be the likelier one for its length."""
     _, run = settings
     examples = evaluate.held_out(run, "medicalgpt_preference")
-    task, tokenizer = run.data_mix.tasks["medicalgpt_preference"], tiny()[1]
+    task, rendering = run.data_mix.tasks["medicalgpt_preference"], Rendering(tiny()[1])
     sizes = [
-        likelihood.reply(tokenizer, evaluate.messages(example, task), text).tokens
+        likelihood.reply(rendering, evaluate.messages(example, task), text).tokens
         for example in examples
         for text in (example.gold, example.rejected)
     ]
@@ -257,7 +255,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
     texts = read_jsonl(tmp_path / "whole" / files["medicalgpt_pt"])
     example = evaluate.held_out(settings, "medicalgpt_pt")[7]
     assert texts[7]["id"] == example.id and texts[7]["bytes"] == len(example.gold.encode())
-    assert texts[7]["nll"] == pytest.approx(by_hand(policy, *likelihood.document(tokenizer, example.gold)), rel=1e-5)
+    assert texts[7]["nll"] == pytest.approx(by_hand(policy, *likelihood.document(Rendering(tokenizer), example.gold)), rel=1e-5)
 
 
 # --- The table -------------------------------------------------------------------------------------------------------

@@ -98,6 +98,12 @@ def test_the_model_loads_with_plain_transformers(grpo):
 
 
 @pytest.mark.slow
+def test_no_card_of_a_library_is_left_behind(grpo):
+    assert list(grpo[1].glob("train/checkpoint-*/complete.json"))
+    assert not list(grpo[1].rglob("README.md"))
+
+
+@pytest.mark.slow
 def test_a_finished_run_prints_its_table_again_without_torch(grpo):
     _, folder, _ = grpo
     overrides = [*SMALL, "algo.max_steps=3", "algo.batch_size=16", f"runs={folder.parent}", "hardware=cpu"]

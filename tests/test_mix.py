@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import cases
 
-from medrl.config import build
-from medrl.data.decontaminate import units
-from medrl.data.mix import DataMix, _shares
+from medrl.config import build, compose
+from medrl.data.example import Example
+from medrl.data.mix import SAME_ID, DataMix, TrainingRow, _shares
 from medrl.data.sources import Embedded, Local
 from medrl.data.tiny_lessons import TinyLessons, WrongDemonstration
+from medrl.data.units import units
 from medrl.errors import ConfigError, UserError
 from medrl.grading.answers import layout, tags
 from medrl.tasks.gsm8k import GSM8K
@@ -38,13 +39,14 @@ TASKS = {
 TWINS = Embedded(train_rows=400, test_rows=40)
 
 
-def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, form="xml", kind=DataMix, **more):
+def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, form="xml", kind=DataMix, decontaminate="question", **more):
     return kind(
         tasks={name: replace(task, format=form) for name, task in TASKS.items()},
         weights=weights,
         held_out=tuple(held_out),
         rows=rows,
         validation_rows=None,
+        decontaminate=decontaminate,
         format=form,
         max_prompt_tokens=max_prompt_tokens,
         **more,
@@ -177,9 +179,11 @@ def test_a_tasks_own_filter_is_counted(tmp_path):
     drawn = mix({"pubmedqa": 1.0}, rows=20).draw(written(tmp_path, pubmedqa_train=rows), 0, None)
     assert drawn.report["pubmedqa"] == {
         "available": 20,
+        "dropped as duplicate": 0,
         "dropped by filter": 10,
         "dropped as held out": 0,
         "dropped as too long": 0,
+        "dropped as not graded right": 0,
         "repeated": 10,
         "taken": 20,
         "share": 1.0,
@@ -222,21 +226,42 @@ def test_a_held_out_question_is_dropped_whatever_the_order_of_its_choices(tmp_pa
         tmp_path,
         medmcqa_train=[
             choice("same", "Which metal?", "Rest", "salt", "Tea", "zinc", cop=3),  # other order, other capitals
-            choice("other", "Which metal?", "Rest", "Salt", "Tea", "Iron", cop=3),  # other choices are another question
+            choice("part", "Which metal?", "Iron", "Zinc", "Lead", "Gold", cop=3),  # an option is shared
+            choice("other", "Which metal?", "Rust", "Gold", "Lead", "Iron", cop=3),  # none is: another question
         ],
         medmcqa_test=[choice("test", "Which metal?", "Zinc", "Salt", "rest", "tea")],
     )
-    drawn = mix({"medmcqa": 1.0}, ["medmcqa"], rows=2).draw(source, 0, None)
-    assert {row.example.id for row in drawn.rows} == {"other"}
-    assert drawn.contaminated == [
-        {
-            "task": "medmcqa",
-            "id": "same",
-            "reason": "question",
-            "held_out": "medmcqa:test",
-            "shared": "which metal rest salt tea zinc",
-        }
+    drawn = mix({"medmcqa": 1.0}, ["medmcqa"], rows=3).draw(source, 0, None)
+    assert {row.example.id for row in drawn.rows} == {"other"} and drawn.rule == "question"
+    assert sorted(drawn.contaminated, key=lambda row: row["id"]) == [
+        {"task": "medmcqa", "id": row_id, "reason": "question", "held_out": "medmcqa:test", "shared": "which metal"}
+        for row_id in ("part", "same")
     ]
+    drawn = mix({"medmcqa": 1.0}, ["medmcqa"], rows=3, decontaminate="ngram").draw(source, 0, None)
+    assert {row.example.id for row in drawn.rows} == {"part", "other"} and drawn.rule == "ngram"
+    assert not mix({"medmcqa": 1.0}, ["medmcqa"], rows=3, decontaminate="none").draw(source, 0, None).contaminated
+
+
+def test_an_id_of_the_users_own_is_no_contamination_and_is_counted(tmp_path):
+    organs = ("liver", "spleen", "pancreas", "kidney", "thyroid", "bladder")
+    lines = [{"number": number, "prompt": f"Where does the {organ} lie?", "answer": "x"} for number, organ in enumerate(organs)]
+    for name, rows in (
+        ("train", [*lines[:4], {**lines[4], "number": 9}]),
+        ("test", [{**lines[4], "number": 1}, {**lines[5], "number": 2}]),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    node = compose.tree(["hardware=cpu", "data_mix=rows"])["data_mix"]["tasks"]["rows"]
+    named = {"question": "prompt", "answer": "answer", "id": "number"}
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+    task = build.build({**node, **files, "columns": {**node["columns"], **named}, "answer_type": "words"})
+    mixed = replace(mix({"rows": 1.0}, ["rows"], rows=4), tasks={"rows": task})
+    drawn = mixed.draw(TWINS, 0, None)  # files of one's own are no twins, whatever the source
+    assert {row.example.id for row in drawn.rows} == {"0", "1", "2", "3"} and drawn.rule == "question"
+    assert [(row["id"], row["reason"], row["held_out"]) for row in drawn.contaminated] == [("9", "question", "rows:1")]
+    assert drawn.report["rows"][SAME_ID] == 2
+    kept = replace(mixed, validation_rows=1, decontaminate="none", rows=3)
+    chosen = {example.id for example in kept.validation(TWINS, "rows")}
+    assert chosen & {row.example.id for row in kept.draw(TWINS, 0, None).rows} == set()  # in one split an id is one row
 
 
 TRIAL = "A cohort of ninety women after caesarean section was followed for two years and nobody was lost."
@@ -266,12 +291,12 @@ def test_planted_rows_are_listed_with_what_they_share(tmp_path):
     found = {(row["task"], row["id"]): (row["reason"], row["held_out"], row["shared"]) for row in drawn.contaminated}
     assert found == {
         ("gsm8k", twice[f"Bea is ill. {PLANTED} How many are left?"]): (
-            "n-gram",
+            "case",
             f"gsm8k:{planted.id}",
-            "ann takes nine tablets from a box of forty every morning before she",
+            " ".join(units(PLANTED)),
         ),
         ("gsm8k", twice["what is 90 + 90"]): ("question", f"gsm8k:{again.id}", "what is 90 90"),
-        ("pubmedqa", "2"): ("n-gram", "pubmedqa:4", " ".join(units(TRIAL)[:13])),
+        ("pubmedqa", "2"): ("case", "pubmedqa:4", " ".join(units(TRIAL))),
         ("pubmedqa", "3"): ("id", "pubmedqa:3", "3"),
     }
     assert len(drawn.contaminated) == len(found)
@@ -329,6 +354,50 @@ def test_demonstrations_are_right(form):
     for row in drawn.rows:
         assert row.demonstration == layout(row.example.rationale, row.example.gold, form)
         assert row.task.grade(row.demonstration, row.example).outcome == "right"
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        ("xml", "<answer>\nB\n</answer>\n"),
+        ("think", "<answer>\nB\n</answer>\n"),
+        ("r1", "B\n"),
+        ("boxed", "\\boxed{B}\n"),
+        ("plain", "B"),
+    ],
+)
+def test_a_row_without_a_rationale_shows_no_thought(form, shown):
+    example = Example("1", "medmcqa", "Which one?", "B", choices=("a", "b", "c", "d"))
+    row = TrainingRow(example, replace(TASKS["medmcqa"], format=form))
+    assert row.demonstration == shown
+    assert row.misleads == (form == "r1")  # which asks for a thought before every answer
+    thought = TrainingRow(replace(example, rationale="It is b."), row.task)
+    assert thought.demonstration == layout("It is b.", "B", form) and not thought.misleads
+
+
+def test_demonstrations_that_are_not_graded_right_are_left_out_and_counted(tmp_path):
+    form, mark = "boxed", "\\boxed{7}"  # beside the box of the answer: two that differ are no answer
+    rows = sums(12)
+    for row in rows[:5]:
+        row["answer"] = f"They say {mark} there.\n{row['answer']}"
+    source, asked = written(tmp_path, gsm8k_train=rows), mix({"gsm8k": 1.0}, rows=7, form=form)
+    drawn = asked.draw(source, 0, None, imitated=True)
+    met = drawn.report["gsm8k"]["dropped as not graded right"]
+    assert 0 < met <= 5 and drawn.report["gsm8k"]["repeated"] == 0
+    assert not any(mark in row.example.rationale for row in drawn.rows)
+    others = asked.draw(source, 0, None)  # what is not imitated may say what it likes
+    assert others.report["gsm8k"]["dropped as not graded right"] == 0
+    assert any(mark in row.example.rationale for row in others.rows)
+
+
+def test_no_judge_is_asked_about_a_demonstration(compose):
+    class Refusing:
+        def judge(self, claims):
+            raise AssertionError("asked")
+
+    task = build.check(compose(["data_mix=medical_o1_verifiable"])).data_mix.tasks["medical_o1_verifiable"]
+    row = TrainingRow(Example("1", task.name, "Why?", "Because.", rationale="So."), replace(task, judge=Refusing()))
+    assert row.task.answers.graded and not row.misleads
 
 
 def lessons(weights, shortcut_answers, missing_tags, **more):

@@ -14,18 +14,17 @@ import torch
 import trl
 from loopback_hub import LoopbackHub, commit_of
 from peft import PeftModel, get_peft_model
-from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from medrl import run
 from medrl.algos.base import Job
 from medrl.config import build
+from medrl.data.example import Example
 from medrl.data.mix import TrainingRow
 from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import ChatFormat, ready, template
 from medrl.models.tokenization import IGNORED, Rendering
-from medrl.tasks.base import Example
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = SimpleNamespace(device="cpu", precision="fp32")
@@ -240,7 +239,7 @@ def test_a_type_without_a_classifier_is_refused(tmp_path, model_of):
 
 
 def test_weights_that_are_yours_to_name_are_asked_for(compose):
-    with pytest.raises(ConfigError, match=r"model\.weights .*names no weights; write model.weights=FOLDER or a hub id"):
+    with pytest.raises(ConfigError, match=r"model\.weights .*names no weights; write model\.weights=FOLDER, FILE\.gguf or"):
         build.check(compose(["model=ziya_llama_13b", "model.quantization=null"]))
 
 
@@ -419,6 +418,7 @@ TEMPLATES = {
     "llama3_1": trl_template("llama3_1"),
     "glm4moe": trl_template("glm4moe"),
 }
+EMPTY = "\n</think>\n\n"
 THOUGHT = "<think>\nfever, neck stiffness\n</think>\nmeningitis\n"
 ENDS = {
     "deepseek_r1_distill": "<\uff5cend\u2581of\u2581sentence\uff5c>",
@@ -491,19 +491,6 @@ def test_tokens_do_not_merge_across_the_border():
     assert tokenizer.decode(tokens.completion) == word[2:] + "<|im_end|>"
 
 
-def test_plain_text_for_trl_has_one_beginning():
-    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "tiny", bos_token="<|endoftext|>")
-    adding = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
-    tokenizer.backend_tokenizer.post_processor = adding
-    ready(tokenizer, "human_bot", "tiny")
-    rendering = Rendering(tokenizer)
-    assert rendering.pair(TALK, "A2").prompt == "<|endoftext|>" + WRITTEN["human_bot"]
-    for_trl, tokens = rendering.trl_pair(TALK, "A2"), rendering.tokens(TALK, "A2")
-    assert tokenizer(for_trl.prompt + for_trl.completion)["input_ids"] == tokens.prompt + tokens.completion
-    assert tokens.prompt.count(0) == 1
-    assert Rendering(tiny_tokenizer()).trl_pair(TALK, "A2") == Rendering(tiny_tokenizer()).pair(TALK, "A2")
-
-
 def test_every_turn_of_a_conversation_is_learned_from_what_generation_would_read(named):
     name, tokenizer, _ = named
     rendering = Rendering(tokenizer)
@@ -513,7 +500,8 @@ def test_every_turn_of_a_conversation_is_learned_from_what_generation_would_read
     trimming = name in ("llama3", "llama3_1")  # newlines at the end of what was said
     assert len(rows) == (2 if dropping or trimming else 1)
     learned = [[token for token in row["labels"] if token != IGNORED] for row in rows]
-    wanted = [rendering.pair(talk[:2], THOUGHT).completion, rendering.pair(talk[:4], "A2").completion]
+    # "A2" has no thought: the end of an opened one is read and not learned.
+    wanted = [rendering.pair(talk[:2], THOUGHT).completion, rendering.pair(talk[:4], "A2").completion.removeprefix(EMPTY)]
     assert "".join(tokenizer.decode(tokens) for tokens in learned) == "".join(wanted)
     last = rendering.tokens(talk[:4], "A2")
     assert rows[-1]["input_ids"] == last.prompt + last.completion

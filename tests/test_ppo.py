@@ -223,7 +223,7 @@ def test_a_run(compose, tmp_path):
     assert head["weight"].shape == (1, 160) and head["weight"].abs().max() > 1e-3
     model, loading = AutoModelForCausalLM.from_pretrained(folder / "model", output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
-    before = load_file(Path(run.__file__).parent / "assets" / "tiny" / "model.safetensors")
+    before = load_file(Path(run.__file__).parent / "models" / "assets" / "tiny" / "model.safetensors")
     after = model.state_dict()
     assert all(not torch.equal(weights, after[name]) for name, weights in before.items())
 

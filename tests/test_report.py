@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from metrics_examples import metrics_of, numbers, task
+from tables import place
 
 from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
-from medrl.report import charts, report, svg, terminal
-from medrl.report.sections import accuracy, examples
+from medrl.report import charts, html, phrases, report, terminal
+from medrl.report.sections import examples
 
 VOID = {"meta", "wbr"}
 LINES = {
@@ -150,9 +151,10 @@ PLAN: dict[str, Any] = {
     "mix": {
         "pubmedqa": {
             "available": 3000, "dropped by filter": 11, "dropped as held out": 3, "dropped as too long": 0, "repeated": 25,
-            "taken": 1400, "share": 0.7,
+            "taken": 1400, "share": 0.7, "same id, other content": 4,
         }
     },
+    "decontaminate": "question",
     "audit": {
         "matrix": {
             "gsm8k": {
@@ -167,7 +169,7 @@ PLAN: dict[str, Any] = {
 }  # fmt: skip
 CONTAMINATED = [
     {"task": "pubmedqa", "id": f"dirty-{index}", "reason": reason, "held_out": "pubmedqa:7", "shared": f"shared words {index}"}
-    for index, reason in enumerate(["n-gram", "question", "n-gram", "n-gram"])
+    for index, reason in enumerate(["case", "question", "case", "wording"])
 ]
 
 
@@ -291,7 +293,7 @@ def test_what_the_page_says_of_a_judge_of_groups_and_of_missing_numbers(write: W
 def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> None:
     """The numbers of medrl.evaluation.evaluate itself: their keys are those that report and table read."""
     overrides = ["data_mix=dxbench", "eval=quick", "eval.limit=12", "eval.samples=3", "eval.temperature=1.0"]
-    tree = compose([*overrides, "+eval.paper_scorers.huatuo._target_=medrl.grading.scorers.huatuo.Huatuo", "source.test_rows=12"])
+    tree = compose([*overrides, "+eval.paper_scorers.xr1._target_=medrl.grading.scorers.xr1.XR1", "source.test_rows=12"])
     run = check(tree)
     asked = run.data_mix.tasks["dxbench"]
     (tmp_path / "eval").mkdir()
@@ -300,10 +302,17 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
         for example in evaluate.held_out(run, "dxbench"):
             for sample in range(3):
                 first = sample < right
-                answer = asked.answer(example) if first else asked.wrong_answer(example, ())
-                verdict, place = ("right", asked.position(answer, example)) if first else ("wrong", 1)
-                about = {"id": example.id, "gold": example.gold, "vote": asked.vote(answer, example), "place": place}
-                lines.append(line(0, verdict, sample=sample, credit=asked.credit(answer, example), answer=answer, **about))
+                answer = asked.answer(example) if first else asked.answers.wrong(example, ())
+                verdict, at = ("right", place(asked, answer, example)) if first else ("wrong", 1)
+                reading = asked.answers.read(answer, example)
+                about = {
+                    "id": example.id,
+                    "gold": example.gold,
+                    "vote": reading.value,
+                    "place": at,
+                    "readable": verdict,
+                }
+                lines.append(line(0, verdict, sample=sample, credit=reading.credit, answer=answer, **about))
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]
         (tmp_path / "eval" / file).write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = metrics_of(eval=tree["eval"], tasks=summarise(run, tmp_path / "eval")["tasks"], cost={})
@@ -325,7 +334,7 @@ def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
         "d": (0.2, 0.4, 0.04),
         "e": (0.1, 0.3, 0.06),
     }
-    said = accuracy.outcome({name: changed(*change) for name, change in changes.items()})
+    said = phrases.outcome("accuracy", {name: changed(*change) for name, change in changes.items()}, "rose")
     assert said.startswith(
         "After training, accuracy rose on a (+20.0 points), d (+30.0 points); it fell on b (\N{MINUS SIGN}20.0 points); "
         "it did not clearly change on c (+10.0 points), e (+20.0 points). "
@@ -417,7 +426,7 @@ def test_rows_that_share_an_id_pair_in_their_order() -> None:
 @given(st.floats(-1e99, 1e99), st.floats(-1e99, 1e99), st.integers(2, 8))
 def test_ticks_enclose_the_values(one: float, other: float, most: int) -> None:
     low, high = sorted((one, other))
-    found = svg.ticks(low, high, most)
+    found = charts.ticks(low, high, most)
     slack = 1e-6 * max(abs(low), abs(high), 1e-300)
     assert 2 <= len(found) <= most + 1
     assert found == sorted(found)
@@ -457,4 +466,4 @@ def test_running_mean() -> None:
     ],
 )
 def test_numbers_in_few_characters(value: float, text: str) -> None:
-    assert svg.number(value) == text
+    assert html.number(value) == text

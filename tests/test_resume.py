@@ -148,29 +148,26 @@ class Killed(BaseException):
 
 
 class Words:
-    """A tokenizer of words."""
+    """A rendering into words."""
 
-    def apply_chat_template(self, messages, add_generation_prompt, tokenize):
-        return "\n".join(message["content"] for message in messages)
-
-    def __call__(self, text, add_special_tokens):
-        return {"input_ids": text.split()}
+    def prompt(self, messages):
+        return " ".join(message["content"] for message in messages).split()
 
 
 class Stub(Transformers):
     """Generation whose batches come from a seeded generator in the place of a model, and break off after so many."""
 
     def __init__(self, budget, batches=None):
-        self.tokenizer, self.opening, self.context_tokens, self.budget = Words(), "", 2048, budget
+        self.rendering, self.context_tokens, self.budget = Words(), 2048, budget
         self.left, self.asked = batches, []
 
-    def _batch(self, texts, sampling, tick):
+    def _batch(self, prompts, sampling, tick):
         if self.left == len(self.asked):
             raise Killed
         self.asked.append(sampling.seed)
         rng = random.Random(sampling.seed)  # as torch's: a batch is the same only as a whole
         shape = "<reasoning>\n{0} 片\n</reasoning>\n<answer>\n{0}\n</answer>\n"
-        return [Generated(shape.format(rng.randrange(100)), rng.randrange(9), rng.random() < 0.9) for _ in texts]
+        return [Generated(shape.format(rng.randrange(100)), rng.randrange(9), rng.random() < 0.9) for _ in prompts]
 
 
 @pytest.fixture

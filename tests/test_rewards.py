@@ -16,10 +16,11 @@ from tables import cases
 
 from medrl import rewards
 from medrl.config import build
+from medrl.data.example import Example
 from medrl.data.mix import TrainingRow
 from medrl.data.sources import Embedded
 from medrl.errors import UserError
-from medrl.grading.answer_types import listed
+from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.judges import lexical
 from medrl.grading.judges.base import Claim, Judge
@@ -38,7 +39,6 @@ from medrl.rewards.soft_overlong import SoftOverlong
 from medrl.rewards.strict_format import StrictFormat
 from medrl.rewards.valid_answer import ValidAnswer
 from medrl.rewards.xml_count import XmlCount
-from medrl.tasks.base import Example
 from medrl.tasks.dxbench import DxBench
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
@@ -48,7 +48,7 @@ from medrl.tasks.pubmedqa import PubMedQA
 
 FORMATS: tuple[Format, ...] = ("xml", "think", "r1", "boxed", "plain")
 CONF = Path(__file__).parent.parent / "conf"
-TINY = Path(__file__).parent.parent / "medrl" / "assets" / "tiny"
+TINY = Path(__file__).parent.parent / "medrl" / "models" / "assets" / "tiny"
 LEXICAL = Lexical(calibration_file=None, threshold=0.8)
 
 
@@ -97,8 +97,10 @@ def ranking(*names):
     return json.dumps({"possible_diseases": list(names)}, ensure_ascii=False)
 
 
+JUDGE = {"_target_": "medrl.grading.judges.lexical.Lexical", "calibration_file": None, "threshold": 0.8}
 OPEN = {
-    "judged": {"judge": {"_target_": "medrl.grading.judges.lexical.Lexical", "calibration_file": None, "threshold": 0.8}},
+    "judged": {"judge": JUDGE},
+    "xr1_accuracy": {"judge": JUDGE},
     "reward_model": {"weights": "org/judge"},
     "soft_overlong": {"limit_tokens": 1024},
 }
@@ -107,6 +109,8 @@ OPTIONS_OF_REWARDS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")
 ALL = [build.build({**node, **OPEN.get(name, {})}) for name, node in sorted(OPTIONS_OF_REWARDS.items())]
 CHECKED = [*(reward for reward in ALL if not reward.loads_weights), Correctness(weight=1, partial=True)]
 RULED_SETS = ("medical_xml", "hierarchy", "exact", "xr1", "inverse_rank")
+ORIGINAL_SETS = ("s0_original", "xr1_original")
+"""With the holes of what was published: `test_original_rewards.py` has them."""
 
 
 def test_every_file_has_a_reward_and_an_option():
@@ -116,7 +120,7 @@ def test_every_file_has_a_reward_and_an_option():
 
 
 def test_every_reward_set_is_checked():
-    assert {path.stem for path in (CONF / "reward_set").glob("*.yaml")} == {*RULED_SETS, "reward_model"}
+    assert {path.stem for path in (CONF / "reward_set").glob("*.yaml")} == {*RULED_SETS, *ORIGINAL_SETS, "reward_model"}
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +139,7 @@ def every_row(compose):
     assert {name for name, _ in tasks} == {path.stem for path in (CONF / "task").glob("*.yaml")}
     zh = tasks["dxbench", "zh"]
     tasks["dxbench", "en"] = replace(zh, train="DxBench/en", test="DxBench/en")
-    tasks |= {("jsonl", kind): replace(tasks["jsonl", "en"], answer_type=kind) for kind in ("number", "free")}
+    tasks |= {("rows", kind): replace(tasks["rows", "en"], answer_type=kind) for kind in ("number", "letter")}
     source = Embedded(train_rows=1, test_rows=1)
     kept = [task for task in tasks.values() if task.row_kind == "question"]
     examples = [(task, next(iter(task.examples(source, "train")))) for task in kept]
@@ -225,8 +229,8 @@ def test_hierarchy_pays_half_three_tenths_and_a_fifth(reward_set):
     assert rewards.total(Completion(layout("why", "yes", "xml"), row)) == pytest.approx(1.0)
     # Well formed and of the right type, but wrong.
     assert rewards.total(Completion(layout("why", "no", "xml"), row)) == pytest.approx(0.5)
-    # The gold amid words is no full mark and not one of the three words.
-    assert rewards.total(Completion(layout("why", "yes indeed", "xml"), row)) == pytest.approx(0.3)
+    # Words that decide nothing are none of the three.
+    assert rewards.total(Completion(layout("why", "I have no access", "xml"), row)) == pytest.approx(0.3)
     # Right, without the reasoning.
     assert rewards.total(Completion("<answer>yes</answer>", row)) == pytest.approx(0.7)
     assert rewards.total(Completion("yes", row)) == 0
@@ -329,8 +333,11 @@ def hacked(rewards, name, hack):
     text = hacks(gold, OPTIONS[name])[hack]
     if form == "think":
         text = text.replace("reasoning>", "think>")
-    wrong = next(option for option in OPTIONS[name] if row.task.credit(option, row.example) == 0)
+    wrong = next(option for option in OPTIONS[name] if row.task.answers.read(option, row.example).credit == 0)
     return row, text, layout(reward_audit.STEPS["en"], gold, form), layout(reward_audit.STEPS["en"], wrong, form)
+
+
+AGAIN = ("the answer block repeated", "the completion repeated")
 
 
 @pytest.mark.parametrize(("rewards", "name"), [pair for pair in MEANT_FOR if pair[0] != "exact"])
@@ -339,8 +346,10 @@ def test_a_hack_earns_less_than_the_gold(reward_set, rewards, name):
     for hack in hacks("", ("",)):
         row, text, gold, _ = hacked(rewards, name, hack)
         if rewards == "inverse_rank" and Completion(text, row).verdict.outcome == "right":
-            assert hack in ("reasoning left out", "filler after the answer", "a drafted answer for each option")
+            assert hack in ("reasoning left out", "filler after the answer", "a drafted answer for each option", *AGAIN)
             assert total(Completion(text, row)) == total(Completion(gold, row))  # it pays for the answer alone, as S3 does
+        elif hack == "the answer repeated":  # the same answer said again is that answer
+            assert total(Completion(text, row)) <= total(Completion(gold, row))
         else:
             assert total(Completion(text, row)) < total(Completion(gold, row)), hack
 
@@ -702,7 +711,7 @@ def test_no_text_breaks_a_reward(every_row, reward_set, data, finished, tokens):
     completion = Completion(text, row, finished, tokens)
     for reward in CHECKED:
         assert within(reward, reward.score(completion)), reward
-    for name in RULED_SETS:
+    for name in (*RULED_SETS, *ORIGINAL_SETS):
         rewards = reward_set(name)
         assert all(
             within(reward, score)
@@ -737,9 +746,9 @@ def test_rewards_agree_with_each_other(text, row):
         assert completion.verdict.answer  # what is well formed can be read, whether or not it can be graded
     if strict:
         assert XmlCount(weight=1).score(completion) == 1
-    if row.task.graded and not row.task.ranked and completion.verdict.outcome == "right":
+    if row.task.answers.graded and not row.task.answers.ranked and completion.verdict.outcome == "right":
         assert ValidAnswer(weight=1).score(completion) == 1  # what is right is of the right type
-    if row.task.ranked:
+    if row.task.answers.ranked:
         assert InverseRank(weight=1).score(completion) == Correctness(weight=1, partial=True).score(completion)
     if ReasoningSteps(weight=1, wanted=3).score(completion):
         assert completion.verdict.answer
@@ -920,13 +929,13 @@ def test_shares_of_answers_are_logged():
     rewards = made({"soft": SoftFormat(weight=1), "right": Correctness(weight=1, partial=False)})
     rows = [ROWS["medmcqa"], ROWS["dxbench"], ROWS["medical_o1_sft"]]
     ranks = (ranking("influenza", "Common Cold"), ranking("influenza"))
-    texts = [layout("why", answer, "xml") for answer in ("A", "B", "none of them", "")] + ["<reasoning>\nso"]
+    texts = [layout("why", answer, "xml") for answer in ("A", "B", "no idea", "")] + ["<reasoning>\nso"]
     texts += [layout("why", answer, "think") for answer in (*ranks, "Rest.", "")]
     ids = [[7, 2]] * 4 + [[7, 7]] + [[7, 2]] * 4
     assert call(rewards.functions(rows, {2}, ""), texts, ids, [0] * 5 + [1] * 2 + [2] * 2).logged == {
         "answers/right": pytest.approx(1 / 7),  # of the seven that something grades
         "answers/ungraded": 0,
-        "answers/unparsed": pytest.approx(2 / 9),
+        "answers/unparsed": pytest.approx(3 / 9),
         "answers/truncated": pytest.approx(1 / 9),
         "answers/placed": pytest.approx(4 / 9),  # A, B and the two rankings
         "answers/first_choice": pytest.approx(3 / 4),  # all of them but B

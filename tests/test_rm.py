@@ -99,7 +99,7 @@ def test_a_reward_model_learns_and_is_a_reward(compose, tmp_path, capsys, lora):
     assert task["change"]["difference"] > 0 and task["change"]["p_value"] < 0.05
     assert task["accuracy"] > max(reference["accuracy"] for reference in task["reference"].values())
     assert "untrained head" in printed and "longer answer preferred" in printed
-    (after,) = (folder / "eval").glob("medicalgpt_preference-v1-trained-*.jsonl")
+    (after,) = (folder / "eval").glob("medicalgpt_preference-v2-trained-*.jsonl")
     lines = read_jsonl(after)[:20]
     assert not list((folder / "model").glob("adapter*"))  # merged
     expected = [line[f"score_{kind}"] for line in lines for kind in ("chosen", "rejected")]

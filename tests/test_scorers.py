@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
+from medrl.data.example import Example
 from medrl.grading.scorers.huatuo import Huatuo
 from medrl.grading.scorers.xr1 import XR1
-from medrl.tasks.base import Example
 
 
 class Asked:
@@ -15,6 +15,7 @@ class Asked:
 
     def __init__(self, *options):
         self.named = options
+        self.answers = self
 
     def options(self, example):
         return self.named
@@ -23,6 +24,7 @@ class Asked:
 LETTERED = Asked("A", "B", "C", "D"), ("Aspirin", "Vitamin C", "Rest in bed", "None of the above")
 WORDS = Asked("yes", "no", "maybe"), ()
 NUMERIC = Asked(), ()
+FIRST, LAST = Huatuo(match="first"), Huatuo(match="last")
 
 
 def right(scorer, text, gold, kind):
@@ -43,18 +45,25 @@ HUATUO_LETTERS, HUATUO_WORDS, XR1_LETTERS, XR1_WORDS, XR1_NUMBERS = (
 
 @pytest.mark.parametrize(("text", "letter"), [case[:2] for case in HUATUO_LETTERS], ids=[case[2] for case in HUATUO_LETTERS])
 def test_huatuo_finds_a_letter(text, letter):
-    assert chosen(Huatuo(), text, LETTERED) == ([letter] if letter else [])
+    assert chosen(FIRST, text, LETTERED) == ([letter] if letter else [])
 
 
 @pytest.mark.parametrize(("text", "word"), [case[:2] for case in HUATUO_WORDS], ids=[case[2] for case in HUATUO_WORDS])
 def test_huatuo_finds_a_word(text, word):
-    assert chosen(Huatuo(), text, WORDS) == [word]
+    assert chosen(FIRST, text, WORDS) == [word]
+
+
+def test_huatuo_finds_the_last_answer_too():
+    taken_back = "The answer is B. No, the answer is C."
+    assert (chosen(FIRST, taken_back, LETTERED), chosen(LAST, taken_back, LETTERED)) == (["B"], ["C"])
+    named = "Vitamin C? Or aspirin? Vitamin C."
+    assert (chosen(FIRST, named.lower(), LETTERED), chosen(LAST, named.lower(), LETTERED)) == (["A"], ["B"])
 
 
 def test_huatuo_knows_only_letters_of_options():
-    assert chosen(Huatuo(), "E, no: B", (Asked("A", "B"), ("One", "Two"))) == ["B"]
+    assert chosen(FIRST, "E, no: B", (Asked("A", "B"), ("One", "Two"))) == ["B"]
     ten = Asked(*"ABCDEFGHIJ"), tuple(f"Option {number}" for number in range(10))
-    assert chosen(Huatuo(), "K, no: J", ten) == ["J"]
+    assert chosen(FIRST, "K, no: J", ten) == ["J"]
 
 
 @pytest.mark.parametrize(("text", "letters"), [case[:2] for case in XR1_LETTERS], ids=[case[2] for case in XR1_LETTERS])
@@ -73,12 +82,12 @@ def test_xr1_compares_numbers(text, verdict):
 
 
 def test_what_a_scorer_cannot_grade_it_leaves_out():
-    assert right(Huatuo(), "18", "18", NUMERIC) is None
-    assert right(Huatuo(), "Rest.", "Rest.", NUMERIC) is None
+    assert right(FIRST, "18", "18", NUMERIC) is None
+    assert right(FIRST, "Rest.", "Rest.", NUMERIC) is None
     assert right(XR1(), "Rest.", "Rest.", NUMERIC) is None  # free text has no options either; only X-R1's judge could tell
 
 
-SCORERS = [Huatuo(), XR1()]
+SCORERS = [FIRST, LAST, XR1()]
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda scorer: type(scorer).__name__)

@@ -284,7 +284,7 @@ def test_a_file_of_ones_own_is_read_whatever_the_source_is(name, source, tmp_pat
     file.write_bytes(content)
     place = place_of(file=file, keep=lambda _: False)  # a filter of published rows says nothing of these
     assert [tuple(row) for row in source.rows(place, "train")] == [
-        (values, f"{file}:{number}", "") for values, number in zip(TWO, numbers, strict=True)
+        (values, f"{file}:{number}", "", "") for values, number in zip(TWO, numbers, strict=True)
     ]
     assert source.fingerprint(place, "train") == {"file": name, "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -307,19 +307,15 @@ def test_parquet_holds_lists_and_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "error", "says"),
     [
-        ("rows.csv", b"a,b\n1,2,3\n", RowError, r"rows\.csv:2: the header has 2 columns, this row has another number\."),
-        ("rows.csv", b"a,b\n1,2\n\n1\n", RowError, r"rows\.csv:4: the header has 2 columns"),
         ("rows.csv", b'a,b\n1,"2\n', UserError, r"rows\.csv is damaged after line \d+ \(.+\); fetch it again\."),
-        ("rows.csv", b"a,b\n1,\xff\xfe\n", UserError, r"rows\.csv is damaged after line 1 \(.+\); fetch it again\."),
         ("rows.parquet", b"PAR1 and no more", UserError, r"rows\.parquet is damaged after line 0 \(.+\); fetch it again\."),
         ("rows.parquet", parquet_of(*TWO)[:-20], UserError, r"rows\.parquet is damaged after line 0"),
         ("rows.parquet", b"", UserError, r"rows\.parquet is damaged after line 0"),
-        (
-            "rows.json",
-            b"{}",
-            UserError,
-            r"rows\.json is of no kind that can be read; there is \.jsonl\.gz, \.jsonl, \.csv, \.parquet\.",
-        ),
+        ("rows.json", b"{}", UserError, r"rows\.json holds an object of no key; write a list of objects, one a row\."),
+        ("rows.json", b"[{", UserError, r"rows\.json:1 is no JSON \(.+, column 3\)\."),
+        ("rows.xlsx", b"PK and no more", UserError, r"rows\.xlsx is damaged after line 0 \(.+\); fetch it again\."),
+        ("rows.csv", b"a,b,a\n1,2,3\n", UserError, r"rows\.csv:1: the column 'a' stands twice; give each its own name\."),
+        ("rows.csv", b"a;b,c\n1;2,3\n", UserError, r"rows\.csv has columns by ',' and by ';'; save it as \.tsv or \.xlsx"),
         ("rows", b"{}", UserError, "is of no kind that can be read"),
     ],
 )

@@ -26,6 +26,7 @@ from medrl.table.join import join
 from medrl.table.published import decimals, impossible, nearest_possible, setting
 from medrl.table.rows import groups, same_split
 from medrl.table.table import Column, Table
+from medrl.tasks.pubmedqa import PubMedQA
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = """\
@@ -66,7 +67,7 @@ def measured(record, *accuracies, half=0.03, **changed):
         run = copy.deepcopy(record)
         run |= {"seed": seed, "run_id": f"{seed:08x}", "synthetic": False, "source": "hub", "paper": "toy", **changed}
         task = run["tasks"]["pubmedqa"]
-        task |= {"accuracy": accuracy, "ci95": [accuracy - half, accuracy + half]}
+        task |= {"version": PubMedQA.version, "accuracy": accuracy, "ci95": [accuracy - half, accuracy + half]}
         run["tasks"] = {"pubmedqa": task}
         found.append(run)
     return found
@@ -179,13 +180,13 @@ def test_inside_means_the_published_value_in_our_interval(grpo, value, word, dif
         ({"n": 500}, {}, "other n (300, published 500)"),
         ({"metric": "mean of four runs"}, {}, "other metric (accuracy, published mean of four runs)"),
         ({}, {"synthetic": True}, "synthetic rows"),
-        ({}, {"version": 7}, "another task version (7, now 1)"),
+        ({}, {"version": 7}, f"another task version (7, now {PubMedQA.version})"),
         ({}, {"split": "validation"}, "validation rows, held out of training"),
     ],
 )
 def test_what_cannot_be_compared_is_shown_and_not_subtracted(grpo, row, run, why):
     (record,) = measured(grpo, 0.72, synthetic=run.get("synthetic", False))
-    record["tasks"]["pubmedqa"]["version"] = run.get("version", 1)
+    record["tasks"]["pubmedqa"]["version"] = run.get("version", PubMedQA.version)
     record["eval"]["split"] = run.get("split", "test")
     table = join([record], paper(said(**row)))
     (found,) = the(table, "measured").verdicts
@@ -196,6 +197,7 @@ def test_what_cannot_be_compared_is_shown_and_not_subtracted(grpo, row, run, why
 
 
 def test_several_reasons_stand_together(grpo):
+    grpo["tasks"]["pubmedqa"]["version"] = PubMedQA.version
     table = join([{**grpo, "paper": "toy"}], paper(said(n=500, protocol="likelihood")))
     (found,) = next(row for row in table.rows if row.verdicts).verdicts
     assert found.reasons == (
@@ -252,7 +254,7 @@ def test_seeds_are_put_together_with_the_wider_of_both_intervals(grpo):
     accuracies = (0.70, 0.72, 0.74)
     row = the(join(measured(grpo, *accuracies, half=0.01)), "measured")
     spread = over_seeds(accuracies)
-    assert (row.value, row.sd, row.seeds) == (spread.mean, spread.sd, (0, 1, 2)) and row.student == spread.ci95
+    assert (row.value, row.sd, row.seeds) == (spread.mean, spread.sd, [0, 1, 2]) and row.student == spread.ci95
     assert row.interval == spread.ci95  # seeds lie further apart than 0.01
     row = the(join(measured(grpo, *accuracies, half=0.1)), "measured")
     assert row.interval == pytest.approx((0.60, 0.84)) and row.student == spread.ci95
@@ -266,7 +268,7 @@ def test_an_accuracy_s_interval_ends_at_one(grpo):
 def test_other_questions_and_other_configurations_are_not_put_together(grpo):
     runs = measured(grpo, 0.7, 0.71, 0.72, 0.73)
     runs[1]["family"] = "another"
-    runs[2]["tasks"]["pubmedqa"]["version"] = 2
+    runs[2]["tasks"]["pubmedqa"]["version"] = 99
     runs[3]["eval"]["temperature"] = 1.0
     assert [len(group.members) for group in groups(runs)] == [1, 1, 1, 1]
     runs = measured(grpo, 0.7, 0.71)
@@ -291,7 +293,7 @@ def test_every_kind_of_row_is_there_and_named(grpo):
         ("reference", "random option"),
     ]
     compat = the(table, "compat")
-    assert compat.n == 280 and compat.scorer == "as huatuo grades"
+    assert compat.asked["n"] == 280 and compat.asked["scorer"] == "as huatuo grades"
     assert str(compat.verdicts[0]) == "not comparable [1]: other n (280, published 300)"
     assert the(table, "published").interval == pytest.approx((0.6459, 0.7490), abs=1e-4)
     assert the(table, "measured").cost["seconds"] == grpo["train"]["seconds"]
@@ -365,7 +367,7 @@ CELLS = st.one_of(st.none(), st.text(), st.integers(), st.floats(allow_nan=False
 )
 def test_a_table_keeps_its_columns_whatever_it_holds(rows, groups, width):
     table = Table(
-        [Column("a|b"), Column("c", "%", right=True, spec=".2f"), Column("d", widest=12)], rows, "x\x1b[31m", groups=groups
+        [Column("a|b"), Column("c, %", right=True, spec=".2f"), Column("d", widest=12)], rows, "x\x1b[31m", groups=groups
     )
     text = table.text(width)
     assert "\x1b" not in text and len(set(map(len, table.shown()))) <= 1

@@ -34,7 +34,7 @@ def test_an_installed_wheel_runs_from_any_folder(tmp_path):
     report = [
         sys.executable,
         "-c",
-        "from medrl.report.report import html; print(html.page('a', 'b', 'c', [], {}, 'd', synthetic=False))",
+        "from medrl.report.report import html; print(html.page('a', 'b', 'c', '', {}, 'd', synthetic=False))",
     ]
     page = subprocess.run(report, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert page.startswith("<!DOCTYPE html>") and "--paper" in page

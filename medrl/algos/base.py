@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
@@ -13,6 +14,7 @@ from annotated_types import Ge, Gt, Le
 
 from medrl.config.identity import Identified
 from medrl.errors import Problem
+from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
 
 if TYPE_CHECKING:
@@ -58,6 +60,11 @@ class Job:
     ask: Callable[[Any], dict[str, float]] | None = None
     """From the model, as it is while it trains, to what its validation rows say (`Eval.eval_steps`); None where nobody asks."""
 
+    @cached_property
+    def rendering(self) -> Rendering:
+        """What the tokenizer makes of rows."""
+        return Rendering(self.tokenizer)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Algo(Identified, ABC):
@@ -69,6 +76,8 @@ class Algo(Identified, ABC):
     """Kinds of rows that it learns from."""
     uses_rewards: ClassVar[bool] = False
     """Whether completions are paid for by the reward set, which is audited first."""
+    imitates: ClassVar[bool] = False
+    """Whether it learns to answer as the rows themselves do, so that their answers have to be graded right."""
     trains_reward_model: ClassVar[bool] = False
     """Whether it writes a reward model, a classifier with one output, and no policy."""
     uses_rollout_engine: ClassVar[bool] = False

@@ -29,12 +29,10 @@ class Episode(NamedTuple):
 
 def episodes(job: Job, policy: Any, rows: Sequence[int], sampling: Sampling) -> list[Episode]:
     """A completion for each of the training rows at these positions, in one batch."""
-    texts = [
-        job.tokenizer.apply_chat_template(job.rows[row].messages, add_generation_prompt=True, tokenize=False) for row in rows
-    ]
+    prompts = [job.rendering.prompt(job.rows[row].messages) for row in rows]
     # The model's own config may have another penalty, and samples must be the policy's.
-    written = sample(policy, job.tokenizer, texts, sampling, repetition_penalty=1.0)
-    return [Episode(row, *ids) for row, ids in zip(rows, written, strict=True)]
+    written = sample(policy, job.tokenizer, prompts, sampling, repetition_penalty=1.0)
+    return [Episode(*episode) for episode in zip(rows, prompts, written, strict=True)]
 
 
 def padded(episodes: Sequence[Episode], pad: int, device: Any) -> dict[str, Tensor]:

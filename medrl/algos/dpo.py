@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Job
-from medrl.algos.samples import SelfSampledPreference, reference, texts
+from medrl.algos.samples import SelfSampledPreference, as_tokens, reference
 from medrl.training.trainer import run_trainer
 
 
@@ -28,5 +28,5 @@ class DPO(SelfSampledPreference):
         pairs, _ = self.pairs(job, job.folder, job.rows[: self.prompts], job.run.seed)
         self.check_enough(pairs, "pairs of unequal reward")
         config = DPOConfig(**self.arguments(job), beta=self.beta, max_length=None)
-        trainer = self.trainer(DPOTrainer, config, job, texts(job.tokenizer, pairs), ref_model=reference(job))
+        trainer = self.trainer(DPOTrainer, config, job, as_tokens(job, pairs), ref_model=reference(job))
         run_trainer(trainer, job, out, self)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Job
-from medrl.algos.samples import SelfSampledPreference, texts
+from medrl.algos.samples import SelfSampledPreference, as_tokens
 from medrl.errors import Interrupted
 from medrl.files import read_jsonl, write_jsonl
 from medrl.training import checkpoints
@@ -113,7 +113,7 @@ class IterativeDPO(SelfSampledPreference):
         if number > 1:
             options["peft_config"] = None  # the policy carries its adapter
         config = DPOConfig(**self.arguments(job), beta=self.beta, max_length=None)
-        trainer = self.trainer(DPOTrainer, config, job, texts(job.tokenizer, pairs), **options)
+        trainer = self.trainer(DPOTrainer, config, job, as_tokens(job, pairs), **options)
         if lora and number > 1 and job.checkpoint:
             _load_adapter(trainer.model, job.checkpoint)
         return trainer

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import Sample, SelfSampledPreference, fitting, reference
+from medrl.algos.samples import Sample, SelfSampledPreference, reference
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
-from medrl.models.tokenization import Rendering
+from medrl.models.tokenization import Tokens
 from medrl.training.distributed import rank
 from medrl.training.trainer import run_trainer
 
@@ -47,7 +47,7 @@ class KTO(SelfSampledPreference):
             yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
         for name, weight in run.data_mix.weights.items():
             task = run.data_mix.tasks.get(name)
-            if weight > 0 and task and task.row_kind == "question" and not task.graded and self.desirable_reward is None:
+            if weight > 0 and task and task.row_kind == "question" and not task.answers.graded and self.desirable_reward is None:
                 yield Problem(
                     "desirable_reward",
                     f"is null, and nothing grades the answers to {name}; set the reward from which one is good",
@@ -60,7 +60,7 @@ class KTO(SelfSampledPreference):
         from trl import KTOConfig, KTOTrainer
 
         labelled = self.labelled(job)
-        good = sum(line["label"] for line in labelled)
+        good = sum(label for _, label in labelled)
         print(f"labels   {len(labelled)} completions, {good} of them desirable", flush=True)
         self.check_enough(labelled, "labelled completions")
         if good in (0, len(labelled)):
@@ -72,9 +72,7 @@ class KTO(SelfSampledPreference):
         desirable, undesirable = self.weights(good, len(labelled) - good)
         weights = {"desirable_weight": desirable, "undesirable_weight": undesirable}
         config = KTOConfig(**self.arguments(job), **weights, beta=self.beta, max_length=None)
-        rows = [{key: line[key] for key in ("prompt", "completion", "label")} for line in labelled]
-        if len(rows) % config.per_device_train_batch_size == 1:  # one alone would be exchanged for itself
-            rows = rows[:-1]
+        rows = exchanged(labelled, config.per_device_train_batch_size)
         run_trainer(self.trainer(KTOTrainer, config, job, rows, ref_model=reference(job)), job, out, self)
 
     def weights(self, desirable: int, undesirable: int) -> tuple[float, float]:
@@ -94,28 +92,35 @@ class KTO(SelfSampledPreference):
             return second * undesirable / desirable, second
         return first, first * desirable / undesirable if second is None else second
 
-    def labelled(self, job: Job) -> list[dict[str, Any]]:
-        """Prompts, completions and labels in an order of their own, because TRL takes them in the order in which they come
-        and exchanges neighbours, which should not be answers to one prompt. Kept in ``train/labelled.jsonl``.
+    def labelled(self, job: Job) -> list[tuple[Tokens, bool]]:
+        """Completions and labels in an order of their own, because TRL takes them in the order in which they come and
+        exchanges neighbours, which should not be answers to one prompt. As text they are kept in ``train/labelled.jsonl``.
         """
         rows = job.rows[: self.prompts]
         asked = [row for row in rows if not row.example.rejected]
         found = [*self._own(asked, self.samples(job, asked, job.folder / "samples.jsonl", job.run.seed))]
+        same = 0
         for row in rows:
             if row.example.rejected:  # a pair of the data set
-                found += [(row, row.example.gold, True), (row, row.example.rejected, False)]
+                both = ((row.example.gold, True), (row.example.rejected, False))
+                better, worse = (job.rendering.tokens(row.messages, text).ids for text, _ in both)
+                same += better == worse
+                found += [(row, text, label) for text, label in both if better != worse]
         random.Random(f"kto:{job.run.seed}").shuffle(found)
-        fits, rendering, lines = fitting(job), Rendering(job.tokenizer), []
+        kept, lines = [], []
         for row, text, label in found:
-            prompt, completion = rendering.trl_pair(row.messages, text)
-            line = {"prompt": prompt, "completion": completion, "label": label}
-            if fits(prompt + completion):
-                lines.append(line | {"task": row.example.task, "id": row.example.id})
+            tokens = job.rendering.tokens(row.messages, text)
+            if len(tokens.ids) <= job.run.model.context_tokens:
+                kept.append((tokens, label))
+                shown = job.rendering.pair(row.messages, text)._asdict()
+                lines.append({**shown, "label": label, "task": row.example.task, "id": row.example.id})
+        if same:
+            print(f"labels   {same} pairs of the data set are left out, because both answers are the same tokens")
         if len(lines) < len(found):
             print(f"labels   {len(found) - len(lines)} completions do not fit in the model's context and are left out")
         if rank() == 0:
             write_jsonl(job.folder / "labelled.jsonl", lines)
-        return lines
+        return kept
 
     def _own(self, asked: Sequence[TrainingRow], samples: Sequence[Sample]) -> Iterator[tuple[TrainingRow, str, bool]]:
         """Samples with their labels, without those that a judge left open."""
@@ -128,3 +133,18 @@ class KTO(SelfSampledPreference):
             else:
                 label = sample["outcome"] == "right"
             yield asked[sample["row"]], sample["text"], label
+
+
+def exchanged(labelled: Sequence[tuple[Tokens, bool]], size: int) -> list[dict[str, Any]]:
+    """Labelled completions in the columns of TRL's KTOTrainer, each with the one before it in its micro-batch of ``size``.
+
+    Of that one, written to a prompt that is not its own, the divergence from the reference is estimated (section 4.1). One that
+    is alone in the last micro-batch would be exchanged for itself and is left out.
+    """
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(labelled), size):
+        batch = labelled[start : start + size]
+        for (tokens, label), (other, _) in zip(batch, [batch[-1], *batch[:-1]], strict=True):
+            row = {"prompt_ids": tokens.prompt, "completion_ids": tokens.completion, "label": label}
+            rows.append(row | {"KL_completion_ids": other.completion})
+    return rows[:-1] if len(labelled) % size == 1 else rows

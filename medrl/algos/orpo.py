@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import SelfSampledPreference, texts
+from medrl.algos.samples import SelfSampledPreference, as_tokens
+from medrl.models.tokenization import IGNORED
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -40,7 +41,18 @@ class ORPO(SelfSampledPreference):
         config = ORPOConfig(
             **self.arguments(job),
             beta=self.beta,
-            max_length=job.run.model.context_tokens,  # None would cut at 512; pairs that are longer are left out before
+            max_length=job.run.model.context_tokens,  # None would be 512 and a warning
             remove_unused_columns=False,
         )
-        run_trainer(self.trainer(ORPOTrainer, config, job, texts(job.tokenizer, pairs)), job, out, self)
+        rows = [_columns(row) for row in as_tokens(job, pairs)]
+        run_trainer(self.trainer(ORPOTrainer, config, job, rows), job, out, self)
+
+
+def _columns(row: dict[str, list[int]]) -> dict[str, list[int]]:
+    """A pair in the columns of TRL's ORPOTrainer."""
+    prompt, columns = row["prompt_ids"], {"prompt_input_ids": row["prompt_ids"]}
+    for side in ("chosen", "rejected"):
+        columns[f"{side}_input_ids"] = prompt + row[f"{side}_ids"]
+        columns[f"{side}_labels"] = [IGNORED] * len(prompt) + row[f"{side}_ids"]
+    masks = {name.replace("input_ids", "attention_mask"): [1] * len(ids) for name, ids in columns.items() if "input" in name}
+    return columns | masks

@@ -12,7 +12,6 @@ from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.errors import Problem, UserError
-from medrl.models.likelihood import opens
 from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
 
@@ -69,9 +68,8 @@ class PT(TrainedAlgo):
         """Raises:
         UserError: they do not fill one batch.
         """
-        head, end = opens(job.tokenizer), job.tokenizer.eos_token_id
-        texts = (job.tokenizer(row.example.gold, add_special_tokens=False)["input_ids"] for row in job.rows)
-        found = blocks(([*head, *ids, end] for ids in texts), self.block_tokens)
+        documents = ([*job.rendering.document(row.example.gold), job.tokenizer.eos_token_id] for row in job.rows)
+        found = blocks(documents, self.block_tokens)
         if len(found) < self.batch_size:
             raise UserError(
                 f"{len(job.rows)} documents make {len(found)} blocks of algo.block_tokens={self.block_tokens}, fewer than one "

@@ -13,7 +13,6 @@ from annotated_types import Ge, Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.errors import Problem, UserError
-from medrl.models.likelihood import conversation
 from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
 
@@ -87,13 +86,16 @@ class RM(TrainedAlgo):
     def _dataset(self, job: Job) -> Any:
         from datasets import Dataset
 
-        pairs = [
+        found = [
             {
-                "chosen_ids": conversation(job.tokenizer, row.messages, row.example.gold),
-                "rejected_ids": conversation(job.tokenizer, row.messages, row.example.rejected),
+                "chosen_ids": job.rendering.tokens(row.messages, row.example.gold).ids,
+                "rejected_ids": job.rendering.tokens(row.messages, row.example.rejected).ids,
             }
             for row in job.rows
         ]
+        pairs = [pair for pair in found if pair["chosen_ids"] != pair["rejected_ids"]]
+        if len(pairs) < len(found):
+            print(f"rm: both answers of {len(found) - len(pairs)} of {len(found)} pairs are the same tokens; they are left out")
         fitting = [pair for pair in pairs if max(map(len, pair.values())) <= self.max_tokens]
         if len(fitting) < len(pairs):
             print(f"rm: {len(pairs) - len(fitting)} of {len(pairs)} pairs are longer than {self.max_tokens} tokens and left out")

@@ -117,7 +117,7 @@ class OnlineRL(SamplingAlgo):
             "model": job.policy,
             "reward_funcs": list(job.run.reward_set.functions(job.rows, eos, opening(job.tokenizer))),
             "train_dataset": _dataset(job),
-            "processing_class": job.tokenizer,
+            "processing_class": job.rendering.chat_tokenizer(),
             "peft_config": job.run.model.adapter_config(),
         }
 

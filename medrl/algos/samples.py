@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -15,7 +15,6 @@ from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.algos.pairs import Pair, check_published_pairs, pairs_of, published_pair
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
-from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
 from medrl.training.distributed import rank, size, wait_for_all
 
@@ -115,21 +114,28 @@ class SelfSampledPreference(SamplingAlgo):
         samples = self.samples(job, asked, folder / "samples.jsonl", seed)
         made, equal = pairs_of(samples, asked, self.num_generations)
         ready = [published_pair(row) for row in rows if row.example.rejected]
-        pairs, too_long = _fitting(job, [*ready, *made])
+        pairs, left_out = _usable(job, [*ready, *made])
+        left_out["same_tokens"] += equal
         if rank() == 0:
             write_jsonl(folder / "pairs.jsonl", pairs)
-        figures = _figures(samples, len(asked), made) | {"given": len(ready), "equal_texts": equal, "too_long": too_long}
+        figures = _figures(samples, len(asked), made) | {"given": len(ready), **left_out}
         figures["pairs"] = len(pairs)
         print(describe(figures), flush=True)
         return pairs, figures
 
     def trainer(self, kind: Any, config: Any, job: Job, rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
-        """One of TRL's trainers on prompts and completions as the model sees them."""
+        """One of TRL's preference trainers on tokens.
+
+        They take text, and each makes tokens of it in its own way (ORPO's puts a BOS before it, whatever the tokenizer does).
+        So they are made with a row that is none, and then read ours, in the columns that each makes for itself.
+        """
         from datasets import Dataset
 
-        dataset = Dataset.from_list([dict(row) for row in rows])
+        nothing = Dataset.from_list([{**dict.fromkeys(("prompt", "chosen", "rejected", "completion"), "."), "label": True}])
         options = {"peft_config": job.run.model.adapter_config(), **options}
-        return kind(model=job.policy, args=config, train_dataset=dataset, processing_class=job.tokenizer, **options)
+        trainer = kind(model=job.policy, args=config, train_dataset=nothing, processing_class=job.tokenizer, **options)
+        trainer.train_dataset = Dataset.from_list([dict(row) for row in rows])
+        return trainer
 
     def check_enough(self, rows: Sequence[Any], what: str) -> None:
         """Raises:
@@ -142,12 +148,12 @@ class SelfSampledPreference(SamplingAlgo):
             )
 
 
-def texts(tokenizer: Any, pairs: Sequence[Pair]) -> list[dict[str, str]]:
-    """Pairs as TRL reads them: ``prompt``, ``chosen`` and ``rejected`` in the words of the chat template."""
-    rendering, rows = Rendering(tokenizer), []
+def as_tokens(job: Job, pairs: Sequence[Pair]) -> list[dict[str, list[int]]]:
+    """Pairs in the columns of TRL's DPOTrainer: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``."""
+    rows = []
     for pair in pairs:
-        chosen, rejected = (rendering.trl_pair(pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
-        rows.append({"prompt": chosen.prompt, "chosen": chosen.completion, "rejected": rejected.completion})
+        chosen, rejected = (job.rendering.tokens(pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
+        rows.append({"prompt_ids": chosen.prompt, "chosen_ids": chosen.completion, "rejected_ids": rejected.completion})
     return rows
 
 
@@ -168,7 +174,7 @@ def describe(figures: Mapping[str, Any]) -> str:
             f"{figures['right'] or 0:.1%} of them right",
             f"{figures['without_pair']:.1%} of the prompts gave no pair",
         ]
-    counts = {"given": "pairs of the data set", "equal_texts": "left out with equal texts", "too_long": "left out as too long"}
+    counts = {"given": "pairs of the data set", "same_tokens": "left out as the same tokens", "too_long": "left out as too long"}
     parts += [f"{figures[key]} {label}" for key, label in counts.items() if figures[key]]
     return "; ".join([f"pairs    {figures['pairs']}", *parts])
 
@@ -191,20 +197,18 @@ def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, 
         }
 
 
-def _fitting(job: Job, pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
-    """Pairs whose longer side fits in the model's context, and how many do not: none is cut."""
-    fits = fitting(job)
-    kept = [
-        pair
-        for pair, row in zip(pairs, texts(job.tokenizer, pairs), strict=True)
-        if fits(row["prompt"] + row["chosen"]) and fits(row["prompt"] + row["rejected"])
-    ]
-    return kept, len(pairs) - len(kept)
-
-
-def fitting(job: Job) -> Callable[[str], bool]:
-    """Whether a text fits in the model's context."""
-    return lambda text: len(job.tokenizer(text)["input_ids"]) <= job.run.model.context_tokens
+def _usable(job: Job, pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs of two answers whose longer one fits in the model's context, none cut; and how many are left out for what."""
+    kept, left_out = [], {"same_tokens": 0, "too_long": 0}
+    for pair, row in zip(pairs, as_tokens(job, pairs), strict=True):
+        longer = max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+        if row["chosen_ids"] == row["rejected_ids"]:
+            left_out["same_tokens"] += 1
+        elif len(row["prompt_ids"]) + longer > job.run.model.context_tokens:
+            left_out["too_long"] += 1
+        else:
+            kept.append(pair)
+    return kept, left_out
 
 
 def _figures(samples: Sequence[Sample], prompts: int, pairs: Sequence[Pair]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
 from medrl.errors import Problem, UserError
-from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from medrl.config.sections import Sections
     from medrl.data.mix import TrainingRow
     from medrl.data.prompts import Messages
+    from medrl.models.tokenization import Rendering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class SFT(TrainedAlgo):
 
     kind: ClassVar[str] = "sft"
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation", "preference")
+    imitates: ClassVar[bool] = True
 
     max_tokens: Annotated[int, Gt(0)]
     """Rows longer than this are left out and counted; none is cut, because a cut answer teaches not to answer."""
@@ -82,7 +83,7 @@ class SFT(TrainedAlgo):
     def _dataset(self, job: Job) -> Any:
         from datasets import Dataset
 
-        found = [self._rows(Rendering(job.tokenizer), row) for row in job.rows]
+        found = [self._rows(job.rendering, row) for row in job.rows]
         fitting = [rows for rows in found if all(len(each["input_ids"]) <= self.max_tokens for each in rows)]
         if len(fitting) < len(found):
             print(f"sft: {len(found) - len(fitting)} of {len(found)} rows are longer than {self.max_tokens} tokens and left out")
@@ -100,8 +101,7 @@ class SFT(TrainedAlgo):
         tokens = rendering.tokens(row.messages, row.demonstration)
         if self.loss_on == "completion":
             return [tokens.labelled()]
-        ids = tokens.prompt + tokens.completion
-        return [{"input_ids": ids, "labels": list(ids)}]
+        return [{"input_ids": tokens.ids, "labels": tokens.ids}]
 
 
 def check_apart(policy: Any) -> None:

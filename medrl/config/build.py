@@ -183,4 +183,5 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
             expected = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
             message = f"is {finding['input']!r}, should be {expected.removeprefix('string should ')}"
+            message += suggest.former(key, finding["input"])
             yield Problem(key, message, of_value=True)

@@ -7,6 +7,7 @@ Hydra stops at the first mistake, and all of them belong into one message.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +229,11 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
         try:
             yield parser.parse_override(word)
         except HydraException:
-            problems.append(Problem(word, "is no option; options are written key=value"))
+            key, _, value = word.partition("=")
+            if re.search("[ ,]", value) and value[0] not in "[{" and not re.search("[ ,]", key):  # Hydra's own, but for quotes
+                problems.append(Problem(key, f"is not in quotes of its own; write '{key}=\"{value}\"'"))
+            else:
+                problems.append(Problem(word, "is no option; options are written key=value"))
 
 
 def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
@@ -251,9 +256,9 @@ def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Overr
             yield override
         else:
             problems.append(suggest.no_option(key, override.value(), options, placed=placed))
-            if key not in parts and (nearest := suggest.near(str(override.value()), options)):
+            if key not in parts and (meant := suggest.meant(key, str(override.value()), options)):
                 word = str(override.input_line)
-                yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={nearest[0]}")
+                yield OverridesParser.create().parse_override(f"{word.partition('=')[0]}={meant}")
 
 
 def own_folders(overrides: Sequence[str]) -> list[Path]:

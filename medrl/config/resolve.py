@@ -30,6 +30,7 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
     choices = cfg.hydra.runtime.choices
     if choices.get("paper") and choices.get("study"):
         raise ConfigError([Problem("study", "a run follows a paper or a study, and both are chosen; leave one of them out")])
+    _check_rows_of_paper(choices, set_keys)
     if isinstance(cfg.get("model"), DictConfig):
         _fill_model(cfg)
         if isinstance(cfg.get("algo"), DictConfig):
@@ -48,6 +49,21 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
         cfg.name = _name(cfg, choices)
 
 
+def _check_rows_of_paper(choices: Mapping[Any, Any], set_keys: Collection[str]) -> None:
+    """A paper with the embedded model is tried in small: that it reads published rows nevertheless is for the user to say.
+
+    Raises:
+        ConfigError: the user has not said where the rows come from.
+    """
+    paper, source = choices.get("paper"), choices.get("source")
+    said = any(key.partition(".")[0] == "source" for key in set_keys)
+    if paper and "model" in set_keys and choices.get("model") == "tiny" and source != "embedded" and not said:
+        message = (
+            f"{paper} reads its rows from source={source}; with model=tiny add source=embedded, or source={source} to mean it"
+        )
+        raise ConfigError([Problem("paper", message)])
+
+
 def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
     """Whether a run with these options of groups is meant to give a published number.
 
@@ -60,10 +76,11 @@ def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
 
 def _name(cfg: DictConfig, choices: Mapping[Any, Any]) -> str:
     """A run's name: its algorithm, its model and its mix. A model that is named by its weights is called after these."""
+    from medrl.models import architecture
+
     model = str(choices.get("model"))
     if model == "pretrained":
-        weights = re.sub(r"\.gguf$", "", Path(str(cfg.model.get("weights"))).name)
-        model = re.sub(r"[^A-Za-z0-9._-]+", "_", weights) or model
+        model = re.sub(r"[^A-Za-z0-9._-]+", "_", architecture.label(str(cfg.model.get("weights")))) or model
     return f"{choices.get('algo')}-{model}-{choices.get('data_mix')}"
 
 

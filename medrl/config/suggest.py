@@ -10,17 +10,17 @@ from typing import Any
 
 from medrl.errors import Problem
 
-FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gguf", ".gz")
+FILES = (".json", ".jsonl", ".csv", ".tsv", ".xlsx", ".parquet", ".gguf", ".gz")
 MOST = 3
 """So many words are offered as what may be meant; more are a list."""
 
 
 @cache
-def names() -> dict[str, dict[str, str]]:
+def names() -> dict[str, dict[str, Any]]:
     """What to write for what users type first: the tables of names.yaml."""
     import yaml
 
-    tables: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+    tables: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
     return tables
 
 
@@ -69,11 +69,24 @@ def no_option(group: str, value: Any, options: Collection[str], *, placed: bool)
     if isinstance(value, list):
         one = f"; write {group}={value[0]}" if value and value[0] in options else ""
         return Problem(group, f"takes one option and no list{one}")
+    if now := names()["options"].get(group, {}).get(word, ""):
+        return Problem(group, f"{word} is called {now} now; write {group}={now} (and data_mix.tasks.{now} for its options)")
     if "/" in word or Path(word).suffix in FILES:
         own = names()["own"].get(group)
         return Problem(group, f"{word} is no option; write {own.format(word)}" if own else f"has no option {word!r}")
     hint = "" if near(word, options) else names()["hints"].get(group, "")
     return Problem(group, f"has no option {value!r}; {nearest(word, options)}{hint}")
+
+
+def meant(group: str, word: str, options: Collection[str]) -> str:
+    """The option that a word probably stands for: what it is called now, or the nearest; empty where none is near."""
+    return names()["options"].get(group, {}).get(word) or next(iter(near(word, options)), "")
+
+
+def former(key: str, value: Any) -> str:
+    """What a value of an option is called now; empty where it never was one."""
+    now = names()["values"].get(key.rpartition(".")[2], {}).get(value) if isinstance(value, str) else None
+    return f"; it is called {now} now" if now else ""
 
 
 def unknown(key: str, options: Iterable[str]) -> str:

@@ -48,6 +48,8 @@ def _renamed(node: Any, names: dict[str, str]) -> Any:
         return node
     found = {names.get(key, key): _renamed(value, names) for key, value in node.items()}
     if isinstance(target := found.get("_target_"), str):
+        if target.endswith(".Huatuo"):
+            found.setdefault("match", "first")  # before there was another
         start = next((old for old in MOVED if target == old or target.startswith(f"{old}.")), None)
         found["_target_"] = CLASSES.get(target) or (MOVED[start] + target.removeprefix(start) if start else target)
     return found

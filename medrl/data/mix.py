@@ -6,20 +6,23 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from annotated_types import Gt
 
 from medrl.config.identity import Identified, Values
-from medrl.data.decontaminate import Decontaminator, DedupKey
+from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
+from medrl.data.example import Example
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
-from medrl.grading.answers import Format, layout
-from medrl.tasks.base import Example, Task
+from medrl.grading.answers import Format, layout, tags
+from medrl.tasks.base import Task
 
+SAME_ID = "same id, other content"
+"""Rows taken although a held-out row of the user's own has their id."""
 TokenCount = Callable[[Messages], int]
 """Tokens of a prompt after the chat template."""
 
@@ -37,8 +40,25 @@ class TrainingRow:
 
     @property
     def demonstration(self) -> str:
-        """What supervised training imitates: the data set's own reasoning, then the gold."""
-        return layout(self.example.rationale, self.task.answer(self.example), self.task.format)
+        """What supervised training imitates: the data set's own reasoning, then the gold.
+
+        Of a row without reasoning it is the gold alone, because a thought that is empty is a thought that is learned.
+        """
+        form, answer = self.task.format, self.task.answer(self.example)
+        shown = layout(self.example.rationale, answer, form)
+        if self.example.rationale or form == "plain":
+            return shown
+        return shown.removeprefix("\n") if form == "boxed" else shown.partition(f"{tags(form)[1]}\n")[2]
+
+    @property
+    def misleads(self) -> bool:
+        """Whether its own task would not grade the demonstration right: one whose reasoning holds another box, say.
+
+        Nobody asks a judge, who is paid by the question.
+        """
+        if self.task.row_kind != "question" or not self.task.answers.graded or self.task.answers.judged:
+            return False
+        return self.task.grade(self.demonstration, self.example).outcome != "right"
 
 
 class DrawnMix(NamedTuple):
@@ -49,6 +69,8 @@ class DrawnMix(NamedTuple):
     """For each task: rows available, dropped (with the reason), taken, repeated, and the realised share."""
     contaminated: list[dict[str, Any]]
     """Rows that were dropped because they share something with a held-out one, and what."""
+    rule: Rule
+    """How they were found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +93,11 @@ class DataMix(Identified):
     validation_rows: Annotated[int, Gt(0)] | None
     """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
     (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
+    decontaminate: Rule
+    """Which training rows are dropped because of a held-out one, beside those with its id. ``question``: its question with
+    other options or in other words, its case, its text. ``ngram``: its question with its options, and whatever shares 13 words,
+    or Chinese characters, in a row. ``none``: no others. Synthetic twins are compared by ``ngram`` where this says
+    ``question``: they ask the same few questions again and again."""
     format: Format
     """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
@@ -93,7 +120,7 @@ class DataMix(Identified):
                 yield replace(problem, key=f"tasks.{name}.{problem.key}")
         for name in self.held_out:
             # Of the other kinds nothing is graded: pairs are compared and texts predicted.
-            if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].graded:
+            if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].answers.graded:
                 yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
 
     def splits(self) -> Iterator[tuple[Task, Split]]:
@@ -125,30 +152,33 @@ class DataMix(Identified):
         }
         return self.identity() | {"weights": weights, "tasks": trained, "held_out": held_out}
 
-    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None) -> DrawnMix:
+    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None, *, imitated: bool = False) -> DrawnMix:
         """Draw the training rows; the same for the same seed in every process.
 
         Args:
             source: Where the rows come from.
             seed: Orders the rows of each task and the mixture.
             count_tokens: Length of a prompt; None keeps prompts of any length (before a tokenizer is trained).
+            imitated: Whether demonstrations are learned: those that their own task grades as anything but right are left out.
 
         Raises:
             UserError: a task has no row left after its filters.
         """
-        held_out = Decontaminator(self._held_out(source))
+        rule = self._rule(source)
+        held_out = Decontaminator(self._held_out(source), rule)
         drawn: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         report: dict[str, dict[str, float]] = {}
         for name, wanted in sorted(_shares(self.weights, self.rows).items()):  # the run id does not see the order of keys
             if wanted == 0:
                 continue
-            rows, counts, dropped = self._draw_task(name, wanted, source, Random(f"{name}:{seed}"), held_out, count_tokens)
+            order = Random(f"{name}:{seed}")
+            rows, counts, dropped = self._draw_task(name, wanted, source, order, held_out, count_tokens, imitated)
             drawn += rows
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
         Random(f"mix:{seed}").shuffle(drawn)
-        return DrawnMix(drawn, report, contaminated)
+        return DrawnMix(drawn, report, contaminated, rule)
 
     def validation(self, source: Source, name: str) -> list[Example]:
         """The rows of a held-out task's training split that settings are chosen by; the same for every run and seed.
@@ -161,7 +191,7 @@ class DataMix(Identified):
         task, wanted = self.tasks[name], self.validation_rows
         if wanted is None:
             raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
-        tested = Decontaminator(task.content(example) for example in task.examples(source, "test"))
+        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self._rule(source))
         ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
         kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
         if len(kept) < wanted or 2 * wanted > len(ordered):
@@ -171,24 +201,44 @@ class DataMix(Identified):
             )
         return kept
 
+    def _rule(self, source: Source) -> Rule:
+        twins = source.synthetic and all(task.location(split).file is None for task, split in self.splits())
+        return "ngram" if twins and self.decontaminate == "question" else self.decontaminate
+
     def _held_out(self, source: Source) -> Iterator[DedupKey]:
         """Everything that is not trained on: test rows and validation rows."""
         for name in self.held_out:
             task = self.tasks[name]
+            yield from (task.content(example) for example in task.examples(source, "test"))
             kept = self.validation(source, name) if self.validation_rows else []
-            yield from (task.content(example) for example in chain(task.examples(source, "test"), kept))
+            # They are rows of the training split itself, where an id names one row.
+            yield from (task.content(example)._replace(telling_id=True) for example in kept)
 
     def _draw_task(
-        self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
+        self,
+        name: str,
+        wanted: int,
+        source: Source,
+        order: Random,
+        held_out: Decontaminator,
+        count_tokens: TokenCount | None,
+        imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
         examples = list(task.examples(source, "train"))
-        counts = Counter(
+        counts = Counter({"available": len(examples)})
+        if not source.invents(task, "train"):
+            first: dict[Example, Example] = {}
+            for example in examples:
+                first.setdefault(replace(example, id=""), example)
+            examples = list(first.values())
+        counts.update(
             {
-                "available": len(examples),
+                "dropped as duplicate": counts["available"] - len(examples),
                 "dropped by filter": 0,
                 "dropped as held out": 0,
                 "dropped as too long": 0,
+                "dropped as not graded right": 0,
                 "repeated": 0,
             }
         )
@@ -196,22 +246,26 @@ class DataMix(Identified):
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         for example in examples:
-            row = TrainingRow(example, task)
+            row, key = TrainingRow(example, task), task.content(example)
             if not task.keep_for_training(example):
                 counts["dropped by filter"] += 1
-            elif match := held_out.match(task.content(example)):
+            elif match := held_out.match(key):
                 counts["dropped as held out"] += 1
                 contaminated.append({"task": name, "id": example.id, **match._asdict()})
             elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
                 counts["dropped as too long"] += 1
+            elif imitated and row.misleads:
+                counts["dropped as not graded right"] += 1
             else:
                 kept.append(row)
+                if held_out.same_id(key):
+                    counts[SAME_ID] += 1
             if len(kept) == wanted:
                 break
         if not kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
             raise UserError(
-                f"The mix is empty: no row of {name} is left of {len(examples)} ({reasons}). "
+                f"The mix is empty: no row of {name} is left of {counts['available']} ({reasons}). "
                 "Loosen its filter, raise data_mix.max_prompt_tokens, or "
                 f"set data_mix.weights.{name}=0 and the others to sum to 1."
             )

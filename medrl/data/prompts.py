@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from medrl.data.example import Example
 from medrl.grading.answers import REASONING_TAG
-from medrl.tasks.base import Example, Language, Task
+from medrl.tasks.base import Language, Task
 
 Messages = list[dict[str, str]]
 """A conversation as chat templates read it: ``[{"role": ..., "content": ...}]``."""

@@ -34,7 +34,9 @@ class Location:
     keep: Callable[[Mapping[str, Any]], bool] | None = None
     """Which published rows belong; twins are generated for one split each and need no filter."""
     file: Path | None = None
-    """A file of the user's own, read whatever the source is."""
+    """A file of the user's own, or a folder of some, read whatever the source is."""
+    repository: str = ""
+    """On the hub, or its folder in a local source; empty: the task's own."""
 
     def split_of(self, config: str) -> str:
         """Name of the split within a configuration."""
@@ -77,11 +79,15 @@ class Source(Identified, ABC):
         """
         place = task.location(split)
         if place.file:
-            return readers.read(place.file)
+            return (row for path in readers.files(place.file, split) for row in readers.read(path))
         found = self._rows(task, split, place)
         # Twins are made for one split each: a filter of published rows has nothing to say of them.
         keep = None if self.synthetic else place.keep
-        return (row for row in found if keep(row.values)) if keep else found
+        return (row for row in found if row.flaw or keep(row.values)) if keep else found
+
+    def invents(self, task: Published, split: Split) -> bool:
+        """Whether the rows of a split are synthetic twins, which may well repeat themselves."""
+        return self.synthetic and task.location(split).file is None
 
     def fingerprint(self, task: Published, split: Split) -> dict[str, str]:
         """What tells these rows from any others: recorded with every run, so that a number can be traced to its data.
@@ -91,7 +97,7 @@ class Source(Identified, ABC):
         """
         place = task.location(split)
         if place.file:
-            return {"file": place.file.name, "sha256": of_file(place.file)}
+            return {"file": place.file.name, "sha256": _of_own(place.file, split)}
         return self._fingerprint(task, split, place)
 
     def identity_of(self, task: Published, split: Split) -> Values:
@@ -102,8 +108,8 @@ class Source(Identified, ABC):
         """
         place = task.location(split)
         if place.file:
-            return {"sha256": of_file(place.file)}
-        named = {"kind": self.kind, "data": task.hub_id, "configs": list(place.configs), "split": place.split}
+            return {"sha256": _of_own(place.file, split)}
+        named = {"kind": self.kind, "data": _repository(task, place), "configs": list(place.configs), "split": place.split}
         return named | self._identity_of(task, split, place)
 
     @abstractmethod
@@ -130,6 +136,17 @@ class Source(Identified, ABC):
         return iter(())
 
 
+def _repository(task: Published, place: Location) -> str:
+    """The data set of a location."""
+    return place.repository or task.hub_id
+
+
+def _of_own(path: Path, split: Split) -> str:
+    """A hash over a file, or over those of a folder."""
+    found = readers.files(path, split)
+    return of_file(path) if found == [path] else of_files((file.name, file) for file in found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Embedded(Source):
     """Synthetic twins of the data sets, made by a seeded generator. They exercise everything and mean nothing."""
@@ -142,6 +159,13 @@ class Embedded(Source):
     """Rows of a training split."""
     test_rows: Annotated[int, Gt(0)]
     """Rows of a test split."""
+
+    def problems(self, splits: Iterable[tuple[Published, Split]]) -> Iterator[Problem]:
+        for task, split in splits:
+            if repository := task.location(split).repository:
+                yield Problem(
+                    "", f"is embedded, and {repository} is no file or folder here; write source=hub to read it from the hub"
+                )
 
     def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
         """Twins of a split: the same rows in every run, whatever its seed, as a published data set would be."""
@@ -207,7 +231,7 @@ class Local(Source):
 
     def _files(self, task: Published, place: Location) -> list[tuple[str, Path]]:
         """The file of each configuration; none where one of them is absent."""
-        folder = Path(self.root) / task.hub_id
+        folder = Path(self.root) / _repository(task, place)
         configs = place.configs
         if "*" in configs:
             configs = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
@@ -220,8 +244,8 @@ class Local(Source):
     def _absence(self, task: Published, place: Location) -> str:
         config = place.configs[0] if len(place.configs) == 1 else f"{{{','.join(place.configs)}}}"
         return (
-            f"{task.name} is not in {self.root}: {task.hub_id}/{config}/{place.split_of(config)}.jsonl.gz is absent; "
-            f"put it there, or choose a data_mix without {task.name}"
+            f"{task.name} is not in {self.root}: {_repository(task, place)}/{config}/{place.split_of(config)}.jsonl.gz is "
+            f"absent; put it there, or choose a data_mix without {task.name}"
         )
 
 
@@ -239,8 +263,8 @@ class Hub(Source):
         """The rows of a split, loaded by ``datasets``."""
         for config in self._configs(task, place):
             name = place.split_of(config)
-            where = f"{task.hub_id}/{config}/{name}"
-            for number, values in enumerate(hf_hub.rows(task.hub_id, config, name, self.revision), start=1):
+            where = f"{_repository(task, place)}/{config}/{name}"
+            for number, values in enumerate(hf_hub.rows(_repository(task, place), config, name, self.revision), start=1):
                 yield Row(values, f"{where}:{number}", config)
 
     def _identity_of(self, task: Published, split: Split, place: Location) -> Values:
@@ -249,8 +273,9 @@ class Hub(Source):
     def _fingerprint(self, task: Published, split: Split, place: Location) -> dict[str, str]:
         """The commit; no data file is fetched for it."""
         config = self._configs(task, place)[0]
-        builder = hf_hub.builder(task.hub_id, config, place.split_of(config), self.revision)
-        return {"repository": task.hub_id, "config": ", ".join(place.configs), "split": place.split, "commit": builder.hash}
+        repository = _repository(task, place)
+        builder = hf_hub.builder(repository, config, place.split_of(config), self.revision)
+        return {"repository": repository, "config": ", ".join(place.configs), "split": place.split, "commit": builder.hash}
 
     def _configs(self, task: Published, place: Location) -> tuple[str, ...]:
-        return hf_hub.configs(task.hub_id, self.revision) if "*" in place.configs else place.configs
+        return hf_hub.configs(_repository(task, place), self.revision) if "*" in place.configs else place.configs

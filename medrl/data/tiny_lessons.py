@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from medrl.data.decontaminate import Decontaminator
 from medrl.data.mix import DataMix, TokenCount, TrainingRow
 from medrl.data.sources import Source
-from medrl.grading.answer_types import listed
+from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.number_parsing import AMID
 
@@ -31,10 +31,17 @@ class TinyLessons(DataMix):
     """Share of the graded demonstrations that lack a tag of their format."""
 
     def _draw_task(
-        self, name: str, wanted: int, source: Source, order: Random, held_out: Decontaminator, count_tokens: TokenCount | None
+        self,
+        name: str,
+        wanted: int,
+        source: Source,
+        order: Random,
+        held_out: Decontaminator,
+        count_tokens: TokenCount | None,
+        imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
-        rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens)
-        return [self._with_mistakes(row, order) if row.task.graded else row for row in rows], counts, contaminated
+        rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens, imitated)
+        return [self._with_mistakes(row, order) if row.task.answers.graded else row for row in rows], counts, contaminated
 
     def _with_mistakes(self, row: TrainingRow, rng: Random) -> WrongDemonstration:
         answer = row.task.answer(row.example)
@@ -58,12 +65,12 @@ class WrongDemonstration(TrainingRow):
 
 def _shortcut(row: TrainingRow) -> str:
     """The choices in the order shown where they are ranked, the question's first number, or the first option (``yes``, ``A``)."""
-    if row.task.ranked:
+    if row.task.answers.ranked:
         return listed(row.example.choices)
-    if row.task.numeric:
+    if row.task.answers.numeric:
         found = AMID.search(row.example.question)
-        return found[0].replace(",", "").replace("$", "") if found else "0"
-    return row.task.options(row.example)[0]
+        return found["number"].replace(",", "").replace("$", "") if found else "0"
+    return row.task.answers.options(row.example)[0]
 
 
 def _removable(form: Format) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from medrl.config.identity import digest
 from medrl.config.schema import Run
+from medrl.data.example import Example
 from medrl.data.prompts import messages
 from medrl.data.sources import Split
 from medrl.errors import UserError
@@ -16,8 +17,10 @@ from medrl.evaluation import perplexity, preferences
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
+from medrl.grading.verdicts import Attempt, Verdict
 from medrl.models.likelihood import NegativeLogLikelihood, Score
-from medrl.tasks.base import Attempt, Example, Task
+from medrl.models.tokenization import Rendering
+from medrl.tasks.base import Task
 
 Which = Literal["base", "trained"]
 Lines = dict[int, dict[str, Any]]
@@ -107,14 +110,15 @@ def _missing_lines(
     run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int], tick: Callable[[float], None]
 ) -> Iterator[Lines]:
     """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
-    task, kind, tokenizer = run.data_mix.tasks[name], protocol(run, name), model[1]
+    task, kind = run.data_mix.tasks[name], protocol(run, name)
     if kind == "generative":
         return _completions(run, task, examples, model, done, tick)
+    rendering = Rendering(model[1])
     room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
     measure = Score(*room) if kind == "pairwise" else NegativeLogLikelihood(*room)
     if kind == "perplexity":
-        return perplexity.lines(task, examples, measure, tokenizer, done)
-    return preferences.lines(task, examples, kind, measure, tokenizer, done)
+        return perplexity.lines(task, examples, measure, rendering, done)
+    return preferences.lines(task, examples, kind, measure, rendering, done)
 
 
 def _completions(
@@ -133,25 +137,29 @@ def _completions(
     engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
     for batch in engine.complete(prompts, run.eval.sampling(run.seed), done, tick):
         attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
-        graded = zip(batch.items(), task.grade_all(attempts), strict=True)
-        yield {place: _line(task, *asking[place], prompts[place], made, verdict) for (place, made), verdict in graded}
+        strict = task.grade_all(attempts)
+        graded = zip(batch.items(), strict, task.read_all(attempts, strict), strict=True)
+        yield {place: _line(task, *asking[place], prompts[place], made, *verdicts) for (place, made), *verdicts in graded}
 
 
-def _line(task: Task, example: Example, sample: int, prompt: Any, made: Any, verdict: Any) -> dict[str, Any]:
-    answer = verdict.answer
+def _line(
+    task: Task, example: Example, sample: int, prompt: Any, made: Any, verdict: Verdict, readable: Verdict
+) -> dict[str, Any]:
     return {
         "id": example.id,
         "sample": sample,
         "prompt": prompt,
         "text": made.text,
-        "answer": answer,
+        "answer": verdict.answer,
         "gold": example.gold,
         "verdict": verdict.outcome,
         "credit": verdict.credit,
         "tokens": made.tokens,
         "group": example.group,
-        "vote": task.vote(answer, example) if verdict.outcome in ("right", "wrong") else None,
-        "place": task.position(answer, example) if verdict.outcome in ("right", "wrong") else None,
+        "vote": verdict.value,
+        "place": task.answers.place(verdict.reading, example),
+        "readable": readable.outcome,
+        "readable_vote": readable.value,
     }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from medrl.data.example import Example
 from medrl.errors import UserError
 from medrl.evaluation import perplexity, preferences
 from medrl.evaluation.evaluate import held_out, result_files
@@ -14,12 +15,14 @@ from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
 from medrl.statistics import metrics, power
-from medrl.tasks.base import Example, Task
+from medrl.tasks.base import Task
 
 if TYPE_CHECKING:
     from medrl.config.schema import Run
 
 Line = Mapping[str, Any]
+Reading = Literal["verdict", "readable"]
+"""In the shape that was asked for, or as a careful person reads: the key of its outcome in a line."""
 """One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
 
 
@@ -63,6 +66,7 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
         "by_group": _by_group(after),
         "base": _accuracy(before),
         "change": _change(before, after) if run.algo.trains else None,
+        **({"readable_change": _change(before, after, "readable")} if run.algo.trains and generative else {}),
         "compat": {
             key: {"accuracy": found, "base": _compat(scorer, task, examples, before)}
             for key, scorer in run.eval.paper_scorers.items()
@@ -79,9 +83,9 @@ def _of_examples(lines: Sequence[Line]) -> list[list[Line]]:
     return [list(lines[first : first + samples]) for first in range(0, len(lines), samples)]
 
 
-def _shares_right(lines: Sequence[Line]) -> list[float]:
+def _shares_right(lines: Sequence[Line], reading: Reading = "verdict") -> list[float]:
     """For each example, the share of its completions that are right."""
-    return [sum(line["verdict"] == "right" for line in group) / len(group) for group in _of_examples(lines)]
+    return [sum(line[reading] == "right" for line in group) / len(group) for group in _of_examples(lines)]
 
 
 def _interval(shares: Sequence[float], *, single: bool) -> list[float] | None:
@@ -104,17 +108,22 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
     groups, shares = _of_examples(lines), _shares_right(lines)
     samples = n // len(groups)
     credits = [sum(line["credit"] for line in group) / len(group) for group in groups]
+    drawn = _bootstrap(credits)
     found: dict[str, Any] = {
         "accuracy": outcomes["right"] / n,
         "ci95": _interval(shares, single=samples == 1),
         "bootstrap_ci95": _bootstrap(shares),
-        "mean_credit": sum(credits) / len(credits),
-        "mean_credit_ci95": _bootstrap(credits),
+        "mean_credit": max(0.0, sum(credits) / len(credits)),  # of rubrics the mean is clipped, not the credit of one response
+        "mean_credit_ci95": drawn and [max(0.0, end) for end in drawn],
         "unparsed": outcomes["unparsed"] / n,
         "truncated": outcomes["truncated"] / n,
         "ungraded": outcomes["ungraded"] / n,
         "mean_tokens": sum(line["tokens"] for line in lines) / n,
     }
+    if "readable" in lines[0]:  # not of preference pairs
+        shares = _shares_right(lines, "readable")
+        found["readable"] = {"accuracy": sum(shares) / len(shares), "ci95": _interval(shares, single=samples == 1)}
+        found["readable"]["unparsed"] = sum(line["readable"] == "unparsed" for line in lines) / n
     places = [line["place"] for line in lines if line["place"] is not None]
     if places:
         found["first_choice"] = places.count(0) / len(places)
@@ -133,9 +142,9 @@ def _voted(group: Sequence[Line]) -> bool:
     return winner is not None and any(line["vote"] == winner and line["verdict"] == "right" for line in group)
 
 
-def _change(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
+def _change(before: Sequence[Line], after: Sequence[Line], reading: Reading = "verdict") -> dict[str, Any]:
     """What training changed: McNemar's test for single answers, a sign-flip test for shares of several."""
-    old, new = _shares_right(before), _shares_right(after)
+    old, new = _shares_right(before, reading), _shares_right(after, reading)
     interval = _bootstrap([b - a for a, b in zip(old, new, strict=True)])
     if len(before) == len(old):
         change = metrics.paired_change([share == 1 for share in old], [share == 1 for share in new])
@@ -178,13 +187,17 @@ def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequ
 
 def _references(run: Run, task: Task, examples: Sequence[Example]) -> dict[str, Any]:
     """What answers that need no model score, each graded as a model's answer is."""
-    favourite, share = metrics.majority([example.gold for example in examples])
-    guess = metrics.random_guess([len(task.options(example)) for example in examples])
-    found: dict[str, Any] = {"majority": {"accuracy": share, "answer": favourite}}
+    found: dict[str, Any] = {}
+    if not any(example.rubric for example in examples):  # a reply to one conversation; a judge would be asked each criterion
+        favourite, _ = metrics.majority([example.gold for example in examples])
+        always = task.answers.read_all([favourite] * len(examples), examples)
+        share = sum(reading.credit == 1 for reading in always) / len(examples)
+        found["majority"] = {"accuracy": share, "answer": favourite}
+    guess = metrics.random_guess([len(task.answers.options(example)) for example in examples])
     if guess is not None:
         found["random"] = {"accuracy": guess}
     for name, answers in task.references(examples, lambda: task.examples(run.source, "train")).items():
-        credits = [task.credit(answer, example) for answer, example in zip(answers, examples, strict=True)]
+        credits = [reading.credit or 0.0 for reading in task.answers.read_all(answers, examples)]
         found[name] = {"accuracy": credits.count(1.0) / len(credits), "mean_credit": sum(credits) / len(credits)}
     return found
 

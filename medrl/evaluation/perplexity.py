@@ -11,20 +11,22 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from medrl.data.example import Example
 from medrl.data.prompts import messages
 from medrl.models.likelihood import Measure, Passage, document, reply
+from medrl.models.tokenization import Rendering
 from medrl.statistics import metrics
-from medrl.tasks.base import Example, Task
+from medrl.tasks.base import Task
 
 Line = Mapping[str, Any]
 """One document: ``id``, ``nll`` (nats, summed over its tokens), ``tokens``, ``bytes`` of its text, ``group``."""
 
 
 def lines(
-    task: Task, examples: Sequence[Example], measure: Measure, tokenizer: Any, done: Collection[int]
+    task: Task, examples: Sequence[Example], measure: Measure, rendering: Rendering, done: Collection[int]
 ) -> Iterator[dict[int, dict[str, Any]]]:
     """A line a document, by its position; of a conversation, its last answer is the document and all before it is given."""
-    passages = [_passage(tokenizer, task, example) for example in examples]
+    passages = [_passage(rendering, task, example) for example in examples]
     for batch in measure([[passage] for passage in passages], done):
         yield {
             position: {
@@ -38,10 +40,10 @@ def lines(
         }
 
 
-def _passage(tokenizer: Any, task: Task, example: Example) -> Passage:
+def _passage(rendering: Rendering, task: Task, example: Example) -> Passage:
     if task.row_kind == "text":
-        return document(tokenizer, example.gold)
-    return reply(tokenizer, messages(example, task), example.gold)
+        return document(rendering, example.gold)
+    return reply(rendering, messages(example, task), example.gold)
 
 
 def summary(before: Sequence[Line], after: Sequence[Line], *, trained: bool) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
+from medrl.data.example import Example
 from medrl.data.prompts import messages
-from medrl.models.likelihood import Measure, Passage, conversation, reply
-from medrl.tasks.base import Example, Task
+from medrl.models.likelihood import Measure, Passage, reply
+from medrl.models.tokenization import Rendering
+from medrl.tasks.base import Task
 
 Protocol = Literal["pairwise", "likelihood"]
 """Of a reward model, the higher score; of a policy, the higher mean log-probability of a token."""
@@ -17,11 +19,11 @@ SCORERS = {"pairwise": "pairs by score", "likelihood": "pairs by likelihood"}
 
 
 def lines(
-    task: Task, examples: Sequence[Example], protocol: Protocol, measure: Measure, tokenizer: Any, done: Collection[int]
+    task: Task, examples: Sequence[Example], protocol: Protocol, measure: Measure, rendering: Rendering, done: Collection[int]
 ) -> Iterator[dict[int, dict[str, Any]]]:
     """A line a pair, by its position, as soon as both of its answers are measured."""
     groups = [
-        [_passage(tokenizer, task, example, answer, protocol) for answer in (example.gold, example.rejected)]
+        [_passage(rendering, task, example, answer, protocol) for answer in (example.gold, example.rejected)]
         for example in examples
     ]
     for batch in measure(groups, done):
@@ -30,9 +32,9 @@ def lines(
         }
 
 
-def _passage(tokenizer: Any, task: Task, example: Example, answer: str, protocol: Protocol) -> Passage:
-    prompt = messages(example, task)
-    return Passage(conversation(tokenizer, prompt, answer), 0) if protocol == "pairwise" else reply(tokenizer, prompt, answer)
+def _passage(rendering: Rendering, task: Task, example: Example, answer: str, protocol: Protocol) -> Passage:
+    passage = reply(rendering, messages(example, task), answer)
+    return Passage(passage.ids, 0) if protocol == "pairwise" else passage
 
 
 def _line(task: Task, example: Example, protocol: Protocol, group: Sequence[Passage], values: Sequence[float]) -> dict[str, Any]:

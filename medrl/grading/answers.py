@@ -1,13 +1,17 @@
-"""Model text -> right shape of answer, or unparsed. The only answer extraction there is.
+"""Shapes of completions: how each is asked for, and where the answer of one stands. The only answer extraction there is.
 
-Rewards, evaluation and pair making all read answers here, so that what is trained is what is measured.
+Rewards, evaluation and pair making all read answers here, so that what is trained is what is measured. An answer is read in
+four steps: the thought is cut off; the format says where the answer stands; layout is peeled; the type of the answer reads what
+is left. The first two are here, the others in `peeling` and `answer_types`.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import islice
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
+
+from medrl.grading.thoughts import spoken
 
 Format = Literal["xml", "think", "r1", "boxed", "plain"]
 """Shape of a completion.
@@ -20,21 +24,16 @@ alone (S3's JSON).
 REASONING_TAG: dict[Format, str] = {"xml": "reasoning", "think": "think", "r1": "think"}
 TAGGED: tuple[Format, ...] = ("xml", "think")
 """Formats whose answer stands between tags of its own."""
-BOXED = re.compile(r"\\boxed\s*\{")
+BOX = re.compile(r"\\(?:boxed|fbox)\s{0,20}\{")
+ANSWER_TAG = re.compile(r"<\s{0,20}(/?)\s{0,20}(?:final_)?answer\s{0,20}>", re.IGNORECASE)
+MOST_PLACES = 100
+"""Pairs of tags or boxes that are looked at. So many differ, or say nothing more than a few."""
 
 
 def tags(form: Format) -> tuple[str, ...]:
     """The tags of a format, in the order in which a completion writes them; none for free formats."""
     reasoning = (f"<{REASONING_TAG[form]}>", f"</{REASONING_TAG[form]}>") if form in REASONING_TAG else ()
     return (*reasoning, "<answer>", "</answer>") if form in TAGGED else reasoning
-
-
-class Answer(NamedTuple):
-    """What a completion answers, or why it answers nothing."""
-
-    outcome: Literal["answered", "unparsed", "truncated"]
-    text: str
-    """The words of the answer, stripped; empty unless answered."""
 
 
 def layout(reasoning: str, answer: str, form: Format) -> str:
@@ -48,62 +47,82 @@ def layout(reasoning: str, answer: str, form: Format) -> str:
     return f"{thought}{answer}\n" if form == "r1" else f"{thought}<answer>\n{answer}\n</answer>\n"
 
 
-def extract(text: str, form: Format, *, finished: bool = True) -> Answer:
-    """The answer of one completion.
+class Found(NamedTuple):
+    """Where a completion answers."""
 
-    Answers repeated, left empty, or standing only inside the reasoning are unparsed: nothing is guessed.
+    places: tuple[str, ...]
+    """The text of each place where an answer stands, stripped. Several have to say the same; none says nothing."""
+    final: str
+    """All that was said after the thought; empty where a thought is not closed, or the completion was cut in its final text."""
+
+
+def find(text: str, form: Format, *, finished: bool = True) -> Found:
+    """Where the answer of one completion stands.
 
     Args:
         text: The completion without special tokens, and with what the chat template had opened of it (R1's ``<think>``).
         form: The format that the prompt asked for.
-        finished: Whether the model ended the completion itself; false where the token limit cut it.
+        finished: Whether the model ended the completion itself; false where the token limit cut it. An answer in its tags is
+            whole all the same; in the other formats nothing marks the end of an answer, and what was cut has none.
     """
-    answer = _answer(text, form, finished=finished)
-    if not answer:
-        return Answer("unparsed" if finished else "truncated", "")
-    return Answer("answered", answer)
-
-
-def _answer(text: str, form: Format, *, finished: bool) -> str:
+    before, final = spoken(text)
+    if final is None:
+        return Found((), "")
+    whole = final if finished else ""
     if form in TAGGED:
-        return _tagged(text, form)
-    if not finished:  # without a closing mark, a cut answer cannot be told from a whole one
-        return ""
-    if form == "boxed":
-        return _boxed(text)
-    if form == "plain":
-        return text.strip()
-    opening, closing = tags(form)
-    before, closed, rest = text.partition(closing)
-    if not closed or closing in rest or opening in rest or before.count(opening) > 1:
-        return ""
-    return _boxed(rest) if BOXED.search(rest) else rest.strip()
+        places = tagged(final)
+        return Found((*tagged(before), *places) if places else (), whole)
+    if not finished or (form == "r1" and len(final) == len(text)):  # r1 without its thought is not the shape that was asked for
+        return Found((), whole)
+    boxes = boxed(final)
+    if form != "boxed" and not BOX.search(final):
+        boxes = (final.strip(),) if final.strip() else ()
+    return Found(boxes, whole)
 
 
-def _tagged(text: str, form: Format) -> str:
-    """What stands between one ``<answer>`` and one ``</answer>`` after the reasoning has closed."""
-    opening, closing, *marks = tags(form)
-    if text.count(closing) > 1:
-        return ""
-    # A model may skip the reasoning altogether: only a closing tag matters.
-    rest = text.partition(closing)[2] if closing in text else text
-    if opening in rest or any(rest.count(mark) != 1 for mark in marks):  # reasoning never closed, or begun again
-        return ""
-    inner, closed, _ = rest.partition("<answer>")[2].partition("</answer>")
-    return inner.strip() if closed else ""
+def tagged(text: str) -> tuple[str, ...]:
+    """What stands between pairs of answer tags; nothing where one is empty, not closed, or there are too many.
+
+    Tags within the same tags are one pair.
+    """
+    found: list[str] = []
+    begin: int | None = None
+    for mark in ANSWER_TAG.finditer(text):
+        if not mark[1]:
+            begin = mark.end()
+        elif begin is not None:
+            found.append(text[begin : mark.start()].strip())
+            begin = None
+        if len(found) > MOST_PLACES:
+            return ()
+    return tuple(found) if begin is None and all(found) else ()
 
 
-def _boxed(text: str) -> str:
-    r"""The inside of the only ``\boxed{...}``, braces matched; empty where there is none, several, or no end."""
-    found = list(islice(BOXED.finditer(text), 2))
-    if len(found) != 1:
-        return ""
-    start, depth = found[0].end(), 1
-    for mark in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
-        depth += {"{": 1, "}": -1}.get(mark[0], 0)
-        if depth == 0:
-            return text[start : start + mark.start()].strip()
-    return ""
+def boxed(text: str) -> tuple[str, ...]:
+    r"""The insides of all ``\boxed{...}``, braces matched; nothing where one is empty, not closed, or there are too many."""
+    found = list(_boxes(text))
+    return tuple(found) if all(found) and len(found) <= MOST_PLACES else ()
+
+
+def _boxes(text: str) -> Iterator[str]:
+    """The inside of each outermost box, stripped; empty where it does not end."""
+    end = 0
+    for place, box in enumerate(BOX.finditer(text)):
+        if box.start() < end:
+            continue  # within the box before
+        if place > MOST_PLACES:
+            yield ""
+            return
+        depth = 1
+        for mark in re.finditer(r"\\.|[{}]", text[box.end() :], re.DOTALL):
+            depth += {"{": 1, "}": -1}.get(mark[0], 0)
+            if depth == 0:
+                end = box.end() + mark.end()
+                yield text[box.end() : end - 1].strip()
+                break
+        else:
+            yield ""
+            return
 
 
 def opening(tokenizer: object) -> str:

@@ -6,14 +6,14 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from medrl.errors import UserError
 from medrl.jobs import locks
-from medrl.training.hardware import visible_gpus
+from medrl.training.hardware import show, visible_gpus
 
 POLL_SECONDS = 1.0
 
@@ -22,9 +22,22 @@ POLL_SECONDS = 1.0
 class Claim:
     """GPUs that nobody else claims until the locks are closed."""
 
-    environment: dict[str, str]
-    """Variables that show a process these GPUs and no others."""
+    gpus: tuple[str, ...]
+    """As ``CUDA_VISIBLE_DEVICES`` names them."""
     locks: tuple[IO[str], ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that show a process these GPUs and no others."""
+        if not self.gpus:
+            return {}
+        # The driver's numbers: CUDA's own order is by speed.
+        order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus), **order}
+
+
+_own: list[Claim] = []
+"""What this process has claimed for itself, as long as it lives: CUDA keeps its devices as long."""
 
 
 def claim(count: int, *, folder: Path | None = None) -> Claim | None:
@@ -45,7 +58,7 @@ def claim(count: int, *, folder: Path | None = None) -> Claim | None:
         for lock in found.values():
             lock.close()
         return None
-    return Claim(_environment(list(found)), tuple(found.values()))
+    return Claim(tuple(found), tuple(found.values()))
 
 
 def claim_when_free(count: int, give_up: Callable[[], bool], *, folder: Path | None = None) -> Claim | None:
@@ -59,6 +72,20 @@ def claim_when_free(count: int, give_up: Callable[[], bool], *, folder: Path | N
         waiting = True
         time.sleep(POLL_SECONDS)
     return found
+
+
+def claim_for_this_process(count: int) -> None:
+    """See ``count`` GPUs and no others from here on: where more are visible, those that no other run has, once there are so many.
+
+    A job of a chain, a multirun or a sweep sees no more than it needs: they are claimed for it already.
+    """
+    visible = visible_gpus()
+    if 0 < count < len(visible):
+        claimed = claim_when_free(count, give_up=lambda: False)
+        assert claimed
+        _own.append(claimed)
+        visible = claimed.gpus
+    show(visible[:count])
 
 
 def needed(hardware: Mapping[str, Any]) -> int:
@@ -86,11 +113,3 @@ def threads(at_once: int, hardware: Mapping[str, Any]) -> dict[str, str]:
     if hardware["device"] != "cpu" or at_once == 1 or "OMP_NUM_THREADS" in os.environ:
         return {}
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
-
-
-def _environment(names: Sequence[str]) -> dict[str, str]:
-    if not names:
-        return {}
-    # The driver's numbers: CUDA's own order is by speed.
-    order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(names), **order}

@@ -178,12 +178,15 @@ def _shared(points: Sequence[ResolvedRun]) -> Iterator[Problem]:
         other = first.setdefault(each.folder, each)
         if other is not each:
             pairs = zip(each.overrides, other.overrides, strict=True)
-            key = next((mine.partition("=")[0] for mine, theirs in pairs if mine != theirs), "-m")
+            key = next((mine.partition("=")[0] for mine, theirs in pairs if mine != theirs), "")
+            again = f"so these points would overwrite each other in {each.folder}"
+            if not key:
+                yield Problem("-m", f"gives one run twice, {again}; leave out one of two values that say the same")
+                continue
             value = f"hydra.runtime.choices.{key}" if options.group_options(key) else key
             yield Problem(
                 key,
-                f"is not part of the run id, so these points would overwrite each other in {each.folder}; "
-                f"add a name that tells them apart: 'name=x${{{value}}}'",
+                f"is not part of the run id, {again}; add a name that tells them apart: 'name=x${{{value}}}'",
             )
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from medrl.errors import UserError
+from medrl.models import gguf_file
 
 Declared = Mapping[str, Any]
 """``config.json``."""
+LONGEST_HEADER = 100_000_000
+"""Bytes that safetensors allows for the header of a file."""
 Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
 """The class of transformers that puts the wanted head on an architecture."""
 
@@ -19,11 +23,10 @@ Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
 def no_weights(weights: str) -> str:
     """Why nothing can be loaded from what a user names as weights, seen without reading them; empty where that may go well."""
     if not weights:
-        return "names no weights; write model.weights=FOLDER or a hub id (the model's file in conf/model may say more)"
+        return "names no weights; write model.weights=FOLDER, FILE.gguf or a hub id (the model's file in conf/model may say more)"
     path = Path(weights).expanduser()
-    if path.suffix == ".gguf":
-        there = "" if path.is_file() else f"; and there is no file {weights}"
-        return f"is a GGUF file, which is not trained on; name the folder or the hub id that it was made from{there}"
+    if is_gguf(weights):
+        return _no_gguf(path)
     if path.is_file():
         return f"{weights} is a file; name the folder that holds config.json and the weights"
     if path.is_dir():
@@ -31,6 +34,48 @@ def no_weights(weights: str) -> str:
     if weights.startswith((".", "/", "~")) or weights.count("/") > 1:
         return f"there is no folder {weights}"
     return ""
+
+
+def is_gguf(weights: str) -> bool:
+    """Whether weights are named as a GGUF file."""
+    return weights.endswith(".gguf")
+
+
+def _no_gguf(path: Path) -> str:
+    """Why a GGUF file cannot be used, as far as its header says; empty where it can."""
+    try:
+        gguf_file.read_header(path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def label(weights: str) -> str:
+    """What to call weights in the name of a run: a hub id by its name, others by what is in them and never by their path, as
+    architecture and size (``llama_135M``); empty where they cannot be read.
+    """
+    path = Path(weights).expanduser()
+    try:
+        if is_gguf(weights):
+            header = gguf_file.read_header(path)
+            kind, size = header.architecture, header.parameters
+        elif path.is_dir():
+            kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+            size = sum(map(_parameters, path.glob("*.safetensors")))
+        else:
+            return path.name
+    except (AttributeError, LookupError, OSError, TypeError, UserError, ValueError):  # the check says what is wrong with it
+        return ""
+    unit, letter = next(((unit, letter) for unit, letter in ((1e9, "B"), (1e6, "M")) if size >= unit), (1e3, "K"))
+    return f"{kind}_{size / unit:.3g}{letter}" if size else str(kind)
+
+
+def _parameters(file: Path) -> int:
+    """Numbers of the tensors in a safetensors file."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(min(length, LONGEST_HEADER)))
+    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _no_model(folder: Path) -> str:

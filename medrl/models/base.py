@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Gt
 
-from medrl.config.identity import Identified, Values, of_weights
+from medrl.config.identity import Identified, Values, of_file, of_weights
 from medrl.errors import Problem, UserError
-from medrl.models import architecture, chat_templates
+from medrl.models import architecture, chat_templates, gguf_file
 from medrl.models.chat_templates import ChatFormat
 from medrl.models.lora import Lora, Task
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Texts = Callable[[], Iterable[str]]
 
-EMBEDDED = Path(__file__).parents[1] / "assets"
+EMBEDDED = Path(__file__).with_name("assets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +92,15 @@ class Model(Identified, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained(Model):
-    """Weights from the hub, from a folder, or embedded in the package."""
+    """Weights from the hub, from a folder, from a GGUF file, or embedded in the package."""
 
     kind: ClassVar[str] = "pretrained"
-    not_learned: ClassVar[frozenset[str]] = frozenset({"weights", "revision"})
+    not_learned: ClassVar[frozenset[str]] = frozenset({"weights", "revision", "unpacked"})
 
     weights: str
-    """Hub id, folder, or ``embedded:NAME``."""
+    """Hub id, folder, GGUF file, or ``embedded:NAME``."""
+    unpacked: str
+    """Folder that keeps what GGUF files are unpacked to."""
     revision: str | None
     """Branch, tag or commit on the hub."""
     chat_format: ChatFormat | None
@@ -113,10 +115,10 @@ class Pretrained(Model):
             yield Problem("weights", f"{self.weights} is not in the package; it has {sorted(p.name for p in EMBEDDED.iterdir())}")
 
     def identity(self) -> Values:
-        """Weights in a folder by their files, weights on the hub by name and revision."""
+        """Weights in a folder by their files, in a GGUF file by its bytes, on the hub by name and revision."""
         if self._on_hub:
             return super().identity() | {"repository": self.weights, "revision": self.revision}
-        return super().identity() | of_weights(self.path)
+        return super().identity() | ({"gguf": of_file(self.path)} if self._is_gguf else of_weights(self.path))
 
     @property
     def embedded(self) -> bool:
@@ -125,8 +127,8 @@ class Pretrained(Model):
 
     @property
     def path(self) -> Path:
-        """Folder of weights that are not on the hub."""
-        return EMBEDDED / self.weights.removeprefix("embedded:") if self.embedded else Path(self.weights)
+        """Folder or GGUF file of weights that are not on the hub."""
+        return EMBEDDED / self.weights.removeprefix("embedded:") if self.embedded else Path(self.weights).expanduser()
 
     def tokenizer(self, texts: Texts) -> Any:
         """Raises:
@@ -239,11 +241,19 @@ class Pretrained(Model):
 
         if repository:
             return hub_commit("model", repository, None)
-        return self._commit() if self._on_hub else architecture.code_hash(Path(self.weights))
+        return self._commit() if self._on_hub else architecture.code_hash(self._folder())
 
     @property
     def _on_hub(self) -> bool:
-        return not self.embedded and not self.path.is_dir()
+        return not self.embedded and not self._is_gguf and not self.path.is_dir()
+
+    @property
+    def _is_gguf(self) -> bool:
+        return architecture.is_gguf(self.weights)
+
+    def _folder(self) -> Path:
+        """What transformers loads where the weights are not on the hub."""
+        return gguf_file.unpacked(self.path, Path(self.unpacked)) if self._is_gguf else self.path
 
     def _commit(self) -> str:
         from medrl.data.hf_hub import hub_commit
@@ -257,7 +267,7 @@ class Pretrained(Model):
 
         from medrl.data.hf_hub import first_line, hub_error
 
-        name = str(self.path) if self.embedded else self.weights
+        name = self.weights if self._on_hub else str(self._folder())
         revision = self._commit() if self._on_hub else "main"
         try:
             return load(name, revision=revision, trust_remote_code=self.trust_remote_code, **extra)

@@ -1,4 +1,4 @@
-"""Chat formats for tokenizers that bring none, and the token that ends a turn."""
+"""Chat formats for tokenizers that bring none; templates of others, mended; and the token that ends a turn."""
 
 from __future__ import annotations
 
@@ -15,6 +15,26 @@ ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "baichuan2"
 """How the turns of a conversation are marked: the formats of ``chat_formats.yaml``."""
 
 SENTINEL = "an answer"
+
+SYSTEM_FIRST = """\
+{# The template below has no place for a system message: its words begin the first turn of the user. #}
+{% if messages and messages[0]['role'] == 'system' %}
+{% if messages | length > 1 and messages[1]['role'] == 'user' %}
+{% set both = messages[0]['content'] + '\\n\\n' + messages[1]['content'] %}
+{% set messages = [{'role': 'user', 'content': both}] + messages[2:] %}
+{% else %}
+{% set messages = [{'role': 'user', 'content': messages[0]['content']}] + messages[1:] %}
+{% endif %}
+{% endif %}
+"""
+"""Stands before a template that drops or refuses system messages."""
+BOS_FIRST = "{{ bos_token }}{# The tokenizer begins every text with it, and the template below does not. #}\n"
+"""Stands before a template that lacks the BOS."""
+BOS_ONCE = (
+    "{# The template below writes the BOS twice. #}\n{% set written %}\n",
+    "{% endset %}\n{{ written | replace(bos_token + bos_token, bos_token, 1) }}",
+)
+"""Stand around a template that doubles the BOS."""
 
 
 def template(form: ChatFormat, tokenizer: Any) -> str:
@@ -41,8 +61,11 @@ def ready(tokenizer: Any, form: ChatFormat | None, weights: str) -> Any:
     Base models often declare another EOS than the one their own template ends turns with (Qwen2.5: ``<|endoftext|>`` and
     ``<|im_end|>``): trained on the template, they would never stop.
 
+    A template that drops or refuses system messages, or does not write the BOS once where the tokenizer has every text begin
+    with it, is mended. The trained model is saved with the mended one, so that whatever loads it reads what it was trained on.
+
     Raises:
-        UserError: there is no format, or no token that could end a turn.
+        UserError: there is no format, no token that could end a turn, or a template that nothing mends.
     """
     if tokenizer.eos_token is None:
         raise UserError(f"The tokenizer of {weights} has no token that ends a text (eos_token), so nothing it writes would end.")
@@ -56,10 +79,61 @@ def ready(tokenizer: Any, form: ChatFormat | None, weights: str) -> Any:
             f"The tokenizer of {weights} brings no chat template; write model.chat_format={{{','.join(get_args(ChatFormat))}}}, "
             "whichever the model was trained with (any of them for a base model)."
         )
+    _mend(tokenizer, weights)
     end = ending(tokenizer)
     if end != tokenizer.eos_token and _is_token(tokenizer, end):
         tokenizer.eos_token = end
     return tokenizer
+
+
+def _mend(tokenizer: Any, weights: str) -> None:
+    """Render a probe, and mend what it shows.
+
+    Raises:
+        UserError: the template refuses a plain question, or loses its words or those of a system message in the same turn.
+    """
+    source, bos, question = tokenizer.get_chat_template(), tokenizer.bos_token, {"role": "user", "content": "a question"}
+    asked, refusal = _rendered(tokenizer, source, [question])
+    if asked is None:
+        raise UserError(f"The chat template of {weights} refuses a plain question ({refusal}); write model.chat_format=chatml.")
+    mended = source
+    if adds_bos(tokenizer) and not asked.startswith(bos):
+        mended = BOS_FIRST + mended
+    elif bos and asked.startswith(bos + bos):
+        mended = BOS_ONCE[0] + mended + BOS_ONCE[1]
+    system = {"role": "system", "content": "a system message"}
+    for attempt in (mended, SYSTEM_FIRST + mended):
+        said, _ = _rendered(tokenizer, attempt, [system, question])
+        if said and system["content"] in said and question["content"] in said:
+            break
+    else:
+        raise UserError(f"The chat template of {weights} loses the words of a conversation; write model.chat_format=chatml.")
+    if attempt != source:
+        tokenizer.chat_template = attempt
+
+
+def _rendered(tokenizer: Any, source: str, messages: list[dict[str, str]]) -> tuple[str | None, str]:
+    """What a template makes of a prompt; None, and its words, where it refuses it."""
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, chat_template=source, add_generation_prompt=True, tokenize=False), ""
+    except TemplateError as error:
+        return None, str(error)
+
+
+def notes(tokenizer: Any) -> list[str]:
+    """What a reader of the plan should know of the tokenizer's template: where a system message goes, and the BOS."""
+    source, bos = tokenizer.get_chat_template(), tokenizer.bos_token
+    found = ["the system message begins the first user turn: the template has no place for it"] if SYSTEM_FIRST in source else []
+    if BOS_FIRST in source:
+        found.append(f"{bos} is put before every conversation: the tokenizer begins texts with it, the template did not")
+    elif BOS_ONCE[0] in source:
+        found.append(f"{bos} begins every conversation once: the template wrote it twice")
+    elif bos:
+        asked, _ = _rendered(tokenizer, source, [{"role": "user", "content": "a question"}])
+        found.append(f"{bos} begins every conversation" if (asked or "").startswith(bos) else f"no {bos} begins a conversation")
+    return found
 
 
 def ending(tokenizer: Any) -> str:

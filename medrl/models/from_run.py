@@ -108,7 +108,7 @@ class FromRun(Model):
     def _at(self, weights: Path) -> Pretrained:
         """The same options for weights in a folder."""
         options = {field.name: getattr(self, field.name) for field in fields(Model)}
-        options |= {"trust_remote_code": self._trusts_remote_code(), "revision": None, "chat_format": None}
+        options |= {"trust_remote_code": self._trusts_remote_code(), "revision": None, "chat_format": None, "unpacked": ""}
         return Pretrained(weights=str(weights), **options)
 
     def _before(self) -> Any:

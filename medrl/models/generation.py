@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from medrl.data.prompts import Messages
-from medrl.grading.answers import opening
+from medrl.models.tokenization import Rendering
 
 
 class Generated(NamedTuple):
@@ -29,11 +29,6 @@ class Sampling:
     top_p: float
     max_new_tokens: int
     seed: int
-
-
-def token_count(tokenizer: Any, messages: Messages) -> int:
-    """Length of a prompt after the chat template."""
-    return len(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
 
 
 def batches(lengths: Sequence[int], new_tokens: int, budget: int) -> Iterator[list[int]]:
@@ -59,11 +54,11 @@ class Transformers:
     def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, budget: int) -> None:
         """Args:
         policy: The model, with its adapter where it has one.
-        tokenizer: Pads on the left.
+        tokenizer: The model's.
         context_tokens: Longest prompt and completion together.
         budget: Most tokens of a batch, padding and completions included.
         """
-        self.policy, self.tokenizer, self.opening = policy.eval(), tokenizer, opening(tokenizer)
+        self.policy, self.tokenizer, self.rendering = policy.eval(), tokenizer, Rendering(tokenizer)
         self.context_tokens, self.budget = context_tokens, budget
 
     def complete(
@@ -79,8 +74,8 @@ class Transformers:
         which all positions are ``done`` is passed over; the others come out as if nothing had been done. After each token of a
         batch, ``tick`` hears how many completions of it are made, were each as long as it may be.
         """
-        texts = [self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
-        lengths = [len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        read = [self.rendering.prompt(prompt) for prompt in prompts]
+        lengths = [len(ids) for ids in read]
         room = [position for position, length in enumerate(lengths) if length < self.context_tokens]
         too_long = {position: Generated("", 0, False) for position in range(len(prompts)) if position not in set(room)}
         if not set(too_long) <= set(done):
@@ -92,37 +87,37 @@ class Transformers:
             longest = max(lengths[position] for position in positions)
             limit = min(sampling.max_new_tokens, self.context_tokens - longest)
             drawn = replace(sampling, max_new_tokens=limit, seed=sampling.seed + positions[0])
-            yield dict(zip(positions, self._batch([texts[p] for p in positions], drawn, tick), strict=True))
+            yield dict(zip(positions, self._batch([read[p] for p in positions], drawn, tick), strict=True))
 
-    def _batch(self, texts: list[str], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
-        return [self._generated(completion) for _, completion in sample(self.policy, self.tokenizer, texts, sampling, tick)]
+    def _batch(self, prompts: list[list[int]], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
+        return [self._generated(ids) for ids in sample(self.policy, self.tokenizer, prompts, sampling, tick)]
 
     def _generated(self, ids: list[int]) -> Generated:
         finished = ids[-1] in eos_token_ids(self.policy, self.tokenizer)
         kept = ids[:-1] if finished else ids
-        return Generated(self.opening + self.tokenizer.decode(kept, skip_special_tokens=True), len(kept), finished)
+        return Generated(self.rendering.opening + self.tokenizer.decode(kept, skip_special_tokens=True), len(kept), finished)
 
 
 def sample(
     policy: Any,
     tokenizer: Any,
-    texts: Sequence[str],
+    prompts: Sequence[list[int]],
     sampling: Sampling,
     tick: Callable[[float], None] | None = None,
     **options: Any,
-) -> list[tuple[list[int], list[int]]]:
-    """Complete texts in one batch with transformers' ``generate``. The global random state is left as it was.
+) -> list[list[int]]:
+    """Complete prompts in one batch with transformers' ``generate``. The global random state is left as it was.
 
     Args:
         policy: In evaluation mode, so that gradient checkpointing leaves its cache alone.
-        tokenizer: Pads on the left.
-        texts: Prompts after the chat template.
+        tokenizer: Pads.
+        prompts: Their token ids (`Rendering.prompt`).
         sampling: How completions are drawn.
         tick: Told after each token how many completions the tokens so far would make.
         options: Further fields of transformers' ``GenerationConfig``, in the place of the model's own.
 
     Returns:
-        For each text the ids of the prompt and of the completion: with its closing token, unless the token limit cut it.
+        For each prompt the ids of the completion: with its closing token, unless the token limit cut it.
     """
     import torch
     from transformers import GenerationConfig
@@ -138,21 +133,22 @@ def sample(
         pad_token_id=tokenizer.pad_token_id,
         **options,
     )
-    inputs = tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False).to(device)
-    read = inputs["input_ids"].shape[1]
+    read = max(map(len, prompts))
+    inputs = {
+        "input_ids": torch.tensor([[tokenizer.pad_token_id] * (read - len(ids)) + ids for ids in prompts], device=device),
+        "attention_mask": torch.tensor([[0] * (read - len(ids)) + [1] * len(ids) for ids in prompts], device=device),
+    }
 
     def never(ids: Any, scores: Any, **_: Any) -> Any:
         """Stop nothing: transformers calls this after each token."""
         if tick:
-            tick(len(texts) * (ids.shape[1] - read) / sampling.max_new_tokens)
+            tick(len(prompts) * (ids.shape[1] - read) / sampling.max_new_tokens)
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(sampling.seed)
         output = policy.generate(**inputs, generation_config=config, stopping_criteria=[never])
-    prompts = [ids[kept].tolist() for ids, kept in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True)]
-    completions = output[:, read:].tolist()
-    return [(prompt, _ended(ids, eos)) for prompt, ids in zip(prompts, completions, strict=True)]
+    return [_ended(ids, eos) for ids in output[:, read:].tolist()]
 
 
 def _ended(ids: list[int], eos: set[int]) -> list[int]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from medrl.data.prompts import Messages
-from medrl.models.chat_templates import adds_bos
 from medrl.models.generation import batches
+from medrl.models.tokenization import Rendering
 
 MOST_LOGITS = 2**29
 """Logits of a batch: 1 GiB in 16 bit. A vocabulary of 150,000 words would make 20 GB of the tokens that generation takes."""
@@ -44,32 +44,20 @@ Group = Sequence[Passage]
 """Passages that make one line of the results, such as both answers of a pair; they are read in neighbouring batches."""
 
 
-def document(tokenizer: Any, text: str) -> Passage:
+def document(rendering: Rendering, text: str) -> Passage:
     """A text as continued pre-training reads it, after whatever stands before a document there.
 
     That is the token of its beginning, where the tokenizer writes one, and else the end of the document before. The end of
     this one is no part of the text and is not scored.
     """
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return Passage([opens(tokenizer)[0] if opens(tokenizer) else tokenizer.eos_token_id, *ids], 1)
+    ids = rendering.document(text)
+    return Passage(ids if rendering.bos else [rendering.tokenizer.eos_token_id, *ids], 1)
 
 
-def opens(tokenizer: Any) -> list[int]:
-    """The token that the tokenizer puts before every text; none for most."""
-    return [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
-
-
-def reply(tokenizer: Any, prompt: Messages, text: str) -> Passage:
-    """An answer after its prompt through the chat template, as supervised training reads it: to the end of the turn."""
-    before = tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]
-    whole = conversation(tokenizer, prompt, text)
-    return Passage(whole, min(len(before), len(whole) - 1))
-
-
-def conversation(tokenizer: Any, prompt: Messages, text: str) -> list[int]:
-    """Tokens of prompt and answer through the chat template, as preference training reads them."""
-    ids: list[int] = tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": text}])["input_ids"]
-    return ids
+def reply(rendering: Rendering, prompt: Messages, text: str) -> Passage:
+    """An answer after its prompt, as supervised training reads it: from the end of the prompt to the end of the turn."""
+    tokens = rendering.tokens(prompt, text)
+    return Passage(tokens.ids, len(tokens.prompt))
 
 
 def windows(length: int, first: int, context: int) -> list[Window]:

@@ -1,25 +1,28 @@
-"""Conversation and answer -> what the model reads and what it is to write, exactly as generation does it.
+"""How a conversation becomes tokens: the one place that training, generation, likelihood and reward models all read through.
 
 ``apply_chat_template(prompt + answer)`` is not that: R1's template drops the thinking of an answer that it is given, and the
 prompt that it writes for generation, which opens ``<think>``, is no prefix of what comes out; Qwen3's adds an empty thinking to
 an answer without one. Here the prompt is what generation reads, always; the completion is what it would have had to write,
-nothing dropped and nothing doubled.
+nothing dropped and nothing doubled. What words spell is text: control tokens are those that the template writes.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 from medrl.data.prompts import Messages
+from medrl.errors import UserError
 from medrl.grading.answers import opening
 from medrl.models.chat_templates import adds_bos, ending
+from medrl.models.control_tokens import ControlTokens
 
 IGNORED = -100
 """Label of a token that has no loss."""
 
 
 class Pair(NamedTuple):
-    """A prompt and its completion as text, to be tokenised without special tokens: those that belong there are written."""
+    """A prompt and its completion as text."""
 
     prompt: str
     completion: str
@@ -30,17 +33,26 @@ class Tokens(NamedTuple):
 
     prompt: list[int]
     completion: list[int]
+    closing: int = 0
+    """First tokens of the completion, which close the thinking that the template has opened and the answer lacks."""
+
+    @property
+    def ids(self) -> list[int]:
+        """Both."""
+        return self.prompt + self.completion
+
+    @property
+    def labels(self) -> list[int]:
+        """Of the completion: what is learned of it. The end of an empty thought is read and not learned."""
+        return [IGNORED] * self.closing + self.completion[self.closing :]
 
     def labelled(self) -> dict[str, list[int]]:
         """A row for a trainer that takes tokens, with the loss on the completion alone."""
-        return {
-            "input_ids": self.prompt + self.completion,
-            "labels": [IGNORED] * len(self.prompt) + self.completion,
-        }
+        return {"input_ids": self.ids, "labels": [IGNORED] * len(self.prompt) + self.labels}
 
 
 class Rendering:
-    """What one tokenizer's chat template writes around an answer."""
+    """What one tokenizer and its chat template make of conversations."""
 
     def __init__(self, tokenizer: Any) -> None:
         """Args:
@@ -48,10 +60,20 @@ class Rendering:
         """
         self.tokenizer = tokenizer
         self.opening, self.ending = opening(tokenizer), ending(tokenizer)
-        self._writes_bos = adds_bos(tokenizer)
+        self.bos: list[int] = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
+        """The token that the tokenizer puts before every text; none for most."""
+        self._control = ControlTokens(tokenizer)
+
+    def prompt(self, messages: Messages) -> list[int]:
+        """Token ids of a prompt: what generation reads.
+
+        Raises:
+            UserError: the chat template refuses the conversation.
+        """
+        return self._control.ids(self._prompt(messages))
 
     def pair(self, prompt: Messages, answer: str, *, finished: bool = True) -> Pair:
-        """Prompt and completion as text.
+        """Prompt and completion as text, for people: as tokens they may say more than one thing.
 
         Args:
             prompt: Everything before the answer.
@@ -59,22 +81,18 @@ class Rendering:
                 the template has opened, or all of it would be thought.
             finished: Whether the turn ends; false for an answer that a token limit cut.
         """
-        text = self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
-        return Pair(text, self._continued(answer) + (self.ending if finished else ""))
-
-    def trl_pair(self, prompt: Messages, answer: str, *, finished: bool = True) -> Pair:
-        """The same for TRL's trainers of plain text, which put the tokenizer's BOS before the prompt themselves."""
-        pair = self.pair(prompt, answer, finished=finished)
-        return pair._replace(prompt=pair.prompt.removeprefix(self.tokenizer.bos_token)) if self._writes_bos else pair
+        closing, rest = self._completion(answer, finished)
+        return Pair(self._control.show(self._prompt(prompt)), self._control.show(closing + rest))
 
     def tokens(self, prompt: Messages, answer: str, *, finished: bool = True) -> Tokens:
-        """Prompt and completion as token ids; the prompt's are the ones that generation reads."""
-        pair = self.pair(prompt, answer, finished=finished)
-        before, whole = self._ids(pair.prompt), self._ids(pair.prompt + pair.completion)
-        if whole[: len(before)] == before:
-            return Tokens(before, whole[len(before) :])
-        # Tokens have merged across the border, which generation never does.
-        return Tokens(before, self._ids(pair.completion))
+        """The same as token ids; the prompt's are the ones that generation reads."""
+        before = self._prompt(prompt)
+        closing, rest = self._completion(answer, finished)
+        prompt_ids, whole = self._control.ids(before), self._control.ids(before + closing + rest)
+        completion = whole[len(prompt_ids) :]
+        if prompt_ids + completion != whole:  # tokens have merged across the border, which generation never does
+            completion = self._control.ids(closing + rest)
+        return Tokens(prompt_ids, completion, _common(self._control.ids(closing), completion) if closing else 0)
 
     def conversation(self, messages: Messages) -> list[dict[str, list[int]]]:
         """Rows ``{"input_ids", "labels"}`` with the loss on every turn of the assistant.
@@ -87,22 +105,72 @@ class Rendering:
         for place, message in enumerate(messages):
             if message["role"] != "assistant" or place == 0:
                 continue
-            prompt, completion = self.tokens(messages[:place], message["content"])
-            goes_on = rows and prompt[: len(rows[-1]["input_ids"])] == rows[-1]["input_ids"]
+            tokens = self.tokens(messages[:place], message["content"])
+            goes_on = rows and tokens.prompt[: len(rows[-1]["input_ids"])] == rows[-1]["input_ids"]
             seen = rows.pop()["labels"] if goes_on else []
-            labels = seen + [IGNORED] * (len(prompt) - len(seen)) + completion
-            rows.append({"input_ids": prompt + completion, "labels": labels})
+            labels = seen + [IGNORED] * (len(tokens.prompt) - len(seen)) + tokens.labels
+            rows.append({"input_ids": tokens.ids, "labels": labels})
         return rows
 
-    def _continued(self, answer: str) -> str:
-        """The answer from where the template's opening has left off."""
+    def ids(self, messages: Messages) -> list[int]:
+        """All of a conversation: a prompt, or a prompt and its answer where the assistant speaks last."""
+        if messages[-1]["role"] != "assistant":
+            return self.prompt(messages)
+        return self.tokens(messages[:-1], messages[-1]["content"]).ids
+
+    def document(self, text: str) -> list[int]:
+        """A text without turns, as continued pre-training reads it: after the BOS where the tokenizer puts one before a text."""
+        return self.bos + self._control.ids(self._control.hide(text))
+
+    def chat_tokenizer(self) -> Any:
+        """The tokenizer for trainers that hand it prompts and take no ids: its ``apply_chat_template`` gives those of `prompt`.
+
+        It saves as the tokenizer that it was made of.
+        """
+        rendering = self
+
+        class ChatTokenizer(type(self.tokenizer)):  # type: ignore[misc]
+            def apply_chat_template(self, conversation: Any, *args: Any, **options: Any) -> Any:
+                if options.get("tokenize", True) and options.get("add_generation_prompt"):
+                    return {"input_ids": [rendering.prompt(messages) for messages in conversation]}
+                return super().apply_chat_template(conversation, *args, **options)
+
+        ChatTokenizer.__name__ = type(self.tokenizer).__name__  # which save_pretrained writes down
+        tokenizer = copy.copy(self.tokenizer)
+        tokenizer.__class__ = ChatTokenizer
+        return tokenizer
+
+    def _prompt(self, messages: Messages) -> str:
+        """What the template makes of a prompt, control tokens in its words hidden."""
+        from jinja2 import TemplateError
+
+        hidden = [message | {"content": self._control.hide(message["content"])} for message in messages]
+        try:
+            text: str = self.tokenizer.apply_chat_template(hidden, add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise UserError(
+                f"The model's chat template refuses a conversation of the turns {roles} ({error}); take such rows out, or write "
+                "model.chat_format=chatml, or another that takes them."
+            ) from None
+        return text
+
+    def _completion(self, answer: str, finished: bool) -> tuple[str, str]:
+        """What closes a thinking that the answer lacks; and the answer from where the template's opening has left off."""
+        hidden = self._control.hide(answer)
+        closing, rest = self._continued(hidden)
+        return closing, rest + (self.ending if finished else "")
+
+    def _continued(self, answer: str) -> tuple[str, str]:
         if not self.opening or answer.startswith(self.opening):
-            return answer.removeprefix(self.opening)
+            return "", answer.removeprefix(self.opening)
         tag = self.opening.strip()
         if answer.lstrip().startswith(tag):
-            return answer.lstrip().removeprefix(tag).lstrip("\n")
+            return "", answer.lstrip().removeprefix(tag).lstrip("\n")
         closing = tag.replace("<", "</")
-        return answer if closing in answer else f"\n{closing}\n\n{answer}"
+        return ("", answer) if closing in answer else (f"\n{closing}\n\n", answer)
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+def _common(first: list[int], second: list[int]) -> int:
+    """How many tokens two texts begin with together."""
+    return next((at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))

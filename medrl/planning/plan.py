@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medrl.config.schema import family_id
+from medrl.config.schema import family_id, rows_from
 from medrl.errors import UserError
+from medrl.models.chat_templates import notes
+from medrl.models.tokenization import Rendering
 
 if TYPE_CHECKING:
     from medrl.algos.base import TrainedAlgo
@@ -40,8 +42,10 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     """
     from medrl.algos.base import TrainedAlgo
 
-    planned: dict[str, Any] = {"source": run.source.describe(), "tuned": list(run.tuned), "mix": drawn.report}
-    planned |= {"batch": {}, "tokens": None, "memory": None, "time": None}
+    planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
+    planned["template"] = notes(tokenizer)
+    planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
+    planned["evaluation"] = _evaluation(run)
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
         planned["batch"] = _batch(run, run.algo)
@@ -50,6 +54,17 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
         planned["time"] = _time(planned["batch"], pace)
     planned["audit"] = audited.as_json() if audited else None
     return planned
+
+
+def _evaluation(run: Run) -> dict[str, Any]:
+    """What is asked of the model before training and after it, and how many tokens that can take to answer."""
+    from medrl.evaluation.evaluate import held_out
+    from medrl.evaluation.protocols import evaluated_tasks, protocol
+
+    rows = {name: len(held_out(run, name)) for name in evaluated_tasks(run)}
+    answered = sum(count for name, count in rows.items() if protocol(run, name) == "generative")
+    completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
+    return {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens}
 
 
 def audit_of(run: Run, drawn: DrawnMix, *, dry: bool) -> Audit | None:
@@ -91,9 +106,8 @@ def _batch(run: Run, algo: TrainedAlgo) -> dict[str, Any]:
 
 def _lengths(algo: TrainedAlgo, rows: list[TrainingRow], tokenizer: Any) -> list[int]:
     """Tokens of what is known of each row before anything is generated."""
-    known = [algo.prompt_messages(row) for row in rows]
-    asked = known[0][-1]["role"] != "assistant"
-    return [len(ids) for ids in tokenizer.apply_chat_template(known, add_generation_prompt=asked)["input_ids"]]
+    rendering = Rendering(tokenizer)
+    return [len(rendering.ids(algo.prompt_messages(row))) for row in rows]
 
 
 def _tokens(run: Run, algo: TrainedAlgo, lengths: list[int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from medrl.errors import UserError
-from medrl.grading.answer_types import listed
+from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import layout
 from medrl.rewards.base import Completion, Scores
 from medrl.table.table import Column, Table, terminal_width
@@ -172,7 +172,7 @@ def probes(row: TrainingRow, sample: Sequence[TrainingRow]) -> Iterator[tuple[st
     steps, gold = STEPS[task.language], task.answer(example)
     other = STEPS["zh" if task.language == "en" else "en"]
     others = [each.example for each in sample]
-    wrong = task.wrong_answer(example, others)
+    wrong = task.answers.wrong(example, others)
     yield GOLD, gold_text(row)
     yield "empty", ""
     yield "empty answer", layout(steps, "", form)
@@ -187,9 +187,9 @@ def probes(row: TrainingRow, sample: Sequence[TrainingRow]) -> Iterator[tuple[st
         yield "long filler, wrong answer", layout(f"{steps}\n" * 40, wrong, form)
     yield "gold three times over", gold_text(row) * 3
     yield "wrong language", layout(other, gold, form)
-    if every := task.all_answers(example, others):
+    if every := task.answers.everything(example, others):
         yield "all options", layout(steps, every, form)
-    if task.ranked and example.choices[0] != example.gold:
+    if task.answers.ranked and example.choices[0] != example.gold:
         yield "candidate order, copied", layout(steps, listed(example.choices), form)
 
 

@@ -1,4 +1,4 @@
-"""Charts of the report: curves over steps, and accuracies with their intervals."""
+"""Charts of the reports: curves over steps, values with their intervals, and scatters; ``charts.svg.j2`` draws them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from medrl.report import html
-from medrl.report.svg import Axis, base_line, chart, element, number, polyline, share, stretched, ticks, value_axis, words
+from medrl.report.html import macros, number
 
 Point = tuple[float, float]
 """Step and value."""
 
+SCATTER_HEIGHT = 160
 LINE_POINTS = 240
 """Most points of a drawn line: more than a column of a screen can show, few enough for a small file."""
 
@@ -80,12 +80,12 @@ def half_window(count: int) -> int:
     return 0 if count < 20 else max(1, round(count / 20))
 
 
-def smoothed(curve: Sequence[Point], most: int = LINE_POINTS) -> list[Point]:
-    """Centred running mean at no more than ``most`` steps, the first and the last among them; cut windows at both ends."""
+def smoothed(curve: Sequence[Point]) -> list[Point]:
+    """Centred running mean at no more than `LINE_POINTS` steps, the first and the last among them; cut windows at both ends."""
     half = half_window(len(curve))
     if not half:
         return list(curve)
-    count, values = min(most, len(curve)), [value for _, value in curve]
+    count, values = min(LINE_POINTS, len(curve)), [value for _, value in curve]
     means = []
     for index in (place * (len(curve) - 1) // (count - 1) for place in range(count)):
         window = values[max(0, index - half) : index + half + 1]
@@ -106,6 +106,29 @@ def thinned(curve: Sequence[Point], most: int = LINE_POINTS) -> list[Point]:
     return [curve[place] for place in sorted(kept)]
 
 
+class Axis(NamedTuple):
+    """Round numbers along an axis, and where values stand on it."""
+
+    ticks: Sequence[float]
+
+    def place(self, value: float) -> float:
+        """0 at the first tick, 1 at the last; beyond them at the nearer."""
+        return min(1.0, max(0.0, (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])))
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers that enclose ``low`` and ``high``, ``most`` steps apart or fewer."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        pad = abs(low) / 2 or 0.5
+        low, high = low - pad, high + pad
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    for step in (unit, 2 * unit, 2.5 * unit, 5 * unit, 10 * unit, 20 * unit):
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first <= most:
+            break
+    return [index * step for index in range(first, last + 1)]
+
+
 def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, raw: bool = True) -> Markup:
     """Curves over the same steps. ``raw`` draws every step faintly behind the running mean."""
     steps = [step for curve in curves for step, _ in curve]
@@ -117,31 +140,18 @@ def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, r
 
     drawn, ends = [], []
     for index, curve in enumerate(curves):
-        means = smoothed(curve)
+        means, colour = smoothed(curve), f"s{index % 8}"
         if raw and half_window(len(curve)):
-            drawn.append(polyline(list(map(place, thinned(curve))), f"raw s{index % 8}"))
-        drawn.append(polyline(list(map(place, thinned(means))), style(index)))
-        x, y = place(means[-1])
-        ends.append(element("circle", class_=f"s{index % 8}", cx=share(x), cy=y, r=2.5))
+            drawn.append((f"raw {colour}", list(map(place, thinned(curve)))))
+        drawn.append((style(index), list(map(place, thinned(means)))))
+        ends.append((colour, place(means[-1])))
     said = [(0.5, f"step {first:.0f}")] if first == last else [(0, f"step {first:.0f}"), (1, f"{last:.0f}")]
-    return chart(title, height + 18, value_axis(axis, height), base_line(height, *said), stretched(height, *drawn), *ends)
+    return _drawn("lines", title, height, axis, said, drawn, ends, number)
 
 
 def style(index: int) -> str:
     """Classes of a curve: a colour and dashes, so that equal curves show through each other and print in grey."""
     return f"s{index % 8} m{(index + index // 8) % 4}"
-
-
-def swatch(classes: str) -> Markup:
-    """A short line for a legend; the words beside it say what it means."""
-    line = element("line", class_=classes, x1=1, x2=21, y1=4, y2=4)
-    return element("svg", line, class_="swatch", width=22, height=8, aria_hidden="true")
-
-
-def mark(index: int) -> Markup:
-    """The vertical mark of a reference answer, for a legend."""
-    line = element("line", class_=f"mark m{index % 4}", x1=4, x2=4, y1=0, y2=14)
-    return element("svg", line, class_="swatch", width=8, height=14, aria_hidden="true")
 
 
 def _scale(values: Sequence[float], height: int) -> list[float]:
@@ -156,49 +166,66 @@ def _scale(values: Sequence[float], height: int) -> list[float]:
     return ticks(low, high, min(6, height // 30))
 
 
-def forest(title: str, panels: Sequence[Panel], shown: Callable[[float], str], scale: Sequence[float] | None = None) -> Markup:
+def forest(
+    title: str, panels: Sequence[Panel], shown: Callable[[float], str], scale: Sequence[float] | None = None, placed: str = ""
+) -> Markup:
     """Values with interval bars on one axis, below the name of each panel; the axis holds all intervals unless it is given."""
     ends = [end for panel in panels for dot in panel.dots for end in (dot.value, *(dot.ends or ()))]
-    axis = Axis(scale or ticks(min(ends), max(ends), 5))
-    drawn, y = [], 0
+    axis, top, drawn = Axis(scale or ticks(min(ends), max(ends), 5)), 0, []
     for panel in panels:
-        below = y + 22 + 14 * len(panel.dots)
-        for index, value in panel.marks.items():
-            x = share(axis.place(value))
-            drawn.append(element("line", class_=f"mark m{index % 4}", x1=x, x2=x, y1=y + 22, y2=below))
-        drawn.append(words(panel.name, 0, y + 14, class_="name halo"))
-        drawn += [_labelled(axis, dot, y + 29 + 14 * index, panel.name, shown) for index, dot in enumerate(panel.dots)]
-        y = below + (10 if len(panel.dots) > 1 or panel.marks else 2)
-    grid = [
-        element("line", class_="grid", x1=share(axis.place(tick)), x2=share(axis.place(tick)), y1=0, y2=y) for tick in axis.ticks
-    ]
-    return chart(title, y + 18, *grid, base_line(y, *((axis.place(tick), number(tick)) for tick in axis.ticks)), *drawn)
-
-
-def _labelled(axis: Axis, dot: Dot, y: int, name: str, shown: Callable[[float], str]) -> Markup:
-    """A bar with its value beside it, on the side that has room."""
-    low, high = (axis.place(end) for end in dot.ends or (dot.value, dot.value))
-    x, dx, anchor, up = (high, 9, "start", 0) if high < 0.88 else (low, -9, "end", 0)
-    if low < 0.12 and high >= 0.88:
-        x, dx, anchor, up = axis.place(dot.value), 0, "middle", 10
-    said = f"{name}: {shown(dot.value)}" + (f", 95 % interval {' to '.join(map(shown, dot.ends))}" if dot.ends else "")
-    number_beside = words(shown(dot.value), x, y + 4 - up, anchor, dx, f"halo of-{dot.kind}")
-    return element("g", element("title", said), _bar(axis, dot, y), number_beside)
-
-
-def _bar(axis: Axis, dot: Dot, y: int) -> Markup:
-    circle = element("circle", class_=dot.kind, cx=share(axis.place(dot.value)), cy=y, r=4)
-    if not dot.ends:
-        return circle
-    low, high = (share(axis.place(end)) for end in dot.ends)
-    return element("line", class_=f"bar {dot.kind}", x1=low, x2=high, y1=y, y2=y) + circle
+        below = top + 22 + 14 * len(panel.dots)
+        drawn.append((panel, top, below))
+        top = below + (10 if len(panel.dots) > 1 or panel.marks else 2)
+    said = [(axis.place(tick), number(tick)) for tick in axis.ticks]
+    return _drawn("forest", title, top, axis, said, drawn, shown, Markup(placed))
 
 
 def interval(title: str, dot: Dot) -> Markup:
     """One accuracy in per cent with its interval, for a row of a table."""
-    axis = Axis((0, 50, 100))
-    ends = [element("line", class_="grid", x1=share(place), x2=share(place), y1=0, y2=14) for place in (0, 0.5, 1)]
-    return chart(title, 14, *ends, _bar(axis, dot, 7))
+    return _drawn("interval", title, Axis((0, 50, 100)), dot)
+
+
+class Spot(NamedTuple):
+    """A point of a scatter."""
+
+    x: float
+    y: float
+    title: str
+    full: bool = True
+    """Filled; hollow ones are what is passed over."""
+    label: str = ""
+
+
+def scatter(
+    title: str,
+    spots: Sequence[Spot],
+    shown: Callable[[float], str],
+    axis: str = "",
+    *,
+    logarithmic: bool = False,
+    joined: bool = False,
+) -> Markup:
+    """Spots over one horizontal value; ``joined`` draws steps through the filled ones, which are in ascending order of it."""
+    upright = Axis(ticks(min(spot.y for spot in spots), max(spot.y for spot in spots), 5))
+    low, high = min(spot.x for spot in spots), max(spot.x for spot in spots)
+
+    def place(spot: Spot) -> Point:
+        parts = (math.log(spot.x / low), math.log(high / low)) if logarithmic else (spot.x - low, high - low)
+        return 0.03 + 0.94 * (parts[0] / parts[1] if parts[1] else 0.5), SCATTER_HEIGHT * (1 - upright.place(spot.y))
+
+    named = ", ".join(filter(None, [axis, "log scale" if logarithmic else ""]))
+    said = [(0, number(low)), (1, number(high) if high != low else ""), (0.5, named)]
+    steps = _steps([place(spot) for spot in spots if spot.full]) if joined else []
+    placed = [(spot, place(spot)) for spot in sorted(spots, key=lambda spot: spot.full)]
+    return _drawn("scatter", title, SCATTER_HEIGHT, upright, said, steps, placed, shown)
+
+
+def _steps(places: Sequence[Point]) -> list[Point]:
+    """What the cheapest of the filled spots reach up to each cost."""
+    corners = list(places[:1])
+    for x, y in places[1:]:
+        corners += [(x, corners[-1][1]), (x, y)]
+    return corners
 
 
 WIDTH = 720
@@ -215,14 +242,10 @@ def figure(title: str, rows: Sequence[Row]) -> str:
         rows: A label, a value in any unit and its interval each. Without rows, the title alone.
     """
     panels = [Panel(label, [Dot(value, ends)]) for label, value, ends in rows]
-    height = 38 * len(rows) + 64 if rows else 40
-    drawn = [forest(title, panels, number)] if rows else []
-    # The chart's places are shares of its own width, so that it keeps a margin inside the file's.
-    placed = [Markup(str(each).replace("<svg ", f'<svg x="20" y="34" width="{WIDTH - 40}" ', 1)) for each in drawn]
-    looks = f"{html.css()} .chart {{ width: {WIDTH - 40}px; }} text.title {{ font: 600 14px/1 var(--sans); fill: var(--ink); }}"
-    parts = [
-        element("title", title), element("style", Markup(f"{looks} rect.paper {{ fill: var(--paper); }}")),
-        element("rect", class_="paper", width="100%", height="100%"), element("text", title, class_="title", x=20, y=24), *placed,
-    ]  # fmt: skip
-    box = {"width": WIDTH, "height": height, "viewBox": f"0 0 {WIDTH} {height}", "role": "img"}
-    return str(element("svg", *parts, xmlns="http://www.w3.org/2000/svg", **box)) + "\n"
+    drawn = forest(title, panels, number, placed=f' x="20" y="34" width="{WIDTH - 40}"') if panels else ""
+    return str(_drawn("file", title, WIDTH, 38 * len(rows) + 64 if rows else 40, drawn))
+
+
+def _drawn(macro: str, *values: Any) -> Markup:
+    found: Markup = getattr(macros("charts.svg.j2"), macro)(*values)
+    return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from medrl.report import phrases
+from medrl.report.progress import duration
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -19,17 +20,6 @@ MINUS = "\N{MINUS SIGN}"
 _CONTROLS = [*(code for code in range(0x20) if chr(code) not in "\n\t"), *range(0x7F, 0xA0)]
 _TURNS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _UNSEEN = {code: f"\u2039U+{code:04X}\u203a" for code in _CONTROLS + _TURNS}
-
-
-class Fact(NamedTuple):
-    """What the head of a page says of a run or sweep."""
-
-    name: str
-    value: str
-    wide: bool = False
-    code: bool = False
-    title: str = ""
-    """Shown where a pointer rests on it."""
 
 
 def visible(value: object) -> str:
@@ -47,6 +37,19 @@ def signed(share: float) -> str:
     return fixed(100 * share, 1, "+")
 
 
+def number(value: float) -> str:
+    """A number in few characters: 12.5k, 0.04, 5e-5."""
+    size = abs(value)
+    if size >= 1e9 or 0 < size < 1e-3:
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        text = f"{float(mantissa):g}e{int(exponent)}"
+    elif size >= 1e6:
+        text = f"{value / 1e6:.4g}M"
+    else:
+        text = f"{value / 1e3:.4g}k" if size >= 1e4 else f"{value:.4g}"
+    return text.replace("-", MINUS)
+
+
 @cache
 def css() -> Markup:
     """The style sheet of the reports."""
@@ -56,6 +59,7 @@ def css() -> Markup:
 @cache
 def environment() -> Environment:
     """Templates that escape every value, and show its invisible characters, unless it is HTML that a template made."""
+    import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(
@@ -66,29 +70,31 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
     )  # fmt: skip
-    found.globals["phrases"] = phrases
+    found.globals.update(phrases=phrases, css=css, counted=counted, versions=versions)
     found.filters.update(
-        count=lambda value: f"{value:,.0f}", fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
-        points=signed,
+        count=lambda value: f"{value:,.0f}", date=date, duration=duration,
+        fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
+        pixels=lambda place: f"{place:.2f}".rstrip("0").rstrip("."), points=signed, share=lambda place: f"{100 * place:.2f}%",
+        yaml=partial(yaml.safe_dump, sort_keys=False, allow_unicode=True),
     )  # fmt: skip
     return found
 
 
-def macros() -> Any:
-    """What the pages' templates share, to be called from Python."""
-    return environment().get_template("macros.html.j2").module
+def macros(template: str) -> Any:
+    """What templates share, to be called from Python."""
+    return environment().get_template(template).module
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A part of a page."""
-    return Markup(environment().get_template(f"{template}.html.j2").render(values))
+    """A part of a page; empty where its template has nothing to say."""
+    return Markup(environment().get_template(f"{template}.html.j2").render(values).strip())
 
 
 def page(
     title: str,
     heading: str,
     rows: str,
-    facts: Sequence[Fact],
+    facts: Markup,
     sections: Mapping[str, tuple[str, Markup]],
     sources: str,
     *,
@@ -100,7 +106,7 @@ def page(
         title: Of the window.
         heading: Above the page.
         rows: Where the rows came from.
-        facts: Those without a value are left out.
+        facts: What its head says: `fact`s of ``macros.html.j2``.
         sections: Heading and content by anchor; one without content is left out.
         sources: Where the numbers come from, for the foot.
         synthetic: Whether the rows, or some of them, say nothing about medicine.
@@ -109,7 +115,7 @@ def page(
 
     values = {
         "title": f"{title}{' (synthetic twins)' if synthetic else ''}", "heading": heading, "rows": rows, "synthetic": synthetic,
-        "facts": [fact for fact in facts if fact.value], "css": css(), "sources": sources,
+        "facts": facts, "css": css(), "sources": sources,
         "sections": {key: section for key, section in sections.items() if section[1]}, "now": date(time.time()),
     }  # fmt: skip
     return str(render("page", **values)) + "\n"
@@ -126,3 +132,8 @@ def counted(names: Sequence[object]) -> str:
     """Names with how often each occurs: "2 x H200"."""
     distinct = dict.fromkeys(map(str, names))
     return ", ".join(f"{list(map(str, names)).count(name)} \N{MULTIPLICATION SIGN} {name}" for name in distinct)
+
+
+def versions(machine: Mapping[str, Any]) -> str:
+    """The packages of a machine with their versions."""
+    return ", ".join(f"{name} {version}" for name, version in (machine.get("packages") or {}).items())

@@ -63,7 +63,7 @@ def before(task: Task) -> str:
 
 def credit_says_more(task: Task) -> bool:
     """Whether some answer earned part of the credit; without one, mean credit is accuracy again."""
-    return any(numbers["mean_credit"] - numbers["accuracy"] > 1e-9 for numbers in (task, task["base"]))
+    return any(abs(numbers["mean_credit"] - numbers["accuracy"]) > 1e-9 for numbers in (task, task["base"]))
 
 
 def detectable(task: Task) -> str:
@@ -84,13 +84,23 @@ def clear(change: Mapping[str, Any]) -> bool:
     return bool(change["p_value"] < 0.05 and ends is not None and ends[0] * ends[1] > 0)
 
 
-def verb(change: Mapping[str, Any]) -> str:
-    """What a number did, as `outcome` says it."""
-    return "did not clearly change on" if not clear(change) else "rose on" if change["difference"] > 0 else "fell on"
+def outcome(what: str, tasks: Mapping[str, Task], better: str) -> str:
+    """What training did, in words: a change is named as one only where both the interval and the test say so.
 
-
-def outcome(what: str, said: Mapping[str, Sequence[str]]) -> str:
-    """What training did, in words, out of the tasks by what happened on them."""
+    Args:
+        what: ``accuracy`` or ``perplexity``.
+        tasks: Those that measured it.
+        better: What it does where training helps, ``rose`` or ``fell``, which is said first.
+    """
+    said: dict[str, list[str]] = {f"{better} on": [], "rose on": [], "fell on": [], "did not clearly change on": []}
+    for name, task in tasks.items():
+        if change := task["change"]:
+            verb = "did not clearly change on" if not clear(change) else "rose on" if change["difference"] > 0 else "fell on"
+            if what == "perplexity":
+                moved = f"from {perplexity(task['base']['perplexity'])} to {perplexity(task['perplexity'])}"
+            else:
+                moved = f"{100 * change['difference']:+.1f}".replace("-", "\N{MINUS SIGN}") + f" points{graded_by(task)}"
+            said[verb].append(f"{name} ({moved})")
     parts = [f"{verb} {', '.join(names)}" for verb, names in said.items() if names]
     if not parts:
         return "One model, not trained here."
@@ -103,24 +113,41 @@ def graded_by(task: Task) -> str:
     return "" if task["scorer"] == STRICT else f", {task['scorer']}"
 
 
-def change(task: Task) -> str:
+def shape(task: Task) -> str:
+    """What the asked shape costs: the readable reading less the strict one; empty where it costs nothing."""
+    models = {"before": task["base"], "after": task} if task["change"] else {"": task}
+    costs = {when: of["readable"]["accuracy"] - of["accuracy"] for when, of in models.items() if "readable" in of}
+    if not any(cost >= 0.0005 for cost in costs.values()):
+        return ""
+    return (
+        f"{' and '.join(f'{100 * cost:.1f} points {when}'.strip() for when, cost in costs.items())} are lost to the shape alone"
+    )
+
+
+def change(task: Task, key: str = "change") -> str:
     """What training changed; empty where nothing was trained."""
-    if not (found := task["change"]):
+    if not (found := task.get(key)):
         return ""
     scale, digits, unit = (1, 3, "nats a token") if task["protocol"] == "perplexity" else (100, 1, "points")
     ends = f" [{', '.join(f'{scale * end:+.{digits}f}' for end in found['ci95'])}]" if found["ci95"] else ""
     return f"{scale * found['difference']:+.{digits}f} {unit}{ends}, {p_value(found['p_value'])}"
 
 
-def change_by_test(task: Task) -> str:
+def readable_change(task: Task) -> str:
+    """What training changed for a careful reader, where that differs from the strict reading."""
+    found = task.get("readable_change")
+    return "" if not found or found == task["change"] else change_by_test(task, "readable_change")
+
+
+def change_by_test(task: Task, key: str = "change") -> str:
     """The same with the test and what it counted."""
-    if not (found := task["change"]):
+    if not (found := task.get(key)):
         return ""
     if task["protocol"] == "perplexity":
         counted = f"lower in {found['lower']} documents, higher in {found['higher']}"
     else:
         counted = f"{found['gained']} gained, {found['lost']} lost"
-    return f"{change(task)} ({found['test']}: {counted})"
+    return f"{change(task, key)} ({found['test']}: {counted})"
 
 
 def text_interval(ci95: Sequence[float] | None) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Any
+from contextlib import AbstractContextManager
 
 INTERVAL = 15.0
 """Seconds between two lines where there is no terminal."""
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """Counts what is done, with a time estimate; to be closed, or used as a context."""
 
     def __init__(self, what: str, total: int, done: int = 0, unit: str = "steps", *, shown: bool = True) -> None:
@@ -27,21 +26,16 @@ class Progress:
         self.what, self.total, self.unit = what, total, unit
         self.begun_with, self.done, self.part, self.detail = done, done, 0.0, ""
         self.began = self.said = time.monotonic()
-        self.last = -1
-        self.shown = shown
-        self.bar: Any = None
+        self.last, self.shown, self.bar = -1, shown, None
         if shown and sys.stderr.isatty():
-            self._draw()
+            from rich import progress
+            from rich.console import Console
 
-    def _draw(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bar
-
-        text = TextColumn("{task.description}", markup=False)
-        self.bar = Bar(text, BarColumn(), TimeElapsedColumn(), console=Console(stderr=True))
-        self.task = self.bar.add_task(self._line(), total=self.total, completed=self.done)
-        self.bar.start()
+            text = progress.TextColumn("{task.description}", markup=False)
+            columns = text, progress.BarColumn(), progress.TimeElapsedColumn()
+            self.bar = progress.Progress(*columns, console=Console(stderr=True))
+            self.task = self.bar.add_task(self._line(), total=total, completed=done)
+            self.bar.start()
 
     def update(self, done: int, detail: str = "") -> None:
         """So many are done in all."""
@@ -87,10 +81,7 @@ class Progress:
             parts.append(f"about {duration(left)} left")
         return ", ".join([*parts, *([self.detail] if self.detail else [])])
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

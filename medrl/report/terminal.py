@@ -41,11 +41,18 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
     columns = [Column("task"), Column("answered by"), N, Column("accuracy", right=True), INTERVAL]
     columns += [Column("unparsed", right=True), Column("truncated", right=True)] if shares else []
     rows = [[f"{key}{_scorer(task)}", *row][: len(columns)] for key, task in tasks.items() for row in _rows(task)]
-    notes = _notes(tasks, Changes=phrases.change_by_test, Power=phrases.detectable, Ungraded=phrases.ungraded)
+    remarks = {
+        "Changes": phrases.change_by_test,
+        "Changes as a reader finds them": phrases.readable_change,
+        "Shape": phrases.shape,
+        "Power": phrases.detectable,
+        "Ungraded": phrases.ungraded,
+    }
+    notes = _notes(tasks, remarks)
     return Table(columns, rows, groups=1, notes=notes)
 
 
-def _notes(tasks: Mapping[str, Task], **remarks: Callable[[Task], str]) -> dict[str, list[str]]:
+def _notes(tasks: Mapping[str, Task], remarks: Mapping[str, Callable[[Task], str]]) -> dict[str, list[str]]:
     """What else there is to say of each task, by heading; empty remarks are left out."""
     notes = {title: [f"{key}: {said}" for key, task in tasks.items() if (said := of(task))] for title, of in remarks.items()}
     return {title: lines for title, lines in notes.items() if lines}
@@ -61,7 +68,7 @@ def _texts(tasks: Mapping[str, Task]) -> Table:
             shown = [phrases.perplexity(numbers["perplexity"]), phrases.text_interval(numbers["ci95"])]
             rows.append([key, which, task["n"], *shown, numbers["bits_per_byte"]])
     columns.append(Column("bits a byte", right=True, spec=".3f"))
-    return Table(columns, rows, groups=1, notes=_notes(tasks, Changes=phrases.change_by_test))
+    return Table(columns, rows, groups=1, notes=_notes(tasks, {"Changes": phrases.change_by_test}))
 
 
 def seeds(tables: Sequence[dict[str, Any]]) -> str:
@@ -121,6 +128,8 @@ def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -
     asked, samples = phrases.asked(task), task["samples"]
     shares = [f"{numbers[share]:.1%}" if phrases.generated(task) else "" for share in ("unparsed", "truncated")]
     yield [what, asked, *_share(numbers), *shares]
+    if found := numbers.get("readable"):
+        yield ["  as a reader finds it", asked, *_share(found), f"{found['unparsed']:.1%}", ""]
     if phrases.credit_says_more(task):
         interval = phrases.interval(numbers["mean_credit_ci95"], percent=False)
         yield ["  mean credit", asked, f"{numbers['mean_credit']:.3f}", interval, "", ""]

@@ -13,7 +13,7 @@ from annotated_types import Ge
 
 from medrl.config.identity import Identified
 from medrl.errors import Problem
-from medrl.tasks.base import Attempt, Verdict
+from medrl.grading.verdicts import Attempt, Verdict
 
 if TYPE_CHECKING:
     from medrl.data.mix import TrainingRow
@@ -180,13 +180,13 @@ def _answer_metrics(batch: Sequence[Completion]) -> dict[str, float]:
     Of tasks whose answers nothing grades, none is right and none is wrong: they count only as unparsed or cut off.
     """
     outcomes = [completion.verdict.outcome for completion in batch]
-    graded_outcomes = [completion.verdict.outcome for completion in batch if completion.row.task.graded]
+    graded_outcomes = [completion.verdict.outcome for completion in batch if completion.row.task.answers.graded]
     shares = {f"answers/{outcome}": outcomes.count(outcome) / len(batch) for outcome in ("unparsed", "truncated")}
     if graded_outcomes:
         shares |= {
             f"answers/{outcome}": graded_outcomes.count(outcome) / len(graded_outcomes) for outcome in ("right", "ungraded")
         }
-    places = [completion.row.task.position(completion.verdict.answer, completion.row.example) for completion in batch]
+    places = [completion.row.task.answers.place(completion.verdict.reading, completion.row.example) for completion in batch]
     known = [place for place in places if place is not None]
     placed = {"answers/placed": len(known) / len(batch)}  # how many the next share is taken of
     return shares | placed | ({"answers/first_choice": known.count(0) / len(known)} if known else {})

@@ -15,10 +15,10 @@ class Correctness(Reward):
     kind: ClassVar[str] = "correctness"
 
     partial: bool
-    """Pay half for the gold amid other words (S0: 2.0 exact, 1.0 partial), and for a rank what it is worth."""
+    """Pay half for the gold amid other words (S0: 2.0 exact, 1.0 partial), and for a rank or a rubric what it is worth."""
 
     def score(self, completion: Completion) -> float | None:
-        if not completion.row.task.graded or completion.verdict.outcome == "ungraded":
+        if not completion.row.task.answers.graded or completion.verdict.outcome == "ungraded":
             return None
-        credit = completion.verdict.credit
+        credit = max(0.0, completion.verdict.credit)  # a rubric may take off more than was earned
         return credit if self.partial or credit == 1.0 else 0.0

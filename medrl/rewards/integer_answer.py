@@ -15,7 +15,7 @@ class IntegerAnswer(Reward):
     kind: ClassVar[str] = "integer_answer"
 
     def score(self, completion: Completion) -> float | None:
-        if not completion.row.task.numeric:
+        if not completion.row.task.answers.numeric:
             return None
         answer = completion.verdict.answer
         return float(answer.isascii() and answer.isdigit())

@@ -15,4 +15,4 @@ class InverseRank(Reward):
     kind: ClassVar[str] = "inverse_rank"
 
     def score(self, completion: Completion) -> float | None:
-        return completion.verdict.credit if completion.row.task.ranked else None
+        return completion.verdict.credit if completion.row.task.answers.ranked else None

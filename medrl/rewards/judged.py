@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medrl.grading.answers import extract
-from medrl.grading.judges.base import Claim, Judge
+from medrl.grading.answer_types.free_text import FreeText
+from medrl.grading.judges.base import Judge
+from medrl.grading.verdicts import Attempt, strict
 from medrl.rewards.base import Completion, Reward, Scores
 
 
@@ -26,14 +27,10 @@ class Judged(Reward):
         return self.score_all([completion])[0]
 
     def score_all(self, completions: Sequence[Completion]) -> Scores:
-        answers = [
-            extract(completion.text, completion.row.task.format, finished=completion.finished) for completion in completions
-        ]
-        claims = [
-            Claim(completion.row.example.question, completion.row.example.gold, answer.text)
-            for completion, answer in zip(completions, answers, strict=True)
-            if answer.outcome == "answered"
-        ]
-        verdicts = iter(self.judge.judge(claims))
-        found = [next(verdicts) if answer.outcome == "answered" else False for answer in answers]
-        return [None if verdict is None else float(verdict) for verdict in found]
+        scores: Scores = [0.0] * len(completions)
+        for form in dict.fromkeys(completion.row.task.format for completion in completions):
+            group = [at for at, completion in enumerate(completions) if completion.row.task.format == form]
+            attempts = [Attempt(each.text, each.row.example, each.finished) for each in map(completions.__getitem__, group)]
+            for at, verdict in zip(group, strict(attempts, FreeText(self.judge), form), strict=True):
+                scores[at] = None if verdict.outcome == "ungraded" else verdict.credit
+        return scores

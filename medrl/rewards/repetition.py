@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl.data.decontaminate import ngrams, units
+from medrl.data.units import ngrams, units
 from medrl.rewards.base import Completion, Reward
 
 

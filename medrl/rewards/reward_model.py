@@ -13,6 +13,8 @@ from annotated_types import Gt
 
 from medrl.config.identity import Values, of_run, of_weights, planned
 from medrl.errors import UserError
+from medrl.models.chat_templates import ready
+from medrl.models.tokenization import Rendering
 from medrl.rewards.base import Completion, Reward, Scores
 
 
@@ -87,22 +89,12 @@ class RewardModel(Reward):
         import torch
 
         model, tokenizer = _loaded(self.weights, self.revision)
-        texts = [
-            tokenizer.apply_chat_template(
-                [*completion.row.messages, {"role": "assistant", "content": completion.text}], tokenize=False
-            )
-            for completion in completions
-        ]
+        rendering = Rendering(tokenizer)
+        read = [rendering.tokens(completion.row.messages, completion.text).ids for completion in completions]
         scores: list[float] = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = tokenizer(
-                texts[start : start + self.batch_size],
-                return_tensors="pt",
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                add_special_tokens=False,
-            ).to(model.device)
+        for start in range(0, len(read), self.batch_size):
+            rows = {"input_ids": [ids[-self.max_tokens :] for ids in read[start : start + self.batch_size]]}
+            batch = tokenizer.pad(rows, return_tensors="pt").to(model.device)
             with torch.inference_mode():
                 logits = model(**batch).logits[:, 0].float()
             scores += (logits.sigmoid() if self.sigmoid else logits).tolist()
@@ -146,10 +138,7 @@ def _tokenizer(weights: str, revision: str | None) -> Any:
         raise _unreadable(weights, error) from error
     if tokenizer.chat_template is None:
         raise UserError(f"{weights} has no chat template; a reward model reads prompt and completion through its own.")
-    tokenizer.truncation_side = tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return ready(tokenizer, None, weights)
 
 
 def _unreadable(weights: str, error: Exception) -> UserError:

@@ -16,4 +16,4 @@ class ValidAnswer(Reward):
 
     def score(self, completion: Completion) -> float | None:
         row = completion.row
-        return float(row.task.valid(completion.verdict.answer, row.example)) if row.task.graded else None
+        return float(row.task.answers.valid(completion.verdict.reading, row.example)) if row.task.answers.graded else None

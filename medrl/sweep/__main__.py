@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -17,7 +15,7 @@ from annotated_types import Gt
 from medrl import files
 from medrl.config import build, frozen
 from medrl.config.schema import Text
-from medrl.errors import ConfigError, Interrupted, Problem, UserError
+from medrl.errors import ConfigError, Interrupted, Problem, exit_code
 from medrl.jobs.resolved import command
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import selection, spec, validation
@@ -156,16 +154,5 @@ def _report(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
     return 1 if failed or not best else 0
 
 
-def _exit_code() -> int:
-    try:
-        return main(sys.argv[1:])
-    except (UserError, Interrupted) as error:
-        print(f"medrl: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-
-
 if __name__ == "__main__":
-    sys.exit(_exit_code())
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))

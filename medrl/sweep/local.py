@@ -17,8 +17,8 @@ from medrl.jobs.resolved import ResolvedRun
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import validation
 from medrl.sweep.spec import Spec
-from medrl.sweep.trial_records import TrialRecords
-from medrl.sweep.trials import STATES, Trial, Trials
+from medrl.sweep.trial_records import STATES, Trial, TrialRecords
+from medrl.sweep.trials import Trials
 from medrl.tracking import metric_names
 from medrl.training.hardware import visible_gpus
 
@@ -71,20 +71,16 @@ class LocalSweep:
         """
         try:
             with self.trials.locked():
-                self._retry()
+                for trial in self.trials.newest():  # what failed, and what lost its record, is taken up again
+                    lost = trial.state == "COMPLETE" and not self.records.record(trial.run).exists()
+                    if trial.state == "FAIL" or lost:
+                        self.trials.enqueue(trial.point, trial.values)
             self._run_points()
         finally:
             for each in self.running:
                 each.job.kill()
                 each.claim.close()
-        return self._entries()
-
-    def _retry(self) -> None:
-        """Take up what failed, and what lost its record. The study is locked."""
-        for trial in self.trials.newest():
-            lost = trial.state == "COMPLETE" and not self.records.record(trial.run).exists()
-            if trial.state == "FAIL" or lost:
-                self.trials.retry(trial)
+        return self.records.entries(self.trials.newest())
 
     def _run_points(self) -> None:
         """Until every point has ended, or a signal came and each that runs has written a checkpoint."""
@@ -189,22 +185,10 @@ class LocalSweep:
             self.trials.should_prune(trial, self.records.history(run.folder))  # reports what was logged since
         if run and state == "COMPLETE":
             # Before the study says that it is finished, so that no kill leaves a finished point without its record.
-            record, value = self.records.keep(run.folder.name)
-            attributes = {**metric_names.values(record)}
-            if value is None:
-                state, attributes = "FAIL", {"message": f"its metrics.json holds no {self.spec.metric.name}"}
+            record, value, message = self.records.keep(run.folder.name)
+            attributes = dict(metric_names.values(record)) if value is not None else {"message": message}
+            state = state if value is not None else "FAIL"
         self.trials.tell(trial, state, value, attributes)
-        entries = self._entries()
+        entries = self.records.entries(self.trials.newest())
         self.records.announce(entries[trial.point])
         self.records.write(entries, None)
-
-    def _entries(self) -> list[dict[str, Any]]:
-        """Every point as a results file lists it; of a grid those, too, that nobody has taken yet."""
-        trials, grid = self.trials.newest(), self.spec.grid()
-        found = [
-            self.records.entry(
-                trial.point, trial.values, STATES[trial.state], trial.run, value=trial.value, message=trial.message
-            )
-            for trial in trials
-        ]
-        return [*found, *(self.records.entry(number, grid[number]) for number in range(len(trials), len(grid)))]

@@ -42,7 +42,7 @@ def choose(points: Sequence[Mapping[str, Any]], goal: str) -> Chosen | None:
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
-        groups.setdefault(json.dumps(_without_seed(point["parameters"]), sort_keys=True), []).append(point)
+        groups.setdefault(json.dumps(without_seed(point["parameters"]), sort_keys=True), []).append(point)
     whole = [group for group in groups.values() if all(point["state"] == "finished" for point in group)]
     if not whole:
         return None
@@ -56,10 +56,10 @@ def choose(points: Sequence[Mapping[str, Any]], goal: str) -> Chosen | None:
     best = min(whole, key=rank)
     distinct = {point["parameters"].get("seed"): point["number"] for point in reversed(best)}  # a search may sample one twice
     numbers = tuple(sorted(distinct.values()))
-    return Chosen(_without_seed(best[0]["parameters"]), fmean(point["value"] for point in best), numbers)
+    return Chosen(without_seed(best[0]["parameters"]), fmean(point["value"] for point in best), numbers)
 
 
-def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a configuration, of which seeds are replicates."""
     return {key: value for key, value in parameters.items() if key != "seed"}
 

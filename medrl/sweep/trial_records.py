@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrl.errors import UserError
 from medrl.files import read_jsonl
 from medrl.sweep import selection
 from medrl.sweep.spec import Spec
 from medrl.table import results
 from medrl.tracking import metric_names, run_folder
+
+DAMAGED = "remove it and run the same command again"
+"""What to do with a file that cannot be read."""
+STATES = {"RUNNING": "left", "WAITING": "left", "COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed"}
+"""Optuna's states as a results file has them."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The newest try of a point."""
+
+    point: int
+    """Of the point, from 0: one that failed is tried again by another trial."""
+    values: Mapping[str, Any]
+    """Of every parameter."""
+    state: str = "WAITING"
+    """As Optuna calls it."""
+    run: str = ""
+    """Name of its run folder; empty where it has none."""
+    value: float | None = None
+    """The metric of a finished trial, the last that was reported of a pruned one."""
+    message: str = ""
+    """Why it failed."""
+    number: int = -1
+    """Of the trial in Optuna's study; W&B has none."""
 
 
 class TrialRecords:
@@ -31,7 +55,7 @@ class TrialRecords:
         (self.folder / "points").mkdir(parents=True, exist_ok=True)
         self._logs: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
         results_before = self.folder / "results.json"
-        before = _read_json(results_before) if results_before.exists() else {}
+        before = results.loaded(results_before, DAMAGED) if results_before.exists() else {}
         self._before, self._began = float(before.get("sweep", {}).get("wall_seconds", 0.0)), time.monotonic()
 
     def log(self, run: str) -> Path:
@@ -64,34 +88,36 @@ class TrialRecords:
             "tokens": next((line["num_tokens"] for line in reversed(lines) if "num_tokens" in line), 0),
         }
 
-    def keep(self, run: str) -> tuple[dict[str, Any], float | None]:
-        """The record of a finished point, kept from now on, and its metric; None where it has none."""
+    def keep(self, run: str) -> tuple[dict[str, Any], float | None, str]:
+        """The record of a finished point, kept from now on, and its metric; None where it has none, and then why."""
         path = self.record(run)
-        record = _read_json(path) if path.exists() else results.of_run(self.runs / run)
+        record = results.loaded(path, DAMAGED) if path.exists() else results.of_run(self.runs / run)
         value = metric_names.values(record).get(self.spec.metric.name)
         if value is None:  # one that only training logs
             value = next(reversed(self.history(self.runs / run)), None)
-        if value is not None and not path.exists():
+        if value is None:
+            return record, None, f"its metrics.json holds no {self.spec.metric.name}"
+        if not path.exists():
             run_folder.write_json(path, record)
-        return record, value
+        return record, value, ""
 
-    def entry(
-        self, number: int, values: Mapping[str, Any], state: str = "left", run: str = "", *, value: float | None = None,
-        message: str = "",
-    ) -> dict[str, Any]:  # fmt: skip
-        """A point as a results file lists it: its number from 0, the values of all parameters, its state (``finished``,
-        ``stopped``, ``failed`` or ``left``), the name of its run folder, if it has one, its metric, and why it failed.
-        """
-        return {
-            "number": number,
-            "parameters": self.spec.point(values),
-            "words": self.spec.overrides_of(values),
-            "state": state,
-            "value": value,
-            "message": message,
-            **self._effort(self.runs / run),
-            "run_id": run.rpartition("-")[2] or None,
-        }
+    def entries(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+        """Every point as a results file lists it; of a grid those, too, that nobody has taken yet."""
+        taken = [self.spec.point(trial.values) for trial in trials]
+        left = [values for values in self.spec.grid() if self.spec.point(values) not in taken]
+        return [
+            {
+                "number": trial.point,
+                "parameters": self.spec.point(trial.values),
+                "words": self.spec.overrides_of(trial.values),
+                "state": STATES[trial.state],
+                "value": trial.value,
+                "message": trial.message,
+                **self._effort(self.runs / trial.run),
+                "run_id": trial.run.rpartition("-")[2] or None,
+            }
+            for trial in [*trials, *(Trial(number, values) for number, values in enumerate(left, start=len(trials)))]
+        ]
 
     def announce(self, entry: Mapping[str, Any]) -> None:
         """Say on the terminal how a point ended."""
@@ -134,7 +160,7 @@ class TrialRecords:
                 "wall_seconds": round(self._before + time.monotonic() - self._began, 1),
                 "machine": {key: provenance[key] for key in ("cpu", "cpus", "gpus", "packages")},
             },
-            "runs": [*(_read_json(records[run_id]) for run_id in finished), *(tests or {}).values()],
+            "runs": [*(results.loaded(records[run_id], DAMAGED) for run_id in finished), *(tests or {}).values()],
         }
         run_folder.write_json(self.folder / "results.json", found)
         return found
@@ -143,19 +169,3 @@ class TrialRecords:
 def shown(parameters: Mapping[str, Any]) -> str:
     """The values of a point as a line of the terminal has them."""
     return " ".join(f"{key}={value}" for key, value in parameters.items())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that a sweep wrote.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        problem = "" if isinstance(found, dict) else "no JSON object"
-    except ValueError as error:
-        problem = str(error)
-    if problem:
-        raise UserError(f"{path} is damaged ({problem}); remove it and run the same command again.")
-    return dict(found)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,32 +18,10 @@ from medrl import files
 from medrl.errors import UserError
 from medrl.sweep import search_space
 from medrl.sweep.spec import Spec
+from medrl.sweep.trial_records import Trial
 
 STARTUP_TRIALS = 10
 """Random points before the Bayesian search begins (Optuna's number), or a third of all where they are few."""
-
-STATES = {"RUNNING": "left", "WAITING": "left", "COMPLETE": "finished", "PRUNED": "stopped", "FAIL": "failed"}
-"""Optuna's states as a results file has them."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The newest try of a point."""
-
-    number: int
-    """Of the trial in Optuna's study."""
-    point: int
-    """Of the point, from 0: one that failed is tried again by another trial."""
-    values: dict[str, Any]
-    """Of every parameter."""
-    run: str
-    """Name of its run folder; empty where its values make no configuration."""
-    state: str
-    """As Optuna calls it."""
-    value: float | None
-    """The metric of a finished trial, the last that was reported of a pruned one."""
-    message: str
-    """Why it failed."""
 
 
 class Trials:
@@ -127,7 +104,7 @@ class Trials:
             if number == self.spec.num_points:
                 return None
             if grid := self.spec.grid():
-                self._enqueue(number, grid[number])
+                self.enqueue(number, grid[number])
         self._study.sampler = self._sampler()
         trial = self._study.ask(self.spec.varying)
         if "values" not in trial.user_attrs:
@@ -136,14 +113,10 @@ class Trials:
             self._note(trial.number, {"point": number, "seed": values.get("seed"), "values": values})
         return _read(self._all()[trial.number])
 
-    def _enqueue(self, point: int, values: Mapping[str, Any]) -> None:
-        """Queue a point, in one line, so that no kill leaves it without its values."""
+    def enqueue(self, point: int, values: Mapping[str, Any]) -> None:
+        """Queue a point, in one line, so that no kill leaves it without its values. The folder is locked."""
         attributes = {"point": point, "seed": values.get("seed"), "values": dict(values)}
         self._study.enqueue_trial({key: values[key] for key in self.spec.varying}, user_attrs=attributes)
-
-    def retry(self, trial: Trial) -> None:
-        """Queue a point again that has ended. The folder is locked."""
-        self._enqueue(trial.point, trial.values)
 
     def begin(self, trial: Trial, run: str) -> None:
         """Note where the run of a trial lies. The folder is locked."""
@@ -178,8 +151,8 @@ class Trials:
 def _read(trial: Any) -> Trial:
     attributes, reported = trial.user_attrs, trial.intermediate_values
     value = reported[max(reported)] if trial.state.name == "PRUNED" and reported else trial.value
-    about = attributes["point"], attributes["values"], attributes.get("run", "")
-    return Trial(trial.number, *about, trial.state.name, value, attributes.get("message", ""))
+    about = attributes["point"], attributes["values"], trial.state.name, attributes.get("run", "")
+    return Trial(*about, value, attributes.get("message", ""), trial.number)
 
 
 def _state(name: str) -> Any:

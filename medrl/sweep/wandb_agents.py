@@ -23,7 +23,7 @@ from medrl.errors import UserError
 from medrl.jobs.job import Job
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep.spec import Spec
-from medrl.sweep.trial_records import TrialRecords
+from medrl.sweep.trial_records import Trial, TrialRecords
 from medrl.tracking import wandb as tracked
 from medrl.training.hardware import visible_gpus
 
@@ -119,13 +119,14 @@ class AgentSweep:
             for agent in agents:
                 agent.start()
             while any(agent.poll() is None for agent in agents):
-                if self.shutdown.signal is not None:
-                    _terminate(agents)
+                for agent in agents if self.shutdown.signal is not None else ():
+                    agent.terminate()
                 time.sleep(POLL_SECONDS)
                 with suppress(UserError):  # a server that does not answer now ends no agent; it is asked again at the end
                     self._update()
         except BaseException:
-            _terminate(agents)
+            for agent in agents:
+                agent.terminate()
             deadline = time.monotonic() + GRACE_SECONDS
             while any(agent.poll() is None for agent in agents) and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -141,7 +142,7 @@ class AgentSweep:
         Args:
             ended: Whether no agent runs any more, so that a point without an end has failed.
         """
-        entries = self._entries(ended)
+        entries = self.records.entries(self._trials(ended))
         if self.shutdown.signal is not None:  # what ends after the signal was ended by it, and not by the sweep or a mistake
             for point in entries:
                 if point["state"] != "finished" and self._states.get(point["number"], "left") == "left":
@@ -155,21 +156,17 @@ class AgentSweep:
             self.records.write(entries, None)
         return entries
 
-    def _entries(self, ended: bool) -> list[dict[str, Any]]:
-        """The points in the order they were created; of a grid those, too, that no agent was given yet."""
-        entries: list[dict[str, Any]] = []
+    def _trials(self, ended: bool) -> list[Trial]:
+        """The points that agents were given, in the order they were created."""
+        trials: list[Trial] = []
         sent_from_here = (path.parent.parent for path in self.runs.glob("*/wandb/sent.json"))
         folders = {run: folder for folder in sent_from_here for run in tracked.sent_runs(folder)}
         for run in self._server_runs():
             values = {key: None if value == NULL else value for key, value in run.config.items()}
             if set(self.spec.varying) <= set(values):
                 mine = {key: values[key] for key in self.spec.parameters if key in values}
-                entries.append(self._entry(len(entries), mine, run, folders.get(run.id), ended))
-        begun = [point["parameters"] for point in entries]
-        for values in self.spec.grid():
-            if self.spec.point(values) not in begun:
-                entries.append(self.records.entry(len(entries), values))
-        return entries
+                trials.append(self._trial(len(trials), mine, run, folders.get(run.id), ended))
+        return trials
 
     @cached_property
     def _api(self) -> Any:
@@ -188,23 +185,22 @@ class AgentSweep:
             project = f"{self.sweep.entity}/{self.sweep.project}"
             return list(self._api.runs(project, filters={"sweep": self.sweep.id}, order="+created_at", lazy=False))
 
-    def _entry(self, number: int, values: Mapping[str, Any], run: Any, folder: Path | None, ended: bool) -> dict[str, Any]:
+    def _trial(self, point: int, values: Mapping[str, Any], run: Any, folder: Path | None, ended: bool) -> Trial:
         """One point; without a run folder here where it ran on another machine, or failed before it began."""
-        logs, message, value = f"{self.records.folder.name}/agent-*.log", "", None
+        logs = f"{self.records.folder.name}/agent-*.log"
         if folder is None:
-            state = "failed" if run.state in ("failed", "crashed") else "left"
-            message = f"it began no run here; {logs} may say why" if state == "failed" else ""
-            return self.records.entry(number, values, state, message=message)
-        code, state = tracked.sent_runs(folder)[run.id]["exit_code"], "left"
+            if run.state in ("failed", "crashed"):
+                return Trial(point, values, "FAIL", message=f"it began no run here; {logs} may say why")
+            return Trial(point, values)
+        begun, code = Trial(point, values, "RUNNING", folder.name), tracked.sent_runs(folder)[run.id]["exit_code"]
         if code == 0:
-            _, value = self.records.keep(folder.name)
-            state = "finished" if value is not None else "failed"
-            message = "" if value is not None else f"its metrics.json holds no {self.spec.metric.name}"
-        elif code == tracked.INTERRUPTED:  # by early_terminate, through its agent
-            state, value = "stopped", next(reversed(self.records.history(folder)), None)
-        elif code is not None or ended or run.state in ("failed", "crashed", "killed"):
-            state, message = "failed", f"what it said stands in {logs}, after {run.id}"
-        return self.records.entry(number, values, state, folder.name, value=value, message=message)
+            _, value, message = self.records.keep(folder.name)
+            return replace(begun, state="FAIL" if value is None else "COMPLETE", value=value, message=message)
+        if code == tracked.INTERRUPTED:  # by early_terminate, through its agent
+            return replace(begun, state="PRUNED", value=next(reversed(self.records.history(folder)), None))
+        if code is not None or ended or run.state in ("failed", "crashed", "killed"):
+            return replace(begun, state="FAIL", message=f"what it said stands in {logs}, after {run.id}")
+        return begun
 
 
 @contextmanager
@@ -214,11 +210,6 @@ def _refused(what: str, advice: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise UserError(f"{what} ({' '.join(str(error).split()).rstrip('.')}){advice}") from error
-
-
-def _terminate(agents: list[Job]) -> None:
-    for agent in agents:
-        agent.terminate()
 
 
 def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
@@ -268,16 +259,13 @@ def _on_server(spec: Spec, joined: str | None) -> WandbSweep:
 def sent(spec: Spec) -> dict[str, Any]:
     """A sweep file as W&B takes it: what the command line says for every point instead of the file is in its command alone."""
     overridden = {word.partition("=")[0] for word in spec.overrides}
-    parameters = {key: _without_null(each) for key, each in spec.content["parameters"].items() if key not in overridden}
+    parameters = {key: dict(each) for key, each in spec.content["parameters"].items() if key not in overridden}
+    for each in parameters.values():
+        for name, value in each.items():
+            values = [NULL if one is None else one for one in value] if name == "values" else value
+            each[name] = NULL if value is None else values
     command = [part for part in spec.content["command"] if "=" not in part or part.partition("=")[0] not in overridden]
     return {**spec.content, "parameters": parameters, "command": [*command, *spec.overrides]}
-
-
-def _without_null(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: NULL if value is None else value for key, value in parameter.items()}
-    if "values" in found:
-        found["values"] = [NULL if value is None else value for value in found["values"]]
-    return found
 
 
 def check_joined(spec: Spec, sweep: WandbSweep) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medrl.config import frozen, options, suggest
-from medrl.errors import UserError
+from medrl.errors import UserError, exit_code
 from medrl.files import explained, write_atomically
 from medrl.table import formats, published, readme, results
 from medrl.table.join import Comparison, joined, of_setting
@@ -57,15 +55,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     """Print or store what is asked for; 0 when all went well."""
-    try:
-        with explained(frozen.root("experiments")):
-            print(_answer(arguments(argv)), end="")
-    except UserError as error:
-        print(f"medrl: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    return exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    with explained(frozen.root("experiments")):
+        print(_answer(arguments(argv)), end="")
     return 0
 
 
@@ -108,7 +103,7 @@ def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> 
     left_out: list[str] = []
     if settings:
         beside, left_out = _finished(runs)
-        known = [*results.stored_records(), *beside]
+        known = [*results.of_stored(results.stored()), *beside]
     results.distinct([*known, *found])  # no two tables of one answer may say two things of one run
     of_settings = [of_setting(published.read(group, name), known, also) for group, name in settings]
     return [*of_settings, *joined(found, also)], left_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,7 +10,7 @@ from medrl.report import phrases
 from medrl.table.changes import changes
 from medrl.table.join import Comparison
 from medrl.table.results import Record
-from medrl.table.rows import COST, Row
+from medrl.table.rows import Row
 from medrl.table.table import Cell, Column, Table, terminal_width
 
 COLUMNS = (
@@ -68,37 +68,29 @@ def shown(value: float, row: Row, *, sign: str = "") -> str:
     return f"{value:{sign}.3f}"
 
 
-def _interval(row: Row) -> str:
-    """The interval of a row; empty where a number has none."""
-    return f"[{', '.join(shown(end, row) for end in row.interval)}]" if row.interval else ""
-
-
-def _cost(cost: Mapping[str, float] | None) -> str:
-    """What one run of a row took."""
-    if cost is None or not cost["seconds"]:
-        return ""
-    return f"{cost['gpu_hours']:.2f} GPU h" if cost["gpu_hours"] else f"{cost['seconds']:,.0f} s"
-
-
 def _cells(row: Row) -> Iterator[list[Cell]]:
     """The lines of one number."""
     task = row.task if row.metric == "accuracy" else f"{row.task}, {row.metric.replace('_', ' ')}"
     sd = "" if row.sd is None else f" ± {shown(row.sd, row)}"
     value = f"{shown(row.value, row)}{' %' if row.percent else ''}{sd}"
-    n = "" if row.n is None else f"{row.n}" if row.samples == 1 else f"{row.n}x{row.samples}"
+    ends = f"[{', '.join(shown(end, row) for end in row.interval)}]" if row.interval else ""
+    n = "" if row.asked["n"] is None else phrases.asked(row.asked)
+    cost = ""
+    if row.cost and row.cost["seconds"]:
+        cost = f"{row.cost['gpu_hours']:.2f} GPU h" if row.cost["gpu_hours"] else f"{row.cost['seconds']:,.0f} s"
     verdicts = [("" if each.difference is None else shown(each.difference, row, sign="+"), str(each)) for each in row.verdicts]
     if row.published and row.published.ours:
         verdicts = [("", "to be reproduced")]
     first, *more = verdicts or [("", "")]
-    yield [task, row.split, row.who, n, value, _interval(row), " ".join(map(str, row.seeds)), _cost(row.cost), *first]
+    yield [task, row.asked["split"], row.who, n, value, ends, " ".join(map(str, row.seeds)), cost, *first]
     for further in more:
-        yield [task, row.split, *[""] * 6, *further]
+        yield [task, row.asked["split"], *[""] * 6, *further]
 
 
 def _notes(comparison: Comparison) -> dict[str, list[str]]:
     """What stands under a table: sources, deviations, caveats, what was not run, and which runs there are."""
     remarks = {
-        "Published": list(_sources(comparison.sources)),
+        "Published": list(_sources([row.published.source for row in comparison.rows if row.published])),
         "Deviations": list(comparison.setting.deviations),
         "Caveats": [f"{flag}: {'; '.join(about)}" for flag, about in comparison.flags.items()],
         "Not run": [
@@ -111,7 +103,7 @@ def _notes(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def _sources(sources: Sequence[str]) -> Iterator[str]:
-    """Each source once, after the numbers that it gives: "[1-3, 5]"."""
+    """Each source of a published number once, after the places of the numbers that it gives: "[1-3, 5]"."""
     for source in dict.fromkeys(sources):
         places = [place for place, other in enumerate(sources, start=1) if other == source]
         # Numbers in a row have the same distance from their own index.
@@ -136,22 +128,20 @@ def _runs(records: Sequence[Record]) -> Iterator[str]:
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:
     """Every number of every table, a line for each published one it is compared with; numbers whole and in their own unit."""
-    rows = [
-        [record.get(name) for name in CSV_COLUMNS]
-        for each in comparisons
-        for row in each.rows
-        for record in _records(each.setting.name, row)
-    ]
-    return Table([Column(name) for name in CSV_COLUMNS], rows).csv()
+    from pandas import DataFrame
+
+    found = [line for each in comparisons for row in each.rows for line in _lines(each.setting.name, row)]
+    # As objects, so that whole numbers stay whole beside empty cells.
+    return str(DataFrame(found, columns=list(CSV_COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
-def _records(table: str, row: Row) -> Iterator[dict[str, Any]]:
-    about = {name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}
-    about |= dict(zip(("low", "high"), row.interval or (None, None), strict=True))
-    about |= dict(zip(("student_low", "student_high"), row.student or (None, None), strict=True))
-    about |= {key: row.cost and row.cost[key] for key in COST}
-    several = {"rows": "source", "run_ids": "run_id", "family": "family", "commits": "commit"}
-    about |= {name: _several(record[key] for record in row.records) for name, key in several.items()}
+def _lines(table: str, row: Row) -> Iterator[dict[str, Any]]:
+    about = {"samples": 1, **row.asked, **{name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}}
+    about["low"], about["high"] = row.interval or (None, None)
+    about["student_low"], about["student_high"] = row.student or (None, None)
+    about |= row.cost or {}
+    for name, key in {"rows": "source", "run_ids": "run_id", "family": "family", "commits": "commit"}.items():
+        about[name] = " ".join(dict.fromkeys(str(record[key]) for record in row.records))
     about |= {
         "table": table, "seeds": " ".join(map(str, row.seeds)), "flags": "; ".join(row.flags),
         "dirty": any(record["dirty"] for record in row.records) if row.records else None,
@@ -162,7 +152,3 @@ def _records(table: str, row: Row) -> Iterator[dict[str, Any]]:
         yield {**about, **compared, "reasons": "; ".join(verdict.reasons)}
     if not row.verdicts:
         yield about
-
-
-def _several(values: Iterable[object]) -> str:
-    return " ".join(dict.fromkeys(map(str, values)))

@@ -35,11 +35,6 @@ class Comparison:
         return ", ".join(found) or "none of ours yet, published numbers only"
 
     @property
-    def sources(self) -> list[str]:
-        """Where each published number stands, in the order of their numbers."""
-        return [row.published.source for row in self.rows if row.published]
-
-    @property
     def unmet(self) -> tuple[str, ...]:
         """Numbers that the setting is meant to give and that no comparable run has given, each with what stands in the way."""
         found = []

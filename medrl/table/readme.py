@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 
 from medrl.table import formats, results
 from medrl.table.changes import changes, sources
 from medrl.table.join import join, joined
-from medrl.table.results import Results
+from medrl.table.results import Record, Results
 from medrl.table.table import escape_markdown
-
-OPENING = """\
-# Experiments
-
-What was run, with the command that runs it again. Written by `python -m medrl.table --readme` from `results/`: change what stands
-there and run it again. `LOG.md` holds what was tried and did not work.
-Accuracies come with Wilson's 95 % interval, over several seeds with the wider of it and Student's ([what the columns
-mean](../docs/tables.md)); changes are paired, on the same examples, with an exact McNemar test (perplexity: sign-flip).
-"""
 
 
 def markdown(stored: Mapping[str, Results]) -> str:
-    """The whole page.
+    """The whole page, ``readme.md.j2``.
 
     Args:
         stored: Results files by name (`results.stored`).
@@ -29,59 +21,33 @@ def markdown(stored: Mapping[str, Results]) -> str:
     Raises:
         UserError: two of them claim the same run with other numbers.
     """
+    from jinja2 import Environment, StrictUndefined
+
     # Before anything is shown: no two tables may say two things of one run.
-    results.distinct((f"experiments/results/{name}.json", record) for name, found in stored.items() for record in found["runs"])
-    return "\n".join([OPENING, *("\n".join(section(name, found)) for name, found in stored.items())])
+    results.distinct(results.of_stored(stored))
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["escape_markdown"] = escape_markdown
+    template = environment.from_string(Path(__file__).with_name("readme.md.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        stored=stored, tables=_tables, stages_of=results.stages, changes=changes, sources=sources, flags=_flags,
+        tested_table=_tested, every_point=lambda name: (results.folder() / f"{name}.md").exists(),
+        commits=lambda records: dict.fromkeys((record["commit"] or "unknown")[:7] for record in records),
+    )  # fmt: skip
+    return page.rstrip("\n") + "\n"
 
 
-def section(name: str, found: Results) -> Iterator[str]:
-    """The lines of one results file: its first note says what was done, and stands above the table; the others below it."""
-    yield f"## {found['title']}"
-    yield ""
-    if found["command"]:
-        yield f"```\n{found['command']}\n```\n"
-    body = {"runs": _runs, "chain": _chain, "sweep": _sweep}[found["kind"]]
-    for paragraph in (*found["notes"][:1], body(name, found), *found["notes"][1:]):
-        yield paragraph.rstrip() + "\n"
+def _tables(found: Results) -> str:
+    """The tables of runs."""
+    tables = joined(results.of_stored({found["name"]: found}), found.get("metrics", []))
+    return "\n".join(map(formats.to_markdown, tables)).rstrip("\n")
 
 
-def _runs(name: str, found: Results) -> str:
-    """The tables of the runs."""
-    where = [(f"experiments/results/{name}.json", record) for record in found["runs"]]
-    return "\n".join(map(formats.to_markdown, joined(where, found.get("metrics", []))))
+def _flags(stages: Mapping[str, Record]) -> dict[str, list[str]]:
+    return join(results.distinct(stages.items())).flags
 
 
-def _chain(_: str, found: Results) -> str:
-    """What each stage changed, with its caveats."""
-    stages = results.stages(found)
-    flags = join(results.distinct((stage, record) for stage, record in stages.items())).flags
-    commits = dict.fromkeys((record["commit"] or "unknown")[:7] for record in found["runs"])
-    seeds = sorted({record["seed"] for record in found["runs"]})
-    lines = [f"Rows: {sources(stages)}.", "", changes(stages).markdown(), ""]
-    lines.append(f"Seed {', '.join(map(str, seeds))}, commit {', '.join(commits)}.")
-    for flag, rows in flags.items():
-        if not flag.startswith(("fewer", "synthetic")):  # said above: one seed, and where the rows are from
-            lines.append(f"{flag[0].upper()}{flag[1:]} ({'; '.join(map(escape_markdown, rows))}).")
-    return "\n".join([*lines, ""])
-
-
-def _sweep(name: str, found: Results) -> str:
-    """The metric and the selected configuration; every point is in its own report."""
-    sweep, metric = found["sweep"], found["sweep"]["metric"]
-    states = [point["state"] for point in sweep["points"]]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    lines = [f"Rows: {', '.join(dict.fromkeys(record['source'] for record in found['runs'])) or 'none'}.", ""]
-    lines.append(f"`{sweep['file']}`, {metric['goal']} `{metric['name']}` by {sweep['method']}: {len(states)} points ({counts}).")
-    if chosen := sweep["chosen"]:
-        values = ", ".join(f"`{key}={value}`" for key, value in chosen["parameters"].items())
-        seeds = ", ".join(map(str, chosen["seeds"]))
-        lines += ["", f"Chosen: {values}, mean {chosen['value']:.4g} over seeds {seeds}: `{chosen['command']}`"]
-        tested = [record for record in found["runs"] if record["run_id"] in chosen["test"] and _tests(record)]
-        lines += ["", formats.to_markdown(join(results.distinct((name, record) for record in tested))).rstrip()] if tested else []
-    if (results.folder() / f"{name}.md").exists():
-        lines += ["", f"[Every point](results/{name}.md)"]
-    return "\n".join([*lines, ""])
-
-
-def _tests(record: results.Record) -> bool:
-    return bool(record["eval"].get("split", "test") == "test")
+def _tested(found: Results) -> str:
+    """What the selected configuration of a sweep reached on the test split; empty where it was not asked."""
+    ids = found["sweep"]["chosen"]["test"]
+    runs = [run for run in found["runs"] if run["run_id"] in ids and run["eval"].get("split", "test") == "test"]
+    return formats.to_markdown(join(results.distinct((found["name"], run) for run in runs))).rstrip() if runs else ""

@@ -150,13 +150,9 @@ def stored() -> dict[str, Results]:
     return {path.stem: read(path) for path in sorted(folder().glob("*.json"), key=lambda path: path.stem)}
 
 
-def stored_records() -> list[tuple[str, Record]]:
-    """Every record of these files, with the file that holds it.
-
-    Raises:
-        UserError: one of them cannot be read.
-    """
-    return [(f"experiments/results/{name}.json", record) for name, found in stored().items() for record in found["runs"]]
+def of_stored(found: Mapping[str, Results]) -> list[tuple[str, Record]]:
+    """Every record of stored results, with the file that holds it."""
+    return [(f"experiments/results/{name}.json", record) for name, each in found.items() for record in each["runs"]]
 
 
 def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
@@ -170,39 +166,30 @@ def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
     """
     kept: dict[str, tuple[str, Record]] = {}
     for where, record in found:
-        before, same = kept.setdefault(json.dumps([record["run_id"], answer_settings(record)], sort_keys=True), (where, record))
-        if differing := _difference(same, record):
-            raise UserError(
-                f"{before} and {where} both claim run {record['run_id']} with the same eval settings, and differ in {differing}; "
-                "remove one of them."
-            )
+        key = json.dumps([record["run_id"], Eval.asking(record["eval"])], sort_keys=True)
+        before, same = kept.setdefault(key, (where, record))
+        ours, theirs = _numbers(same), _numbers(record)
+        for name in ours:
+            if name in theirs and ours[name] != theirs[name]:
+                raise UserError(
+                    f"{before} and {where} both claim run {record['run_id']} with the same eval settings, and differ in "
+                    f"{name}: {ours[name]} and {theirs[name]}; remove one of them."
+                )
     return [record for _, record in kept.values()]
-
-
-def answer_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of ``eval`` that decide what is answered."""
-    return Eval.asking(record["eval"])
-
-
-def _difference(one: Record, other: Record) -> str:
-    """The first number in which two records of a run differ."""
-    ours, theirs = _numbers(one), _numbers(other)
-    return next((f"{key}: {ours[key]} and {theirs[key]}" for key in ours if key in theirs and ours[key] != theirs[key]), "")
 
 
 def _numbers(record: Record) -> dict[str, Any]:
     """What a run measured, by name."""
-    found = {}
+    found: dict[str, Any] = {}
     for section, number in (("tasks", "accuracy"), ("perplexity", "perplexity")):
         for key, task in sorted(record.get(section, {}).items()):
-            found[f"{key}.{number}"] = task.get(number)
-            found[f"{key}.base.{number}"] = (task.get("base") or {}).get(number)
-            found[f"{key}.n"] = task.get("n")
+            base = (task.get("base") or {}).get(number)
+            found |= {f"{key}.{number}": task.get(number), f"{key}.base.{number}": base, f"{key}.n": task.get("n")}
     return found
 
 
-def loaded(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def loaded(path: Path, advice: str = "bring it back or make it again") -> dict[str, Any]:
+    """The object in a JSON file; ``advice`` says what to do where it is damaged.
 
     Raises:
         UserError: there is no such file, or it holds something else.
@@ -212,9 +199,9 @@ def loaded(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged: it holds no JSON ({error}); bring it back or make it again.") from None
+        raise UserError(f"{path} is damaged: it holds no JSON ({error}); {advice}.") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged: it holds a {type(found).__name__} and no object; bring it back or make it again.")
+        raise UserError(f"{path} is damaged: it holds a {type(found).__name__} and no object; {advice}.")
     return found
 
 

@@ -7,17 +7,17 @@ both numbers should be of the same examples, so that two intervals side by side 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import reduce
 from statistics import fmean
 from typing import Any, Literal
 
 from medrl.config.schema import Published
+from medrl.evaluation.settings import Eval
 from medrl.report import phrases
 from medrl.report.phrases import STRICT, Task
 from medrl.statistics.metrics import Interval, over_seeds, wilson
-from medrl.table import results
 from medrl.table.results import Record
 
 SHARES = ("unparsed", "truncated", "ungraded")
@@ -25,6 +25,7 @@ SHARES = ("unparsed", "truncated", "ungraded")
 INTERVALS = {"accuracy": "ci95", "perplexity": "ci95", "mean_credit": "mean_credit_ci95"}
 """Metrics of a task, and where their interval stands."""
 COST = ("seconds", "gpu_hours", "tokens", "peak_memory_gib")
+READABLE = "as a reader finds it"
 Kind = Literal["published", "measured", "before", "compat", "reference"]
 
 
@@ -59,24 +60,32 @@ class Row:
     """One a seed."""
     own: tuple[Interval, ...] = ()
     """Intervals of single runs, of their examples."""
-    seeds: tuple[int, ...] = ()
-    n: int | None = None
-    samples: int = 1
-    split: str = ""
-    protocol: str = ""
-    scorer: str = ""
-    version: int | None = None
-    synthetic: bool = False
-    validation: bool = False
-    """Whether the rows are those that were held out of training to choose by."""
-    cost: Mapping[str, float] | None = None
-    """What one run took, as a mean over its seeds."""
+    asked: Mapping[str, Any]
+    """``n``, ``split`` and ``protocol``; of a measured number ``samples``, ``scorer`` and ``version``, too."""
     records: tuple[Record, ...] = ()
+    """The runs, one a seed; none of a number that needed none of ours."""
     published: Published | None = None
     number: int = 0
     """Of a published number, its place in the table, from 1."""
     verdicts: tuple[Verdict, ...] = ()
     flags: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        return [record["seed"] for record in self.records]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its rows, or some of them, say nothing about medicine."""
+        return any(record["synthetic"] for record in self.records)
+
+    @property
+    def cost(self) -> dict[str, float] | None:
+        """What one run took, as a mean over its seeds; None where nothing was trained for the number."""
+        if not self.records or self.kind == "before":
+            return None
+        costs = [{**record["cost"], "seconds": record["train"]["seconds"]} for record in self.records]
+        return {key: fmean(cost[key] or 0 for cost in costs) for key in COST}
 
     @property
     def value(self) -> float:
@@ -110,11 +119,12 @@ class Row:
 
 def of_published(row: Published, number: int) -> Row:
     """A published number, with Wilson's interval where it is an accuracy of so many examples."""
-    known = row.metric == "accuracy" and row.n is not None and 0 <= row.value <= 1
+    known = row.metric == "accuracy" and row.n and 0 <= row.value <= 1
     own = (wilson(round(row.value * row.n), row.n),) if known and row.n else ()
+    who, asked = f"{row.model} [{number}]", {"n": row.n, "split": row.split, "protocol": row.protocol}
     return Row(
-        task=row.task, metric=row.metric, kind="published", who=f"{row.model} [{number}]", values=(row.value,), own=own,
-        n=row.n, split=row.split, protocol=row.protocol, published=row, number=number,
+        task=row.task, metric=row.metric, kind="published", who=who, values=(row.value,), own=own, asked=asked, published=row,
+        number=number,
     )  # fmt: skip
 
 
@@ -145,7 +155,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
     for record in records:
         for task, metrics in {**record["tasks"], **record.get("perplexity", {})}.items():
             way = [metrics.get(part) for part in ("version", "protocol", "scorer", "split", "n")]
-            key = json.dumps([task, record["family"], results.answer_settings(record), way], sort_keys=True)
+            key = json.dumps([task, record["family"], Eval.asking(record["eval"]), way], sort_keys=True)
             found.setdefault(key, (task, []))[1].append((record, metrics))
     return [
         Group(task, tuple(sorted(members, key=lambda each: each[0]["seed"])), _distinguishing(members[0][0], records))
@@ -174,59 +184,45 @@ def number(metrics: Mapping[str, Any], metric: str) -> tuple[float, Sequence[flo
 
 
 def measured(group: Group, metric: str) -> Iterator[Row]:
-    """The rows of one group: before training, after it, and both as papers grade.
+    """The rows of one group: before training and after it, each also as a careful reader finds it, and as papers grade.
 
     Yields nothing where the metric was not measured.
     """
     metrics = group.metrics
     name = group.name if metrics.get("scorer", STRICT) == STRICT else f"{group.name} ({metrics['scorer']})"
     if metrics["change"]:
-        yield from _row(group, metric, "before", f"{name}, {phrases.before(metrics)}", lambda each: each["base"])
-    yield from _row(group, metric, "measured", " ".join([name, *group.overrides]), lambda each: each)
+        before = f"{name}, {phrases.before(metrics)}"
+        yield from _row(group, metric, "before", before, "base")
+        yield from _row(group, metric, "before", f"{before}, {READABLE}", "base", "readable", scorer="readable")
+    yield from _row(group, metric, "measured", " ".join([name, *group.overrides]))
+    yield from _row(group, metric, "compat", f"{name}, {READABLE}", "readable", scorer="readable")
     for key in metrics.get("compat", {}) if metric == "accuracy" else ():
-        yield from _row(group, metric, "compat", f"{name}, as {key} grades", partial(_as_graded, key))
+        scorer = f"as {key} grades"
+        yield from _row(group, metric, "compat", f"{name}, {scorer}", "compat", key, "accuracy", scorer=scorer)
 
 
-def _as_graded(key: str, task: Task) -> Task:
-    """What a paper's own grading says of a task; nothing where a run was not graded so."""
-    found: Task = task.get("compat", {}).get(key, {}).get("accuracy", {})
-    return found
-
-
-def _row(group: Group, metric: str, kind: Kind, who: str, part: Callable[[Task], Task]) -> Iterator[Row]:
+def _row(group: Group, metric: str, kind: Kind, who: str, *path: str, scorer: str = "") -> Iterator[Row]:
+    """The numbers that lie at the end of a path in what each run says of the task; no row where one of them has none."""
     metrics = group.metrics
-    records = tuple(record for record, _ in group.members)
-    scorer = who.rpartition(", ")[2] if kind == "compat" else metrics.get("scorer", "")
-    numbers = [number(part(each), metric) for _, each in group.members]
-    found = [each for each in numbers if each is not None]
-    if len(found) < len(numbers):
-        return
-    yield Row(
-        task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found),
-        own=tuple(Interval(*ends) for _, ends in found if ends and ends[0] < ends[1]),
-        seeds=tuple(record["seed"] for record in records), n=part(metrics).get("n", metrics["n"]),
-        samples=metrics.get("samples", 1),
-        split=metrics["split"], protocol=metrics["protocol"], scorer=scorer,
-        version=metrics["version"], synthetic=any(record["synthetic"] for record in records),
-        validation=any(record["eval"].get("split") == "validation" for record in records),
-        cost=None if kind == "before" else _cost(records), records=records,
-    )  # fmt: skip
-
-
-def _cost(records: Sequence[Record]) -> dict[str, float]:
-    costs = [{**record["cost"], "seconds": record["train"]["seconds"]} for record in records]
-    return {key: fmean(cost[key] or 0 for cost in costs) for key in COST}
+    parts = [reduce(lambda part, step: part.get(step) or {}, path, task) for _, task in group.members]
+    numbers = [number(part, metric) for part in parts]
+    found = [each for each in numbers if each]
+    if len(found) == len(numbers):
+        asked = {key: metrics[key] for key in ("split", "protocol", "version")} | {"samples": metrics.get("samples", 1)}
+        asked |= {"n": parts[0].get("n", metrics["n"]), "scorer": scorer or metrics.get("scorer", "")}
+        own = tuple(Interval(*ends) for _, ends in found if ends and ends[0] < ends[1])
+        yield Row(
+            task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found), own=own, asked=asked,
+            records=tuple(record for record, _ in group.members),
+        )  # fmt: skip
 
 
 def references(group: Group, metric: str) -> Iterator[Row]:
     """What answers that need no model score on the questions of a group."""
-    metrics = group.metrics
-    for who, found in phrases.references(metrics).items() if "reference" in metrics else ():
+    asked = {key: group.metrics[key] for key in ("n", "split", "protocol")}
+    for who, found in phrases.references(group.metrics).items() if "reference" in group.metrics else ():
         if metric in found:
-            yield Row(
-                task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), n=metrics["n"],
-                split=metrics["split"], protocol=metrics["protocol"], synthetic=group.members[0][0]["synthetic"],
-            )  # fmt: skip
+            yield Row(task=group.task, metric=metric, kind="reference", who=who, values=(found[metric],), asked=asked)
 
 
 def verdict(number: int, published: Published, row: Row, version_now: int | None) -> Verdict:
@@ -250,18 +246,18 @@ def _incomparable(published: Published, row: Row, version_now: int | None) -> It
     """Every reason why a measured row and a published number are not of one kind."""
     if published.metric != row.metric:
         yield f"other metric ({row.metric}, published {published.metric})"
-    if published.protocol != row.protocol:
-        yield f"other protocol ({row.protocol}, published {published.protocol})"
+    if published.protocol != row.asked["protocol"]:
+        yield f"other protocol ({row.asked['protocol']}, published {published.protocol})"
     if row.synthetic:
         yield "synthetic rows"
-    elif not same_split(published.split, row.split):
-        yield f"other split ({row.split}, published {published.split})"
-    if row.validation:
+    elif not same_split(published.split, row.asked["split"]):
+        yield f"other split ({row.asked['split']}, published {published.split})"
+    if any(record["eval"].get("split") == "validation" for record in row.records):
         yield "validation rows, held out of training"
-    if published.n is not None and published.n != row.n:
-        yield f"other n ({row.n}, published {published.n})"
-    if version_now is not None and row.version != version_now:
-        yield f"another task version ({row.version}, now {version_now})"
+    if published.n is not None and published.n != row.asked["n"]:
+        yield f"other n ({row.asked['n']}, published {published.n})"
+    if version_now is not None and row.asked["version"] != version_now:
+        yield f"another task version ({row.asked['version']}, now {version_now})"
 
 
 def same_split(published: str, ours: str) -> bool:

@@ -1,4 +1,4 @@
-"""One table for every reader: lines for a terminal, Markdown, HTML, CSV and LaTeX."""
+"""One table for every reader: lines for a terminal, Markdown, HTML and LaTeX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from rich.text import Text
 
 Cell = str | int | float | None
@@ -27,19 +26,12 @@ class Column:
     """A column, and how its numbers are written."""
 
     name: str
-    unit: str = ""
-    """Stands after the name in the head: "accuracy, %"."""
     right: bool = False
     """Whether its cells end at one place, as numbers do."""
     spec: str = ""
     """Format of its numbers, ``.1f`` say; text is written as it is."""
     widest: int | None = None
     """Columns of a terminal after which its text goes on in the next line."""
-
-    @property
-    def head(self) -> str:
-        """Name and unit."""
-        return f"{self.name}, {self.unit}" if self.unit else self.name
 
     def shown(self, cell: Cell) -> str:
         """A cell as text."""
@@ -59,7 +51,7 @@ class Table:
     """Sentences below the rows, each list under its heading."""
     groups: int = 0
     """So many leading columns name a group of rows. A terminal shows their names on a line above the group; the other formats
-    leave out what stands in the row above. CSV holds all."""
+    leave out what stands in the row above."""
     strong: frozenset[int] = frozenset()
     """Rows that stand out in Markdown and HTML."""
     folded: str = ""
@@ -69,8 +61,8 @@ class Table:
 
     @property
     def heads(self) -> list[str]:
-        """Names of the columns with their units."""
-        return [column.head for column in self.columns]
+        """Names of the columns."""
+        return [column.name for column in self.columns]
 
     def shown(self) -> list[list[str]]:
         """All cells as text."""
@@ -113,9 +105,9 @@ class Table:
         for column, cells in ((self.columns[place], [row[place] for row in shown]) for place in places):
             side: Literal["left", "right"] = "right" if column.right else "left"
             drawn.add_column(
-                _drawn(column.head), justify=side, max_width=column.widest, overflow="fold", no_wrap=not column.widest
+                _drawn(column.name), justify=side, max_width=column.widest, overflow="fold", no_wrap=not column.widest
             )
-            natural = max(cell_len(printable(cell)) for cell in (column.head, *cells))
+            natural = max(cell_len(printable(cell)) for cell in (column.name, *cells))
             needed += 2 + (min(natural, NARROWEST) if column.widest else natural)
         for name, rows in groupby(shown, lambda row: ": ".join(filter(None, row[: self.groups]))):
             names.append(printable(name))
@@ -151,20 +143,18 @@ class Table:
         """A figure of a report's page, through its template."""
         from medrl.report.html import macros
 
-        return str(macros().table(self))
-
-    def csv(self) -> str:
-        """Numbers as they are, without their format."""
-        return str(self._frame(self.rows).to_csv(index=False, lineterminator="\n"))
+        return str(macros("macros.html.j2").table(self))
 
     def latex(self) -> str:
         """A ``table`` environment in UTF-8 for ``booktabs`` and ``graphicx``, no wider than the text."""
+        from pandas import DataFrame
+
         lines = [r"\begin{table}[htbp]", r"\centering\scriptsize"]
         lines += [rf"\caption{{{escape_latex(self.caption)}}}"] if self.caption else []
         if self.rows:
             places = "".join("r" if column.right else "l" for column in self.columns)
             cells = [list(map(printable, row)) for row in self.grouped()]
-            drawn = self._frame(cells).to_latex(index=False, escape=True, column_format=f"@{{}}{places}@{{}}")
+            drawn = DataFrame(cells, columns=self.heads).to_latex(index=False, escape=True, column_format=f"@{{}}{places}@{{}}")
             # A bracket at the start of a row would be read as a length of the row before.
             drawn = re.sub(r"^\[", "{[}", drawn.rstrip(), flags=re.MULTILINE)
             lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", f"{drawn}}}"]
@@ -172,12 +162,6 @@ class Table:
             sentences = " ".join(f"{note.rstrip('.')}." for note in said)
             lines.append(rf"\par\smallskip\raggedright {escape_latex(f'{title}: {sentences}')}")
         return "\n".join([*lines, r"\end{table}"])
-
-    def _frame(self, rows: Sequence[Sequence[Cell]]) -> DataFrame:
-        from pandas import DataFrame
-
-        # As objects, so that whole numbers stay whole beside empty cells.
-        return DataFrame(list(map(list, rows)), columns=self.heads, dtype=object)
 
 
 def terminal_width() -> int | None:

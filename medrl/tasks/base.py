@@ -8,63 +8,23 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from medrl.config.identity import Identified
-from medrl.data.decontaminate import DedupKey, units
-from medrl.data.readers import Row
+from medrl.data.decontaminate import DedupKey
+from medrl.data.example import LETTERS, Example
+from medrl.data.readers import Row, parsed
 from medrl.data.sources import Location, Source, Split
 from medrl.errors import Problem, RowError
-from medrl.grading.answer_types import LETTERS, AnswerType
-from medrl.grading.answers import Format, extract
+from medrl.grading import verdicts
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.free_text import Imitated
+from medrl.grading.answers import Format
+from medrl.grading.verdicts import Attempt, Verdict
 
 Language = Literal["en", "zh"]
 Kind = Literal["question", "conversation", "preference", "text"]
 """What a row is: a question with a gold, turns to imitate, a better and a worse answer, or text to read."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One question with its gold answer: the same object in training and in evaluation."""
-
-    id: str
-    """Unique within its task; the same from every source that holds the row."""
-    task: str
-    question: str
-    gold: str
-    """The answer that earns full marks."""
-    choices: tuple[str, ...] = ()
-    """Options in the order in which they are shown, without their letters."""
-    context: str = ""
-    rationale: str = ""
-    """Reasoning that leads to the gold, where the data set has one: what supervised training imitates."""
-    group: str = ""
-    """Specialty, decision or subject, for results by group."""
-    system: str = ""
-    """A system message that the row brings; empty where the task's own is used."""
-    turns: tuple[tuple[str, str], ...] = ()
-    """Earlier turns of a conversation as ``(role, text)``."""
-    rejected: str = ""
-    """The worse answer of a preference pair."""
-
-
-class Verdict(NamedTuple):
-    """What a completion is worth. Accuracy counts ``right``; the correctness reward pays ``credit``."""
-
-    outcome: Literal["right", "wrong", "unparsed", "truncated", "ungraded"]
-    """``ungraded`` where a judge abstained: accuracy counts it as not right and says how many there are."""
-    credit: float
-    """1 right, 0 nothing; between them the gold amid other words (0.5) or a rank below the first."""
-    answer: str
-
-
-class Attempt(NamedTuple):
-    """A completion to be graded."""
-
-    text: str
-    example: Example
-    finished: bool = True
-    """Whether the model ended it itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +59,7 @@ class Task(Identified, ABC):
     def hub_id(self) -> str:
         """Name of the data set on the hub, and of its folder where rows are local."""
 
-    answers: ClassVar[AnswerType] = AnswerType()
+    answers: ClassVar[AnswerType] = Imitated()
     """Type of the answers: how they are graded and compared."""
     instruction: ClassVar[str] = ""
     """First words of the system prompt: who answers what. Empty where no system message is wanted."""
@@ -107,21 +67,6 @@ class Task(Identified, ABC):
     """What the answer consists of."""
     language: ClassVar[Language] = "en"
     """Of question and answer; the prompt is written in it."""
-
-    @property
-    def numeric(self) -> bool:
-        """Whether answers are numbers."""
-        return self.answers.numeric
-
-    @property
-    def graded(self) -> bool:
-        """Whether an answer can be told right from wrong, by a rule or a judge."""
-        return self.answers.graded
-
-    @property
-    def ranked(self) -> bool:
-        """Whether an answer ranks candidates."""
-        return self.answers.ranked
 
     @property
     def held_out_part(self) -> str:
@@ -156,10 +101,6 @@ class Task(Identified, ABC):
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """One synthetic row in the published column names of a configuration. It says nothing about medicine."""
 
-    def credit(self, answer: str, example: Example) -> float:
-        """What an answer is worth, 0 to 1: the only grade there is."""
-        return self.answers.credit(answer, example.gold, example.choices)
-
     def ask(self, example: Example) -> str:
         """The example as the user states it: context, question, lettered choices."""
         choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, example.choices, strict=False))
@@ -167,77 +108,51 @@ class Task(Identified, ABC):
 
     def answer(self, example: Example) -> str:
         """The gold as a completion writes it."""
-        return self.answers.demonstrate(example.gold, example.choices)
+        return self.answers.demonstrate(example)
 
     def keep_for_training(self, example: Example) -> bool:
         """Whether training uses the example. Evaluation keeps every row."""
         return True
 
-    def options(self, example: Example) -> Sequence[str]:
-        """All answers of the right shape, for the random reference row; empty where they cannot be listed."""
-        return self.answers.options(example.choices)
-
     def examples(self, source: Source, split: Split) -> Iterator[Example]:
-        """Read a split, row by row.
+        """Read a split.
 
         Raises:
-            RowError: naming the file and line of a row that cannot be read.
+            RowError: rows cannot be read; all are counted, and the first ten named by file and line.
         """
-        for row in source.rows(self, split):
-            yield self.parse(row)
+        return iter(parsed(source.rows(self, split), self.parse))
 
     def parse(self, row: Row) -> Example:
         """`example`, with a mistake in the row named by its place."""
         try:
             return self.example(row.values)
-        except KeyError as error:
-            columns = ", ".join(row.values)
-            raise RowError(f"{row.where}: the column {error} of {self.name} is missing; the row has: {columns}.") from None
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
-            raise RowError(f"{row.where}: not a row of {self.name}: {error}.") from None
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise RowError(f"{row.where}: {self._refused(error, row)}.") from None
+
+    def _refused(self, error: Exception, row: Row) -> str:
+        if isinstance(error, KeyError):
+            return f"the column {error} of {self.name} is missing; the row has: {', '.join(row.values)}"
+        return f"not a row of {self.name}: {error}"
 
     def grade(self, text: str, example: Example, *, finished: bool = True) -> Verdict:
         """Judge a completion: the one grade that both the correctness reward and the accuracy use."""
-        answer = extract(text, self.format, finished=finished)
-        if answer.outcome != "answered":
-            return Verdict(answer.outcome, 0.0, "")
-        if not self.answers.parses(answer.text):
-            return Verdict("unparsed", 0.0, answer.text)
-        credit = self.credit(answer.text, example)
-        return Verdict("right" if credit == 1.0 else "wrong", credit, answer.text)
+        return self.grade_all([Attempt(text, example, finished)])[0]
 
     def grade_all(self, attempts: Sequence[Attempt]) -> list[Verdict]:
-        """`grade` for many; a task that asks a judge asks it for all of them at once."""
-        return [self.grade(attempt.text, attempt.example, finished=attempt.finished) for attempt in attempts]
+        """`grade` for many; of a type that asks a judge, the judge is asked for all of them at once."""
+        return verdicts.strict(attempts, self.answers, self.format)
 
-    def valid(self, answer: str, example: Example) -> bool:
-        """Whether an answer is of the right type, right or wrong."""
-        return self.answers.valid(answer, example.choices)
-
-    def vote(self, answer: str, example: Example) -> str:
-        """What an answer votes for when several samples are put together; equal answers give equal votes."""
-        return self.answers.vote(answer)
-
-    def position(self, answer: str, example: Example) -> int | None:
-        """Index of the choice that is answered (first), for the position bias; None where it is none of them."""
-        return self.answers.position(answer, example.choices)
+    def read_all(self, attempts: Sequence[Attempt], graded: Sequence[Verdict]) -> list[Verdict]:
+        """The same attempts as a careful person reads them, whatever their shape. ``graded`` is what `grade_all` says."""
+        return verdicts.readable(attempts, self.answers, self.format, graded)
 
     def references(self, examples: Sequence[Example], train: Callable[[], Iterable[Example]]) -> dict[str, list[str]]:
         """Answers that need no model, by their name: one an example, in order. ``train`` reads the training split."""
         return {}
 
     def content(self, example: Example) -> DedupKey:
-        """What two rows are compared by, so that nothing that is evaluated is trained on; the order of choices is none of it."""
-        question = " ".join((example.question, *sorted(example.choices, key=units)))  # units: a capital is no other place
-        return DedupKey(example.task, example.id, question, tuple(filter(None, (example.question, example.context))))
-
-    def wrong_answer(self, example: Example, others: Sequence[Example]) -> str:
-        """An answer of the right type that is worth nothing; or ''."""
-        return self.answers.wrong(example.gold, example.choices, [other.gold for other in others])
-
-    def all_answers(self, example: Example, others: Sequence[Example]) -> str:
-        """Everything that might be right, in one answer; or ''."""
-        return self.answers.everything(example.gold, example.choices, [other.gold for other in others])
+        """What two rows are compared by, so that nothing that is evaluated is trained on."""
+        return DedupKey(example.task, example.id, example.question, example.choices, example.context)
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

@@ -1,33 +1,143 @@
-"""What all multiple-choice tasks share: lettered options and a letter for an answer."""
+"""What multiple-choice tasks share: options in every published layout, and letters for an answer."""
 
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from medrl.grading.answer_types import LETTERS, AnswerType, Letter
+from medrl.data import cells
+from medrl.data.example import LETTERS, Example
+from medrl.data.sources import Location, Split
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.letter import Letter
+from medrl.grading.answer_types.letters import Letters
 from medrl.tasks import lexicon
-from medrl.tasks.base import Task
+from medrl.tasks.base import Language, Task, row_id, text_of
+from medrl.tasks.mirrored import MirroredTask
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of one publication of a data set."""
+
+    question: str
+    options: str | tuple[str, ...]
+    """The column that holds the options in any shape that `cells.options` reads, or one column each."""
+    gold: str
+    """The column of the right one: its letter or letters, or its index from 0."""
+    words: str = ""
+    """The column of the right one's words, where it is given twice: both have to agree."""
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row has the columns."""
+        options = (self.options,) if isinstance(self.options, str) else self.options
+        return {self.question, *options, self.gold, self.words} - {""} <= row.keys()
+
+    def choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """The options of a row; gaps at the end are none.
+
+        Raises:
+            KeyError: a column is missing.
+            ValueError: they are no options.
+        """
+        if isinstance(self.options, str):
+            return cells.options(row[self.options], self.options)
+        return cells.options([row[column] for column in self.options], " ".join(self.options))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceTask(Task):
     """A question with lettered options; the gold is a letter."""
 
+    version: ClassVar[int] = 2
     answers: ClassVar[AnswerType] = Letter()
     instruction: ClassVar[str] = "Answer the medical question by choosing one of the options."
     answer_format: ClassVar[str] = "the letter alone"
+    layouts: ClassVar[tuple[Layout, ...]] = ()
+    """The publications whose rows `asked` reads: the first whose columns a row has."""
+
+    def asked(self, row: Mapping[str, Any], *, id: str = "", group: str = "", rationale: str = "") -> Example:
+        """The question of a row in any of the layouts.
+
+        Args:
+            row: A row in one of the `layouts`.
+            id: Empty where rows are published without one: they are known by their question and their options.
+            group: As in `Example`.
+            rationale: As in `Example`.
+
+        Raises:
+            KeyError: a column of the first layout is missing, and the row is in no other.
+            ValueError: a column holds something else.
+        """
+        layout = next((each for each in self.layouts if each.fits(row)), self.layouts[0])
+        question, choices, gold = text_of(row, layout.question), layout.choices(row), row[layout.gold]
+        letters = (
+            cells.several(gold, layout.gold, choices, None)
+            if isinstance(self.answers, Letters)
+            else LETTERS[cells.choice(gold, layout.gold, choices, 0)]
+        )
+        if layout.words and (words := text_of(row, layout.words)) != (right := choices[LETTERS.index(letters)]):
+            raise ValueError(
+                f"{layout.words} is {words!r:.60}, but option {letters}, which {layout.gold} names, is {right!r:.60}"
+            )
+        return Example(
+            id=id or row_id([question, *choices]),
+            task=self.name,
+            question=question,
+            choices=choices,
+            gold=letters,
+            group=group,
+            rationale=rationale,
+        )
 
 
-def fact_question(rng: random.Random, specialty: str = "") -> tuple[str, list[str], int, str, str]:
-    """A question of the twins: ``(question, four options, index of the right one, specialty, why)``."""
+@dataclass(frozen=True, kw_only=True)
+class ChineseExamTask(MirroredTask, ChoiceTask):
+    """A Chinese examination. One option is right, or several are; the gold is all their letters."""
+
+    answers: ClassVar[AnswerType] = Letters()
+    language: ClassVar[Language] = "zh"
+    instruction: ClassVar[str] = "请回答下面的医学考试题，正确选项可能有一个或多个。"
+    answer_format: ClassVar[str] = "所有正确选项的字母"
+
+    def location(self, split: Split) -> Location:
+        """A few rows are published with a gold that is none of their options. Nobody can answer them, and they are left out."""
+        place = super().location(split)
+        return Location(place.configs, place.split, self._answerable)
+
+    def _answerable(self, row: Mapping[str, Any]) -> bool:
+        """Rows that lack something else are kept here, so that `example` can say what is wrong with them."""
+        layout = self.layouts[0]
+        try:
+            letters = set(re.findall("[A-Z]", text_of(row, layout.gold).upper()))
+            return letters <= set(LETTERS[: len(layout.choices(row))])
+        except (KeyError, ValueError):
+            return True
+
+
+def fact_question(rng: random.Random, specialty: str = "", count: int = 4) -> tuple[str, list[str], int, str, str]:
+    """A question of the twins: ``(question, options, index of the right one, specialty, why)``."""
     texts = lexicon.TEXTS["facts"]
     facts = [fact for fact in lexicon.FACTS if specialty in ("", fact[2])]
     condition, remedy, specialty = rng.choice(facts)
-    options = rng.sample(sorted({fact[1] for fact in lexicon.FACTS} - {remedy}), 3)
-    place = rng.randrange(4)
+    options = rng.sample(sorted({fact[1] for fact in lexicon.FACTS} - {remedy}), count - 1)
+    place = rng.randrange(count)
     options.insert(place, remedy)
     question = lexicon.fill(rng.choice(texts["questions"]), rng, condition=condition)
     why = lexicon.fill(texts["why"], rng, condition=condition, remedy=remedy, letter=LETTERS[place])
     return question, options, place, specialty, why
+
+
+def symptom_question(rng: random.Random) -> tuple[str, list[str], str]:
+    """A question of the Chinese twins, which one or several of five options answer: ``(question, options, letters)``."""
+    (_, disease, own), *others = rng.sample(lexicon.DISEASES, 4)
+    of_it = {symptom[1] for symptom in own}
+    foreign = sorted({symptom[1] for _, _, symptoms in others for symptom in symptoms} - of_it)
+    count = rng.choice((1, 1, 2, 3))
+    right = rng.sample(sorted(of_it), count)
+    options = rng.sample([*right, *rng.sample(foreign, 5 - count)], 5)
+    question = lexicon.fill(lexicon.TEXTS["exam_zh"], rng, disease=disease)
+    return question, options, "".join(letter for letter, option in zip(LETTERS, options, strict=False) if option in right)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
-from medrl.data.decontaminate import DedupKey, units
+from medrl.data import cells
+from medrl.data.decontaminate import DedupKey
+from medrl.data.example import Example
 from medrl.data.sources import Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import AnswerType, Ranking, folded, listed
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.ranking import Ranking, listed
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Language, Task, text_of
+from medrl.tasks.base import Language, Task, text_of
 
 if TYPE_CHECKING:
     from medrl.data.sources import Source
@@ -41,8 +44,9 @@ class DxBench(Task):
     """
 
     kind: ClassVar[str] = "dxbench"
+    version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "FreedomIntelligence/DxBench"
-    answers: ClassVar[AnswerType] = Ranking(folded)
+    answers: ClassVar[AnswerType] = Ranking()
 
     train_cases: Annotated[int, Gt(0)] | None
     """Cases to train on, of those that are not held out (S3: 800); null takes all."""
@@ -81,7 +85,7 @@ class DxBench(Task):
     def examples(self, source: Source, split: Split) -> Iterator[Example]:
         """The cases of a split. There is one published file: a seeded draw by id parts it, the same in both languages."""
         found = list(super().examples(source, split))
-        if source.synthetic:  # twins are made for each split
+        if source.invents(self, split):  # twins are made for each split
             yield from found
             return
         order = sorted(found, key=lambda example: self._draw(example.id))
@@ -112,7 +116,7 @@ class DxBench(Task):
             question=self._symptoms(row),
             gold=gold,
             choices=tuple(candidates),
-            group=row.get("department") or "",
+            group=cells.optional(row.get("department"), "department"),
         )
 
     def _symptoms(self, row: Mapping[str, Any]) -> str:
@@ -142,7 +146,7 @@ class DxBench(Task):
         symptoms = example.question
         for opening in ("present", "reported", "absent", "none"):
             symptoms = symptoms.replace(WORDS[self.language][opening], " ")
-        return DedupKey(example.task, example.id, " ".join((symptoms, *sorted(example.choices, key=units))), (symptoms,))
+        return DedupKey(example.task, example.id, symptoms, example.choices)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         zh = self.language == "zh"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.grading.answer_types import AnswerType, Number
-from medrl.grading.number_parsing import number
+from medrl.data import cells
+from medrl.data.example import Example
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.number import Number
+from medrl.grading.number_parsing import exact, number
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, row_id, text_of
+from medrl.tasks.base import Task, row_id, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class GSM8K(Task):
     """Word problems whose published solution ends in ``#### <number>``."""
 
     kind: ClassVar[str] = "gsm8k"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     hub_id: ClassVar[str] = "openai/gsm8k"
     instruction: ClassVar[str] = "Solve the problem step by step. The answer is one number."
     answer_format: ClassVar[str] = "the number alone"
@@ -28,17 +30,17 @@ class GSM8K(Task):
     def example(self, row: Mapping[str, Any]) -> Example:
         """The calculator marks ``<<...>>`` of the published solutions are left out."""
         question, answer = text_of(row, "question"), text_of(row, "answer")
-        solution, mark, gold = answer.rpartition("####")
-        value = number(gold)
-        if not mark or value is None:
+        found = cells.solution(answer)
+        value = number(found[1]) if found else None
+        if not found or value is None:
             raise ValueError(f"answer should end in '#### <number>', ends in {answer[-40:]!r}")
         return Example(
             # The data set has no ids: a row is known by its question.
             id=row_id(question),
             task=self.name,
             question=question,
-            gold=f"{value:f}",
-            rationale=re.sub(r"<<.*?>>", "", solution).strip(),
+            gold=exact(value),
+            rationale=found[0],
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medrl.data import cells
+from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import LETTERS
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, row_id, text_of
+from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 if TYPE_CHECKING:
     from medrl.data.readers import Row
 
-OPTION = re.compile(r"^[^\S\n]*\(?([A-J])[).:][^\S\n]*(\S.*)$", re.MULTILINE)
 HELD_OUT_TENTHS = 1
 """The data set has one split a specialty: so many tenths of its questions, chosen by their hash, are never trained on."""
 
@@ -33,7 +33,7 @@ class HealthBenchmarks(ChoiceTask):
     """
 
     kind: ClassVar[str] = "health_benchmarks"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     hub_id: ClassVar[str] = "yesilhealth/Health_Benchmarks"
     twin_configs: ClassVar[tuple[str, ...]] = tuple(sorted({specialty for _, _, specialty in lexicon.FACTS}))
 
@@ -54,18 +54,19 @@ class HealthBenchmarks(ChoiceTask):
 
     def example(self, row: Mapping[str, Any]) -> Example:
         whole, answer = text_of(row, "Questions"), text_of(row, "Answers")
-        found = list(OPTION.finditer(whole))
-        letters = [option[1] for option in found]
-        if len(found) < 2 or letters != list(LETTERS[: len(found)]):
-            raise ValueError(f"Questions should hold options A, B, ... a line each, holds {letters}")
-        gold = re.match(r"\(?([A-J])(?:[).:]|$)", answer)  # "A low dose" is a text and no letter
+        inside = cells.lettered(whole)
+        if not inside:
+            raise ValueError("Questions should hold options A, B, ..., each on a line of its own")
+        question, choices = inside
+        letters = LETTERS[: len(choices)]
+        gold = re.match(r"\(?([A-Z])(?:[).:]|$)", answer)  # "A low dose" is a text and no letter
         if not gold or gold[1] not in letters:
             raise ValueError(f"Answers should begin with one of {', '.join(letters)}, is {answer!r:.60}")
         return Example(
             id=row_id(whole),
             task=self.name,
-            question=whole[: found[0].start()].strip(),
-            choices=tuple(option[2].strip() for option in found),
+            question=question,
+            choices=tuple(choices),
             gold=gold[1],
         )
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data.example import Example
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, row_id, text_of
+from medrl.tasks.base import Task, row_id, text_of
 
 
 @dataclass(frozen=True, kw_only=True)

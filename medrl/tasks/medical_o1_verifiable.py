@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data.example import Example
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, row_id, text_of
+from medrl.tasks.base import row_id, text_of
 from medrl.tasks.hash_split import HashSplitTask
 from medrl.tasks.open_ended import OpenEndedTask
 

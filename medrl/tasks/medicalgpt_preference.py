@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.decontaminate import DedupKey
+from medrl.data.example import Example
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, row_id, text_of
+from medrl.tasks.base import Kind, Language, row_id, text_of
 from medrl.tasks.hash_split import HashSplitTask
-from medrl.tasks.medicalgpt_sft import read_conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +23,14 @@ class MedicalGPTPreference(HashSplitTask):
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
     language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "preference"
+    version: ClassVar[int] = 2  # answers are read as generation writes them: with their thinking, to the end of the turn
 
     def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations") or row.get("question"))
 
     def example(self, row: Mapping[str, Any]) -> Example:
         if "conversations" in row:
-            system, turns = read_conversation(row["conversations"])
+            system, turns = cells.conversation(row["conversations"], "conversations")
             better, worse = text_of(row, "chosen"), text_of(row, "rejected")
         else:
             system, turns = "", [("user", text_of(row, "question"))]
@@ -49,8 +51,8 @@ class MedicalGPTPreference(HashSplitTask):
 
     def content(self, example: Example) -> DedupKey:
         """Every turn is read in training, both answers, too."""
-        texts = (*(text for _, text in example.turns), example.question, example.gold, example.rejected)
-        return DedupKey(example.task, example.id, example.question, texts)
+        others = (*(text for _, text in example.turns), example.gold, example.rejected)
+        return DedupKey(example.task, example.id, example.question, others=others)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         disease, symptoms, others = lexicon.case(rng, "zh")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.decontaminate import DedupKey
+from medrl.data.example import Example
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, row_id, text_of
+from medrl.tasks.base import Kind, row_id, text_of
 from medrl.tasks.hash_split import HashSplitTask
 
 
@@ -39,7 +40,7 @@ class MedicalGPTPretraining(HashSplitTask):
 
     def content(self, example: Example) -> DedupKey:
         """The text is all there is."""
-        return DedupKey(example.task, example.id, "", (example.gold,))
+        return DedupKey(example.task, example.id, others=(example.gold,))
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         """``pretrain`` is published in Chinese with one column; other documents here are English and say where they are from."""

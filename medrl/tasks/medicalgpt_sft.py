@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data import cells
 from medrl.data.decontaminate import DedupKey
+from medrl.data.example import Example
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Kind, Language, row_id, text_of
+from medrl.tasks.base import Kind, Language, row_id
 from medrl.tasks.hash_split import HashSplitTask
-
-ROLES = {"human": "user", "gpt": "assistant"}
-"""Published name of a speaker -> role in a chat."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +23,13 @@ class MedicalGPTSFT(HashSplitTask):
     hub_id: ClassVar[str] = "shibing624/MedicalGPT"
     language: ClassVar[Language] = "zh"
     row_kind: ClassVar[Kind] = "conversation"
+    version: ClassVar[int] = 2  # answers are read as generation writes them: with their thinking, to the end of the turn
 
     def split_key(self, row: Mapping[str, Any]) -> str:
         return str(row.get("conversations"))
 
     def example(self, row: Mapping[str, Any]) -> Example:
-        system, turns = read_conversation(row["conversations"])
+        system, turns = cells.conversation(row["conversations"], "conversations")
         if turns[-1][0] != "assistant":
             raise ValueError("conversations should end with a turn from gpt, ends with human")
         return Example(
@@ -43,8 +43,8 @@ class MedicalGPTSFT(HashSplitTask):
 
     def content(self, example: Example) -> DedupKey:
         """Every turn is read in training, the last answer, too."""
-        texts = (*(text for _, text in example.turns), example.question, example.gold)
-        return DedupKey(example.task, example.id, example.question, texts)
+        others = (*(text for _, text in example.turns), example.gold)
+        return DedupKey(example.task, example.id, example.question, others=others)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         texts = lexicon.TEXTS["medicalgpt_sft"]
@@ -58,35 +58,3 @@ class MedicalGPTSFT(HashSplitTask):
             turns.append(("human", lexicon.fill(texts["doubt"], rng, other=others[0])))
             turns.append(("gpt", lexicon.fill(texts["again"], rng, complaint=complaints[1], disease=disease)))
         return {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
-
-
-def read_conversation(conversations: Any) -> tuple[str, list[tuple[str, str]]]:
-    """A ShareGPT conversation as ``(system message, turns as (role, text))``; the message is empty where there is none.
-
-    Raises:
-        ValueError: it is none, or speakers do not take turns, the human first.
-    """
-    if not isinstance(conversations, Sequence) or isinstance(conversations, str) or not conversations:
-        raise ValueError(f"conversations should be a list of turns, is {conversations!r:.80}")
-    rest, system = list(conversations), ""
-    if not all(isinstance(turn, Mapping) for turn in rest):
-        raise ValueError("conversations should hold turns of 'from' and 'value'")
-    if rest[0].get("from") == "system":
-        system = _turn_text(rest.pop(0), 1)
-    first = 2 if system else 1
-    turns = []
-    for number, turn in enumerate(rest, start=first):
-        expected = "human" if (number - first) % 2 == 0 else "gpt"
-        if turn.get("from") != expected:
-            raise ValueError(f"turn {number} of conversations should be from {expected}, is from {turn.get('from')!r:.40}")
-        turns.append((ROLES[expected], _turn_text(turn, number)))
-    if not turns:
-        raise ValueError("conversations holds a system message and no turn")
-    return system, turns
-
-
-def _turn_text(turn: Mapping[str, Any], number: int) -> str:
-    try:
-        return text_of(turn, "value")
-    except ValueError as error:
-        raise ValueError(f"turn {number} of conversations: {error}") from None

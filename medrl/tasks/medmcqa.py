@@ -8,30 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.grading.answer_types import LETTERS
-from medrl.tasks.base import Example, text_of
+from medrl.data import cells
+from medrl.data.example import LETTERS, Example
+from medrl.tasks.base import text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 
 @dataclass(frozen=True, kw_only=True)
 class MedMCQA(ChoiceTask):
-    """Four options in columns ``opa`` to ``opd``; ``cop`` is the index of the right one."""
+    """Four options in columns ``opa`` to ``opd``; ``cop`` is the index of the right one, which the published test split hides."""
 
     kind: ClassVar[str] = "medmcqa"
     hub_id: ClassVar[str] = "openlifescienceai/medmcqa"
 
     def example(self, row: Mapping[str, Any]) -> Example:
-        right = row["cop"]
-        if not isinstance(right, int) or not 0 <= right <= 3:
-            raise ValueError(f"cop should be 0 to 3, is {right!r} (the published test split hides it)")
         return Example(
             id=text_of(row, "id"),
             task=self.name,
             question=text_of(row, "question"),
             choices=tuple(text_of(row, column) for column in ("opa", "opb", "opc", "opd")),
-            gold=LETTERS[right],
-            rationale=row["exp"] or "",
-            group=row["subject_name"] or "",
+            gold=LETTERS[cells.index(row["cop"], "cop", 4)],
+            rationale=cells.optional(row["exp"], "exp"),
+            group=cells.optional(row["subject_name"], "subject_name"),
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:

@@ -1,4 +1,10 @@
-"""MedQA: questions of the United States medical licensing examination, four options each (Jin et al. 2020, arXiv 2009.13081)."""
+"""MedQA: questions of the United States medical licensing examination, four or five options (Jin et al. 2020, arXiv 2009.13081).
+
+Read as GBaker/MedQA-USMLE-4-options publishes it, with five options as the authors' own files have them (also bigbio/med_qa,
+whose options are a list of keys and values), and in the columns of openlifescienceai/medqa and of
+GBaker/MedQA-USMLE-4-options-hf. The columns were verified on the cards of augtoma/medqa_usmle, which copies the first, and of
+openlifescienceai/medqa; bigbio's and those of ``-hf`` are as public loaders read them.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +13,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from medrl.grading.answer_types import LETTERS
-from medrl.tasks.base import Example, row_id, text_of
-from medrl.tasks.choice import ChoiceTask, fact_question
+from medrl.data.example import LETTERS, Example
+from medrl.tasks.choice import ChoiceTask, Layout, fact_question
+from medrl.tasks.mirrored import MirroredTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedQA(ChoiceTask):
-    """Options by letter; the right one is given twice, as a letter and as its text."""
+class MedQA(MirroredTask, ChoiceTask):
+    """Options by letter; in most layouts the right one is given twice, as a letter and as its text."""
 
     kind: ClassVar[str] = "medqa"
-    hub_id: ClassVar[str] = "GBaker/MedQA-USMLE-4-options"
+    layouts: ClassVar[tuple[Layout, ...]] = (
+        Layout("question", "options", "answer_idx", words="answer"),
+        Layout("Question", "Options", "Correct Option", words="Correct Answer"),
+        Layout("sent1", ("ending0", "ending1", "ending2", "ending3"), "label"),
+    )
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """Results are grouped by the step of the examination: ``step1`` or ``step2&3``."""
-        question, options = text_of(row, "question"), row["options"]
-        if not isinstance(options, Mapping) or sorted(options) != list(LETTERS[:4]):
-            raise ValueError(f"options should hold A to D, is {options!r:.80}")
-        choices = tuple(text_of(options, letter) for letter in LETTERS[:4])
-        gold, answer = text_of(row, "answer_idx"), text_of(row, "answer")
-        if gold not in options:
-            raise ValueError(f"answer_idx should be A to D, is {gold!r:.40}")
-        if choices[LETTERS.index(gold)] != answer:
-            raise ValueError(f"answer is {answer!r:.60}, but option {gold}, which answer_idx names, is {options[gold]!r:.60}")
-        return Example(
-            # The data set has no ids: a row is known by its question and its options.
-            id=row_id([question, *choices]),
-            task=self.name,
-            question=question,
-            choices=choices,
-            gold=gold,
-            group=row.get("meta_info") or "",
-        )
+        nested = row.get("data")  # openlifescienceai
+        example = self.asked(nested if isinstance(nested, Mapping) else row, group=row.get("meta_info") or "")
+        if len(example.choices) not in (4, 5):
+            raise ValueError(f"the options should be four or five, are {example.choices!r:.80}")
+        return example
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         question, options, right, _, _ = fact_question(rng)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrl.data import cells
+from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import LETTERS
-from medrl.tasks.base import Example, row_id, text_of
+from medrl.tasks.base import row_id, text_of
 from medrl.tasks.choice import ChoiceTask, fact_question
 
 SUBJECTS = (
@@ -46,16 +47,10 @@ class MMLUMedical(ChoiceTask):
             yield Problem("subjects", f"names {given}; there is {', '.join(SUBJECTS)}")
 
     def example(self, row: Mapping[str, Any]) -> Example:
-        question, subject, options, right = text_of(row, "question"), text_of(row, "subject"), row["choices"], row["answer"]
-        if (
-            not isinstance(options, list)
-            or len(options) != 4
-            or not all(isinstance(text, str) and text.strip() for text in options)
-        ):
-            raise ValueError(f"choices should be a list of four texts, is {options!r:.80}")
-        if not isinstance(right, int) or not 0 <= right <= 3:
-            raise ValueError(f"answer should be 0 to 3, is {right!r}")
-        choices = tuple(text.strip() for text in options)
+        question, subject = text_of(row, "question"), text_of(row, "subject")
+        choices = cells.options(row["choices"], "choices")
+        if len(choices) != 4:
+            raise ValueError(f"choices should be a list of four texts, is {row['choices']!r:.80}")
         return Example(
             # Published without ids. 78 test questions stand in both clinical_knowledge and college_medicine, and some
             # ask the same of other choices, so all three tell rows apart.
@@ -63,7 +58,7 @@ class MMLUMedical(ChoiceTask):
             task=self.name,
             question=question,
             choices=choices,
-            gold=LETTERS[right],
+            gold=LETTERS[cells.index(row["answer"], "answer", 4)],
             group=subject,
         )
 

@@ -11,11 +11,13 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
+from medrl.data.example import Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
-from medrl.grading.answer_types import AnswerType, Word
+from medrl.grading.answer_types.base import AnswerType
+from medrl.grading.answer_types.decision import Decision
 from medrl.tasks import lexicon
-from medrl.tasks.base import Example, Task, text_of
+from medrl.tasks.base import Task, text_of
 
 DECISIONS = ("yes", "no", "maybe")
 
@@ -25,10 +27,11 @@ class PubMedQA(Task):
     """Questions of biomedical papers with the abstract, less its conclusion, as context."""
 
     kind: ClassVar[str] = "pubmedqa"
+    version: ClassVar[int] = 2
     hub_id: ClassVar[str] = "qiaojin/PubMedQA"
     instruction: ClassVar[str] = "Read the abstract and decide what it says about the question: yes, no or maybe."
     answer_format: ClassVar[str] = "yes, no or maybe"
-    answers: ClassVar[AnswerType] = Word(DECISIONS)
+    answers: ClassVar[AnswerType] = Decision(DECISIONS)
 
     train: str
     """``pqa_artificial/train`` (211,269 rows, S0) or ``pqa_labeled/train`` (the 500 outside the official test)."""
@@ -57,7 +60,7 @@ class PubMedQA(Task):
         contexts, pubid = row["context"]["contexts"], row["pubid"]
         if not contexts or not isinstance(contexts, list) or not all(isinstance(part, str) for part in contexts):
             raise ValueError("context.contexts should be a list of texts")
-        if not isinstance(pubid, int):  # as text it would match none of the official test ids
+        if not isinstance(pubid, int) or isinstance(pubid, bool):  # as text it would match none of the official test ids
             raise ValueError(f"pubid should be a whole number, is {pubid!r:.80}")
         return Example(
             id=str(pubid),

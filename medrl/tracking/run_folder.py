@@ -19,7 +19,7 @@ from medrl.files import read_jsonl, write_atomically, write_jsonl
 from medrl.training import warnings
 
 PACKAGES = (
-    "accelerate", "bitsandbytes", "datasets", "huggingface-hub", "hydra-core", "medrl", "numpy", "omegaconf",
+    "accelerate", "bitsandbytes", "datasets", "gguf", "huggingface-hub", "hydra-core", "medrl", "numpy", "omegaconf",
     "peft", "tokenizers", "torch", "transformers", "trl", "vllm",
 )  # fmt: skip
 

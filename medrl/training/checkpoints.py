@@ -84,7 +84,11 @@ def callbacks(shutdown: GracefulShutdown, checkpoint_every: int) -> list[Any]:
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             distributed.wait_for_all()  # each process writes its own random state
             if state.is_world_process_zero:
-                mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+                folder = Path(args.output_dir)
+                checkpoint = folder / f"checkpoint-{state.global_step}"
+                for written in (folder, checkpoint):  # by TRL and peft, which do not know what was trained
+                    (written / "README.md").unlink(missing_ok=True)
+                mark_complete(checkpoint)
 
     class StopAfterStep(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:

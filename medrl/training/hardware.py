@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -70,6 +70,10 @@ class Hardware(Identified):
             yield Problem("sharding", f"{self.sharding} is DeepSpeed's: pip install 'medrl[deepspeed]', or write fsdp")
         if self.device == "cpu" and self.rollout == "vllm":
             yield Problem("rollout", "vllm needs a GPU; write hardware.rollout=transformers")
+        if self.device == "cpu" and self.precision == "fp16":
+            yield Problem(
+                "precision", "fp16 needs a GPU, where gradients are scaled against its narrow range; write fp32 or bf16"
+            )
 
     def missing(self) -> Iterator[Problem]:
         """GPUs that are asked for and not here."""
@@ -193,8 +197,8 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(map(str, range(len(detected_gpus())))) if entries is None else tuple(entries)
 
 
-def claim(count: int) -> None:
-    """Let this process, and all that it starts, see the first ``count`` of the visible GPUs; 0 for a run on the CPU.
+def show(names: Sequence[str]) -> None:
+    """Let this process, and all that it starts, see these of the visible GPUs and no others; none for a run on the CPU.
 
     transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and
     where it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each:
@@ -206,11 +210,11 @@ def claim(count: int) -> None:
         RuntimeError: CUDA is in use already and would not notice.
     """
     visible = visible_gpus()
-    if len(visible) <= count:
+    if len(visible) <= len(names):
         return
     if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
-        raise RuntimeError(f"CUDA was initialised with {len(visible)} visible GPUs before the run claimed {count}.")
+        raise RuntimeError(f"CUDA was initialised with {len(visible)} visible GPUs before the run claimed {len(names)}.")
     if "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the driver's numbers; CUDA's own order is by speed
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:count])
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     detected_gpus.cache_clear()

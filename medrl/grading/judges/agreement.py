@@ -31,7 +31,7 @@ def labelled_rows(path: Path) -> list[Labelled]:
         UserError: no such file, it is damaged or empty.
         RowError: a line that is no such object.
     """
-    found = [_labelled(row) for row in readers.read(path)]
+    found = readers.parsed(readers.read(path), _labelled)
     if not found:
         raise UserError(f"{path} holds no labelled answers; add some, or set judge.calibration_file=null.")
     return found

@@ -1,4 +1,4 @@
-"""What a judge is: it says whether an answer in free words means the same as the gold."""
+"""What a judge is: it says whether an answer in free words means the same as the gold, or meets a criterion."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ class Claim(NamedTuple):
     """What a model wrote: data, whatever it says."""
 
 
+class Criterion(NamedTuple):
+    """A response that may meet a criterion of a rubric."""
+
+    question: str
+    """The conversation that the response ends."""
+    criterion: str
+    answer: str
+    """What a model wrote: data, whatever it says."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judge(Identified, ABC):
     """Says which answers are right where no rule can. One that fails abstains or stops the run; it never guesses."""
@@ -33,8 +43,8 @@ class Judge(Identified, ABC):
     """JSON lines of ``question``, ``gold``, ``answer`` and ``right``, against which its agreement is reported; or null."""
 
     @abstractmethod
-    def judge(self, claims: Sequence[Claim]) -> list[bool | None]:
-        """One verdict a claim, in their order; None where the judge failed and is configured to abstain.
+    def judge(self, claims: Sequence[Claim | Criterion]) -> list[bool | None]:
+        """One verdict a claim or criterion, in their order; None where the judge failed and is configured to abstain.
 
         Raises:
             UserError: it failed and is configured to stop the run, or cannot be asked at all.

@@ -1,4 +1,4 @@
-"""A judge without a model: the words of the answer against the words of the gold."""
+"""A judge without a model: the words of the answer against the words of the gold or of a criterion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt, Le
 
-from medrl.grading.judges.base import Claim, Judge
+from medrl.grading.judges.base import Claim, Criterion, Judge
 from medrl.grading.unicode import nfkc
 
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\u3040-\u30ff\uac00-\ud7af"
@@ -32,7 +32,8 @@ class Lexical(Judge):
     """Right when the F1 of the answer's and the gold's words reaches a threshold. For embedded runs and tests.
 
     Wrong whatever the F1: an empty answer, the question copied, a number or a word such as ``no`` or ``left`` that only one of
-    the two has, and a list with an item of which the gold says no word.
+    the two has, and a list with an item of which the gold says no word. A criterion is met where the threshold's share of its
+    words stands in the response.
     """
 
     kind: ClassVar[str] = "lexical"
@@ -41,11 +42,15 @@ class Lexical(Judge):
     threshold: Annotated[float, Gt(0), Le(1)]
     """Least F1 of a right answer."""
 
-    def judge(self, claims: Sequence[Claim]) -> list[bool | None]:
-        return [self._same(*claim) for claim in claims]
+    def judge(self, claims: Sequence[Claim | Criterion]) -> list[bool | None]:
+        return [self._met(*claim) if isinstance(claim, Criterion) else self._same(*claim) for claim in claims]
 
     def describe(self) -> str:
         return "lexical (token overlap, no model)"
+
+    def _met(self, question: str, criterion: str, response: str) -> bool:
+        wanted, given = _words(criterion), _words(response)
+        return sum((wanted & given).values()) >= self.threshold * wanted.total()
 
     def _same(self, question: str, gold: str, answer: str) -> bool:
         wanted, given = _words(gold), _words(answer)

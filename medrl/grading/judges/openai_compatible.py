@@ -17,12 +17,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from medrl.errors import Problem
-from medrl.grading.judges.base import Claim, Judge
+from medrl.grading.judges.base import Claim, Criterion, Judge
 from medrl.grading.judges.client import Account, Endpoint, account_of
 from medrl.grading.judges.replies import Verdict
 
 PROMPTS = {"v1": Path(__file__).with_name("prompt_v1.txt").read_text(encoding="utf-8")}
 """System prompts by version. One that has been used is never changed: a new wording is a new version."""
+CRITERION_PROMPTS = {"v1": Path(__file__).with_name("criterion_v1.txt").read_text(encoding="utf-8")}
+"""The same for criteria. A verdict has the same shape: ``same`` says whether the criterion is met."""
 RESPONSE_FORMAT = {
     "type": "json_schema",
     "json_schema": {"name": "verdict", "strict": True, "schema": Verdict.model_json_schema()},
@@ -33,7 +35,7 @@ MARKER = re.compile(r"[<\[](?=[^\s\d=.,;)\]])")
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAICompatible(Endpoint, Judge):
-    """A model that is asked, once for each different claim, whether answer and gold mean the same."""
+    """A model that is asked, once for each different claim, whether two answers mean the same or a response meets a criterion."""
 
     kind: ClassVar[str] = "openai_compatible"
     not_learned: ClassVar[frozenset[str]] = frozenset({"limits", "api_key_env"})
@@ -47,7 +49,7 @@ class OpenAICompatible(Endpoint, Judge):
     max_answer_chars: Annotated[int, Gt(0)]
     """A longer answer is wrong and not sent: cut, it could be called right for what its beginning says."""
 
-    def judge(self, claims: Sequence[Claim]) -> list[bool | None]:
+    def judge(self, claims: Sequence[Claim | Criterion]) -> list[bool | None]:
         account = account_of(self)
         with account.lock:
             return self._judge(claims, account)
@@ -74,12 +76,13 @@ class OpenAICompatible(Endpoint, Judge):
         if self.limits.max_spend is not None and not self.limits.price(1, 1):
             yield Problem("limits.max_spend", "needs a price: both usd_per_million_input_tokens and ..._output_tokens are 0")
 
-    def _request(self, claim: Claim) -> dict[str, Any]:
+    def _request(self, claim: Claim | Criterion) -> dict[str, Any]:
         """What is sent for a claim. The candidate's words stand inside one JSON string of the user message and nowhere else."""
+        system = CRITERION_PROMPTS if isinstance(claim, Criterion) else PROMPTS
         request = {
             "model": self.model,
             "messages": [
-                {"role": "system", "content": PROMPTS[self.prompt]},
+                {"role": "system", "content": system[self.prompt]},
                 {"role": "user", "content": _enclosed(claim)},
             ],
             "response_format": RESPONSE_FORMAT,
@@ -87,7 +90,7 @@ class OpenAICompatible(Endpoint, Judge):
         }
         return request if self.seed is None else {**request, "seed": self.seed}
 
-    def _judge(self, claims: Sequence[Claim], account: Account) -> list[bool | None]:
+    def _judge(self, claims: Sequence[Claim | Criterion], account: Account) -> list[bool | None]:
         verdicts, tally = account.verdicts, account.tally
         verdicts.refresh()
         keys = [self._key(claim) for claim in claims]
@@ -106,13 +109,13 @@ class OpenAICompatible(Endpoint, Judge):
         found |= cached | (self.ask(wanted) if wanted else {})
         return [found.get(key) for key in keys]
 
-    def _key(self, claim: Claim) -> str:
+    def _key(self, claim: Claim | Criterion) -> str:
         """Names everything that decides a verdict. How long the judge may talk decides only whether there is one."""
         decisive = {"base_url": self.base_url.rstrip("/"), "prompt": self.prompt, **self._request(claim)}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _enclosed(claim: Claim) -> str:
+def _enclosed(claim: Claim | Criterion) -> str:
     """A claim as JSON. Marks that a server could take for a role are escaped too, which leaves every value as it was."""
     text = json.dumps(claim._asdict(), ensure_ascii=False)
     text = MARKER.sub(lambda mark: f"\\u{ord(mark[0]):04x}", text)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from medrl.config.identity import Identified
 
 if TYPE_CHECKING:
-    from medrl.tasks.base import Example, Task
+    from medrl.data.example import Example
+    from medrl.tasks.base import Task
 
 
 @dataclass(frozen=True, kw_only=True)

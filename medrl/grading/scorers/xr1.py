@@ -12,7 +12,7 @@ Differences:
   so free text, which nothing but that judge could grade, is left out.
 - X-R1 has no lettered options. Here the letter or the option's own words count, and nothing that holds both.
 - X-R1 reads a number from the whole text, a ``\boxed{}`` first. Here the answer is the same part of the text for all tasks,
-  and a number in it is equal as in the strict grade (`medrl.grading.number_parsing.equal`).
+  and a number in it is equal as in the strict grade (`medrl.grading.number_parsing.number`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from medrl.grading.number_parsing import equal, number
+from medrl.grading.number_parsing import number
+from medrl.grading.peeling import bare
 from medrl.grading.scorers.base import Scorer
 
 if TYPE_CHECKING:
-    from medrl.tasks.base import Example, Task
+    from medrl.data.example import Example
+    from medrl.tasks.base import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +37,10 @@ class XR1(Scorer):
     version: ClassVar[int] = 1
 
     def right(self, text: str, example: Example, task: Task) -> bool | None:
-        answer, options = _answer(text), task.options(example)
+        answer, options = _answer(text), task.answers.options(example)
         if not options:
             gold = number(example.gold)
-            return None if gold is None else equal(answer, gold)
+            return None if gold is None else number(bare(answer)) == gold
         accepted = [example.gold]
         if example.choices and example.gold in options:
             accepted.append(example.choices[options.index(example.gold)])

@@ -13,39 +13,17 @@ from medrl.report import charts, html, phrases
 from medrl.report.charts import Dot
 from medrl.report.phrases import Task
 
-ANSWER_CHARS = 40
-"""What is shown of a majority answer."""
-
 
 def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> Markup:
     """The whole section."""
     tasks = metrics["tasks"]
-    if not tasks:
-        return Markup("" if metrics.get("perplexity") else "<p>No held-out task was asked.</p>")
     kinds = list(dict.fromkeys(kind for task in tasks.values() for kind in references(task)))
-    answered = any(map(phrases.generated, tasks.values()))
-    columns = {"unparsed": "Unparsed, %", "truncated": "Cut off, %"} if answered else {}
-    if any(numbers["ungraded"] for task in tasks.values() for numbers in (task, task["base"])):
-        columns["ungraded"] = "Ungraded, %"
+    ungraded = any(numbers["ungraded"] for task in tasks.values() for numbers in (task, task["base"]))
     return html.render(
-        "accuracy", tasks=tasks, trained=any(task["change"] for task in tasks.values()), outcome=outcome(tasks),
-        asked=tree["eval"], columns=columns, answered=answered, several=any(task["samples"] > 1 for task in tasks.values()),
-        marks={kind: charts.mark(index) for index, kind in enumerate(kinds)}, forest=_forest(tasks, kinds),
-        credit=any(map(phrases.credit_says_more, tasks.values())), references=references,
-        ranked=[name for name, task in run.data_mix.tasks.items() if task.ranked], answer_chars=ANSWER_CHARS,
-        tests=" and ".join(dict.fromkeys(task["change"]["test"] for task in tasks.values() if task["change"])),
-        bootstrap={name: task for name, task in tasks.items() if task["samples"] == 1 and task["bootstrap_ci95"] is not None},
+        "accuracy", tasks=tasks, texts=metrics.get("perplexity"), asked=tree["eval"], ungraded=ungraded, kinds=kinds,
+        forest=_forest(tasks, kinds), credit=any(map(phrases.credit_says_more, tasks.values())), references=references,
+        ranked=[name for name, task in run.data_mix.tasks.items() if task.answers.ranked],
     )  # fmt: skip
-
-
-def outcome(tasks: Mapping[str, Task]) -> str:
-    """What training did, in words: a change is named as one only where both the interval and the test say so."""
-    said: dict[str, list[str]] = {"rose on": [], "fell on": [], "did not clearly change on": []}
-    for name, task in tasks.items():
-        if change := task["change"]:
-            verb = phrases.verb(change)
-            said[verb].append(f"{name} ({html.signed(change['difference'])} points{phrases.graded_by(task)})")
-    return phrases.outcome("accuracy", said)
 
 
 def references(task: Task) -> dict[str, Mapping[str, Any]]:

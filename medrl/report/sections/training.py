@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from medrl.config.frozen import Tree
 from medrl.report import charts, html
-from medrl.report.progress import duration
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -30,19 +29,11 @@ def training(log: Log, tree: Tree, metrics: Mapping[str, Any]) -> Markup:
         return Markup("")
     weights = {name: reward.get("weight") for name, reward in tree["reward_set"]["rewards"].items()}
     rewards = [
-        (name, charts.swatch(charts.style(index)), weights.get(name), *charts.ends(log, f"rewards/{name}/mean"))
+        (name, charts.style(index), weights.get(name), *charts.ends(log, f"rewards/{name}/mean"))
         for index, name in enumerate(curves)
     ]
     breakdown = charts.lines("Mean of each reward by step", list(curves.values()), 240, raw=False) if curves else ""
     return html.render(
-        "training", figures=figures, zero=zero, rewards=rewards, breakdown=breakdown, spent=_spent(metrics),
+        "training", figures=figures, zero=zero, rewards=rewards, breakdown=breakdown, metrics=metrics,
         half=charts.half_window(len(log)), thinned=len(log) > charts.LINE_POINTS,
     )  # fmt: skip
-
-
-def _spent(metrics: Mapping[str, Any]) -> str:
-    trained, cost = metrics["train"], metrics["cost"]
-    parts = [f"{trained['steps']:,} steps in {duration(trained['seconds'])}"]
-    parts += [f"{cost['tokens']:,.0f} tokens"] if cost["tokens"] else []
-    parts += [f"{cost['gpu_hours']:.2f} GPU hours"] if cost["gpu_hours"] else []
-    return "; ".join([*parts, f"peak memory {cost['peak_memory_gib']} GiB"]) + "."

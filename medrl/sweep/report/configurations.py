@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +12,8 @@ from typing import Any
 
 from medrl.errors import UserError
 from medrl.sweep.report.formatting import Unit, key, number_or_none, numeric, short_names, show
+from medrl.sweep.selection import without_seed
 from medrl.table.results import SCHEMA
-
-SEED = "seed"
-"""The parameter whose values are replicates of one configuration."""
 
 NEEDED = ("metric", "method", "parameters", "points")
 
@@ -105,6 +105,30 @@ class Sweep:
         """Parameters with several values among finished points."""
         return [name for name in self.parameters if len(self.values(name)) > 1]
 
+    @property
+    def varied_pairs(self) -> list[tuple[str, str]]:
+        """Every two of them."""
+        return list(itertools.combinations(self.varied, 2))
+
+    @property
+    def sign(self) -> int:
+        """By which values are multiplied so that the higher is the better."""
+        return 1 if self.maximise else -1
+
+    @property
+    def ordered(self) -> list[Configuration]:
+        """The best mean first, of equals the first."""
+        return sorted(self.configurations, key=lambda each: -self.sign * each.mean)
+
+    def priced(self, kind: str) -> list[tuple[float, Configuration]]:
+        """Configurations whose cost is known, with it."""
+        return [(cost, each) for each in self.configurations if (cost := each.cost(kind)) is not None]
+
+    def command(self, configuration: Configuration) -> str:
+        """What runs its first point."""
+        first = next(point for point in self.planned if point["number"] == configuration.points[0].number)
+        return shlex.join(["python", "-m", "medrl", *(first.get("words") or [])])
+
     def settings(self, configuration: Configuration) -> str:
         """A configuration's parameters, in the order of the file."""
         mine = configuration.parameters
@@ -114,18 +138,9 @@ class Sweep:
         """Configurations that have a parameter."""
         return [each for each in self.configurations if name in each.parameters]
 
-    def better(self, one: float, other: float) -> bool:
-        """Whether the first value is strictly better."""
-        return one > other if self.maximise else one < other
-
-    def best(self) -> Configuration | None:
-        """Of the best mean; the first of equals."""
-        pick = max if self.maximise else min
-        return pick(self.configurations, key=lambda each: each.mean, default=None)
-
     def of(self, parameters: Mapping[str, Any]) -> Configuration | None:
         """The configuration of these parameters, of which the seed does not count."""
-        asked = key(_without_seed(parameters))
+        asked = key(without_seed(parameters))
         return next((each for each in self.configurations if key(each.parameters) == asked), None)
 
     def logarithmic(self, name: str) -> bool:
@@ -163,23 +178,19 @@ def read(results: Mapping[str, Any]) -> Sweep:
         raise UserError(f"The sweep's results lack {', '.join(missing)}; run the sweep again, it continues where it stands.")
     groups: dict[str, list[Point]] = {}
     for each in swept["points"]:
-        value, parameters = number_or_none(each.get("value")), _without_seed(each["parameters"])
+        value, parameters = number_or_none(each.get("value")), without_seed(each["parameters"])
         if each["state"] == "finished" and value is not None:
             costs = {kind: cost for kind in ("tokens", "seconds") if (cost := number_or_none(each.get(kind))) is not None}
-            point = Point(each["number"], parameters, each["parameters"].get(SEED), value, costs)
+            point = Point(each["number"], parameters, each["parameters"].get("seed"), value, costs)
             groups.setdefault(key(parameters), []).append(point)
     return Sweep(
         metric=swept["metric"]["name"],
         maximise=swept["metric"].get("goal", "minimize") == "maximize",  # W&B's own default
         method=swept["method"],
-        parameters={name: spec for name, spec in swept["parameters"].items() if name != SEED},
+        parameters={name: spec for name, spec in swept["parameters"].items() if name != "seed"},
         configurations=tuple(
             Configuration(f"C{index}", points[0].parameters, tuple(points))
             for index, points in enumerate(groups.values(), start=1)
         ),
         planned=tuple(swept["points"]),
     )
-
-
-def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in sorted(parameters.items()) if name != SEED}

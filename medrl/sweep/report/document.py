@@ -1,126 +1,111 @@
-"""A document that is written once and read twice: as HTML with drawings, and as Markdown. ``prose.yaml`` has its words."""
+"""A section is written once, as a template of plain text, and read twice: as HTML with drawings, and as Markdown.
+
+The blocks of a section are filters of its template: ``{% filter text %}A sentence with {{ values }}.{% endfilter %}``. A block
+makes everything in it safe for its format, so that no value has to be escaped by itself. Jinja drops the line break after a tag:
+no line of a sentence ends in one.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from medrl.report import html
-from medrl.report.html import Fact
-from medrl.sweep.report import formatting
+from medrl.report.progress import duration
 from medrl.table.table import Column, Table, escape_markdown
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-@dataclass(frozen=True)
-class Text:
-    """A paragraph of plain text; whatever it holds stays text."""
-
-    text: str
-    strong: bool = False
-
-    def markdown(self) -> str:
-        return f"**{escape_markdown(self.text)}**" if self.strong else escape_markdown(self.text)
-
-
-@dataclass(frozen=True)
-class Note:
-    """A paragraph of Markdown that the sweep's owner wrote; HTML shows it as it was typed."""
-
-    note: str
-
-    def markdown(self) -> str:
-        return self.note
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list of sentences."""
-
-    items: Sequence[str]
-
-    def markdown(self) -> str:
-        return "\n".join(f"- {escape_markdown(item)}" for item in self.items)
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command, ready to be copied."""
-
-    command: str
-
-    def markdown(self) -> str:
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", self.command)), default=0))
-        return f"{fence}\n{self.command}\n{fence}"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Drawings under a caption, each with its own name where there are several; Markdown leaves them out."""
-
-    caption: str
-    charts: Sequence[tuple[str, Markup]]
-    style: str = "axis-left"
-    """Class of the frame of each."""
-
-    def markdown(self) -> str:
-        return ""
-
-
-Block = Text | Note | Items | Command | Table | Drawing
+Format = Literal["html", "markdown"]
+PATTERNS = {
+    "text": ("<p>{}</p>\n", "{}\n\n"),
+    "strong": ("<p><strong>{}</strong></p>\n", "**{}**\n\n"),
+    "item": ("<li>{}</li>", "- {}\n"),
+}
+"""Blocks of one line, in HTML and in Markdown."""
+LONG = 12
+"""Rows up to which a table is not folded."""
 
 
 @cache
-def _prose() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("prose.yaml").read_text(encoding="utf-8"))
+def _environment(kind: Format) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from medrl.statistics.metrics import over_seeds
+    from medrl.sweep.report import caveats, effects, formatting, noise, tables
+
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    found = Environment(loader=PackageLoader("medrl.sweep.report"), extensions=["jinja2.ext.do"], **options)
+    found.filters.update({name: partial(_line, patterns[kind == "markdown"], kind) for name, patterns in PATTERNS.items()})
+    for block in (_fact, _items, _command, _table, _drawing):
+        found.filters[block.__name__.strip("_")] = partial(block, kind)
+    found.filters.update(show=formatting.show, fixed=html.fixed, count=lambda cost: "" if cost is None else f"{cost:,.0f}")
+    found.globals.update(counted=html.counted, versions=html.versions, duration=duration)
+    found.globals.update(caveats=caveats, effects=effects, noise=noise, tables=tables, over_seeds=over_seeds)
+    found.globals.update({name: getattr(formatting, name) for name in ("key", "number_or_none", "p_value", "seeds", "show")})
     return found
 
 
-@cache
-def _template(source: str) -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined)  # plain text, which the blocks escape
-    environment.globals.update(seeds=formatting.seeds, show=formatting.show)
-    return environment.from_string(source)
+def render(section: str, kind: Format, **values: Any) -> str:
+    """A section in a format."""
+    return _environment(kind).get_template(f"{section}.j2").render(values).strip("\n")
 
 
-def text(name: str, /, **values: Any) -> str:
-    """A sentence of ``prose.yaml``."""
-    return str(_template(_prose()["texts"][name]).render(values))
+def _line(pattern: str, kind: Format, said: str) -> str:
+    line = " ".join(said.split())
+    return pattern.format(escape(html.visible(line)) if kind == "html" else escape_markdown(line))
 
 
-def sentences(name: str, /, **values: Any) -> Iterator[str]:
-    """Those sentences of a list that say something."""
-    return filter(None, (str(_template(each).render(values)) for each in _prose()["lists"][name]))
+def _fact(kind: Format, said: str, name: str, **look: bool) -> str:
+    """What the head of the report says under a name; nothing where it is not known."""
+    line = " ".join(said.split())
+    if line and kind == "html":
+        return str(html.macros("macros.html.j2").fact(name, line, **look))
+    return f"- {name}: {escape_markdown(line)}\n" if line else ""
 
 
-def table(name: str, rows: Sequence[Sequence[str]], *, strong: Collection[int] = (), folded: str = "", **values: Any) -> Table:
-    """A table whose caption and head are in ``prose.yaml``."""
-    found = _prose()["tables"][name]
-    head = [str(_template(each).render(values)) for each in found["head"]]
-    columns = [Column(each, right=place > 0 and place not in found["left"]) for place, each in enumerate(head)]
-    caption = str(_template(found["caption"]).render(values))
-    return Table(columns, rows, caption, strong=frozenset(strong or found.get("strong", ())), folded=folded)
+def _items(kind: Format, made: str) -> str:
+    return f"<ul>{made}</ul>\n" if kind == "html" else f"{made}\n"
 
 
-def facts(**values: Any) -> list[Fact]:
-    """What stands at the head of the report: those facts of ``prose.yaml`` that are known."""
-    shown = [(each, str(_template(each["value"]).render(values))) for each in _prose()["facts"]]
-    return [Fact(each["name"], value, each.get("wide", False), each.get("code", False)) for each, value in shown if value]
+def _command(kind: Format, said: str) -> str:
+    """A command, ready to be copied."""
+    if kind == "html":
+        return f"<pre>{escape(html.visible(said))}</pre>\n"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", said)), default=0))
+    return f"{fence}\n{said}\n{fence}\n\n"
 
 
-def to_html(blocks: Sequence[Block]) -> Markup:
-    """The blocks of a section."""
-    return html.render("document", blocks=[(type(block).__name__, block) for block in blocks])
+def _drawing(kind: Format, caption: str, drawn: Sequence[tuple[str, Markup]], style: str = "axis-left") -> str:
+    """Drawings under a caption, each with its own name where there are several; Markdown leaves them out."""
+    return str(html.macros("macros.html.j2").drawing(" ".join(caption.split()), drawn, style)) if kind == "html" else ""
 
 
-def to_markdown(blocks: Sequence[Block]) -> str:
-    """The same, without drawings."""
-    return "\n\n".join(text for block in blocks if (text := block.markdown()))
+def _table(
+    kind: Format, caption: str, rows: Sequence[Sequence[Any]], head: Sequence[str], *, left: Sequence[int] = (), best: str = "",
+    claims: bool = False, fold: str = "", folded: str = "", shades: Sequence[Sequence[int]] = (),
+) -> str:  # fmt: skip
+    """A table under its caption.
+
+    Args:
+        kind: Of what is written.
+        caption: What the block holds.
+        rows: Of text and whole numbers.
+        head: Of each column.
+        left: Columns of words, the first aside, which always is one.
+        best: Name of the row that stands out.
+        claims: Whether rows stand out whose verdict, in the last column, claims something.
+        fold: What the rows are, where many of them are folded.
+        folded: The line that stands for a folded table.
+        shades: As a `Table` has them.
+    """
+    columns = [Column(each, right=place > 0 and place not in left) for place, each in enumerate(head)]
+    strong = {place for place, row in enumerate(rows) if row[0] == best or (claims and row[-1].startswith("significant"))}
+    folded = f"All {len(rows)} {fold}" if fold and len(rows) > LONG else folded
+    found = Table(columns, rows, " ".join(caption.split()), strong=frozenset(strong), folded=folded, shades=shades)
+    return found.html() + "\n" if kind == "html" else found.markdown() + "\n\n"

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from medrl.statistics.metrics import Z95, Interval, over_seeds, student_p
 from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.formatting import key, numeric, show
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FEWEST = 3
 """Matched pairs, quadruples, or configurations a group, below which nothing is claimed."""
@@ -27,8 +24,8 @@ ALL_PAIRS = 4
 """Values of a parameter up to which every two are compared; of more, each with the first."""
 BY_VALUE = 5
 """Distinct values of a numeric parameter up to which means are given by value, and not by bin."""
-DRAWS = 10_000
-"""Permutations of a test."""
+PERMUTED = {"vectorized": True, "n_resamples": 10_000, "batch": 1000, "alternative": "greater", "rng": 0}
+"""How scipy permutes: every order where there are so few, else so many at random and the observed one, so that p is never 0."""
 
 
 class Estimate(NamedTuple):
@@ -72,6 +69,19 @@ class Contrast:
     @property
     def p_value(self) -> float | None:
         return self.pairs.p_value
+
+    @property
+    def verdict(self) -> str:
+        """What may be claimed."""
+        if self.pairs.n < FEWEST:
+            return "too few pairs"
+        if self.holm is None or self.holm >= 0.05:
+            return "not significant"
+        if self.seeds.n < 2:
+            return "significant, with one seed"
+        if self.seeds.ci95 is None or self.seeds.ci95.low * self.seeds.ci95.high > 0:
+            return "significant"
+        return "significant only if pairs of a seed are independent"
 
 
 @dataclass(frozen=True)
@@ -250,38 +260,23 @@ def spearman_interval(rho: float, n: int) -> Interval | None:
     return Interval(math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
 
 
-def spearman_p(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> float:
+def spearman_p(one: Sequence[float], other: Sequence[float]) -> float:
     """Two-sided permutation test of no association between ranks."""
-    import numpy as np
-    from scipy.stats import rankdata
+    from scipy.stats import permutation_test, rankdata
 
     first, second = (rankdata(values) - (len(values) + 1) / 2 for values in (one, other))
-    return _permutation_p(second, lambda drawn: np.abs(drawn @ first), seed)
+    how = {**PERMUTED, "permutation_type": "pairings"}
+    return float(permutation_test((second,), lambda drawn, axis: abs((drawn * first).sum(axis=axis)), **how).pvalue)
 
 
-def groups_p(groups: Sequence[Sequence[float]], *, seed: int = 0) -> float:
+def groups_p(groups: Sequence[Sequence[float]]) -> float:
     """Permutation test of equal means: the sum of squares between the groups, as in a one-way analysis of variance."""
-    import numpy as np
+    from scipy.stats import permutation_test
 
-    pooled, ends = np.concatenate(groups), np.cumsum([len(group) for group in groups])[:-1]
-    return _permutation_p(
-        pooled - fmean(pooled),
-        lambda drawn: sum(part.sum(axis=1) ** 2 / part.shape[1] for part in np.split(drawn, ends, axis=1)),
-        seed,
-    )
+    middle = fmean(value for group in groups for value in group)
+    centred = [[value - middle for value in group] for group in groups]
 
+    def between(*drawn: Any, axis: int) -> Any:
+        return sum(part.sum(axis=axis) ** 2 / part.shape[axis] for part in drawn)
 
-def _permutation_p(values: np.ndarray[Any, Any], statistic: Callable[[np.ndarray[Any, Any]], Any], seed: int) -> float:
-    """Share of orders whose statistic is as large; the observed order counts as one more, so that p is never 0.
-
-    (Phipson and Smyth 2010, Statistical Applications in Genetics and Molecular Biology 9.)
-    """
-    import numpy as np
-
-    least = float(statistic(values[None])[0]) * (1 - 1e-9)
-    generator = np.random.default_rng(seed)
-    rows, extreme = min(DRAWS, max(1, 2**18 // len(values))), 1
-    for start in range(0, DRAWS, rows):
-        drawn = generator.permuted(np.tile(values, (min(rows, DRAWS - start), 1)), axis=1)
-        extreme += int((statistic(drawn) >= least).sum())
-    return extreme / (DRAWS + 1)
+    return float(permutation_test(centred, between, **PERMUTED, permutation_type="independent").pvalue)

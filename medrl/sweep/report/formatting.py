@@ -7,13 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from medrl.report import svg
 from medrl.report.charts import Dot
+from medrl.report.html import MINUS, number
 
 SHARES = {"accuracy", "unparsed", "truncated", "ungraded", "first_choice"}
 """Last parts of metrics that are shares of 1 and written in per cent."""
-
-MINUS = "\N{MINUS SIGN}"
 
 
 class Unit:
@@ -27,7 +25,7 @@ class Unit:
 
     def show(self, value: float) -> str:
         """A value."""
-        return f"{100 * value:.1f}".replace("-", MINUS) if self.share else svg.number(value)
+        return f"{100 * value:.1f}".replace("-", MINUS) if self.share else number(value)
 
     def possible(self, ci95: Sequence[float] | None) -> Sequence[float] | None:
         """An interval; that of a share ends where shares do, as that of a mean of seeds need not."""
@@ -35,16 +33,12 @@ class Unit:
 
     def scaled(self, value: float) -> str:
         """A value of a chart, which has per cent for shares."""
-        return f"{value:.1f}" if self.share else svg.number(value)
+        return f"{value:.1f}" if self.share else number(value)
 
     def dot(self, value: float, ci95: Sequence[float] | None) -> Dot:
         """A value with its interval in a chart."""
         ends, scale = self.possible(ci95), 100 if self.share else 1
         return Dot(scale * value, ends and [scale * end for end in ends])
-
-    def with_unit(self, value: float) -> str:
-        """A value in a sentence."""
-        return f"{self.show(value)} %" if self.share else self.show(value)
 
     def difference(self, value: float) -> str:
         """A signed difference."""
@@ -52,7 +46,7 @@ class Unit:
 
     def spread(self, value: float) -> str:
         """An unsigned difference with its unit, for a sentence."""
-        return f"{100 * value:.1f} points" if self.share else svg.number(value)
+        return f"{100 * value:.1f} points" if self.share else number(value)
 
     def interval(self, ci95: Sequence[float] | None, nothing: str = "none", *, signed: bool = False) -> str:
         """An interval of values, or of differences."""

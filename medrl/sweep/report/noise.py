@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, stdev, variance
 from typing import NamedTuple
 
@@ -33,6 +32,11 @@ class Noise(NamedTuple):
     """Smallest difference of two configurations, of that many seeds each, that a test at 5 % finds with POWER; about, because
     the second of its two quantiles is the normal one. None without a spread between seeds."""
 
+    def seeds_to_detect(self, difference: float) -> int:
+        """How many a configuration needs: the detectable difference shrinks with the root of their number."""
+        assert self.detectable is not None
+        return math.ceil(self.seeds * (self.detectable / difference) ** 2)
+
 
 @dataclass(frozen=True)
 class Rival:
@@ -45,13 +49,8 @@ class Rival:
     p_value: float | None = None
     paired: int = 0
     """Common seeds that the comparison is paired over; 0 where it uses the pooled spread between seeds."""
-    tests: int = 1
-    """Number of all pairs of configurations."""
-
-    @property
-    def corrected(self) -> float | None:
-        """P value times the number of all pairs of configurations (Bonferroni), at most 1."""
-        return None if self.p_value is None else min(1.0, self.tests * self.p_value)
+    corrected: float | None = None
+    """P value times the number of all pairs of configurations (Bonferroni), at most 1."""
 
     @property
     def significant(self) -> bool:
@@ -71,6 +70,13 @@ def noise(sweep: Sweep) -> Noise:
     return Noise(within, df, between, by_chance, seeds, detectable)
 
 
+def luck(sweep: Sweep) -> float | None:
+    """How far ahead of their mean the noise between seeds would put the best of equal configurations; None without that noise."""
+    count, by_chance = len(sweep.configurations), noise(sweep).by_chance
+    # Blom's approximation (1958) of the expected largest of n normal values.
+    return by_chance and NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) * by_chance
+
+
 def rivals(sweep: Sweep, best: Configuration) -> list[Rival]:
     """Every other configuration against one, the nearest first.
 
@@ -79,23 +85,22 @@ def rivals(sweep: Sweep, best: Configuration) -> list[Rival]:
     corrected for all pairs of configurations: whichever had come out best, this would hold.
     """
     spread, tests = noise(sweep), math.comb(len(sweep.configurations), 2)
-    found = [_rival(best, each, spread, tests) for each in sweep.configurations if each is not best]
-    return sorted(found, key=lambda rival: rival.difference if sweep.maximise else -rival.difference)
+    found = [_rival(best, each, spread) for each in sweep.configurations if each is not best]
+    found = [replace(each, corrected=min(1.0, tests * each.p_value)) if each.p_value is not None else each for each in found]
+    return sorted(found, key=lambda rival: sweep.sign * rival.difference)
 
 
-def _rival(best: Configuration, other: Configuration, spread: Noise, tests: int) -> Rival:
+def _rival(best: Configuration, other: Configuration, spread: Noise) -> Rival:
     ours, theirs = best.by_seed(), other.by_seed()
     if len(common := [seed for seed in ours if seed in theirs]) >= FEWEST:
         n, mean, ci95, p_value = estimate([ours[seed] - theirs[seed] for seed in common])
-        return Rival(other, mean, ci95, p_value, n, tests)
+        return Rival(other, mean, ci95, p_value, n)
     difference = fmean(ours.values()) - fmean(theirs.values())
     if not spread.within:
         return Rival(other, difference)
     error = spread.within * math.sqrt(1 / len(ours) + 1 / len(theirs))
     half = student_t(spread.df) * error
-    return Rival(
-        other, difference, Interval(difference - half, difference + half), student_p(difference / error, spread.df), 0, tests
-    )
+    return Rival(other, difference, Interval(difference - half, difference + half), student_p(difference / error, spread.df))
 
 
 def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:
@@ -108,17 +113,9 @@ def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:
     Returns:
         The cheapest first.
     """
-    priced = sorted(
-        ((cost, each) for each in sweep.configurations if (cost := each.cost(kind)) is not None),
-        key=lambda pair: (pair[0], -pair[1].mean if sweep.maximise else pair[1].mean),
-    )
+    priced = sorted(sweep.priced(kind), key=lambda pair: (pair[0], -sweep.sign * pair[1].mean))
     best: list[tuple[float, Configuration]] = []
     for cost, each in priced:
-        if not best or sweep.better(each.mean, best[-1][1].mean) or (cost, each.mean) == (best[-1][0], best[-1][1].mean):
+        if not best or sweep.sign * (each.mean - best[-1][1].mean) > 0 or (cost, each.mean) == (best[-1][0], best[-1][1].mean):
             best.append((cost, each))
     return best
-
-
-def undistinguished(found: Sequence[Rival]) -> list[Rival]:
-    """Rivals that do not differ significantly from the best; those without a test among them."""
-    return [rival for rival in found if not rival.significant]

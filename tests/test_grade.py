@@ -1,0 +1,98 @@
+"""``python -m medrl.grade``: files of texts that anybody's model has written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medrl.grade import main
+
+CASES = Path(__file__).parents[2] / "shared" / "cases" / "answers.jsonl"
+
+
+def written(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def graded(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the cases of the reviews lie beside the repository")
+def test_the_verdicts_of_a_fair_reader(tmp_path, capsys):
+    assert main([f"input={CASES}", f"output={tmp_path / 'out.jsonl'}"]) == 0
+    pairs = list(zip(graded(CASES), graded(tmp_path / "out.jsonl"), strict=True))
+    as_wanted = [case["want"] == found["verdict"] and case["want_credit"] in (None, found["credit"]) for case, found in pairs]
+    assert sum(as_wanted) >= 0.99 * len(pairs)
+    assert not [case["id"] for case, found in pairs if case["want"] == "wrong" and found["verdict"] == "right"]
+    assert "strict" in capsys.readouterr().out
+
+
+ROWS = [
+    {"id": "1", "text": "<answer>B</answer>", "gold": "B", "choices": ["Zinc", "Iron"]},
+    {"id": "2", "text": "The answer is (b).", "gold": 1, "choices": {"A": "Zinc", "B": "Iron"}},
+    {"id": "3", "text": "<answer>Zinc</answer>", "gold": "Iron", "choices": "['Zinc', 'Iron']"},
+    {"id": "4", "text": "<think>B it is", "gold": "B", "choices": ["Zinc", "Iron"], "finished": False},
+    {"id": "5", "text": "I cannot say.", "gold": "B", "choices": ["Zinc", "Iron"]},
+]
+
+
+def test_both_readings_and_what_their_difference_costs(tmp_path, capsys):
+    path = written(tmp_path / "texts.jsonl", ROWS)
+    assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}", "format=xml"]) == 0
+    lines = graded(tmp_path / "out.jsonl")
+    assert [line["verdict"] for line in lines] == ["right", "unparsed", "wrong", "truncated", "unparsed"]
+    assert [line["readable"]["verdict"] for line in lines] == ["right", "right", "wrong", "truncated", "unparsed"]
+    assert [line["answer"] for line in lines] == ["B", "B", "A", None, None] and [line["id"] for line in lines] == list("12345")
+    said = capsys.readouterr()
+    assert "answer_type=letter" in said.err  # found from the golds
+    shown = [line.split() for line in said.out.splitlines()]
+    assert [line[:4] for line in shown if line and line[0] in ("strict", "readable")] == [
+        ["strict", "5", "20.0%", "[3.6,"], ["readable", "5", "40.0%", "[11.8,"]
+    ]  # fmt: skip
+    assert "letter: 20.0 points (1 of 5) are right for a reader and not in the asked shape" in said.out
+
+
+def test_a_table_of_one_s_own_columns(tmp_path, capsys):
+    path = tmp_path / "texts.csv"
+    path.write_text("completion;target;low;high;model\n37;36;34.2;37.8;x\n38;36;34.2;37.8;x\n36 mL;36;;;x\n", encoding="utf-8")
+    columns = ["columns.text=completion", "columns.gold=target", "columns.lower=low", "columns.upper=high"]
+    assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}", "answer_type=number", *columns]) == 0
+    assert [line["credit"] for line in graded(tmp_path / "out.jsonl")] == [1, 0, 0.5]
+    assert "model" in capsys.readouterr().err  # a column that is not read
+
+
+def test_free_text_is_judged(tmp_path):
+    rows = [{"text": text, "gold": "iron deficiency", "question": "Why?"} for text in ("Iron deficiency.", "Lack of sleep", "")]
+    path = written(tmp_path / "texts.jsonl", rows)
+    assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}", "answer_type=free_text", "judge=lexical"]) == 0
+    assert [line["verdict"] for line in graded(tmp_path / "out.jsonl")] == ["right", "wrong", "unparsed"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "says"),
+    [
+        (ROWS, ["inptu=x"], "did you mean input?"),
+        (ROWS, ["answer_type=leter"], "answer_type"),
+        (ROWS, ["format=html"], "format"),
+        (ROWS, ["columns.text=completion"], "5 of 5 rows cannot be read"),
+        ([{**ROWS[0], "gold": "E"}], ["answer_type=letter"], "texts.jsonl:1"),
+        ([{**ROWS[0], "choices": ["Zinc", ""]}], ["answer_type=letter"], "texts.jsonl:1"),
+        ([{**ROWS[0], "finished": "perhaps"}], [], "should be true or false"),
+        ([{**ROWS[0], "text": 5}], [], "should be text"),
+        ([{**ROWS[0], "answer_type": "leter"}], [], "did you mean letter?"),
+        ([], [], "holds no row"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(tmp_path, capsys, rows, words, says):
+    path = written(tmp_path / "texts.jsonl", rows)
+    assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}", *words]) in (1, 2)
+    said = capsys.readouterr()
+    assert says in said.err and not said.out and not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_file_that_is_not_there_and_a_command_without_one(tmp_path, capsys):
+    assert main([f"input={tmp_path / 'none.jsonl'}"]) == 1 and "none.jsonl" in capsys.readouterr().err
+    assert main([]) == 2 and main(["--help"]) == 0
+    assert main(["output=x.jsonl"]) == 2 and "input" in capsys.readouterr().err
