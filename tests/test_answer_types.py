@@ -92,6 +92,10 @@ READABLE = {
     "two boxes": ("\\boxed{C} or \\boxed{D}", "unparsed"),
     "the first line": ("C. Azithromycin\n\n" + "It is a macrolide that covers atypical germs well. " * 10, "right"),
     "the last line": ("It is a macrolide that covers atypical germs well. " * 10 + "\nC", "right"),
+    "the last sentence of a long line": (
+        "It covers what a cough of three weeks may have as its cause. " * 6 + "I would go with C.",
+        "right",
+    ),
     "first and last line at odds": ("C\n" + "It covers atypical germs. " * 20 + "\nD", "unparsed"),
     "another option": ("The answer is D.", "wrong"),
     "only in the thought": ("<think>The answer is C.</think> I cannot say.", "unparsed"),

@@ -487,6 +487,15 @@ def test_numbers_of_rows_are_no_contamination(own):
     assert not any(task.content(example).telling_id for example in read(task))
 
 
+def test_one_file_for_training_and_evaluation_is_named_as_the_mistake(own):
+    task = own([{"prompt": f"Where does the organ of case {n} lie?", "answer": "b"} for n in range(3)])
+    tree = composing.tree(["hardware=cpu", "data_mix=rows"])["data_mix"]
+    mix = dataclasses.replace(build.build({**tree, "tasks": {}, "held_out": [], "weights": {}}), tasks={"rows": task})
+    mix = dataclasses.replace(mix, weights={"rows": 1.0}, held_out=("rows",), rows=2)
+    with pytest.raises(UserError, match=r"all 3 rows of rows are held out.*read one set.*rows.train and .test"):
+        mix.draw(TWINS, 0, None)
+
+
 # --- As a task -------------------------------------------------------------------------------------------------------
 
 

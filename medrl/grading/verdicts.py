@@ -65,7 +65,7 @@ def readable(attempts: Sequence[Attempt], answers: AnswerType, form: Format, ver
     }
     while missing:
         tried = {at: next(candidates, None) for at, candidates in missing.items()}
-        asked = {at: texts for at, texts in tried.items() if texts}
+        asked = {at: texts for at, texts in tried.items() if texts is not None}
         missing = {at: missing[at] for at in asked}
         readings = _readings(list(asked.values()), [attempts[at] for at in asked], answers, silent=True)
         for at, (text, reading) in zip(asked, readings, strict=True):
