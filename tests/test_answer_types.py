@@ -24,6 +24,10 @@ FORMATS = get_args(Format)
 CHOICES = {
     "drugs": ("Amoxicillin", "Doxycycline", "Azithromycin", "Ceftriaxone"),
     "vitamins": ("Vitamin A", "Vitamin B12", "Vitamin C", "Vitamin D"),
+    "tests": ("Chest film", "Blood culture", "Lumbar puncture", "Urine dipstick"),
+    "joints": ("Left knee", "Right knee", "Left hip", "Right hip", "Lower back"),
+    "doses": ("5 mg once a day", "10 mg once a day", "10 mg twice a day", "25 mg twice a day"),
+    "chinese": ("口服补液", "静脉补钾", "胸腔穿刺", "立即手术"),
     "cells": ("T cells", "B cells", "NK cells", "Mast cells"),
 }
 TYPES: dict[str, AnswerType] = {

@@ -37,7 +37,7 @@ _COMMAND = re.compile(
 )
 _SPACING = re.compile(r"\\(?:[;:> ]|quad|qquad)|(?<!\\)~(?=\w)")
 _MATH = re.compile(r"(?<![\w\\$])\$\$?(?=\S)([^$]+?)\$\$?(?![\w$])|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_EMPHASIS = re.compile(r"(?<![\w*_~`])(\*{1,3}|_{1,3}|~~|`{1,3})(?=[^\s*_~`])(.+?)(?<=[^\s*_~`])\1(?![\w*_~`])", re.DOTALL)
+_EMPHASIS = re.compile(r"(?<![\w*_~`])(\*{1,3}|_{1,3}|~{1,2}|`{1,3})(?=[^\s*_~`])(.+?)(?<=[^\s*_~`])\1(?![\w*_~`])", re.DOTALL)
 _FENCE = re.compile(r"\A```[\w+-]*\s*\n(.*?)\n?\s*```\Z", re.DOTALL)
 _HEAD = re.compile(r"\A(?:#{1,6}\s+|>\s+|[•·●▪]\s*|[*-]\s+(?!\d)|={1,3}>?\s*|[-=]>\s*|→\s*|:\s*)")
 _TAIL = " \t\r\n.,;:!?"
@@ -56,7 +56,7 @@ LABEL = re.compile(
     r"\A(?:(?:so|thus|therefore|hence|then|in short|in summary|in conclusion|to conclude|overall|finally|accordingly|ok(?:ay)?)\b"
     r",?:?\s+)?"
     rf"(?:(?:the|my|our|its|this|a)\s+)?(?:{_BEST}\s+)*{_NOUN}(?:\s+(?:choice|option|letter|answer|here|now|to\s+(?:the|this)\s+question))*"
-    r"(?:\s*(?::|=|->|=>)+\s*(?:is\s+)?|\s+(?:is|are|was|would\s+be|should\s+be|will\s+be|must\s+be)\b\s*:?\s*(?:that\s+)?)"
+    r"(?:\s*(?::|=|->|=>|\s-\s)+\s*(?:is\s+)?|\s+(?:is|are|was|would\s+be|should\s+be|will\s+be|must\s+be)\b\s*:?\s*(?:that\s+)?)"
     r"|\A(?:(?:所以|因此|故|综上|综上所述|那么)[,:]?\s*)?(?:我的|本题|该题|此题)?(?:最终|最后|正确|最佳|参考|标准|推荐)*(?:的)?"
     r"(?:答案|选项|诊断|结果|结论|判断|选择|回答)(?:应该|应当|应)?(?:是|为|选|:)+\s*",
     re.IGNORECASE,

@@ -21,8 +21,8 @@ _GOES_ON = re.compile(
 )
 """What follows a letter that is chosen, where only a blank parts them. ``B cells`` and ``A longer history`` choose nothing."""
 _CUE = (
-    r"(?i:^|[:(\n\[\"'=,/&+;.]\s*|\b(?:options?|choices?|answers?|letters?|is|was|be|are|with|choose|chose|select(?:ed)?|pick(?:ed)?|for|go|say|"
-    r"therefore|so|thus|hence|and|or|as|not|nor|than|to|both|either|but|also|it's|maybe|possibly|perhaps|even|definitely|clearly|probably)\s+"
+    r"(?i:^|[:(\n\[\"'=,/&+;.|>→]\s*|\b(?:options?|choices?|answers?|letters?|is|was|be|are|with|choose|chose|select(?:ed)?|pick(?:ed)?|for|go|say|"
+    r"therefore|so|thus|hence|then|and|or|vs|versus|as|leaves|leaving|not|nor|than|to|both|either|but|also|it's|maybe|possibly|perhaps|even|definitely|clearly|probably)\s+"
     r"|(?:选项?|选择|答案|是|为|应|即|和|或|与|及)\s*)"
 )
 CHOSEN = re.compile(

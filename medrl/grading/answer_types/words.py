@@ -69,8 +69,8 @@ class Words(AnswerType):
 
 
 def _canonical(text: str) -> str:
-    """A text as words are compared: numbers in one spelling (a table writes ``3.0`` for 3), no hyphen between words."""
-    words = fold(text)
+    """A text as words are compared: numbers in one spelling (``3.0`` is 3, ``.5`` is 0.5), no hyphen between words."""
+    words = re.sub(r"(?<![\d.])(\d+)\.0+(?![\d.])", r"\1", re.sub(r"(?<![\w.])\.(?=\d)", "0.", fold(text)))
     value = number(words)
     return re.sub(r"(?<=[^\W\d_])-(?=[^\W\d_])", " ", words) if value is None else exact(value)
 
