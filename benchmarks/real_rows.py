@@ -31,6 +31,8 @@ SPLITS = (
     ("medmcqa", {}, "default/validation"),
     ("mmlu_medical", {}, "medical/validation"),
     ("mmlu_medical", {}, "medical/test"),
+    ("mmlu_pro", {"repository": "gersteinlab/medagents-benchmark", "categories": ["health"]}, "mmlu-pro/test"),
+    ("medbullets", {"repository": "gersteinlab/medagents-benchmark", "options": 5}, "medbullets/test"),
     *(
         ("dxbench", {"test_cases": None, "shuffle_candidates": shuffled}, f"{config}/{language}")
         for config in ("DxBench", "Dxy", "Muzhi")
