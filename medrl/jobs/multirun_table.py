@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from medrl.files import write_atomically
 from medrl.report import charts, phrases
-from medrl.report.terminal import spread
+from medrl.report.phrases import READABLE
+from medrl.report.terminal import spreads
 from medrl.table import results
 from medrl.table.changes import changes, sources
 from medrl.table.table import Column, Table, terminal_width
@@ -53,7 +54,8 @@ class Grid:
         for each in self.entries:
             for _, task, measure, n, *numbers in changes({"": each.metrics}).rows:
                 found = each.metrics["tasks"].get(task, {})
-                shown = f"{100 * found['unparsed']:.1f} %" if "unparsed" in found and phrases.generated(found) else ""
+                read = found.get("readable", {}) if measure == READABLE else found
+                shown = f"{100 * read['unparsed']:.1f} %" if "unparsed" in read and phrases.generated(found) else ""
                 about = (f"{task}{each.split}", measure, phrases.asked(found) if found else n)
                 rows.append((*each.values, *about, *numbers, shown))
         return Table([*columns, *changes({}).columns[1:], Column("unparsed", right=True)], rows)
@@ -69,7 +71,7 @@ class Grid:
                 group = together.setdefault(json.dumps([*names, *map(found.get, ALIKE)]), (names, [], []))
                 group[1].append(str(each.metrics["seed"]))
                 group[2].append(found)
-        rows = [[*names, *spread(group), ", ".join(seeds)] for names, seeds, group in together.values()]
+        rows = [[*names, *numbers, ", ".join(seeds)] for names, seeds, group in together.values() for numbers in spreads(group)]
         return Table(list(map(Column, (*options, "held out", "measure", "n", "mean", "95 % interval", "sd", "seeds"))), rows)
 
     def text(self, title: str) -> str:

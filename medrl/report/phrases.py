@@ -9,6 +9,8 @@ Task = Mapping[str, Any]
 """One task of ``metrics.json``."""
 
 STRICT = "strict"
+READABLE = "accuracy, readable"
+"""What tables call the share of right answers as a careful reader finds them."""
 TRIAL = "power 0.8, alpha 0.05"
 NAMES = {"random": "random option", "copy_order": "order shown, copied", "prior": "commonest in training"}
 """Reference answers whose key says too little; the others are their keys."""

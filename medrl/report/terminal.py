@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl.report import phrases
-from medrl.report.phrases import STRICT, Task
+from medrl.report.phrases import READABLE, STRICT, Task
 from medrl.statistics.metrics import over_seeds
 from medrl.table.rows import groups
 from medrl.table.table import Cell, Column, Table, terminal_width
@@ -88,22 +88,29 @@ def seeds(tables: Sequence[dict[str, Any]]) -> str:
     for key in dict.fromkeys(group.task for group in found):
         for group in (group for group in found if group.task == key):
             seeds = ", ".join(str(metrics["seed"]) for metrics, _ in group.members)
-            rows.append([key, *spread([task for _, task in group.members]), seeds])
+            rows += [[key, *numbers, seeds] for numbers in spreads([task for _, task in group.members])]
     caption = f"over seeds, family {tables[0]['family']}"
     return "\n" + Table(columns, rows, caption).text(terminal_width())
 
 
-def spread(group: Sequence[Task]) -> list[Cell]:
-    """What is compared over seeds, on how many examples, and its mean, interval and standard deviation."""
+def spreads(group: Sequence[Task]) -> Iterator[list[Cell]]:
+    """What is compared over seeds, on how many examples, and its mean, interval and standard deviation; both readings."""
+    yield _spread(group)
+    if all("readable" in task for task in group):
+        yield _spread(group, readable=True)
+
+
+def _spread(group: Sequence[Task], *, readable: bool = False) -> list[Cell]:
     task, text = group[0], group[0]["protocol"] == "perplexity"
-    found = over_seeds([each["perplexity" if text else "accuracy"] for each in group])
+    numbers = [each["readable"] if readable else each for each in group]
+    found = over_seeds([each["perplexity" if text else "accuracy"] for each in numbers])
     low, high = (1.0, float("inf")) if text else (0.0, 1.0)
     ends = found.ci95 and [min(max(end, low), high) for end in found.ci95]
     if text:
         sd = "-" if found.sd is None else f"{found.sd:.2f}"
         return ["perplexity", phrases.asked(task), phrases.perplexity(found.mean), phrases.text_interval(ends), sd]
     sd = "-" if found.sd is None else f"{100 * found.sd:.1f}"
-    what = "accuracy" if task["scorer"] == STRICT else task["scorer"]
+    what = READABLE if readable else "accuracy" if task["scorer"] == STRICT else task["scorer"]
     return [what, phrases.asked(task), f"{found.mean:.1%}", phrases.interval(ends), sd]
 
 

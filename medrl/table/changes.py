@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medrl.report import phrases
+from medrl.report.phrases import READABLE
 from medrl.table.table import Column, Table
 
 Metrics = Mapping[str, Any]
@@ -40,6 +41,10 @@ def _rows(metrics: Metrics) -> Iterator[tuple[str, ...]]:
         before, after = (_number(each, *how) for each in (task["base"], task))
         # A run that trains nothing has one model and no change.
         yield key, measure, str(task["n"]), *((before, after) if task["change"] else (after, "")), phrases.change(task)
+        if "readable" in task:
+            before, after = (_number(each["readable"], *how) for each in (task["base"], task))
+            shown = (before, after) if task["change"] else (after, "")
+            yield key, READABLE, str(task["n"]), *shown, phrases.change(task, "readable_change")
     first, last = metrics["train"].get("reward", (None, None))
     if first is not None and last is not None:
         yield "(in training)", "reward", "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"
