@@ -59,7 +59,15 @@ def lines(*steps):
 
 
 def metrics(accuracy):
-    task = {"accuracy": accuracy, "mean_credit": accuracy, "unparsed": 0.0, "truncated": 0.0, "mean_tokens": 9.0, "n": 4}
+    task = {
+        "accuracy": accuracy,
+        "readable": {"accuracy": accuracy},
+        "mean_credit": accuracy,
+        "unparsed": 0.0,
+        "truncated": 0.0,
+        "mean_tokens": 9.0,
+        "n": 4,
+    }
     return {
         "tasks": {"pubmedqa": task},
         "perplexity": {},

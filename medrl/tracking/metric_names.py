@@ -11,7 +11,7 @@ from typing import Any
 from medrl.config.schema import Run
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 
-ANSWERED = ("accuracy", "mean_credit", "unparsed", "truncated", "mean_tokens")
+ANSWERED = ("accuracy", "readable", "mean_credit", "unparsed", "truncated", "mean_tokens")
 """Of a task whose answers are graded; of preference pairs the accuracy alone."""
 COST = ("seconds", "tokens", "gpu_hours", "peak_memory_gib")
 
@@ -53,8 +53,9 @@ def values(metrics: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     for task, numbers in {**metrics["tasks"], **metrics.get("perplexity", {})}.items():
         for measure in (*ANSWERED, "perplexity"):
-            if numbers.get(measure) is not None:
-                found[f"{split}/{task}/{measure}"] = float(numbers[measure])
+            number = numbers.get(measure)
+            if number is not None:
+                found[f"{split}/{task}/{measure}"] = float(number["accuracy"] if measure == "readable" else number)
     cost = {**metrics["cost"], "seconds": metrics["train"]["seconds"]}
     return found | {f"cost/{key}": float(cost[key]) for key in COST}
 
