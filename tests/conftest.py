@@ -47,18 +47,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 def each_composition_is_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Hydra takes a sixth of a second for a composition, and tests ask for many again: in all workers the first one is kept.
 
-    What one's own folders hold may change between two tests; such compositions are made each time.
+    What other folders than the repository's hold may change between two tests, and within one: such compositions are made anew.
     """
+    ours = [frozen.root(name) for name in ("conf", "experiments")]
     compose_with_hydra, worker = composing._hydra, "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if worker else base) / "compositions"
     folder.mkdir(exist_ok=True)
 
     def kept(words: Sequence[str]) -> DictConfig:
-        if any(word.startswith("hydra.searchpath") for word in words):
+        elsewhere = [frozen.root(name) for name in ("conf", "experiments")] != ours
+        if elsewhere or any(word.startswith("hydra.searchpath") for word in words):
             return compose_with_hydra(words)
-        about = (*words, str(Path.cwd()), str(frozen.root("conf")), str(frozen.root("experiments")))
-        path = folder / hashlib.sha256(repr(about).encode()).hexdigest()
+        path = folder / hashlib.sha256(repr((*words, str(Path.cwd()))).encode()).hexdigest()
         if not path.exists():
             partial = path.with_suffix(f".{os.getpid()}")
             partial.write_bytes(pickle.dumps(compose_with_hydra(words)))
