@@ -12,6 +12,7 @@ MEANT = {
     "audit": "python -m medrl ... dry_run=true prints the reward audit",
     "chain": "python -m medrl chain=NAME does its stages",
     "multirun": "python -m medrl -m KEY=A,B does a run for each value",
+    "grading": "python -m medrl.grade input=FILE grades texts",
     "train": "python -m medrl algo=... data_mix=... trains",
     "run": "python -m medrl algo=... data_mix=... does a run",
 }
@@ -24,7 +25,7 @@ def _refuse_module(name: str) -> None:
     source = module.with_suffix(".py")
     if (module / "__main__.py").exists() or (source.exists() and 'if __name__ == "__main__":' in source.read_text("utf-8")):
         return
-    commands = "the commands are python -m medrl, python -m medrl.table and python -m medrl.sweep"
+    commands = "the commands are python -m medrl, python -m medrl.table, medrl.grade and medrl.sweep"
     print(f"medrl: python -m {name} is no command; {MEANT.get(name.rpartition('.')[2], commands)}.", file=sys.stderr)
     sys.exit(2)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +14,7 @@ from medrl.config.schema import Text
 from medrl.data import cells, readers
 from medrl.data.example import LETTERS, Example
 from medrl.data.readers import Row
-from medrl.errors import ConfigError, Problem, RowError, UserError
+from medrl.errors import ConfigError, Problem, RowError, UserError, exit_code
 from medrl.files import explained, write_jsonl
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.by_name import BY_NAME
@@ -101,23 +99,20 @@ def _reading(verdict: Verdict) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Grade a file; 0 when all went well."""
+    return exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
+        print(USAGE, flush=True)
         return 0 if argv else 2
-    try:
-        options, judge = _options(argv)
-        graded = grade(options, judge)
-        if options.output:
-            output = Path(options.output)
-            with explained(output.parent):
-                write_jsonl(output, (each.line() for each in graded))
-        print(table(graded))
-    except UserError as error:
-        print(f"medrl: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    options, judge = _options(argv)
+    graded = grade(options, judge)
+    if options.output:
+        output = Path(options.output)
+        with explained(output.parent):
+            write_jsonl(output, (each.line() for each in graded))
+    print(table(graded), flush=True)
     return 0
 
 
