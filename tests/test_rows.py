@@ -492,7 +492,7 @@ def test_one_file_for_training_and_evaluation_is_named_as_the_mistake(own):
     tree = composing.tree(["hardware=cpu", "data_mix=rows"])["data_mix"]
     mix = dataclasses.replace(build.build({**tree, "tasks": {}, "held_out": [], "weights": {}}), tasks={"rows": task})
     mix = dataclasses.replace(mix, weights={"rows": 1.0}, held_out=("rows",), rows=2)
-    with pytest.raises(UserError, match=r"all 3 rows of rows are held out.*read one set.*rows.train and .test"):
+    with pytest.raises(UserError, match=r"no row of rows is left of 3 .*All of them are held out.*rows.train and .test"):
         mix.draw(TWINS, 0, None)
 
 

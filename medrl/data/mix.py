@@ -264,15 +264,16 @@ class DataMix(Identified):
                 break
         if not kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
-            if counts["dropped as held out"] == len(examples):
-                raise UserError(
-                    f"The mix is empty: all {len(examples)} rows of {name} are held out. Training and evaluation read one set: "
-                    f"part them into data_mix.tasks.{name}.train and .test."
-                )
+            one_set = (
+                f" All of them are held out: where training and evaluation read one set, part it into data_mix.tasks.{name}.train "
+                "and .test."
+            )
             raise UserError(
                 f"The mix is empty: no row of {name} is left of {counts['available']} ({reasons}). "
                 "Loosen its filter, raise data_mix.max_prompt_tokens, or "
                 f"set data_mix.weights.{name}=0 and the others to sum to 1."
+                + one_set
+                * (0 < counts["dropped as held out"] == len(examples))
             )
         rows = list(kept)
         while len(rows) < wanted:
