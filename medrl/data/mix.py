@@ -265,7 +265,7 @@ class DataMix(Identified):
         if not kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
             one_set = (
-                f" All of them are held out: where training and evaluation read one set, part it into data_mix.tasks.{name}.train "
+                f" All of them are held out: where training and evaluation read one set, part it in data_mix.tasks.{name}.train "
                 "and .test."
             )
             raise UserError(
