@@ -10,13 +10,8 @@ from tables import rows
 
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import AnswerType
-from medrl.grading.answer_types.date import Date
-from medrl.grading.answer_types.decision import Decision
-from medrl.grading.answer_types.letter import Letter
-from medrl.grading.answer_types.letters import Letters
-from medrl.grading.answer_types.number import Number
+from medrl.grading.answer_types.by_name import BY_NAME
 from medrl.grading.answer_types.ranking import Ranking
-from medrl.grading.answer_types.words import Words
 from medrl.grading.answers import Format, layout
 from medrl.grading.verdicts import Attempt, readable, strict
 
@@ -30,14 +25,7 @@ CHOICES = {
     "chinese": ("口服补液", "静脉补钾", "胸腔穿刺", "立即手术"),
     "cells": ("T cells", "B cells", "NK cells", "Mast cells"),
 }
-TYPES: dict[str, AnswerType] = {
-    "decision": Decision(("yes", "no", "maybe")),
-    "letter": Letter(),
-    "letters": Letters(),
-    "number": Number(),
-    "date": Date(),
-    "words": Words(),
-}
+TYPES = {name: answers for name, answers in BY_NAME.items() if name != "ranking"}
 GOLDS = {"decision": "maybe", "letter": "C", "letters": "AC", "number": "36", "date": "2020-03-04", "words": "asthma"}
 OTHERS = {"decision": "no", "number": "37", "date": "2021-01-01", "words": "COPD"}
 LETTERED = ("letter", "letters")
