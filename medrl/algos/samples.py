@@ -112,7 +112,7 @@ class SelfSampledPreference(SamplingAlgo):
         """
         asked = [row for row in rows if not row.example.rejected]
         samples = self.samples(job, asked, folder / "samples.jsonl", seed)
-        made, equal = pairs_of(samples, asked, self.num_generations)
+        made, equal = pairs_of(samples, asked, self.num_generations, seed)
         ready = [published_pair(row) for row in rows if row.example.rejected]
         pairs, left_out = _usable(job, [*ready, *made])
         left_out["same_tokens"] += equal
