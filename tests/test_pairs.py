@@ -40,7 +40,8 @@ def job(compose, tmp_path_factory):
 
 
 def sample(text, reward, finished=True, outcome="right"):
-    return {"row": 0, "text": text, "reward": reward, "finished": finished, "outcome": outcome}
+    right = None if outcome == "ungraded" else outcome == "right"
+    return {"row": 0, "text": text, "reward": reward, "finished": finished, "outcome": outcome, "right": right}
 
 
 A, B, C = sample("a", 1.0), sample("b", 2.0), sample("c", 0.5)

@@ -128,10 +128,10 @@ class KTO(SelfSampledPreference):
             if self.desirable_reward is not None:
                 # As in pairs, a text that was cut off is never the good one.
                 label = sample["finished"] and sample["reward"] >= self.desirable_reward
-            elif sample["outcome"] == "ungraded":
+            elif sample["right"] is None:
                 continue
             else:
-                label = sample["outcome"] == "right"
+                label = sample["right"]
             yield asked[sample["row"]], sample["text"], label
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 Sample = Mapping[str, Any]
 """One graded completion as ``samples.jsonl`` holds it: ``row`` (its place among the rows asked), ``task``, ``id``, ``text``,
-``finished``, ``tokens``, ``reward`` and the ``outcome`` of the task's own grade."""
+``finished``, ``tokens``, ``reward``, the ``outcome`` of the task's own grade, and whether the reward set calls it ``right``
+(in a placebo arm another thing; null where a judge abstained)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +194,9 @@ def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, 
     from medrl.rewards.base import Completion
 
     completions = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]
-    for position, completion, total in zip(made, completions, job.run.reward_set.totals(completions), strict=True):
+    rewards = job.run.reward_set
+    graded = zip(made, completions, rewards.totals(completions), rewards.right(completions), strict=True)
+    for position, completion, total, right in graded:
         yield {
             "position": position,
             "row": asked[position][0],
@@ -204,6 +207,7 @@ def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, 
             "tokens": completion.tokens,
             "reward": total,
             "outcome": completion.verdict.outcome,
+            "right": right,
         }
 
 
