@@ -59,15 +59,28 @@ class Rival:
     configuration: Configuration
     difference: float
     """The best's mean minus this one's."""
-    ci95: Interval | None = None
-    """Holds for all pairs of configurations at once."""
-    p_value: float | None = None
-    """Corrected for all pairs of configurations; None without a test."""
+    error: float
+    """Standard error of the difference; not a number without a test."""
+    tested: TukeyTest | None
+
+    @property
+    def ci95(self) -> Interval | None:
+        """Holds for all pairs of configurations at once."""
+        if not self.tested:
+            return None
+        half = tukey.critical(self.tested.groups, self.tested.df) * self.error
+        return Interval(self.difference - half, self.difference + half)
+
+    @property
+    def p_value(self) -> float | None:
+        """Corrected for all pairs of configurations."""
+        return tukey.p_value(self.difference / self.error, self.tested.groups, self.tested.df) if self.tested else None
 
     @property
     def significant(self) -> bool:
-        """Whether the two differ; never without a test."""
-        return self.p_value is not None and self.p_value < tukey.ALPHA
+        """Whether the two differ at `tukey.ALPHA`; never without a test."""
+        ends = self.ci95
+        return ends is not None and ends.low * ends.high > 0
 
 
 def noise(sweep: Sweep) -> Noise:
@@ -130,13 +143,8 @@ def rivals(sweep: Sweep, best: Configuration) -> list[Rival]:
 
 def _rival(best: Configuration, other: Configuration, tested: TukeyTest | None) -> Rival:
     ours, theirs = best.by_seed(), other.by_seed()
-    difference = fmean(ours.values()) - fmean(theirs.values())
-    if not tested:
-        return Rival(other, difference)
-    error = tested.spread * math.sqrt(1 / len(ours) + 1 / len(theirs))
-    half = tukey.critical(tested.groups, tested.df) * error
-    p_value = tukey.p_value(difference / error, tested.groups, tested.df)
-    return Rival(other, difference, Interval(difference - half, difference + half), p_value)
+    error = tested.spread * math.sqrt(1 / len(ours) + 1 / len(theirs)) if tested else math.nan
+    return Rival(other, fmean(ours.values()) - fmean(theirs.values()), error, tested)
 
 
 def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:
