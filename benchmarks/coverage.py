@@ -4,7 +4,7 @@
     python benchmarks/coverage.py change recipe     some of it
     python benchmarks/coverage.py --trials 200      sooner, and less precise
 
-An interval of 95 % covers the truth in 0.95 of the trials; with 2,000 of them that is measured to within 0.01. A test at 5 % errs in
+An interval of 95 % covers the truth in 0.95 of the trials; 2,000 of them measure that to within 0.01. A test at 5 % errs in
 0.05. Each function of medrl is called as a run calls it. `tests/test_coverage.py` asks the same of fewer trials.
 """
 

@@ -13,7 +13,7 @@ from medrl.report import charts, phrases
 from medrl.report.phrases import READABLE
 from medrl.report.terminal import OVER_SEEDS, spreads
 from medrl.table import results
-from medrl.table.changes import changes, sources
+from medrl.table.changes import NOTES, changes, sources
 from medrl.table.table import Column, Table, terminal_width
 from medrl.tracking import run_folder
 
@@ -60,7 +60,7 @@ class Grid:
             shown = f"{100 * read['unparsed']:.1f} %" if "unparsed" in read and phrases.generated(found) else ""
             about = (f"{task}{each.split}", measure, phrases.asked(found) if found else n)
             rows.append((*each.values, *about, *numbers, shown))
-        return Table([*columns, *changes({}).columns[1:], Column("unparsed", right=True)], rows)
+        return Table([*columns, *changes({}).columns[1:], Column("unparsed", right=True)], rows, notes=NOTES)
 
     def over_seeds(self) -> Table:
         """Rows of a configuration and task with its means over seeds and their two intervals; none where no seed varies."""

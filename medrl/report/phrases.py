@@ -104,7 +104,8 @@ def outcome(what: str, tasks: Mapping[str, Task], better: str) -> str:
             said[verb].append(f"{name} ({moved})")
     parts = [f"{verb} {', '.join(names)}" for verb, names in said.items() if names]
     if not parts:
-        return "One model, not trained here."
+        against = any(task.get("against") for task in tasks.values())
+        return "A reward model, tested against chance and the longer answer." if against else "One model, not trained here."
     rule = "A change is called clear where its 95 % interval leaves out zero and p after Holm is below 0.05."
     return f"After training, {what} {'; it '.join(parts)}. {rule}"
 
@@ -138,7 +139,7 @@ def against(task: Task) -> str:
     """A reward model against what needs no model: chance, and the longer answer; empty for any other task."""
     found = task.get("against", {})
     said = [f"{_name(name)} {change({**task, 'change': each})} ({each['test']})" for name, each in found.items()]
-    return "; ".join(f"above {each}" for each in said)
+    return "; ".join(said)
 
 
 def _name(reference: str) -> str:

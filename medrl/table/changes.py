@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medrl.report import phrases
-from medrl.report.phrases import READABLE
+from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, UNKNOWN
 from medrl.statistics.metrics import holm
 from medrl.table.table import Column, Table
 
@@ -18,6 +18,12 @@ COLUMNS = (
     Column("change", widest=50),
 )  # fmt: skip
 
+NOTES = {
+    "Intervals": [f"95 %, of {CHECKPOINT}; of {RECIPE}: {UNKNOWN}"],
+    "Holm": ["p after correction for all changes of this table, each reading by itself; not there where nothing is corrected"],
+}
+"""What stands below such a table."""
+
 
 def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
     """A row for each run and task.
@@ -27,7 +33,7 @@ def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
         name: What these names are, for the head of their column.
     """
     rows = [(run, *row) for run, metrics in corrected(runs).items() for row in _rows(metrics)]
-    return Table((Column(name), *COLUMNS), rows, groups=1)
+    return Table((Column(name), *COLUMNS), rows, groups=1, notes=NOTES)
 
 
 def corrected(runs: Mapping[str, Metrics]) -> Mapping[str, Metrics]:
