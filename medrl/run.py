@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from medrl.config import frozen
 from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest
-from medrl.config.schema import Run, family_id, rows_from, run_dir, run_id, splits
+from medrl.config.schema import Run, arms_id, family_id, rows_from, run_dir, run_id, splits
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate, metrics_json
@@ -26,6 +27,7 @@ from medrl.models import base
 from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
+from medrl.rewards.controls import controlled
 from medrl.table.results import METRICS_SCHEMA
 from medrl.tracking import run_folder
 from medrl.tracking import wandb as tracking
@@ -107,7 +109,7 @@ def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     print(plan.describe(planned))
     if audited:
         print(audited.describe())
-        reward_audit.stop_on(audited, settings.reward_set)
+        reward_audit.stop_on(audited, settings.reward_set, settings.control)
     return planned
 
 
@@ -184,17 +186,18 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
             run_folder.write_json(folder / "plan.json", planned)
         print(f"run      {folder}\n{plan.describe(planned)}", flush=True)
     if audited:
-        reward_audit.stop_on(audited, settings.reward_set)
+        reward_audit.stop_on(audited, settings.reward_set, settings.control)
     model = _base(settings, tokenizer)
     plan.check_room(settings, model, folder)
-    job = Job(settings, drawn.rows, model, tokenizer, work, checkpoint, stop, evaluate.while_training(settings, tokenizer))
+    paid = replace(settings, reward_set=controlled(settings.reward_set, settings.control, settings.seed, drawn.rows))
+    job = Job(paid, drawn.rows, model, tokenizer, work, checkpoint, stop, evaluate.while_training(settings, tokenizer))
     if checkpoint and first:
         print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
     elif audited:
         audited = reward_audit.with_base(audited, settings.reward_set, reward_audit.sampled(job, settings.algo))
         print(audited.totals(), flush=True)
         run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
-        reward_audit.stop_on(audited, settings.reward_set)
+        reward_audit.stop_on(audited, settings.reward_set, settings.control)
     settings.algo.train(job, out)
 
 
@@ -230,6 +233,8 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "paper": settings.paper,
         "study": settings.study,
         "seed": settings.seed,
+        "control": settings.control if settings.algo.uses_rewards else None,
+        "arms": arms_id(settings),
         "source": origin,
         "synthetic": synthetic,
         "commit": provenance["commit"],

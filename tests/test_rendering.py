@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from medrl import run
 from medrl.algos.base import Job
 from medrl.algos.kto import exchanged
-from medrl.algos.samples import as_tokens
+from medrl.algos.samples import as_tokens, whole_batches
 from medrl.config.build import check
 from medrl.errors import UserError
 from medrl.evaluation import preferences
@@ -308,7 +308,8 @@ def test_the_rows_of_preference_trainers_are_those_that_trl_makes_of_plain_text(
         assert len(ours) == len(theirs) == 7
         for row, same in zip(ours, theirs, strict=True):
             assert row == {name: same[name] for name in row}, kind
-    assert len(exchanged(labelled[:5], 4)) == 4  # the fifth would be exchanged for itself
+    filled = exchanged(whole_batches(labelled[:5], 4), 4)  # the fifth alone would be exchanged for itself
+    assert len(filled) == 8 and all(row["completion_ids"] != row["KL_completion_ids"] for row in filled)
 
 
 def test_a_pair_of_the_same_tokens_is_left_out_and_counted(compose, tmp_path, capsys):

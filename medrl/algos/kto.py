@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import Sample, SelfSampledPreference, reference
+from medrl.algos.samples import Sample, SelfSampledPreference, reference, whole_batches
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
 from medrl.models.tokenization import Tokens
@@ -43,7 +43,7 @@ class KTO(SelfSampledPreference):
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if not self.batch_size % run.hardware.processes and run.hardware.split(self.batch_size)[0] < 2:
-            # Completions of one micro-batch are exchanged to estimate the divergence from the reference (section 4.1).
+            # TRL refuses one, because it estimates the divergence within a micro-batch.
             yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
         for name, weight in run.data_mix.weights.items():
             task = run.data_mix.tasks.get(name)
@@ -57,7 +57,7 @@ class KTO(SelfSampledPreference):
         return super().footprint(run, known)._replace(sequences=1)
 
     def train(self, job: Job, out: Path) -> None:
-        from trl import KTOConfig, KTOTrainer
+        from trl import KTOConfig
 
         labelled = self.labelled(job)
         good = sum(label for _, label in labelled)
@@ -72,8 +72,8 @@ class KTO(SelfSampledPreference):
         desirable, undesirable = self.weights(good, len(labelled) - good)
         weights = {"desirable_weight": desirable, "undesirable_weight": undesirable}
         config = KTOConfig(**self.arguments(job), **weights, beta=self.beta, max_length=None)
-        rows = exchanged(labelled, config.per_device_train_batch_size)
-        run_trainer(self.trainer(KTOTrainer, config, job, rows, ref_model=reference(job)), job, out, self)
+        rows = exchanged(whole_batches(labelled, self.batch_size), self.batch_size)
+        run_trainer(self.trainer(trainer_class(), config, job, rows, ref_model=reference(job)), job, out, self)
 
     def weights(self, desirable: int, undesirable: int) -> tuple[float, float]:
         """Weights of the two kinds; one that is null brings their sums to 1 : 1, within Eq. 8 of the paper (1 to 4/3).
@@ -128,18 +128,17 @@ class KTO(SelfSampledPreference):
             if self.desirable_reward is not None:
                 # As in pairs, a text that was cut off is never the good one.
                 label = sample["finished"] and sample["reward"] >= self.desirable_reward
-            elif sample["outcome"] == "ungraded":
+            elif sample["right"] is None:
                 continue
             else:
-                label = sample["outcome"] == "right"
+                label = sample["right"]
             yield asked[sample["row"]], sample["text"], label
 
 
 def exchanged(labelled: Sequence[tuple[Tokens, bool]], size: int) -> list[dict[str, Any]]:
-    """Labelled completions in the columns of TRL's KTOTrainer, each with the one before it in its micro-batch of ``size``.
+    """Labelled completions in the columns of TRL's KTOTrainer, each with the one before it in its optimizer batch of ``size``.
 
-    Of that one, written to a prompt that is not its own, the divergence from the reference is estimated (section 4.1). One that
-    is alone in the last micro-batch would be exchanged for itself and is left out.
+    Of that one, written to a prompt that is not its own, the divergence from the reference is estimated (section 4.1).
     """
     rows: list[dict[str, Any]] = []
     for start in range(0, len(labelled), size):
@@ -147,4 +146,35 @@ def exchanged(labelled: Sequence[tuple[Tokens, bool]], size: int) -> list[dict[s
         for (tokens, label), (other, _) in zip(batch, [batch[-1], *batch[:-1]], strict=True):
             row = {"prompt_ids": tokens.prompt, "completion_ids": tokens.completion, "label": label}
             rows.append(row | {"KL_completion_ids": other.completion})
-    return rows[:-1] if len(labelled) % size == 1 else rows
+    return rows
+
+
+def trainer_class() -> type[Any]:
+    """TRL's KTOTrainer with one estimate of the divergence for an optimizer step, over the micro-batches of all processes.
+
+    TRL's own is the mean over one micro-batch, so that another micro-batch would learn something else. It subtracts
+    ``ref_KL_logps`` from the policy's ``KL_logps``, takes the mean and cuts it at 0; we hand it the reference's figure from
+    which the estimate over the whole batch is what remains.
+    """
+    import torch
+    from trl import KTOTrainer
+
+    class WholeBatch(KTOTrainer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.precompute_ref_logps = True  # a batch holds what the reference says of it
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+            batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+            written = []
+            with torch.no_grad(), self.compute_loss_context_manager():
+                for batch in batches:
+                    batch["ref_logps"], batch["ref_KL_logps"] = self.compute_ref_log_probs(self.ref_model or self.model, batch)
+                    written.append(self._compute_kl_logps(self.model, batch))
+            ratios = torch.cat([ours - batch["ref_KL_logps"] for ours, batch in zip(written, batches, strict=True)])
+            divergence = self.accelerator.reduce(ratios.mean(), reduction="mean")
+            for ours, batch in zip(written, batches, strict=True):
+                batch["ref_KL_logps"] = ours - divergence
+            return batches, items
+
+    return WholeBatch

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ORPO(SelfSampledPreference):
-    """Pairs as DPO makes them, in TRL's ORPOTrainer, which TRL keeps among its experiments."""
+    """Pairs as DPO makes them, in TRL's ORPOTrainer, which TRL keeps among its experiments.
+
+    TRL imitates the prompt, too, as the authors' code does. The paper does not (equations 2, 3 and 6), and neither do we: of
+    answers that the model wrote itself nearly all of that loss is the prompt.
+    """
 
     kind: ClassVar[str] = "orpo"
 
@@ -34,7 +38,7 @@ class ORPO(SelfSampledPreference):
 
     def train(self, job: Job, out: Path) -> None:
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the notice that TRL documents this for, and no other
-        from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+        from trl.experimental.orpo import ORPOConfig
 
         pairs, _ = self.pairs(job, job.folder, job.rows[: self.prompts], job.run.seed)
         self.check_enough(pairs, "pairs of unequal reward")
@@ -45,7 +49,19 @@ class ORPO(SelfSampledPreference):
             remove_unused_columns=False,
         )
         rows = [_columns(row) for row in as_tokens(job, pairs)]
-        run_trainer(self.trainer(ORPOTrainer, config, job, rows), job, out, self)
+        run_trainer(self.trainer(trainer_class(), config, job, rows), job, out, self)
+
+
+def trainer_class() -> type[Any]:
+    """TRL's ORPOTrainer, which imitates the better completion alone, each by the mean over its own tokens (equation 2)."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    class CompletionAlone(ORPOTrainer):
+        def concatenated_forward(self, model: Any, batch: Any) -> tuple[Any, ...]:
+            chosen_logps, rejected_logps, chosen_logits, rejected_logits, _, *rest = super().concatenated_forward(model, batch)
+            return (chosen_logps, rejected_logps, chosen_logits, rejected_logits, -chosen_logps.mean(), *rest)
+
+    return CompletionAlone
 
 
 def _columns(row: dict[str, list[int]]) -> dict[str, list[int]]:

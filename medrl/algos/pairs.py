@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +16,32 @@ Pair = Mapping[str, Any]
 ``task`` and ``id``."""
 
 
-def best_and_worst(samples: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+def best_and_worst(
+    samples: Sequence[Mapping[str, Any]], draw: random.Random
+) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
     """The best and the worst of one prompt's samples; None where the reward tells no two apart.
 
     The better one must have ended itself: a text that the token limit cut would teach to end in the middle of a sentence.
-    Among equals the first text in alphabetical order is taken, so that nothing depends on the order of sampling.
+    Among equals ``draw`` chooses: any rule on the texts would teach that rule.
     """
     whole = [sample for sample in samples if sample["finished"]]
     if not whole:
         return None
-    best = min(whole, key=lambda sample: (-sample["reward"], sample["text"]))
-    worst = min(samples, key=lambda sample: (sample["reward"], sample["text"]))
-    return (best, worst) if best["reward"] > worst["reward"] else None
+    highest, lowest = max(sample["reward"] for sample in whole), min(sample["reward"] for sample in samples)
+    if highest <= lowest:
+        return None
+    best, worst = ([each for each in among if each["reward"] == end] for among, end in ((whole, highest), (samples, lowest)))
+    return draw.choice(best), draw.choice(worst)
 
 
-def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[TrainingRow], each: int) -> tuple[list[Pair], int]:
+def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[TrainingRow], each: int, seed: int) -> tuple[list[Pair], int]:
     """Pairs of graded samples.
 
     Args:
         samples: ``each`` of them for every row, in the order of the rows.
         rows: What was asked.
         each: Samples of a row.
+        seed: Of the draw among samples that earn the same.
 
     Returns:
         The pairs, at most one a row; and how many were left out because both texts are the same (a judge may grade one text
@@ -44,7 +50,8 @@ def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[TrainingRow], 
     found: list[Pair] = []
     equal = 0
     for at, row in enumerate(rows):
-        apart = best_and_worst(samples[at * each : (at + 1) * each])
+        draw = random.Random(f"pairs:{seed}:{at}")
+        apart = best_and_worst(samples[at * each : (at + 1) * each], draw)
         if apart and apart[0]["text"] == apart[1]["text"]:
             equal += 1
         elif apart:

@@ -97,6 +97,7 @@ class OnlineRL(SamplingAlgo):
             "epsilon": self.epsilon,
             "epsilon_high": self.epsilon_high,
             "mask_truncated_completions": self.mask_truncated,
+            "disable_dropout": True,  # it would sample from another model than the one that learns, and make ratios of noise
             "reward_weights": list(run.reward_set.weights.values()),
             "log_completions": True,
             "num_completions_to_print": 0,  # they go to train/completions/, not to the terminal

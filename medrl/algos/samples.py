@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from annotated_types import Gt
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from medrl.data.mix import TrainingRow
     from medrl.models.generation import Generated
 
+Row = TypeVar("Row")
 Sample = Mapping[str, Any]
 """One graded completion as ``samples.jsonl`` holds it: ``row`` (its place among the rows asked), ``task``, ``id``, ``text``,
-``finished``, ``tokens``, ``reward`` and the ``outcome`` of the task's own grade."""
+``finished``, ``tokens``, ``reward``, the ``outcome`` of the task's own grade, and whether the reward set calls it ``right``
+(in a placebo arm another thing; null where a judge abstained)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ class SelfSampledPreference(SamplingAlgo):
         """
         asked = [row for row in rows if not row.example.rejected]
         samples = self.samples(job, asked, folder / "samples.jsonl", seed)
-        made, equal = pairs_of(samples, asked, self.num_generations)
+        made, equal = pairs_of(samples, asked, self.num_generations, seed)
         ready = [published_pair(row) for row in rows if row.example.rejected]
         pairs, left_out = _usable(job, [*ready, *made])
         left_out["same_tokens"] += equal
@@ -134,7 +136,7 @@ class SelfSampledPreference(SamplingAlgo):
         nothing = Dataset.from_list([{**dict.fromkeys(("prompt", "chosen", "rejected", "completion"), "."), "label": True}])
         options = {"peft_config": job.run.model.adapter_config(), **options}
         trainer = kind(model=job.policy, args=config, train_dataset=nothing, processing_class=job.tokenizer, **options)
-        trainer.train_dataset = Dataset.from_list([dict(row) for row in rows])
+        trainer.train_dataset = Dataset.from_list([dict(row) for row in whole_batches(rows, self.batch_size)])
         return trainer
 
     def check_enough(self, rows: Sequence[Any], what: str) -> None:
@@ -146,6 +148,15 @@ class SelfSampledPreference(SamplingAlgo):
                 f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "
                 "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
             )
+
+
+def whole_batches(rows: Sequence[Row], size: int) -> list[Row]:
+    """Rows filled up to whole batches with the first of them.
+
+    A loss is the mean over micro-batches, which is the mean over rows where all are of one size. Of a smaller last batch, what
+    a row weighs would depend on how it is split.
+    """
+    return [*rows, *rows[: -len(rows) % size]]
 
 
 def as_tokens(job: Job, pairs: Sequence[Pair]) -> list[dict[str, list[int]]]:
@@ -183,7 +194,9 @@ def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, 
     from medrl.rewards.base import Completion
 
     completions = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]
-    for position, completion, total in zip(made, completions, job.run.reward_set.totals(completions), strict=True):
+    rewards = job.run.reward_set
+    graded = zip(made, completions, rewards.totals(completions), rewards.right(completions), strict=True)
+    for position, completion, total, right in graded:
         yield {
             "position": position,
             "row": asked[position][0],
@@ -194,6 +207,7 @@ def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, 
             "tokens": completion.tokens,
             "reward": total,
             "outcome": completion.verdict.outcome,
+            "right": right,
         }
 
 

@@ -81,7 +81,8 @@ def _name(cfg: DictConfig, choices: Mapping[Any, Any]) -> str:
     model = str(choices.get("model"))
     if model == "pretrained":
         model = re.sub(r"[^A-Za-z0-9._-]+", "_", architecture.label(str(cfg.model.get("weights")))) or model
-    return f"{choices.get('algo')}-{model}-{choices.get('data_mix')}"
+    arm = [] if cfg.get("control") == "none" else [str(cfg.get("control"))]
+    return "-".join([str(choices.get("algo")), model, str(choices.get("data_mix")), *arm])
 
 
 # --- A model that another run has trained ----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ def problems(run: Run) -> Iterator[Problem]:
     yield from _source(run)
     yield from _hardware(run)
     yield from _eval(run)
+    yield from _control(run)
 
 
 def _model(run: Run) -> Iterator[Problem]:
@@ -98,3 +99,24 @@ def _eval(run: Run) -> Iterator[Problem]:
         protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks
     ):
         yield Problem("eval.eval_steps", "asks questions, and none is held out for this algorithm; write null")
+
+
+def _control(run: Run) -> Iterator[Problem]:
+    """A placebo where there is nothing to take the information out of."""
+    if run.control == "none":
+        return
+    mix, rewards = run.data_mix, [reward for reward in run.reward_set.rewards.values() if reward.weight > 0]
+    given = [name for name, weight in mix.weights.items() if weight > 0 and mix.tasks[name].row_kind == "preference"]
+    informed = [reward for reward in rewards if reward.looks_at_gold]
+    if not run.algo.uses_rewards:
+        yield Problem("control", f"is {run.control}, and this algorithm reads no rewards; write control=none or algo=grpo")
+    elif given:
+        yield Problem("control", f"is {run.control}, and the pairs of {given[0]} are given and not rewarded; write control=none")
+    elif not informed:
+        yield Problem("control", f"is {run.control}, and no reward of the set looks at the gold; write control=none")
+    elif run.control == "format" and len(informed) == len(rewards):
+        yield Problem("control", "is format, and every reward of the set looks at the gold; write control=coin or permuted")
+    elif run.control == "permuted" and any(reward.loads_weights for reward in informed):
+        yield Problem("control", "is permuted, and what a reward model knows is in its weights; write control=coin")
+    elif run.control == "format" and getattr(run.algo, "desirable_reward", 0) is None:
+        yield Problem("control", "is format, and algo.desirable_reward=null labels by the gold; set it, or write control=coin")

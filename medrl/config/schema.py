@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,6 +76,11 @@ def family_id(run: Run) -> str:
     return digest(_learned(run))
 
 
+def arms_id(run: Run) -> str:
+    """`family_id` without the control: the same for a run and its placebo arms, of whatever seed."""
+    return family_id(replace(run, control="none"))
+
+
 def _learned(run: Run) -> Values:
     """What decides the weights that a run ends with; a section that its algorithm never reads is left out."""
     hardware = run.hardware.identity()
@@ -86,6 +91,8 @@ def _learned(run: Run) -> Values:
         learned["rows"] = run.data_mix.learned(run.source, graded=run.algo.uses_rewards)
     if run.algo.uses_rewards:
         learned["reward_set"] = run.reward_set
+    if run.control != "none":
+        learned["control"] = run.control
     return learned
 
 

@@ -13,6 +13,7 @@ from medrl.evaluation.settings import Eval
 from medrl.grading.judges.base import Judge
 from medrl.models.base import Model
 from medrl.rewards.base import RewardSet
+from medrl.rewards.controls import Control
 from medrl.training.hardware import Hardware
 
 
@@ -25,6 +26,8 @@ class Sections:
     model: Model
     data_mix: DataMix
     reward_set: RewardSet
+    control: Control
+    """A placebo arm: what takes the information out of the rewards (`medrl.rewards.controls`)."""
     source: Source
     judge: Judge
     """Who grades answers in free text; tasks and rewards that ask one take this."""

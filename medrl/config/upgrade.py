@@ -38,7 +38,7 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
         if isinstance(value, dict):
             for key in GONE.get(section, ()):
                 tree[section].pop(key, None)
-    return {**tree, "tuned": tree.get("tuned", [])} if "algo" in tree else tree
+    return {**tree, "tuned": tree.get("tuned", []), "control": tree.get("control", "none")} if "algo" in tree else tree
 
 
 def _renamed(node: Any, names: dict[str, str]) -> Any:

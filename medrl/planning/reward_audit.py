@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from medrl.algos.base import Algo, Job
     from medrl.data.mix import TrainingRow
     from medrl.rewards.base import RewardSet
+    from medrl.rewards.controls import Control
 
 ROWS = 16
 """Training rows of each task that are tried."""
@@ -142,13 +143,13 @@ def sampled(job: Job, algo: Algo) -> list[Completion]:
     return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(rows)]
 
 
-def stop_on(found: Audit, rewards: RewardSet) -> None:
-    """Stop where there is a finding and the reward set says so.
+def stop_on(found: Audit, rewards: RewardSet, control: Control = "none") -> None:
+    """Stop where there is a finding and the reward set says so; a placebo is not paid what was audited.
 
     Raises:
         UserError: a hack earns more than the gold, or no reward has an opinion.
     """
-    if found.findings and rewards.audit == "stop":
+    if found.findings and rewards.audit == "stop" and control == "none":
         listed = "\n".join(f"  {finding.task}: {finding.message}" for finding in found.findings)
         raise UserError(
             f"The reward audit found what training would find:\n{listed}\n"

@@ -20,7 +20,9 @@ N = Column("n", right=True)
 def table(metrics: Mapping[str, Any], folder: Path) -> str:
     """The tables of one run; its first line says where the rows came from."""
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
-    parts = [f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}  source: {metrics['source']}{chosen_by}"]
+    parts = [
+        f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}{_arm(metrics)}  source: {metrics['source']}{chosen_by}"
+    ]
     parts += [
         each.text(terminal_width())
         for each in (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})))
@@ -34,6 +36,11 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
     return "\n" + "\n\n".join([*parts, "\n".join([*lines, f"report: {folder / 'report.html'}"])])
+
+
+def _arm(metrics: Mapping[str, Any]) -> str:
+    """Which placebo a run is; empty for one with its own rewards."""
+    return "" if metrics.get("control") in (None, "none") else f"  placebo: control={metrics['control']}"
 
 
 def _accuracies(tasks: Mapping[str, Task]) -> Table:

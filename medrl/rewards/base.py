@@ -60,6 +60,8 @@ class Reward(Identified, ABC):
     """Lowest and highest score."""
     loads_weights: ClassVar[bool] = False
     """Whether it needs a model of its own, which a dry run does not load."""
+    looks_at_gold: ClassVar[bool] = False
+    """Whether it pays for the right answer: a placebo arm takes its information away (`medrl.rewards.controls`)."""
 
     weight: Annotated[float, Ge(0)]
     """What a full score pays."""
@@ -116,10 +118,19 @@ class RewardSet(Identified):
         total = sum(reward.weight for reward in self.rewards.values()) if self.normalize else 1.0
         return {name: reward.weight / (total or 1.0) for name, reward in self.rewards.items()}
 
+    def seen(self, completions: Sequence[Completion]) -> Sequence[Completion]:
+        """The completions as the rewards see them: with their own golds, but for a placebo."""
+        return completions
+
+    def right(self, completions: Sequence[Completion]) -> list[bool | None]:
+        """Which completions count as right where they are labelled and not paid; None where a judge abstained."""
+        outcomes = [completion.verdict.outcome for completion in graded(self.seen(completions))]
+        return [None if outcome == "ungraded" else outcome == "right" for outcome in outcomes]
+
     def scores(self, completions: Sequence[Completion]) -> dict[str, Scores]:
         """What each reward says of each completion, unweighted."""
-        graded(completions)
-        return {name: reward.score_all(completions) for name, reward in self.rewards.items()}
+        seen = graded(self.seen(completions))
+        return {name: reward.score_all(seen) for name, reward in self.rewards.items()}
 
     def totals(self, completions: Sequence[Completion]) -> list[float]:
         """Weighted sums of all rewards that do not abstain, as TRL adds them up."""
@@ -145,32 +156,32 @@ class RewardSet(Identified):
             eos_token_ids: A completion that does not end in one of these was cut by the token limit.
             opening: What the chat template writes of every completion itself.
         """
-        shared = _Completions(rows, eos_token_ids, opening)
+        shared = _Completions(self, rows, eos_token_ids, opening)
         return [_function(name, reward, shared) for name, reward in self.rewards.items()]
 
 
 class _Completions:
     """The completions of the batch that TRL scores, made and graded once and not again for each reward."""
 
-    def __init__(self, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str) -> None:
-        self.rows, self.eos_token_ids, self.opening = rows, eos_token_ids, opening
+    def __init__(self, rewards: RewardSet, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str) -> None:
+        self.rewards, self.rows, self.eos_token_ids, self.opening = rewards, rows, eos_token_ids, opening
         self.key: object = None
-        self.batch: list[Completion] = []
+        self.batch: Sequence[Completion] = []
 
     def of(
         self, completions: list[Any], completion_ids: list[list[int]], row: list[int], log_metric: Callable[[str, float], None]
-    ) -> list[Completion]:
+    ) -> Sequence[Completion]:
         if self.key is not completions:
             self.key = completions
-            self.batch = [
+            made = [
                 Completion(
                     self.opening + messages[0]["content"], self.rows[index], bool(ids) and ids[-1] in self.eos_token_ids, len(ids)
                 )
                 for messages, ids, index in zip(completions, completion_ids, row, strict=True)
             ]
-            graded(self.batch)
-            for name, value in _answer_metrics(self.batch).items():
+            for name, value in _answer_metrics(graded(made)).items():  # by their own golds, whatever is paid
                 log_metric(name, value)
+            self.batch = graded(self.rewards.seen(made))
         return self.batch
 
 

@@ -13,6 +13,7 @@ class Correctness(Reward):
     """1 for the gold, with `partial` the task's credit in between; abstains where nothing grades or the judge abstained."""
 
     kind: ClassVar[str] = "correctness"
+    looks_at_gold: ClassVar[bool] = True
 
     partial: bool
     """Pay half for the gold amid other words (S0: 2.0 exact, 1.0 partial), and for a rank or a rubric what it is worth."""

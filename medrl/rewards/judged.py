@@ -20,6 +20,7 @@ class Judged(Reward):
     """
 
     kind: ClassVar[str] = "judged"
+    looks_at_gold: ClassVar[bool] = True
 
     judge: Judge
 

@@ -26,6 +26,7 @@ class RewardModel(Reward):
     not_learned: ClassVar[frozenset[str]] = frozenset({"weights", "revision", "batch_size", "any_tokenizer"})
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     loads_weights: ClassVar[bool] = True
+    looks_at_gold: ClassVar[bool] = True  # in its weights: it has learned which answers are better
 
     weights: str
     """Hub id or folder of a sequence classifier with one label and its tokenizer."""

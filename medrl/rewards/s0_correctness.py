@@ -17,6 +17,7 @@ class S0Correctness(Reward):
     """
 
     kind: ClassVar[str] = "s0_correctness"
+    looks_at_gold: ClassVar[bool] = True
 
     def score(self, completion: Completion) -> float | None:
         return float(last_answer(completion.text) == completion.row.example.gold)

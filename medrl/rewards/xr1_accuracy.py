@@ -21,6 +21,7 @@ class XR1Accuracy(Reward):
     """
 
     kind: ClassVar[str] = "xr1_accuracy"
+    looks_at_gold: ClassVar[bool] = True
 
     judge: Judge
 

@@ -9,7 +9,7 @@ from typing import Any
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import run_folder
-from medrl.training import checkpoints, distributed
+from medrl.training import checkpoints, distributed, finite, schedule
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
@@ -40,6 +40,7 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
 
     Raises:
         Interrupted: a signal came; its checkpoint is written.
+        UserError: a loss, a gradient or a weight is no finite number.
     """
     from transformers import PrinterCallback
 
@@ -50,10 +51,11 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     if first:
         run_folder.cut_back(log, before + done)
         trainer.add_callback(tracker)
-    for callback in checkpoints.callbacks(job.stop, checkpoint_every):
+    # A step that went wrong is logged, and then ends the run before a checkpoint of it is written.
+    for callback in (schedule.callback(), finite.callback(before), *checkpoints.callbacks(job.stop, checkpoint_every)):
         trainer.add_callback(callback)
     try:
-        with job.stop.held():
+        with job.stop.held(), finite.explained(trainer, before):
             trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     finally:
         tracker.close()
@@ -67,6 +69,7 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
 
 def write_model(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
     """Adapter or weights, tokenizer and generation config, in one step: what plain transformers and peft load."""
+    finite.check_weights(trainer.model, "After training")
     partial = out.with_name(out.name + ".partial")
     if distributed.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)

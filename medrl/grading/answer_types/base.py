@@ -55,6 +55,10 @@ class AnswerType(ABC):
         """`read` for many; a type that asks a judge asks it for all of them at once."""
         return [self.read(text, example) for text, example in zip(texts, examples, strict=True)]
 
+    def of(self, example: Example) -> AnswerType:
+        """The type of an example's answers, where a task has several."""
+        return self
+
     def check_gold(self, example: Example) -> str:
         """The gold in canonical form.
 

@@ -1,0 +1,75 @@
+"""A loss, a gradient or a weight that is no finite number ends the run: what comes after it is no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from typing import Any
+
+from medrl.errors import UserError
+from medrl.training import distributed
+
+MEND = (
+    "Nothing of this step is kept, and checkpoints of earlier steps are. Lower algo.learning_rate, raise algo.warmup_ratio, or "
+    "write hardware.precision=bf16 or fp32 in the place of fp16."
+)
+
+
+def callback(before: int = 0) -> Any:
+    """Trainer callback that looks at each logged step before a checkpoint of it is written.
+
+    All processes log the same loss and the same norm, and agree on the weights, so that all stop after the same step.
+
+    Args:
+        before: Steps of trainers that came before this one.
+    """
+    from transformers import TrainerCallback
+
+    class StopWhereNotFinite(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any, model: Any, **_: Any) -> None:
+            # In fp16 the scaler skips a step whose gradients overflow, and lowers its scale: that is how it works.
+            figures = {"loss": "the loss"} if args.fp16 else {"loss": "the loss", "grad_norm": "the gradient's norm"}
+            step = before + state.global_step
+            for name, what in figures.items():
+                if not isfinite(value := float(logs.get(name, 0.0))):
+                    raise UserError(f"Step {step}: {what} is {value}, which is no finite number. {MEND}")
+            check_weights(model, f"Step {step}")
+
+    return StopWhereNotFinite()
+
+
+@contextmanager
+def explained(trainer: Any, before: int = 0) -> Iterator[None]:
+    """Say in one sentence that a policy has no probabilities left to sample from, which PyTorch says when it draws.
+
+    Raises:
+        UserError: instead of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "probability tensor contains" not in str(error):
+            raise
+        step = before + trainer.state.global_step + 1
+        raise UserError(
+            f"Step {step}: the probabilities that completions are sampled from are no finite numbers. {MEND}"
+        ) from None
+
+
+def check_weights(model: Any, when: str) -> None:
+    """Look at every trained weight, in all processes at once.
+
+    Args:
+        model: What is trained; of sharded weights each process looks at its share.
+        when: Begins the message.
+
+    Raises:
+        UserError: one is no finite number.
+    """
+    trained = {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
+    local = {name: getattr(each, "to_local", lambda each=each: each)() for name, each in trained.items()}
+    broken = [name for name, each in local.items() if not bool(each.isfinite().all())]
+    if distributed.agreed(bool(broken)):
+        where = f" ({len(broken)} of {len(local)} tensors, the first is {broken[0]})" if broken else ""
+        raise UserError(f"{when}: weights are no finite numbers{where}. {MEND}")
