@@ -106,4 +106,4 @@ def test_a_reward_model_learns_and_is_a_reward(compose, tmp_path, capsys, lora):
     assert not list((folder / "model").glob("adapter*"))  # merged
     expected = [line[f"score_{kind}"] for line in lines for kind in ("chosen", "rejected")]
     assert scores_of(folder / "model", lines) == pytest.approx(expected, abs=1e-4)
-    assert "under a random head" in (folder / "report.html").read_text()
+    assert "not against a random head" in (folder / "report.html").read_text()
