@@ -8,7 +8,7 @@ METRIC = "validation/pubmedqa/accuracy"
 
 def record(run_id: str, accuracy: float, *, split: str = "validation", seed: int = 0, **changed: Any) -> dict[str, Any]:
     """What the report reads of a run."""
-    task = {"n": 200, "accuracy": accuracy, "ci95": [accuracy - 0.05, accuracy + 0.05]}
+    task = {"n": 200, "accuracy": accuracy, "ci95": [accuracy - 0.05, accuracy + 0.05], "readable": {"accuracy": accuracy + 0.02}}
     return {
         "schema": 1, "run_id": run_id, "seed": seed, "source": "MADE UP for a test of the report", "synthetic": True,
         "commit": "0123456789abcdef", "dirty": False, "eval": {"split": split}, "tasks": {"pubmedqa": task},

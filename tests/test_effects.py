@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from statsmodels.formula.api import ols
 from statsmodels.stats.multitest import multipletests
 from sweep_examples import grid, point, search, sweep
 
 from medrl.errors import UserError
+from medrl.statistics import tukey
 from medrl.statistics.metrics import student_p
 from medrl.sweep.report import configurations as observed
 from medrl.sweep.report import document, effects, noise
@@ -172,27 +175,45 @@ def test_noise_is_the_analysis_of_variance() -> None:
     groups, found = [[p.value for p in each.points] for each in swept.configurations], noise.noise(swept)
     assert found.within == pytest.approx(math.sqrt(statistics.fmean(map(statistics.variance, groups)))) and found.df == 12
     assert found.between**2 / found.by_chance**2 == pytest.approx(scipy.stats.f_oneway(*groups).statistic)
-    quantiles = scipy.stats.t.ppf(0.975, 12) + scipy.stats.norm.ppf(0.8)
-    assert found.detectable == pytest.approx(quantiles * found.within * math.sqrt(2 / 3))
 
 
 def test_one_seed_has_no_noise_to_speak_of() -> None:
     swept = of({(1, "x"): 0.5, (2, "x"): 0.7}, ("a", "b"))
-    assert noise.noise(swept)[:2] == (None, 0) and noise.noise(swept).detectable is None
+    assert noise.noise(swept)[:2] == (None, 0) and noise.tukey_test(swept) is None
     (rival,) = noise.rivals(swept, swept.configurations[1])
-    assert (rival.difference, rival.ci95, rival.corrected) == (pytest.approx(0.2), None, None) and not rival.significant
+    assert (rival.difference, rival.ci95, rival.p_value) == (pytest.approx(0.2), None, None) and not rival.significant
 
 
-def test_rivals_are_paired_over_common_seeds_and_else_pooled() -> None:
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_rivals_by_the_pooled_spread_are_scipy_s_tukey(count: int) -> None:
+    noisy = random.Random(count)
+    values = {(a, "x", f"{a} {seed}"): a / 2 + noisy.random() for a in range(count) for seed in range(3 + a % 2)}
+    swept = of(values)  # seeds of their own, unequal numbers of them
+    groups, best = [[p.value for p in each.points] for each in swept.configurations], swept.ordered[0]
+    expected, place = scipy.stats.tukey_hsd(*groups), swept.configurations.index(best)
+    for rival in noise.rivals(swept, best):
+        other = swept.configurations.index(rival.configuration)
+        assert rival.difference == pytest.approx(expected.statistic[place, other])
+        assert rival.p_value == pytest.approx(expected.pvalue[place, other], abs=1e-6)
+        ends = expected.confidence_interval()
+        assert rival.ci95 == pytest.approx((ends.low[place, other], ends.high[place, other]), abs=1e-6)
+
+
+def test_what_a_seed_does_to_all_configurations_blurs_no_difference() -> None:
     noisy = random.Random(0)
-    values = {(a, "x", seed): a + noisy.random() for a in (1, 2, 3) for seed in range(3) if (a, seed) != (1, 0)}
+    values = {(a, "x", seed): 0.1 * a + 10 * seed + 0.01 * noisy.random() for a in range(4) for seed in range(3)}
     swept = of(values)
-    near, far = noise.rivals(swept, swept.configurations[2])
-    paired = effects.estimate([values[3, "x", s] - values[2, "x", s] for s in range(3)])
-    assert (near.paired, near.p_value) == (3, pytest.approx(paired.p_value)) and near.ci95 == pytest.approx(paired.ci95)
-    assert near.corrected == pytest.approx(min(1, 3 * paired.p_value))
-    error = noise.noise(swept).within * math.sqrt(1 / 3 + 1 / 2)
-    assert far.paired == 0 and far.p_value == pytest.approx(2 * scipy.stats.t.sf(far.difference / error, 5))
+    tested, data = noise.tukey_test(swept), [(f"C{a}", f"S{seed}", value) for (a, _, seed), value in values.items()]
+    model = ols("y ~ c + s", pandas.DataFrame(data, columns=["c", "s", "y"])).fit()
+    assert tested.blocked and (tested.df, tested.spread) == (model.df_resid, pytest.approx(math.sqrt(model.mse_resid)))
+    assert all(rival.significant for rival in noise.rivals(swept, swept.ordered[0]))
+    two = of({key: value for key, value in values.items() if key[0] < 2})
+    assert not noise.tukey_test(two).blocked
+
+
+def test_seeds_that_are_equal_allow_no_test() -> None:
+    swept = of({(a, "x", seed): 0.5 + 0.1 * a for a in range(3) for seed in range(3)})
+    assert noise.tukey_test(swept) is None and not any(rival.significant for rival in noise.rivals(swept, swept.ordered[0]))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12), st.booleans())
@@ -256,8 +277,43 @@ def test_what_is_untold_says_how_many_seeds_would_tell():
     swept = observed.read(sweep(points, {"a": {"values": [0, 1]}, "seed": {"values": [0, 1, 2]}}))
     said = untold(swept)
     (sentence,) = [each for each in said if "does not differ significantly from" in each]
-    within = statistics.stdev([-0.05, 0.0, 0.05])
-    detectable = (scipy.stats.t.ppf(0.975, 4) + scipy.stats.norm.ppf(0.8)) * within * math.sqrt(2 / 3)
-    assert f"under about {100 * detectable:.1f} points" in sentence and "difference of 1.0 points" in sentence
-    assert f"about {math.ceil(3 * (detectable / 0.01) ** 2):,} seeds each" in sentence
+    tested = noise.tukey_test(swept)
+    assert tested.spread == pytest.approx(statistics.stdev([-0.05, 0.0, 0.05])) and tested.df == 4
+    # Tukey's test of two is Student's.
+    needed = next(n for n in range(2, 999) if power_of_two(0.01 / tested.spread, n) >= 0.8)
+    assert "lead of 1.0 points" in sentence and f"{needed:,} seeds each" in sentence
     assert "whether a difference on these validation rows holds on others" in said[-1]
+
+
+def power_of_two(difference: float, seeds: int) -> float:
+    """One-sided, at 2.5 %: that the better one of two comes out better."""
+    df = 2 * (seeds - 1)
+    return scipy.stats.nct.sf(scipy.stats.t.ppf(0.975, df), df, difference * math.sqrt(seeds / 2))
+
+
+@pytest.mark.parametrize(("groups", "seeds", "blocked"), [(2, 3, 0), (3, 3, 1), (9, 3, 1), (4, 5, 0)])
+def test_the_lead_that_is_said_to_be_found_is_found_as_often(groups: int, seeds: int, blocked: int) -> None:
+    df = (groups - blocked) * (seeds - 1)
+    lead = tukey.detectable(groups, seeds, df)
+    rng, trials = np.random.default_rng(0), 20_000
+    means = rng.normal(size=(trials, groups)) / math.sqrt(seeds)
+    spread = np.sqrt(rng.chisquare(df, trials) / df)
+    ahead = means[:, 0] + lead - means[:, 1:].max(axis=1)
+    found = ahead > tukey.critical(groups, df) * spread * math.sqrt(2 / seeds)
+    assert found.mean() == pytest.approx(tukey.POWER, abs=0.01)
+    needed = tukey.seeds_needed(1.001 * lead, groups, lambda n: (groups - blocked) * (n - 1))
+    assert needed == seeds
+
+
+def test_so_small_a_lead_is_found_by_no_number_of_seeds() -> None:
+    assert tukey.seeds_needed(0.01, 4, lambda seeds: 3 * (seeds - 1)) is None
+
+
+def test_no_lead_is_asked_for_that_an_accuracy_cannot_have() -> None:
+    values = [0.99, 0.85, 0.84, 0.95, 0.93, 0.82]
+    points = [point(n, {"a": n // 2, "seed": n % 2}, value) for n, value in enumerate(values)]
+    swept = observed.read(sweep(points, {"a": {"values": [0, 1, 2]}, "seed": {"values": [0, 1]}}))
+    assert noise.tukey_test(swept).detectable > noise.room(swept, swept.ordered[0])
+    values = {"sweep": swept, "unit": swept.unit, "leader": swept.ordered[0], "runs": ()}
+    said = document.render("noise", "markdown", **values)
+    assert "so that no lead is told that often" in said

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import scipy.stats
 from metrics_examples import metrics_of
 
 from medrl.config import build
@@ -186,6 +187,17 @@ def test_a_higher_score_is_right_and_equal_scores_are_wrong(settings):
     assert [found[place]["id"] for place in range(6)] == [example.id for example in examples]
     assert (found[3]["score_chosen"], found[3]["score_rejected"]) == (3.0, -3.0)
     assert sorted(made(settings, "pairwise", [1.0] * 12, done={0, 4})[1]) == [1, 2, 3, 5]
+
+
+def test_a_reward_model_is_tested_against_chance_and_the_longer_answer():
+    texts = [("long answer", "short")] * 12 + [("brief", "a long answer")] * 8  # the longer answer is right in 12 of 20
+    examples = [Example(str(n), "t", "q", gold, rejected=worse) for n, (gold, worse) in enumerate(texts)]
+    right = [True] * 11 + [False] + [True] * 7 + [False]
+    found = preferences.against([{"verdict": "right" if each else "wrong"} for each in right], examples)
+    assert found["chance"]["difference"] == pytest.approx(0.4)
+    assert found["chance"]["p_value"] == pytest.approx(scipy.stats.binomtest(18, 20).pvalue)
+    assert found["longer_answer"]["accuracy"] == 0.6 and found["longer_answer"]["difference"] == pytest.approx(0.3)
+    assert found["longer_answer"]["p_value"] == pytest.approx(scipy.stats.binomtest(1, 8).pvalue)  # 7 gained, 1 lost
 
 
 def test_likelihood_is_of_a_token(settings):

@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.proportion import power_proportions_2indep, proportion_confint
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from medrl.statistics.metrics import (
     Z95,
     Spread,
     bootstrap,
+    change_interval,
+    clustered,
     cohen_kappa,
+    holm,
     majority,
     majority_vote,
     mcnemar,
@@ -27,10 +31,11 @@ from medrl.statistics.metrics import (
     paired_change,
     pass_at_k,
     random_guess,
+    recipe,
     sign_flip,
     wilson,
 )
-from medrl.statistics.power import minimum_detectable_difference, minimum_detectable_difference_unpaired, minimum_detectable_mean
+from medrl.statistics.power import minimum_detectable_difference, planned
 
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -196,20 +201,58 @@ def test_pass_at_k_counts_the_subsets_with_a_right_answer(n):
 
 
 @pytest.mark.parametrize(
-    ("answers", "vote"),
+    ("answers", "right", "vote"),
     [
-        (["yes", "no", "yes"], "yes"),
-        (["no", "yes", "yes", "no"], "no"),  # equally common: the first
-        (["b", "a"], "b"),
-        ([None, None, None, "a"], "a"),  # what cannot be read does not vote
-        ([None, "b", "a", None, "a"], "a"),
-        (["", "a", ""], ""),  # an answer that is empty is an answer
-        ([None, None], None),
-        ([], None),
+        (["yes", "no", "yes"], [1, 0, 1], True),
+        (["yes", "no", "yes"], [0, 1, 0], False),
+        (["no", "yes", "yes", "no"], [1, 0, 0, 1], True),  # equally common: the first
+        (["no", "yes", "yes", "no"], [0, 1, 1, 0], False),
+        ([None, None, None, "a"], [0, 0, 0, 1], True),  # what cannot be read does not vote
+        # "yes, I think" means the gold and is not right in the asked shape: it does not help to win.
+        (["yes", "yes", "yes", "no", "no"], [1, 0, 0, 0, 0], False),
+        (["yes", "yes", "yes", "no"], [1, 1, 0, 0], True),
+        (["3.0", "3", "4", "4"], [1, 1, 0, 0], True),  # right in two spellings
+        ([None, None], [0, 0], False),
     ],
 )
-def test_majority_vote(answers, vote):
-    assert majority_vote(answers) == vote
+def test_majority_vote(answers, right, vote):
+    assert majority_vote(answers, [bool(each) for each in right]) is vote
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+def test_single_answers_have_the_interval_of_single_answers(right):
+    assert clustered([float(each) for each in right]) == pytest.approx(wilson(sum(right), len(right)))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.randoms(use_true_random=False))
+def test_the_interval_of_several_samples(counts, shuffled):
+    low, high = clustered(counts, [4] * len(counts))
+    assert 0 <= low <= sum(counts) / 4 / len(counts) + 1e-12 and sum(counts) / 4 / len(counts) <= high + 1e-12 <= 1 + 1e-11
+    assert high > low  # equal examples are no certainty
+    other = list(counts)
+    shuffled.shuffle(other)
+    assert clustered(other, [4] * len(counts)) == pytest.approx((low, high))
+    # Samples of one example never say more than as many examples would.
+    width = wilson(sum(counts), 4 * len(counts))
+    assert high - low > 0.9 * (width.high - width.low) or len(set(counts)) < 3
+
+
+def test_samples_that_always_agree_count_once():
+    right = [4] * 30 + [0] * 20
+    assert clustered(right, [4] * 50) == pytest.approx(wilson(30, 50))
+    assert clustered([3] * 5, [4] * 5).low < 0.6  # five equal examples
+
+
+# Many tests
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_statsmodels(p_values):
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+def test_holm_leaves_out_what_was_not_tested():
+    assert holm([None, 0.02, None, 0.01]) == [None, 0.02, None, 0.02] and holm([]) == [] and holm([None]) == [None]
 
 
 # Several seeds
@@ -230,6 +273,15 @@ def test_spread_over_seeds_at_the_edges():
     assert over_seeds([0.67, 0.67, 0.67]) == (0.67, 0, 3, (0.67, 0.67))
     two = over_seeds([0.6, 0.7])
     assert two.ci95 == pytest.approx((0.65 - 12.7062 * 0.05, 0.65 + 12.7062 * 0.05), abs=1e-5)  # hardly more
+
+
+def test_the_recipe_is_no_surer_than_its_seeds_or_its_examples():
+    seeds, examples = [0.6, 0.7, 0.8], wilson(210, 300)
+    student, found = over_seeds(seeds).ci95, recipe(seeds, examples)
+    assert found.low < min(student.low, examples.low) and found.high > max(student.high, examples.high)
+    assert 0.7 - found.low == pytest.approx(math.hypot(0.7 - student.low, 0.7 - examples.low))
+    assert recipe([0.7, 0.7, 0.7], examples) == pytest.approx(examples)  # no spread between seeds
+    assert recipe([0.7], examples) is None
 
 
 # What can be found at all
@@ -274,24 +326,12 @@ def test_minimum_detectable_difference_solves_the_published_formula(n, discordan
         assert needed(difference) == pytest.approx(n, rel=1e-6)
 
 
-@settings(max_examples=40)
-@given(st.integers(20, 5000), st.floats(0, 0.9), st.floats(0.5, 0.99))
-def test_unpaired_minimum_is_found_as_often_as_statsmodels_says(n, accuracy, power):
-    gain = minimum_detectable_difference_unpaired(n, accuracy, power=power)
-    if gain is None:
-        # Against a model that is always right; just below, where statsmodels can still divide.
-        assert power_proportions_2indep(1 - accuracy - 1e-9, accuracy, n, return_results=False) < power + 1e-3
-        return
-    assert 0 < gain <= 1 - accuracy
-    found = power_proportions_2indep(gain, accuracy, n, return_results=False)
-    # It adds the chance of a significant difference the wrong way round, which is 0.0001 at most.
-    assert found == pytest.approx(power, abs=2e-4)
-
-
 def test_what_cannot_be_found_has_no_minimum():
     assert minimum_detectable_difference(300, 0.0) is None  # nothing changed
     assert minimum_detectable_difference(50, 0.1) is None  # five changes are never significant
-    assert minimum_detectable_difference_unpaired(300, 1.0) is None  # there is no better model
+    assert planned(50)["10%"] is None and planned(300) == {
+        share: minimum_detectable_difference(300, float(share.rstrip("%")) / 100) for share in ("5%", "10%", "20%", "30%", "50%")
+    }
 
 
 # Two graders
@@ -363,14 +403,12 @@ def test_sign_flip_is_the_share_of_signs_as_extreme(pairs):
     assert sign_flip(before, after) == sign_flip(before, after) == pytest.approx(sign_flip(after, before), abs=1e-12)
 
 
-def test_the_detectable_mean_is_found_as_often_as_it_says():
-    rng, n = np.random.default_rng(7), 80
-    old = rng.binomial(8, 0.4, size=(1500, n)) / 8
-    new = rng.binomial(8, 0.4, size=(1500, n)) / 8
-    least = np.mean([minimum_detectable_mean(list(a), list(b)) for a, b in zip(old[:200], new[:200], strict=True)])
-    found = scipy.stats.ttest_rel(new + least, old, axis=1).pvalue <= 0.05
-    assert abs(found.mean() - 0.8) < 0.04
-    assert minimum_detectable_mean([0.5], [0.75]) is None and minimum_detectable_mean([0.5, 0.5], [0.75, 0.75]) is None
+@given(st.lists(st.integers(-1, 1), min_size=1, max_size=60))
+def test_the_interval_of_a_change_is_bonett_and_price_s(differences):
+    n, gained, lost = len(differences), differences.count(1), differences.count(-1)
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)  # as they write it
+    half = Z95 * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    assert change_interval(differences) == pytest.approx((max(-1, up - down - half), min(1, up - down + half)))
 
 
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
@@ -378,7 +416,7 @@ def test_the_detectable_mean_is_found_as_often_as_it_says():
 MISTAKES = [
     *[(compare, pair, "paired examples") for compare in (paired_change, cohen_kappa, sign_flip)
       for pair in (([], []), ([True], []), ([True], [True, False]))],
-    *[(minimum, (*values, 0.8), message) for minimum in (minimum_detectable_difference, minimum_detectable_difference_unpaired)
+    *[(minimum_detectable_difference, (*values, 0.8), message)
       for *values, message in (
           (0, 0.2, "at least one example, got 0"), (100, -0.1, "between 0 and 1, got -0.1"),
           (100, 1.1, "between 0 and 1, got 1.1"),
@@ -393,6 +431,11 @@ MISTAKES = [
     (bootstrap, ([0.5, math.nan], 1000), "finite values are needed, got nan"),
     (bootstrap, ([0.5, math.inf], 1000), "finite values are needed, got inf"),
     (bootstrap, ([0.5, 1.0], 99), "at least 100 resamples, got 99"),
+    (clustered, ([0.5, 1.5],), "between 0 and its whole"),
+    (clustered, ([], []), "paired examples"),
+    (change_interval, ([],), "at least one example"),
+    (change_interval, ([math.nan],), "finite"),
+    (majority_vote, (["a"], []), "paired examples"),
     (pass_at_k, (4, 2, 5), "between 1 and the 4 answers, got 5"),
     (pass_at_k, (4, 2, 0), "between 1 and the 4 answers, got 0"),
     (pass_at_k, (4, 5, 1), "of 4 answers 5 cannot be right"),
@@ -400,7 +443,7 @@ MISTAKES = [
     (over_seeds, ([],), "at least one seed"),
     (over_seeds, ([0.5, math.nan],), "finite"),
 ]  # fmt: skip
-KEYWORD = {bootstrap: "resamples", minimum_detectable_difference: "power", minimum_detectable_difference_unpaired: "power"}
+KEYWORD = {bootstrap: "resamples", minimum_detectable_difference: "power"}
 """The last argument of these."""
 
 

@@ -203,11 +203,12 @@ def test_one_table_then_the_same_over_seeds():
     first, *rest = grid.points().rows
     assert [column.name for column in grid.points().columns][:2] == ["model.lora.rank", "seed"] and len(rest) == 3
     assert first[:7] == ("8", "0", "pubmedqa (validation)", "accuracy", "100x4", "50.0 %", "70.0 % [60.0, 80.0]")
-    assert first[7:] == ("+5.0 points [-1.0, +11.0], p = 0.1250", "2.0 %")
-    low, high = grid.over_seeds().rows
-    # Two seeds 10 points apart: sd 7.07, half width 12.706 x 7.07 / sqrt(2) = 63.5 points, cut to 100 %.
-    assert low == ["8", "pubmedqa (validation)", "accuracy", "100x4", "75.0%", "[11.5, 100.0]", "7.1", "0, 1"]
-    assert high[4] == "90.0%" and high[6] == "0.0"
+    assert first[7:] == ("+5.0 points [-1.0, +11.0], p = 0.1250, Holm 0.5000", "2.0 %")
+    low, _, high, moved = grid.over_seeds().rows
+    # Two seeds 10 points apart: sd 7.07, half width 12.706 x 7.07 / sqrt(2) = 63.5 points; with the 10 of the examples 64.3.
+    assert low == ["8", "pubmedqa (validation)", "accuracy", "100x4", "75.0%", "[65.0, 85.0]", "[10.7, 100.0]", "7.1", "0, 1"]
+    assert high[4:8] == ["90.0%", "[80.0, 100.0]", "[80.0, 100.0]", "0.0"]
+    assert moved[2:7] == ["accuracy, change", "100x4", "+5.0 points", "[-1.0, +11.0]", "[-1.0, +11.0]"]
     assert next(grid.bars()) == ("rank 8, seed 0", 70.0, (pytest.approx(60), pytest.approx(80)))
     assert "source: embedded" in grid.text("x") and grid.markdown("c", []).startswith("Rows: embedded.")
 

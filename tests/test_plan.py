@@ -60,6 +60,16 @@ def test_grpo_in_numbers(planned):
     assert "17,920 a step at most" in said and "an epoch is 50" in said and "estimated at the limits" in said
 
 
+def test_what_can_be_shown_is_said_before_it_is_measured(planned):
+    found, said = planned("source.test_rows=300", "algo.max_steps=20")
+    # Connor's formula, and far fewer changes than any of them would show.
+    shares = {"5%": 0.0360, "10%": 0.0509, "20%": 0.0720, "30%": 0.0883, "50%": 0.1139}
+    assert found["detectable"]["pubmedqa"] == pytest.approx(shares, abs=1e-4)
+    assert "of                     5%    10%    20%    30%    50%" in said and "pubmedqa              3.6    5.1    7.2" in said
+    few, said = planned("algo.max_steps=20")
+    assert few["detectable"]["gsm8k"]["30%"] is None and "none" in said.partition("power")[2]
+
+
 def test_sft_counts_demonstrations(planned):
     found, _ = planned("algo=sft", "algo.epochs=2", "algo.max_steps=null")
     prompts, _ = planned("algo=dpo", "algo.prompts=100")

@@ -4,6 +4,7 @@ import copy
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -163,13 +164,30 @@ def test_only_shares_of_a_known_number_are_judged():
 
 
 @pytest.mark.parametrize(
-    ("value", "word", "difference"),
-    [(0.70, "inside", 0.02), (0.69, "inside", 0.03), (0.68, "above", 0.04), (0.76, "below", -0.04), (0.75, "inside", -0.03)],
+    ("value", "accuracies", "half", "word", "difference"),
+    [
+        (0.70, (0.72,) * 3, 0.029, "inside", 0.02),
+        (0.69, (0.72,) * 3, 0.029, "above", 0.03),
+        (0.76, (0.72,) * 3, 0.029, "below", -0.04),
+        (0.72, (0.72,) * 3, 0.06, "not told", 0.0),  # few examples say little
+        (0.72, (0.67, 0.72, 0.77), 0.029, "not told", 0.0),  # noisier seeds make agreement harder
+        (0.72, (0.719, 0.72, 0.721), 0.029, "inside", 0.0),
+    ],
 )
-def test_inside_means_the_published_value_in_our_interval(grpo, value, word, difference):
-    row = the(join(measured(grpo, 0.72, half=0.0301), paper(said(value=value))), "measured")
+def test_inside_means_no_end_of_the_recipe_s_interval_is_far_from_the_published_value(
+    grpo, value, accuracies, half, word, difference
+):
+    row = the(join(measured(grpo, *accuracies, half=half), paper(said(value=value))), "measured")
     (found,) = row.verdicts
-    assert (found.word, found.number, found.reasons) == (word, 1, ()) and found.difference == pytest.approx(difference)
+    assert (found.word, found.number) == (word, 1) and found.difference == pytest.approx(difference)
+    assert bool(found.reasons) == (word == "not told")
+
+
+def test_one_seed_tells_nothing_of_a_recipe(grpo):
+    table = join(measured(grpo, 0.72), paper(said(value=0.72)))
+    (found,) = the(table, "measured").verdicts
+    assert (found.word, found.reasons) == ("not told", ("unknown from one seed",))
+    assert "unknown from one seed" in formats.to_markdown(table).split("Runs:")[0]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +231,7 @@ def test_a_number_for_comparison_gets_no_verdict(grpo):
 
 
 def test_two_published_numbers_have_two_verdicts(grpo):
-    table = join(measured(grpo, 0.72), paper(said(), said(value=0.9, source="table 3")))
+    table = join(measured(grpo, 0.72, 0.72, half=0.02), paper(said(), said(value=0.9, source="table 3")))
     assert [(each.number, each.word) for each in the(table, "measured").verdicts] == [(1, "inside"), (2, "below")]
     assert [row[-1] for row in formats.to_table(table).rows if row[-1]] == ["to be reproduced"] * 2 + ["inside [1]", "below [2]"]
     rows = list(csv.DictReader(io.StringIO(formats.to_csv([table]))))
@@ -243,26 +261,36 @@ def test_which_number_is_meant_may_depend_on_the_command_line(place, grpo):
     assert published.reproduces(found, ["paper=toy", "reward_set=hierarchy", "algo.max_steps=3"]) == (True, False)
     assert published.reproduces(found, ["model=from_run", "model.run=runs/elsewhere"]) == (False, False)
     assert published.reproduces(found, ["reward_set=no_longer_there"]) == (False, False)
-    (record,) = measured(grpo, 0.72, words=["paper=toy", "reward_set=hierarchy"])
-    assert the(join([record], found), "measured").verdicts[0].word == "inside"
+    runs = measured(grpo, 0.72, 0.72, half=0.02, words=["paper=toy", "reward_set=hierarchy"])
+    assert the(join(runs, found), "measured").verdicts[0].word == "inside"
 
 
 # --- Seeds -------------------------------------------------------------------------------------------------------------
 
 
-def test_seeds_are_put_together_with_the_wider_of_both_intervals(grpo):
+def test_seeds_have_an_interval_of_the_checkpoints_and_one_of_the_recipe(grpo):
     accuracies = (0.70, 0.72, 0.74)
-    row = the(join(measured(grpo, *accuracies, half=0.01)), "measured")
-    spread = over_seeds(accuracies)
-    assert (row.value, row.sd, row.seeds) == (spread.mean, spread.sd, [0, 1, 2]) and row.student == spread.ci95
-    assert row.interval == spread.ci95  # seeds lie further apart than 0.01
-    row = the(join(measured(grpo, *accuracies, half=0.1)), "measured")
-    assert row.interval == pytest.approx((0.60, 0.84)) and row.student == spread.ci95
+    row = the(join(measured(grpo, *accuracies, half=0.03)), "measured")
+    spread, found = over_seeds(accuracies), row.uncertainty
+    assert (row.value, row.sd, row.seeds) == (spread.mean, spread.sd, [0, 1, 2])
+    # No run says which examples it had right: the seeds are taken to agree on every one.
+    assert found.checkpoint == pytest.approx((0.69, 0.75))
+    assert found.recipe == pytest.approx([0.72 + sign * math.hypot(spread.ci95.high - 0.72, 0.03) for sign in (-1, 1)])
+
+
+def test_the_examples_of_the_seeds_are_crossed_where_they_are_known(grpo):
+    runs = measured(grpo, 0.5, 0.5, half=0.03)
+    for run, right in zip(runs, ("1010" * 75, "0101" * 75), strict=True):
+        run["tasks"]["pubmedqa"] |= {"right": right, "examples": "abc"}
+    apart = the(join(runs), "measured").uncertainty.checkpoint
+    assert apart.high - apart.low < 0.02  # each example is right in one of the seeds, whichever examples are asked
+    runs[1]["tasks"]["pubmedqa"]["examples"] = "def"  # other examples: nothing to cross
+    assert the(join(runs), "measured").uncertainty.checkpoint == pytest.approx((0.47, 0.53))
 
 
 def test_an_accuracy_s_interval_ends_at_one(grpo):
-    row = the(join(measured(grpo, 0.90, 1.0, half=0.0)), "measured")
-    assert row.student == (pytest.approx(0.95 - 12.706204736 * 0.05, abs=1e-6), 1.0)
+    row = the(join(measured(grpo, 0.90, 1.0, half=0.01)), "measured")
+    assert row.uncertainty.recipe == (pytest.approx(0.95 - math.hypot(12.706204736 * 0.05, 0.01), abs=1e-6), 1.0)
 
 
 def test_other_questions_and_other_configurations_are_not_put_together(grpo):
@@ -295,7 +323,7 @@ def test_every_kind_of_row_is_there_and_named(grpo):
     compat = the(table, "compat")
     assert compat.asked["n"] == 280 and compat.asked["scorer"] == "as huatuo grades"
     assert str(compat.verdicts[0]) == "not comparable [1]: other n (280, published 300)"
-    assert the(table, "published").interval == pytest.approx((0.6459, 0.7490), abs=1e-4)
+    assert the(table, "published").uncertainty.checkpoint == pytest.approx((0.6459, 0.7490), abs=1e-4)
     assert the(table, "measured").cost["seconds"] == grpo["train"]["seconds"]
 
 
@@ -407,7 +435,7 @@ def test_runs_of_a_paper_are_found_where_they_are_stored_and_in_the_folder_of_ru
     run_folder(place / "runs" / "b-00000003", {**three, "run_id": "00000003", "paper": "other"})
     assert main(["toy"]) == 0
     text = capsys.readouterr().out
-    assert "0 2 " in text and "71.0 % ± 1.4" in text and "inside [1]" in text and "Not run:" not in text
+    assert "0 2 " in text and "71.0 % ± 1.4" in text and "not told [1]" in text and "Not run:" not in text
     assert main(["toy", "runs=elsewhere"]) == 0
     assert "0 1 " in capsys.readouterr().out
     damaged = place / "runs" / "c-00000004" / "metrics.json"
@@ -503,7 +531,7 @@ def test_the_run_of_a_paper_stands_beside_its_published_numbers(place, grpo, cap
     path = run_folder(place / "elsewhere" / "a-00000000", measured(grpo, 0.72)[0])
     assert main([path]) == 0
     text = capsys.readouterr().out
-    assert "Toy-8B [1]" in text and "inside [1]" in text and "[1-2] arXiv 0000.00000, table 1" in text
+    assert "Toy-8B [1]" in text and "not told [1]" in text and "[1-2] arXiv 0000.00000, table 1" in text
 
 
 def test_help_imports_nothing_heavy(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from medrl.data.example import Example
@@ -14,7 +16,7 @@ from medrl.evaluation.evaluate import held_out, result_files
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
-from medrl.statistics import metrics, power
+from medrl.statistics import metrics, outcomes
 from medrl.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -47,7 +49,15 @@ def summarise(run: Run, folder: Path) -> dict[str, Any]:
             summary["perplexity"][name] = {**about, **perplexity.summary(before, after, trained=run.algo.trains)}
         else:
             summary["tasks"][name] = {**about, **_metrics(run, name, before, after)}
+    for reading in ("change", "readable_change"):
+        _correct([task[reading] for part in summary.values() for task in part.values() if task.get(reading)])
     return summary
+
+
+def _correct(changes: Sequence[dict[str, Any]]) -> None:
+    """Give each change of one reading its p value after Holm's correction for all tasks of the run."""
+    for change, p_holm in zip(changes, metrics.holm([change["p_value"] for change in changes]), strict=True):
+        change["p_holm"] = p_holm
 
 
 def _part(run: Run, task: Task) -> str:
@@ -57,132 +67,128 @@ def _part(run: Run, task: Task) -> str:
 
 def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
     task, examples, kind = run.data_mix.tasks[name], held_out(run, name), protocol(run, name)
-    generative = kind == "generative"
+    generative, compared = kind == "generative", run.algo.trains and kind != "pairwise"
     return {
         "scorer": task.scorer if generative else preferences.SCORERS[kind],
         "n": len(examples),
+        "examples": outcomes.digest([example.id for example in examples]),
         "samples": run.eval.samples if generative else 1,
         **_accuracy(after),
         "by_group": _by_group(after),
         "base": _accuracy(before),
-        "change": _change(before, after) if run.algo.trains else None,
-        **({"readable_change": _change(before, after, "readable")} if run.algo.trains and generative else {}),
+        # A reward model has no head before training. A random one is any classifier, so that nothing is tested against it.
+        "change": _change(before, after) if compared else None,
+        **({"readable_change": _change(before, after, "readable")} if compared and generative else {}),
+        **({"against": preferences.against(after, examples)} if kind == "pairwise" else {}),
         "compat": {
             key: {"accuracy": found, "base": _compat(scorer, task, examples, before)}
             for key, scorer in run.eval.paper_scorers.items()
             if generative and (found := _compat(scorer, task, examples, after)) is not None
         },
-        "minimum_detectable_difference": _detectable(run, before, after),
         "reference": _references(run, task, examples) if generative else preferences.references(examples),
     }
 
 
 def _of_examples(lines: Sequence[Line]) -> list[list[Line]]:
     """The samples of each example together, in order. Not by id: a question may well stand twice in a data set."""
-    samples = 1 + max((line["sample"] for line in lines), default=0)
+    samples = _samples(lines)
     return [list(lines[first : first + samples]) for first in range(0, len(lines), samples)]
 
 
-def _shares_right(lines: Sequence[Line], reading: Reading = "verdict") -> list[float]:
-    """For each example, the share of its completions that are right."""
-    return [sum(line[reading] == "right" for line in group) / len(group) for group in _of_examples(lines)]
+def _samples(lines: Sequence[Line]) -> int:
+    """Completions of each example."""
+    return 1 + max((line["sample"] for line in lines), default=0)
 
 
-def _interval(shares: Sequence[float], *, single: bool) -> list[float] | None:
-    """Of the mean of shares: binomial for single answers; samples of one example are not independent, so examples are drawn.
-
-    Where all shares are equal there is nothing to draw, and the binomial interval of so many examples is on the safe side.
-    """
-    if single or len(set(shares)) == 1:
-        return list(metrics.wilson(round(sum(shares)), len(shares)))
-    return _bootstrap(shares)
+def _rights(lines: Sequence[Line], reading: Reading = "verdict") -> list[int]:
+    """For each example, how many of its completions are right."""
+    return [sum(line[reading] == "right" for line in group) for group in _of_examples(lines)]
 
 
-def _bootstrap(values: Sequence[float]) -> list[float] | None:
-    """A bootstrap interval; null for one example, which cannot be drawn anew."""
-    return list(metrics.bootstrap(values)) if len(values) > 1 else None
+def _share(lines: Sequence[Line], counted: Sequence[float]) -> dict[str, Any]:
+    """Mean of a number from 0 to 1 for each completion, with its interval over examples."""
+    samples = _samples(lines)
+    parts = [math.fsum(counted[first : first + samples]) for first in range(0, len(counted), samples)]
+    interval = metrics.clustered(parts, [samples] * len(parts))
+    return {"accuracy": math.fsum(parts) / len(counted), "ci95": list(interval)}
+
+
+def _credit(lines: Sequence[Line]) -> dict[str, Any]:
+    """Mean credit. That of a rubric may be below 0 for one response, without limit; only its mean is clipped."""
+    credits = [line["credit"] for line in lines]
+    if min(credits) >= 0:
+        share = _share(lines, credits)
+        return {"mean_credit": share["accuracy"], "mean_credit_ci95": share["ci95"]}
+    means = [fmean(line["credit"] for line in group) for group in _of_examples(lines)]
+    drawn = metrics.bootstrap(means) if len(means) > 1 else None
+    return {"mean_credit": max(0.0, fmean(means)), "mean_credit_ci95": drawn and [max(0.0, end) for end in drawn]}
 
 
 def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
-    n, outcomes = len(lines), Counter(line["verdict"] for line in lines)
-    groups, shares = _of_examples(lines), _shares_right(lines)
-    samples = n // len(groups)
-    credits = [sum(line["credit"] for line in group) / len(group) for group in groups]
-    drawn = _bootstrap(credits)
+    groups, samples, right = _of_examples(lines), _samples(lines), _rights(lines)
     found: dict[str, Any] = {
-        "accuracy": outcomes["right"] / n,
-        "ci95": _interval(shares, single=samples == 1),
-        "bootstrap_ci95": _bootstrap(shares),
-        "mean_credit": max(0.0, sum(credits) / len(credits)),  # of rubrics the mean is clipped, not the credit of one response
-        "mean_credit_ci95": drawn and [max(0.0, end) for end in drawn],
-        "unparsed": outcomes["unparsed"] / n,
-        "truncated": outcomes["truncated"] / n,
-        "ungraded": outcomes["ungraded"] / n,
-        "mean_tokens": sum(line["tokens"] for line in lines) / n,
+        **_share(lines, [line["verdict"] == "right" for line in lines]),
+        "right": outcomes.written(right, samples),
+        **_credit(lines),
     }
+    for outcome in ("unparsed", "truncated", "ungraded"):
+        share = _share(lines, [line["verdict"] == outcome for line in lines])
+        found |= {outcome: share["accuracy"], f"{outcome}_ci95": share["ci95"]}
+    found["mean_tokens"] = fmean(line["tokens"] for line in lines)
     if "readable" in lines[0]:  # not of preference pairs
-        shares = _shares_right(lines, "readable")
-        found["readable"] = {"accuracy": sum(shares) / len(shares), "ci95": _interval(shares, single=samples == 1)}
-        found["readable"]["unparsed"] = sum(line["readable"] == "unparsed" for line in lines) / n
-    places = [line["place"] for line in lines if line["place"] is not None]
-    if places:
-        found["first_choice"] = places.count(0) / len(places)
+        found["readable"] = {
+            **_share(lines, [line["readable"] == "right" for line in lines]),
+            "right": outcomes.written(_rights(lines, "readable"), samples),
+            "unparsed": fmean(line["readable"] == "unparsed" for line in lines),
+        }
+    places = [[line["place"] for line in group if line["place"] is not None] for group in groups]
+    if placed := [group for group in places if group]:
+        first = [group.count(0) for group in placed]
+        found["first_choice"] = sum(first) / sum(map(len, placed))
+        found["first_choice_ci95"] = list(metrics.clustered(first, list(map(len, placed))))
     if samples > 1:
-        right = [sum(line["verdict"] == "right" for line in group) for group in groups]
         ks = sorted({1, samples, *(k for k in (2, 4, 8, 16, 32, 64) if k < samples)})
-        found["pass_at"] = {str(k): sum(metrics.pass_at_k(samples, count, k) for count in right) / len(right) for k in ks}
-        voted = [_voted(group) for group in groups]
-        found["majority_vote"] = {"accuracy": sum(voted) / len(voted), "ci95": list(metrics.wilson(sum(voted), len(voted)))}
+        passed = {str(k): [metrics.pass_at_k(samples, count, k) for count in right] for k in ks}
+        found["pass_at"] = {k: sum(values) / len(values) for k, values in passed.items()}
+        found["pass_at_ci95"] = {k: list(metrics.clustered(values)) for k, values in passed.items()}
+        voted = sum(
+            metrics.majority_vote([line["vote"] for line in group], [line["verdict"] == "right" for line in group])
+            for group in groups
+        )
+        found["majority_vote"] = {"accuracy": voted / len(groups), "ci95": list(metrics.wilson(voted, len(groups)))}
     return found
-
-
-def _voted(group: Sequence[Line]) -> bool:
-    """Whether the commonest answer of an example is right: one that gave it said it in full ("yes", not "yes, I think")."""
-    winner = metrics.majority_vote([line["vote"] for line in group])
-    return winner is not None and any(line["vote"] == winner and line["verdict"] == "right" for line in group)
 
 
 def _change(before: Sequence[Line], after: Sequence[Line], reading: Reading = "verdict") -> dict[str, Any]:
     """What training changed: McNemar's test for single answers, a sign-flip test for shares of several."""
-    old, new = _shares_right(before, reading), _shares_right(after, reading)
-    interval = _bootstrap([b - a for a, b in zip(old, new, strict=True)])
-    if len(before) == len(old):
-        change = metrics.paired_change([share == 1 for share in old], [share == 1 for share in new])
-        return {**change._asdict(), "ci95": list(change.ci95), "bootstrap_ci95": interval, "test": "exact McNemar"}
+    old, new = _rights(before, reading), _rights(after, reading)
+    samples = len(before) // len(old)
+    if samples == 1:
+        change = metrics.paired_change([right == 1 for right in old], [right == 1 for right in new])
+        return {**change._asdict(), "ci95": list(change.ci95), "test": "exact McNemar"}
+    differences = [(b - a) / samples for a, b in zip(old, new, strict=True)]
     return {
-        "difference": sum(new) / len(new) - sum(old) / len(old),
-        "ci95": interval,
-        "bootstrap_ci95": interval,
+        "difference": (sum(new) - sum(old)) / len(before),
+        "ci95": list(metrics.change_interval(differences)),
         "p_value": metrics.sign_flip(old, new),
-        "gained": sum(b > a for a, b in zip(old, new, strict=True)),
-        "lost": sum(b < a for a, b in zip(old, new, strict=True)),
+        "gained": sum(each > 0 for each in differences),
+        "lost": sum(each < 0 for each in differences),
         "test": "sign-flip",
     }
 
 
-def _detectable(run: Run, before: Sequence[Line], after: Sequence[Line]) -> float | None:
-    """The change that so many examples can show; without training, the difference to another model on as many."""
-    old, new = _shares_right(before), _shares_right(after)
-    if not run.algo.trains:
-        return power.minimum_detectable_difference_unpaired(len(old), sum(old) / len(old))
-    if len(before) > len(old):
-        return power.minimum_detectable_mean(old, new)
-    changed = sum(a != b for a, b in zip(old, new, strict=True))
-    return power.minimum_detectable_difference(len(old), changed / len(old))
-
-
 def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequence[Line]) -> dict[str, Any] | None:
     """Accuracy by a paper's own grading, of the examples to which it applies; None where it applies to none."""
-    shares = []
-    groups = _of_examples(lines)
-    for example, group in zip(examples, groups, strict=True):
+    parts: list[int] = []
+    wholes: list[int] = []
+    for example, group in zip(examples, _of_examples(lines), strict=True):
         rights = [scorer.right(line["text"], example, task) for line in group]
         if None not in rights:
-            shares.append(sum(map(bool, rights)) / len(rights))
-    if not shares:
+            parts.append(sum(map(bool, rights)))
+            wholes.append(len(rights))
+    if not parts:
         return None
-    single = len(lines) == len(groups)
-    return {"accuracy": sum(shares) / len(shares), "ci95": _interval(shares, single=single), "n": len(shares)}
+    return {"accuracy": sum(parts) / sum(wholes), "ci95": list(metrics.clustered(parts, wholes)), "n": len(parts)}
 
 
 def _references(run: Run, task: Task, examples: Sequence[Example]) -> dict[str, Any]:
@@ -208,9 +214,7 @@ def _by_group(lines: Sequence[Line]) -> dict[str, Any]:
         groups[line["group"]].append(line)
     if set(groups) == {""}:
         return {}
-    found = {}
-    for group, members in sorted(groups.items()):
-        shares = _shares_right(members)
-        interval = _interval(shares, single=len(shares) == len(members))
-        found[group] = {"n": len(shares), "accuracy": sum(shares) / len(shares), "ci95": interval}
-    return found
+    return {
+        group: {"n": len(_of_examples(members)), **_share(members, [line["verdict"] == "right" for line in members])}
+        for group, members in sorted(groups.items())
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from medrl.data.example import Example
 from medrl.data.prompts import messages
 from medrl.models.likelihood import Measure, Passage, reply
 from medrl.models.tokenization import Rendering
+from medrl.statistics.metrics import mcnemar, paired_change, wilson
 from medrl.tasks.base import Task
 
 Protocol = Literal["pairwise", "likelihood"]
@@ -57,6 +58,34 @@ def _line(task: Task, example: Example, protocol: Protocol, group: Sequence[Pass
         "group": example.group,
         "vote": None,
         "place": None,
+    }
+
+
+def against(lines: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
+    """A reward model's pairs against chance (exact binomial test) and against the longer answer (McNemar's, the same pairs).
+
+    Each has the reference's accuracy, the difference with its interval, and p. Beating both needs no correction: either alone
+    claims nothing.
+    """
+    right = [line["verdict"] == "right" for line in lines]
+    count, n = sum(right), len(right)
+    longer = [len(example.gold) > len(example.rejected) for example in examples]
+    paired = paired_change(longer, right)
+    return {
+        "chance": {
+            "accuracy": 0.5,
+            "difference": count / n - 0.5,
+            "ci95": [end - 0.5 for end in wilson(count, n)],
+            "p_value": mcnemar(count, n - count),  # both count heads of a fair coin
+            "test": "exact binomial",
+        },
+        "longer_answer": {
+            "accuracy": sum(longer) / n,
+            "difference": paired.difference,
+            "ci95": list(paired.ci95),
+            "p_value": paired.p_value,
+            "test": "exact McNemar",
+        },
     }
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from medrl.files import write_atomically
 from medrl.report import charts, phrases
 from medrl.report.phrases import READABLE
-from medrl.report.terminal import spreads
+from medrl.report.terminal import OVER_SEEDS, spreads
 from medrl.table import results
-from medrl.table.changes import changes, sources
+from medrl.table.changes import NOTES, changes, sources
 from medrl.table.table import Column, Table, terminal_width
 from medrl.tracking import run_folder
 
@@ -51,17 +51,19 @@ class Grid:
     def points(self) -> Table:
         """A row a run and task."""
         rows, columns = [], list(map(Column, self.options))
-        for each in self.entries:
-            for _, task, measure, n, *numbers in changes({"": each.metrics}).rows:
-                found = each.metrics["tasks"].get(task, {})
-                read = found.get("readable", {}) if measure == READABLE else found
-                shown = f"{100 * read['unparsed']:.1f} %" if "unparsed" in read and phrases.generated(found) else ""
-                about = (f"{task}{each.split}", measure, phrases.asked(found) if found else n)
-                rows.append((*each.values, *about, *numbers, shown))
-        return Table([*columns, *changes({}).columns[1:], Column("unparsed", right=True)], rows)
+        for place, task, measure, n, *numbers in changes(
+            {str(place): each.metrics for place, each in enumerate(self.entries)}
+        ).rows:
+            each = self.entries[int(str(place))]
+            found = each.metrics["tasks"].get(task, {})
+            read = found.get("readable", {}) if measure == READABLE else found
+            shown = f"{100 * read['unparsed']:.1f} %" if "unparsed" in read and phrases.generated(found) else ""
+            about = (f"{task}{each.split}", measure, phrases.asked(found) if found else n)
+            rows.append((*each.values, *about, *numbers, shown))
+        return Table([*columns, *changes({}).columns[1:], Column("unparsed", right=True)], rows, notes=NOTES)
 
     def over_seeds(self) -> Table:
-        """A row a configuration and task with its mean over seeds and Student's interval; none where no seed varies."""
+        """Rows of a configuration and task with its means over seeds and their two intervals; none where no seed varies."""
         options = [key for key in self.options if key != "seed"]
         together: dict[str, tuple[list[str], list[str], list[Mapping[str, Any]]]] = {}
         for each in self.entries if "seed" in self.options else ():
@@ -72,7 +74,7 @@ class Grid:
                 group[1].append(str(each.metrics["seed"]))
                 group[2].append(found)
         rows = [[*names, *numbers, ", ".join(seeds)] for names, seeds, group in together.values() for numbers in spreads(group)]
-        return Table(list(map(Column, (*options, "held out", "measure", "n", "mean", "95 % interval", "sd", "seeds"))), rows)
+        return Table([*map(Column, (*options, "held out")), *OVER_SEEDS], rows)
 
     def text(self, title: str) -> str:
         """Both tables for a terminal; the first line says where the rows came from."""
@@ -83,7 +85,7 @@ class Grid:
         """Both tables in Markdown, with the command and the points that failed."""
         parts = [f"Rows: {self.sources}.", f"`{command}`", self.points().markdown()]
         if (seeds := self.over_seeds()).rows:
-            parts += ["Over seeds, with Student's interval of the mean:", seeds.markdown()]
+            parts += ["Over seeds, with both intervals of the mean:", seeds.markdown()]
         if failures:
             parts.append("\n".join(["Points that failed:", "", "```", *failures, "```"]))
         return "\n\n".join(parts) + "\n"

@@ -16,6 +16,7 @@ from medrl.config.schema import family_id, rows_from
 from medrl.errors import UserError
 from medrl.models.chat_templates import notes
 from medrl.models.tokenization import Rendering
+from medrl.statistics import power
 
 if TYPE_CHECKING:
     from medrl.algos.base import TrainedAlgo
@@ -53,6 +54,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
         planned["tokens"] = _tokens(run, run.algo, lengths)
         planned["memory"] = _memory(run, run.algo, tokenizer, max(lengths))
         planned["time"] = _time(planned["batch"], pace)
+    planned["detectable"] = _detectable(run) if run.algo.trains else None
     planned["audit"] = audited.as_json() if audited else None
     return planned
 
@@ -66,6 +68,14 @@ def _evaluation(run: Run) -> dict[str, Any]:
     answered = sum(count for name, count in rows.items() if protocol(run, name) == "generative")
     completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
     return {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens}
+
+
+def _detectable(run: Run) -> dict[str, dict[str, float | None]]:
+    """For each task that has an accuracy, the change that so many examples can show, by the share of them that will change."""
+    from medrl.evaluation.evaluate import held_out
+    from medrl.evaluation.protocols import evaluated_tasks, protocol
+
+    return {name: power.planned(len(held_out(run, name))) for name in evaluated_tasks(run) if protocol(run, name) != "perplexity"}
 
 
 def audit_of(run: Run, drawn: DrawnMix, *, dry: bool) -> Audit | None:

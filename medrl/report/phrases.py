@@ -11,7 +11,10 @@ Task = Mapping[str, Any]
 STRICT = "strict"
 READABLE = "accuracy, readable"
 """What tables call the share of right answers as a careful reader finds them."""
-TRIAL = "power 0.8, alpha 0.05"
+CHECKPOINT = "this checkpoint, other examples"
+RECIPE = "this recipe, other seeds and examples"
+UNKNOWN = "unknown from one seed"
+"""The two uncertainties, and what stands for the second where one seed ran."""
 NAMES = {"random": "random option", "copy_order": "order shown, copied", "prior": "commonest in training"}
 """Reference answers whose key says too little; the others are their keys."""
 PAIR_NAMES = {"random": "chance", "longer_answer": "longer answer preferred", "shorter_answer": "shorter answer preferred"}
@@ -21,6 +24,14 @@ PAIR_NAMES = {"random": "chance", "longer_answer": "longer answer preferred", "s
 def p_value(value: float) -> str:
     """Never 0, which no test finds."""
     return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}"
+
+
+def p_values(change: Mapping[str, Any]) -> str:
+    """The p value of a change, and what Holm's correction makes of it; not there in runs before it was stored."""
+    said, corrected = p_value(change["p_value"]), change.get("p_holm")
+    if corrected in (None, change["p_value"]):
+        return said
+    return f"{said}, Holm {p_value(corrected).removeprefix('p ').removeprefix('= ')}"
 
 
 def interval(ci95: Sequence[float] | None, *, percent: bool = True) -> str:
@@ -68,22 +79,10 @@ def credit_says_more(task: Task) -> bool:
     return any(abs(numbers["mean_credit"] - numbers["accuracy"]) > 1e-9 for numbers in (task, task["base"]))
 
 
-def detectable(task: Task) -> str:
-    """What so many examples could have shown, which says what a change that is not clear is worth."""
-    trial, least = f"(n = {task['n']}, {TRIAL})", task["minimum_detectable_difference"]
-    if task["change"]:
-        if least is None:
-            return f"underpowered: too few examples changed to detect any difference {trial}"
-        return f"minimum detectable change {100 * least:.1f} points {trial}"
-    if least is None:
-        return f"underpowered: no better model can be detected {trial}"
-    return f"minimum detectable difference between two models {100 * least:.1f} points {trial}"
-
-
 def clear(change: Mapping[str, Any]) -> bool:
-    """Whether both the interval and the test of a change leave out zero."""
+    """Whether both the interval and the test of a change leave out zero, the test corrected for the tasks of the table."""
     ends = change["ci95"]
-    return bool(change["p_value"] < 0.05 and ends is not None and ends[0] * ends[1] > 0)
+    return bool(change.get("p_holm", change["p_value"]) < 0.05 and ends is not None and ends[0] * ends[1] > 0)
 
 
 def outcome(what: str, tasks: Mapping[str, Task], better: str) -> str:
@@ -105,8 +104,9 @@ def outcome(what: str, tasks: Mapping[str, Task], better: str) -> str:
             said[verb].append(f"{name} ({moved})")
     parts = [f"{verb} {', '.join(names)}" for verb, names in said.items() if names]
     if not parts:
-        return "One model, not trained here."
-    rule = "A change is called clear where its 95 % interval leaves out zero and p is below 0.05."
+        against = any(task.get("against") for task in tasks.values())
+        return "A reward model, tested against chance and the longer answer." if against else "One model, not trained here."
+    rule = "A change is called clear where its 95 % interval leaves out zero and p after Holm is below 0.05."
     return f"After training, {what} {'; it '.join(parts)}. {rule}"
 
 
@@ -132,7 +132,18 @@ def change(task: Task, key: str = "change") -> str:
         return ""
     scale, digits, unit = (1, 3, "nats a token") if task["protocol"] == "perplexity" else (100, 1, "points")
     ends = f" [{', '.join(f'{scale * end:+.{digits}f}' for end in found['ci95'])}]" if found["ci95"] else ""
-    return f"{scale * found['difference']:+.{digits}f} {unit}{ends}, {p_value(found['p_value'])}"
+    return f"{scale * found['difference']:+.{digits}f} {unit}{ends}, {p_values(found)}"
+
+
+def against(task: Task) -> str:
+    """A reward model against what needs no model: chance, and the longer answer; empty for any other task."""
+    found = task.get("against", {})
+    said = [f"{_name(name)} {change({**task, 'change': each})} ({each['test']})" for name, each in found.items()]
+    return "; ".join(said)
+
+
+def _name(reference: str) -> str:
+    return reference.replace("_", " ")
 
 
 def readable_change(task: Task) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from medrl.report import phrases
-from medrl.report.phrases import READABLE, STRICT, Task
-from medrl.statistics.metrics import over_seeds
+from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, STRICT, UNKNOWN, Task
+from medrl.statistics.metrics import Interval
 from medrl.table.rows import groups
 from medrl.table.table import Cell, Column, Table, terminal_width
+from medrl.table.uncertainty import Uncertainty, of_accuracy, of_change, of_values
 
-INTERVAL = Column("95 % interval")
+INTERVAL = Column(f"95 %, {CHECKPOINT}", widest=18)
 N = Column("n", right=True)
 
 
@@ -27,7 +28,7 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
         for each in (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})))
         if each.rows
     ]
-    lines = []
+    lines = [f"{RECIPE}: {UNKNOWN}"] if metrics["train"]["steps"] else []
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
@@ -52,7 +53,7 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
         "Changes": phrases.change_by_test,
         "Changes as a reader finds them": phrases.readable_change,
         "Shape": phrases.shape,
-        "Power": phrases.detectable,
+        "Against references": phrases.against,
         "Ungraded": phrases.ungraded,
     }
     notes = _notes(tasks, remarks)
@@ -78,18 +79,22 @@ def _texts(tasks: Mapping[str, Task]) -> Table:
     return Table(columns, rows, groups=1, notes=_notes(tasks, {"Changes": phrases.change_by_test}))
 
 
+OVER_SEEDS = (
+    Column("measure"), N, Column("mean", right=True), Column(f"95 %, {CHECKPOINT}", widest=18),
+    Column(f"95 %, {RECIPE}", widest=21), Column("sd", right=True), Column("seeds"),
+)  # fmt: skip
+"""What ``spreads`` fills, and the seeds."""
+
+
 def seeds(tables: Sequence[dict[str, Any]]) -> str:
-    """A row a task over runs that differ in nothing but their seed: the mean accuracy and how far the seeds lie apart.
+    """Rows of each task over runs that differ in nothing but their seed: mean, its two intervals, how far the seeds lie apart.
 
     Accuracies and perplexities are put together only where the same questions were asked in the same way; a task that some runs
-    asked otherwise has a second row. The interval is Student's, cut to 0 and 100 %: of other seeds on the same examples.
+    asked otherwise has further rows.
 
     Args:
         tables: ``metrics.json`` of each finished run of the family.
     """
-    columns = [
-        Column("task"), Column("measure"), N, Column("mean", right=True), INTERVAL, Column("sd", right=True), Column("seeds"),
-    ]  # fmt: skip
     found = groups(tables)
     rows = []
     for key in dict.fromkeys(group.task for group in found):
@@ -97,28 +102,39 @@ def seeds(tables: Sequence[dict[str, Any]]) -> str:
             seeds = ", ".join(str(metrics["seed"]) for metrics, _ in group.members)
             rows += [[key, *numbers, seeds] for numbers in spreads([task for _, task in group.members])]
     caption = f"over seeds, family {tables[0]['family']}"
-    return "\n" + Table(columns, rows, caption).text(terminal_width())
+    return "\n" + Table([Column("task"), *OVER_SEEDS], rows, caption).text(terminal_width())
 
 
 def spreads(group: Sequence[Task]) -> Iterator[list[Cell]]:
-    """What is compared over seeds, on how many examples, and its mean, interval and standard deviation; both readings."""
-    yield _spread(group)
-    if all("readable" in task for task in group):
-        yield _spread(group, readable=True)
-
-
-def _spread(group: Sequence[Task], *, readable: bool = False) -> list[Cell]:
-    task, text = group[0], group[0]["protocol"] == "perplexity"
-    numbers = [each["readable"] if readable else each for each in group]
-    found = over_seeds([each["perplexity" if text else "accuracy"] for each in numbers])
-    low, high = (1.0, float("inf")) if text else (0.0, 1.0)
-    ends = found.ci95 and [min(max(end, low), high) for end in found.ci95]
-    if text:
+    """What is compared over seeds, on how many examples, its mean, both intervals and the standard deviation; both readings."""
+    if group[0]["protocol"] == "perplexity":
+        own = [each["ci95"] and Interval(*each["ci95"]) for each in group]
+        found = of_values([each["perplexity"] for each in group], own)
+        ends = [each and (max(1.0, each.low), each.high) for each in found[2:]]
         sd = "-" if found.sd is None else f"{found.sd:.2f}"
-        return ["perplexity", phrases.asked(task), phrases.perplexity(found.mean), phrases.text_interval(ends), sd]
+        intervals = [phrases.text_interval(ends[0]), phrases.text_interval(ends[1]) if ends[1] else _no_recipe(group)]
+        yield ["perplexity", phrases.asked(group[0]), phrases.perplexity(found.mean), *intervals, sd]
+        return
+    readings = {"": ("accuracy" if group[0]["scorer"] == STRICT else group[0]["scorer"], group)}
+    if all("readable" in task for task in group):
+        readings["readable_"] = (READABLE, [task["readable"] for task in group])
+    for prefix, (what, parts) in readings.items():
+        yield _spread(group, what, of_accuracy(group, parts))
+        if all(task.get(f"{prefix}change") for task in group):
+            yield _spread(group, f"{what}, change", of_change(group, f"{prefix}change"), change=True)
+
+
+def _spread(group: Sequence[Task], what: str, found: Uncertainty, *, change: bool = False) -> list[Cell]:
+    low, sign = (-1.0, "+") if change else (0.0, "")
+    ends = [each and [100 * min(1.0, max(low, end)) for end in each] for each in found[2:]]
+    checkpoint, recipe = (f"[{each[0]:{sign}.1f}, {each[1]:{sign}.1f}]" if each else "" for each in ends)
     sd = "-" if found.sd is None else f"{100 * found.sd:.1f}"
-    what = READABLE if readable else "accuracy" if task["scorer"] == STRICT else task["scorer"]
-    return [what, phrases.asked(task), f"{found.mean:.1%}", phrases.interval(ends), sd]
+    mean = f"{100 * found.mean:{sign}.1f}{' points' if change else '%'}"
+    return [what, phrases.asked(group[0]), mean, checkpoint or "none", recipe or _no_recipe(group), sd]
+
+
+def _no_recipe(group: Sequence[Task]) -> str:
+    return UNKNOWN if len(group) == 1 else "none"
 
 
 def _scorer(task: Task) -> str:
@@ -149,7 +165,8 @@ def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -
         yield ["  mean credit", asked, f"{numbers['mean_credit']:.3f}", interval, "", ""]
     if vote := numbers.get("majority_vote"):
         yield [f"  majority vote of {samples}", task["n"], *_share(vote), "", ""]
-        yield [f"  pass@{samples}", task["n"], f"{numbers['pass_at'][str(samples)]:.1%}", "", "", ""]
+        passed = {which: numbers.get(which, {}).get(str(samples)) for which in ("pass_at", "pass_at_ci95")}
+        yield [f"  pass@{samples}", task["n"], f"{passed['pass_at']:.1%}", phrases.interval(passed["pass_at_ci95"]), "", ""]
     for key, graded in task["compat"].items():
         if graded[which]:
             yield [f"  as {key} grades", asked, *_share(graded[which]), "", ""]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from statistics import NormalDist, stdev
+from collections.abc import Callable
+from statistics import NormalDist
 
-from medrl.statistics.metrics import Z95, pairs
+from medrl.statistics.metrics import Z95
 
 
 def minimum_detectable_difference(n: int, discordant: float, *, power: float = 0.8) -> float | None:
@@ -37,51 +37,13 @@ def minimum_detectable_difference(n: int, discordant: float, *, power: float = 0
     return _root(excess, 0.0, discordant) if discordant and excess(discordant) >= 0 else None
 
 
-def minimum_detectable_mean(before: Sequence[float], after: Sequence[float], *, power: float = 0.8) -> float | None:
-    """Smallest mean change of paired scores that so many examples show at 5 % two-sided with that power.
-
-    Normal approximation, with the spread of the differences that were observed: (z_0.975 + z_power) * sd / sqrt(n). None for
-    one example or where no score changed, which say nothing about the spread.
-
-    Raises:
-        ValueError: the two lists differ in length or are empty.
-    """
-    n = pairs(before, after)
-    changes = [new - old for old, new in zip(before, after, strict=True)]
-    if n < 2 or len(set(changes)) == 1:
-        return None
-    return (Z95 + NormalDist().inv_cdf(power)) * stdev(changes) / math.sqrt(n)
+CHURNS = (0.05, 0.1, 0.2, 0.3, 0.5)
+"""Shares of examples whose verdict changes, for which a plan says what can be shown: from a light touch to a new model."""
 
 
-def minimum_detectable_difference_unpaired(n: int, accuracy: float, *, power: float = 0.8) -> float | None:
-    """Smallest gain over ``accuracy`` that the test of two proportions finds at 5 %, two-sided, with the given power.
-
-    For two models on different examples, or where only the two accuracies are known; the same examples need far fewer, see
-    ``minimum_detectable_difference``. The normal approximation of Fleiss, Levin and Paik (Statistical Methods for Rates and
-    Proportions, 2003, chapter 4) without continuity correction. Good where each model is right and wrong some ten times.
-
-    Args:
-        n: examples of each model.
-        accuracy: of the weaker model. For the smallest loss from an accuracy a, ask for 1 - a.
-        power: probability that the test finds the gain.
-
-    Returns:
-        A share of the examples, never above ``1 - accuracy``; None where even a model that is always right is not found
-        that often.
-
-    Raises:
-        ValueError: no examples, an accuracy outside 0 to 1, or a power outside 0.5 to 1 (1 itself is out of reach).
-    """
-    z_beta = _z_beta(n, accuracy, power)
-
-    def excess(gain: float) -> float:
-        better, middle = accuracy + gain, accuracy + gain / 2
-        needed = Z95 * math.sqrt(2 * middle * (1 - middle))
-        needed += z_beta * math.sqrt(accuracy * (1 - accuracy) + better * max(0.0, 1 - better))
-        return gain * math.sqrt(n) - needed
-
-    most = 1 - accuracy
-    return _root(excess, 0.0, most) if most and excess(most) >= 0 else None
+def planned(n: int) -> dict[str, float | None]:
+    """What n examples can show, by the share that will change: to plan with, before any of them is answered."""
+    return {f"{churn:.0%}": minimum_detectable_difference(n, churn) for churn in CHURNS}
 
 
 def _z_beta(n: int, share: float, power: float) -> float:

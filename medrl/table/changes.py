@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medrl.report import phrases
-from medrl.report.phrases import READABLE
+from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, UNKNOWN
+from medrl.statistics.metrics import holm
 from medrl.table.table import Column, Table
 
 Metrics = Mapping[str, Any]
@@ -16,6 +18,12 @@ COLUMNS = (
     Column("change", widest=50),
 )  # fmt: skip
 
+NOTES = {
+    "Intervals": [f"95 %, of {CHECKPOINT}; of {RECIPE}: {UNKNOWN}"],
+    "Holm": ["p after correction for all changes of this table, each reading by itself; not there where nothing is corrected"],
+}
+"""What stands below such a table."""
+
 
 def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
     """A row for each run and task.
@@ -24,8 +32,19 @@ def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
         runs: Metrics by what the run is called.
         name: What these names are, for the head of their column.
     """
-    rows = [(run, *row) for run, metrics in runs.items() for row in _rows(metrics)]
-    return Table((Column(name), *COLUMNS), rows, groups=1)
+    rows = [(run, *row) for run, metrics in corrected(runs).items() for row in _rows(metrics)]
+    return Table((Column(name), *COLUMNS), rows, groups=1, notes=NOTES)
+
+
+def corrected(runs: Mapping[str, Metrics]) -> Mapping[str, Metrics]:
+    """The same runs with the p values of their changes corrected by Holm for all of one table, each reading by itself."""
+    found = {name: copy.deepcopy(dict(metrics)) for name, metrics in runs.items()}
+    tasks = [task for metrics in found.values() for part in ("tasks", "perplexity") for task in metrics[part].values()]
+    for reading in ("change", "readable_change"):
+        changed = [task[reading] for task in tasks if task.get(reading) and task["protocol"] != "pairwise"]
+        for change, p_holm in zip(changed, holm([change["p_value"] for change in changed]), strict=True):
+            change["p_holm"] = p_holm
+    return found
 
 
 def sources(runs: Mapping[str, Metrics]) -> str:
@@ -39,8 +58,13 @@ def _rows(metrics: Metrics) -> Iterator[tuple[str, ...]]:
         measure = "perplexity" if text else "accuracy" if phrases.generated(task) else "pair accuracy"
         how = ("perplexity", 1, ".2f") if text else ("accuracy", 100, ".1f", " %")
         before, after = (_number(each, *how) for each in (task["base"], task))
-        # A run that trains nothing has one model and no change.
-        yield key, measure, str(task["n"]), *((before, after) if task["change"] else (after, "")), phrases.change(task)
+        # A run that trains nothing has one model and no change; a reward model has no head before training.
+        compared = bool(task["change"]) and task["protocol"] != "pairwise"
+        said = phrases.change(task) if compared else ""
+        yield key, measure, str(task["n"]), *((before, after) if compared else (after, "")), said
+        for name, found in task.get("against", {}).items():
+            reference = f"{100 * found['accuracy']:.1f} % ({name.replace('_', ' ')})"
+            yield key, f"{measure}, against", str(task["n"]), reference, after, phrases.change({**task, "change": found})
         if "readable" in task:
             before, after = (_number(each["readable"], *how) for each in (task["base"], task))
             shown = (before, after) if task["change"] else (after, "")

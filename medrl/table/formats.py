@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from medrl.report import phrases
+from medrl.report.phrases import CHECKPOINT, RECIPE, UNKNOWN
 from medrl.table.changes import changes
 from medrl.table.join import Comparison
 from medrl.table.results import Record
@@ -15,11 +16,12 @@ from medrl.table.table import Cell, Column, Table, terminal_width
 
 COLUMNS = (
     Column("task"), Column("rows"), Column("who", widest=60), Column("n", right=True), Column("value", right=True),
-    Column("95 % interval"), Column("seeds"), Column("cost of a run"), Column("difference", right=True),
+    Column(f"95 %, {CHECKPOINT}", widest=18), Column(f"95 %, {RECIPE}", widest=21), Column("seeds"),
+    Column("cost of a run"), Column("difference", right=True),
     Column("verdict", widest=60),
 )  # fmt: skip
 CSV_COLUMNS = (
-    "table", "task", "metric", "kind", "who", "value", "low", "high", "sd", "student_low", "student_high", "seeds", "n",
+    "table", "task", "metric", "kind", "who", "value", "low", "high", "sd", "recipe_low", "recipe_high", "seeds", "n",
     "samples", "split", "protocol", "scorer", "version", "difference", "verdict", "against", "reasons", "flags", "rows",
     "seconds", "gpu_hours", "tokens", "peak_memory_gib", "run_ids", "family", "commits", "dirty", "source",
 )  # fmt: skip
@@ -73,7 +75,10 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
     task = row.task if row.metric == "accuracy" else f"{row.task}, {row.metric.replace('_', ' ')}"
     sd = "" if row.sd is None else f" ± {shown(row.sd, row)}"
     value = f"{shown(row.value, row)}{' %' if row.percent else ''}{sd}"
-    ends = f"[{', '.join(shown(end, row) for end in row.interval)}]" if row.interval else ""
+    found = row.uncertainty
+    ends, recipe = (f"[{', '.join(shown(end, row) for end in each)}]" if each else "" for each in found[2:])
+    if row.records and not recipe:
+        recipe = UNKNOWN if len(row.values) == 1 else "none"
     n = "" if row.asked["n"] is None else phrases.asked(row.asked)
     cost = ""
     if row.cost and row.cost["seconds"]:
@@ -82,9 +87,9 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
     if row.published and row.published.ours:
         verdicts = [("", "to be reproduced")]
     first, *more = verdicts or [("", "")]
-    yield [task, row.asked["split"], row.who, n, value, ends, " ".join(map(str, row.seeds)), cost, *first]
+    yield [task, row.asked["split"], row.who, n, value, ends, recipe, " ".join(map(str, row.seeds)), cost, *first]
     for further in more:
-        yield [task, row.asked["split"], *[""] * 6, *further]
+        yield [task, row.asked["split"], *[""] * 7, *further]
 
 
 def _notes(comparison: Comparison) -> dict[str, list[str]]:
@@ -137,8 +142,9 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
 
 def _lines(table: str, row: Row) -> Iterator[dict[str, Any]]:
     about = {"samples": 1, **row.asked, **{name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}}
-    about["low"], about["high"] = row.interval or (None, None)
-    about["student_low"], about["student_high"] = row.student or (None, None)
+    found = row.uncertainty
+    about["low"], about["high"] = found.checkpoint or (None, None)
+    about["recipe_low"], about["recipe_high"] = found.recipe or (None, None)
     about |= row.cost or {}
     for name, key in {"rows": "source", "run_ids": "run_id", "family": "family", "commits": "commit"}.items():
         about[name] = " ".join(dict.fromkeys(str(record[key]) for record in row.records))

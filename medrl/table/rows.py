@@ -1,7 +1,10 @@
 """Rows of a table: published, measured over seeds, before training, as a paper grades, and what needs no model.
 
-A published value is *inside* when it lies within the interval of the measured one. Its own interval is shown and does not decide:
-both numbers should be of the same examples, so that two intervals side by side would count their chance twice.
+A published value is compared with the interval of the recipe (other seeds and examples), which one seed does not have. It is
+*inside* where it lies in that interval and no end of it is further away than MARGIN, so that noise makes agreement harder and
+not easier. Where the interval lies on one side of it, the measured one is *above* or *below*; else it is *not told*. The interval
+of the published value is shown and does not decide: both numbers should be of the same examples, so that two intervals side by
+side would count their chance twice.
 """
 
 from __future__ import annotations
@@ -16,14 +19,17 @@ from typing import Any, Literal
 from medrl.config.schema import Published
 from medrl.evaluation.settings import Eval
 from medrl.report import phrases
-from medrl.report.phrases import STRICT, Task
+from medrl.report.phrases import STRICT, UNKNOWN, Task
 from medrl.statistics.metrics import Interval, over_seeds, wilson
 from medrl.table.results import Record
+from medrl.table.uncertainty import Uncertainty, by_example, of_values
 
 SHARES = ("unparsed", "truncated", "ungraded")
 """Of all answers, those that are neither right nor wrong; a table shows them where it is asked to."""
 INTERVALS = {"accuracy": "ci95", "perplexity": "ci95", "mean_credit": "mean_credit_ci95"}
 """Metrics of a task, and where their interval stands."""
+MARGIN = 0.05
+"""How far from a published share an interval may reach and still be called inside; of other numbers, as a part of them."""
 COST = ("seconds", "gpu_hours", "tokens", "peak_memory_gib")
 READABLE = "as a reader finds it"
 Kind = Literal["published", "measured", "before", "compat", "reference"]
@@ -36,12 +42,12 @@ class Verdict:
     number: int
     """Place of the published number in its table, from 1."""
     word: str
-    """``inside``: the published value lies in the measured interval; ``above`` or ``below``: the whole measured interval lies
-    there of it; ``not comparable``."""
+    """``inside``: the published value lies in the recipe's interval, no end of which is further off than MARGIN; ``above``,
+    ``below``: the whole interval lies there of it; ``not told``: neither, or one seed; ``not comparable``."""
     difference: float | None
     """Measured minus published, in the metric's own unit; None where they cannot be compared."""
     reasons: tuple[str, ...]
-    """Why they cannot be compared."""
+    """Why they cannot be compared, or why it is not told."""
 
     def __str__(self) -> str:
         why = f": {', '.join(self.reasons)}" if self.reasons else ""
@@ -58,8 +64,10 @@ class Row:
     who: str
     values: tuple[float, ...]
     """One a seed."""
-    own: tuple[Interval, ...] = ()
-    """Intervals of single runs, of their examples."""
+    own: tuple[Interval | None, ...] = ()
+    """Intervals of single runs, of their examples; None where one has none."""
+    examples: tuple[Sequence[float], ...] = ()
+    """Of each run, the share right of each example; empty where that is not known."""
     asked: Mapping[str, Any]
     """``n``, ``split`` and ``protocol``; of a measured number ``samples``, ``scorer`` and ``version``, too."""
     records: tuple[Record, ...] = ()
@@ -97,24 +105,23 @@ class Row:
         return "accuracy" in self.metric or self.metric.startswith(("majority_vote", "pass@")) or self.metric in SHARES
 
     @property
+    def share(self) -> bool:
+        """Whether the number lies between 0 and 1."""
+        return self.percent or self.metric == "mean_credit"
+
+    @property
     def sd(self) -> float | None:
         """Standard deviation between seeds."""
         return over_seeds(self.values).sd
 
     @property
-    def student(self) -> Interval | None:
-        """Of the mean over seeds, cut to what an accuracy can be; None for one seed."""
-        found = over_seeds(self.values).ci95
-        return Interval(max(0.0, found.low), min(1.0, found.high)) if found and self.percent else found
-
-    @property
-    def interval(self) -> Interval | None:
-        """From the lowest to the highest end of Student's interval over seeds and the intervals of the runs themselves.
-
-        The one knows nothing of other examples, the others nothing of other seeds; the wider of the two decides.
-        """
-        found = [*self.own, *([self.student] if self.student else [])]
-        return Interval(min(each.low for each in found), max(each.high for each in found)) if found else None
+    def uncertainty(self) -> Uncertainty:
+        """The mean with its two intervals, cut to what an accuracy can be."""
+        found = of_values(self.values, self.own or [None] * len(self.values), self.examples)
+        if not self.percent:
+            return found
+        ends = [ends and Interval(max(0.0, ends.low), min(1.0, ends.high)) for ends in found[2:]]
+        return Uncertainty(found.mean, found.sd, *ends)
 
 
 def of_published(row: Published, number: int) -> Row:
@@ -176,11 +183,14 @@ def number(metrics: Mapping[str, Any], metric: str) -> tuple[float, Sequence[flo
         return metrics[metric], metrics.get(INTERVALS[metric])
     if metric == "majority_vote" and "majority_vote" in metrics:
         return metrics["majority_vote"]["accuracy"], metrics["majority_vote"]["ci95"]
-    if metric in SHARES and metric in metrics:
+    if metric in SHARES and f"{metric}_ci95" in metrics:
+        return metrics[metric], metrics[f"{metric}_ci95"]
+    if metric in SHARES and metric in metrics:  # of a run before its intervals were stored
         answers = metrics["n"] * metrics.get("samples", 1) if "n" in metrics else None
         return metrics[metric], wilson(round(metrics[metric] * answers), answers) if answers else None
-    passed = metrics.get("pass_at", {}).get(metric.removeprefix("pass@"))
-    return (passed, None) if passed is not None and metric.startswith("pass@") else None
+    k = metric.removeprefix("pass@")
+    passed = metrics.get("pass_at", {}).get(k) if metric.startswith("pass@") else None
+    return None if passed is None else (passed, metrics.get("pass_at_ci95", {}).get(k))
 
 
 def measured(group: Group, metric: str) -> Iterator[Row]:
@@ -210,10 +220,11 @@ def _row(group: Group, metric: str, kind: Kind, who: str, *path: str, scorer: st
     if len(found) == len(numbers):
         asked = {key: metrics[key] for key in ("split", "protocol", "version")} | {"samples": metrics.get("samples", 1)}
         asked |= {"n": parts[0].get("n", metrics["n"]), "scorer": scorer or metrics.get("scorer", "")}
-        own = tuple(Interval(*ends) for _, ends in found if ends and ends[0] < ends[1])
+        own = tuple(Interval(*ends) if ends and ends[0] < ends[1] else None for _, ends in found)
+        examples = tuple(by_example([task for _, task in group.members], parts)) if metric == "accuracy" else ()
         yield Row(
             task=group.task, metric=metric, kind=kind, who=who, values=tuple(value for value, _ in found), own=own, asked=asked,
-            records=tuple(record for record, _ in group.members),
+            examples=examples, records=tuple(record for record, _ in group.members),
         )  # fmt: skip
 
 
@@ -234,12 +245,18 @@ def verdict(number: int, published: Published, row: Row, version_now: int | None
         row: What was measured.
         version_now: The task's version in this medrl; None where it has no such task.
     """
-    reasons = tuple(_incomparable(published, row, version_now))
-    if reasons or row.interval is None:
-        return Verdict(number, "not comparable", None, reasons or ("no interval of ours",))
-    low, high = row.interval
-    word = "above" if published.value < low else "below" if published.value > high else "inside"
-    return Verdict(number, word, row.value - published.value, ())
+    if reasons := tuple(_incomparable(published, row, version_now)):
+        return Verdict(number, "not comparable", None, reasons)
+    difference, found = row.value - published.value, row.uncertainty.recipe
+    if found is None:
+        return Verdict(number, "not told", difference, (UNKNOWN if len(row.values) == 1 else "no interval of ours",))
+    margin = MARGIN * (1.0 if row.share else abs(published.value))
+    if not found.low <= published.value <= found.high:
+        return Verdict(number, "above" if published.value < found.low else "below", difference, ())
+    if max(published.value - found.low, found.high - published.value) <= margin:
+        return Verdict(number, "inside", difference, ())
+    within = f"{100 * MARGIN:.0f} points" if row.percent else f"{MARGIN}" if row.share else f"{MARGIN:.0%} of it"
+    return Verdict(number, "not told", difference, (f"the interval reaches further than {within} from it",))
 
 
 def _incomparable(published: Published, row: Row, version_now: int | None) -> Iterator[str]:

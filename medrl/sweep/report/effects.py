@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
-from medrl.statistics.metrics import Z95, Interval, over_seeds, student_p
+from medrl.statistics.metrics import Z95, Interval, holm, over_seeds, student_p
 from medrl.sweep.report.configurations import Configuration, Sweep
 from medrl.sweep.report.formatting import key, numeric, show
 
@@ -122,10 +122,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def corrected(found: Sequence[T]) -> list[T]:
     """The same with their p values corrected for their number (Holm 1979); what was not tested does not count."""
-    tested = sorted((p_value, place) for place, each in enumerate(found) if (p_value := each.p_value) is not None)
-    steps = (min(1.0, (len(tested) - rank) * p_value) for rank, (p_value, _) in enumerate(tested))
-    by_place = {place: holm for (_, place), holm in zip(tested, itertools.accumulate(steps, max), strict=True)}
-    return [replace(each, holm=by_place.get(place)) for place, each in enumerate(found)]
+    return [replace(each, holm=p_value) for each, p_value in zip(found, holm([each.p_value for each in found]), strict=True)]
 
 
 def levels(sweep: Sweep, name: str) -> list[Level]:

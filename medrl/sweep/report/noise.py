@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev, variance
 from typing import NamedTuple
 
-from medrl.statistics.metrics import Interval, student_p, student_t
+from medrl.statistics import tukey
+from medrl.statistics.metrics import Interval
 from medrl.sweep.report.configurations import Configuration, Sweep
-from medrl.sweep.report.effects import FEWEST, estimate
-
-POWER = 0.8
 
 
 class Noise(NamedTuple):
@@ -28,14 +26,30 @@ class Noise(NamedTuple):
     """What ``between`` would be on average if all configurations were alike: the pooled deviation over the root of the seeds."""
     seeds: int
     """The commonest number of seeds of a configuration."""
-    detectable: float | None
-    """Smallest difference of two configurations, of that many seeds each, that a test at 5 % finds with POWER; about, because
-    the second of its two quantiles is the normal one. None without a spread between seeds."""
 
-    def seeds_to_detect(self, difference: float) -> int:
-        """How many a configuration needs: the detectable difference shrinks with the root of their number."""
-        assert self.detectable is not None
-        return math.ceil(self.seeds * (self.detectable / difference) ** 2)
+
+class TukeyTest(NamedTuple):
+    """What the verdict on the best configuration is taken with: Tukey's test of all pairs (`medrl.statistics.tukey`)."""
+
+    spread: float
+    """Pooled standard deviation between seeds, of which what all configurations share with a seed is taken out where blocked."""
+    df: int
+    blocked: bool
+    """Whether a seed is a block: three or more configurations, all with the same seeds."""
+    groups: int
+    """Configurations."""
+    seeds: int
+    """The commonest number of seeds of a configuration."""
+
+    @property
+    def detectable(self) -> float:
+        """The lead over all other configurations that the test finds with `tukey.POWER`, in the metric's unit."""
+        return self.spread * tukey.detectable(self.groups, self.seeds, self.df)
+
+    def seeds_needed(self, lead: float) -> int | None:
+        """Seeds of each configuration with which such a lead is found; None for more than `tukey.MOST_SEEDS`."""
+        less = self.blocked  # a block costs the degrees of freedom of the seeds
+        return tukey.seeds_needed(lead / self.spread, self.groups, lambda seeds: (self.groups - less) * (seeds - 1))
 
 
 @dataclass(frozen=True)
@@ -44,18 +58,29 @@ class Rival:
 
     configuration: Configuration
     difference: float
-    """The best's mean minus this one's, over common seeds where ``paired``."""
-    ci95: Interval | None = None
-    p_value: float | None = None
-    paired: int = 0
-    """Common seeds that the comparison is paired over; 0 where it uses the pooled spread between seeds."""
-    corrected: float | None = None
-    """P value times the number of all pairs of configurations (Bonferroni), at most 1."""
+    """The best's mean minus this one's."""
+    error: float
+    """Standard error of the difference; not a number without a test."""
+    tested: TukeyTest | None
+
+    @property
+    def ci95(self) -> Interval | None:
+        """Holds for all pairs of configurations at once."""
+        if not self.tested:
+            return None
+        half = tukey.critical(self.tested.groups, self.tested.df) * self.error
+        return Interval(self.difference - half, self.difference + half)
+
+    @property
+    def p_value(self) -> float | None:
+        """Corrected for all pairs of configurations."""
+        return tukey.p_value(self.difference / self.error, self.tested.groups, self.tested.df) if self.tested else None
 
     @property
     def significant(self) -> bool:
-        """Whether the two differ; never without a test."""
-        return self.corrected is not None and self.corrected < 0.05
+        """Whether the two differ at `tukey.ALPHA`; never without a test."""
+        ends = self.ci95
+        return ends is not None and ends.low * ends.high > 0
 
 
 def noise(sweep: Sweep) -> Noise:
@@ -66,8 +91,40 @@ def noise(sweep: Sweep) -> Noise:
     between = stdev([fmean(group) for group in groups]) if len(groups) > 1 else None
     by_chance = within * math.sqrt(fmean([1 / len(group) for group in groups])) if within is not None else None
     seeds = Counter(map(len, groups)).most_common(1)[0][0] if groups else 0
-    detectable = (student_t(df) + NormalDist().inv_cdf(POWER)) * within * math.sqrt(2 / seeds) if within else None
-    return Noise(within, df, between, by_chance, seeds, detectable)
+    return Noise(within, df, between, by_chance, seeds)
+
+
+def tukey_test(sweep: Sweep) -> TukeyTest | None:
+    """The test of the verdict; None for one configuration, without a spread between seeds, or where all seeds are equal.
+
+    Where three or more configurations all ran with the same seeds, a seed is a block, and its mean is taken out: what a seed did
+    to all configurations does not blur their differences. Of two configurations, blocks would leave hardly any degrees of
+    freedom. The design decides, and not the values.
+    """
+    found, by_seed = noise(sweep), [each.by_seed() for each in sweep.configurations]
+    groups, shared = len(by_seed), {frozenset(values) for values in by_seed}
+    blocked = groups > 2 and len(shared) == 1 and len(by_seed[0]) > 1
+    spread, df = found.within, found.df
+    if blocked:
+        seeds = {seed: fmean(values[seed] for values in by_seed) for seed in by_seed[0]}
+        middle = fmean(seeds.values())
+        left = [
+            (value - fmean(values.values()) - seeds[seed] + middle) ** 2 for values in by_seed for seed, value in values.items()
+        ]
+        df = (groups - 1) * (len(seeds) - 1)
+        spread = math.sqrt(math.fsum(left) / df)
+    scale = max((abs(point.value) for point in sweep.points), default=0.0)
+    if groups < 2 or spread is None or spread <= 1e-12 * scale:
+        return None
+    return TukeyTest(spread, df, blocked, groups, found.seeds)
+
+
+def room(sweep: Sweep, best: Configuration) -> float:
+    """How far a best configuration can lead where the metric is a share: from the mean of the others to its end."""
+    others = fmean([each.mean for each in sweep.configurations if each is not best])
+    if not sweep.unit.share:
+        return math.inf
+    return 1 - others if sweep.maximise else others
 
 
 def luck(sweep: Sweep) -> float | None:
@@ -78,29 +135,16 @@ def luck(sweep: Sweep) -> float | None:
 
 
 def rivals(sweep: Sweep, best: Configuration) -> list[Rival]:
-    """Every other configuration against one, the nearest first.
-
-    Paired over common seeds where there are FEWEST or more of them; else by the pooled spread between seeds, which takes that
-    spread for equal everywhere; else not at all. The best was picked by looking at all of them, so that its comparisons are
-    corrected for all pairs of configurations: whichever had come out best, this would hold.
-    """
-    spread, tests = noise(sweep), math.comb(len(sweep.configurations), 2)
-    found = [_rival(best, each, spread) for each in sweep.configurations if each is not best]
-    found = [replace(each, corrected=min(1.0, tests * each.p_value)) if each.p_value is not None else each for each in found]
+    """Every other configuration against one, the nearest first, by `tukey_test`; without it differences alone."""
+    tested = tukey_test(sweep)
+    found = [_rival(best, each, tested) for each in sweep.configurations if each is not best]
     return sorted(found, key=lambda rival: sweep.sign * rival.difference)
 
 
-def _rival(best: Configuration, other: Configuration, spread: Noise) -> Rival:
+def _rival(best: Configuration, other: Configuration, tested: TukeyTest | None) -> Rival:
     ours, theirs = best.by_seed(), other.by_seed()
-    if len(common := [seed for seed in ours if seed in theirs]) >= FEWEST:
-        n, mean, ci95, p_value = estimate([ours[seed] - theirs[seed] for seed in common])
-        return Rival(other, mean, ci95, p_value, n)
-    difference = fmean(ours.values()) - fmean(theirs.values())
-    if not spread.within:
-        return Rival(other, difference)
-    error = spread.within * math.sqrt(1 / len(ours) + 1 / len(theirs))
-    half = student_t(spread.df) * error
-    return Rival(other, difference, Interval(difference - half, difference + half), student_p(difference / error, spread.df))
+    error = tested.spread * math.sqrt(1 / len(ours) + 1 / len(theirs)) if tested else math.nan
+    return Rival(other, fmean(ours.values()) - fmean(theirs.values()), error, tested)
 
 
 def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:

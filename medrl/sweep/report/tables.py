@@ -104,6 +104,26 @@ def mean(each: Configuration, unit: Unit) -> list[str]:
     return [unit.show(each.mean), unit.interval(estimate(list(each.by_seed().values())).ci95)]
 
 
+def readings(sweep: Sweep, runs: Sequence[Record]) -> dict[str, dict[str, str]]:
+    """Mean accuracy of each configuration over its seeds, by column: every task that was answered, in both readings.
+
+    On the rows that the sweep's metric was measured on; a configuration of which some run does not say it has an empty cell.
+    """
+    chosen_by = "validation" if sweep.metric.startswith("validation/") else "test"
+    known = {run.get("run_id"): run["tasks"] for run in runs if (run.get("eval") or {}).get("split", "test") == chosen_by}
+    ids = {each["number"]: each.get("run_id") for each in sweep.planned}
+    found: dict[str, dict[str, str]] = {}
+    tasks = dict.fromkeys(name for each in known.values() for name, task in each.items() if "readable" in task)
+    for name in tasks:
+        for each in sweep.configurations:
+            here = [known.get(ids[point.number], {}).get(name, {}) for point in each.points]
+            if all("readable" in task for task in here):
+                for reading, parts in {"strict": here, "readable": [task["readable"] for task in here]}.items():
+                    shown = f"{100 * fmean(part['accuracy'] for part in parts):.1f}"
+                    found.setdefault(f"{name}, {reading}, %", {})[each.label] = shown
+    return found
+
+
 def heat(sweep: Sweep, one: str, two: str) -> tuple[Rows, list[list[int]]]:
     """Mean and count of each cell of two parameters, and its shade, the darker the higher."""
     cells: dict[tuple[str, str], list[float]] = {}
