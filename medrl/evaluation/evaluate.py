@@ -18,6 +18,7 @@ from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.grading.verdicts import Attempt, Verdict
+from medrl.models.generation import decoding_digest, fitting_tokens
 from medrl.models.likelihood import NegativeLogLikelihood, Score
 from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Task
@@ -33,6 +34,7 @@ def result_files(run: Run, which: Which) -> dict[str, str]:
     """
     splits: list[Split] = ["test"] if run.eval.split == "test" else ["train", "test"]
     about_all: dict[str, Any] = {"which": which, "eval": Eval.asking(vars(run.eval)), "seed": run.seed}
+    about_all["decoding"] = decoding_digest()
     if run.eval.split == "validation":
         about_all["rows"] = run.data_mix.validation_rows
     names = {}
@@ -114,7 +116,7 @@ def _missing_lines(
     if kind == "generative":
         return _completions(run, task, examples, model, done, tick)
     rendering = Rendering(model[1])
-    room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
+    room = (model[0], run.model.context_tokens, run.eval.batch_tokens or fitting_tokens(model[0]))
     measure = Score(*room) if kind == "pairwise" else NegativeLogLikelihood(*room)
     if kind == "perplexity":
         return perplexity.lines(task, examples, measure, rendering, done)
@@ -135,7 +137,8 @@ def _completions(
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
     engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
-    for batch in engine.complete(prompts, run.eval.sampling(run.seed), done, tick):
+    keys = [f"{task.name}/{example.id}/{sample}" for example, sample in asking]
+    for batch in engine.complete(prompts, keys, run.eval.sampling(run.seed), done, tick):
         attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
         strict = task.grade_all(attempts)
         graded = zip(batch.items(), strict, task.read_all(attempts, strict), strict=True)
