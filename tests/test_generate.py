@@ -1,4 +1,4 @@
-"""Generation outside TRL, on the embedded model itself: an answer depends on its own prompt, seed and key, and on nothing else."""
+"""Generation outside TRL, on the embedded model itself: an answer depends on its own prompt, seed and key alone."""
 
 import json
 import shutil
@@ -9,11 +9,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from medrl.config import build
 from medrl.evaluation import evaluate
 from medrl.files import read_jsonl
-
 from medrl.grading.answers import opening
 from medrl.models.base import EMBEDDED, trained
 from medrl.models.chat_templates import ready
-from medrl.models.generation import ASKED, IDS, NEUTRAL, NO_DECODING, Sampling, Transformers
+from medrl.models.generation import ASKED, IDS, NEUTRAL, NO_DECODING, Asked, Sampling, Transformers, sample
 
 ASSISTANT = "add_generation_prompt -%}{{- '<|im_start|>assistant\\n"
 PROMPTS = [[{"role": "user", "content": f"Ben has {boxes} boxes with 12 eggs in each. How many eggs?"}] for boxes in range(2, 11)]
@@ -84,16 +83,15 @@ def test_draws_follow_the_distribution(policy):
     import torch
 
     tokenizer, temperature, top_p = tokenizer_that_opens(""), 4.0, 0.5
-    engine = Transformers(policy, tokenizer, 2048, 65536)
-    made = merged(engine.complete(PROMPTS[:1] * 4000, [*map(str, range(4000))], Sampling(temperature, top_p, 1, 0)))
+    prompt = Transformers(policy, tokenizer, 2048, None).rendering.prompt(PROMPTS[0])
+    drawn = sample(policy, tokenizer, [Asked(prompt, 1, str(key)) for key in range(4000)], Sampling(temperature, top_p, 1, 0))
     with torch.no_grad():
-        logits = policy(torch.tensor([engine.rendering.prompt(PROMPTS[0])])).logits[0, -1] / temperature
+        logits = policy(torch.tensor([prompt])).logits[0, -1] / temperature
     ordered, places = logits.softmax(-1).sort(descending=True)
     kept = places[: int((ordered.cumsum(-1) < top_p).sum()) + 1]
     expected = logits.softmax(-1)[kept] / logits.softmax(-1)[kept].sum()
-    texts = [each.text for each in made.values()]
-    shares = torch.tensor([texts.count(tokenizer.decode([place])) / 4000 for place in kept.tolist()])
-    assert len(kept) > 1 and shares.sum() > 0.9  # tokens that are special have no text
+    shares = torch.tensor([sum(ids == [token] for ids in drawn) / 4000 for token in kept.tolist()])
+    assert len(kept) > 1 and shares.sum() == pytest.approx(1)
     assert (shares - expected).abs().max() < 0.03  # four standard errors of a half
 
 
