@@ -196,17 +196,18 @@ def _regrade(settings: Run, folder: Path, stale: Mapping[Path, tuple[str, str]])
 def _neighbor(tree: Tree, settings: Run, folder: Path) -> str:
     """What tells a new run from one that stands beside it, where the same command or one of another precision made that one."""
     beside = sorted(folder.parent.glob(f"{settings.name}-*/config.yaml"), key=lambda path: path.stat().st_mtime, reverse=True)
+    said = ""
     for path in beside[:3]:
-        theirs = frozen.load(path.parent)
+        theirs, nothing = frozen.load(path.parent), "nothing is taken from it"
         parts = [key for key in tree if theirs.get(key) != tree[key] and key not in ("force", "dry_run", "logger")]
         if not parts:
-            return f"new      {path.parent} has this configuration and other weights or rows; nothing is taken from it"
-        if parts == ["hardware"]:
-            kept = ("precision", "rollout")
-            said = [f"{key} {theirs['hardware'].get(key)} there, {tree['hardware'][key]} here" for key in kept
-                    if theirs["hardware"].get(key) != tree["hardware"][key]]  # fmt: skip
-            return (said and f"new      {path.parent} is the same but for {'; '.join(said)}; nothing is taken from it") or ""
-    return ""
+            return f"new      {path.parent} has this configuration and other weights or rows; {nothing}"
+        ours, other = tree["hardware"], theirs["hardware"]
+        kept = [key for key in ("precision", "rollout") if other.get(key) != ours[key]]
+        if parts == ["hardware"] and kept:
+            differs = "; ".join(f"{key} {other.get(key)} there, {ours[key]} here" for key in kept)
+            said = said or f"new      {path.parent} is the same but for {differs}; {nothing}"
+    return said
 
 
 def _train_as_a_stage(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
