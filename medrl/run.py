@@ -398,9 +398,9 @@ def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, nam
     """
     tasks = settings.data_mix.tasks
     read = [(name, split) for name, split in splits(settings) if wanted("data", f"{name}/{split}")]
-    made = {"model": settings.model.fingerprint, "rewards": lambda: _reward_fingerprints(settings)}
     return {
-        **{part: fingerprint() for part, fingerprint in made.items() if wanted(part, "")},
+        **({"model": settings.model.fingerprint()} if wanted("model", "") else {}),
+        **({"rewards": _reward_fingerprints(settings)} if wanted("rewards", "") else {}),
         "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in read},
         "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in read},
     }

@@ -209,7 +209,8 @@ def test_a_killed_evaluation_asks_only_what_is_left(ask, samples):
         kept = read_jsonl(begun(path))
         assert first == whole[:batches] and not path.exists()
         for line in kept:
-            assert line == {"position": line["position"], **lines[line["position"]]}
+            grader = {"grader": evaluate.grader_digest()}
+            assert line == {"position": line["position"], **grader, **lines[line["position"]]}
         rest, path = ask(folder, samples=samples)
         assert first + rest == whole  # nothing twice
         assert path.read_bytes() == unbroken.read_bytes() and not begun(path).exists()

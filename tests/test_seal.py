@@ -139,7 +139,7 @@ def test_other_weights_and_another_precision_make_another_run_and_say_so(compose
 
 
 def test_stages_are_appended(again, compose):
-    tree, folder = again
+    _, folder = again
     before = json.loads((folder / "provenance.json").read_text())
     run.run(compose([*WORDS, "eval.limit=3", f"runs={folder.parent}"]))
     after = json.loads((folder / "provenance.json").read_text())
