@@ -6,7 +6,7 @@ import gc
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,8 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 raise
             try:
                 with tracking.following(tree, settings, folder):
-                    _train_here_or_in_processes(settings, folder, stop)
+                    if settings.algo.trains and not (folder / "model").exists():
+                        _train_as_a_stage(settings, folder, stop)
                     evaluate_models(settings, folder)
                     metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
@@ -93,10 +94,23 @@ def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
     """Metrics of a run that is done and was evaluated as this configuration asks; None where work is left."""
     try:
         metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        asked = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("asked")
+        before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None  # not there, or damaged by another program; it is made again from what it was made of
-    return metrics if asked == evaluate.asked_digest(settings) else None
+    if before.get("asked") != evaluate.asked_digest(settings):
+        return None
+    noted = run_folder.noted_files(folder)
+    if any(name.startswith("eval/") and not (folder / name).exists() for name in noted):
+        return None  # removed, to be asked again
+    if edited := run_folder.edited(folder):
+        raise UserError(
+            f"{folder} is finished, and {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not what its numbers were made "
+            "of. Bring them back; or remove the changed ones of eval/, which are then asked again; or start over with force=true."
+        )
+    _check_inputs(folder, before, _inputs(settings, _on_disk(before)))
+    if before.get("grader", evaluate.grader_digest()) != evaluate.grader_digest():
+        return None  # the texts are kept, and graded anew
+    return metrics
 
 
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
@@ -119,24 +133,91 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     Raises:
         UserError: the run was begun with other rows or weights than there are now.
     """
+    grader = evaluate.grader_digest()
     ids = {"run_id": run_id(settings), "family": family_id(settings), "asked": evaluate.asked_digest(settings)}
-    now = {**ids, **run_folder.provenance(), **_inputs(settings)}
+    ids["grader"] = grader
+    now = _inputs(settings)
     path = folder / "provenance.json"
+    before: dict[str, Any] = {}
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        # Rows of another identity, which a run that trains nothing may be asked about, too, are not rows that have changed.
-        same = [key for key in before["data"] if before.get("rows", {}).get(key) == now["rows"].get(key)]
-        changed = [key for key in same if before["data"][key] != now["data"][key]]
-        changed += [part for part in ("model", "rewards") if before.get(part, {}) != now[part]]
+        _check_inputs(folder, before, now)
+        others = [key for key in now["rows"] if before.get("rows", {}).get(key, now["rows"][key]) != now["rows"][key]]
+        if others:
+            print(f"rows     {', '.join(others)}: not the rows that were asked before; asked anew")
         now["data"], now["rows"] = ({**before.get(part, {}), **now[part]} for part in ("data", "rows"))
-        if changed:
-            raise UserError(
-                f"{folder} was begun with other rows or weights than there are now ({', '.join(changed)}; provenance.json "
-                "has what they were). Bring those back, or start over with force=true."
-            )
+    elif said := _neighbor(tree, settings, folder):
+        print(said)
     (folder / "metrics.json").unlink(missing_ok=True)  # of what was asked before; its answers stay in eval/
     frozen.freeze(tree, folder)
-    run_folder.write_json(path, now)
+    # Code, command and machine are those of the first call; `stages` has those of every later one.
+    run_folder.write_json(path, {**run_folder.provenance(), **before, **ids, **now})
+    if stale := evaluate.graded_otherwise(settings, folder):
+        _regrade(settings, folder, stale)
+
+
+def _check_inputs(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises:
+    UserError: rows or weights hold something else than what the run was begun with.
+    """
+    # Rows of another identity, which a run that trains nothing may be asked about, too, are not rows that have changed.
+    data = before.get("data", {})
+    same = [key for key in now["data"] if key in data and before.get("rows", {}).get(key) == now["rows"].get(key)]
+    changed = [key for key in same if data[key] != now["data"][key]]
+    changed += [part for part in ("model", "rewards") if part in now and before.get(part, now[part]) != now[part]]
+    if changed:
+        raise UserError(
+            f"{folder} was begun with other rows or weights than there are now ({', '.join(changed)}; provenance.json "
+            "has what they were). Bring those back, or start over with force=true."
+        )
+
+
+def _on_disk(before: Mapping[str, Any]) -> Callable[[str, str], bool]:
+    """Whether an input of a run lies here: what the hub holds now is asked where something is left to do, and not for a table."""
+
+    def here(part: str, name: str) -> bool:
+        noted = before.get(part, {})
+        return "commit" not in json.dumps(noted.get(name, {}) if part == "data" else noted)
+
+    return here
+
+
+def _regrade(settings: Run, folder: Path, stale: Mapping[Path, tuple[str, str]]) -> None:
+    """Grade the kept texts again, and say so."""
+    graders = ", ".join(sorted({grader for _, grader in stale.values()}))
+    with run_folder.stage(folder, "grade") as entry:
+        found = evaluate.regrade(settings, folder, stale)
+        entry |= found._asdict()
+    again = f", {found.dropped} are asked again in other words" if found.dropped else ""
+    print(
+        f"grades   made by another grader ({graders}, now {evaluate.grader_digest()}): {found.answers} kept answers graded "
+        f"anew, {found.changed} with another grade{again}"
+    )
+
+
+def _neighbor(tree: Tree, settings: Run, folder: Path) -> str:
+    """What tells a new run from one that stands beside it, where the same command or one of another precision made that one."""
+    beside = sorted(folder.parent.glob(f"{settings.name}-*/config.yaml"), key=lambda path: path.stat().st_mtime, reverse=True)
+    said = ""
+    for path in beside[:3]:
+        theirs, nothing = frozen.load(path.parent), "nothing is taken from it"
+        parts = [key for key in tree if theirs.get(key) != tree[key] and key not in ("force", "dry_run", "logger")]
+        if not parts:
+            return f"new      {path.parent} has this configuration and other weights or rows; {nothing}"
+        ours, other = tree["hardware"], theirs["hardware"]
+        kept = [key for key in ("precision", "rollout") if other.get(key) != ours[key]]
+        if parts == ["hardware"] and kept:
+            differs = "; ".join(f"{key} {other.get(key)} there, {ours[key]} here" for key in kept)
+            said = said or f"new      {path.parent} is the same but for {differs}; {nothing}"
+    return said
+
+
+def _train_as_a_stage(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
+    with run_folder.stage(folder, "train"):
+        _train_here_or_in_processes(settings, folder, stop)
+        for path in sorted((folder / "model").iterdir()):
+            if path.is_file():
+                run_folder.note_file(folder, path)
 
 
 def _train_here_or_in_processes(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
@@ -206,12 +287,33 @@ def evaluate_models(settings: Run, folder: Path) -> None:
     results = folder / "eval"
     _quiet()
     if evaluate.missing(settings, "base", results):
-        tokenizer = settings.model.tokenizer(_texts(settings))
-        evaluate.answer_tasks(settings, "base", _base(settings, tokenizer), tokenizer, results)
+        _answer(settings, folder, "base", *load(settings, folder, "base"))
     if settings.algo.trains and evaluate.missing(settings, "trained", results):
-        reward_model = settings.algo.trains_reward_model
-        model = base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=reward_model)
-        evaluate.answer_tasks(settings, "trained", *model, results)
+        _answer(settings, folder, "trained", *load(settings, folder, "trained"))
+
+
+def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a run before training or after it."""
+    if which == "base":
+        tokenizer = settings.model.tokenizer(_texts(settings))
+        return _base(settings, tokenizer), tokenizer
+    classifier = settings.algo.trains_reward_model
+    return base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=classifier)
+
+
+def _answer(settings: Run, folder: Path, which: evaluate.Which, model: Any, tokenizer: Any) -> None:
+    """One model answers what it has not yet answered: a stage of the run, and a line a task in the ledger of test splits."""
+
+    def note(name: str, path: Path) -> None:
+        run_folder.note_file(folder, path, grader=evaluate.grader_digest())
+        if settings.eval.split == "test" and not settings.source.invents(settings.data_mix.tasks[name], "test"):
+            run_folder.note_asked(folder.parent, {"task": name, "run": folder.name, "model": which, "limit": settings.eval.limit})
+
+    with run_folder.stage(folder, "evaluate") as entry:
+        entry["model"] = which
+        if not settings.algo.trains_reward_model:
+            entry["generation"] = settings.eval.sampling(settings.seed).as_json(model, tokenizer)
+        evaluate.answer_tasks(settings, which, model, tokenizer, folder / "eval", note)
 
 
 def _base(settings: Run, tokenizer: Any) -> Any:
@@ -225,6 +327,9 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     origin, synthetic = rows_from(settings)
+    stages = run_folder.stages(folder)
+    generation: dict[str, Any] = next((each["generation"] for each in reversed(stages) if each.get("generation")), {})
+    counts = run_folder.times_asked(folder.parent)
     metrics = {
         "schema": METRICS_SCHEMA,
         "run_id": run_id(settings),
@@ -238,8 +343,9 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "source": origin,
         "synthetic": synthetic,
         "commit": provenance["commit"],
-        "dirty": provenance["dirty"],
-        "eval": tree["eval"],
+        "dirty": any(each["dirty"] for each in stages) or provenance["dirty"],
+        "eval": {**tree["eval"], "generation": generation},
+        "asked": {name: counts[name] for name in settings.data_mix.held_out if counts[name] and settings.eval.split == "test"},
         **metrics_json.summarise(settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in warnings.warnings(log)]},
         "judge": _judge(settings, folder),
@@ -288,14 +394,20 @@ def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
     return {"name": judge.describe(), "agreement": agreed, "calls": run_folder.tallies(folder, judge.tally())}
 
 
-def _inputs(settings: Run) -> dict[str, Any]:
-    """What tells the data and the weights of a run from any others: file hashes, commits on the hub."""
+def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, name: True) -> dict[str, Any]:
+    """What tells the data and the weights of a run from any others: file hashes, commits on the hub.
+
+    Args:
+        settings: The configuration.
+        wanted: Of which part (``model``, ``rewards``, ``data``) and name.
+    """
     tasks = settings.data_mix.tasks
+    read = [(name, split) for name, split in splits(settings) if wanted("data", f"{name}/{split}")]
     return {
-        "model": settings.model.fingerprint(),
-        "rewards": _reward_fingerprints(settings),
-        "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in splits(settings)},
-        "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in splits(settings)},
+        **({"model": settings.model.fingerprint()} if wanted("model", "") else {}),
+        **({"rewards": _reward_fingerprints(settings)} if wanted("rewards", "") else {}),
+        "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in read},
+        "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in read},
     }
 
 

@@ -224,7 +224,7 @@ def test_generation_in_training_and_outside_reads_the_ids_of_the_rendering(compo
     assert read and all(ids in prompts for ids in read)
     trained, read[:] = list(read), []
     engine = Transformers(job.policy, job.tokenizer, 2048, 65536)
-    list(engine.complete([row.messages for row in job.rows], Sampling(0.0, 1.0, 1, 0)))
+    list(engine.complete([row.messages for row in job.rows], [row.example.id for row in job.rows], Sampling(0.0, 1.0, 1, 0)))
     assert all(ids in read for ids in trained) and sorted(read) == sorted(prompts)
     saved = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert type(saved) is type(AutoTokenizer.from_pretrained(EMBEDDED / "tiny"))

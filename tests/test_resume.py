@@ -161,13 +161,13 @@ class Stub(Transformers):
         self.rendering, self.context_tokens, self.budget = Words(), 2048, budget
         self.left, self.asked = batches, []
 
-    def _batch(self, prompts, sampling, tick):
+    def _batch(self, asked, sampling, tick):
         if self.left == len(self.asked):
             raise Killed
-        self.asked.append(sampling.seed)
-        rng = random.Random(sampling.seed)  # as torch's: a batch is the same only as a whole
+        self.asked.append([each.key for each in asked])
         shape = "<reasoning>\n{0} 片\n</reasoning>\n<answer>\n{0}\n</answer>\n"
-        return [Generated(shape.format(rng.randrange(100)), rng.randrange(9), rng.random() < 0.9) for _ in prompts]
+        drawn = [random.Random(f"{sampling.seed}/{each.key}") for each in asked]
+        return [Generated(shape.format(rng.randrange(100)), rng.randrange(9), rng.random() < 0.9) for rng in drawn]
 
 
 @pytest.fixture
@@ -209,14 +209,15 @@ def test_a_killed_evaluation_asks_only_what_is_left(ask, samples):
         kept = read_jsonl(begun(path))
         assert first == whole[:batches] and not path.exists()
         for line in kept:
-            assert line == {"position": line["position"], **lines[line["position"]]}
+            grader = {"grader": evaluate.grader_digest()}
+            assert line == {"position": line["position"], **grader, **lines[line["position"]]}
         rest, path = ask(folder, samples=samples)
         assert first + rest == whole  # nothing twice
         assert path.read_bytes() == unbroken.read_bytes() and not begun(path).exists()
 
 
 def test_a_torn_evaluation_is_mended(ask):
-    """Cut anywhere, in a character, too: whole lines are kept, and a batch of which one is missing is asked again."""
+    """Cut anywhere, in a character, too: whole lines are kept, and the others asked."""
     whole, unbroken = ask("unbroken")
     _, path = ask("killed", 4)
     written = begun(path).read_bytes()
@@ -226,10 +227,11 @@ def test_a_torn_evaluation_is_mended(ask):
         begun(path).write_bytes(written[:length])
         rest, path = ask("killed")
         assert path.read_bytes() == unbroken.read_bytes() and not begun(path).exists()
-        assert rest == whole[-len(rest) :] and 4 >= len(whole) - len(rest) >= 0
-        sizes.append(len(rest))
+        kept = {key for batch in whole for key in batch} - {key for batch in rest for key in batch}
+        assert sum(map(len, rest)) == 60 - len(kept)  # nothing twice
+        sizes.append(len(kept))
         path.unlink()
-    assert sizes[0] == len(whole) and sizes[-1] == len(whole) - 3  # of the fourth batch, the last line was torn
+    assert sizes[0] == 0 and sizes[-1] == sum(map(len, whole[:4])) - 1  # the last line was torn
 
 
 def test_a_finished_evaluation_is_not_asked_again(ask):

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.grading.answers import opening
-from medrl.models.generation import Sampling, eos_token_ids, sample
+from medrl.models.generation import Asked, Sampling, eos_token_ids, sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +30,8 @@ class Episode(NamedTuple):
 def episodes(job: Job, policy: Any, rows: Sequence[int], sampling: Sampling) -> list[Episode]:
     """A completion for each of the training rows at these positions, in one batch."""
     prompts = [job.rendering.prompt(job.rows[row].messages) for row in rows]
-    # The model's own config may have another penalty, and samples must be the policy's.
-    written = sample(policy, job.tokenizer, prompts, sampling, repetition_penalty=1.0)
+    asked = [Asked(prompt, sampling.max_new_tokens, str(place)) for place, prompt in enumerate(prompts)]
+    written = sample(policy, job.tokenizer, asked, sampling)
     return [Episode(*episode) for episode in zip(rows, prompts, written, strict=True)]
 
 

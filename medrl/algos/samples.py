@@ -96,12 +96,12 @@ class SelfSampledPreference(SamplingAlgo):
         progress = Progress("sample", len(asked), count, "completions", shown=rank() == 0)
         with progress, appending(begun) as file:
             prompts = [row.messages for _, row in asked]
-            for batch in engine.complete(prompts, sampling, done, progress.partly):
-                fresh = {position: made for position, made in batch.items() if position not in done}
-                for line in _graded(job, fresh, asked):
+            keys = [f"{place}/{sample}" for place, _ in share for sample in range(self.num_generations)]
+            for batch in engine.complete(prompts, keys, sampling, done, progress.partly):
+                for line in _graded(job, batch, asked):
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
-                count += len(fresh)
+                count += len(batch)
                 progress.update(count)
 
     def pairs(self, job: Job, folder: Path, rows: Sequence[TrainingRow], seed: int) -> tuple[list[Pair], dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from medrl.config.identity import digest
+from medrl.config.identity import digest, of_files
 from medrl.config.schema import Run
 from medrl.data.example import Example
 from medrl.data.prompts import messages
@@ -18,9 +20,11 @@ from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.grading.verdicts import Attempt, Verdict
+from medrl.models.generation import decoding_digest, fitting_tokens
 from medrl.models.likelihood import NegativeLogLikelihood, Score
 from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Task
+from medrl.tracking import run_folder
 
 Which = Literal["base", "trained"]
 Lines = dict[int, dict[str, Any]]
@@ -33,6 +37,9 @@ def result_files(run: Run, which: Which) -> dict[str, str]:
     """
     splits: list[Split] = ["test"] if run.eval.split == "test" else ["train", "test"]
     about_all: dict[str, Any] = {"which": which, "eval": Eval.asking(vars(run.eval)), "seed": run.seed}
+    about_all["decoding"] = decoding_digest()
+    if run.eval.limit is not None:
+        about_all["sample"] = "by hash"
     if run.eval.split == "validation":
         about_all["rows"] = run.data_mix.validation_rows
     names = {}
@@ -58,6 +65,9 @@ def missing(run: Run, which: Which, folder: Path) -> bool:
 def held_out(run: Run, name: str) -> list[Example]:
     """The examples of one held-out task, in published order; validation rows in an order of their own.
 
+    ``eval.limit`` takes those whose ids have the smallest hashes: a sample that is the same for every model and seed, where the
+    first rows would often be of one kind (the first 100 of MMLU's medical rows are all anatomy).
+
     Raises:
         UserError: there is none.
     """
@@ -66,10 +76,87 @@ def held_out(run: Run, name: str) -> list[Example]:
     examples = list(run.data_mix.tasks[name].examples(run.source, "test"))
     if not examples:
         raise UserError(f"The test split of {name} has no rows; take it out of data_mix.held_out or choose another source.")
-    return examples[: run.eval.limit]
+    ordered = sorted(range(len(examples)), key=lambda place: hashlib.sha256(f"limit/{examples[place].id}".encode()).digest())
+    return [examples[place] for place in sorted(ordered[: run.eval.limit])]
 
 
-def answer_tasks(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path) -> None:
+@cache
+def grader_digest() -> str:
+    """Eight hex digits of the code that makes questions of rows and verdicts of texts, as it is on the disk.
+
+    A comment counts, too: a grade is computed again in a second, and a change that was thought harmless is noticed.
+    """
+    package = Path(__file__).resolve().parents[1]
+    files = (path for part in GRADED_BY for path in sorted((package / part).rglob("*")) if path.is_file())
+    return of_files((path.relative_to(package).as_posix(), path) for path in files if path.suffix not in (".pyc", ""))[:8]
+
+
+GRADED_BY = ("data", "grading", "tasks")
+
+
+class Regraded(NamedTuple):
+    """What a new grade of kept texts has changed."""
+
+    answers: int
+    changed: int
+    """Of them with another verdict on either reading."""
+    dropped: int
+    """Answers to a question that is asked otherwise now; they are asked again."""
+
+
+def graded_otherwise(run: Run, folder: Path) -> dict[Path, tuple[str, str]]:
+    """Result files of a run folder that another grader has graded: the task of each, and that grader."""
+    noted, found = run_folder.noted_files(folder), {}
+    whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
+    for name, file in ((name, file) for which in whiches for name, file in result_files(run, which).items()):
+        grader = noted.get(f"eval/{file}", {}).get("grader", "unknown")
+        if protocol(run, name) == "generative" and (folder / "eval" / file).exists() and grader != grader_digest():
+            found[folder / "eval" / file] = (name, grader)
+    return found
+
+
+def regrade(run: Run, folder: Path, stale: Mapping[Path, tuple[str, str]]) -> Regraded:
+    """Grade the texts of these files again; what answers another question than is asked now is left to be asked again.
+
+    Args:
+        run: The configuration.
+        folder: Of the run, in a stage.
+        stale: From `graded_otherwise`.
+    """
+    total = Regraded(0, 0, 0)
+    for path, (name, _) in stale.items():
+        lines = read_jsonl(path)
+        kept = regraded(run, name, lines)
+        if len(kept) == len(lines):
+            write_jsonl(path, (kept[place] for place in range(len(lines))))
+            run_folder.note_file(folder, path, grader=grader_digest())
+        else:
+            begun = ({"position": place, "grader": grader_digest(), **line} for place, line in kept.items())
+            write_jsonl(path.with_name(path.name + ".begun"), begun)
+            path.unlink()
+        changed = sum(line != lines[place] for place, line in kept.items())
+        found = Regraded(len(kept), changed, len(lines) - len(kept))
+        total = Regraded(*(a + b for a, b in zip(total, found, strict=True)))
+    return total
+
+
+def regraded(run: Run, name: str, lines: Sequence[dict[str, Any]]) -> Lines:
+    """Lines with the grades that their texts get now, by position; a line that answers another question is left out."""
+    from medrl.models.generation import Generated
+
+    task, examples = run.data_mix.tasks[name], held_out(run, name)
+    asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
+    made = {}
+    for place, line in enumerate(lines[: len(asking)]):
+        example, sample = asking[place]
+        if (line["id"], line["sample"], line["prompt"]) == (example.id, sample, messages(example, task)):
+            made[place] = Generated(line["text"], line["tokens"], line["finished"])
+    return _graded(task, asking, made)
+
+
+def answer_tasks(
+    run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Callable[[str, Path], None] | None = None
+) -> None:
     """Ask one model every held-out task and write a line a completion, pair or document; no line is made twice.
 
     Args:
@@ -78,11 +165,14 @@ def answer_tasks(run: Run, which: Which, model: Any, tokenizer: Any, folder: Pat
         model: A policy; of a run that trains a reward model, a classifier with one output.
         tokenizer: Its tokenizer.
         folder: ``eval/`` of the run.
+        note: Told of each task and its file as soon as it is whole.
     """
     folder.mkdir(exist_ok=True)
     for name, file in result_files(run, which).items():
         if not (folder / file).exists():
             _answer_task(run, name, which, (model, tokenizer), folder / file)
+            if note:
+                note(name, folder / file)
 
 
 def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path: Path) -> None:
@@ -94,12 +184,14 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     total = len(examples) * (run.eval.samples if kind == "generative" else 1)
     unit = {"generative": "completions", "perplexity": "documents"}.get(kind, "pairs")
     begun = path.with_name(path.name + ".begun")
-    lines = {line.pop("position"): line for line in read_jsonl(begun)}
+    # A line that another grader has graded is made again: few are, and they cost no more than they did.
+    own = [line for line in read_jsonl(begun) if line.pop("grader", None) == grader_digest()]
+    lines = {line.pop("position"): line for line in own}
     with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
         for batch in _missing_lines(run, name, examples, model, set(lines), progress.partly):
             for position, line in batch.items():
                 lines[position] = line
-                file.write(json.dumps({"position": position, **line}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"position": position, "grader": grader_digest(), **line}, ensure_ascii=False) + "\n")
             file.flush()
             progress.update(len(lines))
     write_jsonl(path, (lines[position] for position in range(total)))
@@ -112,16 +204,16 @@ def _missing_lines(
     """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
     task, kind = run.data_mix.tasks[name], protocol(run, name)
     if kind == "generative":
-        return _completions(run, task, examples, model, done, tick)
+        return completions(run, task, examples, model, done, tick)
     rendering = Rendering(model[1])
-    room = (model[0], run.model.context_tokens, run.eval.batch_tokens)
+    room = (model[0], run.model.context_tokens, run.eval.batch_tokens or fitting_tokens(model[0]))
     measure = Score(*room) if kind == "pairwise" else NegativeLogLikelihood(*room)
     if kind == "perplexity":
         return perplexity.lines(task, examples, measure, rendering, done)
     return preferences.lines(task, examples, kind, measure, rendering, done)
 
 
-def _completions(
+def completions(
     run: Run,
     task: Task,
     examples: Sequence[Example],
@@ -135,21 +227,25 @@ def _completions(
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
     engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
-    for batch in engine.complete(prompts, run.eval.sampling(run.seed), done, tick):
-        attempts = [Attempt(made.text, asking[position][0], made.finished) for position, made in batch.items()]
-        strict = task.grade_all(attempts)
-        graded = zip(batch.items(), strict, task.read_all(attempts, strict), strict=True)
-        yield {place: _line(task, *asking[place], prompts[place], made, *verdicts) for (place, made), *verdicts in graded}
+    keys = [f"{task.name}/{example.id}/{sample}" for example, sample in asking]
+    for batch in engine.complete(prompts, keys, run.eval.sampling(run.seed), done, tick):
+        yield _graded(task, asking, batch)
 
 
-def _line(
-    task: Task, example: Example, sample: int, prompt: Any, made: Any, verdict: Verdict, readable: Verdict
-) -> dict[str, Any]:
+def _graded(task: Task, asking: Sequence[tuple[Example, int]], made: Mapping[int, Any]) -> Lines:
+    attempts = [Attempt(each.text, asking[place][0], each.finished) for place, each in made.items()]
+    strict = task.grade_all(attempts)
+    graded = zip(made.items(), strict, task.read_all(attempts, strict), strict=True)
+    return {place: _line(task, *asking[place], each, *verdicts) for (place, each), *verdicts in graded}
+
+
+def _line(task: Task, example: Example, sample: int, made: Any, verdict: Verdict, readable: Verdict) -> dict[str, Any]:
     return {
         "id": example.id,
         "sample": sample,
-        "prompt": prompt,
+        "prompt": messages(example, task),
         "text": made.text,
+        "finished": made.finished,
         "answer": verdict.answer,
         "gold": example.gold,
         "verdict": verdict.outcome,
@@ -178,7 +274,7 @@ def while_training(run: Run, tokenizer: Any) -> Callable[[Any], dict[str, float]
         training, found = model.training, {}
         with torch.random.fork_rng():
             for name, rows in examples.items():
-                batches = _completions(run, run.data_mix.tasks[name], rows, (model, tokenizer), ())
+                batches = completions(run, run.data_mix.tasks[name], rows, (model, tokenizer), ())
                 verdicts = [line["verdict"] for batch in batches for line in batch.values()]
                 found[f"validation/{name}/accuracy"] = verdicts.count("right") / len(verdicts)
         model.train(training)

@@ -33,8 +33,9 @@ class Eval(Identified):
     temperature: Annotated[float, Ge(0)]
     """0 is greedy."""
     top_p: Annotated[float, Gt(0), Le(1)]
-    batch_tokens: Annotated[int, Gt(0)]
-    """Most tokens of a generation batch, padding and completions included."""
+    batch_tokens: Annotated[int, Gt(0)] | None
+    """Most tokens of a generation batch, padding and completions included; null for what suits the device. No answer depends
+    on it."""
     eval_steps: Annotated[int, Gt(0)] | None
     """Ask the validation rows after every so many steps of training, too, for curves and for stopping what is hopeless."""
     paper_scorers: Mapping[str, Scorer]

@@ -154,7 +154,7 @@ class Pretrained(Model):
         """
         from transformers import AutoModelForCausalLM
 
-        from medrl.models.generation import eos_token_ids
+        from medrl.models.generation import neutral
 
         self._check("AutoModelForCausalLM")
         policy = self._loaded(AutoModelForCausalLM.from_pretrained, hardware)
@@ -162,8 +162,7 @@ class Pretrained(Model):
             raise UserError(
                 f"The code of {self.weights} was written for an older transformers: it cannot generate; choose another."
             )
-        policy.generation_config.eos_token_id = sorted(eos_token_ids(policy, tokenizer))
-        return policy
+        return neutral(policy, tokenizer)
 
     def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """Raises:
@@ -366,6 +365,8 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
     import transformers
     from safetensors import SafetensorError
 
+    from medrl.models.generation import neutral
+
     trusted = getattr(model, "trust_remote_code", False)
     head = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
     try:
@@ -379,7 +380,7 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
         raise UserError(
             f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
         ) from error
-    return loaded.to(hardware.device), tokenizer
+    return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
 
 
 def _adapted(base: Any, folder: Path) -> Any:

@@ -1,11 +1,18 @@
-"""Generation outside training: for evaluation and for preference pairs."""
+"""Generation outside TRL: for evaluation, for preference pairs, for PPO; and the one decoding of this project.
+
+A model folder may bring a decoding of its own (``generation_config.json``): a repetition penalty, n-gram bans, suppressed
+tokens. `neutral` takes it from every policy that is loaded, so that what is sampled in training, what is evaluated before it
+and what after it are the same policy's, and two models of one table are decoded alike.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from medrl.config.identity import digest
 from medrl.data.prompts import Messages
 from medrl.models.tokenization import Rendering
 
@@ -20,6 +27,57 @@ class Generated(NamedTuple):
     """Whether it ended itself; false where the token limit cut it, or where the prompt left no room at all."""
 
 
+NEUTRAL: dict[str, Any] = {
+    "num_beams": 1, "num_return_sequences": 1, "early_stopping": False, "length_penalty": 1.0, "min_length": 0,
+    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "remove_invalid_values": False,
+    **dict.fromkeys((
+        "min_new_tokens", "max_time", "stop_strings", "min_p", "top_h", "bad_words_ids", "renormalize_logits",
+        "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty", "suppress_tokens",
+        "begin_suppress_tokens", "sequence_bias", "token_healing", "guidance_scale", "watermarking_config", "penalty_alpha",
+        "dola_layers", "diversity_penalty", "num_beam_groups", "constraints", "force_words_ids", "prompt_lookup_num_tokens",
+        "speculation_type", "use_mtp", "decoder_start_token_id",
+    )),
+}  # fmt: skip
+"""Every field of transformers' ``GenerationConfig`` that changes a completion, with the value that changes nothing."""
+ASKED = ("do_sample", "temperature", "top_k", "top_p", "max_new_tokens")
+"""Fields that `Sampling` decides."""
+IDS = ("eos_token_id", "pad_token_id", "bos_token_id")
+"""All that a model's own decoding keeps."""
+NO_DECODING = frozenset(
+    {
+        "max_length", "use_cache", "cache_implementation", "cache_config", "max_cache_len", "output_attentions",
+        "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate", "is_assistant",
+        "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "max_matching_ngram_size",
+        "assistant_early_exit", "assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight", "compile_config",
+        "disable_compile", "continuous_batching_config", "low_memory", "prefill_chunk_size", "_commit_hash",
+        "_from_model_config", "transformers_version",
+    }
+)  # fmt: skip
+"""Fields that change no completion here: of caches, of outputs, of an assistant model; ``max_length`` yields to the limit of
+new tokens. A test fails where transformers has a field that is in none of these lists."""
+DRAWN = "by the inverse of the distribution function, with a generator of each example and sample"
+
+
+def decoding_digest() -> str:
+    """Eight hex digits of what decides a completion besides the model, its prompt and `Sampling`."""
+    return digest({"neutral": NEUTRAL, "drawn": DRAWN})
+
+
+def neutral(policy: Any, tokenizer: Any) -> Any:
+    """Take the model's own decoding from it, all but the ids of its special tokens, and return it.
+
+    Where a field is not set, transformers' ``generate`` takes it from the model: ours, and TRL's trainers', which set few.
+    vLLM in TRL's trainers is given all of its sampling parameters, so that it takes from the model folder the ids alone.
+    """
+    from transformers import GenerationConfig
+
+    own = policy.generation_config
+    ids = {"eos_token_id": sorted(eos_token_ids(policy, tokenizer)), "pad_token_id": own.pad_token_id}
+    policy.generation_config = GenerationConfig(bos_token_id=own.bos_token_id, **ids)
+    return policy
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn."""
@@ -30,12 +88,50 @@ class Sampling:
     max_new_tokens: int
     seed: int
 
+    def as_json(self, policy: Any, tokenizer: Any) -> dict[str, Any]:
+        """The effective generation configuration, every field that changes a completion, in transformers' names."""
+        sampled = self.temperature > 0
+        asked = (sampled, self.temperature if sampled else None, 0, self.top_p if sampled else None, self.max_new_tokens)
+        own = policy.generation_config
+        ids = (sorted(eos_token_ids(policy, tokenizer)), tokenizer.pad_token_id, own.bos_token_id)
+        drawn = {"drawn": DRAWN, "seed": self.seed} if sampled else {}
+        return {**dict(zip(ASKED, asked, strict=True)), **NEUTRAL, **dict(zip(IDS, ids, strict=True)), **drawn}
+
+
+class Asked(NamedTuple):
+    """A prompt to be completed."""
+
+    ids: list[int]
+    """Its tokens."""
+    limit: int
+    """Most tokens of its completion."""
+    key: str
+    """What tells it from the others: with the seed of `Sampling` it decides what is drawn, whatever stands beside it."""
+
+
+def fitting_tokens(policy: Any) -> int:
+    """Tokens of a batch, padding and completions included, that suit the device: on a GPU so many as half of its free memory
+    holds, on a CPU what a minute or so completes, since a kill loses the batch.
+    """
+    import torch
+
+    if policy.device.type != "cuda":
+        return CPU_TOKENS
+    shape = policy.config.get_text_config()
+    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    cache = 4 * shape.num_hidden_layers * (getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads) * head
+    reading = 8 * (getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size)
+    drawing = shape.vocab_size * 32 // 128  # the distribution of a row, four copies in 64 bit; a row has 128 tokens or more
+    free, _ = torch.cuda.mem_get_info(policy.device)
+    return int(min(MOST_TOKENS, max(CPU_TOKENS, free // 2 // (cache + reading + drawing))))
+
+
+CPU_TOKENS = 2**14
+MOST_TOKENS = 2**18
+
 
 def batches(lengths: Sequence[int], new_tokens: int, budget: int) -> Iterator[list[int]]:
-    """Positions of prompts in batches of similar length, longest first, each within ``budget`` padded tokens.
-
-    The batches depend on the lengths alone, so that a resumed evaluation draws what an unbroken one would have drawn.
-    """
+    """Positions of prompts in batches of similar length, longest first, each within ``budget`` padded tokens."""
     batch: list[int] = []
     longest = 0
     for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
@@ -51,46 +147,45 @@ def batches(lengths: Sequence[int], new_tokens: int, budget: int) -> Iterator[li
 class Transformers:
     """Batched generation with transformers, on whatever device the policy is."""
 
-    def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, budget: int) -> None:
+    def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, budget: int | None) -> None:
         """Args:
         policy: The model, with its adapter where it has one.
         tokenizer: The model's.
         context_tokens: Longest prompt and completion together.
-        budget: Most tokens of a batch, padding and completions included.
+        budget: Most tokens of a batch, padding and completions included; None for what suits the device.
         """
         self.policy, self.tokenizer, self.rendering = policy.eval(), tokenizer, Rendering(tokenizer)
-        self.context_tokens, self.budget = context_tokens, budget
+        self.context_tokens, self.budget = context_tokens, budget or fitting_tokens(policy)
 
     def complete(
         self,
         prompts: Sequence[Messages],
+        keys: Sequence[str],
         sampling: Sampling,
         done: Collection[int] = (),
         tick: Callable[[float], None] | None = None,
     ) -> Iterator[dict[int, Generated]]:
-        """Complete prompts batch by batch: yields each batch as ``{position: completion}``.
+        """Complete the prompts that are not ``done``, batch by batch: yields each batch as ``{position: completion}``.
 
-        A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut. A batch of
-        which all positions are ``done`` is passed over; the others come out as if nothing had been done. After each token of a
-        batch, ``tick`` hears how many completions of it are made, were each as long as it may be.
+        A completion depends on its own prompt, its own key (`Asked.key`) and the seed, and on nothing that it is batched with.
+        A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut. After each token
+        of a batch, ``tick`` hears how many completions of it are made, were each as long as it may be.
         """
-        read = [self.rendering.prompt(prompt) for prompt in prompts]
-        lengths = [len(ids) for ids in read]
-        room = [position for position, length in enumerate(lengths) if length < self.context_tokens]
-        too_long = {position: Generated("", 0, False) for position in range(len(prompts)) if position not in set(room)}
-        if not set(too_long) <= set(done):
+        left = [position for position in range(len(prompts)) if position not in set(done)]
+        asked = {}
+        for position in left:
+            ids = self.rendering.prompt(prompts[position])
+            asked[position] = Asked(ids, min(sampling.max_new_tokens, self.context_tokens - len(ids)), keys[position])
+        if too_long := {position: Generated("", 0, False) for position, each in asked.items() if each.limit <= 0}:
             yield too_long
-        for batch in batches([lengths[position] for position in room], sampling.max_new_tokens, self.budget):
+        room = [position for position in left if position not in too_long]
+        for batch in batches([len(asked[position].ids) for position in room], sampling.max_new_tokens, self.budget):
             positions = [room[index] for index in batch]
-            if set(positions) <= set(done):
-                continue
-            longest = max(lengths[position] for position in positions)
-            limit = min(sampling.max_new_tokens, self.context_tokens - longest)
-            drawn = replace(sampling, max_new_tokens=limit, seed=sampling.seed + positions[0])
-            yield dict(zip(positions, self._batch([read[p] for p in positions], drawn, tick), strict=True))
+            made = self._batch([asked[position] for position in positions], sampling, tick)
+            yield dict(zip(positions, made, strict=True))
 
-    def _batch(self, prompts: list[list[int]], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
-        return [self._generated(ids) for ids in sample(self.policy, self.tokenizer, prompts, sampling, tick)]
+    def _batch(self, asked: list[Asked], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
+        return [self._generated(ids) for ids in sample(self.policy, self.tokenizer, asked, sampling, tick)]
 
     def _generated(self, ids: list[int]) -> Generated:
         finished = ids[-1] in eos_token_ids(self.policy, self.tokenizer)
@@ -101,20 +196,18 @@ class Transformers:
 def sample(
     policy: Any,
     tokenizer: Any,
-    prompts: Sequence[list[int]],
+    asked: Sequence[Asked],
     sampling: Sampling,
     tick: Callable[[float], None] | None = None,
-    **options: Any,
 ) -> list[list[int]]:
-    """Complete prompts in one batch with transformers' ``generate``. The global random state is left as it was.
+    """Complete prompts in one batch with transformers' ``generate``. The global random state is neither read nor changed.
 
     Args:
-        policy: In evaluation mode, so that gradient checkpointing leaves its cache alone.
+        policy: Made `neutral`, and in evaluation mode, so that gradient checkpointing leaves its cache alone.
         tokenizer: Pads.
-        prompts: Their token ids (`Rendering.prompt`).
+        asked: The prompts, each with its own limit.
         sampling: How completions are drawn.
         tick: Told after each token how many completions the tokens so far would make.
-        options: Further fields of transformers' ``GenerationConfig``, in the place of the model's own.
 
     Returns:
         For each prompt the ids of the completion: with its closing token, unless the token limit cut it.
@@ -122,33 +215,59 @@ def sample(
     import torch
     from transformers import GenerationConfig
 
-    greedy, eos, device = sampling.temperature == 0, eos_token_ids(policy, tokenizer), policy.device
-    config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens,
-        do_sample=not greedy,
-        temperature=None if greedy else sampling.temperature,
-        top_p=None if greedy else sampling.top_p,
-        top_k=None if greedy else 0,
-        eos_token_id=sorted(eos),
-        pad_token_id=tokenizer.pad_token_id,
-        **options,
-    )
-    read = max(map(len, prompts))
+    eos, device, pad = eos_token_ids(policy, tokenizer), policy.device, tokenizer.pad_token_id
+    read, longest = max(len(each.ids) for each in asked), max(each.limit for each in asked)
+    limits = torch.tensor([each.limit for each in asked], device=device)
     inputs = {
-        "input_ids": torch.tensor([[tokenizer.pad_token_id] * (read - len(ids)) + ids for ids in prompts], device=device),
-        "attention_mask": torch.tensor([[0] * (read - len(ids)) + [1] * len(ids) for ids in prompts], device=device),
+        "input_ids": torch.tensor([[pad] * (read - len(each.ids)) + each.ids for each in asked], device=device),
+        "attention_mask": torch.tensor([[0] * (read - len(each.ids)) + [1] * len(each.ids) for each in asked], device=device),
     }
 
-    def never(ids: Any, scores: Any, **_: Any) -> Any:
-        """Stop nothing: transformers calls this after each token."""
+    def full(ids: Any, scores: Any, **_: Any) -> Any:
+        """Whether each completion is as long as it may be: transformers asks after each token."""
+        made = ids.shape[1] - read
         if tick:
-            tick(len(prompts) * (ids.shape[1] - read) / sampling.max_new_tokens)
-        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+            tick(len(asked) * made / longest)
+        return limits <= made
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-        torch.manual_seed(sampling.seed)
-        output = policy.generate(**inputs, generation_config=config, stopping_criteria=[never])
-    return [_ended(ids, eos) for ids in output[:, read:].tolist()]
+    config = GenerationConfig(
+        max_new_tokens=longest, do_sample=False, eos_token_id=sorted(eos), pad_token_id=pad, disable_compile=True, **NEUTRAL
+    )
+    drawn = [_draw(asked, sampling, read, device)] if sampling.temperature > 0 else []
+    with torch.no_grad():
+        output = policy.generate(**inputs, generation_config=config, stopping_criteria=[full], logits_processor=drawn)
+    return [_ended(ids, eos)[: each.limit] for ids, each in zip(output[:, read:].tolist(), asked, strict=True)]
+
+
+def _draw(asked: Sequence[Asked], sampling: Sampling, read: int, device: Any) -> Callable[[Any, Any], Any]:
+    """A logits processor that draws each row's token, and leaves it as the only one that can be chosen.
+
+    A row draws with numbers of its own, made on the CPU of its key and the seed: the same on every device, in every batch.
+    """
+    import torch
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+    numbers = torch.stack([_uniform(each, sampling.seed, max(one.limit for one in asked)) for each in asked]).to(device)
+    warp = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+    if sampling.top_p < 1:
+        warp.append(TopPLogitsWarper(sampling.top_p))
+
+    def draw(ids: Any, scores: Any) -> Any:
+        """Scores: ``[rows, vocabulary]``."""
+        cumulative = warp(ids, scores).softmax(-1).cumsum(-1, dtype=torch.float64)
+        point = numbers[:, ids.shape[1] - read, None] * cumulative[:, -1:]
+        token = torch.searchsorted(cumulative, point, right=True).clamp(max=scores.shape[1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+
+    return draw
+
+
+def _uniform(asked: Asked, seed: int, count: int) -> Any:
+    """Numbers between 0 and 1, one a token."""
+    import torch
+
+    own = int.from_bytes(hashlib.sha256(f"{seed}/{asked.key}".encode()).digest()[:8], "big", signed=True)
+    return torch.rand(count, generator=torch.Generator().manual_seed(own), dtype=torch.float64)
 
 
 def _ended(ids: list[int], eos: set[int]) -> list[int]:

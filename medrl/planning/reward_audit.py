@@ -138,7 +138,8 @@ def sampled(job: Job, algo: Algo) -> list[Completion]:
     sampling = Sampling(getattr(algo, "temperature", 1.0), 1.0, longest, job.run.seed)
     made: dict[int, Any] = {}
     engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
-    for batch in engine.complete([row.messages for row in rows], sampling):
+    keys = [str(place) for place in range(len(rows))]
+    for batch in engine.complete([row.messages for row in rows], keys, sampling):
         made |= batch
     return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(rows)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -10,18 +11,27 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from medrl.config.identity import of_file
 from medrl.files import read_jsonl, write_atomically, write_jsonl
 from medrl.training import warnings
 
 PACKAGES = (
-    "accelerate", "bitsandbytes", "datasets", "gguf", "huggingface-hub", "hydra-core", "medrl", "numpy", "omegaconf",
-    "peft", "tokenizers", "torch", "transformers", "trl", "vllm",
+    "accelerate", "bitsandbytes", "datasets", "deepspeed", "flash-attn", "gguf", "huggingface-hub", "hydra-core", "jinja2",
+    "math-verify", "medrl", "numpy", "omegaconf", "peft", "pyarrow", "pydantic", "safetensors", "scipy", "sympy", "tokenizers",
+    "torch", "transformers", "triton", "trl", "vllm",
 )  # fmt: skip
+ENVIRONMENT = (
+    "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS",
+    "PYTHONHASHSEED", "PYTORCH_CUDA_ALLOC_CONF", "TOKENIZERS_PARALLELISM", "VLLM_ATTENTION_BACKEND",
+)  # fmt: skip
+"""Variables that can change a number; none of them holds a secret."""
+MOST_PATCH_BYTES = 2**20
 
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -59,6 +69,108 @@ def provenance() -> dict[str, Any]:
         "gpus": list(detected_gpus()),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+@contextmanager
+def stage(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """A stage of a run (``train``, ``evaluate``, ``grade``) that is appended to ``provenance.json``, where no stage is replaced.
+
+    It stands there from its beginning, with code, command and machine; at its end come the numerics, and what the caller has
+    put into the entry. `note_file` records a file as soon as it is whole.
+    """
+    path = folder / "provenance.json"
+    patch = patch_of(CHECKOUT, folder)
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    entry = {"stage": kind, "begin": _now(), "end": None, **provenance(), **patch, "environment": environment, "files": {}}
+    place = len(stages(folder))
+    _put(path, place, entry)
+    try:
+        yield entry
+    finally:
+        entry |= {"end": _now(), "numerics": _numerics()}
+        _put(path, place, entry)
+
+
+def stages(folder: Path) -> list[dict[str, Any]]:
+    """The stages of a run, the oldest first; of a run of before there was this list, none."""
+    try:
+        found = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("stages", [])
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return []
+    return list(found)
+
+
+def note_file(folder: Path, file: Path, **about: Any) -> None:
+    """Record a file of the last stage: its hash, and what else tells what it was made of."""
+    place = len(stages(folder)) - 1
+    entry = stages(folder)[place]
+    entry["files"][file.relative_to(folder).as_posix()] = {"sha256": of_file(file), **about}
+    _put(folder / "provenance.json", place, entry)
+
+
+def noted_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every file that a stage has recorded, as the last one did."""
+    return {name: about for each in stages(folder) for name, about in each.get("files", {}).items()}
+
+
+def edited(folder: Path) -> list[str]:
+    """The recorded files that hold something else now; one that was removed is none."""
+    noted = noted_files(folder).items()
+    return [name for name, about in noted if (folder / name).exists() and of_file(folder / name) != about["sha256"]]
+
+
+def _put(path: Path, place: int, entry: dict[str, Any]) -> None:
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = record.get("stages", [])
+    files = {**(kept[place].get("files", {}) if place < len(kept) else {}), **entry["files"]}
+    entry["files"] = files
+    write_json(path, {**record, "stages": [*kept[:place], entry, *kept[place + 1 :]]})
+
+
+def patch_of(repository: Path, folder: Path) -> dict[str, Any]:
+    """The uncommitted changes, kept in a file of the run folder that is named by their hash, and cut at a mebibyte."""
+    if not commit(repository)["dirty"]:
+        return {}
+    git = ["git", "-C", str(repository)]
+    diff = subprocess.run([*git, "diff", "HEAD"], capture_output=True, check=True).stdout
+    new = subprocess.run([*git, "ls-files", "--others", "--exclude-standard"], capture_output=True, text=True, check=True)
+    path = folder / f"uncommitted-{hashlib.sha256(diff).hexdigest()[:8]}.patch"
+    path.write_bytes(diff[:MOST_PATCH_BYTES])
+    return {"patch": path.name, "patch_bytes": len(diff), "untracked": new.stdout.splitlines()[:50]}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _numerics() -> dict[str, Any]:
+    """Threads, flags and drivers that decide the last digits; empty where torch was not needed."""
+    if not (torch := sys.modules.get("torch")):
+        return {}
+    found = {
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cuda": torch.version.cuda,
+    }
+    if torch.cuda.is_available():
+        import pynvml
+
+        pynvml.nvmlInit()
+        found |= {"cudnn": torch.backends.cudnn.version(), "driver": pynvml.nvmlSystemGetDriverVersion()}
+    return found
+
+
+def note_asked(runs: Path, about: Mapping[str, Any]) -> None:
+    """Append to the ledger of a runs folder that a test split was asked: one write a line, safe beside other processes."""
+    with (runs / "asked.jsonl").open("ab", buffering=0) as file:
+        file.write((json.dumps({"time": _now(), **about}) + "\n").encode())
+
+
+def times_asked(runs: Path) -> Counter[str]:
+    """How many models have answered the test split of each task, by the ledger of a runs folder."""
+    return Counter(line["task"] for line in read_jsonl(runs / "asked.jsonl"))
 
 
 def _program() -> list[str]:

@@ -1,0 +1,165 @@
+"""``python -m medrl.verify``: recompute a part of what a finished run claims, and compare."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medrl.config import build, frozen
+from medrl.config.schema import Run
+from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.files import read_jsonl
+
+USAGE = """python -m medrl.verify RUN [share=0.05] [seed=0]
+
+RUN    folder of a finished run
+share  part of the answers that the models give again; 0 loads no model
+seed   decides which
+
+Each file of model/ and eval/ is compared with the hash that the run has recorded, every kept text is graded again, and a part
+of the answers is generated again. The exit status is 1 where anything differs. Another device or precision can change the
+last digits of a model, and with them an answer where two tokens are nearly as likely: verify where the run was made."""
+
+
+class Checked(NamedTuple):
+    """What was compared of one result file."""
+
+    task: str
+    model: str
+    answers: int
+    sealed: bool
+    """Whether the file is what the run has recorded."""
+    grades: int
+    """Answers with another grade now."""
+    asked: int
+    texts: int
+    """Of those asked again, how many came out otherwise."""
+
+    @property
+    def differs(self) -> bool:
+        return not self.sealed or self.grades > 0 or self.texts > 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Verify a run; 0 where everything is the same."""
+    return exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    folders = [word for word in argv if "=" not in word]
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if argv else 2
+    if len(folders) != 1:
+        raise UserError("Name one run folder: python -m medrl.verify RUN [share=0.05] [seed=0]")
+    share, seed = _options([word for word in argv if "=" in word])
+    folder = Path(folders[0])
+    print(f"verify   {folder}: a share of {share:g}, drawn with seed {seed}", flush=True)
+    damaged, found = verify(folder, share, seed)
+    print(table(damaged, found), flush=True)
+    return int(bool(damaged) or any(each.differs for each in found))
+
+
+def _options(words: Sequence[str]) -> tuple[float, int]:
+    """Raises:
+    ConfigError: an option that there is not, or a value that is none.
+    """
+    values, problems = {"share": "0.05", "seed": "0"}, []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in values:
+            problems.append(Problem(key, "no such option; there are share and seed"))
+        values[key] = value
+    try:
+        share, seed = float(values["share"]), int(values["seed"])
+        if not 0 <= share <= 1:
+            problems.append(Problem("share", f"is {share:g}; a share is between 0 and 1"))
+    except ValueError as error:
+        problems.append(Problem("share, seed", str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return share, seed
+
+
+def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Checked]]:
+    """Compare a run with what it has recorded and with what it gives now.
+
+    Args:
+        folder: Of the run.
+        share: Part of the answers of each file that is generated again, at least one where it is above 0.
+        seed: Draws them.
+
+    Returns:
+        Recorded files that are missing or hold something else, and what was compared of each file of answers.
+
+    Raises:
+        UserError: the folder is no finished run, or it was made before runs were sealed.
+    """
+    from medrl.evaluation import evaluate
+    from medrl.evaluation.protocols import protocol
+    from medrl.tracking import run_folder
+
+    run: Run = build.check(frozen.load(folder))
+    noted = run_folder.noted_files(folder)
+    if not (folder / "metrics.json").exists() or not noted:
+        raise UserError(f"{folder} is unfinished, or of a version that sealed no results; run its command again to its end.")
+    whiches: tuple[evaluate.Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
+    current = [f"eval/{file}" for which in whiches for file in evaluate.result_files(run, which).values()]
+    damaged = run_folder.edited(folder)
+    damaged += [name for name in current if not (folder / name).exists()]
+    found, rng = [], random.Random(seed)
+    for which in whiches:
+        again = _model(run, folder, which) if share else None
+        for name, file in evaluate.result_files(run, which).items():
+            path = folder / "eval" / file
+            if protocol(run, name) != "generative" or not path.exists():
+                continue
+            lines = read_jsonl(path)
+            graded = evaluate.regraded(run, name, lines)
+            grades = sum(line != graded.get(place) for place, line in enumerate(lines))
+            drawn = sorted(rng.sample(range(len(lines)), min(len(lines), max(1, round(share * len(lines)))))) if share else []
+            made = dict(_asked_again(run, name, again(), drawn, len(lines))) if again else {}
+            texts = sum(made[place]["text"] != lines[place]["text"] for place in drawn)
+            sealed = f"eval/{file}" not in damaged and f"eval/{file}" in noted
+            found.append(Checked(name, which, len(lines), sealed, grades, len(drawn), texts))
+    return damaged, found
+
+
+def _model(run: Run, folder: Path, which: str) -> Callable[[], tuple[Any, Any]]:
+    """Loads one of the two models when it is first needed."""
+    from functools import cache
+
+    from medrl.run import load
+
+    return cache(lambda: load(run, folder, which))
+
+
+def _asked_again(
+    run: Run, name: str, model: tuple[Any, Any], drawn: Sequence[int], total: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    from medrl.evaluation import evaluate
+
+    done = set(range(total)) - set(drawn)
+    for batch in evaluate.completions(run, run.data_mix.tasks[name], evaluate.held_out(run, name), model, done):
+        yield from batch.items()
+
+
+def table(damaged: Sequence[str], found: Sequence[Checked]) -> str:
+    """What was compared, and what differs."""
+    from medrl.table.table import Column, Table, terminal_width
+
+    right = ("answers", "other grades", "asked again", "other texts")
+    columns = [Column("task"), Column("model"), Column("file"), *(Column(name, right=True) for name in right)]
+    rows = [[each.task, each.model, "as recorded" if each.sealed else "CHANGED", *map(str, (each.answers, *each[4:]))]
+            for each in found]  # fmt: skip
+    differs = damaged or any(each.differs for each in found)
+    lines = [f"CHANGED  {name}: missing, or not what the run has recorded" for name in damaged]
+    lines.append("Something differs." if differs else "Everything compared is the same.")
+    return "\n" + Table(columns, rows).text(terminal_width()) + "\n\n" + "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

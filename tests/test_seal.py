@@ -1,0 +1,196 @@
+"""A finished command prints its table only while its numbers are still what they were made of."""
+
+import json
+import shutil
+
+import pytest
+
+from medrl import run, verify
+from medrl.config import build, schema
+from medrl.errors import UserError
+from medrl.evaluation import evaluate
+from medrl.files import read_jsonl, write_jsonl
+from medrl.models.base import EMBEDDED
+from medrl.tracking import run_folder
+
+WORDS = ("algo=none", "data_mix=gsm8k", "hardware=cpu", "eval.limit=6", "eval.max_new_tokens=48")
+
+
+def folder_of(tree):
+    return schema.run_dir(build.unchecked(tree))
+
+
+@pytest.fixture(scope="module")
+def finished(compose, tmp_path_factory):
+    tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
+    run.run(tree)
+    return folder_of(tree)
+
+
+@pytest.fixture
+def again(compose, finished, tmp_path):
+    """A copy of the finished run, and its configuration."""
+    shutil.copytree(finished, tmp_path / finished.name)
+    tree = compose([*WORDS, f"runs={tmp_path}"])
+    assert folder_of(tree) == tmp_path / finished.name
+    return tree, tmp_path / finished.name
+
+
+def test_what_is_as_it_was_is_printed(again, capsys):
+    tree, folder = again
+    before = (folder / "metrics.json").read_bytes()
+    assert run.run(tree) == json.loads(before)
+    assert (folder / "metrics.json").read_bytes() == before and "always" in capsys.readouterr().out
+
+
+def test_an_edited_answer_is_refused_and_asked_again_once_it_is_removed(again, capsys):
+    tree, folder = again
+    metrics = (folder / "metrics.json").read_text()
+    (path,) = (folder / "eval").glob("*.jsonl")
+    kept = path.read_bytes()
+    lines = read_jsonl(path)
+    write_jsonl(path, [{**lines[0], "verdict": "right", "text": "1"}, *lines[1:]])
+    with pytest.raises(UserError, match=rf"eval/{path.name} is not what its numbers were made of\. Bring them back; or remove"):
+        run.run(tree)
+    assert "accuracy" not in capsys.readouterr().out
+    path.unlink()
+    assert run.run(tree)["tasks"] == json.loads(metrics)["tasks"] and path.read_bytes() == kept
+
+
+def test_another_grader_grades_the_kept_texts_again(again, capsys, monkeypatch):
+    tree, folder = again
+    (path,) = (folder / "eval").glob("*.jsonl")
+    texts = [line["text"] for line in read_jsonl(path)]
+    task = type(build.unchecked(tree).data_mix.tasks["gsm8k"])
+    generous = task.grade_all
+    monkeypatch.setattr(
+        task, "grade_all", lambda self, attempts: [each._replace(outcome="right") for each in generous(self, attempts)]
+    )
+    monkeypatch.setattr(evaluate, "grader_digest", lambda: "edited00")
+    monkeypatch.setattr(evaluate, "answer_tasks", None)  # nothing is asked
+    metrics = run.run(tree)
+    said = capsys.readouterr().out
+    assert "made by another grader" in said and "6 kept answers graded anew" in said
+    assert metrics["tasks"]["gsm8k"]["accuracy"] == 1 and [line["text"] for line in read_jsonl(path)] == texts
+    assert [each["stage"] for each in run_folder.stages(folder)] == ["evaluate", "grade"]
+    run.run(tree)
+    assert "another grader" not in capsys.readouterr().out
+
+
+def test_a_question_in_other_words_is_asked_again(again, capsys):
+    tree, folder = again
+    (path,) = (folder / "eval").glob("*.jsonl")
+    lines = read_jsonl(path)
+    settings = build.unchecked(tree)
+    edited = [{**lines[0], "prompt": [{"role": "user", "content": "Another question"}]}, *lines[1:]]
+    assert sorted(evaluate.regraded(settings, "gsm8k", edited)) == [1, 2, 3, 4, 5]
+    assert evaluate.regraded(settings, "gsm8k", lines) == dict(enumerate(lines))
+
+
+def test_the_digest_sees_the_code(monkeypatch, tmp_path):
+    fresh = evaluate.grader_digest.__wrapped__
+    package = tmp_path / "medrl"
+    for part in evaluate.GRADED_BY:
+        (package / part).mkdir(parents=True)
+    (package / "grading" / "answers.py").write_text("A = 1\n")
+    monkeypatch.setattr(evaluate, "__file__", str(package / "evaluation" / "evaluate.py"))
+    before = fresh()
+    (package / "grading" / "answers.py").write_text("A = 2\n")
+    assert fresh() != before
+
+
+def own_rows(tmp_path, gold):
+    rows = [{"question": f"Is {count} even?", "answer": gold} for count in range(6)]
+    write_jsonl(tmp_path / "test.jsonl", rows)
+    write_jsonl(tmp_path / "train.jsonl", rows)
+
+
+def test_changed_golds_are_graded_as_they_are_now(compose, tmp_path, capsys):
+    own_rows(tmp_path, "yes")
+    mix = ("data_mix=rows", *(f"data_mix.tasks.rows.{split}={tmp_path}/{split}.jsonl" for split in ("train", "test")))
+    words = ["algo=none", *mix, "hardware=cpu", "eval.max_new_tokens=8", f"runs={tmp_path / 'runs'}"]
+    run.run(compose(words))
+    capsys.readouterr()
+    own_rows(tmp_path, "no")
+    run.run(compose(words))
+    said = capsys.readouterr().out
+    assert "not the rows that were asked before" in said and "always no" in said and "always yes" not in said
+
+
+def with_weights(compose, folder, *more):
+    model = ("model=qwen2_5_0_5b_instruct", f"model.weights={folder}", "model.lora=null")
+    return compose([*WORDS, *model, f"runs={folder.parent / 'runs'}", *more])
+
+
+def test_other_weights_and_another_precision_make_another_run_and_say_so(compose, tmp_path, capsys):
+    folder = tmp_path / "tiny"
+    shutil.copytree(EMBEDDED / "tiny", folder)
+    first = with_weights(compose, folder)
+    run.run(first)
+    halved = with_weights(compose, folder, "hardware.precision=bf16")
+    capsys.readouterr()
+    run.run(halved)
+    assert "is the same but for precision fp32 there, bf16 here" in capsys.readouterr().out
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    run.run(first)
+    assert "has this configuration and other weights or rows; nothing is taken from it" in capsys.readouterr().out
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+
+
+def test_stages_are_appended(again, compose):
+    _, folder = again
+    before = json.loads((folder / "provenance.json").read_text())
+    run.run(compose([*WORDS, "eval.limit=3", f"runs={folder.parent}"]))
+    after = json.loads((folder / "provenance.json").read_text())
+    assert after["stages"][0] == before["stages"][0] and len(after["stages"]) == 2
+    assert after["command"] == before["command"] and after["run_id"] == before["run_id"]
+    for each in after["stages"]:
+        assert {"begin", "end", "commit", "dirty", "command", "packages", "gpus", "environment", "numerics"} <= set(each)
+        assert each["end"] and each["numerics"]["threads"] > 0 and each["generation"]["repetition_penalty"] == 1.0
+        assert ("patch" in each) == bool(each["dirty"])
+    assert json.loads((folder / "metrics.json").read_text())["eval"]["generation"]["do_sample"] is False
+
+
+def test_a_limit_is_a_sample(compose):
+    whole, few, fewer = (
+        [example.id for example in evaluate.held_out(build.unchecked(compose(["algo=none", "data_mix=gsm8k", *more])), "gsm8k")]
+        for more in ([], ["eval.limit=40"], ["eval.limit=20"])
+    )
+    places = [whole.index(each) for each in few]
+    assert len(few) == 40 and places == sorted(places) and places[-1] > len(whole) // 2 and set(fewer) < set(few)
+
+
+def test_verify(again, capsys):
+    _, folder = again
+    assert verify.main([str(folder), "share=0.5", "seed=3"]) == 0
+    said = capsys.readouterr().out
+    assert "drawn with seed 3" in said and "Everything compared is the same." in said
+    (path,) = (folder / "eval").glob("*.jsonl")
+    lines = read_jsonl(path)
+    write_jsonl(path, [{**line, "text": line["text"] + " "} for line in lines])
+    assert verify.main([str(folder), "share=1"]) == 1
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("gsm8k"))
+    assert row.split() == ["gsm8k", "base", "CHANGED", "6", "0", "6", "6"]
+    path.unlink()
+    assert verify.main([str(folder), "share=0"]) == 1
+
+
+@pytest.mark.parametrize("words", [["share=2"], ["share=x"], ["part=1"]])
+def test_verify_says_what_it_cannot_take(finished, words, capsys):
+    assert verify.main([str(finished), *words]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_test_split_is_counted(compose, tmp_path):
+    """Of published rows: a twin is made, and there is no end of them."""
+    from medrl.report import terminal
+
+    run_folder.note_asked(tmp_path, {"task": "pubmedqa", "run": "a", "model": "base"})
+    run_folder.note_asked(tmp_path, {"task": "pubmedqa", "run": "a", "model": "trained"})
+    assert run_folder.times_asked(tmp_path) == {"pubmedqa": 2}
+    tree = compose([*WORDS, f"runs={tmp_path}"])
+    metrics = run.run(tree)
+    assert metrics["asked"] == {} and run_folder.times_asked(tmp_path) == {"pubmedqa": 2}
+    said = terminal.table({**metrics, "asked": {"pubmedqa": 2}}, tmp_path)
+    assert "test splits asked in this runs folder: pubmedqa by 2 models" in said
