@@ -81,10 +81,12 @@ def test_each_shortcut_sees_its_part(find: Find) -> None:
 
 def test_the_question_of_an_abstract_is_read_without_it(find: Find) -> None:
     task, _ = find("pubmedqa")
+    worked = {"yes": "it worked in trial", "no": "it failed in trial"}
+    golds = [("yes", "no")[n % 2] for n in range(80)]
     rows = [
-        Example(id=str(n), task="t", question="Does it help?", context=f"in trial {n} it {('did', 'failed')[n % 2]}", gold=("yes", "no")[n % 2])
-        for n in range(80)
-    ]  # fmt: skip
+        Example(id=str(n), task="t", question="Does it help?", context=f"{worked[gold]} {n}", gold=gold)
+        for n, gold in enumerate(golds)
+    ]
     found = _named(shortcuts.scores(task, rows[:40], rows[40:]))
     assert found["bag of words"] == 1
     assert found["question alone"] == 0.5
@@ -113,7 +115,7 @@ def test_no_held_out_row_is_fitted_on(find: Find) -> None:
 
     class Backwards(type(source)):  # type: ignore[misc]
         def rows(self, *args: Any) -> Iterator[Any]:
-            return reversed(list(super().rows(*args)))
+            yield from reversed(list(super().rows(*args)))
 
     backwards = Backwards(**vars(source))
     assert shortcuts.training_rows(task, backwards, [*by_id, *again]) == fitted
