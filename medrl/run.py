@@ -18,7 +18,7 @@ from medrl.config.identity import digest
 from medrl.config.schema import Run, family_id, rows_from, run_dir, run_id, splits
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
-from medrl.evaluation import evaluate, metrics_json
+from medrl.evaluation import evaluate, further, metrics_json
 from medrl.evaluation.settings import Eval
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
@@ -202,13 +202,17 @@ def evaluate_models(settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     results = folder / "eval"
     _quiet()
-    if evaluate.missing(settings, "base", results):
+    if evaluate.missing(settings, "base", results) or further.missing(settings, "base", results):
         tokenizer = settings.model.tokenizer(_texts(settings))
-        evaluate.answer_tasks(settings, "base", _base(settings, tokenizer), tokenizer, results)
-    if settings.algo.trains and evaluate.missing(settings, "trained", results):
+        asked = (_base(settings, tokenizer), tokenizer, results)
+        evaluate.answer_tasks(settings, "base", *asked)
+        further.answer(settings, "base", *asked)
+    left = evaluate.missing(settings, "trained", results) or further.missing(settings, "trained", results)
+    if settings.algo.trains and left:
         reward_model = settings.algo.trains_reward_model
         model = base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=reward_model)
         evaluate.answer_tasks(settings, "trained", *model, results)
+        further.answer(settings, "trained", *model, results)
 
 
 def _base(settings: Run, tokenizer: Any) -> Any:

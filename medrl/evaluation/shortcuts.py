@@ -15,9 +15,10 @@ import hashlib
 import heapq
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from medrl.config.schema import Run
 from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Source
 from medrl.data.units import units
@@ -86,6 +87,26 @@ def scores(task: Task, held_out: Sequence[Example], training: Sequence[Example])
         credits = [reading.credit or 0.0 for reading in task.answers.read_all(given, held_out)]
         found[name] = {"accuracy": credits.count(1.0) / len(credits), "mean_credit": sum(credits) / len(credits)}
     return dict(sorted(found.items(), key=lambda item: -item[1]["accuracy"]))
+
+
+def of_run(run: Run, name: str, held_out: Sequence[Example]) -> dict[str, dict[str, float]] | None:
+    """`scores` of one held-out task of a run; empty where its answers are not closed, None where there are no rows to fit on.
+
+    Those of the hub are read where the run trains on them already: nothing is fetched for a reference row.
+    """
+    task = run.data_mix.tasks[name]
+    if not closed(task):
+        return {}
+    read_already = run.algo.trains and run.data_mix.weights.get(name, 0) > 0
+    if (run.source.fetches and not read_already) or not task.train or any(run.source.problems([(task, "train")])):
+        return None
+    return scores(task, held_out, training_rows(task, run.source, held_out)) or None
+
+
+def strongest(found: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """The row of ``reference`` that names the best of `scores`; none where there are no shortcuts."""
+    name = next(iter(found), None)  # best first
+    return {"shortcut": {"name": name, **found[name]}} if name else {}
 
 
 def shortcut_floor(task: Task, source: Source) -> dict[str, float]:
