@@ -1,6 +1,7 @@
 """What shortcuts score that never solve the task: on every twin, or on published rows.
 
-    python benchmarks/shortcuts.py                    the twins
+    python benchmarks/shortcuts.py                                                           the twins
+    python benchmarks/shortcuts.py data_mix=medqa                                            those of one mix
     python benchmarks/shortcuts.py source=local source.root=FOLDER [data_mix...=...]     published rows that are here
 
 A line a task: its majority answer, every shortcut, by how much the strongest is above the majority, and the seconds that all
@@ -24,13 +25,14 @@ SAY = 10
 def main(overrides: Sequence[str]) -> None:
     """Print a line a task."""
     seen = set()
-    for path in sorted((frozen.root("conf") / "data_mix").glob("[a-z]*.yaml")):
-        if path.stem in ("rows", "tiny_lessons"):
-            continue
+    every = sorted(path.stem for path in (frozen.root("conf") / "data_mix").glob("[a-z]*.yaml"))
+    named = [word.removeprefix("data_mix=") for word in overrides if word.startswith("data_mix=")]
+    others = [word for word in overrides if not word.startswith("data_mix=")]
+    for mix in named or (mix for mix in every if mix not in ("rows", "tiny_lessons")):
         try:
-            settings = check(tree(["algo=none", f"data_mix={path.stem}", *overrides]))
+            settings = check(tree(["algo=none", f"data_mix={mix}", *others]))
         except UserError as error:
-            print(f"{path.stem:24} {str(error).splitlines()[-1].strip()}")
+            print(f"{mix:24} {str(error).splitlines()[-1].strip()}")
             continue
         for name in settings.data_mix.tasks:
             if name in seen:

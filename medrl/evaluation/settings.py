@@ -68,8 +68,8 @@ class Eval(Identified):
 
     def further(self) -> dict[str, Any]:
         """What is asked beside the held-out tasks; empty by default: part of an identity only where it is wanted."""
-        asked = {"wordings": self.wordings, "option_orders": self.option_orders, "calibration": self.calibration}
-        return {key: value for key, value in asked.items() if value not in (1, False)}
+        ordinary = {"wordings": 1, "option_orders": 1, "calibration": False}
+        return {key: value for key, default in ordinary.items() if (value := getattr(self, key)) != default}
 
     def sampling(self, seed: int) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_new_tokens, seed)

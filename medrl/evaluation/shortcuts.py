@@ -16,6 +16,7 @@ import heapq
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from medrl.config.schema import Run
@@ -100,7 +101,10 @@ def of_run(run: Run, name: str, held_out: Sequence[Example]) -> dict[str, dict[s
     read_already = run.algo.trains and run.data_mix.weights.get(name, 0) > 0
     if (run.source.fetches and not read_already) or not task.train or any(run.source.problems([(task, "train")])):
         return None
-    return scores(task, held_out, training_rows(task, run.source, held_out)) or None
+    kept_out = chain(
+        held_out, task.examples(run.source, "test")
+    )  # `eval.limit` asks a part, validation rows are of the other split
+    return scores(task, held_out, training_rows(task, run.source, kept_out)) or None
 
 
 def strongest(found: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
