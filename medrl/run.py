@@ -19,7 +19,7 @@ from medrl.config.identity import digest
 from medrl.config.schema import Run, arms_id, family_id, rows_from, run_dir, run_id, splits
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
-from medrl.evaluation import evaluate, metrics_json
+from medrl.evaluation import evaluate, further, metrics_json
 from medrl.evaluation.settings import Eval
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
@@ -152,8 +152,9 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     frozen.freeze(tree, folder)
     # Code, command and machine are those of the first call; `stages` has those of every later one.
     run_folder.write_json(path, {**run_folder.provenance(), **before, **ids, **now})
-    if stale := evaluate.graded_otherwise(settings, folder):
-        _regrade(settings, folder, stale)
+    for asked in further.asked(settings):
+        if stale := evaluate.graded_otherwise(asked, folder):
+            _regrade(asked, folder, stale)
 
 
 def _check_inputs(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -286,10 +287,9 @@ def evaluate_models(settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     results = folder / "eval"
     _quiet()
-    if evaluate.missing(settings, "base", results):
-        _answer(settings, folder, "base", *load(settings, folder, "base"))
-    if settings.algo.trains and evaluate.missing(settings, "trained", results):
-        _answer(settings, folder, "trained", *load(settings, folder, "trained"))
+    for which in ("base", "trained") if settings.algo.trains else ("base",):
+        if further.missing(settings, which, results):
+            _answer(settings, folder, which, *load(settings, folder, which))
 
 
 def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
@@ -304,16 +304,16 @@ def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
 def _answer(settings: Run, folder: Path, which: evaluate.Which, model: Any, tokenizer: Any) -> None:
     """One model answers what it has not yet answered: a stage of the run, and a line a task in the ledger of test splits."""
 
-    def note(name: str, path: Path) -> None:
+    def note(asked: Run, name: str, path: Path) -> None:
         run_folder.note_file(folder, path, grader=evaluate.grader_digest())
-        if settings.eval.split == "test" and not settings.source.invents(settings.data_mix.tasks[name], "test"):
+        if settings.eval.split == "test" and not settings.source.invents(asked.data_mix.tasks[name], "test"):
             run_folder.note_asked(folder.parent, {"task": name, "run": folder.name, "model": which, "limit": settings.eval.limit})
 
     with run_folder.stage(folder, "evaluate") as entry:
         entry["model"] = which
         if not settings.algo.trains_reward_model:
             entry["generation"] = settings.eval.sampling(settings.seed).as_json(model, tokenizer)
-        evaluate.answer_tasks(settings, which, model, tokenizer, folder / "eval", note)
+        further.answer(settings, which, model, tokenizer, folder / "eval", note)
 
 
 def _base(settings: Run, tokenizer: Any) -> Any:

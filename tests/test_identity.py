@@ -302,7 +302,8 @@ def test_a_class_that_moves_keeps_the_ids_of_its_runs(tmp_path):
 
 def test_what_changes_an_answer_is_decided_once():
     asked = set(Eval.asking_fields)
-    assert asked | {"batch_tokens", "eval_steps", "paper_scorers"} == {field.name for field in dataclasses.fields(Eval)}
+    further = {"wordings", "option_orders", "calibration"}  # files of their own; `Eval.further` says when
+    assert asked | {"batch_tokens", "eval_steps", "paper_scorers"} | further == {field.name for field in dataclasses.fields(Eval)}
     hints = typing.get_type_hints(Eval, include_extras=True)
     assert asked <= set(hints)
     assert Eval.asking({"temperature": 0.0, "limit": None, "of_old": 1}) == {"temperature": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from medrl.config.schema import Run
+from medrl.data.wordings import WORDINGS
 from medrl.errors import Problem
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 
@@ -89,6 +90,12 @@ def _eval(run: Run) -> Iterator[Problem]:
         yield Problem("eval.max_new_tokens", f"{settings.max_new_tokens} leaves no room for a prompt in {room} tokens")
     if settings.split == "validation" and run.data_mix.validation_rows is None:
         yield Problem("eval.split", "is validation, and no rows are kept for it; set data_mix.validation_rows, to 200 say")
+    for name in run.data_mix.held_out if settings.wordings > 1 else ():
+        task = run.data_mix.tasks.get(name)
+        if task and task.row_kind == "question" and not task.answers.judged and task.instruction not in WORDINGS:
+            yield Problem(
+                "eval.wordings", f"is {settings.wordings}, and {name} has an instruction without other wordings; write 1"
+            )
     if settings.eval_steps is None:
         return
     if run.hardware.sharding != "none":

@@ -69,6 +69,8 @@ class Source(Identified, ABC):
 
     name: ClassVar[str]
     synthetic: ClassVar[bool] = False
+    fetches: ClassVar[bool] = False
+    """Whether rows may come over a network."""
 
     def rows(self, task: Published, split: Split) -> Iterator[Row]:
         """All rows of one split of a task, in their published order; those of the user's own file whatever the source is.
@@ -255,6 +257,7 @@ class Hub(Source):
 
     kind: ClassVar[str] = "hub"
     name: ClassVar[str] = "hub"
+    fetches: ClassVar[bool] = True
 
     revision: str | None
     """Branch, tag or commit of every data set; null is the newest, and the commit that was read is recorded."""

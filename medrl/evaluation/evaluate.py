@@ -54,7 +54,8 @@ def asked_digest(run: Run) -> str:
     """Eight hex digits that tell what is asked of a run's models from anything else that may be asked of the same ones."""
     whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
     files = {which: result_files(run, which) for which in whiches}
-    return digest({"files": files, "compat": run.eval.paper_scorers, "labelled": run.judge.calibration_file})
+    about = {"files": files, "compat": run.eval.paper_scorers, "labelled": run.judge.calibration_file}
+    return digest(about | run.eval.further())
 
 
 def missing(run: Run, which: Which, folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medrl.data.example import Example
 from medrl.errors import UserError
-from medrl.evaluation import perplexity, preferences
+from medrl.evaluation import further, harm, perplexity, preferences, shortcuts
 from medrl.evaluation.evaluate import held_out, result_files
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
@@ -48,7 +48,7 @@ def summarise(run: Run, folder: Path) -> dict[str, Any]:
         if kind == "perplexity":
             summary["perplexity"][name] = {**about, **perplexity.summary(before, after, trained=run.algo.trains)}
         else:
-            summary["tasks"][name] = {**about, **_metrics(run, name, before, after)}
+            summary["tasks"][name] = {**about, **_metrics(run, name, before, after), **further.summary(run, name, folder)}
     for reading in ("change", "readable_change"):
         _correct([task[reading] for part in summary.values() for task in part.values() if task.get(reading)])
     return summary
@@ -68,6 +68,7 @@ def _part(run: Run, task: Task) -> str:
 def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
     task, examples, kind = run.data_mix.tasks[name], held_out(run, name), protocol(run, name)
     generative, compared = kind == "generative", run.algo.trains and kind != "pairwise"
+    solved = shortcuts.of_run(run, name, examples) if generative else {}
     return {
         "scorer": task.scorer if generative else preferences.SCORERS[kind],
         "n": len(examples),
@@ -80,12 +81,18 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
         "change": _change(before, after) if compared else None,
         **({"readable_change": _change(before, after, "readable")} if compared and generative else {}),
         **({"against": preferences.against(after, examples)} if kind == "pairwise" else {}),
+        "harm": harm.summary(before, after) if compared else None,
         "compat": {
             key: {"accuracy": found, "base": _compat(scorer, task, examples, before)}
             for key, scorer in run.eval.paper_scorers.items()
             if generative and (found := _compat(scorer, task, examples, after)) is not None
         },
-        "reference": _references(run, task, examples) if generative else preferences.references(examples),
+        "reference": (
+            _references(run, task, examples) | shortcuts.strongest(solved or {})
+            if generative
+            else preferences.references(examples)
+        ),
+        "shortcuts": solved,
     }
 
 

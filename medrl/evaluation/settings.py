@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from medrl.config.identity import Identified, plain
+from medrl.data.example import LETTERS
+from medrl.data.wordings import MOST
 from medrl.errors import Problem
 from medrl.grading.scorers.base import Scorer
 from medrl.models.generation import Sampling
@@ -38,6 +40,13 @@ class Eval(Identified):
     on it."""
     eval_steps: Annotated[int, Gt(0)] | None
     """Ask the validation rows after every so many steps of training, too, for curves and for stopping what is hopeless."""
+    wordings: Annotated[int, Ge(1), Le(MOST)]
+    """Ask closed tasks with so many wordings of the instruction, its own included (``data/wordings.json``); 1 asks once."""
+    option_orders: Annotated[int, Ge(1), Le(len(LETTERS))]
+    """Ask closed tasks with so many cyclic orders of the options, the published one included; 1 asks once. An example is asked
+    in no more orders than the task's question with the fewest options has."""
+    calibration: bool
+    """Read the likelihood of each option of closed answers, too: a forward pass an option."""
     paper_scorers: Mapping[str, Scorer]
     """Papers' own, more lenient gradings, reported beside the task's strict one and never instead of it."""
 
@@ -57,6 +66,11 @@ class Eval(Identified):
         """
         found: dict[str, Any] = plain({key: settings.get(key) for key in cls.asking_fields})
         return found
+
+    def further(self) -> dict[str, Any]:
+        """What is asked beside the held-out tasks; empty by default: part of an identity only where it is wanted."""
+        ordinary = {"wordings": 1, "option_orders": 1, "calibration": False}
+        return {key: value for key, default in ordinary.items() if (value := getattr(self, key)) != default}
 
     def sampling(self, seed: int) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_new_tokens, seed)

@@ -129,8 +129,8 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, raw: bool = True) -> Markup:
-    """Curves over the same steps. ``raw`` draws every step faintly behind the running mean."""
+def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, raw: bool = True, unit: str = "step") -> Markup:
+    """Curves over the same steps, or another ``unit``. ``raw`` draws every step faintly behind the running mean."""
     steps = [step for curve in curves for step, _ in curve]
     first, last = min(steps), max(steps)
     axis = Axis(_scale([value for curve in curves for _, value in (curve if raw else smoothed(curve))], height))
@@ -145,7 +145,7 @@ def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, r
             drawn.append((f"raw {colour}", list(map(place, thinned(curve)))))
         drawn.append((style(index), list(map(place, thinned(means)))))
         ends.append((colour, place(means[-1])))
-    said = [(0.5, f"step {first:.0f}")] if first == last else [(0, f"step {first:.0f}"), (1, f"{last:.0f}")]
+    said = [(0.5, f"{unit} {first:.0f}")] if first == last else [(0, f"{unit} {first:.0f}"), (1, f"{last:.0f}")]
     return _drawn("lines", title, height, axis, said, drawn, ends, number)
 
 

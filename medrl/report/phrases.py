@@ -53,7 +53,11 @@ def references(task: Task) -> dict[str, Mapping[str, Any]]:
     again = f"always_{found['majority']['answer']}".lower() if "majority" in found else None
     names = NAMES if generated(task) else PAIR_NAMES
     return {
-        f"always {value['answer']}" if kind == "majority" else names.get(kind, kind.replace("_", " ")): value
+        f"always {value['answer']}"
+        if kind == "majority"
+        else value["name"]
+        if kind == "shortcut"
+        else names.get(kind, kind.replace("_", " ")): value
         for kind, value in found.items()
         if kind != again
     }

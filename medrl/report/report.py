@@ -11,7 +11,7 @@ from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
 from medrl.planning.reward_audit import GOLD, ROWS, TOLERANCE
 from medrl.report import html
-from medrl.report.sections import accuracy, examples, training
+from medrl.report.sections import accuracy, examples, people, training
 
 
 def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log: list[dict[str, Any]]) -> None:
@@ -26,6 +26,9 @@ def write_html(folder: Path, tree: Tree, run: Run, metrics: dict[str, Any], log:
         "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run)),
         "perplexity": ("Perplexity of held-out text", html.render("perplexity", tasks=metrics.get("perplexity", {}))),
         "groups": ("Accuracy by group", accuracy.groups(metrics)),
+        "harm": ("Who was harmed", people.harm(folder / "eval", metrics, run)),
+        "robustness": ("Other wordings, other orders", html.render("robustness", tasks=metrics["tasks"])),
+        "calibration": ("Confidence", people.calibration(metrics)),
         "trained-on": (
             "What it was trained on",
             html.render("data", contaminated=contaminated, **mixed),

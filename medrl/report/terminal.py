@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrl.report import phrases
+from medrl.report import phrases, remarks_on
 from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, STRICT, UNKNOWN, Task
 from medrl.statistics.metrics import Interval
 from medrl.table.rows import groups
@@ -58,6 +58,9 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
         "Shape": phrases.shape,
         "Against references": phrases.against,
         "Ungraded": phrases.ungraded,
+        "Groups that lost": remarks_on.harmed,
+        "Robustness": remarks_on.robustness,
+        "Calibration": remarks_on.calibration,
     }
     notes = _notes(tasks, remarks)
     return Table(columns, rows, groups=1, notes=notes)

@@ -99,7 +99,9 @@ def _measured(here: Sequence[Group], metric: str) -> Iterator[Row]:
     questions: dict[tuple[object, ...], list[Group]] = {}
     for group in here:
         task, synthetic = group.metrics, group.members[0][0]["synthetic"]
-        references_of = [round(row.value, 9) for row in references(group, metric)]
+        rows = task.get("reference", {}).items()
+        # Not what was fitted: two runs may train on other rows and be asked the same questions.
+        references_of = [round(found[metric], 9) for kind, found in rows if kind != "shortcut" and metric in found]
         questions.setdefault((task["split"], task["n"], task["version"], synthetic, *references_of), []).append(group)
     for together in questions.values():
         for group in together:

@@ -1,0 +1,164 @@
+"""Does the model know when it is right? Its confidence in closed answers, from likelihoods and from several samples.
+
+The likelihood of each option is that of the option as an answer in the asked shape, without a thought, after the ordinary prompt;
+the options of an example share a probability of 1. What a model prefers so may differ from what it answers after a thought: the
+accuracy of this preference is a number of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from medrl.config.schema import Run
+from medrl.data.example import Example
+from medrl.data.mix import TrainingRow
+from medrl.data.prompts import messages
+from medrl.evaluation.evaluate import Which, held_out, result_files
+from medrl.evaluation.protocols import evaluated_tasks, protocol
+from medrl.evaluation.shortcuts import closed
+from medrl.files import appending, read_jsonl, write_jsonl
+from medrl.models.generation import fitting_tokens
+from medrl.models.likelihood import NegativeLogLikelihood, reply
+from medrl.models.tokenization import Rendering
+from medrl.statistics import metrics, reliability
+from medrl.tasks.base import Task
+
+Line = Mapping[str, Any]
+COVERAGES = (0.5, 0.8, 0.9, 1.0)
+"""Shares of the questions that are answered, for the table of abstention."""
+CURVE_POINTS = 20
+"""Of the curve of risk against coverage that is kept: at 5 %, 10 %, ... of the questions."""
+MEASURES: Mapping[str, Callable[[Any, Any], float]] = {
+    "ece": reliability.ece,
+    "brier": reliability.brier,
+    "aurc": reliability.aurc,
+}
+
+
+class Confident(NamedTuple):
+    """Answers, one an example."""
+
+    confidence: list[float]
+    right: list[bool]
+
+
+def files(run: Run, which: Which) -> dict[str, str]:
+    """File of the option likelihoods of each task that has some; none unless ``eval.calibration``."""
+    if not run.eval.calibration:
+        return {}
+    found = result_files(run, which)
+    return {
+        name: f"{Path(found[name]).stem}-options.jsonl"
+        for name in evaluated_tasks(run)
+        if protocol(run, name) == "generative" and _has_options(run, name)
+    }
+
+
+def _has_options(run: Run, name: str) -> bool:
+    task = run.data_mix.tasks[name]
+    return closed(task) and not task.answers.ranked and all(map(task.answers.options, held_out(run, name)))
+
+
+def answer(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Callable[[str, Path], None]) -> None:
+    """Write a line an example with the log-likelihood of each option, in nats; no line is made twice. `note` as in `answer_tasks`."""
+    from medrl.report.progress import Progress
+
+    for name, file in files(run, which).items():
+        path = folder / file
+        if path.exists():
+            continue
+        task, examples = run.data_mix.tasks[name], held_out(run, name)
+        rendering = Rendering(tokenizer)
+        groups = [
+            [reply(rendering, messages(example, task), shown(task, example, option)) for option in task.answers.options(example)]
+            for example in examples
+        ]
+        begun = path.with_name(path.name + ".begun")
+        lines = {line.pop("position"): line for line in read_jsonl(begun)}
+        measure = NegativeLogLikelihood(model, run.model.context_tokens, run.eval.batch_tokens or fitting_tokens(model))
+        with Progress(f"options {name}, {which}", len(examples), len(lines), "examples") as progress, appending(begun) as out:
+            for batch in measure(groups, set(lines)):
+                for position, values in batch.items():
+                    example = examples[position]
+                    options = dict(zip(task.answers.options(example), [-value for value in values], strict=True))
+                    lines[position] = {"id": example.id, "gold": example.gold, "options": options}
+                    out.write(json.dumps({"position": position, **lines[position]}, ensure_ascii=False) + "\n")
+                out.flush()
+                progress.update(len(lines))
+        write_jsonl(path, (lines[position] for position in range(len(examples))))
+        begun.unlink()
+        note(name, path)
+
+
+def shown(task: Task, example: Example, option: str) -> str:
+    """An option as a completion that answers without a thought, as supervised training shows a row without a rationale."""
+    return TrainingRow(replace(example, gold=option, rationale=""), task).demonstration
+
+
+def by_likelihood(lines: Sequence[Line]) -> Confident:
+    """The likeliest option of each example, and its share of the options' probability; the first shown of equals."""
+    found = Confident([], [])
+    for line in lines:
+        best = max(line["options"], key=line["options"].__getitem__)
+        top = line["options"][best]
+        found.confidence.append(1 / sum(math.exp(each - top) for each in line["options"].values()))
+        found.right.append(best == line["gold"])
+    return found
+
+
+def by_samples(lines: Sequence[Line]) -> Confident:
+    """Self-consistency (Wang et al. 2022): the majority vote, and its share of all samples; where none votes, 0 and wrong."""
+    samples = 1 + max(line["sample"] for line in lines)
+    found = Confident([], [])
+    for first in range(0, len(lines), samples):
+        part = lines[first : first + samples]
+        votes = [line["vote"] for line in part]
+        winner = metrics.majority_vote(votes)
+        found.confidence.append(0.0 if winner is None else Counter(votes)[winner] / samples)
+        found.right.append(any(line["vote"] == winner and line["verdict"] == "right" for line in part) and winner is not None)
+    return found
+
+
+def summary(run: Run, name: str, folder: Path) -> dict[str, Any]:
+    """``calibration`` of one task, by each source of confidence: ``likelihood``, and ``self_consistency`` of several samples."""
+    found: dict[str, Any] = {}
+    whiches: tuple[Which, Which] = ("base", "trained" if run.algo.trains else "base")
+    if name in files(run, "base"):
+        found["likelihood"] = _both(run, *(by_likelihood(read_jsonl(folder / files(run, which)[name])) for which in whiches))
+    if run.eval.calibration and run.eval.samples > 1 and closed(run.data_mix.tasks[name]):
+        read = (read_jsonl(folder / result_files(run, which)[name]) for which in whiches)
+        found["self_consistency"] = _both(run, *map(by_samples, read))
+    return found
+
+
+def _both(run: Run, before: Confident, after: Confident) -> dict[str, Any]:
+    change = {
+        key: {
+            "difference": of(*after) - of(*before),
+            "ci95": (ends := reliability.paired_interval(of, before, after)) and list(ends),
+        }
+        for key, of in MEASURES.items()
+    }
+    return {**_numbers(after), "base": _numbers(before), "change": change if run.algo.trains else None}
+
+
+def _numbers(answers: Confident) -> dict[str, Any]:
+    n = len(answers.right)
+    every = reliability.risks(*answers)
+    steps = sorted({max(1, math.ceil(n * step / CURVE_POINTS)) for step in range(1, CURVE_POINTS + 1)})
+    return {
+        "n": n,
+        "accuracy": sum(answers.right) / n,
+        "ci95": list(metrics.wilson(sum(answers.right), n)),
+        "mean_confidence": sum(answers.confidence) / n,
+        **{key: of(*answers) for key, of in MEASURES.items()},
+        "bins": [list(each) for each in reliability.bins(*answers)],
+        "risk_coverage": [[step / n, float(every[step - 1])] for step in steps],
+        "abstention": {f"{coverage:g}": 1 - reliability.risk_at(coverage, *answers) for coverage in COVERAGES},
+    }
