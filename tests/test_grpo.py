@@ -49,6 +49,7 @@ def test_a_round_of_generation_feeds_its_mini_batches(compose, tmp_path, algo):
     settings = build.check(compose(words))
     arguments = settings.algo.arguments(SimpleNamespace(run=settings, folder=tmp_path))
     assert (arguments["gradient_accumulation_steps"], arguments["steps_per_generation"]) == (4, 16)
+    assert arguments["disable_dropout"]
     assert (
         settings.algo.checkpoint_every == 8 and arguments["save_steps"] == 16
     )  # save_steps=10, where no completion is half used
