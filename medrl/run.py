@@ -242,6 +242,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "eval": tree["eval"],
         **metrics_json.summarise(settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in warnings.warnings(log)]},
+        "departures": settings.algo.departures,
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
     }

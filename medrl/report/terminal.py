@@ -33,6 +33,7 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
     if metrics["judge"]:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
+    lines += [f"paper: {said}" for said in metrics.get("departures", [])]
     lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
     return "\n" + "\n\n".join([*parts, "\n".join([*lines, f"report: {folder / 'report.html'}"])])
 
