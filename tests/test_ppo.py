@@ -238,6 +238,11 @@ def test_learned_positions_begin_where_a_row_does(tmp_path):
         with torch.no_grad():
             found.append(model(batch["input_ids"], batch["attention_mask"], 3)[0][0])
     assert torch.allclose(*found, atol=1e-4)
+    learner = Learner.__new__(Learner)
+    learner.ppo, learner.reference = SimpleNamespace(temperature=1.0), policy
+    with torch.no_grad():
+        reference = learner._reference(model, (batch["input_ids"], batch["attention_mask"]), 3)
+    assert torch.allclose(reference[0], found[0], atol=1e-4)
     with pytest.raises(UserError, match=r"GPT2LMHeadModel .* algo=ppo"):
         check_padding(policy)
 

@@ -322,8 +322,8 @@ class Learner:
         """Log-probabilities of the model before training."""
         policy, off = (self.reference, nullcontext()) if self.reference else (model.policy, model.policy.disable_adapter())
         with off:
-            positions = completions.position_ids(policy, asked[1])
-            logits = policy(*asked, **positions, logits_to_keep=length + 1, use_cache=False).logits
+            told = {"input_ids": asked[0], "attention_mask": asked[1], **completions.position_ids(policy, asked[1])}
+            logits = policy(**told, logits_to_keep=length + 1, use_cache=False).logits
         return maths.log_probabilities(logits[:, :-1].float() / self.ppo.temperature, asked[0][:, -length:])[0]
 
     def _whiten(self, batches: list[dict[str, Tensor]], accelerator: Any) -> dict[str, float | None]:
