@@ -247,9 +247,14 @@ def test_learned_positions_begin_where_a_row_does(tmp_path):
         check_padding(policy)
 
 
-def test_positions_that_are_relative_need_nothing(compose):
-    settings = build.check(compose(SMALL))
-    check_padding(settings.model.policy(settings.model.tokenizer(None), settings.hardware, 0))
+def test_positions_that_padding_does_not_move_are_accepted():
+    """OPT finds its learned positions in the mask; relative ones move in 16 bits, by rounding alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(0)
+    small = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 16, "num_attention_heads": 2}
+    check_padding(OPTForCausalLM(OPTConfig(**small, ffn_dim=64, word_embed_proj_dim=64)).eval())
+    check_padding(LlamaForCausalLM(LlamaConfig(**small, intermediate_size=64, initializer_range=1.0)).eval().bfloat16())
 
 
 # --- Real runs on the embedded model ----------------------------------------------------------------------------------

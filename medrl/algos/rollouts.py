@@ -133,11 +133,17 @@ def check_padding(policy: Any) -> None:
     TRL's trainers pad prompts on the left and tell no positions, so that a model with a vector for each absolute position
     (GPT-2, GPT-Neo) would learn from probabilities of another text.
 
+    Only models with another embedding than that of their words are asked: in 16 bits rounding alone moves what some relative
+    positions predict by a third (SmolLM2).
+
     Raises:
-        UserError: it predicts something else, by far more than rounding makes of it.
+        UserError: it predicts something else.
     """
     import torch
 
+    words = policy.get_input_embeddings()
+    if not any(isinstance(each, torch.nn.Embedding) and each is not words for each in policy.modules()):
+        return
     length, padding = 16, 48
     text = torch.arange(1, length + 1, device=policy.device)[None]
     ids = torch.cat([text.new_ones(1, padding), text], dim=1)
@@ -146,7 +152,7 @@ def check_padding(policy: Any) -> None:
         alone = policy(input_ids=text, use_cache=False).logits[0].float()
         padded = policy(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, padding:].float()
     alone, padded = (each - each.mean(-1, keepdim=True) for each in (alone, padded))
-    if (alone - padded).norm() > 0.2 * alone.norm():  # 16 bits: a few hundredths at most
+    if (alone - padded).norm() > 0.2 * alone.norm():  # GPT-2: 1.0; OPT, which finds its positions in the mask: 0
         raise UserError(
             f"{type(policy).__name__} has learned absolute positions, which padding on the left moves, and TRL's trainers do not "
             "tell it where a text begins; write algo=ppo, or train another model."
