@@ -348,6 +348,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "asked": {name: counts[name] for name in settings.data_mix.held_out if counts[name] and settings.eval.split == "test"},
         **metrics_json.summarise(settings, folder / "eval"),
         "train": {**_curves(log), "warnings": [sign._asdict() for sign in warnings.warnings(log)]},
+        "departures": settings.algo.departures,
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
     }

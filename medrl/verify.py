@@ -107,28 +107,27 @@ def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Check
     if not (folder / "metrics.json").exists() or not noted:
         raise UserError(f"{folder} is unfinished, or of a version that sealed no results; run its command again to its end.")
     whiches: tuple[evaluate.Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
-    files = [
-        (asked, which, name, file)
-        for which in whiches
-        for asked in further.asked(run)
-        for name, file in evaluate.result_files(asked, which).items()
-    ]
     damaged = run_folder.edited(folder)
-    damaged += [f"eval/{file}" for *_, file in files if not (folder / "eval" / file).exists()]
     found, rng = [], random.Random(seed)
-    models = {which: _model(run, folder, which) for which in whiches}
-    for asked, which, name, file in files:
-        path = folder / "eval" / file
-        if protocol(asked, name) != "generative" or not path.exists():
-            continue
-        lines = read_jsonl(path)
-        graded = evaluate.regraded(asked, name, lines)
-        grades = sum(line != graded.get(place) for place, line in enumerate(lines))
-        drawn = sorted(rng.sample(range(len(lines)), min(len(lines), max(1, round(share * len(lines)))))) if share else []
-        made = dict(_asked_again(asked, name, models[which](), drawn, len(lines))) if drawn else {}
-        texts = sum(made[place]["text"] != lines[place]["text"] for place in drawn)
-        sealed = f"eval/{file}" not in damaged and f"eval/{file}" in noted
-        found.append(Checked(name, which, len(lines), sealed, grades, len(drawn), texts))
+    for which in whiches:
+        again = _model(run, folder, which)
+        for asked, name, file in (
+            (asked, *each) for asked in further.asked(run) for each in evaluate.result_files(asked, which).items()
+        ):
+            path = folder / "eval" / file
+            if not path.exists():
+                damaged.append(f"eval/{file}")
+                continue
+            if protocol(asked, name) != "generative":
+                continue
+            lines = read_jsonl(path)
+            graded = evaluate.regraded(asked, name, lines)
+            grades = sum(line != graded.get(place) for place, line in enumerate(lines))
+            drawn = sorted(rng.sample(range(len(lines)), min(len(lines), max(1, round(share * len(lines)))))) if share else []
+            made = dict(_asked_again(asked, name, again(), drawn, len(lines))) if drawn else {}
+            texts = sum(made[place]["text"] != lines[place]["text"] for place in drawn)
+            sealed = f"eval/{file}" not in damaged and f"eval/{file}" in noted
+            found.append(Checked(name, which, len(lines), sealed, grades, len(drawn), texts))
     return damaged, found
 
 

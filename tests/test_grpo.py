@@ -49,6 +49,7 @@ def test_a_round_of_generation_feeds_its_mini_batches(compose, tmp_path, algo):
     settings = build.check(compose(words))
     arguments = settings.algo.arguments(SimpleNamespace(run=settings, folder=tmp_path))
     assert (arguments["gradient_accumulation_steps"], arguments["steps_per_generation"]) == (4, 16)
+    assert arguments["disable_dropout"]
     assert (
         settings.algo.checkpoint_every == 8 and arguments["save_steps"] == 16
     )  # save_steps=10, where no completion is half used
@@ -203,9 +204,10 @@ def test_dead_groups_are_replaced(compose, tmp_path):
         assert line["completions/generated"] - 16 >= size * line["resampled_groups"]
         dead = (earned.amax(1) - earned.amin(1)) < 1e-6
         assert line["frac_reward_zero_std"] == pytest.approx(dead.float().mean().item())
-        # Advantages belong to their completions: those of GRPO in the tuned setting, which divides by nothing.
+        # Advantages belong to their completions: those of GRPO, divided by the deviation of the group.
         advantages = torch.tensor(frame["advantage"].to_numpy("float64")).view(-1, size)
-        assert torch.allclose(advantages, earned - earned.mean(1, keepdim=True), atol=1e-5)
+        expected = (earned - earned.mean(1, keepdim=True)) / (earned.std(1, keepdim=True) + 1e-4)
+        assert torch.allclose(advantages, expected, atol=1e-4)
         # Rewards belong to their prompts: graded again from the row of each, they are the same.
         asked = [rows[prompt[0]["content"] + prompt[-1]["content"]] for prompt in frame["prompt"]]
         assert all(len({id(row) for row in asked[start : start + size]}) == 1 for start in range(0, 16, size))

@@ -106,9 +106,8 @@ def test_each_way_of_sharding_divides_its_parts(compose):
 
 def test_algorithms_hold_what_they_say(compose):
     sft, dpo, grpo = (plan_of(compose, f"algo={name}", "algo.batch_size=8") for name in ("sft", "dpo", "grpo"))
-    assert "copies" not in sft.parts and "copies" not in grpo.parts  # beta is 0
-    assert dpo.parts["copies"] == dpo.parts["weights"]
-    assert plan_of(compose, "algo=grpo", "algo.beta=0.1").parts["copies"] == dpo.parts["weights"]
+    assert "copies" not in sft.parts and "copies" not in plan_of(compose, "algo=grpo", "algo.beta=0").parts
+    assert dpo.parts["copies"] == grpo.parts["copies"] == dpo.parts["weights"]
     adapter = "model/lora=all_linear"
     assert "copies" not in plan_of(compose, "algo=dpo", adapter).parts  # it is switched off instead
     assert "key-value cache" in grpo.parts and "key-value cache" not in sft.parts

@@ -42,13 +42,16 @@ def test_grpo_in_numbers(planned):
     found, said = planned("algo.batch_size=16", "algo.num_generations=8", "hardware.micro_batch_size=4", "algo.max_steps=20")
     assert "algo.learning_rate=0.0004 instead of 5e-06" in found["tuned"]
     assert f"tuned    for the embedded model: {', '.join(found['tuned'])}\n" in said
+    (paper,) = found["departures"]
+    assert "Shao et al. 2024" in paper and "learning_rate=0.0004 instead of 1e-06" in paper and f"paper    {paper}\n" in said
     batch, tokens = found["batch"], found["tokens"]
     assert (batch["rows a step"], batch["micro-batch"], batch["accumulation"]) == (2, 4, 4)
     assert (batch["steps an epoch"], batch["steps in all"]) == (50, 20)
     assert tokens["a step at most"] == 16 * (1024 + 96) and tokens["longest sequence"] == 1120
     assert tokens["rows measured"] == 100 and 50 < tokens["mean"] < tokens["longest"] <= 1024
     assert tokens["a step as drawn"] == 16 * (round(tokens["mean"]) + 96)
-    assert {"weights", "optimizer", "gradients", "activations", "logits", "key-value cache"} == set(found["memory"]["parts"])
+    parts = {"weights", "copies", "optimizer", "gradients", "activations", "logits", "key-value cache"}
+    assert set(found["memory"]["parts"]) == parts
     assert found["memory"]["peak as drawn"] < found["memory"]["peak"]
     assert found["memory"]["warning"] is None and found["time"] is None and found["audit"]["matrix"]
     assert found["evaluation"] == {

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from medrl import run
 from medrl.algos import advantages as maths
 from medrl.algos import completions
+from medrl.algos.ppo import PER_TOKEN, Learner, _actor_critic
+from medrl.algos.rollouts import check_padding
 from medrl.config import build, schema
+from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
 
 LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.1,modules:[q_proj,v_proj],rslora:false,dora:false}"
@@ -176,8 +180,81 @@ def test_a_micro_batch_is_padded_outwards_from_where_completions_begin():
 
 
 def test_each_set_is_read_as_often_as_it_is_trained_on(compose):
-    ppo = build.check(compose([*SMALL, "algo.batch_size=2", "algo.num_iterations=3"])).algo
-    assert ppo.positions(5) == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3] and ppo.checkpoint_every == 3
+    ppo = build.check(compose([*SMALL, "algo.batch_size=2", "algo.num_mini_batches=2", "algo.num_iterations=3"])).algo
+    assert (ppo.set_size, ppo.checkpoint_every, ppo.steps_per_epoch(build.check(compose(SMALL)))) == (4, 6, 150)
+    assert [[*ppo.rows_of(step, 9)] for step in (0, 5, 6, 11, 12)] == [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2 + [[0, 1, 2, 3]]
+    with pytest.raises(ConfigError, match=r"50 times batch_size=16 asks for 800 rows, and the mix draws data_mix.rows=100"):
+        build.check(compose([*SMALL, "algo.num_mini_batches=50"]))
+
+
+class Alone:
+    """As much of a trainer as a step of PPO reads."""
+
+    def __init__(self, step, micro, processes=1, index=0):
+        self.state = SimpleNamespace(global_step=step)
+        self.args = SimpleNamespace(per_device_train_batch_size=micro)
+        self.model = SimpleNamespace(policy=SimpleNamespace(device="cpu"))
+        self.accelerator = SimpleNamespace(num_processes=processes, process_index=index, reduce=lambda tensor, reduction: tensor)
+
+
+def test_passes_are_shuffled_and_divided(compose):
+    """Three passes over a set of eight, two steps each: every pass reads all, in an order of its own."""
+    settings = build.check(compose([*SMALL, "algo.batch_size=4", "algo.num_mini_batches=2", "algo.num_iterations=3"]))
+    job = SimpleNamespace(run=settings, tokenizer=SimpleNamespace(pad_token_id=0))
+    learner = Learner.__new__(Learner)
+    learner.ppo, learner.job = settings.algo, job
+    learner.written = [
+        {"episode": completions.Episode(row, [1] * (row % 3 + 1), [10 + row] * (row + 1))}
+        | {name: torch.full((row + 1,), float(10 + row)) for name in PER_TOKEN}
+        for row in range(8)
+    ]
+    orders = []
+    for step in range(6):
+        batches = learner.micro_batches(Alone(step, micro=2))
+        assert len(batches) == 2 and batches[0]["tokens"] == sum(int(batch["mask"].sum()) for batch in batches)
+        for batch in batches:
+            length = batch["mask"].shape[1]
+            for name in PER_TOKEN:
+                assert torch.equal(batch[name], batch["input_ids"][:, -length:] * batch["mask"])
+            orders += [int(row.max()) for row in batch["input_ids"]]
+    passes = [orders[start : start + 8] for start in (0, 8, 16)]
+    assert all(sorted(each) == [*range(10, 18)] for each in passes) and len({tuple(each) for each in passes}) == 3
+
+
+def test_learned_positions_begin_where_a_row_does(tmp_path):
+    """GPT-2 has a vector for each position: padding on the left must not move a completion along them."""
+    from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=50, n_positions=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    policy = AutoModelForCausalLM.from_pretrained(tmp_path)
+    job = SimpleNamespace(policy=policy, run=SimpleNamespace(model=SimpleNamespace(adapter_config=lambda: None), seed=0))
+    model = _actor_critic(SimpleNamespace(temperature=1.0), job).eval()
+    short, long = completions.Episode(0, [5, 6], [7, 8, 9]), completions.Episode(1, [*range(10, 40)], [11])
+    found = []
+    for episodes in ([short], [short, long]):
+        batch = completions.padded(episodes, 0, "cpu")
+        with torch.no_grad():
+            found.append(model(batch["input_ids"], batch["attention_mask"], 3)[0][0])
+    assert torch.allclose(*found, atol=1e-4)
+    learner = Learner.__new__(Learner)
+    learner.ppo, learner.reference = SimpleNamespace(temperature=1.0), policy
+    with torch.no_grad():
+        reference = learner._reference(model, (batch["input_ids"], batch["attention_mask"]), 3)
+    assert torch.allclose(reference[0], found[0], atol=1e-4)
+    with pytest.raises(UserError, match=r"GPT2LMHeadModel .* algo=ppo"):
+        check_padding(policy)
+
+
+def test_positions_that_padding_does_not_move_are_accepted():
+    """OPT finds its learned positions in the mask; relative ones move in 16 bits, by rounding alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(0)
+    small = {"vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 16, "num_attention_heads": 2}
+    check_padding(OPTForCausalLM(OPTConfig(**small, ffn_dim=64, word_embed_proj_dim=64)).eval())
+    check_padding(LlamaForCausalLM(LlamaConfig(**small, intermediate_size=64, initializer_range=1.0)).eval().bfloat16())
 
 
 # --- Real runs on the embedded model ----------------------------------------------------------------------------------

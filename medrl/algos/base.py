@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
+from medrl.algos.departures import Paper
 from medrl.config.identity import Identified
 from medrl.errors import Problem
 from medrl.models.tokenization import Rendering
@@ -82,6 +83,15 @@ class Algo(Identified, ABC):
     """Whether it writes a reward model, a classifier with one output, and no policy."""
     uses_rollout_engine: ClassVar[bool] = False
     """Whether ``hardware.rollout`` writes the completions that it learns from."""
+    not_learned: ClassVar[frozenset[str]] = frozenset({"published"})
+
+    published: tuple[Paper, ...]
+    """What the papers behind it say; the plan, the table and the report name each value of a run that is another."""
+
+    @property
+    def departures(self) -> list[str]:
+        """Of each source of ``published``, what this algorithm does otherwise."""
+        return [paper.compared(self) for paper in self.published]
 
     @abstractmethod
     def train(self, job: Job, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -52,6 +53,18 @@ def padded(episodes: Sequence[Episode], pad: int, device: Any) -> dict[str, Tens
         "attention_mask": attended.to(device),
         "mask": attended[:, before:].to(device),
     }
+
+
+def position_ids(policy: Any, attention_mask: Tensor) -> dict[str, Tensor]:
+    """Positions that count from each row's own first token, for a model that is told them.
+
+    Of a model with learned absolute positions, padding on the left would move every token otherwise. Models without the argument
+    (BLOOM) find their positions in the mask.
+    """
+    model = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return {}
+    return {"position_ids": (attention_mask.cumsum(1) - 1).clamp(min=0)}
 
 
 class BatchScorer:

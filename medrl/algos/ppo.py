@@ -7,7 +7,7 @@ TRL 1.16 has none, so this is the algorithm itself, composed of transformers' Tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 
     from medrl.config.sections import Sections
 
+PER_TOKEN = ("logps", "values", "advantages", "returns")
+"""What the loss reads of each token of a completion beside the tokens themselves."""
 VALUE_HEAD = "value_head.pt"
 """In every checkpoint, beside the policy; the written model has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPO(SamplingAlgo):
-    """``batch_size`` counts completions, one a prompt; a device writes its share of them in one batch.
+    """``batch_size`` counts completions, one a prompt. ``num_mini_batches`` times so many are a set, which is written at once,
+    shuffled before each of ``num_iterations`` passes, and divided among the optimizer steps of the pass.
+
+    A completion ends its episode wherever it ends, as in Ouyang et al. 2022: nothing is expected after its last token, also where
+    the token limit cut it. The limit is part of the task, and an answer that was not reached earns what the reward set says.
 
     The value head is one linear layer on the policy's last hidden state, as in the paper's equation 9, and not a model of its
     own: it costs no memory to speak of where a second model would double the weights and the optimizer, LoRA serves both,
@@ -58,17 +64,30 @@ class PPO(SamplingAlgo):
     """Weight of the value loss beside the policy's."""
     value_learning_rate: Annotated[float, Gt(0)]
     """Of the value head: a new layer beside trained ones, which the policy's rate would hardly move from zero."""
+    num_mini_batches: Annotated[int, Gt(0)]
+    """Optimizer steps among which a pass over a set of completions is divided."""
     num_iterations: Annotated[int, Gt(0)]
-    """Optimizer steps on each set of completions."""
+    """Passes over each set."""
+
+    @property
+    def set_size(self) -> int:
+        """Completions that are written at once."""
+        return self.batch_size * self.num_mini_batches
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
+        if self.batch_size <= run.data_mix.rows < self.set_size:
+            yield Problem(
+                "num_mini_batches",
+                f"{self.num_mini_batches} times batch_size={self.batch_size} asks for {self.set_size} rows, and the mix draws "
+                f"data_mix.rows={run.data_mix.rows}",
+            )
         if run.hardware.rollout == "vllm":
             yield Problem("", "writes its completions with transformers; add hardware.rollout=transformers")
 
     def steps_per_epoch(self, run: Sections) -> int:
-        """Whole sets of completions, each used ``num_iterations`` times."""
-        return run.data_mix.rows // self.batch_size * self.num_iterations
+        """Of whole sets of completions."""
+        return run.data_mix.rows // self.set_size * self.checkpoint_every
 
     def footprint(self, run: Sections, known: int) -> Footprint:
         longest = self.max_completion_tokens
@@ -77,20 +96,23 @@ class PPO(SamplingAlgo):
 
     @property
     def checkpoint_every(self) -> int:
-        return self.num_iterations
+        return self.num_mini_batches * self.num_iterations
 
     def train(self, job: Job, out: Path) -> None:
         """Raises:
-        UserError: the mix holds fewer rows than a step takes.
+        UserError: the mix holds fewer rows than a set takes.
         """
-        if len(job.rows) < self.batch_size:
-            raise UserError(f"{len(job.rows)} rows are fewer than algo.batch_size={self.batch_size}; raise data_mix.rows.")
+        if len(job.rows) < self.set_size:
+            raise UserError(
+                f"{len(job.rows)} rows are fewer than algo.batch_size times algo.num_mini_batches, {self.set_size}; raise "
+                "data_mix.rows."
+            )
         run_trainer(_trainer(self, job), job, out, self)
 
-    def positions(self, rows: int) -> list[int]:
-        """Rows of an epoch in the order in which steps read them: each whole set as often as it is trained on."""
-        starts = range(0, rows - self.batch_size + 1, self.batch_size)
-        return [row for start in starts for _ in range(self.num_iterations) for row in range(start, start + self.batch_size)]
+    def rows_of(self, step: int, rows: int) -> range:
+        """Rows of the set that is learned from after so many steps, of so many rows; an epoch begins anew with the first."""
+        start = step // self.checkpoint_every % (rows // self.set_size) * self.set_size
+        return range(start, start + self.set_size)
 
 
 def _trainer(ppo: PPO, job: Job) -> Any:
@@ -100,11 +122,11 @@ def _trainer(ppo: PPO, job: Job) -> Any:
 
     class PPOTrainer(Trainer):
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
-            """The micro-batches of one optimizer step: new completions, or another pass over the last ones."""
-            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-            if self.state.global_step % ppo.num_iterations == 0:
-                self.collected, self.collected_metrics = learner.collect(self, batches)
-            return self.collected, None
+            """The micro-batches of one optimizer step: of new completions, or of the set that was written last."""
+            super().get_batch_samples(epoch_iterator, num_batches, device)  # which counts the steps of an epoch
+            if self.state.global_step % ppo.checkpoint_every == 0:
+                self.collected_metrics = learner.collect(self)
+            return learner.micro_batches(self), None
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             return learner.loss(model, inputs) * self.current_gradient_accumulation_steps
@@ -139,7 +161,8 @@ def _trainer(ppo: PPO, job: Job) -> Any:
     return PPOTrainer(
         model=_actor_critic(ppo, job),
         args=TrainingArguments(**ppo.arguments(job), remove_unused_columns=False, train_sampling_strategy="sequential"),
-        train_dataset=ppo.positions(len(job.rows)),
+        # As many as an epoch has steps for; which rows a step reads, `rows_of` says.
+        train_dataset=range(len(job.rows) // ppo.set_size * ppo.set_size * ppo.num_iterations),
         data_collator=list,
         callbacks=[KeepValueHead()],  # before those that mark a checkpoint as complete
     )
@@ -165,6 +188,7 @@ def _actor_critic(ppo: PPO, job: Job) -> Any:
             output = self.policy(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
+                **completions.position_ids(self.policy, attention_mask),
                 logits_to_keep=length + 1,  # token t is predicted where token t - 1 stands
                 output_hidden_states=True,
                 use_cache=False,
@@ -208,42 +232,68 @@ class Learner:
         if ppo.beta and not job.run.model.lora:  # an adapter is switched off instead
             self.reference = copy.deepcopy(job.policy).eval().requires_grad_(False)
 
-    def collect(self, trainer: Any, rows: Sequence[Sequence[int]]) -> tuple[list[dict[str, Tensor]], dict[str, float | None]]:
-        """Write and score completions and find out what each token was worth.
+    def collect(self, trainer: Any) -> dict[str, float | None]:
+        """Write and score a set of completions and find out what each token was worth; kept in ``written``.
 
         Args:
             trainer: Whose model writes.
-            rows: Positions of training rows, a list a micro-batch.
 
         Returns:
-            Micro-batches of this process, ready for the loss; and what the log says of all processes' completions.
+            What the log says of all processes' completions.
         """
         import torch
         from accelerate.utils import gather_object
 
-        accelerator, model = trainer.accelerator, trainer.model.eval()
-        step = trainer.state.global_step
-        with accelerator.autocast():
-            sampling = self._sampling(step, accelerator.process_index)
-            episodes = completions.episodes(self.job, model.policy, [row for batch in rows for row in batch], sampling)
+        accelerator, model, micro = trainer.accelerator, trainer.model.eval(), trainer.args.per_device_train_batch_size
+        step, share = trainer.state.global_step, self.ppo.batch_size // accelerator.num_processes
+        rows = self.ppo.rows_of(step, len(self.job.rows))[accelerator.process_index :: accelerator.num_processes]
+        episodes: list[completions.Episode] = []
+        for start in range(0, len(rows), share):
+            sampling = self._sampling(step + start // share, accelerator.process_index)
+            with accelerator.autocast():
+                episodes += completions.episodes(self.job, model.policy, rows[start : start + share], sampling)
         own_records, shares = self.scorer.score(episodes)
-        remaining = iter(zip(episodes, own_records, strict=True))
         batches = []
-        for batch in rows:
-            chosen, records = zip(*(next(remaining) for _ in batch), strict=True)
+        for start in range(0, len(rows), micro):
+            rewards = [record["reward"] for record in own_records[start : start + micro]]
             with torch.no_grad(), accelerator.autocast():
-                batches.append(self._valued(model, chosen, [record["reward"] for record in records]))
+                batches.append(self._valued(model, episodes[start : start + micro], rewards))
         metrics = self._whiten(batches, accelerator)
-        advantages = torch.cat([(each["advantages"].sum(1) / each["mask"].sum(1)) for each in batches]).tolist()
+        self.written = [each for batch in batches for each in _apart(batch)]
+        for each, episode in zip(self.written, episodes, strict=True):
+            each["episode"] = episode
+        advantages = [each["advantages"].mean().item() for each in self.written]
         records = gather_object([record | {"advantage": each} for record, each in zip(own_records, advantages, strict=True)])
         answers = MeanAccumulator()
         answers.add({name: share * len(episodes) for name, share in shares.items()}, len(episodes))
-        tokens = sum(int(each["attention_mask"].sum()) for each in batches)
+        tokens = sum(len(each.prompt) + len(each.completion) for each in episodes)
         trainer.state.num_input_tokens_seen += sum(gather_object([tokens]))
         if accelerator.is_main_process:
             completions.save(records, step + 1, self.job.folder / "completions")
         metrics["num_tokens"] = trainer.state.num_input_tokens_seen
-        return batches, {**completions.completion_metrics(records), **answers.pop(), **metrics}
+        return {**completions.completion_metrics(records), **answers.pop(), **metrics}
+
+    def micro_batches(self, trainer: Any) -> list[dict[str, Tensor]]:
+        """This process's micro-batches of a step: those of its turn in the order of the pass, and the tokens of all processes."""
+        import numpy
+        from torch.nn.utils.rnn import pad_sequence
+
+        accelerator, micro = trainer.accelerator, trainer.args.per_device_train_batch_size
+        passed, turn = divmod(trainer.state.global_step, self.ppo.num_mini_batches)
+        order = numpy.random.default_rng([self.job.run.seed, passed, accelerator.process_index]).permutation(len(self.written))
+        share = len(order) // self.ppo.num_mini_batches
+        chosen = [self.written[at] for at in order[turn * share : (turn + 1) * share]]
+        batches = []
+        for start in range(0, share, micro):
+            found = chosen[start : start + micro]
+            episodes = [each["episode"] for each in found]
+            batch = completions.padded(episodes, self.job.tokenizer.pad_token_id, trainer.model.policy.device)
+            made = {name: pad_sequence([each[name] for each in found], batch_first=True) for name in PER_TOKEN}
+            batches.append({**batch, **made})
+        tokens = accelerator.reduce(sum(batch["mask"].sum() for batch in batches), reduction="sum")
+        for batch in batches:
+            batch["tokens"] = tokens / accelerator.num_processes  # gradients are averaged over processes
+        return batches
 
     def _sampling(self, step: int, process: int) -> Sampling:
         """How this step's completions are drawn: from a seed of its own, because a resumed trainer restores the global random
@@ -266,17 +316,18 @@ class Learner:
         rewards = maths.token_rewards(torch.tensor(scores, device=device), log_ratios, mask, self.ppo.beta)
         found = maths.generalised_advantages(rewards, values, mask, self.ppo.gamma, self.ppo.gae_lambda)
         made = {"logps": logps, "values": values, "kl": log_ratios, "advantages": found[0], "returns": found[1]}
-        return {**batch, **made}
+        return {"mask": mask, **made}
 
     def _reference(self, model: Any, asked: tuple[Tensor, Tensor], length: int) -> Tensor:
         """Log-probabilities of the model before training."""
         policy, off = (self.reference, nullcontext()) if self.reference else (model.policy, model.policy.disable_adapter())
         with off:
-            logits = policy(*asked, logits_to_keep=length + 1, use_cache=False).logits
+            told = {"input_ids": asked[0], "attention_mask": asked[1], **completions.position_ids(policy, asked[1])}
+            logits = policy(**told, logits_to_keep=length + 1, use_cache=False).logits
         return maths.log_probabilities(logits[:, :-1].float() / self.ppo.temperature, asked[0][:, -length:])[0]
 
     def _whiten(self, batches: list[dict[str, Tensor]], accelerator: Any) -> dict[str, float | None]:
-        """Give the advantages of all processes mean 0 and variance 1; note how many tokens a micro-batch's loss is a share of.
+        """Give the advantages of all processes mean 0 and variance 1.
 
         Returns:
             What the log says of values and divergence.
@@ -292,11 +343,10 @@ class Learner:
             metrics["kl"] = float(maths.mean_and_variance(everywhere("kl"))[0])
         for batch in batches:
             batch["advantages"] = maths.whitened(batch["advantages"], batch["mask"], found)
-            batch["tokens"] = (found[0] / accelerator.num_processes).float()  # gradients are averaged over processes
         return metrics
 
     def loss(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
-        """This micro-batch's share of the mean loss of a token, over all micro-batches and processes."""
+        """This micro-batch's share of the mean loss of a token, over all micro-batches and processes of the step."""
         import torch
 
         mask, count = batch["mask"], int(batch["mask"].sum())
@@ -307,6 +357,12 @@ class Learner:
         names = ("policy_loss", "value_loss", "clip_fraction", "entropy")
         self.means.add(dict(zip(names, totals.tolist(), strict=True)), count)
         return (totals[0] + self.ppo.vf_coef * totals[1]) / batch["tokens"]
+
+
+def _apart(batch: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """A micro-batch as its completions, without padding."""
+    lengths = batch["mask"].sum(1).tolist()
+    return [{name: batch[name][row, :length] for name in PER_TOKEN} for row, length in enumerate(lengths)]
 
 
 class MeanAccumulator:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from medrl.algos.base import Footprint, Job, SamplingAlgo
-from medrl.errors import Problem
+from medrl.errors import Problem, UserError
 from medrl.grading.answers import opening
 from medrl.models.generation import eos_token_ids
 from medrl.training.trainer import run_trainer
@@ -81,6 +81,10 @@ class OnlineRL(SamplingAlgo):
         """TRL's trainer for the job."""
 
     def train(self, job: Job, out: Path) -> None:
+        """Raises:
+        UserError: the model would see padding.
+        """
+        check_padding(job.policy)
         run_trainer(self.trainer(job), job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:
@@ -121,6 +125,38 @@ class OnlineRL(SamplingAlgo):
             "processing_class": job.rendering.chat_tokenizer(),
             "peft_config": job.run.model.adapter_config(),
         }
+
+
+def check_padding(policy: Any) -> None:
+    """Put padding before a text: the model must predict its next tokens as it does without.
+
+    TRL's trainers pad prompts on the left and tell no positions, so that a model with a vector for each absolute position
+    (GPT-2, GPT-Neo) would learn from probabilities of another text.
+
+    Only models with another embedding than that of their words are asked: in 16 bits rounding alone moves what some relative
+    positions predict by a third (SmolLM2).
+
+    Raises:
+        UserError: it predicts something else.
+    """
+    import torch
+
+    words = policy.get_input_embeddings()
+    if not any(isinstance(each, torch.nn.Embedding) and each is not words for each in policy.modules()):
+        return
+    length, padding = 16, 48
+    text = torch.arange(1, length + 1, device=policy.device)[None]
+    ids = torch.cat([text.new_ones(1, padding), text], dim=1)
+    mask = torch.cat([text.new_zeros(1, padding), torch.ones_like(text)], dim=1)
+    with torch.no_grad():
+        alone = policy(input_ids=text, use_cache=False).logits[0].float()
+        padded = policy(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, padding:].float()
+    alone, padded = (each - each.mean(-1, keepdim=True) for each in (alone, padded))
+    if (alone - padded).norm() > 0.2 * alone.norm():  # GPT-2: 1.0; OPT, which finds its positions in the mask: 0
+        raise UserError(
+            f"{type(policy).__name__} has learned absolute positions, which padding on the left moves, and TRL's trainers do not "
+            "tell it where a text begins; write algo=ppo, or train another model."
+        )
 
 
 def _dataset(job: Job) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+from medrl.algos.base import Algo
 from medrl.config import rules, suggest
 from medrl.config.frozen import Tree
 from medrl.config.schema import Published, Run
@@ -49,10 +50,18 @@ def check(tree: Tree, *, aside: Collection[str] = ()) -> Run:
                 problems += [problem.within(key) for problem in built[key].problems()]
         if "algo" not in aside:
             problems += [problem.within("algo") for problem in run.algo.problems(run)]
+            _check_published(run.algo, problems)
         problems += [problem for problem in rules.problems(run) if problem.key.partition(".")[0] not in aside]
     if problems or not isinstance(run, Run):
         raise ConfigError(problems)
     return run
+
+
+def _check_published(algo: Algo, problems: list[Problem]) -> None:
+    """What a paper is said to do has to be what an algorithm can be told."""
+    told = {field.name: getattr(algo, field.name) for field in dataclasses.fields(algo)}
+    for place, paper in enumerate(algo.published):
+        _call(type(algo), told | dict(paper.values), f"algo.published[{place}].values", problems)
 
 
 def unchecked(tree: Tree) -> Run:

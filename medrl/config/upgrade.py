@@ -38,7 +38,11 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
         if isinstance(value, dict):
             for key in GONE.get(section, ()):
                 tree[section].pop(key, None)
-    return {**tree, "tuned": tree.get("tuned", []), "control": tree.get("control", "none")} if "algo" in tree else tree
+    if "algo" not in tree:
+        return tree
+    steps = {"num_mini_batches": 1} if str(tree["algo"].get("_target_")).endswith(".PPO") else {}  # before it could divide a set
+    algo = {"published": [], **steps, **tree["algo"]}
+    return {**tree, "tuned": tree.get("tuned", []), "control": tree.get("control", "none"), "algo": algo}
 
 
 def _renamed(node: Any, names: dict[str, str]) -> Any:

@@ -37,6 +37,7 @@ def table(metrics: Mapping[str, Any], folder: Path) -> str:
         lines.append(f"test splits asked in this runs folder: {said}")
     if metrics["judge"]:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
+    lines += [f"paper: {said}" for said in metrics.get("departures", [])]
     lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
     return "\n" + "\n\n".join([*parts, "\n".join([*lines, f"report: {folder / 'report.html'}"])])
 
