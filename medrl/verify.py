@@ -6,12 +6,15 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.config import build, frozen
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.files import read_jsonl
+
+if TYPE_CHECKING:
+    from medrl.evaluation.evaluate import Which
 
 USAGE = """python -m medrl.verify RUN [share=0.05] [seed=0]
 
@@ -98,7 +101,7 @@ def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Check
     Raises:
         UserError: the folder is no finished run, or it was made before runs were sealed.
     """
-    from medrl.evaluation import evaluate, further
+    from medrl.evaluation import evaluate
     from medrl.evaluation.protocols import protocol
     from medrl.tracking import run_folder
 
@@ -106,14 +109,12 @@ def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Check
     noted = run_folder.noted_files(folder)
     if not (folder / "metrics.json").exists() or not noted:
         raise UserError(f"{folder} is unfinished, or of a version that sealed no results; run its command again to its end.")
-    whiches: tuple[evaluate.Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
+    whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
     damaged = run_folder.edited(folder)
     found, rng = [], random.Random(seed)
     for which in whiches:
         again = _model(run, folder, which)
-        for asked, name, file in (
-            (asked, *each) for asked in further.asked(run) for each in evaluate.result_files(asked, which).items()
-        ):
+        for asked, name, file in _files(run, which):
             path = folder / "eval" / file
             if not path.exists():
                 damaged.append(f"eval/{file}")
@@ -129,6 +130,15 @@ def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Check
             sealed = f"eval/{file}" not in damaged and f"eval/{file}" in noted
             found.append(Checked(name, which, len(lines), sealed, grades, len(drawn), texts))
     return damaged, found
+
+
+def _files(run: Run, which: Which) -> Iterator[tuple[Run, str, str]]:
+    """Each run whose results belong to this one, itself first; each of its tasks; the file."""
+    from medrl.evaluation import evaluate, further
+
+    for asked in further.asked(run):
+        for name, file in evaluate.result_files(asked, which).items():
+            yield asked, name, file
 
 
 def _model(run: Run, folder: Path, which: str) -> Callable[[], tuple[Any, Any]]:

@@ -216,7 +216,13 @@ def test_pass_at_k_counts_the_subsets_with_a_right_answer(n):
     ],
 )
 def test_majority_vote(answers, right, vote):
-    assert majority_vote(answers, [bool(each) for each in right]) is vote
+    won = majority_vote(answers, [bool(each) for each in right])
+    assert bool(won and won.right) is vote
+
+
+def test_a_vote_says_what_won_and_by_how_many():
+    assert majority_vote(["3.0", None, "4", "3"], [True, False, False, True]) == ("3.0", True, 2)
+    assert majority_vote([None], [False]) is None
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from medrl.config.schema import Run
 from medrl.data.example import Example
 from medrl.data.mix import TrainingRow
 from medrl.data.prompts import messages
-from medrl.evaluation.evaluate import Which, held_out, result_files
+from medrl.evaluation.evaluate import Which, held_out, result_files, voted
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.evaluation.shortcuts import closed
 from medrl.files import appending, read_jsonl, write_jsonl
@@ -66,7 +65,10 @@ def _has_options(run: Run, name: str) -> bool:
 
 
 def answer(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Callable[[str, Path], None]) -> None:
-    """Write a line an example with the log-likelihood of each option, in nats; no line is made twice. `note` as in `answer_tasks`."""
+    """Write a line an example with the log-likelihood of each option, in nats; no line is made twice.
+
+    The arguments are those of `evaluate.answer_tasks`.
+    """
     from medrl.report.progress import Progress
 
     for name, file in files(run, which).items():
@@ -118,10 +120,9 @@ def by_samples(lines: Sequence[Line]) -> Confident:
     found = Confident([], [])
     for first in range(0, len(lines), samples):
         part = lines[first : first + samples]
-        votes = [line["vote"] for line in part]
-        winner = metrics.majority_vote(votes)
-        found.confidence.append(0.0 if winner is None else Counter(votes)[winner] / samples)
-        found.right.append(any(line["vote"] == winner and line["verdict"] == "right" for line in part) and winner is not None)
+        vote = voted(part)
+        found.confidence.append(vote.votes / samples if vote else 0.0)
+        found.right.append(vote is not None and vote.right)
     return found
 
 

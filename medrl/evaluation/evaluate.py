@@ -23,6 +23,7 @@ from medrl.grading.verdicts import Attempt, Verdict
 from medrl.models.generation import decoding_digest, fitting_tokens
 from medrl.models.likelihood import NegativeLogLikelihood, Score
 from medrl.models.tokenization import Rendering
+from medrl.statistics import metrics
 from medrl.tasks.base import Task
 from medrl.tracking import run_folder
 
@@ -258,6 +259,11 @@ def _line(task: Task, example: Example, sample: int, made: Any, verdict: Verdict
         "readable": readable.outcome,
         "readable_vote": readable.value,
     }
+
+
+def voted(lines: Sequence[Mapping[str, Any]]) -> metrics.Vote | None:
+    """The majority vote of the lines of one example."""
+    return metrics.majority_vote([line["vote"] for line in lines], [line["verdict"] == "right" for line in lines])
 
 
 def while_training(run: Run, tokenizer: Any) -> Callable[[Any], dict[str, float]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def missing(run: Run, which: Which, folder: Path) -> bool:
 def answer(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Note) -> None:
     """Ask it; the first arguments are those of `evaluate.answer_tasks`."""
     for each in asked(run):
-        evaluate.answer_tasks(each, which, model, tokenizer, folder, lambda name, path, each=each: note(each, name, path))
-    calibration.answer(run, which, model, tokenizer, folder, lambda name, path: note(run, name, path))
+        evaluate.answer_tasks(each, which, model, tokenizer, folder, partial(note, each))
+    calibration.answer(run, which, model, tokenizer, folder, partial(note, run))
 
 
 def summary(run: Run, name: str, folder: Path) -> dict[str, Any]:

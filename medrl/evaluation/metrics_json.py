@@ -158,10 +158,7 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
         passed = {str(k): [metrics.pass_at_k(samples, count, k) for count in right] for k in ks}
         found["pass_at"] = {k: sum(values) / len(values) for k, values in passed.items()}
         found["pass_at_ci95"] = {k: list(metrics.clustered(values)) for k, values in passed.items()}
-        voted = sum(
-            metrics.majority_vote([line["vote"] for line in group], [line["verdict"] == "right" for line in group])
-            for group in groups
-        )
+        voted = sum(vote is not None and vote.right for vote in map(evaluate.voted, groups))
         found["majority_vote"] = {"accuracy": voted / len(groups), "ci95": list(metrics.wilson(voted, len(groups)))}
     return found
 

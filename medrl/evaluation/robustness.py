@@ -16,7 +16,7 @@ from medrl.config.schema import Run
 from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Source, Split
 from medrl.data.wordings import WORDINGS
-from medrl.evaluation.evaluate import held_out, result_files
+from medrl.evaluation.evaluate import held_out, result_files, voted
 from medrl.evaluation.protocols import evaluated_tasks
 from medrl.evaluation.shortcuts import closed
 from medrl.files import read_jsonl
@@ -187,13 +187,9 @@ def _numbers(ways: Sequence[Sequence[Line]], examples: Sequence[Example], shifts
     same = 0
     for at, example in enumerate(examples):
         votes = {
-            original(
-                metrics.majority_vote([line["vote"] for line in lines[at * samples : (at + 1) * samples]]),
-                shift,
-                example,
-                letters=letters,
-            )
+            vote and original(vote.answer, shift, example, letters=letters)
             for lines, shift in zip(ways, shifts, strict=True)
+            for vote in [voted(lines[at * samples : (at + 1) * samples])]
         }
         same += len(votes) == 1 and None not in votes
     worst = min(range(len(each)), key=each.__getitem__)

@@ -232,8 +232,17 @@ def pass_at_k(n: int, right: int, k: int) -> float:
     return (every - math.comb(n - right, k)) / every
 
 
-def majority_vote(answers: Sequence[str | None], right: Sequence[bool]) -> bool:
-    """Whether the vote of several answers to one example is right (self-consistency, Wang et al. 2022, arXiv 2203.11171).
+class Vote(NamedTuple):
+    """What won a vote."""
+
+    answer: str
+    """In canonical form; of right answers the first."""
+    right: bool
+    votes: int
+
+
+def majority_vote(answers: Sequence[str | None], right: Sequence[bool]) -> Vote | None:
+    """The vote of several answers to one example (self-consistency, Wang et al. 2022, arXiv 2203.11171); None where nobody votes.
 
     Right votes win where there are more of them than of any other answer, and where as many stand elsewhere but a right one came
     first. An answer that is the gold for a lenient reader and not right here votes against: a vote is graded no more
@@ -247,8 +256,12 @@ def majority_vote(answers: Sequence[str | None], right: Sequence[bool]) -> bool:
         ValueError: the two lists differ in length or are empty.
     """
     pairs(answers, right)
-    votes = Counter((None if good else answer, good) for answer, good in zip(answers, right, strict=True) if answer is not None)
-    return bool(votes) and votes.most_common(1)[0][0][1]
+    cast = [Vote(answer, good, 1) for answer, good in zip(answers, right, strict=True) if answer is not None]
+    won = Counter((None if vote.right else vote.answer) for vote in cast).most_common(1)
+    if not won:
+        return None
+    first = next(vote for vote in cast if won[0][0] == (None if vote.right else vote.answer))
+    return first._replace(votes=won[0][1])
 
 
 class Spread(NamedTuple):
