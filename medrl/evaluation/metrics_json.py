@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medrl.data.example import Example
 from medrl.errors import UserError
 from medrl.evaluation import further, harm, perplexity, preferences, shortcuts
-from medrl.evaluation.evaluate import held_out, result_files
+from medrl.evaluation.evaluate import held_out, result_files, voted
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
@@ -158,8 +158,8 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
         passed = {str(k): [metrics.pass_at_k(samples, count, k) for count in right] for k in ks}
         found["pass_at"] = {k: sum(values) / len(values) for k, values in passed.items()}
         found["pass_at_ci95"] = {k: list(metrics.clustered(values)) for k, values in passed.items()}
-        voted = sum(vote is not None and vote.right for vote in map(evaluate.voted, groups))
-        found["majority_vote"] = {"accuracy": voted / len(groups), "ci95": list(metrics.wilson(voted, len(groups)))}
+        won = sum(vote is not None and vote.right for vote in map(voted, groups))
+        found["majority_vote"] = {"accuracy": won / len(groups), "ci95": list(metrics.wilson(won, len(groups)))}
     return found
 
 
