@@ -201,6 +201,9 @@ class DataMix(Identified):
             )
         return kept
 
+    def _keeps(self, task: Task, example: Example) -> bool:
+        return task.keep_for_training(example)
+
     def _rule(self, source: Source) -> Rule:
         twins = source.synthetic and all(task.location(split).file is None for task, split in self.splits())
         return "ngram" if twins and self.decontaminate == "question" else self.decontaminate
@@ -247,7 +250,7 @@ class DataMix(Identified):
         contaminated: list[dict[str, Any]] = []
         for example in examples:
             row, key = TrainingRow(example, task), task.content(example)
-            if not task.keep_for_training(example):
+            if not self._keeps(task, example):
                 counts["dropped by filter"] += 1
             elif match := held_out.match(key):
                 counts["dropped as held out"] += 1
