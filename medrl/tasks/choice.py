@@ -125,7 +125,7 @@ def chart_question(rng: random.Random, count: int = 4) -> tuple[str, list[str], 
     """
     texts = lexicon.TEXTS["chart"]
     days, nurses, drugs = (
-        sorted(rng.sample(range(1, 61), count)),
+        rng.sample(range(1, 61), count),
         rng.sample(lexicon.NAMES, count),
         rng.sample(lexicon.DRUGS, count),
     )
@@ -133,7 +133,8 @@ def chart_question(rng: random.Random, count: int = 4) -> tuple[str, list[str], 
     asked = rng.choice(lines)
     options = rng.sample(drugs, count)
     right = options.index(str(asked["drug"]))
-    question, why = (lexicon.fill(text, rng, letter=LETTERS[right], **asked) for text in rng.choice(texts["questions"]))
+    question = lexicon.fill(rng.choice(texts["questions"]), rng, **asked)
+    why = lexicon.fill(texts["why"], rng, letter=LETTERS[right], **asked)
     chart = " ".join(lexicon.fill(texts["entry"], rng, **line) for line in lines)
     return f"{lexicon.fill(texts['head'], rng)} {chart} {question}", options, right, why
 

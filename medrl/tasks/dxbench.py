@@ -153,7 +153,7 @@ class DxBench(Task):
         diseases = rng.sample(lexicon.DISEASES, CANDIDATES[config])
         english, chinese, _ = diseases[0]
         names = [disease[zh] for disease in diseases]
-        # Two symptoms of each candidate are asked about, so that which are named says nothing: the patient has both of the gold's.
+        # Two symptoms of each candidate are asked about, so that their names say nothing: the patient has both of the gold's.
         known = Counter(pair[zh] for *_, symptoms in diseases for pair in symptoms)
         asked = [rng.sample([pair[zh] for pair in symptoms if known[pair[zh]] == 1], 2) for *_, symptoms in diseases]
         has = [[True, True], *([rng.random() < 0.5, False] for _ in diseases[1:])]

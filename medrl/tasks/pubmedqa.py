@@ -96,16 +96,16 @@ class PubMedQA(Task):
         kinds = ["yes", rng.choices(("opposite", "unchanged", "maybe"), weights=(169, 169, 110))[0]]
         if rng.random() >= YES_SHARE:
             kinds.reverse()
-        moved = {"yes": asked, "maybe": asked, "opposite": opposite, "unchanged": "unchanged"}
-        said = [rng.choice(texts["moved"][moved[kind]]) for kind in kinds]
+        effect = {"yes": asked, "maybe": asked, "opposite": opposite, "unchanged": "unchanged"}
+        said = [rng.choice(texts["did"][effect[kind]]) for kind in kinds]
         parts = [rng.choice(texts["parts"]) if kind == "maybe" else "" for kind in kinds]
-        words = {"outcome": outcome, "who": who, "what": what, "asked": asked, "direction": moved[kinds[0]]}
+        words = {"outcome": outcome, "who": who, "what": what, "asked": asked, "direction": effect[kinds[0]]}
         results = [
-            lexicon.fill(rng.choice(texts["results"]), rng, given=given, moved=verb, part=part, **words)
-            for given, verb, part in zip((what, other), said, parts, strict=True)
+            lexicon.fill(texts["result"], rng, given=given, did=did, part=part, **words)
+            for given, did, part in zip((what, other), said, parts, strict=True)
         ]
         meaning = lexicon.fill(texts["meanings"][kinds[0]], rng, **words)
-        conclusion = lexicon.fill(texts["conclusion"], rng, moved=said[0], meaning=meaning, **words)
+        conclusion = lexicon.fill(texts["conclusion"], rng, did=said[0], meaning=meaning, **words)
         rng.shuffle(results)
         words["first"], words["second"] = rng.sample((what, other), 2)
         words["change"] = "reduce" if asked == "lower" else "increase"
