@@ -311,6 +311,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
                     "vote": reading.value,
                     "place": at,
                     "readable": verdict,
+                    "readable_vote": reading.value,
                 }
                 lines.append(line(0, verdict, sample=sample, credit=reading.credit, answer=answer, **about))
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]

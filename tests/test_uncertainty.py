@@ -10,7 +10,7 @@ from metrics_examples import metrics_of, numbers, task
 
 from medrl.evaluation import metrics_json
 from medrl.report import phrases
-from medrl.statistics import outcomes
+from medrl.statistics import outcomes, paired
 from medrl.statistics.metrics import change_interval, clustered, holm, over_seeds, wilson
 from medrl.table.changes import changes, corrected
 from medrl.table.uncertainty import of_accuracy, of_change
@@ -29,7 +29,8 @@ def test_examples_in_another_order_are_other_examples() -> None:
 
 def line(example: int, sample: int, answer: str | None, verdict: str, place: int | None = None) -> dict[str, Any]:
     about = {"id": str(example), "sample": sample, "vote": answer, "verdict": verdict, "credit": float(verdict == "right")}
-    return {**about, "tokens": 9, "group": "", "place": place, "readable": "right" if answer == "yes" else verdict}
+    read = {"readable": "right" if answer == "yes" else verdict, "readable_vote": answer, "gold": "yes"}
+    return {**about, **read, "tokens": 9, "group": "", "place": place}
 
 
 def test_several_samples_have_intervals_over_examples() -> None:
@@ -97,7 +98,7 @@ def changed(p_value: float) -> dict[str, Any]:
 def test_p_values_are_corrected_for_the_tasks_of_the_table() -> None:
     p_values = [0.01, 0.02, 0.2]
     made = [changed(p_value) for p_value in p_values]
-    metrics_json._correct(made)
+    paired.correct([task(change=each, readable_change=None) for each in made])
     assert [each["p_holm"] for each in made] == holm(p_values) == [0.03, 0.04, 0.2]
     assert phrases.clear(made[0]) and not phrases.clear({**made[0], "p_holm": 0.06})
     assert phrases.clear(changed(0.04))  # of a run before the correction was stored

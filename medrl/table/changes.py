@@ -8,7 +8,7 @@ from typing import Any
 
 from medrl.report import phrases
 from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, UNKNOWN
-from medrl.statistics.metrics import holm
+from medrl.statistics import paired
 from medrl.table.table import Column, Table
 
 Metrics = Mapping[str, Any]
@@ -39,11 +39,7 @@ def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
 def corrected(runs: Mapping[str, Metrics]) -> Mapping[str, Metrics]:
     """The same runs with the p values of their changes corrected by Holm for all of one table, each reading by itself."""
     found = {name: copy.deepcopy(dict(metrics)) for name, metrics in runs.items()}
-    tasks = [task for metrics in found.values() for part in ("tasks", "perplexity") for task in metrics[part].values()]
-    for reading in ("change", "readable_change"):
-        changed = [task[reading] for task in tasks if task.get(reading) and task["protocol"] != "pairwise"]
-        for change, p_holm in zip(changed, holm([change["p_value"] for change in changed]), strict=True):
-            change["p_holm"] = p_holm
+    paired.correct([task for metrics in found.values() for part in ("tasks", "perplexity") for task in metrics[part].values()])
     return found
 
 
