@@ -91,7 +91,7 @@ def against(lines: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> 
 
 
 def given(examples: Sequence[Example]) -> dict[str, list[float]]:
-    """Whether the known short cuts, by length in characters, prefer the better answer. Equal lengths are wrong, as equal scores."""
+    """Whether the known short cuts, by length in characters, prefer the better answer; equal lengths are wrong."""
     longer = [len(example.gold) - len(example.rejected) for example in examples]
     return {
         "longer_answer": [float(difference > 0) for difference in longer],
