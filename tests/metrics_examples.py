@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from medrl.statistics import metrics
+from medrl.statistics import metrics, paired
+from medrl.statistics.paired import Shares
 
 
 def metrics_of(**changed: Any) -> dict[str, Any]:
@@ -22,24 +23,29 @@ def numbers(right: int, n: int = 20, **changed: Any) -> dict[str, Any]:
         "mean_credit": share, "mean_credit_ci95": [share - 0.1, share + 0.1],
         "unparsed": 0.0, "truncated": 0.0, "ungraded": 0.0, "mean_tokens": 19.5,
         "readable": {"accuracy": share, "ci95": list(metrics.wilson(right, n)), "unparsed": 0.0},
+        "answers": {"commonest": {"answer": "yes", "share": 0.6, "of_golds": 0.55, "read": n}},
     } | changed  # fmt: skip
 
 
+RIGHT, WRONG, UNREAD = Shares(1, 0), Shares(0, 1), Shares(0, 0)
+
+
 def task(*, trained: bool = True, **changed: Any) -> dict[str, Any]:
-    """One task of metrics.json: 8 of 20 right before, 15 of 20 after, 9 gained and 2 lost."""
+    """One task of metrics.json: 8 of 20 right before, 15 of 20 after, 9 gained and 2 lost; a reader finds 12 before."""
     before, after = (
         numbers(8, unparsed=0.2, readable={"accuracy": 0.6, "ci95": [0.39, 0.78], "unparsed": 0.0}),
         numbers(15, unparsed=0.05, truncated=0.05),
     )
-    change = metrics.paired_change([True] * 8 + [False] * 12, [False] * 2 + [True] * 15 + [False] * 3)
-    for_a_reader = metrics.paired_change([True] * 12 + [False] * 8, [False] * 2 + [True] * 15 + [False] * 3)
-    readable = {**for_a_reader._asdict(), "ci95": list(for_a_reader.ci95), "p_holm": 0.6, "test": "exact McNemar"}
-    changes = {**change._asdict(), "ci95": list(change.ci95), "p_holm": 0.13, "test": "exact McNemar"}
+    answered = [WRONG] * 2 + [RIGHT] * 15 + [UNREAD] * 2 + [WRONG]
+    change = paired.of_change([RIGHT] * 8 + [UNREAD] * 4 + [WRONG] * 8, answered) | {"p_holm": 0.13}
+    readable = paired.of_change([RIGHT] * 12 + [WRONG] * 8, answered) | {"p_holm": 0.6}
+    over = paired.of_differences([-1] * 2 + [1] * 6 + [0] * 12)
     return {
         "version": 1, "protocol": "generative", "scorer": "strict", "split": "some/test", "n": 20, "samples": 1,
         **(after if trained else before),
-        "by_group": {}, "base": before, "change": changes if trained else None, "compat": {},
+        "by_group": {}, "base": before, "change": change if trained else None, "compat": {},
         **({"readable_change": readable} if trained else {}),
+        "constant": {"reference": "majority", "accuracy": 0.55, "change": over, "readable_change": over},
         "reference": {
             "majority": {"accuracy": 0.55, "answer": "yes"},
             "random": {"accuracy": 1 / 3},

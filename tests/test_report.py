@@ -19,7 +19,7 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
-from medrl.report import charts, html, phrases, report, terminal
+from medrl.report import charts, html, report, terminal
 from medrl.report.sections import examples
 
 VOID = {"meta", "wbr"}
@@ -322,24 +322,6 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
     assert "After training, strict 66.7" in text and "pass@3 100.0" in text and "Choice shown first" in text
     assert "Of 36 answers: 12 gained, 12 still wrong, 12 still right." in text and "answer 2 of 3" in text
     assert "12x3" in terminal.table(found, tmp_path) and "pass@3" in terminal.table(found, tmp_path)
-
-
-def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
-    def changed(low: float, high: float, p_value: float) -> dict[str, Any]:
-        return {"scorer": "strict", "change": {"difference": (low + high) / 2, "ci95": [low, high], "p_value": p_value}}
-
-    changes = {
-        "a": (0.1, 0.3, 0.01),
-        "b": (-0.3, -0.1, 0.01),
-        "c": (-0.1, 0.3, 0.01),
-        "d": (0.2, 0.4, 0.04),
-        "e": (0.1, 0.3, 0.06),
-    }
-    said = phrases.outcome("accuracy", {name: changed(*change) for name, change in changes.items()}, "rose")
-    assert said.startswith(
-        "After training, accuracy rose on a (+20.0 points), d (+30.0 points); it fell on b (\N{MINUS SIGN}20.0 points); "
-        "it did not clearly change on c (+10.0 points), e (+20.0 points). "
-    )
 
 
 def test_what_a_model_writes_stays_text(write: Write) -> None:

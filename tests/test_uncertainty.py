@@ -10,6 +10,7 @@ from metrics_examples import metrics_of, numbers, task
 
 from medrl.evaluation import metrics_json
 from medrl.report import phrases
+from medrl.report.headline import headlines
 from medrl.statistics import outcomes, paired
 from medrl.statistics.metrics import change_interval, clustered, holm, over_seeds, wilson
 from medrl.table.changes import changes, corrected
@@ -123,4 +124,8 @@ def test_the_row_of_a_reward_model_is_what_needs_no_model() -> None:
     assert rows[0][2].startswith("75.0 %") and rows[0][4] == ""  # no change from a random head
     assert [row[2] for row in rows[1:]] == ["50.0 % (chance)", "60.0 % (longer answer)"] and "p = 0.0200" in rows[2][4]
     assert phrases.against(about).startswith("chance +10.0 points [+2.0, +18.0], p = 0.0010 (exact McNemar); longer answer")
-    assert "tested against chance" in phrases.outcome("accuracy", {"pairs": about}, "rose")
+    trained = {"steps": 9, "seconds": 1.0, "warnings": []}
+    (said,) = headlines(metrics_of(tasks={"pairs": about}, train=trained))
+    assert str(said) == "pairs: beats chance and longer answer"
+    (said,) = headlines(metrics_of(tasks={"pairs": about | {"against": against | {"chance": changed(0.2)}}}, train=trained))
+    assert str(said) == "pairs: not told apart from chance"

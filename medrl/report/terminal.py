@@ -7,27 +7,35 @@ from pathlib import Path
 from typing import Any
 
 from medrl.report import phrases, remarks_on
+from medrl.report.headline import headlines
 from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, STRICT, UNKNOWN, Task
 from medrl.statistics.metrics import Interval
+from medrl.table import placebos
 from medrl.table.rows import groups
-from medrl.table.table import Cell, Column, Table, terminal_width
+from medrl.table.table import Cell, Column, Table, printable, red, terminal_width
 from medrl.table.uncertainty import Uncertainty, of_accuracy, of_change, of_values
 
 INTERVAL = Column(f"95 %, {CHECKPOINT}", widest=18)
 N = Column("n", right=True)
 
 
-def table(metrics: Mapping[str, Any], folder: Path) -> str:
-    """The tables of one run; its first line says where the rows came from."""
+def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The tables of one run; its first line says where the rows came from, then it says what the numbers may claim, losses first.
+
+    Args:
+        metrics: Of the run.
+        folder: Of the run.
+        beside: Of other finished runs, among them its placebos.
+    """
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
     parts = [
         f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}{_arm(metrics)}  source: {metrics['source']}{chosen_by}"
     ]
-    parts += [
-        each.text(terminal_width())
-        for each in (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})))
-        if each.rows
-    ]
+    if claims := headlines(metrics, beside):
+        parts.append("\n".join(red(printable(str(each))) if each.loss else printable(str(each)) for each in claims))
+    same_seed = [metrics, *(each for each in beside if each["seed"] == metrics["seed"])]
+    tables = (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})), placebos.table(same_seed))
+    parts += [each.text(terminal_width()) for each in tables if each.rows]
     lines = [f"{RECIPE}: {UNKNOWN}"] if metrics["train"]["steps"] else []
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
@@ -56,6 +64,9 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
     remarks = {
         "Changes": phrases.change_by_test,
         "Changes as a reader finds them": phrases.readable_change,
+        "Changes, format and ability": phrases.parts,
+        "Answers": phrases.answers,
+        "Against the best constant answer": phrases.constant,
         "Shape": phrases.shape,
         "Against references": phrases.against,
         "Ungraded": phrases.ungraded,

@@ -1,0 +1,136 @@
+"""Gain minus placebo: what a run gained above the same run whose rewards know nothing (`medrl.rewards.controls`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from medrl.evaluation.settings import Eval
+from medrl.report import phrases
+from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, UNKNOWN, Task
+from medrl.statistics import paired
+from medrl.statistics.metrics import Interval
+from medrl.statistics.paired import READINGS
+from medrl.table.table import Cell, Column, Table
+from medrl.table.uncertainty import Uncertainty, gains, of_change, of_values
+
+Metrics = Mapping[str, Any]
+"""A run's ``metrics.json``."""
+ALIKE = ("version", "protocol", "scorer", "split", "n", "examples", "samples")
+"""What makes two results of a task comparable example by example."""
+COLUMNS = (
+    Column("task"), Column("placebo"), Column("measure"), Column("n", right=True), Column("gain", right=True),
+    Column("placebo's gain", right=True), Column("gain minus placebo", right=True), Column(f"95 %, {CHECKPOINT}", widest=18),
+    Column(f"95 %, {RECIPE}", widest=21), Column("seeds"), Column("verdict", widest=40),
+)  # fmt: skip
+ABOVE, BELOW, NOT_TOLD = "above its placebo", "BELOW its placebo", "not told apart from its placebo"
+
+
+class Arm(NamedTuple):
+    """A task of a configuration and of one of its placebos, over the seeds that both have."""
+
+    run: Metrics
+    """The one with its own rewards and the first of the seeds."""
+    name: str
+    """Of the task."""
+    control: str
+    seeds: tuple[int, ...]
+    own: tuple[Task, ...]
+    placebo: tuple[Task, ...]
+
+    def read(self) -> tuple[str, ...]:
+        """The readings that both have."""
+        return tuple(reading for reading in READINGS if all(task.get(reading) for task in (*self.own, *self.placebo)))
+
+    def differences(self, reading: str) -> list[list[float]]:
+        """Of each seed and example, the gain minus the placebo's gain."""
+        pairs = zip(gains(self.own, reading), gains(self.placebo, reading), strict=True)
+        return [[mine - its for mine, its in zip(*pair, strict=True)] for pair in pairs]
+
+    def above(self, reading: str) -> Uncertainty:
+        """Gain minus placebo, over seeds."""
+        rows = self.differences(reading)
+        tested = [paired.of_differences(row) for row in rows]
+        own = [Interval(*each["ci95"]) for each in tested]
+        return of_values([each["difference"] for each in tested], own, rows, change=True)
+
+
+def arms(records: Collection[Metrics]) -> list[Arm]:
+    """Every task and placebo of runs that were asked in the same way; of seeds that only one of them has, nothing is said."""
+    found: dict[str, dict[str, dict[int, tuple[Metrics, Task]]]] = {}
+    names = {}
+    for record in records:
+        if record.get("control") is None:
+            continue
+        for name, task in record["tasks"].items():
+            if task.get("change") and "right" in task:
+                way = [record["arms"], Eval.asking(record["eval"]), name, *map(task.get, ALIKE)]
+                key = json.dumps(way, sort_keys=True)
+                names[key] = name
+                found.setdefault(key, {}).setdefault(record["control"], {})[record["seed"]] = (record, task)
+    return list(_arms(found, names))
+
+
+def _arms(found: Mapping[str, Mapping[str, Mapping[int, tuple[Metrics, Task]]]], names: Mapping[str, str]) -> Iterator[Arm]:
+    for key, by_control in found.items():
+        own = by_control.get("none", {})
+        for control, placebo in by_control.items():
+            seeds = tuple(sorted(set(own) & set(placebo)))
+            if control != "none" and seeds:
+                parts = (tuple(each[seed][1] for seed in seeds) for each in (own, placebo))
+                yield Arm(own[seeds[0]][0], names[key], control, seeds, *parts)
+
+
+def tested(found: Sequence[Arm]) -> list[dict[str, Any]]:
+    """The test of each reading of each arm, corrected by Holm for all arms; empty of an arm with several seeds."""
+    made = [{r: paired.of_differences(arm.differences(r)[0]) for r in arm.read()} if len(arm.seeds) == 1 else {} for arm in found]
+    paired.correct(made)
+    return made
+
+
+def table(
+    records: Collection[Metrics], heads: Sequence[str] = (), label: Callable[[Metrics], Sequence[Cell]] = lambda _: ()
+) -> Table:
+    """Rows of each configuration, task, placebo and reading; none where no run stands beside its placebo.
+
+    Args:
+        records: Runs and placebos of any configurations and seeds.
+        heads: Names of leading columns.
+        label: What stands there, of a run with its own rewards.
+    """
+    found, rows, said = arms(records), list[list[Cell]](), dict[str, list[str]]()
+    for arm, test in zip(found, tested(found), strict=True):
+        verdicts = []
+        for reading in arm.read():
+            above = arm.above(reading)
+            verdict = _verdict(above, test.get(reading))
+            verdicts.append(verdict)
+            rows.append([*label(arm.run), *_row(arm, reading, above), verdict])
+        where = ", ".join([*map(str, label(arm.run)), arm.name])
+        worst = next(word for word in (BELOW, NOT_TOLD, ABOVE) if word in verdicts)
+        said.setdefault(worst, []).append(f"{where} ({arm.control})")
+    notes = {
+        "Gain minus placebo": [f"{word}: {', '.join(names)}" for word, names in said.items()],
+        "Verdicts": [
+            "of several seeds, by the interval of the recipe, not corrected for the number of rows; of one seed, of this "
+            "checkpoint alone, where the interval leaves out zero and p after Holm is below 0.05"
+        ],
+    }
+    return Table((*map(Column, heads), *COLUMNS), rows, notes=notes if rows else {}, groups=len(heads) + 1)
+
+
+def _row(arm: Arm, reading: str, above: Uncertainty) -> Iterator[Cell]:
+    gain, placebo = (of_change(tasks, reading).mean for tasks in (arm.own, arm.placebo))
+    measure = READABLE if reading == READINGS[1] else "accuracy" if phrases.generated(arm.own[0]) else "pair accuracy"
+    yield from (arm.name, f"control={arm.control}", measure, phrases.asked(arm.own[0]))
+    yield from (f"{100 * each:+.1f}" for each in (gain, placebo, above.mean))
+    yield from (f"[{', '.join(f'{100 * end:+.1f}' for end in ends)}]" if ends else UNKNOWN for ends in above[2:])
+    yield ", ".join(map(str, arm.seeds))
+
+
+def _verdict(above: Uncertainty, test: Mapping[str, Any] | None) -> str:
+    if test is not None:
+        return NOT_TOLD if not phrases.clear(test) else ABOVE if test["difference"] > 0 else BELOW
+    ends = above.recipe
+    return NOT_TOLD if ends is None or ends.low <= 0 <= ends.high else ABOVE if ends.low > 0 else BELOW
