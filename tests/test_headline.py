@@ -92,12 +92,12 @@ def test_the_best_constant_answer_has_to_be_beaten(over, said):
 def test_ability_that_was_lost_behind_a_gain_of_format_is_a_loss():
     hidden = moved(20) | {"parts": {"format": moved(35), "ability": moved(-15)}}
     said = of(20, 20, change=hidden)
-    assert said.startswith("LOST 15.0 points of ability in the asked shape, behind 35.0 points of format; +20.0 points in")
+    assert said.startswith("LOST 15.0 points of ability in the asked shape, behind 35.0 points of format; +20.0 points on both")
     assert "learned" not in of(20, 20, control=None, change=hidden)
 
 
 def test_a_supervised_run_has_no_placebo_and_a_placebo_claims_nothing():
-    assert of(20, 20, control=None).startswith("learned: +20.0") and "no rewards" in of(20, 20, control=None)
+    assert of(20, 20, control=None).startswith("learned: +20.0") and "so there is no placebo" in of(20, 20, control=None)
     assert of(20, 20, control="coin").endswith("by a placebo: its rewards know nothing of the answer")
 
 

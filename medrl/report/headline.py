@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from medrl.report import phrases
 from medrl.report.phrases import Task, clear
+from medrl.statistics import confusion
 from medrl.statistics.paired import READINGS
 from medrl.table.placebos import BELOW, NOT_TOLD, Arm, arms, tested
+from medrl.table.table import printable, red
 
-CONSTANT = 0.95
-"""A model whose answers are one answer more often than this, where the golds are not, answers with a constant."""
 Metrics = Mapping[str, Any]
 Change = Mapping[str, Any]
 Beaten = tuple[Arm, Mapping[str, Change]]
@@ -41,8 +41,6 @@ def headlines(metrics: Metrics, beside: Sequence[Metrics] = ()) -> list[Headline
         metrics: Of the run.
         beside: Of finished runs beside it; those of its seed, of another arm and asked in the same way are its placebos.
     """
-    if not metrics["train"]["steps"]:
-        return []
     found = arms([metrics, *(each for each in beside if each["seed"] == metrics["seed"])])
     together = [(arm, test) for arm, test in zip(found, tested(found), strict=True) if arm.run is metrics]
     made = []
@@ -54,6 +52,12 @@ def headlines(metrics: Metrics, beside: Sequence[Metrics] = ()) -> list[Headline
             made.append(Headline(name, _of_pairs(task), False))
     made += [_of_text(name, task) for name, task in metrics.get("perplexity", {}).items() if task["change"]]
     return sorted(made, key=lambda each: not each.loss)
+
+
+def shown(claims: Sequence[Headline]) -> str:
+    """Lines for a terminal, losses in red."""
+    lines = ((each.loss, printable(str(each))) for each in claims)
+    return "\n".join(red(line) if loss else line for loss, line in lines)
 
 
 def losses(runs: Mapping[str, Metrics]) -> list[Headline]:
@@ -120,19 +124,12 @@ def _hidden_loss(task: Task) -> str:
 
 
 def _constancy(task: Task) -> Iterator[str]:
-    before, after = constant(task["base"]), constant(task)
-    if before and after and before != after:
-        yield f"one constant answer became another ({before}, then {after})"
+    found = [numbers.get("answers", {}).get("commonest") for numbers in (task["base"], task)]
+    before, after = (each if confusion.constant(each, task["n"] * task["samples"]) else None for each in found)
+    if before and after and before["answer"] != after["answer"]:
+        yield f"one constant answer became another ({before['answer']}, then {after['answer']})"
     elif after:
-        yield f"{task['answers']['commonest']['share']:.1%} of its answers are {after}"
-
-
-def constant(numbers: Mapping[str, Any]) -> str | None:
-    """What a model answers nearly always, where the golds do not; None where most of its answers cannot be read."""
-    found = numbers.get("answers", {}).get("commonest")
-    if not found or found["share"] < CONSTANT or found["of_golds"] >= CONSTANT or numbers["readable"]["unparsed"] > 0.5:
-        return None
-    return str(found["answer"])
+        yield f"{after['share']:.1%} of its answers are {after['answer']}"
 
 
 def _standing(task: Task, control: str | None, placebos: Sequence[Beaten], gained: str) -> str:
@@ -149,7 +146,7 @@ def _standing(task: Task, control: str | None, placebos: Sequence[Beaten], gaine
     if not all(map(_above, over)):
         return f"ability is not told apart from {name}"
     if control is None:
-        return f"learned: {gained}; beats base and {name} (no rewards, so there is no placebo)"
+        return f"learned: {gained}; beats base and {name} (no reward looks at its answers, so there is no placebo)"
     if not placebos:
         return f"{gained}; beats base and {name}; no placebo was run: control=coin"
     for told, which in ((BELOW, _below), (NOT_TOLD, lambda change: not _above(change))):

@@ -134,13 +134,17 @@ def readable_change(task: Task) -> str:
 
 
 def parts(task: Task) -> str:
-    """What of a change is format and what ability, in both readings where they differ; empty where all of it is ability."""
-    said = {}
-    for key, name in (("change", ""), ("readable_change", "as a reader finds them ")):
-        found = (task.get(key) or {}).get("parts")
-        if found and (found["format"]["gained"] or found["format"]["lost"]):
-            said[name] = " and ".join(f"{points(found[part])} {part}" for part in ("format", "ability"))
-    return "; ".join(f"{name}{each}" for name, each in said.items())
+    """What of a change is format and what ability, in both readings; empty where the shape changed nothing."""
+    said = {name: parts_of(task.get(key)) for key, name in (("change", ""), ("readable_change", "as a reader finds them "))}
+    return "; ".join(f"{name}{each}" for name, each in said.items() if each)
+
+
+def parts_of(change: Mapping[str, Any] | None) -> str:
+    """The same of one change."""
+    found = (change or {}).get("parts")
+    if not found or not (found["format"]["gained"] or found["format"]["lost"]):
+        return ""
+    return " and ".join(f"{points(found[part])} {part}" for part in ("format", "ability"))
 
 
 def points(change: Mapping[str, Any]) -> str:

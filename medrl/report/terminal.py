@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from medrl.report import phrases, remarks_on
-from medrl.report.headline import headlines
+from medrl.report.headline import headlines, shown
 from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, STRICT, UNKNOWN, Task
 from medrl.statistics.metrics import Interval
 from medrl.table import placebos
 from medrl.table.rows import groups
-from medrl.table.table import Cell, Column, Table, printable, red, terminal_width
+from medrl.table.table import Cell, Column, Table, terminal_width
 from medrl.table.uncertainty import Uncertainty, of_accuracy, of_change, of_values
 
 INTERVAL = Column(f"95 %, {CHECKPOINT}", widest=18)
@@ -32,7 +32,7 @@ def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str
         f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}{_arm(metrics)}  source: {metrics['source']}{chosen_by}"
     ]
     if claims := headlines(metrics, beside):
-        parts.append("\n".join(red(printable(str(each))) if each.loss else printable(str(each)) for each in claims))
+        parts.append(shown(claims))
     same_seed = [metrics, *(each for each in beside if each["seed"] == metrics["seed"])]
     tables = (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})), placebos.table(same_seed))
     parts += [each.text(terminal_width()) for each in tables if each.rows]
@@ -140,6 +140,11 @@ def spreads(group: Sequence[Task]) -> Iterator[list[Cell]]:
         yield _spread(group, what, of_accuracy(group, parts))
         if all(task.get(f"{prefix}change") for task in group):
             yield _spread(group, f"{what}, change", of_change(group, f"{prefix}change"), change=True)
+
+
+def placebos_over_seeds(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Gain minus placebo of runs of one configuration and its placebos, over the seeds that both have."""
+    return "\n" + placebos.table(metrics).text(terminal_width())
 
 
 def _spread(group: Sequence[Task], what: str, found: Uncertainty, *, change: bool = False) -> list[Cell]:

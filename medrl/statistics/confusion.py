@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from medrl.statistics.metrics import pairs
+
+CONSTANT = 0.95
+"""A model that gives one answer more often than this, where the golds do not, has a constant answer."""
 
 
 def commonest(golds: Sequence[str], answers: Sequence[str | None]) -> dict[str, Any] | None:
@@ -23,6 +26,16 @@ def commonest(golds: Sequence[str], answers: Sequence[str | None]) -> dict[str, 
         return None
     answer, count = min(Counter(read).items(), key=lambda item: (-item[1], item[0]))
     return {"answer": answer, "share": count / len(read), "of_golds": golds.count(answer) / len(golds), "read": len(read)}
+
+
+def constant(found: Mapping[str, Any] | None, answers: int) -> bool:
+    """Whether nearly all of so many answers are one, where the golds are not; False where most answers could not be read.
+
+    Args:
+        found: What `commonest` says of them.
+        answers: How many there are, those that could not be read among them.
+    """
+    return found is not None and 2 * found["read"] > answers and found["share"] >= CONSTANT > found["of_golds"]
 
 
 def confusion(golds: Sequence[str], answers: Sequence[str | None]) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from medrl.report import phrases
+from medrl.report.headline import Headline, losses
+from medrl.report.headline import shown as shown_claims
 from medrl.report.phrases import CHECKPOINT, RECIPE, UNKNOWN
-from medrl.table.changes import changes
+from medrl.table import placebos
+from medrl.table.changes import changes, corrected
 from medrl.table.join import Comparison
 from medrl.table.results import Record
 from medrl.table.rows import Row
-from medrl.table.table import Cell, Column, Table, terminal_width
+from medrl.table.table import Cell, Column, Table, escape_markdown, printable, terminal_width
 
 COLUMNS = (
     Column("task"), Column("rows"), Column("who", widest=60), Column("n", right=True), Column("value", right=True),
@@ -39,24 +43,41 @@ def to_table(comparison: Comparison) -> Table:
 
 
 def to_terminal(comparison: Comparison) -> str:
-    """The table for a terminal; its first line says where the rows came from."""
-    return to_table(comparison).text(terminal_width()) + "\n"
+    """For a terminal: where the rows came from, what was lost, the numbers, and gain minus placebo."""
+    table = to_table(comparison)
+    parts = [printable(table.caption), shown_claims(_losses(comparison))]
+    parts += [each.text(terminal_width()) for each in (replace(table, caption=""), *_placebos(comparison))]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def to_latex(comparisons: Sequence[Comparison]) -> str:
     """All tables in LaTeX."""
-    return "\n\n".join([PREAMBLE.rstrip(), *(to_table(each).latex() for each in comparisons)]) + "\n"
+    tables = [table.latex() for each in comparisons for table in (to_table(each), *_placebos(each))]
+    return "\n\n".join([PREAMBLE.rstrip(), *tables]) + "\n"
+
+
+def _losses(comparison: Comparison) -> list[Headline]:
+    return losses(corrected(_named(comparison.records)))
+
+
+def _placebos(comparison: Comparison) -> list[Table]:
+    """Gain minus placebo of each configuration; none where no placebo stands beside its run."""
+    found = placebos.table(comparison.records, ["configuration"], lambda record: [f"{record['name']} {record['family']}"])
+    return [found] if found.rows else []
+
+
+def _named(records: Sequence[Record]) -> dict[str, Record]:
+    return {f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record for record in records}
 
 
 def to_markdown(comparison: Comparison) -> str:
     """The table in Markdown; its first line says where the rows came from. Every run's own change stands in a second one."""
     table = to_table(comparison)
     parts = [Table(table.columns, table.rows, table.caption, groups=2).markdown()]
-    if runs := {
-        f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record
-        for record in comparison.records
-    }:
-        parts += ["Each run, before and after training:", changes(runs, "run").markdown()]
+    if runs := _named(comparison.records):
+        lost = "\n".join(f"- **{escape_markdown(str(each))}**" for each in _losses(comparison))
+        parts += ["Each run, before and after training:", *filter(None, [lost]), changes(runs, "run").markdown()]
+        parts += [each.markdown() for each in _placebos(comparison)]
     parts += [Table(table.columns, (), notes={title: notes}).markdown() for title, notes in table.notes.items()]
     return "\n\n".join(parts) + "\n"
 

@@ -20,11 +20,17 @@ Metrics = Mapping[str, Any]
 ALIKE = ("version", "protocol", "scorer", "split", "n", "examples", "samples")
 """What makes two results of a task comparable example by example."""
 COLUMNS = (
-    Column("task"), Column("placebo"), Column("measure"), Column("n", right=True), Column("gain", right=True),
-    Column("placebo's gain", right=True), Column("gain minus placebo", right=True), Column(f"95 %, {CHECKPOINT}", widest=18),
-    Column(f"95 %, {RECIPE}", widest=21), Column("seeds"), Column("verdict", widest=40),
+    Column("task"), Column("placebo"), Column("measure"), Column("n", right=True), Column("gain minus placebo", right=True),
+    Column(f"95 %, {CHECKPOINT}", widest=18), Column(f"95 %, {RECIPE}", widest=21), Column("gain", right=True),
+    Column("placebo's gain", right=True), Column("seeds"), Column("verdict", widest=40),
 )  # fmt: skip
 ABOVE, BELOW, NOT_TOLD = "above its placebo", "BELOW its placebo", "not told apart from its placebo"
+
+
+VERDICTS = [
+    "of several seeds by the interval of the recipe, not corrected for the number of rows",
+    "of one seed by that of this checkpoint, which leaves out zero, and p after Holm for all rows below 0.05",
+]
 
 
 class Arm(NamedTuple):
@@ -110,23 +116,19 @@ def table(
         where = ", ".join([*map(str, label(arm.run)), arm.name])
         worst = next(word for word in (BELOW, NOT_TOLD, ABOVE) if word in verdicts)
         said.setdefault(worst, []).append(f"{where} ({arm.control})")
-    notes = {
-        "Gain minus placebo": [f"{word}: {', '.join(names)}" for word, names in said.items()],
-        "Verdicts": [
-            "of several seeds, by the interval of the recipe, not corrected for the number of rows; of one seed, of this "
-            "checkpoint alone, where the interval leaves out zero and p after Holm is below 0.05"
-        ],
-    }
-    return Table((*map(Column, heads), *COLUMNS), rows, notes=notes if rows else {}, groups=len(heads) + 1)
+    caption = "; ".join(["Gain minus placebo, points", *(f"{word}: {', '.join(names)}" for word, names in said.items())])
+    return Table(
+        (*map(Column, heads), *COLUMNS), rows, caption, notes={"Verdicts": VERDICTS} if rows else {}, groups=len(heads) + 1
+    )
 
 
 def _row(arm: Arm, reading: str, above: Uncertainty) -> Iterator[Cell]:
     gain, placebo = (of_change(tasks, reading).mean for tasks in (arm.own, arm.placebo))
     measure = READABLE if reading == READINGS[1] else "accuracy" if phrases.generated(arm.own[0]) else "pair accuracy"
     yield from (arm.name, f"control={arm.control}", measure, phrases.asked(arm.own[0]))
-    yield from (f"{100 * each:+.1f}" for each in (gain, placebo, above.mean))
+    yield f"{100 * above.mean:+.1f}"
     yield from (f"[{', '.join(f'{100 * end:+.1f}' for end in ends)}]" if ends else UNKNOWN for ends in above[2:])
-    yield ", ".join(map(str, arm.seeds))
+    yield from (f"{100 * gain:+.1f}", f"{100 * placebo:+.1f}", ", ".join(map(str, arm.seeds)))
 
 
 def _verdict(above: Uncertainty, test: Mapping[str, Any] | None) -> str:
