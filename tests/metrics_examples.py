@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medrl.statistics import metrics, paired
+from medrl.statistics import metrics, outcomes, paired
 from medrl.statistics.paired import Shares
 
 
@@ -52,3 +52,29 @@ def task(*, trained: bool = True, **changed: Any) -> dict[str, Any]:
             "always_yes": {"accuracy": 0.55, "mean_credit": 0.55},
         },
     } | changed  # fmt: skip
+
+
+TRAINED = {"steps": 60, "seconds": 1.0, "warnings": []}
+
+
+def moved(points: float, p_holm: float = 0.001) -> dict[str, Any]:
+    """A change of so many points with an interval of 10 to either side."""
+    share = points / 100
+    ends = [share - 0.1, share + 0.1]
+    about = {"gained": 9, "lost": 1, "test": "exact McNemar"}
+    return {"difference": share, "ci95": ends, "p_value": p_holm, "p_holm": p_holm, **about}
+
+
+def arm(control: str, right: int, seed: int = 0, n: int = 100, readable: int | None = None, **changed: Any) -> dict[str, Any]:
+    """A run with none of its ``n`` examples right before training and the first so many after it; a reader finds ``readable``."""
+    about = task(n=n, examples="e")
+    for key, where, base, count in (
+        ("change", about, about["base"], right),
+        ("readable_change", about["readable"], about["base"]["readable"], right if readable is None else readable),
+    ):
+        after = [int(at < count) for at in range(n)]
+        about[key] = paired.of_differences(after) | {"p_holm": 0.001}
+        where["right"], base["right"] = outcomes.written(after, 1), outcomes.written([0] * n, 1)
+        about["constant"][key] = moved(20)
+    found = {"control": control, "arms": "a", "seed": seed, "tasks": {"a": about}, "train": TRAINED, "run_id": f"{control}{seed}"}
+    return metrics_of(**(found | changed))

@@ -4,27 +4,10 @@ import sys
 
 import pytest
 from graded_texts import constants, numbers_lost
-from metrics_examples import metrics_of, task
+from metrics_examples import TRAINED, arm, metrics_of, moved, task
 
 from medrl.report import phrases, terminal
 from medrl.report.headline import headlines, losses
-from medrl.statistics import outcomes, paired
-
-TRAINED = {"steps": 60, "seconds": 1.0, "warnings": []}
-
-
-def moved(points, p_holm=0.001):
-    """A change of so many points with an interval of 10 to either side."""
-    share = points / 100
-    return {
-        "difference": share,
-        "ci95": [share - 0.1, share + 0.1],
-        "p_value": p_holm,
-        "p_holm": p_holm,
-        "gained": 9,
-        "lost": 1,
-        "test": "exact McNemar",
-    }
 
 
 def of(strict, readable, over=20, control="none", **changed):
@@ -99,18 +82,6 @@ def test_ability_that_was_lost_behind_a_gain_of_format_is_a_loss():
 def test_a_supervised_run_has_no_placebo_and_a_placebo_claims_nothing():
     assert of(20, 20, control=None).startswith("learned: +20.0") and "so there is no placebo" in of(20, 20, control=None)
     assert of(20, 20, control="coin").endswith("by a placebo: its rewards know nothing of the answer")
-
-
-def arm(control, right, seed=0, n=100):
-    """A run that had none of its examples right before training, and so many after it, on both readings."""
-    after = [int(at < right) for at in range(n)]
-    parts = {key: {"right": outcomes.written(each, 1)} for key, each in (("after", after), ("before", [0] * n))}
-    change = paired.of_differences(after)
-    about = task(n=n, examples="e", change=change, readable_change=change, right=parts["after"]["right"])
-    about["readable"] = {**about["readable"], **parts["after"]}
-    about["base"] = {**about["base"], **parts["before"], "readable": {**about["base"]["readable"], **parts["before"]}}
-    about["constant"] |= {key: moved(20) for key in ("change", "readable_change")}
-    return metrics_of(control=control, arms="a", seed=seed, tasks={"a": about}, train=TRAINED, run_id=f"{control}{seed}")
 
 
 @pytest.mark.parametrize(
