@@ -67,10 +67,11 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             if settings.force:
                 _clear(folder)
             if done := finished(settings, folder):
-                _renew_report(tree, settings, folder, done)
-                print(terminal.table(done, folder, _arms(folder, done)))
+                beside = _beside(folder)
+                _renew_report(tree, settings, folder, done, beside)
+                print(terminal.table(done, folder, _arms(done, beside)))
                 tracking.catch_up(tree, settings, folder)
-                _print_over_seeds(folder, done)
+                _print_over_seeds(done, beside)
                 return done
             try:
                 gpus.claim_for_this_process(count)
@@ -86,7 +87,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                     metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
                 run_folder.note_tally(folder, settings.judge.tally())
-            _print_over_seeds(folder, metrics)
+            _print_over_seeds(metrics, _beside(folder))
             return metrics
 
 
@@ -354,53 +355,55 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
     }
-    beside = _arms(folder, metrics)
+    beside = _arms(metrics, _beside(folder))
     report.write_html(folder, tree, settings, metrics, log, beside)
     run_folder.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
     print(terminal.table(metrics, folder, beside))
     return metrics
 
 
-def _print_over_seeds(folder: Path, metrics: dict[str, Any]) -> None:
-    """What the runs beside this one say over seeds: of its own configuration, and above its placebos."""
-    family = _beside(folder, metrics, "family")
-    if len({each["seed"] for each in family}) > 1:
-        print(terminal.seeds(family))
-    arms = _beside(folder, metrics, "arms")
-    if len({each["seed"] for each in arms}) > 1 and len({each["control"] for each in arms}) > 1:
-        print(terminal.placebos_over_seeds(arms))
-
-
-def _arms(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Metrics of the placebos of a run, or of the run that it is a placebo of, with their other placebos, of any seed."""
-    return [each for each in _beside(folder, metrics, "arms") if each["run_id"] != metrics["run_id"]]
-
-
-def _beside(folder: Path, metrics: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """Metrics of the finished runs in a folder of runs, evaluated alike, of one ``family`` or with the same ``arms``."""
+def _beside(folder: Path) -> list[dict[str, Any]]:
+    """Metrics of the finished runs of the folder that holds a run's folder, its own among them."""
     found = []
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             each = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # being written by another process, or another program's
             continue
-        if isinstance(each, dict) and kind in each and _alike(each, kind) == _alike(metrics, kind):
+        if isinstance(each, dict):
             found.append(each)
     return found
 
 
-def _alike(metrics: dict[str, Any], kind: str) -> list[Any]:
-    """What runs that are compared and were asked in the same way have in common."""
-    return [metrics.get(kind), Eval.asking(metrics.get("eval") or {})]
+def _alike(kind: str, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of one ``family`` or with the same ``arms``, evaluated alike."""
+
+    def way(each: dict[str, Any]) -> list[Any]:
+        return [each.get(kind), Eval.asking(each.get("eval") or {})]
+
+    return [each for each in beside if each.get(kind) and way(each) == way(metrics)]
 
 
-def _renew_report(tree: Tree, settings: Run, folder: Path, metrics: dict[str, Any]) -> None:
+def _arms(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The placebos of a run, or the run that it is a placebo of with its other placebos, of any seed."""
+    return [each for each in _alike("arms", metrics, beside) if each["run_id"] != metrics["run_id"]]
+
+
+def _print_over_seeds(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:
+    """What the runs beside a run say over seeds: of its own configuration, and above its placebos."""
+    family, arms = (_alike(kind, metrics, beside) for kind in ("family", "arms"))
+    if len({each["seed"] for each in family}) > 1:
+        print(terminal.seeds(family))
+    if len({each["seed"] for each in arms}) > 1 and len({each["control"] for each in arms}) > 1:
+        print(terminal.placebos_over_seeds(arms))
+
+
+def _renew_report(tree: Tree, settings: Run, folder: Path, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:
     """Write the page of a finished run again where a placebo has come since."""
-    written = (folder / "report.html").stat().st_mtime if (folder / "report.html").exists() else 0.0
-    names = {f"{each['name']}-{each['run_id']}" for each in _arms(folder, metrics)}
-    if any((folder.parent / name / "metrics.json").stat().st_mtime > written for name in names):
-        log = files.read_jsonl(folder / "train" / "log.jsonl")
-        report.write_html(folder, tree, settings, metrics, log, _arms(folder, metrics))
+    page, arms = folder / "report.html", _arms(metrics, beside)
+    written = page.stat().st_mtime if page.exists() else 0.0
+    if any((folder.parent / f"{each['name']}-{each['run_id']}" / "metrics.json").stat().st_mtime > written for each in arms):
+        report.write_html(folder, tree, settings, metrics, files.read_jsonl(folder / "train" / "log.jsonl"), arms)
 
 
 def _asks_judge(settings: Run) -> bool:

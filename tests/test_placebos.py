@@ -1,12 +1,15 @@
 """Gain minus placebo: only runs that differ in nothing but the arm are subtracted, seed by seed and example by example."""
 
+import csv
+import io
 import json
 import os
 import re
 from pathlib import Path
 
 import pytest
-from metrics_examples import arm
+from metrics_examples import TRAINED, arm, metrics_of
+from metrics_examples import task as metrics_task
 
 from medrl import run
 from medrl.config import build
@@ -149,8 +152,9 @@ def test_a_run_finds_its_placebo_beside_it_and_its_page_is_written_again(tmp_pat
         (folder / "metrics.json").write_text(json.dumps(each))
     folder = tmp_path / "grpo-none0"
     (folder / "train").mkdir()
-    beside = run._arms(folder, own)
-    assert beside == others
+    found = run._beside(folder)
+    beside = run._arms(own, found)
+    assert beside == others and len(found) == 4
     shown = terminal.table(own, folder, beside)
     assert "Gain minus placebo, points; above its placebo: a (coin)" in shown and "+20.0" in shown and "+50.0" not in shown
     assert "a: learned: +60.0 points on both readings; beats base, always yes and its placebo (coin)" in shown
@@ -158,10 +162,10 @@ def test_a_run_finds_its_placebo_beside_it_and_its_page_is_written_again(tmp_pat
     monkeypatch.setattr(report, "write_html", lambda *arguments: written.append(arguments[-1]))
     (folder / "report.html").touch()
     os.utime(folder / "report.html", (1, 1))
-    run._renew_report({}, None, folder, own)
+    run._renew_report({}, None, folder, own, found)
     assert written == [others]
     os.utime(folder / "report.html")
-    run._renew_report({}, None, folder, own)
+    run._renew_report({}, None, folder, own, found)
     assert len(written) == 1
 
 
@@ -177,3 +181,13 @@ def test_a_run_finds_its_placebo_beside_it_and_its_page_is_written_again(tmp_pat
 )
 def test_which_runs_have_a_placebo(compose, words, there_is):
     assert has_placebo(build.check(compose([*words, "hardware=cpu"]))) == there_is
+
+
+def test_csv_says_what_of_a_change_is_format(tmp_path):
+    task = metrics_task()
+    record = {"words": [], "name": "grpo", "family": "f", "control": None, "arms": "a", "tasks": {"a": task}, "train": TRAINED}
+    record = metrics_of(**record, cost={"peak_memory_gib": 1.0, "gpu_hours": 0.0, "tokens": 1})
+    lines = list(csv.DictReader(io.StringIO(formats.to_csv([join([record])]))))
+    found = {line["who"]: [line[key] and f"{float(line[key]):.2f}" for key in ("change", "format", "ability")] for line in lines}
+    assert found["grpo f"] == ["0.35", "0.20", "0.15"] and found["grpo f, as a reader finds it"] == ["0.15", "0.00", "0.15"]
+    assert found["grpo f, before training"] == found["always yes"] == ["", "", ""]

@@ -125,7 +125,7 @@ def _hidden_loss(task: Task) -> str:
 
 def _constancy(task: Task) -> Iterator[str]:
     found = [numbers.get("answers", {}).get("commonest") for numbers in (task["base"], task)]
-    before, after = (each if confusion.constant(each, task["n"] * task["samples"]) else None for each in found)
+    before, after = (each if confusion.constant(each, task["n"] * task.get("samples", 1)) else None for each in found)
     if before and after and before["answer"] != after["answer"]:
         yield f"one constant answer became another ({before['answer']}, then {after['answer']})"
     elif after:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 from medrl.report import phrases
 from medrl.report.headline import Headline, losses
 from medrl.report.headline import shown as shown_claims
 from medrl.report.phrases import CHECKPOINT, RECIPE, UNKNOWN
+from medrl.statistics.paired import PARTS
 from medrl.table import placebos
 from medrl.table.changes import changes, corrected
 from medrl.table.join import Comparison
@@ -26,7 +28,8 @@ COLUMNS = (
 )  # fmt: skip
 CSV_COLUMNS = (
     "table", "task", "metric", "kind", "who", "value", "low", "high", "sd", "recipe_low", "recipe_high", "seeds", "n",
-    "samples", "split", "protocol", "scorer", "version", "difference", "verdict", "against", "reasons", "flags", "rows",
+    "samples", "split", "protocol", "scorer", "version", "change", "format", "ability",
+    "difference", "verdict", "against", "reasons", "flags", "rows",
     "seconds", "gpu_hours", "tokens", "peak_memory_gib", "run_ids", "family", "commits", "dirty", "source",
 )  # fmt: skip
 PREAMBLE = "% needs \\usepackage{booktabs,graphicx}; XeLaTeX or LuaLaTeX with \\usepackage{xeCJK} for Chinese\n"
@@ -161,6 +164,20 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
     return str(DataFrame(found, columns=list(CSV_COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
+def _moved(row: Row) -> dict[str, float]:
+    """What training changed, and what of it is format and ability, as means over seeds; empty where some run does not say it."""
+    reading = {"measured": "change", "readable": "readable_change"}.get(
+        row.asked["scorer"] if row.kind == "compat" else row.kind, ""
+    )
+    changes = [record["tasks"].get(row.task, {}).get(reading) for record in row.records if row.metric == "accuracy"]
+    if not changes or not all(changes):
+        return {}
+    found = {"change": fmean(each["difference"] for each in changes)}
+    if all("parts" in each for each in changes):
+        found |= {part: fmean(each["parts"][part]["difference"] for each in changes) for part in PARTS}
+    return found
+
+
 def _lines(table: str, row: Row) -> Iterator[dict[str, Any]]:
     about = {"samples": 1, **row.asked, **{name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}}
     found = row.uncertainty
@@ -169,6 +186,7 @@ def _lines(table: str, row: Row) -> Iterator[dict[str, Any]]:
     about |= row.cost or {}
     for name, key in {"rows": "source", "run_ids": "run_id", "family": "family", "commits": "commit"}.items():
         about[name] = " ".join(dict.fromkeys(str(record[key]) for record in row.records))
+    about |= _moved(row)
     about |= {
         "table": table, "seeds": " ".join(map(str, row.seeds)), "flags": "; ".join(row.flags),
         "dirty": any(record["dirty"] for record in row.records) if row.records else None,

@@ -206,7 +206,7 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
         **place,
         name=folder.name,
         group=f"{settings.name}-{family_id(settings)}",  # the seeds of a configuration stand together
-        tags=[*track.tags, *([f"control={settings.control}", f"arms={arms_id(settings)}"] if has_placebo(settings) else [])],
+        tags=tags(settings),
         mode="offline" if track.mode == "offline" else "online",
         resume=resume,
         dir=folder,
@@ -223,6 +223,12 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
             stop_fn=(lambda: None) if of_agent() else None,
         ),
     )
+
+
+def tags(settings: Run) -> list[str]:
+    """Those of the configuration; of a run that is paid for right answers its arm, and what it shares with its other arms."""
+    arm = [f"control={settings.control}", f"arms={arms_id(settings)}"] if has_placebo(settings) else []
+    return [*settings.logger.tags, *arm]
 
 
 def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track: Logger) -> bool:
