@@ -52,6 +52,7 @@ def test_what_a_reader_lost_is_said_first_where_the_shape_gained(compose, tmp_pa
         (5, 20, "+20.0 points as a reader finds them, no clear change in the asked shape"),
         (5, -5, "no clear change (+5.0 points in the asked shape and -5.0 points as a reader finds them)"),
         (-20, -30, "LOST 20.0 points in the asked shape and 30.0 points as a reader finds them"),
+        (-20, -20, "LOST 20.0 points on both readings"),
         (-20, 5, "LOST 20.0 points in the asked shape"),
         (-20, 30, "LOST 20.0 points in the asked shape; +30.0 points as a reader finds them"),
     ],
@@ -87,7 +88,7 @@ def test_a_supervised_run_has_no_placebo_and_a_placebo_claims_nothing():
 @pytest.mark.parametrize(
     ("coin", "said"),
     [
-        (30, "learned: +60.0 points on both readings; beats base, always yes and its placebo (coin)"),
+        (30, "learned: +60.0 points on both readings; beats base, always yes and its placebo (above coin: +30.0 points)"),
         (58, "+60.0 points on both readings; not told apart from its placebo (coin)"),
         (90, "+60.0 points on both readings; BELOW its placebo (coin)"),
     ],

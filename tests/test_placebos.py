@@ -157,7 +157,7 @@ def test_a_run_finds_its_placebo_beside_it_and_its_page_is_written_again(tmp_pat
     assert beside == others and len(found) == 4
     shown = terminal.table(own, folder, beside)
     assert "Gain minus placebo, points; above its placebo: a (coin)" in shown and "+20.0" in shown and "+50.0" not in shown
-    assert "a: learned: +60.0 points on both readings; beats base, always yes and its placebo (coin)" in shown
+    assert "a: learned: +60.0 points on both readings; beats base, always yes and its placebo (above coin: +20.0 points)" in shown
     written = []
     monkeypatch.setattr(report, "write_html", lambda *arguments: written.append(arguments[-1]))
     (folder / "report.html").touch()

@@ -78,10 +78,10 @@ def _of_text(name: str, task: Task) -> Headline:
 
 def _said(task: Task, control: str | None, placebos: Sequence[Beaten]) -> Iterator[str]:
     readings = _readings(task)
-    lost = [_points(-each["difference"], where, sign="") for where, each in readings.items() if _below(each)]
+    lost = {where: each for where, each in readings.items() if _below(each)}
     hidden = "" if lost else _hidden_loss(task)
     if lost or hidden:
-        yield hidden or f"LOST {' and '.join(lost)}"
+        yield hidden or f"LOST {_both(lost, -1)}"
     parts = task["change"].get("parts")
     if parts and _above(parts["format"]) and not _above(parts["ability"]) and not hidden:
         yield f"came to answer in the asked shape: {_points(parts['format']['difference'])} of format"
@@ -98,10 +98,11 @@ def _said(task: Task, control: str | None, placebos: Sequence[Beaten]) -> Iterat
         yield f"no clear change ({gained})"
 
 
-def _both(readings: Mapping[str, Change]) -> str:
-    """What changed on each reading; once where it is the same on both."""
-    said = [_points(each["difference"], where) for where, each in readings.items()]
-    same = {_points(each["difference"]) for each in readings.values()}
+def _both(readings: Mapping[str, Change], sign: int = 1) -> str:
+    """What changed on each reading, a loss (``sign`` -1) as a positive number; once where it is the same on both."""
+    spec = "+" if sign > 0 else ""
+    said = [_points(sign * each["difference"], where, sign=spec) for where, each in readings.items()]
+    same = {_points(sign * each["difference"], sign=spec) for each in readings.values()}
     return f"{same.pop()} on both readings" if len(said) > len(same) else " and ".join(said)
 
 
@@ -152,7 +153,8 @@ def _standing(task: Task, control: str | None, placebos: Sequence[Beaten], gaine
     for told, which in ((BELOW, _below), (NOT_TOLD, lambda change: not _above(change))):
         if equal := [arm.control for arm, test in placebos if any(map(which, test.values()))]:
             return f"{gained}; {told} ({', '.join(equal)})"
-    return f"learned: {gained}; beats base, {name} and its placebo ({', '.join(arm.control for arm, _ in placebos)})"
+    above = ", ".join(f"{arm.control}: {_points(min(each['difference'] for each in test.values()))}" for arm, test in placebos)
+    return f"learned: {gained}; beats base, {name} and its placebo (above {above})"
 
 
 def _of_pairs(task: Task) -> str:
