@@ -152,7 +152,7 @@ def _standing(task: Task, control: str | None, placebos: Sequence[Beaten], gaine
         return f"{gained}; beats base and {name}; no placebo was run: control=coin"
     for told, which in ((BELOW, _below), (NOT_TOLD, lambda change: not _above(change))):
         if equal := [arm.control for arm, test in placebos if any(map(which, test.values()))]:
-            return f"{gained}; {told} ({', '.join(equal)})"
+            return f"{gained}; {told} its placebo ({', '.join(equal)})"
     above = ", ".join(f"{arm.control}: {_points(min(each['difference'] for each in test.values()))}" for arm, test in placebos)
     return f"learned: {gained}; beats base, {name} and its placebo (above {above})"
 

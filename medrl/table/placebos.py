@@ -24,12 +24,12 @@ COLUMNS = (
     Column(f"95 %, {CHECKPOINT}", widest=18), Column(f"95 %, {RECIPE}", widest=21), Column("gain", right=True),
     Column("placebo's gain", right=True), Column("seeds"), Column("verdict", widest=40),
 )  # fmt: skip
-ABOVE, BELOW, NOT_TOLD = "above its placebo", "BELOW its placebo", "not told apart from its placebo"
+ABOVE, BELOW, NOT_TOLD = "above", "BELOW", "not told apart from"
 
 
 VERDICTS = [
-    "of several seeds by the interval of the recipe, not corrected for the number of rows",
-    "of one seed by that of this checkpoint, which leaves out zero, and p after Holm for all rows below 0.05",
+    "several seeds: by the interval of the recipe, which is not corrected for the number of rows; "
+    "one seed: by the interval of this checkpoint and p after Holm for all rows below 0.05"
 ]
 
 
@@ -112,11 +112,13 @@ def table(
             above = arm.above(reading)
             verdict = _verdict(above, test.get(reading))
             verdicts.append(verdict)
-            rows.append([*label(arm.run), *_row(arm, reading, above), verdict])
+            rows.append([*label(arm.run), *_row(arm, reading, above), f"{verdict} it"])
         where = ", ".join([*map(str, label(arm.run)), arm.name])
         worst = next(word for word in (BELOW, NOT_TOLD, ABOVE) if word in verdicts)
         said.setdefault(worst, []).append(f"{where} ({arm.control})")
-    caption = "; ".join(["Gain minus placebo, points", *(f"{word}: {', '.join(names)}" for word, names in said.items())])
+    caption = "; ".join(
+        ["Gain minus placebo, points", *(f"{word} its placebo: {', '.join(names)}" for word, names in said.items())]
+    )
     return Table(
         (*map(Column, heads), *COLUMNS), rows, caption, notes={"Verdicts": VERDICTS} if rows else {}, groups=len(heads) + 1
     )
@@ -125,7 +127,7 @@ def table(
 def _row(arm: Arm, reading: str, above: Uncertainty) -> Iterator[Cell]:
     gain, placebo = (of_change(tasks, reading).mean for tasks in (arm.own, arm.placebo))
     measure = READABLE if reading == READINGS[1] else "accuracy" if phrases.generated(arm.own[0]) else "pair accuracy"
-    yield from (arm.name, f"control={arm.control}", measure, phrases.asked(arm.own[0]))
+    yield from (arm.name, arm.control, measure, phrases.asked(arm.own[0]))
     yield f"{100 * above.mean:+.1f}"
     yield from (f"[{', '.join(f'{100 * end:+.1f}' for end in ends)}]" if ends else UNKNOWN for ends in above[2:])
     yield from (f"{100 * gain:+.1f}", f"{100 * placebo:+.1f}", ", ".join(map(str, arm.seeds)))
