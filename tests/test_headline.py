@@ -47,7 +47,7 @@ def test_what_a_reader_lost_is_said_first_where_the_shape_gained(compose, tmp_pa
     ("strict", "readable", "said"),
     [
         (20, 20, "+20.0 points on both readings; beats base and always yes; "
-         "no placebo was run: control=coin"),
+         "no placebo was run with this seed: control=coin"),
         (20, 5, "+20.0 points in the asked shape, no clear change as a reader finds them"),
         (5, 20, "+20.0 points as a reader finds them, no clear change in the asked shape"),
         (5, -5, "no clear change (+5.0 points in the asked shape and -5.0 points as a reader finds them)"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics_examples import metrics_of, numbers, task
+from metrics_examples import metrics_of, moved, numbers, task
 from tables import place
 
 from medrl.config.build import check
@@ -21,6 +21,7 @@ from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
 from medrl.report import charts, html, report, terminal
 from medrl.report.sections import examples
+from medrl.statistics import confusion
 
 VOID = {"meta", "wbr"}
 LINES = {
@@ -322,6 +323,18 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
     assert "After training, strict 66.7" in text and "pass@3 100.0" in text and "Choice shown first" in text
     assert "Of 36 answers: 12 gained, 12 still wrong, 12 still right." in text and "answer 2 of 3" in text
     assert "12x3" in terminal.table(found, tmp_path) and "pass@3" in terminal.table(found, tmp_path)
+
+
+def test_a_loss_stands_first_and_answers_in_a_matrix(write: Write) -> None:
+    golds, answers = ["yes"] * 11 + ["no"] * 9, ["yes"] * 15 + ["no"] * 4 + [None]
+    found = {"commonest": confusion.commonest(golds, answers), **confusion.confusion(golds, answers)}
+    tasks = {"gsm8k": task(), "pubmedqa": task(change=moved(-20), answers=found, base=numbers(8, answers=found))}
+    page = Page(write(tasks=tasks))
+    (at,) = [place for place, (tag, attributes) in enumerate(page.elements) if attributes.get("class") == "loss"]
+    assert [tag for tag, _ in page.elements[:at]].count("section") == 1  # nothing stands before it but the head
+    assert page.lines.index("pubmedqa: LOST 20.0 points in the asked shape") < page.lines.index("gsm8k: no clear change")
+    assert page.lines.count("Gold | no | yes | no answer | All\nno | 4 | 4 | 1 | 9\nyes | 0 | 11 | 0 | 11") == 2
+    assert "72.2 % balanced accuracy (a constant: 50.0 %); 78.9 % of the answers that a reader finds are “yes”" in page.text
 
 
 def test_what_a_model_writes_stays_text(write: Write) -> None:

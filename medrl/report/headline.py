@@ -149,7 +149,7 @@ def _standing(task: Task, control: str | None, placebos: Sequence[Beaten], gaine
     if control is None:
         return f"learned: {gained}; beats base and {name} (no reward looks at its answers, so there is no placebo)"
     if not placebos:
-        return f"{gained}; beats base and {name}; no placebo was run: control=coin"
+        return f"{gained}; beats base and {name}; no placebo was run with this seed: control=coin"
     for told, which in ((BELOW, _below), (NOT_TOLD, lambda change: not _above(change))):
         if equal := [arm.control for arm, test in placebos if any(map(which, test.values()))]:
             return f"{gained}; {told} its placebo ({', '.join(equal)})"

@@ -62,8 +62,8 @@ def of_change(before: Sequence[Shares], after: Sequence[Shares]) -> dict[str, An
 def correct(tasks: Collection[Mapping[str, Any]]) -> None:
     """Give each change of some tasks of ``metrics.json`` its p value after Holm's correction for all of these tasks.
 
-    Each reading, each part of it and the comparison with the best constant answer is a family of its own: a claim needs all of
-    them at once, and what needs all needs no correction for their number (Berger 1982).
+    Each reading, each part of it and the comparison with the best constant answer is a family of its own: a claim about a task
+    needs all of them at once, and what needs all needs no correction for their number (Berger 1982).
     """
     for family in _families(tasks):
         for change, p_holm in zip(family, holm([change["p_value"] for change in family]), strict=True):
