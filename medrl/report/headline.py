@@ -83,7 +83,8 @@ def _said(task: Task, control: str | None, placebos: Sequence[Beaten]) -> Iterat
     if lost or hidden:
         yield hidden or f"LOST {_both(lost, -1)}"
     parts = task["change"].get("parts")
-    if parts and _above(parts["format"]) and not _above(parts["ability"]) and not hidden:
+    shaped = parts and not hidden and _above(parts["format"]) and not _above(parts["ability"])
+    if shaped:
         yield f"came to answer in the asked shape: {_points(parts['format']['difference'])} of format"
     yield from _constancy(task)
     rose = {where: each for where, each in readings.items() if _above(each)}
@@ -92,9 +93,9 @@ def _said(task: Task, control: str | None, placebos: Sequence[Beaten]) -> Iterat
         yield gained if hidden else _standing(task, control, placebos, gained)
     elif rose and not lost:
         yield f"{gained}, no clear change {next(where for where in readings if where not in rose)}"
-    elif rose:
+    elif rose and not shaped:
         yield gained
-    elif not lost and not hidden:
+    elif not (rose or lost or hidden):
         yield f"no clear change ({gained})"
 
 

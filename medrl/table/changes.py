@@ -43,7 +43,7 @@ def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
 def corrected(runs: Mapping[str, Metrics]) -> Mapping[str, Metrics]:
     """The same runs with the p values of their changes corrected by Holm for all of one table, each reading by itself."""
     found = {name: copy.deepcopy(dict(metrics)) for name, metrics in runs.items()}
-    tasks = [task for metrics in found.values() for part in ("tasks", "perplexity") for task in metrics[part].values()]
+    tasks = [task for metrics in found.values() for part in ("tasks", "perplexity") for task in metrics.get(part, {}).values()]
     paired.correct([task for task in tasks if task["protocol"] != "pairwise"])
     return found
 
