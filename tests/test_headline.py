@@ -89,9 +89,9 @@ def test_a_supervised_run_has_no_placebo_and_a_placebo_claims_nothing():
 @pytest.mark.parametrize(
     ("coin", "said"),
     [
-        (30, "learned: +60.0 points on both readings; beats base, always yes and its placebo (above coin: +30.0 points)"),
-        (58, "+60.0 points on both readings; not told apart from its placebo (coin)"),
-        (90, "+60.0 points on both readings; BELOW its placebo (coin)"),
+        (30, "learned: +60.0 points on both readings; beats base, always yes and its placebo (coin: +30.0 points)"),
+        (58, "+60.0 points on both readings; not told apart from its placebo (coin: +58.0 points)"),
+        (90, "+60.0 points on both readings; BELOW its placebo (coin: +90.0 points)"),
     ],
 )  # fmt: skip
 def test_learned_is_said_only_above_the_placebo_of_the_same_seed(coin, said):

@@ -62,6 +62,7 @@ def test_seeds_that_lie_apart_tell_nothing_of_the_recipe():
     assert all(mcnemar(*each) < 0.001 for each in ((30, 0), (0, 12)))
     assert {row[-1] for row in placebos.table(records).rows} == {"not told apart from it"}
     assert placebos.table(records).caption == "Gain minus placebo, points; not told apart from its placebo: a (coin)"
+    assert {row[6] for row in placebos.table(records).rows} == {"[-100.0, +100.0]"}  # all that accuracies allow
 
 
 def test_only_runs_that_differ_in_the_arm_alone_are_subtracted():
@@ -152,7 +153,7 @@ def test_a_run_finds_its_placebo_beside_it_and_its_page_is_written_again(tmp_pat
     assert beside == others and len(found) == 4
     shown = terminal.table(own, folder, beside)
     assert "Gain minus placebo, points; above its placebo: a (coin)" in shown and "+20.0" in shown and "+50.0" not in shown
-    assert "a: learned: +60.0 points on both readings; beats base, always yes and its placebo (above coin: +20.0 points)" in shown
+    assert "a: learned: +60.0 points on both readings; beats base, always yes and its placebo (coin: +40.0 points)" in shown
     written = []
     monkeypatch.setattr(report, "write_html", lambda *arguments: written.append(arguments[-1]))
     (folder / "report.html").touch()

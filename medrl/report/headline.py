@@ -152,10 +152,14 @@ def _standing(task: Task, control: str | None, placebos: Sequence[Beaten], gaine
     if not placebos:
         return f"{gained}; beats base and {name}; no placebo was run with this seed: control=coin"
     for told, which in ((BELOW, _below), (NOT_TOLD, lambda change: not _above(change))):
-        if equal := [arm.control for arm, test in placebos if any(map(which, test.values()))]:
+        if equal := [_gain_of(arm) for arm, test in placebos if any(map(which, test.values()))]:
             return f"{gained}; {told} its placebo ({', '.join(equal)})"
-    above = ", ".join(f"{arm.control}: {_points(min(each['difference'] for each in test.values()))}" for arm, test in placebos)
-    return f"learned: {gained}; beats base, {name} and its placebo (above {above})"
+    return f"learned: {gained}; beats base, {name} and its placebo ({', '.join(_gain_of(arm) for arm, _ in placebos)})"
+
+
+def _gain_of(arm: Arm) -> str:
+    """What a placebo of one seed gained itself, on the reading where it gained more."""
+    return f"{arm.control}: {_points(max(arm.placebo[0][reading]['difference'] for reading in arm.read()))}"
 
 
 def _of_pairs(task: Task) -> str:

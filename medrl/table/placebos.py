@@ -55,11 +55,12 @@ class Arm(NamedTuple):
         return [[mine - its for mine, its in zip(*pair, strict=True)] for pair in pairs]
 
     def above(self, reading: str) -> Uncertainty:
-        """Gain minus placebo, over seeds."""
+        """Gain minus placebo, over seeds; the model before training is the same, so that it lies between -1 and 1."""
         rows = self.differences(reading)
         tested = [paired.of_differences(row) for row in rows]
         own = [Interval(*each["ci95"]) for each in tested]
-        return of_values([each["difference"] for each in tested], own, rows, change=True)
+        found = of_values([each["difference"] for each in tested], own, rows, change=True)
+        return found._replace(recipe=found.recipe and Interval(max(-1.0, found.recipe.low), min(1.0, found.recipe.high)))
 
 
 def arms(records: Collection[Metrics]) -> list[Arm]:
