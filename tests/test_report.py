@@ -334,7 +334,7 @@ def test_a_loss_stands_first_and_answers_in_a_matrix(write: Write) -> None:
     assert [tag for tag, _ in page.elements[:at]].count("section") == 1  # nothing stands before it but the head
     assert page.lines.index("pubmedqa: LOST 20.0 points in the asked shape") < page.lines.index("gsm8k: no clear change")
     assert page.lines.count("Gold | no | yes | no answer | All\nno | 4 | 4 | 1 | 9\nyes | 0 | 11 | 0 | 11") == 2
-    assert "72.2 % balanced accuracy (a constant: 50.0 %); 78.9 % of the answers that a reader finds are “yes”" in page.text
+    assert "72.2 % balanced accuracy (a constant: 50.0 %); 78.9 % of the 19 answers that a reader finds are “yes”" in page.text
 
 
 def test_what_a_model_writes_stays_text(write: Write) -> None:

@@ -162,7 +162,7 @@ def answers(task: Task) -> str:
         common = found.get("commonest")
         if common and ("golds" in found or common["share"] > MOST_SHOWN):
             balanced = f", balanced accuracy {found['balanced_accuracy']:.1%}" if "balanced_accuracy" in found else ""
-            words = f"{common['share']:.1%} are {common['answer']} (golds {common['of_golds']:.1%})"
+            words = f"{common['share']:.1%} of the {common['read']} found are {common['answer']} (golds {common['of_golds']:.1%})"
             said.append(f"{words}{balanced}{when}")
     if golds := task.get("answers", {}).get("golds"):
         said.append(f"a constant's balanced accuracy is {1 / len(golds):.1%}")
