@@ -33,7 +33,7 @@ def test_what_a_reader_lost_is_said_first_where_the_shape_gained(compose, tmp_pa
     (said,) = headlines(metrics_of(control="none", arms="a", tasks=found, train=TRAINED))
     assert said.loss and said.said == (
         "LOST 19.2 points as a reader finds them; came to answer in the asked shape: +3.8 points of format; "
-        "96.2% of its answers are 10"
+        "96.2% of the answers that a reader finds are 10"
     )
     (named,) = losses({"seed 0": metrics_of(control="none", arms="a", tasks=found, train=TRAINED)})
     assert named.name == "seed 0, rows"

@@ -255,5 +255,5 @@ def test_a_model_that_always_says_the_same_is_named(share, of_golds, read, is_sa
     found = constant_answers(tasks, 60)
     assert bool(found) == is_said and constant_answers(tasks, 0) == []  # nothing was trained
     if found:
-        said = f"{share:.1%} of the answers to a after training are yes, and {of_golds:.1%} of its golds"
+        said = f"{share:.1%} of the answers that a reader finds to a are yes, and {of_golds:.1%} of its golds"
         assert found == [("constant answer", 60, said)]

@@ -131,7 +131,7 @@ def _constancy(task: Task) -> Iterator[str]:
     if before and after and before["answer"] != after["answer"]:
         yield f"one constant answer became another ({before['answer']}, then {after['answer']})"
     elif after:
-        yield f"{after['share']:.1%} of its answers are {after['answer']}"
+        yield f"{after['share']:.1%} of the answers that a reader finds are {after['answer']}"
 
 
 def _standing(task: Task, control: str | None, placebos: Sequence[Beaten], gained: str) -> str:

@@ -95,7 +95,7 @@ def constant_answers(tasks: Mapping[str, Mapping[str, Any]], step: int) -> list[
     for name, task in tasks.items():
         common = task.get("answers", {}).get("commonest")
         if step and common and constant(common, task["n"] * task["samples"]):
-            said = f"{common['share']:.1%} of the answers to {name} after training are {common['answer']}"
+            said = f"{common['share']:.1%} of the answers that a reader finds to {name} are {common['answer']}"
             found.append(TrainingWarning("constant answer", step, f"{said}, and {common['of_golds']:.1%} of its golds"))
     return found
 
