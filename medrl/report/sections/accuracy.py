@@ -54,3 +54,10 @@ def groups(metrics: Mapping[str, Any]) -> Markup:
         return charts.interval(f"{group}: {100 * numbers['accuracy']:.1f} %", _dot(numbers))
 
     return html.render("groups", tasks=tasks, plot=plot)
+
+
+def answers(metrics: Mapping[str, Any]) -> Markup:
+    """A matrix of golds and answers for each model and task whose answers can be listed; empty where none has."""
+    return html.render(
+        "answers", tasks={name: each for name, each in metrics["tasks"].items() if "golds" in each.get("answers", {})}
+    )
