@@ -296,6 +296,7 @@ def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
     """Model and tokenizer of a run before training or after it."""
     if which == "base":
         tokenizer = settings.model.tokenizer(_texts(settings))
+        evaluate.shown(settings, tokenizer)  # refuses what has no room for an answer, before weights load
         return _base(settings, tokenizer), tokenizer
     classifier = settings.algo.trains_reward_model
     return base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=classifier)

@@ -105,7 +105,7 @@ def splits(run: Run) -> list[tuple[str, Split]]:
     """The training split of every task with a weight, which references may read where nothing is trained; what is held out."""
     mix = run.data_mix
     weighed = [name for name, weight in mix.weights.items() if weight > 0]
-    validated = mix.held_out if mix.validation_rows else ()
+    validated = mix.held_out if mix.validation_rows or mix.shots else ()
     trained: list[tuple[str, Split]] = [(name, "train") for name in dict.fromkeys((*weighed, *validated))]
     return [*trained, *((name, "test") for name in mix.held_out)]
 
