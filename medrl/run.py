@@ -278,6 +278,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     elif audited:
         audited = reward_audit.with_base(audited, settings.reward_set, reward_audit.sampled(job, settings.algo))
         print(audited.totals(), flush=True)
+        if said := reward_audit.advice(audited, settings, planned["tokens"]["longest"]):
+            print(said, flush=True)
         run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
     settings.algo.train(job, out)
