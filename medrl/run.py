@@ -115,7 +115,7 @@ def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
 
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
-    _quiet()
+    base.quiet()
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
@@ -254,7 +254,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     out, work = folder / "model", folder / "train"
     if not settings.algo.trains or out.exists():
         return
-    _quiet()
+    base.quiet()
     (work / "completions").mkdir(parents=True, exist_ok=True)
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
@@ -288,7 +288,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
 def evaluate_models(settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     results = folder / "eval"
-    _quiet()
+    base.quiet()
     for which in ("base", "trained") if settings.algo.trains else ("base",):
         if further.missing(settings, which, results):
             _answer(settings, folder, which, *load(settings, folder, which))
@@ -484,11 +484,3 @@ def _clear(folder: Path) -> None:
         if path.name == ".lock":
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _quiet() -> None:
-    """Keep the libraries' notices off a terminal that shows progress; their warnings stay."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()

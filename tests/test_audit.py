@@ -418,7 +418,7 @@ def test_a_model_that_earns_nothing_is_told_what_to_type(rows, compose):
     assert "pubmedqa: of 4 sampled completions 0 are right in the format think" in said
     assert "of 2 of 2 rows are all paid alike" in said
     assert "a reader finds an answer in 1 (25%), 1 of them right" in said and "\n" not in said
-    for way in ("data_mix.shots=2 (", "chain=sft_grpo in"):
+    for way in ("data_mix.shots=2 (", "data_mix.format=auto (", "chain=sft_grpo in"):
         assert way in said
     assert "data_mix.shots=2 data_mix.max_prompt_tokens=1280 (" in reward_audit.advice(poor, run, longest=400)
     assert "shots" not in reward_audit.advice(poor, run, longest=900)  # no room

@@ -61,6 +61,8 @@ class Run(Sections):
     """What this configuration does otherwise than the paper it follows."""
     tuned: tuple[str, ...]
     """What ``model=tiny`` puts in the place of the algorithm's and the paper's values."""
+    chosen: tuple[str, ...]
+    """What ``format: auto`` was found to be, by task, and by how many right answers (`medrl.planning.format_choice`)."""
 
     algo: Algo
     logger: Logger

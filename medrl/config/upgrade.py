@@ -44,7 +44,8 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
         return tree
     steps = {"num_mini_batches": 1} if str(tree["algo"].get("_target_")).endswith(".PPO") else {}  # before it could divide a set
     algo = {"published": [], **steps, **tree["algo"]}
-    return {**tree, "tuned": tree.get("tuned", []), "control": tree.get("control", "none"), "algo": algo}
+    ours = {"tuned": [], "chosen": [], "control": "none"}
+    return {**ours, **tree, "algo": algo}
 
 
 def _renamed(node: Any, names: dict[str, str]) -> Any:

@@ -203,18 +203,34 @@ class DataMix(Identified):
         Raises:
             UserError: the training split has too few rows, or `validation_rows` is null.
         """
-        task, wanted = self.tasks[name], self.validation_rows
+        wanted = self.validation_rows
         if wanted is None:
             raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
-        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self._rule(source))
-        ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
-        kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
+        ordered = self._by_hash(source, name)
+        kept = list(islice(self._untested(source, name, ordered), wanted))
         if len(kept) < wanted or 2 * wanted > len(ordered):
             raise UserError(
                 f"data_mix.validation_rows={wanted} is more than half of the {len(ordered)} training rows of {name} that are not "
                 "held out already; lower it."
             )
         return kept
+
+    def first_rows(self, source: Source, name: str, count: int) -> list[Example]:
+        """The first `validation` rows, or those that would be: at most ``count``, and none that is shown (`shots`)."""
+        shown = self.shown(source, name)
+        rows = self._untested(source, name, self._by_hash(source, name))
+        return list(islice((each for each in rows if each not in shown), count))
+
+    def _by_hash(self, source: Source, name: str, salt: str = "") -> list[Example]:
+        """The training split of a task in the order of a hash over its ids."""
+        examples = self.tasks[name].examples(source, "train")
+        return sorted(examples, key=lambda each: hashlib.sha256(f"{salt}{each.id}".encode()).digest())
+
+    def _untested(self, source: Source, name: str, examples: Iterable[Example]) -> Iterator[Example]:
+        """Those that share nothing with a row of the task's test split."""
+        task = self.tasks[name]
+        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self._rule(source))
+        return (each for each in examples if not tested.match(task.content(each)))
 
     def shown(self, source: Source, name: str) -> list[Example]:
         """The demonstrations of a task: rows of its training split that share nothing with anything held out.
@@ -253,7 +269,7 @@ class DataMix(Identified):
 
     def _chosen(self, source: Source, name: str) -> list[Example]:
         task, held_out = self.tasks[name], Decontaminator(self._held_out(source), self._rule(source))
-        ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(f"shown/{each.id}".encode()).digest())
+        ordered = self._by_hash(source, name, "shown/")
         chosen: list[Example] = []
 
         def fits(example: Example) -> bool:

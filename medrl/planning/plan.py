@@ -44,7 +44,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     from medrl.algos.base import TrainedAlgo
 
     planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
-    planned["control"] = run.control
+    planned |= {"control": run.control, "chosen": list(run.chosen)}
     planned["template"] = notes(tokenizer)
     planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
     planned["evaluation"] = _evaluation(run)

@@ -211,6 +211,8 @@ def _ways(run: Run, longest: int) -> list[str]:
     if not mix.shots and tokens <= room:
         limit = f" data_mix.max_prompt_tokens={tokens}" * (tokens > mix.max_prompt_tokens)
         ways.append(f"data_mix.shots=2{limit} (demonstrations in the prompt)")
+    if not run.chosen:
+        ways.append("data_mix.format=auto (asks the model which format it knows)")
     ways.append("chain=sft_grpo in the place of algo=... (a cold start: a few demonstrations are imitated first)")
     return ways
 
