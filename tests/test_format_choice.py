@@ -43,15 +43,25 @@ def keep(form, *words):
     for name in run.data_mix.tasks:
         path = format_choice.place(run, name)
         path.parent.mkdir(exist_ok=True)
-        counts = {known: Count(int(known == form), 9, 1)._asdict() for known in KNOWN}
+        counts = {known: Count(int(known == form), 9, 1, 0)._asdict() for known in KNOWN}
         path.write_text(json.dumps({"task": name, "format": form, "counts": counts, "rows": ["a"]}))
 
 
 def test_most_right_answers_win_then_most_that_can_be_read_then_the_first():
-    few, many, found = Count(3, 9, 9), Count(4, 5, 4), Count(4, 6, 4)
+    few, many, found = Count(3, 9, 9, 0), Count(4, 5, 4, 0), Count(4, 6, 4, 9)
     assert format_choice.best({"xml": few, "boxed": many, "plain": few}) == "boxed"
     assert format_choice.best({"xml": few, "boxed": many, "plain": found}) == "plain"
     assert format_choice.best(dict.fromkeys(KNOWN, few)) == KNOWN[0]
+
+
+def test_a_table_says_where_no_format_works():
+    def said(right, cut):
+        counts = {form: Count(right, 5, 1, cut)._asdict() for form in KNOWN}
+        return format_choice.table({"task": "gsm8k", "format": "xml", "counts": counts, "rows": ["a"] * 12})
+
+    assert said(1, 3).endswith("format   gsm8k is asked for xml\n") and "gsm8k, 12 validation rows" in said(1, 3)
+    assert "no format has a right answer: write data_mix.shots=2, or a cold start (chain=sft_grpo)" in said(0, 0)
+    assert "data_mix.shots=2, more tokens (model.max_new_tokens), or" in said(0, 3)
 
 
 def test_a_chosen_format_makes_the_run_that_naming_it_makes(words, nobody_is_asked):

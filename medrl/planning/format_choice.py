@@ -47,6 +47,8 @@ class Count(NamedTuple):
     readable: int
     """In which a careful reader finds an answer."""
     readable_right: int
+    truncated: int
+    """Cut by the token limit."""
 
 
 def opened(tree: Tree) -> Tree:
@@ -186,8 +188,12 @@ def ask(run: Run, name: str, model: Any, tokenizer: Any) -> dict[str, Any]:
             strict = task.grade_all(attempts)
             readable = task.read_all(attempts, strict)
             read = [verdict.outcome for verdict in readable]
-            right = [verdict.outcome for verdict in strict].count("right")
-            counts[form] = Count(right, len(read) - read.count("unparsed") - read.count("truncated"), read.count("right"))
+            counts[form] = Count(
+                right=sum(verdict.outcome == "right" for verdict in strict),
+                readable=len(read) - read.count("unparsed") - read.count("truncated"),
+                readable_right=read.count("right"),
+                truncated=sum(not attempt.finished for attempt in attempts),
+            )
             lines += [
                 {"format": form, "id": each.example.id, "text": each.text, "verdict": one.outcome, "readable": other.outcome}
                 for each, one, other in zip(attempts, strict, readable, strict=True)
@@ -212,10 +218,14 @@ def best(counts: Mapping[Format, Count]) -> Format:
 
 def table(found: Mapping[str, Any]) -> str:
     """What was counted, and what was chosen."""
-    columns = [Column(title, right=True) for title in ("right", "a reader finds", "of these right")]
+    columns = [Column(title, right=True) for title in ("right", "a reader finds", "of these right", "cut off")]
     rows = [[f"         {form}", *map(str, count.values())] for form, count in found["counts"].items()]
     title = Column(f"format   {found['task']}, {len(found['rows'])} validation rows")
-    return f"{Table([title, *columns], rows).text(terminal_width())}\nformat   {found['task']} is asked for {found['format']}\n"
+    chosen = f"format   {found['task']} is asked for {found['format']}"
+    if not any(count["right"] for count in found["counts"].values()):
+        cut = ", more tokens (model.max_new_tokens)" * any(count["truncated"] for count in found["counts"].values())
+        chosen += f"; no format has a right answer: write data_mix.shots=2{cut}, or a cold start (chain=sft_grpo)"
+    return f"{Table([title, *columns], rows).text(terminal_width())}\n{chosen}\n"
 
 
 def main(argv: Sequence[str]) -> int:
