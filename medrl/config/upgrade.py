@@ -22,6 +22,8 @@ MOVED = {
 CLASSES = {"medrl.models.Pretrained": "medrl.models.base.Pretrained", "medrl.models.Scratch": "medrl.models.base.Scratch"}
 GONE = {"model": ("id",), "data_mix": ("flaws",)}
 """Options that nothing reads any more, by section."""
+LATER: dict[str, Any] = {"tuned": [], "chosen": [], "control": "none"}
+"""Options that the first versions did not have."""
 
 
 def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
@@ -44,8 +46,8 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
         return tree
     steps = {"num_mini_batches": 1} if str(tree["algo"].get("_target_")).endswith(".PPO") else {}  # before it could divide a set
     algo = {"published": [], **steps, **tree["algo"]}
-    ours = {"tuned": [], "chosen": [], "control": "none"}
-    return {**ours, **tree, "algo": algo}
+    later = {key: tree.get(key, default) for key, default in LATER.items()}
+    return {**tree, **later, "algo": algo}
 
 
 def _renamed(node: Any, names: dict[str, str]) -> Any:
