@@ -376,9 +376,9 @@ def test_tasks_without_a_completion_stay_as_they_are(rows):
     assert reward_audit.with_base(holey, made(right=RIGHT), written(only, "1")).findings == holey.findings != ()
 
 
-def earned(rows, texts, rewards, per_row=2):
+def earned(rows, texts, rewards, per_row=2, finished=True):
     asked = [row for row in rows for _ in range(per_row)]
-    completions = [Completion(text, row) for row, text in zip(asked, texts, strict=False)]
+    completions = [Completion(text, row, finished) for row, text in zip(asked, texts, strict=False)]
     return reward_audit.with_base(reward_audit.Audit({"pubmedqa": {}}, ()), rewards, completions)
 
 
@@ -388,7 +388,15 @@ def test_what_the_base_model_earns_is_counted_in_both_readings(rows):
     rewards = made(right=RIGHT, soft=SoftFormat(weight=1))
     found = earned(some, [right, gold, "It is unclear.", "It is unclear."], rewards).base["pubmedqa"]
     assert found == reward_audit.Earned(
-        format=some[0].task.format, rows=2, varied=1, completions=4, right=1, credited=1, readable=2, readable_right=2
+        format=some[0].task.format,
+        rows=2,
+        varied=1,
+        completions=4,
+        right=1,
+        credited=1,
+        readable=2,
+        readable_right=2,
+        truncated=0,
     )
     assert not found.nothing  # one is right and paid more than the other of its row
     assert earned(some, [gold] * 4, rewards).base["pubmedqa"].nothing
@@ -425,6 +433,9 @@ def test_a_model_that_earns_nothing_is_told_what_to_type(rows, compose):
     assert "shots" not in reward_audit.advice(poor, build.check(compose(["data_mix=pubmedqa", "data_mix.shots=1"])), longest=100)
     assert reward_audit.advice(earned(some, [reward_audit.gold_text(some[0]), "Hm."], rewards), run, longest=100) == ""
     assert reward_audit.advice(reward_audit.Audit({}, ()), run, longest=100) == ""
+    assert "cut" not in said
+    cut = reward_audit.advice(earned(some, ["Hm."] * 4, rewards, finished=False), run, longest=100)
+    assert "; the token limit cut 4." in cut and "Write algo.max_completion_tokens=192 (most completions are cut) or" in cut
 
 
 # --- What is done with it --------------------------------------------------------------------------------------------------

@@ -184,3 +184,29 @@ def test_a_template_that_drops_their_thinking_is_said(settings, tokenizer):
     )
     run = settings("data_mix=gsm8k", "data_mix.shots=1", "data_mix.format=think", "algo=none")
     assert [evaluate.shown(run, each)["gsm8k"].whole for each in (tokenizer, dropping)] == [True, False]
+
+
+@pytest.mark.slow
+def test_a_run_shows_them_to_the_policy_and_can_be_verified(compose, tmp_path):
+    """What the policy completes in training, and what is asked before and after, begins with the same demonstration."""
+    import pyarrow.parquet as parquet
+
+    from medrl import run as running
+    from medrl import verify
+    from medrl.files import read_jsonl
+
+    words = ["data_mix=gsm8k", "data_mix.shots=1", "eval.limit=3", "model.max_new_tokens=24", f"runs={tmp_path}"]
+    algo = ["algo.max_steps=1", "algo.batch_size=8", "algo.num_generations=4", "algo.max_completion_tokens=16"]
+    tree = compose([*SMALL, *words, *algo])
+    run = build.check(tree)
+    running.run(tree, run)
+    folder = schema.run_dir(run)
+    (shown,) = run.data_mix.shown(run.source, "gsm8k")
+    (log,) = (folder / "train" / "completions").glob("*.parquet")
+    prompts = parquet.read_table(log).to_pydict()["prompt"]
+    files = list((folder / "eval").glob("*.jsonl"))
+    asked = [line["prompt"] for path in files for line in read_jsonl(path)]
+    assert len(prompts) == 8 and all(prompt[1]["content"] == shown.question for prompt in prompts)
+    assert len(files) == 2 and all(line[1] == {"role": "user", "content": shown.question} for line in asked)
+    damaged, found = verify.verify(folder, 1.0, 0)
+    assert not damaged and found and not any(each.differs for each in found)

@@ -8,7 +8,7 @@ stops the run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -68,6 +68,8 @@ class Earned(NamedTuple):
     readable: int
     """In which a careful reader finds an answer."""
     readable_right: int
+    truncated: int
+    """Cut by the token limit."""
 
     @property
     def nothing(self) -> bool:
@@ -177,6 +179,7 @@ def _earned(written: Sequence[Completion], totals: Sequence[float]) -> Earned:
         credited=sum(verdict.credit > 0 or verdict.outcome == "ungraded" for verdict in strict),
         readable=sum(outcome in ("right", "wrong", "ungraded") for outcome in readable),
         readable_right=readable.count("right"),
+        truncated=sum(not completion.finished for completion in written),
     )
 
 
@@ -195,22 +198,27 @@ def advice(found: Audit, run: Run, longest: int) -> str:
         f"{task}: of {each.completions} sampled completions {each.right} are right in the format {each.format}, and the "
         f"completions of {each.rows - each.varied} of {each.rows} rows are all paid alike; a reader finds an answer in "
         f"{each.readable} ({each.readable / each.completions:.0%}), {each.readable_right} of them right"
+        + f"; the token limit cut {each.truncated}"
+        * bool(each.truncated)
         for task, each in poor.items()
     )
     return (
         f"warning  The model before training earns nothing that rewards could reinforce. {seen}. What is paid for the shape "
-        f"alone teaches the shape, and can look like a gain. Write {' or '.join(_ways(run, longest))}."
+        f"alone teaches the shape, and can look like a gain. Write {' or '.join(_ways(run, longest, poor.values()))}."
     )
 
 
-def _ways(run: Run, longest: int) -> list[str]:
+def _ways(run: Run, longest: int, poor: Collection[Earned]) -> list[str]:
     """Overrides that give a model something to earn, those of them that the run does not have already."""
     mix, ways = run.data_mix, []
     tokens = -(-3 * longest // 256) * 256  # two demonstrations as long as the longest prompt
-    room = run.model.context_tokens - getattr(run.algo, "max_completion_tokens", 0)
+    limit = getattr(run.algo, "max_completion_tokens", 0)
+    room = run.model.context_tokens - limit
+    if any(2 * each.truncated > each.completions for each in poor):
+        ways.append(f"algo.max_completion_tokens={2 * limit} (most completions are cut)")
     if not mix.shots and tokens <= room:
-        limit = f" data_mix.max_prompt_tokens={tokens}" * (tokens > mix.max_prompt_tokens)
-        ways.append(f"data_mix.shots=2{limit} (demonstrations in the prompt)")
+        longer = f" data_mix.max_prompt_tokens={tokens}" * (tokens > mix.max_prompt_tokens)
+        ways.append(f"data_mix.shots=2{longer} (demonstrations in the prompt)")
     if not run.chosen:
         ways.append("data_mix.format=auto (asks the model which format it knows)")
     ways.append("chain=sft_grpo in the place of algo=... (a cold start: a few demonstrations are imitated first)")
