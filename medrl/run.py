@@ -216,7 +216,7 @@ def _neighbor(tree: Tree, settings: Run, folder: Path) -> str:
 def _train_as_a_stage(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     with run_folder.stage(folder, "train"):
         _train_here_or_in_processes(settings, folder, stop)
-        for path in sorted((folder / "model").iterdir()):
+        for path in sorted((folder / "model").glob("*")):
             if path.is_file():
                 run_folder.note_file(folder, path)
 
