@@ -116,7 +116,7 @@ def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
 
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
-    _quiet()
+    base.quiet()
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
@@ -255,7 +255,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     out, work = folder / "model", folder / "train"
     if not settings.algo.trains or out.exists():
         return
-    _quiet()
+    base.quiet()
     (work / "completions").mkdir(parents=True, exist_ok=True)
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
@@ -279,6 +279,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     elif audited:
         audited = reward_audit.with_base(audited, settings.reward_set, reward_audit.sampled(job, settings.algo))
         print(audited.totals(), flush=True)
+        if said := reward_audit.advice(audited, settings, planned["tokens"]["longest"]):
+            print(said, flush=True)
         run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
     settings.algo.train(job, out)
@@ -287,7 +289,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
 def evaluate_models(settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     results = folder / "eval"
-    _quiet()
+    base.quiet()
     for which in ("base", "trained") if settings.algo.trains else ("base",):
         if further.missing(settings, which, results):
             _answer(settings, folder, which, *load(settings, folder, which))
@@ -297,6 +299,7 @@ def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
     """Model and tokenizer of a run before training or after it."""
     if which == "base":
         tokenizer = settings.model.tokenizer(_texts(settings))
+        evaluate.shown(settings, tokenizer)  # refuses what has no room for an answer, before weights load
         return _base(settings, tokenizer), tokenizer
     classifier = settings.algo.trains_reward_model
     return base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=classifier)
@@ -511,11 +514,3 @@ def _clear(folder: Path) -> None:
         if path.name == ".lock":
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _quiet() -> None:
-    """Keep the libraries' notices off a terminal that shows progress; their warnings stay."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()

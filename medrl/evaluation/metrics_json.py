@@ -69,6 +69,7 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
         "n": len(examples),
         "examples": outcomes.digest([example.id for example in examples]),
         "samples": run.eval.samples if generative else 1,
+        **({"shots": run.data_mix.shots} if generative and run.data_mix.shots else {}),
         **_accuracy(after, listed=listed),
         "by_group": _by_group(after),
         "base": _accuracy(before, listed=listed),

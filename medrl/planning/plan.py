@@ -44,10 +44,11 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     from medrl.algos.base import TrainedAlgo
 
     planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
-    planned["control"] = run.control
+    planned |= {"control": run.control, "chosen": list(run.chosen)}
     planned["template"] = notes(tokenizer)
     planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
     planned["evaluation"] = _evaluation(run)
+    planned["shots"] = _shots(run, tokenizer)
     planned["departures"] = run.algo.departures
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
@@ -69,6 +70,13 @@ def _evaluation(run: Run) -> dict[str, Any]:
     answered = sum(count for name, count in rows.items() if protocol(run, name) == "generative")
     completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
     return {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens}
+
+
+def _shots(run: Run, tokenizer: Any) -> dict[str, dict[str, Any]]:
+    """What the demonstrations of each held-out task take (`evaluate.Shown`)."""
+    from medrl.evaluation import evaluate
+
+    return {name: found._asdict() for name, found in evaluate.shown(run, tokenizer).items()}
 
 
 def _detectable(run: Run) -> dict[str, dict[str, float | None]]:
