@@ -65,6 +65,12 @@ def reference_name(task: Task, kind: str) -> str:
     return str(value["name"]) if kind == "shortcut" else names.get(kind, kind.replace("_", " "))
 
 
+def test_splits(metrics: Mapping[str, Any]) -> str:
+    """How often each published test split was answered in the runs folder: the more often, the less it is held out."""
+    said = ", ".join(f"{name} by {count} model{'s' * (count > 1)}" for name, count in metrics.get("asked", {}).items())
+    return f"test splits asked in this runs folder: {said}" if said else ""
+
+
 def asked(task: Task) -> str:
     """Examples, and completions of each where there are several: "300x4"."""
     return f"{task['n']}" if task.get("samples", 1) == 1 else f"{task['n']}x{task['samples']}"

@@ -40,9 +40,8 @@ def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
-    if asked := metrics.get("asked"):
-        said = ", ".join(f"{name} by {count} model{'s' * (count > 1)}" for name, count in asked.items())
-        lines.append(f"test splits asked in this runs folder: {said}")
+    if said := phrases.test_splits(metrics):
+        lines.append(said)
     if metrics["judge"]:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"paper: {said}" for said in metrics.get("departures", [])]

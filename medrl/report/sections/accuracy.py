@@ -22,7 +22,7 @@ def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> Markup:
     return html.render(
         "accuracy", tasks=tasks, texts=metrics.get("perplexity"), asked=tree["eval"], ungraded=ungraded, kinds=kinds,
         forest=_forest(tasks, kinds), credit=any(map(phrases.credit_says_more, tasks.values())), references=references,
-        ranked=[name for name, task in run.data_mix.tasks.items() if task.answers.ranked],
+        ranked=[name for name, task in run.data_mix.tasks.items() if task.answers.ranked], splits=phrases.test_splits(metrics),
     )  # fmt: skip
 
 
