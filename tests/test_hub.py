@@ -433,7 +433,8 @@ def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
     lines = [
         json.loads(line) for path in (folder / "eval").glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    assert [line["gold"] for line in lines] == [row["answer"].rpartition("#### ")[2] for row in GSM8K_ROWS["main/test"][:4]]
+    golds = {row["answer"].rpartition("#### ")[2] for row in GSM8K_ROWS["main/test"]}
+    assert len(lines) == 4 and {line["gold"] for line in lines} <= golds  # a sample by hash
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["source"] == "hub" and metrics["synthetic"] is False and metrics["tasks"]["gsm8k"]["n"] == 4
 
