@@ -58,6 +58,7 @@ def test_grpo_in_numbers(planned):
         "rows": {"pubmedqa": 12, "gsm8k": 12, "health_benchmarks": 12},
         "completions": 2 * 36,
         "tokens at most": 2 * 36 * 128,
+        "time": None,
     }
     assert "pubmedqa 12, gsm8k 12, health_benchmarks 12 rows: 72 completions, 9,216 tokens at most" in said
     assert "17,920 a step at most" in said and "an epoch is 50" in said and "estimated at the limits" in said
