@@ -16,6 +16,7 @@ from medrl.config import frozen
 from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest
+from medrl.config.rules import has_placebo
 from medrl.config.schema import Run, arms_id, family_id, rows_from, run_dir, run_id, splits
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
@@ -66,10 +67,11 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             if settings.force:
                 _clear(folder)
             if done := finished(settings, folder):
-                print(terminal.table(done, folder))
+                beside = _beside(folder)
+                _renew_report(tree, settings, folder, done, beside)
+                print(terminal.table(done, folder, _arms(done, beside)))
                 tracking.catch_up(tree, settings, folder)
-                if family := _family(folder, done):
-                    print(terminal.seeds(family))
+                _print_over_seeds(done, beside)
                 return done
             try:
                 gpus.claim_for_this_process(count)
@@ -85,8 +87,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                     metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
                 run_folder.note_tally(folder, settings.judge.tally())
-            if family := _family(folder, metrics):
-                print(terminal.seeds(family))
+            _print_over_seeds(metrics, _beside(folder))
             return metrics
 
 
@@ -115,7 +116,7 @@ def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
 
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
-    _quiet()
+    base.quiet()
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
@@ -216,7 +217,7 @@ def _neighbor(tree: Tree, settings: Run, folder: Path) -> str:
 def _train_as_a_stage(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     with run_folder.stage(folder, "train"):
         _train_here_or_in_processes(settings, folder, stop)
-        for path in sorted((folder / "model").iterdir()):
+        for path in sorted((folder / "model").glob("*")):
             if path.is_file():
                 run_folder.note_file(folder, path)
 
@@ -254,7 +255,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     out, work = folder / "model", folder / "train"
     if not settings.algo.trains or out.exists():
         return
-    _quiet()
+    base.quiet()
     (work / "completions").mkdir(parents=True, exist_ok=True)
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
@@ -278,6 +279,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     elif audited:
         audited = reward_audit.with_base(audited, settings.reward_set, reward_audit.sampled(job, settings.algo))
         print(audited.totals(), flush=True)
+        if said := reward_audit.advice(audited, settings, planned["tokens"]["longest"]):
+            print(said, flush=True)
         run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
     settings.algo.train(job, out)
@@ -286,7 +289,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
 def evaluate_models(settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     results = folder / "eval"
-    _quiet()
+    base.quiet()
     for which in ("base", "trained") if settings.algo.trains else ("base",):
         if further.missing(settings, which, results):
             _answer(settings, folder, which, *load(settings, folder, which))
@@ -296,6 +299,7 @@ def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
     """Model and tokenizer of a run before training or after it."""
     if which == "base":
         tokenizer = settings.model.tokenizer(_texts(settings))
+        evaluate.shown(settings, tokenizer)  # refuses what has no room for an answer, before weights load
         return _base(settings, tokenizer), tokenizer
     classifier = settings.algo.trains_reward_model
     return base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=classifier)
@@ -330,6 +334,8 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     stages = run_folder.stages(folder)
     generation: dict[str, Any] = next((each["generation"] for each in reversed(stages) if each.get("generation")), {})
     counts = run_folder.times_asked(folder.parent)
+    summary, curves = metrics_json.summarise(settings, folder / "eval"), _curves(log)
+    signs = [*warnings.warnings(log), *warnings.constant_answers(summary["tasks"], curves["steps"])]
     metrics = {
         "schema": METRICS_SCHEMA,
         "run_id": run_id(settings),
@@ -338,7 +344,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "paper": settings.paper,
         "study": settings.study,
         "seed": settings.seed,
-        "control": settings.control if settings.algo.uses_rewards else None,
+        "control": settings.control if has_placebo(settings) else None,
         "arms": arms_id(settings),
         "source": origin,
         "synthetic": synthetic,
@@ -346,34 +352,61 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "dirty": any(each["dirty"] for each in stages) or provenance["dirty"],
         "eval": {**tree["eval"], "generation": generation},
         "asked": {name: counts[name] for name in settings.data_mix.held_out if counts[name] and settings.eval.split == "test"},
-        **metrics_json.summarise(settings, folder / "eval"),
-        "train": {**_curves(log), "warnings": [sign._asdict() for sign in warnings.warnings(log)]},
+        **summary,
+        "train": {**curves, "warnings": [sign._asdict() for sign in signs]},
         "departures": settings.algo.departures,
         "judge": _judge(settings, folder),
         "cost": _cost(log, settings),
     }
-    report.write_html(folder, tree, settings, metrics, log)
+    beside = _arms(metrics, _beside(folder))
+    report.write_html(folder, tree, settings, metrics, log, beside)
     run_folder.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
-    print(terminal.table(metrics, folder))
+    print(terminal.table(metrics, folder, beside))
     return metrics
 
 
-def _family(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Metrics of the finished runs beside this one, evaluated alike, that differ from it only in the seed; none if alone."""
+def _beside(folder: Path) -> list[dict[str, Any]]:
+    """Metrics of the finished runs of the folder that holds a run's folder, its own among them."""
     found = []
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
-            beside = json.loads(path.read_text(encoding="utf-8"))
+            each = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # being written by another process, or another program's
             continue
-        if isinstance(beside, dict) and _alike(beside) == _alike(metrics):
-            found.append(beside)
-    return found if len({beside["seed"] for beside in found}) > 1 else []
+        if isinstance(each, dict):
+            found.append(each)
+    return found
 
 
-def _alike(metrics: dict[str, Any]) -> list[Any]:
-    """What runs of one family that were asked in the same way have in common."""
-    return [metrics.get("family"), Eval.asking(metrics.get("eval") or {})]
+def _alike(kind: str, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of one ``family`` or with the same ``arms``, evaluated alike."""
+
+    def way(each: dict[str, Any]) -> list[Any]:
+        return [each.get(kind), Eval.asking(each.get("eval") or {})]
+
+    return [each for each in beside if each.get(kind) and way(each) == way(metrics)]
+
+
+def _arms(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The placebos of a run, or the run that it is a placebo of with its other placebos, of any seed."""
+    return [each for each in _alike("arms", metrics, beside) if each["run_id"] != metrics["run_id"]]
+
+
+def _print_over_seeds(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:
+    """What the runs beside a run say over seeds: of its own configuration, and above its placebos."""
+    family, arms = (_alike(kind, metrics, beside) for kind in ("family", "arms"))
+    if len({each["seed"] for each in family}) > 1:
+        print(terminal.seeds(family))
+    if len({each["seed"] for each in arms}) > 1 and len({each["control"] for each in arms}) > 1:
+        print(terminal.placebos_over_seeds(arms))
+
+
+def _renew_report(tree: Tree, settings: Run, folder: Path, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:
+    """Write the page of a finished run again where a placebo has come since."""
+    page, arms = folder / "report.html", _arms(metrics, beside)
+    written = page.stat().st_mtime if page.exists() else 0.0
+    if any((folder.parent / f"{each['name']}-{each['run_id']}" / "metrics.json").stat().st_mtime > written for each in arms):
+        report.write_html(folder, tree, settings, metrics, files.read_jsonl(folder / "train" / "log.jsonl"), arms)
 
 
 def _asks_judge(settings: Run) -> bool:
@@ -481,11 +514,3 @@ def _clear(folder: Path) -> None:
         if path.name == ".lock":
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _quiet() -> None:
-    """Keep the libraries' notices off a terminal that shows progress; their warnings stay."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()

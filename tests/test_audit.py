@@ -376,6 +376,68 @@ def test_tasks_without_a_completion_stay_as_they_are(rows):
     assert reward_audit.with_base(holey, made(right=RIGHT), written(only, "1")).findings == holey.findings != ()
 
 
+def earned(rows, texts, rewards, per_row=2, finished=True):
+    asked = [row for row in rows for _ in range(per_row)]
+    completions = [Completion(text, row, finished) for row, text in zip(asked, texts, strict=False)]
+    return reward_audit.with_base(reward_audit.Audit({"pubmedqa": {}}, ()), rewards, completions)
+
+
+def test_what_the_base_model_earns_is_counted_in_both_readings(rows):
+    some = [row for row in rows("pubmed70") if row.example.task == "pubmedqa"][:2]
+    gold, right = some[0].example.gold, reward_audit.gold_text(some[0])
+    rewards = made(right=RIGHT, soft=SoftFormat(weight=1))
+    found = earned(some, [right, gold, "It is unclear.", "It is unclear."], rewards).base["pubmedqa"]
+    assert found == reward_audit.Earned(
+        format=some[0].task.format,
+        rows=2,
+        varied=1,
+        completions=4,
+        right=1,
+        credited=1,
+        readable=2,
+        readable_right=2,
+        truncated=0,
+    )
+    assert not found.nothing  # one is right and paid more than the other of its row
+    assert earned(some, [gold] * 4, rewards).base["pubmedqa"].nothing
+    shape = reward_audit.layout("So.", "I cannot tell.", some[0].task.format)
+    shaped = earned(some, [shape, gold, shape, gold], rewards).base["pubmedqa"]
+    assert shaped.varied == 2 and shaped.nothing  # what differs is paid for its shape alone
+    solved = [reward_audit.gold_text(row) for row in some for _ in range(2)]
+    assert not earned(some, solved, rewards).base["pubmedqa"].nothing
+    assert (
+        earned(some, [right, right, "no", "no"], made(right=RIGHT)).base["pubmedqa"].nothing
+    )  # right, and never better than worse
+
+
+def test_answers_that_nothing_grades_say_nothing_of_a_base_model(rows):
+    found = reward_audit.with_base(
+        reward_audit.Audit({"medicalgpt_sft": {}}, ()), made(right=RIGHT), [Completion("x", rows("medicalgpt_sft")[0])] * 2
+    )
+    assert found.matrix["medicalgpt_sft"] and not found.base and not found.as_json()["base"]
+
+
+def test_a_model_that_earns_nothing_is_told_what_to_type(rows, compose):
+    some = [row for row in rows("pubmed70") if row.example.task == "pubmedqa"][:2]
+    rewards = made(right=RIGHT)
+    poor = earned(some, [some[0].example.gold, "Hm.", "Hm.", "Hm."], rewards)
+    run = build.check(compose(["data_mix=pubmedqa"]))
+    said = reward_audit.advice(poor, run, longest=100)
+    assert "pubmedqa: of 4 sampled completions 0 are right in the format think" in said
+    assert "of 2 of 2 rows are all paid alike" in said
+    assert "a reader finds an answer in 1 (25%), 1 of them right" in said and "\n" not in said
+    for way in ("data_mix.shots=2 (", "data_mix.format=auto (", "chain=sft_grpo in"):
+        assert way in said
+    assert "data_mix.shots=2 data_mix.max_prompt_tokens=1280 (" in reward_audit.advice(poor, run, longest=400)
+    assert "shots" not in reward_audit.advice(poor, run, longest=900)  # no room
+    assert "shots" not in reward_audit.advice(poor, build.check(compose(["data_mix=pubmedqa", "data_mix.shots=1"])), longest=100)
+    assert reward_audit.advice(earned(some, [reward_audit.gold_text(some[0]), "Hm."], rewards), run, longest=100) == ""
+    assert reward_audit.advice(reward_audit.Audit({}, ()), run, longest=100) == ""
+    assert "cut" not in said
+    cut = reward_audit.advice(earned(some, ["Hm."] * 4, rewards, finished=False), run, longest=100)
+    assert "; the token limit cut 4." in cut and "Write algo.max_completion_tokens=192 (most completions are cut) or" in cut
+
+
 # --- What is done with it --------------------------------------------------------------------------------------------------
 
 

@@ -43,7 +43,7 @@ def workers(hardware, folder, stop):
 run.train = lambda *_: tell("train", os.environ)
 run.evaluate_models = lambda *_: tell("evaluate", os.environ)
 run.finish = lambda *_: {}
-run._family = lambda *_: []
+run._print_over_seeds = lambda *_: None
 processes.in_processes = workers
 cases = json.loads(sys.argv[1])
 trees = {tuple(words): compose.tree(words) for _, _, words in cases}

@@ -425,7 +425,7 @@ def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
     )
     done = medrl(tmp_path, hub.url, *asked)
     assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())  # beside the ledger of test splits
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     about = {"repository": "openai/gsm8k", "config": "main", "commit": commit_of(GSM8K_FILES)}
     assert provenance["data"] == {f"gsm8k/{side}": {**about, "split": side} for side in ("train", "test")}
@@ -433,7 +433,8 @@ def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
     lines = [
         json.loads(line) for path in (folder / "eval").glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    assert [line["gold"] for line in lines] == [row["answer"].rpartition("#### ")[2] for row in GSM8K_ROWS["main/test"][:4]]
+    golds = {row["answer"].rpartition("#### ")[2] for row in GSM8K_ROWS["main/test"]}
+    assert len(lines) == 4 and {line["gold"] for line in lines} <= golds  # a sample by hash
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["source"] == "hub" and metrics["synthetic"] is False and metrics["tasks"]["gsm8k"]["n"] == 4
 

@@ -336,7 +336,7 @@ def test_the_mean_is_clipped_and_not_each_response(credits, mean):
 def test_a_reply_to_another_conversation_is_no_reference(compose):
     judge = Told()
     task, found = dataclasses.replace(TASKS["healthbench"], judge=judge), examples("healthbench")
-    assert metrics_json._references(build.build(compose([])), task, found) == {}
+    assert metrics_json._given(build.build(compose([])), task, found) == metrics_json._references(task, found, {}) == {}
     assert task.answers.wrong(found[0], found) == found[1].gold and not judge.asked
 
 

@@ -49,6 +49,7 @@ def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, form="xml", kind
         decontaminate=decontaminate,
         format=form,
         max_prompt_tokens=max_prompt_tokens,
+        shots=0,
         **more,
     )
 

@@ -58,6 +58,7 @@ def test_grpo_in_numbers(planned):
         "rows": {"pubmedqa": 12, "gsm8k": 12, "health_benchmarks": 12},
         "completions": 2 * 36,
         "tokens at most": 2 * 36 * 128,
+        "time": None,
     }
     assert "pubmedqa 12, gsm8k 12, health_benchmarks 12 rows: 72 completions, 9,216 tokens at most" in said
     assert "17,920 a step at most" in said and "an epoch is 50" in said and "estimated at the limits" in said
@@ -127,19 +128,29 @@ def test_time_comes_from_this_run_or_from_one_of_another_seed(compose, tmp_path,
     tree = compose([*SMALL, f"runs={tmp_path}"])
     other = compose([*SMALL, f"runs={tmp_path}", "seed=1"])
     folder = schema.run_dir(build.unchecked(tree))
-    assert plan.pace(build.unchecked(tree), folder) is None
+    assert plan.pace(build.unchecked(tree), folder) == (None, None)
     write_run(tmp_path / "slow", compose([*SMALL, "seed=2", "hardware.micro_batch_size=8"]), [90])  # split otherwise
     write_run(tmp_path / "unlike", compose([*SMALL, "algo.learning_rate=1"]), [80])
     write_run(tmp_path / "begun", other, [70], finished=False)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "metrics.json").write_text("[]")
-    assert plan.pace(build.unchecked(tree), folder) is None
+    assert plan.pace(build.unchecked(tree), folder) == (None, None)
     write_run(schema.run_dir(build.unchecked(other)), other, [30, 2, 4])
-    found = plan.pace(build.unchecked(tree), folder)
+    found = plan.pace(build.unchecked(tree), folder).step
     assert found == {"log": str(schema.run_dir(build.unchecked(other)) / "train" / "log.jsonl"), "steps": 3, "median seconds": 4}
     write_run(folder, tree, [6, 6], finished=False)
-    assert plan.pace(build.unchecked(tree), folder)["median seconds"] == 6
+    (folder / "eval").mkdir()
+    (folder / "eval" / "gsm8k.jsonl").write_text("{}\n" * 20)
+    between = {"begin": "2026-01-01T23:59:30Z", "end": "2026-01-02T00:00:10Z"}
+    stage = {"stage": "evaluate", **between, "files": {"eval/gsm8k.jsonl": {}}}
+    (folder / "provenance.json").write_text(json.dumps({"stages": [{**stage, "end": None}, stage]}))
+    assert plan.pace(build.unchecked(tree), folder).step["median seconds"] == 6
     found, said = planned()
     assert found["time"]["seconds in all"] == 6 * found["batch"]["steps in all"]
     assert found["time"]["epoch seconds"] == 6 * found["batch"]["steps an epoch"]
     assert "6 s a step (median of 2 in " in said
+    completions = found["evaluation"]["completions"]
+    assert found["evaluation"]["time"] == {
+        "stages": str(folder / "provenance.json"), "answers": 20, "seconds an answer": 2, "seconds in all": 2 * completions
+    }  # fmt: skip
+    assert f"tokens at most; {2 * completions / 60:.1f} min, as in {folder}" in said

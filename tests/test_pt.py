@@ -67,4 +67,4 @@ def test_reading_lowers_the_perplexity_of_other_documents(compose, tmp_path, cap
     assert set(lines[0]) == {"id", "nll", "tokens", "bytes", "group"}
     assert task["tokens"] == sum(line["tokens"] for line in lines)
     page = (folder / "report.html").read_text()
-    assert "After training, perplexity fell on medicalgpt_pt" in page and "No held-out task was asked" not in page
+    assert "<b>medicalgpt_pt</b>: perplexity fell from " in page and "No held-out task was asked" not in page

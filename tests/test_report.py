@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics_examples import metrics_of, numbers, task
+from metrics_examples import metrics_of, moved, numbers, task
 from tables import place
 
 from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
-from medrl.report import charts, html, phrases, report, terminal
+from medrl.report import charts, html, report, terminal
 from medrl.report.sections import examples
+from medrl.statistics import confusion
 
 VOID = {"meta", "wbr"}
 LINES = {
@@ -311,6 +312,7 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
                     "vote": reading.value,
                     "place": at,
                     "readable": verdict,
+                    "readable_vote": reading.value,
                 }
                 lines.append(line(0, verdict, sample=sample, credit=reading.credit, answer=answer, **about))
         file = evaluate.result_files(run, which)["dxbench"]  # type: ignore[arg-type]
@@ -323,22 +325,16 @@ def test_what_evaluation_finds_is_shown(compose: Callable[[Sequence[str]], Tree]
     assert "12x3" in terminal.table(found, tmp_path) and "pass@3" in terminal.table(found, tmp_path)
 
 
-def test_a_change_is_named_only_where_interval_and_test_agree() -> None:
-    def changed(low: float, high: float, p_value: float) -> dict[str, Any]:
-        return {"scorer": "strict", "change": {"difference": (low + high) / 2, "ci95": [low, high], "p_value": p_value}}
-
-    changes = {
-        "a": (0.1, 0.3, 0.01),
-        "b": (-0.3, -0.1, 0.01),
-        "c": (-0.1, 0.3, 0.01),
-        "d": (0.2, 0.4, 0.04),
-        "e": (0.1, 0.3, 0.06),
-    }
-    said = phrases.outcome("accuracy", {name: changed(*change) for name, change in changes.items()}, "rose")
-    assert said.startswith(
-        "After training, accuracy rose on a (+20.0 points), d (+30.0 points); it fell on b (\N{MINUS SIGN}20.0 points); "
-        "it did not clearly change on c (+10.0 points), e (+20.0 points). "
-    )
+def test_a_loss_stands_first_and_answers_in_a_matrix(write: Write) -> None:
+    golds, answers = ["yes"] * 11 + ["no"] * 9, ["yes"] * 15 + ["no"] * 4 + [None]
+    found = {"commonest": confusion.commonest(golds, answers), **confusion.confusion(golds, answers)}
+    tasks = {"gsm8k": task(), "pubmedqa": task(change=moved(-20), answers=found, base=numbers(8, answers=found))}
+    page = Page(write(tasks=tasks))
+    (at,) = [place for place, (tag, attributes) in enumerate(page.elements) if attributes.get("class") == "loss"]
+    assert [tag for tag, _ in page.elements[:at]].count("section") == 1  # nothing stands before it but the head
+    assert page.lines.index("pubmedqa: LOST 20.0 points in the asked shape") < page.lines.index("gsm8k: no clear change")
+    assert page.lines.count("Gold | no | yes | no answer | All\nno | 4 | 4 | 1 | 9\nyes | 0 | 11 | 0 | 11") == 2
+    assert "72.2 % balanced accuracy (a constant: 50.0 %); 78.9 % of the 19 answers that a reader finds are “yes”" in page.text
 
 
 def test_what_a_model_writes_stays_text(write: Write) -> None:

@@ -907,6 +907,7 @@ def test_a_batch_is_graded_once_and_a_judge_asked_once_for_all_of_it():
     assert found.scores["valid"] == [1, 1, 1, 0, 1]
     assert [[claim.answer for claim in claims] for claims in judge.asked] == [["Vitamin C", "Zinc", "Hm"]]
     assert found.logged == {
+        "answers/commonest": 1 / 3,  # of the open answers; the one to PubMedQA is its gold
         "answers/right": 2 / 5,
         "answers/unparsed": 1 / 5,
         "answers/truncated": 0,

@@ -197,6 +197,15 @@ def until(true, seconds=10.0):
         time.sleep(0.01)
 
 
+def test_the_arm_of_a_run_is_a_tag(compose):
+    coin, plain, supervised = (
+        build.check(compose(["hardware=cpu", "logger.tags=[x]", *words])) for words in (["control=coin"], [], ["algo=sft"])
+    )
+    arms = f"arms={schema.arms_id(plain)}"
+    assert tracking.tags(coin) == ["x", "control=coin", arms] and tracking.tags(plain) == ["x", "control=none", arms]
+    assert tracking.tags(supervised) == ["x"] and coin.name.endswith("-coin")  # the name of the W&B run is that of the folder
+
+
 # --- Single runs -----------------------------------------------------------------------------------------------------
 
 

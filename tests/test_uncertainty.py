@@ -10,7 +10,8 @@ from metrics_examples import metrics_of, numbers, task
 
 from medrl.evaluation import metrics_json
 from medrl.report import phrases
-from medrl.statistics import outcomes
+from medrl.report.headline import headlines
+from medrl.statistics import outcomes, paired
 from medrl.statistics.metrics import change_interval, clustered, holm, over_seeds, wilson
 from medrl.table.changes import changes, corrected
 from medrl.table.uncertainty import of_accuracy, of_change
@@ -29,7 +30,8 @@ def test_examples_in_another_order_are_other_examples() -> None:
 
 def line(example: int, sample: int, answer: str | None, verdict: str, place: int | None = None) -> dict[str, Any]:
     about = {"id": str(example), "sample": sample, "vote": answer, "verdict": verdict, "credit": float(verdict == "right")}
-    return {**about, "tokens": 9, "group": "", "place": place, "readable": "right" if answer == "yes" else verdict}
+    read = {"readable": "right" if answer == "yes" else verdict, "readable_vote": answer, "gold": "yes"}
+    return {**about, **read, "tokens": 9, "group": "", "place": place}
 
 
 def test_several_samples_have_intervals_over_examples() -> None:
@@ -97,7 +99,7 @@ def changed(p_value: float) -> dict[str, Any]:
 def test_p_values_are_corrected_for_the_tasks_of_the_table() -> None:
     p_values = [0.01, 0.02, 0.2]
     made = [changed(p_value) for p_value in p_values]
-    metrics_json._correct(made)
+    paired.correct([task(change=each, readable_change=None) for each in made])
     assert [each["p_holm"] for each in made] == holm(p_values) == [0.03, 0.04, 0.2]
     assert phrases.clear(made[0]) and not phrases.clear({**made[0], "p_holm": 0.06})
     assert phrases.clear(changed(0.04))  # of a run before the correction was stored
@@ -122,4 +124,8 @@ def test_the_row_of_a_reward_model_is_what_needs_no_model() -> None:
     assert rows[0][2].startswith("75.0 %") and rows[0][4] == ""  # no change from a random head
     assert [row[2] for row in rows[1:]] == ["50.0 % (chance)", "60.0 % (longer answer)"] and "p = 0.0200" in rows[2][4]
     assert phrases.against(about).startswith("chance +10.0 points [+2.0, +18.0], p = 0.0010 (exact McNemar); longer answer")
-    assert "tested against chance" in phrases.outcome("accuracy", {"pairs": about}, "rose")
+    trained = {"steps": 9, "seconds": 1.0, "warnings": []}
+    (said,) = headlines(metrics_of(tasks={"pairs": about}, train=trained))
+    assert str(said) == "pairs: beats chance and longer answer"
+    (said,) = headlines(metrics_of(tasks={"pairs": about | {"against": against | {"chance": changed(0.2)}}}, train=trained))
+    assert str(said) == "pairs: not told apart from chance"

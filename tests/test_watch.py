@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl.training.warnings import WINDOW, newest, warnings
+from medrl.training.warnings import WINDOW, constant_answers, newest, warnings
 
 HEALTHY = {
     "frac_reward_zero_std": 0.3,
@@ -14,10 +14,12 @@ HEALTHY = {
     "rewards/correctness/mean": 0.5,
     "answers/right": 0.5,
     "answers/first_choice": 0.3,
+    "answers/commonest": 0.6,
     "answers/placed": 0.9,
     "completions/mean_length": 100.0,
 }
 DEAD, FORMAT, LENGTH, FIRST = "groups without variance", "format without accuracy", "length drift", "first choice"
+CONSTANT = "constant answer"
 
 
 def curve(steps, start=1, **columns):
@@ -51,10 +53,11 @@ def test_a_healthy_log_is_silent():
     [
         ("frac_reward_zero_std", DEAD, "in {:.0%} of the groups all completions earned the same"),
         ("answers__first_choice", FIRST, "{:.0%} of the answers name the choice that is shown first"),
+        ("answers__commonest", CONSTANT, "{:.0%} of the answers to one task are the same, and its golds are not"),
     ],
 )
 def test_a_share_that_is_too_high(column, kind, message):
-    least = {DEAD: 0.8, FIRST: 0.85}[kind]
+    least = {DEAD: 0.8, FIRST: 0.85, CONSTANT: 0.95}[kind]
     for share in (least + 0.01, 1.0):
         (sign,) = warnings(curve(30, **{column: share}))
         assert (sign.kind, sign.step) == (kind, WINDOW)  # as soon as there are enough steps
@@ -231,3 +234,26 @@ def test_what_is_known_is_not_said_again():
     assert [sign.kind for sign in newest(log, {DEAD})] == [FIRST]
     assert newest(log, {DEAD, FIRST}) == []
     assert newest(log, set())[0].step == 30
+
+
+# --- Held-out answers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "of_golds", "read", "is_said"),
+    [
+        (0.97, 0.55, 100, True),
+        (0.94, 0.55, 100, False),
+        (0.97, 0.96, 100, False),  # so are the golds
+        (1.0, 0.55, 50, False),  # of half of the answers nothing is known
+        (1.0, 0.55, 51, True),
+    ],
+)
+def test_a_model_that_always_says_the_same_is_named(share, of_golds, read, is_said):
+    common = {"answer": "yes", "share": share, "of_golds": of_golds, "read": read}
+    tasks = {"a": {"n": 50, "samples": 2, "answers": {"commonest": common}}, "pairs": {"n": 9, "samples": 1}}
+    found = constant_answers(tasks, 60)
+    assert bool(found) == is_said and constant_answers(tasks, 0) == []  # nothing was trained
+    if found:
+        said = f"{share:.1%} of the answers that a reader finds to a are yes, and {of_golds:.1%} of its golds"
+        assert found == [("constant answer", 60, said)]

@@ -41,6 +41,8 @@ class SFT(TrainedAlgo):
         yield from super().problems(run)
         if self.packing and self.max_tokens > run.model.context_tokens:
             yield Problem("max_tokens", f"{self.max_tokens} is packed full; the model has {run.model.context_tokens}")
+        if run.data_mix.shots and self.loss_on != "completion":
+            yield Problem("loss_on", f"{self.loss_on} would learn data_mix.shots with every row; write completion, or no shots")
 
     def max_prompt_tokens(self, run: Sections) -> int:
         return min(self.max_tokens, run.model.context_tokens)

@@ -70,16 +70,21 @@ def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:
 
     Raises:
         ConfigError: with every mistake in the overrides and in the configuration that they make.
+        UserError, Interrupted: a format was to be found by asking the model, and that failed or was stopped.
     """
     from medrl.config import build  # which imports every section's class; --help and --cfg need none
+    from medrl.planning import format_choice
 
-    checked: list[Composed] = []
+    checked: list[tuple[Tree, Run]] = []
+    aside = ("hardware",) if elsewhere else ()
 
     def check(tree: Tree) -> None:
-        checked.append(Composed(tuple(overrides), tree, build.check(tree, aside=("hardware",) if elsewhere else ())))
+        checked.append((tree, build.check(format_choice.opened(tree), aside=aside)))
 
     _searched(overrides, check)
-    return checked[-1]
+    tree, run = checked[-1]
+    settled = format_choice.settled(tree, run, elsewhere=elsewhere)
+    return Composed(tuple(overrides), settled, run if settled is tree else build.check(settled, aside=aside))
 
 
 def tree(overrides: Sequence[str]) -> Tree:

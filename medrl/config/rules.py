@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from medrl.config.schema import Run
 from medrl.data.wordings import WORDINGS
@@ -106,6 +107,11 @@ def _eval(run: Run) -> Iterator[Problem]:
         protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks
     ):
         yield Problem("eval.eval_steps", "asks questions, and none is held out for this algorithm; write null")
+
+
+def has_placebo(run: Run) -> bool:
+    """Whether a run pays for right answers, so that an arm can take this information away."""
+    return not any(_control(replace(run, control="coin")))
 
 
 def _control(run: Run) -> Iterator[Problem]:

@@ -61,6 +61,8 @@ class Run(Sections):
     """What this configuration does otherwise than the paper it follows."""
     tuned: tuple[str, ...]
     """What ``model=tiny`` puts in the place of the algorithm's and the paper's values."""
+    chosen: tuple[str, ...]
+    """What ``format: auto`` was found to be, by task, and by how many right answers (`medrl.planning.format_choice`)."""
 
     algo: Algo
     logger: Logger
@@ -105,7 +107,7 @@ def splits(run: Run) -> list[tuple[str, Split]]:
     """The training split of every task with a weight, which references may read where nothing is trained; what is held out."""
     mix = run.data_mix
     weighed = [name for name, weight in mix.weights.items() if weight > 0]
-    validated = mix.held_out if mix.validation_rows else ()
+    validated = mix.held_out if mix.validation_rows or mix.shots else ()
     trained: list[tuple[str, Split]] = [(name, "train") for name in dict.fromkeys((*weighed, *validated))]
     return [*trained, *((name, "test") for name in mix.held_out)]
 

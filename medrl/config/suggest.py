@@ -123,7 +123,7 @@ def unknown_key(key: str, tree: Mapping[Any, Any]) -> str:
     return f"no such option; {nearest(parts[depth] if depth < len(parts) else '', siblings)}"
 
 
-HIDDEN = ("_target_", "hydra", "tuned")
+HIDDEN = ("_target_", "hydra", "tuned", "chosen")
 """Names that no command line sets."""
 
 

@@ -22,6 +22,8 @@ MOVED = {
 CLASSES = {"medrl.models.Pretrained": "medrl.models.base.Pretrained", "medrl.models.Scratch": "medrl.models.base.Scratch"}
 GONE = {"model": ("id",), "data_mix": ("flaws",)}
 """Options that nothing reads any more, by section."""
+LATER: dict[str, Any] = {"tuned": [], "chosen": [], "control": "none"}
+"""Options that the first versions did not have."""
 
 
 def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
@@ -38,11 +40,14 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
         if isinstance(value, dict):
             for key in GONE.get(section, ()):
                 tree[section].pop(key, None)
+    if isinstance(tree.get("data_mix"), dict):
+        tree["data_mix"].setdefault("shots", 0)
     if "algo" not in tree:
         return tree
     steps = {"num_mini_batches": 1} if str(tree["algo"].get("_target_")).endswith(".PPO") else {}  # before it could divide a set
     algo = {"published": [], **steps, **tree["algo"]}
-    return {**tree, "tuned": tree.get("tuned", []), "control": tree.get("control", "none"), "algo": algo}
+    later = {key: tree.get(key, default) for key, default in LATER.items()}
+    return {**tree, **later, "algo": algo}
 
 
 def _renamed(node: Any, names: dict[str, str]) -> Any:

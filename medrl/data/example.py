@@ -35,5 +35,7 @@ class Example:
     """A system message that the row brings; empty where the task's own is used."""
     turns: tuple[tuple[str, str], ...] = ()
     """Earlier turns of a conversation as ``(role, text)``."""
+    shots: tuple[tuple[str, str], ...] = ()
+    """Demonstrations that are shown before it, as ``(question, answer)`` (`DataMix.shots`)."""
     rejected: str = ""
     """The worse answer of a preference pair."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 
-from medrl.config.identity import Identified, Values
+from medrl.config.identity import Identified, Values, digest
 from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
 from medrl.data.example import Example
 from medrl.data.prompts import Messages, messages
@@ -25,6 +25,8 @@ SAME_ID = "same id, other content"
 """Rows taken although a held-out row of the user's own has their id."""
 TokenCount = Callable[[Messages], int]
 """Tokens of a prompt after the chat template."""
+_shown: dict[str, list[Example]] = {}
+"""Demonstrations that were chosen before in this process, by what decides them: a training split is read once for them."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,15 @@ class DataMix(Identified):
     format: Format
     """Shape of a completion that the prompts ask for; a task may have its own."""
     max_prompt_tokens: Annotated[int, Gt(0)]
-    """Training rows with a longer prompt are dropped and counted. Prompts are never cut."""
+    """Training rows with a longer prompt, demonstrations included, are dropped and counted. Prompts are never cut."""
+    shots: Annotated[int, Ge(0)]
+    """Demonstrations that are shown before each question as turns of the conversation, in training and in evaluation, before it
+    and after: rows of the task's own training split, the same ones for every row, seed and model, which are not trained on."""
+
+    def identity(self) -> Values:
+        """Without `shots` where none are shown: runs of before there were any keep their ids."""
+        values = super().identity()
+        return values if self.shots else {key: value for key, value in values.items() if key != "shots"}
 
     def problems(self) -> Iterator[Problem]:
         """Mistakes in weights and names."""
@@ -122,11 +132,16 @@ class DataMix(Identified):
             # Of the other kinds nothing is graded: pairs are compared and texts predicted.
             if name in self.tasks and self.tasks[name].row_kind == "question" and not self.tasks[name].answers.graded:
                 yield Problem("held_out", f"names {name}, whose answers neither a rule nor a judge grades")
+        if self.shots and not any(map(self._shows, self.tasks)):
+            yield Problem("shots", f"is {self.shots}, and no task of this mix asks questions; write 0")
+        for name, task in self.tasks.items():
+            if self._shows(name) and task.location("test").file and not task.location("train").file:
+                yield Problem("shots", f"shows rows of a training split, and {name} has none; write data_mix.tasks.{name}.train")
 
     def splits(self) -> Iterator[tuple[Task, Split]]:
-        """The splits that a run reads: those with a weight, to train on, and what is held out."""
+        """The splits that a run reads: those with a weight, to train on, or to show examples of, and what is held out."""
         for name, task in self.tasks.items():
-            if self.weights.get(name, 0) > 0:
+            if self.weights.get(name, 0) > 0 or self._shows(name):
                 yield task, "train"
             if name in self.held_out:
                 yield task, "test"
@@ -188,12 +203,11 @@ class DataMix(Identified):
         Raises:
             UserError: the training split has too few rows, or `validation_rows` is null.
         """
-        task, wanted = self.tasks[name], self.validation_rows
+        wanted = self.validation_rows
         if wanted is None:
             raise UserError("eval.split=validation needs rows to choose by; set data_mix.validation_rows, to 200 say.")
-        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self._rule(source))
-        ordered = sorted(task.examples(source, "train"), key=lambda each: hashlib.sha256(each.id.encode()).digest())
-        kept = list(islice((each for each in ordered if not tested.match(task.content(each))), wanted))
+        ordered = self._by_hash(source, name)
+        kept = list(islice(self._untested(source, name, ordered), wanted))
         if len(kept) < wanted or 2 * wanted > len(ordered):
             raise UserError(
                 f"data_mix.validation_rows={wanted} is more than half of the {len(ordered)} training rows of {name} that are not "
@@ -201,8 +215,79 @@ class DataMix(Identified):
             )
         return kept
 
-    def _keeps(self, task: Task, example: Example) -> bool:
-        return task.keep_for_training(example)
+    def first_rows(self, source: Source, name: str, count: int) -> list[Example]:
+        """The first `validation` rows, or those that would be: at most ``count``, and none that is shown (`shots`)."""
+        shown = self.shown(source, name)
+        rows = self._untested(source, name, self._by_hash(source, name))
+        return list(islice((each for each in rows if each not in shown), count))
+
+    def _by_hash(self, source: Source, name: str, salt: str = "") -> list[Example]:
+        """The training split of a task in the order of a hash over its ids."""
+        examples = self.tasks[name].examples(source, "train")
+        return sorted(examples, key=lambda each: hashlib.sha256(f"{salt}{each.id}".encode()).digest())
+
+    def _untested(self, source: Source, name: str, examples: Iterable[Example]) -> Iterator[Example]:
+        """Those that share nothing with a row of the task's test split."""
+        task = self.tasks[name]
+        tested = Decontaminator((task.content(example) for example in task.examples(source, "test")), self._rule(source))
+        return (each for each in examples if not tested.match(task.content(each)))
+
+    def shown(self, source: Source, name: str) -> list[Example]:
+        """The demonstrations of a task: rows of its training split that share nothing with anything held out.
+
+        They come in the order of a hash over their ids; each next one has a gold that was shown least so far.
+
+        Raises:
+            UserError: there are too few.
+        """
+        if not self._shows(name):
+            return []
+        key = digest([self.kind, name, self.shown_by(source, name)])
+        if key not in _shown:
+            _shown[key] = self._chosen(source, name)
+        return _shown[key]
+
+    def shown_by(self, source: Source, name: str) -> Values:
+        """What decides which demonstrations a task has, and how they look; empty where it has none."""
+        if not self._shows(name):
+            return {}
+        task = self.tasks[name]
+        held_out = [source.identity_of(self.tasks[other], "test") for other in self.held_out]
+        rows = {"train": source.identity_of(task, "train"), "held_out": held_out, "validation_rows": self.validation_rows}
+        return {"shots": self.shots, "task": task.identity(), **rows, "decontaminate": self.decontaminate}
+
+    def with_shots(self, source: Source, name: str, examples: Iterable[Example]) -> list[Example]:
+        """Examples of a task with its demonstrations before them."""
+        task = self.tasks[name]
+        shots = tuple((task.ask(each), TrainingRow(each, task).demonstration) for each in self.shown(source, name))
+        return [replace(example, shots=shots) for example in examples] if shots else list(examples)
+
+    def _shows(self, name: str) -> bool:
+        """Whether a task that is trained on or held out has demonstrations."""
+        used = self.weights.get(name, 0) > 0 or name in self.held_out
+        return self.shots > 0 and used and self.tasks[name].row_kind == "question"
+
+    def _chosen(self, source: Source, name: str) -> list[Example]:
+        task, held_out = self.tasks[name], Decontaminator(self._held_out(source), self._rule(source))
+        ordered = self._by_hash(source, name, "shown/")
+        chosen: list[Example] = []
+
+        def fits(example: Example) -> bool:
+            row = TrainingRow(example, task)
+            again = any(replace(example, id=each.id) == each for each in chosen)
+            told = bool(example.gold) and not row.misleads
+            return not again and task.keep_for_training(example) and told and not held_out.match(task.content(example))
+
+        for count in range(self.shots):
+            golds = Counter(each.gold for each in chosen)
+            found = next(filter(fits, sorted(ordered, key=lambda each: golds[each.gold])), None)
+            if found is None:
+                raise UserError(
+                    f"data_mix.shots={self.shots}: {count} of the {len(ordered)} training rows of {name} can be shown; the "
+                    "others are held out already, or their demonstration is not graded right. Lower it."
+                )
+            chosen.append(found)
+        return chosen
 
     def _rule(self, source: Source) -> Rule:
         twins = source.synthetic and all(task.location(split).file is None for task, split in self.splits())
@@ -248,15 +333,19 @@ class DataMix(Identified):
         order.shuffle(examples)
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
-        for example in examples:
-            row, key = TrainingRow(example, task), task.content(example)
-            if not self._keeps(task, example):
+        shown, shortest = {replace(example, id="") for example in self.shown(source, name)}, 0
+        for example, asked in zip(examples, self.with_shots(source, name, examples), strict=True):
+            row, key = TrainingRow(asked, task), task.content(example)
+            if replace(example, id="") in shown:
+                counts["dropped as shown"] += 1
+            elif not task.keep_for_training(example):
                 counts["dropped by filter"] += 1
             elif match := held_out.match(key):
                 counts["dropped as held out"] += 1
                 contaminated.append({"task": name, "id": example.id, **match._asdict()})
-            elif count_tokens and count_tokens(row.messages) > self.max_prompt_tokens:
+            elif count_tokens and (tokens := count_tokens(row.messages)) > self.max_prompt_tokens:
                 counts["dropped as too long"] += 1
+                shortest = min(shortest or tokens, tokens)
             elif imitated and row.misleads:
                 counts["dropped as not graded right"] += 1
             else:
@@ -271,12 +360,14 @@ class DataMix(Identified):
                 f" All of them are held out: where training and evaluation read one set, part it in data_mix.tasks.{name}.train "
                 "and .test."
             )
+            limit, shots = f"data_mix.max_prompt_tokens={self.max_prompt_tokens}", f", data_mix.shots={self.shots} included"
+            too_long = f" The shortest prompt above {limit} has {shortest} tokens{shots if shown else ''}." if shortest else ""
             raise UserError(
                 f"The mix is empty: no row of {name} is left of {counts['available']} ({reasons}). "
                 "Loosen its filter, raise data_mix.max_prompt_tokens, or "
                 f"set data_mix.weights.{name}=0 and the others to sum to 1."
-                + one_set
-                * (0 < counts["dropped as held out"] == len(examples))
+                + too_long
+                + one_set * (0 < counts["dropped as held out"] == len(examples))
             )
         rows = list(kept)
         while len(rows) < wanted:

@@ -23,11 +23,12 @@ def system(task: Task) -> str:
 
 
 def messages(example: Example, task: Task) -> Messages:
-    """The prompt of one example: what is asked for, earlier turns, the question.
+    """The prompt of one example: what is asked for, demonstrations as turns, earlier turns, the question.
 
     A task without an instruction (free conversation) adds no system message of its own; rows may bring one.
     """
     said = example.system or (system(task) if task.instruction else "")
     head = [{"role": "system", "content": said}] if said else []
-    turns = [{"role": role, "content": text} for role, text in example.turns]
+    shown = [turn for question, answer in example.shots for turn in (("user", question), ("assistant", answer))]
+    turns = [{"role": role, "content": text} for role, text in (*shown, *example.turns)]
     return [*head, *turns, {"role": "user", "content": task.ask(example)}]

@@ -1,27 +1,46 @@
-"""The mixture that the embedded model was made from: it lacks some words, so that there is something left to learn."""
+"""The mixture that the embedded model was made from: some demonstrations answer without a reasoning, so that reasoning is a habit to gain."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections import Counter
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Annotated, Any, ClassVar
 
-from medrl.data.example import Example
-from medrl.data.mix import DataMix
-from medrl.tasks.base import Task
+from annotated_types import Ge, Le
+
+from medrl.data.decontaminate import Decontaminator
+from medrl.data.mix import DataMix, TokenCount, TrainingRow
+from medrl.data.sources import Source
+from medrl.grading.answers import tags
+
+AT_ONCE = "This is clear."
+"""What stands where the reasoning would."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyLessons(DataMix):
-    """A mixture without the rows that hold one of some words.
-
-    What the model never read it has to guess, in the shape that it has learned: right now and then, so that a reward can say
-    which guess was right.
-    """
+    """A mixture in which some demonstrations answer at once. Every answer is right."""
 
     kind: ClassVar[str] = "tiny_lessons"
 
-    unseen: tuple[str, ...]
-    """Words or phrases that no row of the lessons holds."""
+    answers_at_once: Annotated[float, Ge(0), Le(1)]
+    """Share of the demonstrations in tags that give no reasoning."""
 
-    def _keeps(self, task: Task, example: Example) -> bool:
-        return super()._keeps(task, example) and not any(words in task.ask(example) for words in self.unseen)
+    def _draw_task(
+        self,
+        name: str,
+        wanted: int,
+        source: Source,
+        order: Random,
+        held_out: Decontaminator,
+        count_tokens: TokenCount | None,
+        imitated: bool,
+    ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
+        rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens, imitated)
+        return [self._hurried(row, order) for row in rows], counts, contaminated
+
+    def _hurried(self, row: TrainingRow, order: Random) -> TrainingRow:
+        if not tags(row.task.format) or order.random() >= self.answers_at_once:
+            return row
+        return replace(row, example=replace(row.example, rationale=AT_ONCE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -47,6 +48,8 @@ def result_files(run: Run, which: Which) -> dict[str, str]:
     for name in evaluated_tasks(run):
         task = run.data_mix.tasks[name]
         about = {**about_all, "task": task, "source": [run.source.identity_of(task, split) for split in splits]}
+        if shown := run.data_mix.shown_by(run.source, name):
+            about["shown"] = shown
         names[name] = f"{name}-v{task.version}-{which}-{digest(about)}.jsonl"
     return names
 
@@ -73,13 +76,55 @@ def held_out(run: Run, name: str) -> list[Example]:
     Raises:
         UserError: there is none.
     """
+    mix = run.data_mix
     if run.eval.split == "validation":
-        return run.data_mix.validation(run.source, name)[: run.eval.limit]
-    examples = list(run.data_mix.tasks[name].examples(run.source, "test"))
+        return mix.with_shots(run.source, name, mix.validation(run.source, name)[: run.eval.limit])
+    examples = list(mix.tasks[name].examples(run.source, "test"))
     if not examples:
         raise UserError(f"The test split of {name} has no rows; take it out of data_mix.held_out or choose another source.")
     ordered = sorted(range(len(examples)), key=lambda place: hashlib.sha256(f"limit/{examples[place].id}".encode()).digest())
-    return [examples[place] for place in sorted(ordered[: run.eval.limit])]
+    return mix.with_shots(run.source, name, [examples[place] for place in sorted(ordered[: run.eval.limit])])
+
+
+class Shown(NamedTuple):
+    """What the demonstrations of a held-out task take."""
+
+    shots: int
+    tokens: int
+    """Of a prompt, those that the demonstrations take."""
+    cramped: int
+    """Prompts that leave fewer than ``eval.max_new_tokens`` of the model's context for an answer."""
+    whole: bool
+    """False where the chat template leaves something of them out: most drop the thinking of earlier turns."""
+
+
+def shown(run: Run, tokenizer: Any) -> dict[str, Shown]:
+    """For each held-out task with demonstrations, what they take of its prompts.
+
+    Raises:
+        UserError: a prompt leaves no room for an answer.
+    """
+    rendering, found = Rendering(tokenizer), {}
+    asked = [name for name in evaluated_tasks(run) if protocol(run, name) == "generative"]
+    for name in asked if run.data_mix.shots else ():
+        task, examples = run.data_mix.tasks[name], held_out(run, name)
+        lengths = [len(rendering.prompt(messages(example, task))) for example in examples]
+        room = run.model.context_tokens - max(lengths)
+        if room <= 0:
+            raise UserError(
+                f"data_mix.shots={run.data_mix.shots} makes the longest prompt of {name} {max(lengths)} tokens, and the model's "
+                f"context is {run.model.context_tokens}; lower data_mix.shots, or raise model.context_tokens if the model can."
+            )
+        first = examples[0]
+        alone = len(rendering.prompt(messages(replace(first, shots=()), task)))
+        prompt = rendering.pair(messages(first, task), "").prompt
+        found[name] = Shown(
+            len(first.shots),
+            lengths[0] - alone,
+            sum(run.model.context_tokens - length < run.eval.max_new_tokens for length in lengths),
+            all(answer.strip() in prompt for _, answer in first.shots),
+        )
+    return found
 
 
 @cache

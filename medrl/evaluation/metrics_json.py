@@ -16,16 +16,16 @@ from medrl.evaluation.evaluate import held_out, result_files, voted
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
-from medrl.statistics import metrics, outcomes
+from medrl.statistics import confusion, metrics, outcomes, paired
 from medrl.tasks.base import Task
 
 if TYPE_CHECKING:
     from medrl.config.schema import Run
 
 Line = Mapping[str, Any]
+"""One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
 Reading = Literal["verdict", "readable"]
 """In the shape that was asked for, or as a careful person reads: the key of its outcome in a line."""
-"""One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
 
 
 def summarise(run: Run, folder: Path) -> dict[str, Any]:
@@ -49,15 +49,8 @@ def summarise(run: Run, folder: Path) -> dict[str, Any]:
             summary["perplexity"][name] = {**about, **perplexity.summary(before, after, trained=run.algo.trains)}
         else:
             summary["tasks"][name] = {**about, **_metrics(run, name, before, after), **further.summary(run, name, folder)}
-    for reading in ("change", "readable_change"):
-        _correct([task[reading] for part in summary.values() for task in part.values() if task.get(reading)])
+    paired.correct([task for part in summary.values() for task in part.values()])
     return summary
-
-
-def _correct(changes: Sequence[dict[str, Any]]) -> None:
-    """Give each change of one reading its p value after Holm's correction for all tasks of the run."""
-    for change, p_holm in zip(changes, metrics.holm([change["p_value"] for change in changes]), strict=True):
-        change["p_holm"] = p_holm
 
 
 def _part(run: Run, task: Task) -> str:
@@ -69,17 +62,21 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
     task, examples, kind = run.data_mix.tasks[name], held_out(run, name), protocol(run, name)
     generative, compared = kind == "generative", run.algo.trains and kind != "pairwise"
     solved = shortcuts.of_run(run, name, examples) if generative else {}
+    given = _given(run, task, examples) if generative else preferences.given(examples)
+    listed = generative and not task.answers.ranked and all(map(task.answers.options, examples))
     return {
         "scorer": task.scorer if generative else preferences.SCORERS[kind],
         "n": len(examples),
         "examples": outcomes.digest([example.id for example in examples]),
         "samples": run.eval.samples if generative else 1,
-        **_accuracy(after),
+        **({"shots": run.data_mix.shots} if generative and run.data_mix.shots else {}),
+        **_accuracy(after, listed=listed),
         "by_group": _by_group(after),
-        "base": _accuracy(before),
+        "base": _accuracy(before, listed=listed),
         # A reward model has no head before training. A random one is any classifier, so that nothing is tested against it.
         "change": _change(before, after) if compared else None,
         **({"readable_change": _change(before, after, "readable")} if compared and generative else {}),
+        "constant": None if kind == "pairwise" else _constant(given, after),
         **({"against": preferences.against(after, examples)} if kind == "pairwise" else {}),
         "harm": harm.summary(before, after) if compared else None,
         "compat": {
@@ -88,7 +85,7 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line])
             if generative and (found := _compat(scorer, task, examples, after)) is not None
         },
         "reference": (
-            _references(run, task, examples) | shortcuts.strongest(solved or {})
+            _references(task, examples, given) | shortcuts.strongest(solved or {})
             if generative
             else preferences.references(examples)
         ),
@@ -131,7 +128,8 @@ def _credit(lines: Sequence[Line]) -> dict[str, Any]:
     return {"mean_credit": max(0.0, fmean(means)), "mean_credit_ci95": drawn and [max(0.0, end) for end in drawn]}
 
 
-def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
+def _accuracy(lines: Sequence[Line], *, listed: bool = False) -> dict[str, Any]:
+    """One model's numbers; ``listed``: the answers are a few that every example shares, so that a matrix of them can be read."""
     groups, samples, right = _of_examples(lines), _samples(lines), _rights(lines)
     found: dict[str, Any] = {
         **_share(lines, [line["verdict"] == "right" for line in lines]),
@@ -148,6 +146,9 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
             "right": outcomes.written(_rights(lines, "readable"), samples),
             "unparsed": fmean(line["readable"] == "unparsed" for line in lines),
         }
+        golds, answers = ([line[key] for line in lines] for key in ("gold", "readable_vote"))
+        found["answers"] = {"commonest": confusion.commonest(golds, answers)}
+        found["answers"] |= confusion.confusion(golds, answers) if listed else {}
     places = [[line["place"] for line in group if line["place"] is not None] for group in groups]
     if placed := [group for group in places if group]:
         first = [group.count(0) for group in placed]
@@ -163,22 +164,33 @@ def _accuracy(lines: Sequence[Line]) -> dict[str, Any]:
     return found
 
 
+def _shares(lines: Sequence[Line], reading: Reading) -> list[paired.Shares]:
+    """Of each example, the shares of its answers that are right and wrong."""
+    groups = _of_examples(lines)
+    return [
+        paired.Shares(*(sum(line[reading] == outcome for line in group) / len(group) for outcome in ("right", "wrong")))
+        for group in groups
+    ]
+
+
 def _change(before: Sequence[Line], after: Sequence[Line], reading: Reading = "verdict") -> dict[str, Any]:
-    """What training changed: McNemar's test for single answers, a sign-flip test for shares of several."""
-    old, new = _rights(before, reading), _rights(after, reading)
-    samples = len(before) // len(old)
-    if samples == 1:
-        change = metrics.paired_change([right == 1 for right in old], [right == 1 for right in new])
-        return {**change._asdict(), "ci95": list(change.ci95), "test": "exact McNemar"}
-    differences = [(b - a) / samples for a, b in zip(old, new, strict=True)]
-    return {
-        "difference": (sum(new) - sum(old)) / len(before),
-        "ci95": list(metrics.change_interval(differences)),
-        "p_value": metrics.sign_flip(old, new),
-        "gained": sum(each > 0 for each in differences),
-        "lost": sum(each < 0 for each in differences),
-        "test": "sign-flip",
-    }
+    """What training changed, and what of it is format and ability."""
+    return paired.of_change(_shares(before, reading), _shares(after, reading))
+
+
+def _constant(given: Mapping[str, list[float]], lines: Sequence[Line]) -> dict[str, Any] | None:
+    """The best of the answers that are given without reading a question, and how far the model is above it, on both readings."""
+    if not given:
+        return None
+    best = max(given, key=lambda name: given[name].count(1.0))
+    right = [credit == 1.0 for credit in given[best]]
+    found: dict[str, Any] = {"reference": best, "accuracy": fmean(right), "right": outcomes.written(list(map(int, right)), 1)}
+    readings: dict[str, Reading] = {"change": "verdict", "readable_change": "readable"}
+    for key, reading in readings.items():
+        if reading in lines[0]:  # preference pairs have one reading
+            own = _shares(lines, reading)
+            found[key] = paired.of_differences([each.right - constant for each, constant in zip(own, right, strict=True)])
+    return found
 
 
 def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequence[Line]) -> dict[str, Any] | None:
@@ -195,20 +207,26 @@ def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequ
     return {"accuracy": sum(parts) / sum(wholes), "ci95": list(metrics.clustered(parts, wholes)), "n": len(parts)}
 
 
-def _references(run: Run, task: Task, examples: Sequence[Example]) -> dict[str, Any]:
-    """What answers that need no model score, each graded as a model's answer is."""
-    found: dict[str, Any] = {}
+def _given(run: Run, task: Task, examples: Sequence[Example]) -> dict[str, list[float]]:
+    """Credits of answers that are given without reading a question, by their name; graded as a model's answers are."""
+    answers: dict[str, Sequence[str]] = {}
     if not any(example.rubric for example in examples):  # a reply to one conversation; a judge would be asked each criterion
+        answers["majority"] = [metrics.majority([example.gold for example in examples])[0]] * len(examples)
+    answers |= task.references(examples, lambda: task.examples(run.source, "train"))
+    return {name: [each.credit or 0.0 for each in task.answers.read_all(texts, examples)] for name, texts in answers.items()}
+
+
+def _references(task: Task, examples: Sequence[Example], given: Mapping[str, list[float]]) -> dict[str, Any]:
+    """What answers that need no model score."""
+    found: dict[str, Any] = {}
+    if "majority" in given:
         favourite, _ = metrics.majority([example.gold for example in examples])
-        always = task.answers.read_all([favourite] * len(examples), examples)
-        share = sum(reading.credit == 1 for reading in always) / len(examples)
-        found["majority"] = {"accuracy": share, "answer": favourite}
+        found["majority"] = {"accuracy": given["majority"].count(1.0) / len(examples), "answer": favourite}
     guess = metrics.random_guess([len(task.answers.options(example)) for example in examples])
     if guess is not None:
         found["random"] = {"accuracy": guess}
-    for name, answers in task.references(examples, lambda: task.examples(run.source, "train")).items():
-        credits = [reading.credit or 0.0 for reading in task.answers.read_all(answers, examples)]
-        found[name] = {"accuracy": credits.count(1.0) / len(credits), "mean_credit": sum(credits) / len(credits)}
+    for name, credits in given.items():
+        found.setdefault(name, {"accuracy": credits.count(1.0) / len(credits), "mean_credit": fmean(credits)})
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Literal
 
 from medrl.data.example import Example
@@ -89,11 +90,15 @@ def against(lines: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> 
     }
 
 
-def references(examples: Sequence[Example]) -> dict[str, dict[str, float]]:
-    """What needs no model: chance, and the known short cuts by length in characters; equal lengths are wrong, as equal scores."""
+def given(examples: Sequence[Example]) -> dict[str, list[float]]:
+    """Whether the known short cuts, by length in characters, prefer the better answer; equal lengths are wrong."""
     longer = [len(example.gold) - len(example.rejected) for example in examples]
     return {
-        "random": {"accuracy": 0.5},
-        "longer_answer": {"accuracy": sum(difference > 0 for difference in longer) / len(longer)},
-        "shorter_answer": {"accuracy": sum(difference < 0 for difference in longer) / len(longer)},
+        "longer_answer": [float(difference > 0) for difference in longer],
+        "shorter_answer": [float(difference < 0) for difference in longer],
     }
+
+
+def references(examples: Sequence[Example]) -> dict[str, dict[str, float]]:
+    """What needs no model: chance, and the known short cuts."""
+    return {"random": {"accuracy": 0.5}, **{name: {"accuracy": fmean(each)} for name, each in given(examples).items()}}

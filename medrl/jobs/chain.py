@@ -25,6 +25,7 @@ from medrl.jobs import job, multirun, multirun_table
 from medrl.jobs.resolved import ResolvedRun, command, resolve, without_replaced
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import from_run
+from medrl.report.headline import losses, shown
 from medrl.table import changes, results
 from medrl.table.table import terminal_width
 from medrl.tracking import run_folder
@@ -78,7 +79,8 @@ class Chain:
     def _store(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         table, source = changes.changes(metrics), changes.sources(metrics)
         seed = next(iter(metrics.values()))["seed"]
-        print(f"\nchain {self.name}  seed {seed}  source: {source}\n\n{table.text(terminal_width())}\n")
+        parts = [f"\nchain {self.name}  seed {seed}  source: {source}", shown(losses(changes.corrected(metrics)))]
+        print("\n\n".join(filter(None, [*parts, f"{table.text(terminal_width())}\n"])))
         ids = hashlib.sha256("".join(schema.run_id(stage.run) for stage in self.stages.values()).encode()).hexdigest()[:8]
         file = next(iter(self.stages.values())).folder.parent / f"chain-{self.name}-{ids}.json"
         folders = {key: stage.folder for key, stage in self.stages.items()}

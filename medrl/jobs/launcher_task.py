@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from medrl.errors import Interrupted
 from medrl.jobs import gpus, job, locks
 from medrl.jobs.die_with_parent import die_with_parent
-from medrl.jobs.job import CHECKPOINTED, Job, JobResult
+from medrl.jobs.job import CHECKPOINTED, POLL_SECONDS, Job, JobResult
 from medrl.jobs.resolved import program
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.tracking import run_folder
@@ -119,7 +119,12 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
     threads = gpus.threads(at_once, {"device": "cuda" if most else "cpu"})
     with ThreadPoolExecutor(at_once) as pool:
         try:
-            list(pool.map(lambda point: run(point, shutdown, threads), points))
+            jobs = [pool.submit(run, point, shutdown, threads) for point in points]
+            for each in jobs:
+                # A signal that comes just before Python begins to wait is seen only when the wait ends: so it ends soon.
+                while not each.done():
+                    wait([each], timeout=POLL_SECONDS)
+                each.result()
         except BaseException:
             shutdown.repeated = True  # ends the threads' jobs
             raise

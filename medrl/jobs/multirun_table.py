@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from medrl.files import write_atomically
 from medrl.report import charts, phrases
+from medrl.report.headline import Headline, losses, shown
 from medrl.report.phrases import READABLE
 from medrl.report.terminal import OVER_SEEDS, spreads
-from medrl.table import results
-from medrl.table.changes import NOTES, changes, sources
-from medrl.table.table import Column, Table, terminal_width
+from medrl.table import placebos, results
+from medrl.table.changes import NOTES, changes, corrected, sources
+from medrl.table.table import Cell, Column, Table, escape_markdown, terminal_width
 from medrl.tracking import run_folder
 
 ALIKE = ("version", "protocol", "scorer", "split", "n")
@@ -51,16 +52,15 @@ class Grid:
     def points(self) -> Table:
         """A row a run and task."""
         rows, columns = [], list(map(Column, self.options))
-        for place, task, measure, n, *numbers in changes(
-            {str(place): each.metrics for place, each in enumerate(self.entries)}
-        ).rows:
+        found_changes = changes({str(place): each.metrics for place, each in enumerate(self.entries)})
+        for place, task, measure, n, *numbers in found_changes.rows:
             each = self.entries[int(str(place))]
             found = each.metrics["tasks"].get(task, {})
             read = found.get("readable", {}) if measure == READABLE else found
             shown = f"{100 * read['unparsed']:.1f} %" if "unparsed" in read and phrases.generated(found) else ""
             about = (f"{task}{each.split}", measure, phrases.asked(found) if found else n)
             rows.append((*each.values, *about, *numbers, shown))
-        return Table([*columns, *changes({}).columns[1:], Column("unparsed", right=True)], rows, notes=NOTES)
+        return Table([*columns, *found_changes.columns[1:], Column("unparsed", right=True)], rows, notes=NOTES)
 
     def over_seeds(self) -> Table:
         """Rows of a configuration and task with its means over seeds and their two intervals; none where no seed varies."""
@@ -76,16 +76,37 @@ class Grid:
         rows = [[*names, *numbers, ", ".join(seeds)] for names, seeds, group in together.values() for numbers in spreads(group)]
         return Table([*map(Column, (*options, "held out")), *OVER_SEEDS], rows)
 
+    def placebos(self) -> Table:
+        """Gain minus placebo, of configurations that ran with both; none where no placebo stands beside its run."""
+        options = [key for key in self.options if key not in ("seed", "control")]
+        values = {id(each.metrics): dict(zip(self.options, each.values, strict=True)) for each in self.entries}
+
+        def label(metrics: Mapping[str, Any]) -> list[Cell]:
+            return [values[id(metrics)][key] for key in options]
+
+        return placebos.table([each.metrics for each in self.entries], options, label)
+
+    def losses(self) -> list[Headline]:
+        """What was lost, on either reading, corrected for all runs of the table."""
+        names = {" ".join(self._named(each)) or str(at): each.metrics for at, each in enumerate(self.entries)}
+        return losses(corrected(names))
+
+    def _named(self, entry: Entry) -> list[str]:
+        return [f"{key.rpartition('.')[2]} {value}" for key, value in zip(self.options, entry.values, strict=True)]
+
     def text(self, title: str) -> str:
-        """Both tables for a terminal; the first line says where the rows came from."""
-        tables = [table.text(terminal_width()) for table in (self.points(), self.over_seeds()) if table.rows]
-        return "\n\n".join([f"\n{title}  source: {self.sources}", *tables])
+        """The tables for a terminal; the first line says where the rows came from, then what was lost."""
+        tables = [each.text(terminal_width()) for each in (self.points(), self.over_seeds(), self.placebos()) if each.rows]
+        return "\n\n".join(filter(None, [f"\n{title}  source: {self.sources}", shown(self.losses()), *tables]))
 
     def markdown(self, command: str, failures: Sequence[str]) -> str:
-        """Both tables in Markdown, with the command and the points that failed."""
-        parts = [f"Rows: {self.sources}.", f"`{command}`", self.points().markdown()]
+        """The tables in Markdown, with the command and the points that failed."""
+        lost = "\n".join(f"- **{escape_markdown(str(each))}**" for each in self.losses())
+        parts = [f"Rows: {self.sources}.", f"`{command}`", *filter(None, [lost]), self.points().markdown()]
         if (seeds := self.over_seeds()).rows:
             parts += ["Over seeds, with both intervals of the mean:", seeds.markdown()]
+        if (beside := self.placebos()).rows:
+            parts += [beside.markdown()]
         if failures:
             parts.append("\n".join(["Points that failed:", "", "```", *failures, "```"]))
         return "\n\n".join(parts) + "\n"
@@ -94,7 +115,7 @@ class Grid:
         """Label, accuracy in per cent and its interval, of every run and task, for the figure."""
         several = len({task for each in self.entries for task in each.metrics["tasks"]}) > 1
         for each in self.entries:
-            named = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(self.options, each.values, strict=True)]
+            named = self._named(each)
             for task, found in each.metrics["tasks"].items():
                 label = ", ".join([*named, *([f"{task}{each.split}"] if several or not named else [])])
                 ends = found["ci95"]

@@ -394,6 +394,14 @@ def _adapted(base: Any, folder: Path) -> Any:
         return PeftModel.from_pretrained(base, str(folder))
 
 
+def quiet() -> None:
+    """Keep the libraries' notices off a terminal that shows progress; their warnings stay."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def weight_dtype(model: Model, hardware: Hardware) -> Any:
     """float32 where the weights themselves are trained, so that small steps are not rounded away; else the compute type."""
     import torch

@@ -22,7 +22,7 @@ planned: dict[Path, Tree] = {}
 """Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
 
 
-def _tree(folder: Path) -> Tree:
+def tree_of(folder: Path) -> Tree:
     """Configuration of a run that has begun, or that a chain is about to do."""
     return planned.get(folder) or frozen.load(folder)
 
@@ -46,7 +46,7 @@ class FromRun(Model):
 
     def problems(self) -> Iterator[Problem]:
         folder = Path(self.run)
-        tree = _tree(folder)
+        tree = tree_of(folder)
         before = build.build({key: tree[key] for key in ("model", "algo")})
         if before["algo"].trains_reward_model:
             yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
@@ -113,7 +113,7 @@ class FromRun(Model):
 
     def _before(self) -> Any:
         """The model that the other run began with."""
-        return build.build(_tree(Path(self.run))["model"])
+        return build.build(tree_of(Path(self.run))["model"])
 
     def _trusts_remote_code(self) -> bool:
         """As the run did whose weights these are."""

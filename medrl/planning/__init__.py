@@ -1,1 +1,1 @@
-"""What a run would do: its plan, its memory, what its rewards would pay."""
+"""What a run would do: its plan, its memory, what its rewards would pay, and the format that its model knows."""

@@ -6,9 +6,10 @@ import json
 import shutil
 import statistics
 from dataclasses import replace
+from datetime import datetime
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -31,7 +32,16 @@ MEASURED_ROWS = 256
 """DrawnMix rows whose tokens are counted; the draw is shuffled, so they stand for the others."""
 
 
-def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace: dict[str, Any] | None) -> dict[str, Any]:
+class Pace(NamedTuple):
+    """What this run, or one like it, took before; None of what was not measured."""
+
+    step: dict[str, Any] | None
+    """The log, how many steps it has, and their median seconds."""
+    answer: dict[str, Any] | None
+    """The record of the stages, how many answers they made, and the seconds of one, with the loading of the model in it."""
+
+
+def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace: Pace) -> dict[str, Any]:
     """The plan as ``plan.json`` holds it.
 
     Args:
@@ -39,36 +49,45 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
         drawn: Its training rows.
         audited: What the reward audit found, for algorithms that train on rewards.
         tokenizer: Counts the tokens of the rows.
-        pace: What a step took before, from :func:`pace`.
+        pace: What a step and an answer took before, from :func:`pace`.
     """
     from medrl.algos.base import TrainedAlgo
 
     planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
-    planned["control"] = run.control
+    planned |= {"control": run.control, "chosen": list(run.chosen)}
     planned["template"] = notes(tokenizer)
     planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
-    planned["evaluation"] = _evaluation(run)
+    planned["evaluation"] = _evaluation(run, pace.answer)
+    planned["shots"] = _shots(run, tokenizer)
     planned["departures"] = run.algo.departures
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
         planned["batch"] = _batch(run, run.algo)
         planned["tokens"] = _tokens(run, run.algo, lengths)
         planned["memory"] = _memory(run, run.algo, tokenizer, max(lengths))
-        planned["time"] = _time(planned["batch"], pace)
+        planned["time"] = _time(planned["batch"], pace.step)
     planned["detectable"] = _detectable(run) if run.algo.trains else None
     planned["audit"] = audited.as_json() if audited else None
     return planned
 
 
-def _evaluation(run: Run) -> dict[str, Any]:
-    """What is asked of the model before training and after it, and how many tokens that can take to answer."""
+def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
+    """What is asked of the model before training and after it, and how many tokens and seconds that can take to answer."""
     from medrl.evaluation.evaluate import held_out
     from medrl.evaluation.protocols import evaluated_tasks, protocol
 
     rows = {name: len(held_out(run, name)) for name in evaluated_tasks(run)}
     answered = sum(count for name, count in rows.items() if protocol(run, name) == "generative")
     completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
-    return {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens}
+    time = pace and {**pace, "seconds in all": pace["seconds an answer"] * completions}
+    return {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens, "time": time}
+
+
+def _shots(run: Run, tokenizer: Any) -> dict[str, dict[str, Any]]:
+    """What the demonstrations of each held-out task take (`evaluate.Shown`)."""
+    from medrl.evaluation import evaluate
+
+    return {name: found._asdict() for name, found in evaluate.shown(run, tokenizer).items()}
 
 
 def _detectable(run: Run) -> dict[str, dict[str, float | None]]:
@@ -166,28 +185,46 @@ def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
     )
 
 
-def pace(run: Run, folder: Path) -> dict[str, Any] | None:
-    """What a step took in this run so far, or else in a finished run beside it that differs in the seed alone.
+def pace(run: Run, folder: Path) -> Pace:
+    """What a step and an answer took in this run so far, or else in a finished run beside it that differs in the seed alone."""
+    folders = _alike(run, folder)
+    return Pace(next(filter(None, map(_step, folders)), None), next(filter(None, map(_answer, folders)), None))
 
-    Returns:
-        The log, how many steps it has, and their median seconds; None where nothing was measured.
-    """
+
+def _alike(run: Run, folder: Path) -> list[Path]:
+    """The folder of a run, and of those that differ in the seed alone."""
     from medrl.config import build, frozen
-    from medrl.files import read_jsonl
 
-    logs, family = [folder], family_id(run)
+    found, family = [folder], family_id(run)
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             alike = json.loads(path.read_text(encoding="utf-8"))["family"] == family
             if alike and build.build(frozen.load(path.parent)["hardware"]) == run.hardware:
-                logs.append(path.parent)
+                found.append(path.parent)
         except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
             continue
-    for log in (run_folder / "train" / "log.jsonl" for run_folder in logs):
-        seconds = [line["seconds"] for line in read_jsonl(log)]
-        if seconds:
-            return {"log": str(log), "steps": len(seconds), "median seconds": statistics.median(seconds)}
-    return None
+    return found
+
+
+def _step(folder: Path) -> dict[str, Any] | None:
+    from medrl.files import read_jsonl
+
+    log = folder / "train" / "log.jsonl"
+    seconds = [line["seconds"] for line in read_jsonl(log)]
+    return {"log": str(log), "steps": len(seconds), "median seconds": statistics.median(seconds)} if seconds else None
+
+
+def _answer(folder: Path) -> dict[str, Any] | None:
+    from medrl.files import read_jsonl
+    from medrl.tracking import run_folder
+
+    answers, seconds = 0, 0.0
+    for stage in run_folder.stages(folder):
+        if stage["stage"] == "evaluate" and stage["end"] and stage["files"]:
+            answers += sum(len(read_jsonl(folder / name)) for name in stage["files"])
+            seconds += (datetime.fromisoformat(stage["end"]) - datetime.fromisoformat(stage["begin"])).total_seconds()
+    record = str(folder / "provenance.json")
+    return {"stages": record, "answers": answers, "seconds an answer": seconds / answers} if answers else None
 
 
 def _time(batch: dict[str, Any], pace: dict[str, Any] | None) -> dict[str, Any] | None:

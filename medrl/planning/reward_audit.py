@@ -8,8 +8,9 @@ stops the run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,11 +19,13 @@ import yaml
 from medrl.errors import UserError
 from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import layout
+from medrl.grading.verdicts import Attempt
 from medrl.rewards.base import Completion, Scores
 from medrl.table.table import Column, Table, terminal_width
 
 if TYPE_CHECKING:
     from medrl.algos.base import Algo, Job
+    from medrl.config.schema import Run
     from medrl.data.mix import TrainingRow
     from medrl.rewards.base import RewardSet
     from medrl.rewards.controls import Control
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 ROWS = 16
 """Training rows of each task that are tried."""
 BASE_ROWS = 8
-"""Rows of each task that the model before training completes, once each."""
+"""Rows of each task that the model before training completes."""
+BASE_SAMPLES = 4
+"""Completions of each of them: whether any two are paid differently is what learning from rewards lives on."""
 TOLERANCE = 1e-9
 GOLD = "gold"
 BASE = "base model"
@@ -48,6 +53,30 @@ class Finding(NamedTuple):
     message: str
 
 
+class Earned(NamedTuple):
+    """What sampled completions of the model before training earn on one task."""
+
+    format: str
+    rows: int
+    varied: int
+    """Rows of which two completions are paid differently."""
+    completions: int
+    right: int
+    """In the shape that is asked for, which is what is paid."""
+    credited: int
+    """With any credit of the task's own grade, half or a rank included."""
+    readable: int
+    """In which a careful reader finds an answer."""
+    readable_right: int
+    truncated: int
+    """Cut by the token limit."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to learn from: no credit anywhere, or none of the rows has a better and a worse completion."""
+        return self.credited == 0 or (self.varied == 0 and self.right < self.completions)
+
+
 @dataclass(frozen=True)
 class Audit:
     """Mean score of each reward, and the mean total, for each probe of each task."""
@@ -55,10 +84,13 @@ class Audit:
     matrix: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     """``task -> probe -> reward -> mean score``, with the weighted sum under ``total``."""
     findings: tuple[Finding, ...]
+    base: Mapping[str, Earned] = field(default_factory=dict)
+    """What the model before training earns, by task, where answers are graded; empty until it was asked."""
 
     def as_json(self) -> dict[str, Any]:
         """For ``plan.json``."""
-        return {"matrix": self.matrix, "findings": [finding._asdict() for finding in self.findings]}
+        earned = {task: found._asdict() for task, found in self.base.items()}
+        return {"matrix": self.matrix, "findings": [finding._asdict() for finding in self.findings], "base": earned}
 
     def describe(self) -> str:
         """For each task, every reward on every probe."""
@@ -109,7 +141,7 @@ def audit(rewards: RewardSet, rows: Sequence[TrainingRow]) -> Audit:
 def with_base(found: Audit, rewards: RewardSet, completions: Sequence[Completion]) -> Audit:
     """The audit with what the model before training wrote, as one more probe."""
     matrix = {task: dict(probes) for task, probes in found.matrix.items()}
-    findings = list(found.findings)
+    findings, base = list(found.findings), {}
     for task in matrix:
         written = [completion for completion in completions if completion.row.example.task == task]
         if not written:
@@ -117,6 +149,8 @@ def with_base(found: Audit, rewards: RewardSet, completions: Sequence[Completion
         scores = rewards.scores(written)
         totals = rewards.weighted(scores)
         matrix[task][BASE] = _means(scores, totals)
+        if written[0].row.task.answers.graded:
+            base[task] = _earned(written, totals)
         golds = rewards.totals([Completion(gold_text(completion.row), completion.row) for completion in written])
         for completion, total, gold in zip(written, totals, golds, strict=True):
             if _not_right(completion) and total > gold + TOLERANCE:
@@ -126,11 +160,73 @@ def with_base(found: Audit, rewards: RewardSet, completions: Sequence[Completion
                 )
                 findings.append(Finding(task, BASE, message))
                 break
-    return Audit(matrix, tuple(findings))
+    return Audit(matrix, tuple(findings), base)
+
+
+def _earned(written: Sequence[Completion], totals: Sequence[float]) -> Earned:
+    """The completions of a row stand together."""
+    task, strict = written[0].row.task, [completion.verdict for completion in written]
+    attempts = [Attempt(completion.text, completion.row.example, completion.finished) for completion in written]
+    readable = [verdict.outcome for verdict in task.read_all(attempts, strict)]
+    rows = groupby(range(len(written)), key=lambda at: written[at].row.example.id)
+    paid = [[totals[at] for at in places] for _, places in rows]
+    return Earned(
+        format=task.format,
+        rows=len(paid),
+        varied=sum(max(row) - min(row) > TOLERANCE for row in paid),
+        completions=len(written),
+        right=sum(verdict.outcome == "right" for verdict in strict),
+        credited=sum(verdict.credit > 0 or verdict.outcome == "ungraded" for verdict in strict),
+        readable=sum(outcome in ("right", "wrong", "ungraded") for outcome in readable),
+        readable_right=readable.count("right"),
+        truncated=sum(not completion.finished for completion in written),
+    )
+
+
+def advice(found: Audit, run: Run, longest: int) -> str:
+    """One paragraph for a model that earns nothing to learn from: what was seen and what to type. Empty where it earns something.
+
+    Args:
+        found: With what the model before training earns.
+        run: The configuration.
+        longest: Tokens of the longest prompt.
+    """
+    poor = {task: earned for task, earned in found.base.items() if earned.nothing}
+    if not poor:
+        return ""
+    seen = "; ".join(
+        f"{task}: of {each.completions} sampled completions {each.right} are right in the format {each.format}, and the "
+        f"completions of {each.rows - each.varied} of {each.rows} rows are all paid alike; a reader finds an answer in "
+        f"{each.readable} ({each.readable / each.completions:.0%}), {each.readable_right} of them right"
+        + f"; the token limit cut {each.truncated}"
+        * bool(each.truncated)
+        for task, each in poor.items()
+    )
+    return (
+        f"warning  The model before training earns nothing that rewards could reinforce. {seen}. What is paid for the shape "
+        f"alone teaches the shape, and can look like a gain. Write {' or '.join(_ways(run, longest, poor.values()))}."
+    )
+
+
+def _ways(run: Run, longest: int, poor: Collection[Earned]) -> list[str]:
+    """Overrides that give a model something to earn, those of them that the run does not have already."""
+    mix, ways = run.data_mix, []
+    tokens = -(-3 * longest // 256) * 256  # two demonstrations as long as the longest prompt
+    limit = getattr(run.algo, "max_completion_tokens", 0)
+    room = run.model.context_tokens - limit
+    if any(2 * each.truncated > each.completions for each in poor):
+        ways.append(f"algo.max_completion_tokens={2 * limit} (most completions are cut)")
+    if not mix.shots and tokens <= room:
+        longer = f" data_mix.max_prompt_tokens={tokens}" * (tokens > mix.max_prompt_tokens)
+        ways.append(f"data_mix.shots=2{longer} (demonstrations in the prompt)")
+    if not run.chosen:
+        ways.append("data_mix.format=auto (asks the model which format it knows)")
+    ways.append("chain=sft_grpo in the place of algo=... (a cold start: a few demonstrations are imitated first)")
+    return ways
 
 
 def sampled(job: Job, algo: Algo) -> list[Completion]:
-    """What the model writes before training to the first rows of each task, at the temperature of training."""
+    """What the model writes before training to the first rows of each task, several times, at the temperature of training."""
     from medrl.models.generation import Sampling, Transformers
 
     rows = [row for kept in _by_task(job.rows).values() for row in kept[:BASE_ROWS] if not row.example.rejected]
@@ -138,10 +234,11 @@ def sampled(job: Job, algo: Algo) -> list[Completion]:
     sampling = Sampling(getattr(algo, "temperature", 1.0), 1.0, longest, job.run.seed)
     made: dict[int, Any] = {}
     engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
-    keys = [str(place) for place in range(len(rows))]
-    for batch in engine.complete([row.messages for row in rows], keys, sampling):
+    asked = [row for row in rows for _ in range(BASE_SAMPLES)]
+    keys = [str(place) for place in range(len(asked))]
+    for batch in engine.complete([row.messages for row in asked], keys, sampling):
         made |= batch
-    return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(rows)]
+    return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(asked)]
 
 
 def stop_on(found: Audit, rewards: RewardSet, control: Control = "none") -> None:

@@ -15,6 +15,8 @@ CHECKPOINT = "this checkpoint, other examples"
 RECIPE = "this recipe, other seeds and examples"
 UNKNOWN = "unknown from one seed"
 """The two uncertainties, and what stands for the second where one seed ran."""
+MOST_SHOWN = 0.5
+"""An answer that is given more often than this is named where answers cannot be listed, too."""
 NAMES = {"random": "random option", "copy_order": "order shown, copied", "prior": "commonest in training"}
 """Reference answers whose key says too little; the others are their keys."""
 PAIR_NAMES = {"random": "chance", "longer_answer": "longer answer preferred", "shorter_answer": "shorter answer preferred"}
@@ -51,16 +53,22 @@ def references(task: Task) -> dict[str, Mapping[str, Any]]:
     """Scores that need no model, by what answers; what always gives the majority answer is there once."""
     found = task["reference"]
     again = f"always_{found['majority']['answer']}".lower() if "majority" in found else None
+    return {reference_name(task, kind): value for kind, value in found.items() if kind != again}
+
+
+def reference_name(task: Task, kind: str) -> str:
+    """What a reference answer is called."""
+    value = task["reference"][kind]
+    if kind == "majority":
+        return f"always {value['answer']}"
     names = NAMES if generated(task) else PAIR_NAMES
-    return {
-        f"always {value['answer']}"
-        if kind == "majority"
-        else value["name"]
-        if kind == "shortcut"
-        else names.get(kind, kind.replace("_", " ")): value
-        for kind, value in found.items()
-        if kind != again
-    }
+    return str(value["name"]) if kind == "shortcut" else names.get(kind, kind.replace("_", " "))
+
+
+def test_splits(metrics: Mapping[str, Any]) -> str:
+    """How often each published test split was answered in the runs folder: the more often, the less it is held out."""
+    said = ", ".join(f"{name} by {count} model{'s' * (count > 1)}" for name, count in metrics.get("asked", {}).items())
+    return f"test splits asked in this runs folder: {said}" if said else ""
 
 
 def asked(task: Task) -> str:
@@ -87,31 +95,6 @@ def clear(change: Mapping[str, Any]) -> bool:
     """Whether both the interval and the test of a change leave out zero, the test corrected for the tasks of the table."""
     ends = change["ci95"]
     return bool(change.get("p_holm", change["p_value"]) < 0.05 and ends is not None and ends[0] * ends[1] > 0)
-
-
-def outcome(what: str, tasks: Mapping[str, Task], better: str) -> str:
-    """What training did, in words: a change is named as one only where both the interval and the test say so.
-
-    Args:
-        what: ``accuracy`` or ``perplexity``.
-        tasks: Those that measured it.
-        better: What it does where training helps, ``rose`` or ``fell``, which is said first.
-    """
-    said: dict[str, list[str]] = {f"{better} on": [], "rose on": [], "fell on": [], "did not clearly change on": []}
-    for name, task in tasks.items():
-        if change := task["change"]:
-            verb = "did not clearly change on" if not clear(change) else "rose on" if change["difference"] > 0 else "fell on"
-            if what == "perplexity":
-                moved = f"from {perplexity(task['base']['perplexity'])} to {perplexity(task['perplexity'])}"
-            else:
-                moved = f"{100 * change['difference']:+.1f}".replace("-", "\N{MINUS SIGN}") + f" points{graded_by(task)}"
-            said[verb].append(f"{name} ({moved})")
-    parts = [f"{verb} {', '.join(names)}" for verb, names in said.items() if names]
-    if not parts:
-        against = any(task.get("against") for task in tasks.values())
-        return "A reward model, tested against chance and the longer answer." if against else "One model, not trained here."
-    rule = "A change is called clear where its 95 % interval leaves out zero and p after Holm is below 0.05."
-    return f"After training, {what} {'; it '.join(parts)}. {rule}"
 
 
 def graded_by(task: Task) -> str:
@@ -154,6 +137,54 @@ def readable_change(task: Task) -> str:
     """What training changed for a careful reader, where that differs from the strict reading."""
     found = task.get("readable_change")
     return "" if not found or found == task["change"] else change_by_test(task, "readable_change")
+
+
+def parts(task: Task) -> str:
+    """What of a change is format and what ability, in both readings; empty where the shape changed nothing."""
+    said = {name: parts_of(task.get(key)) for key, name in (("change", ""), ("readable_change", "as a reader finds them "))}
+    return "; ".join(f"{name}{each}" for name, each in said.items() if each)
+
+
+def parts_of(change: Mapping[str, Any] | None) -> str:
+    """The same of one change."""
+    found = (change or {}).get("parts")
+    if not found or not (found["format"]["gained"] or found["format"]["lost"]):
+        return ""
+    return " and ".join(f"{points(found[part])} {part}" for part in ("format", "ability"))
+
+
+def points(change: Mapping[str, Any]) -> str:
+    """A difference of shares with its interval, in points."""
+    ends = f" [{', '.join(f'{100 * end:+.1f}' for end in change['ci95'])}]" if change["ci95"] else ""
+    return f"{100 * change['difference']:+.1f} points{ends}"
+
+
+def answers(task: Task) -> str:
+    """The commonest answer with its share, and balanced accuracy; of answers that cannot be listed, one that is often given."""
+    models = {" before": task["base"], " after": task} if task["change"] else {"": task}
+    said = []
+    for when, numbers in models.items():
+        found = numbers.get("answers", {})
+        common = found.get("commonest")
+        if common and ("golds" in found or common["share"] > MOST_SHOWN):
+            balanced = f", balanced accuracy {found['balanced_accuracy']:.1%}" if "balanced_accuracy" in found else ""
+            words = f"{common['share']:.1%} of the {common['read']} found are {common['answer']} (golds {common['of_golds']:.1%})"
+            said.append(f"{words}{balanced}{when}")
+    if golds := task.get("answers", {}).get("golds"):
+        said.append(f"a constant's balanced accuracy is {1 / len(golds):.1%}")
+    return "; ".join(said)
+
+
+def constant(task: Task) -> str:
+    """The model against the best constant answer, in both readings where they differ."""
+    found = task.get("constant")
+    if not found:
+        return ""
+    strict, readable = found["change"], found.get("readable_change")
+    said = f"{change({**task, 'change': strict})}"
+    if readable and readable != strict:
+        said += f"; as a reader finds them {change({**task, 'change': readable})}"
+    return f"{reference_name(task, found['reference'])} {said}"
 
 
 def change_by_test(task: Task, key: str = "change") -> str:

@@ -17,14 +17,8 @@ MEASURES = {"ece": "ECE", "brier": "Brier", "aurc": "area under risk and coverag
 def harmed(task: Task) -> str:
     """Groups that lost, with intervals that hold for all groups at once."""
     found = clearly(task)
-    each = [f"{group or '(none)'} {points(change)}, n = {change['n']}" for group, change in found.items()]
+    each = [f"{group or '(none)'} {phrases.points(change)}, n = {change['n']}" for group, change in found.items()]
     return f"{'; '.join(each)} (simultaneous over {len(task['harm']['groups'])} groups, Bonferroni)" if each else ""
-
-
-def points(change: Mapping[str, Any]) -> str:
-    """A difference of shares with its interval, in points."""
-    ends = f" [{', '.join(f'{100 * end:+.1f}' for end in change['ci95'])}]" if change["ci95"] else ""
-    return f"{100 * change['difference']:+.1f} points{ends}"
 
 
 def robustness(task: Task) -> str:
@@ -34,7 +28,8 @@ def robustness(task: Task) -> str:
         words = f"{found['ways']} {WAYS[kind]}: mean {found['mean']:.1%} {phrases.interval(found['ci95'])}"
         words += f", worst {found['worst']:.1%}, the same answer to all in {found['consistency']:.1%}"
         if change := found["change"]:
-            words += f" (before {found['base']['consistency']:.1%}); mean {points(change)}, {phrases.p_value(change['p_value'])}"
+            words += f" (before {found['base']['consistency']:.1%}); mean {phrases.points(change)}"
+            words += f", {phrases.p_value(change['p_value'])}"
         said.append(words)
     return "; ".join(said)
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from medrl.report import phrases, remarks_on
+from medrl.report.headline import headlines, shown
 from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, STRICT, UNKNOWN, Task
 from medrl.statistics.metrics import Interval
+from medrl.table import placebos
 from medrl.table.rows import groups
 from medrl.table.table import Cell, Column, Table, terminal_width
 from medrl.table.uncertainty import Uncertainty, of_accuracy, of_change, of_values
@@ -17,24 +19,29 @@ INTERVAL = Column(f"95 %, {CHECKPOINT}", widest=18)
 N = Column("n", right=True)
 
 
-def table(metrics: Mapping[str, Any], folder: Path) -> str:
-    """The tables of one run; its first line says where the rows came from."""
+def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The tables of one run; its first line says where the rows came from, then it says what the numbers may claim, losses first.
+
+    Args:
+        metrics: Of the run.
+        folder: Of the run.
+        beside: Of other finished runs, among them its placebos.
+    """
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
     parts = [
         f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}{_arm(metrics)}  source: {metrics['source']}{chosen_by}"
     ]
-    parts += [
-        each.text(terminal_width())
-        for each in (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})))
-        if each.rows
-    ]
+    if claims := headlines(metrics, beside):
+        parts.append(shown(claims))
+    same_seed = [metrics, *(each for each in beside if each["seed"] == metrics["seed"])]
+    tables = (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})), placebos.table(same_seed))
+    parts += [each.text(terminal_width()) for each in tables if each.rows]
     lines = [f"{RECIPE}: {UNKNOWN}"] if metrics["train"]["steps"] else []
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
-    if asked := metrics.get("asked"):
-        said = ", ".join(f"{name} by {count} model{'s' * (count > 1)}" for name, count in asked.items())
-        lines.append(f"test splits asked in this runs folder: {said}")
+    if said := phrases.test_splits(metrics):
+        lines.append(said)
     if metrics["judge"]:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"paper: {said}" for said in metrics.get("departures", [])]
@@ -56,6 +63,9 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
     remarks = {
         "Changes": phrases.change_by_test,
         "Changes as a reader finds them": phrases.readable_change,
+        "Changes, format and ability": phrases.parts,
+        "Answers": phrases.answers,
+        "Against the best constant answer": phrases.constant,
         "Shape": phrases.shape,
         "Against references": phrases.against,
         "Ungraded": phrases.ungraded,
@@ -129,6 +139,11 @@ def spreads(group: Sequence[Task]) -> Iterator[list[Cell]]:
         yield _spread(group, what, of_accuracy(group, parts))
         if all(task.get(f"{prefix}change") for task in group):
             yield _spread(group, f"{what}, change", of_change(group, f"{prefix}change"), change=True)
+
+
+def placebos_over_seeds(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Gain minus placebo of runs of one configuration and its placebos, over the seeds that both have."""
+    return "\n" + placebos.table(metrics).text(terminal_width())
 
 
 def _spread(group: Sequence[Task], what: str, found: Uncertainty, *, change: bool = False) -> list[Cell]:

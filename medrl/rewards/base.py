@@ -14,6 +14,7 @@ from annotated_types import Ge
 from medrl.config.identity import Identified
 from medrl.errors import Problem
 from medrl.grading.verdicts import Attempt, Verdict
+from medrl.statistics.confusion import commonest
 
 if TYPE_CHECKING:
     from medrl.data.mix import TrainingRow
@@ -197,10 +198,25 @@ def _answer_metrics(batch: Sequence[Completion]) -> dict[str, float]:
         shares |= {
             f"answers/{outcome}": graded_outcomes.count(outcome) / len(graded_outcomes) for outcome in ("right", "ungraded")
         }
+    constant = {"answers/commonest": share} if (share := _constant(batch)) is not None else {}
     places = [completion.row.task.answers.place(completion.verdict.reading, completion.row.example) for completion in batch]
     known = [place for place in places if place is not None]
     placed = {"answers/placed": len(known) / len(batch)}  # how many the next share is taken of
-    return shares | placed | ({"answers/first_choice": known.count(0) / len(known)} if known else {})
+    return shares | constant | placed | ({"answers/first_choice": known.count(0) / len(known)} if known else {})
+
+
+def _constant(batch: Sequence[Completion]) -> float | None:
+    """The greatest share that one answer has of those to a task, where most can be read and fewer golds are that answer."""
+    tasks: dict[str, list[Completion]] = {}
+    for completion in batch:
+        if completion.row.task.answers.graded and not completion.row.task.answers.ranked:
+            tasks.setdefault(completion.row.example.task, []).append(completion)
+    shares = []
+    for part in tasks.values():
+        found = commonest([each.row.example.gold for each in part], [each.verdict.value for each in part])
+        if found and 2 * found["read"] > len(part) and found["of_golds"] < found["share"]:
+            shares.append(found["share"])
+    return max(shares, default=None)
 
 
 def _function(name: str, reward: Reward, shared: _Completions) -> Callable[..., Scores]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from medrl.report import phrases
 from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, UNKNOWN
-from medrl.statistics.metrics import holm
+from medrl.statistics import paired
 from medrl.table.table import Column, Table
 
 Metrics = Mapping[str, Any]
@@ -17,6 +17,8 @@ COLUMNS = (
     Column("held out"), Column("measure"), Column("n", right=True), Column("before", widest=30), Column("after", widest=30),
     Column("change", widest=50),
 )  # fmt: skip
+PARTS = Column("of it", widest=60)
+"""Format and ability; not there where the shape changed nothing."""
 
 NOTES = {
     "Intervals": [f"95 %, of {CHECKPOINT}; of {RECIPE}: {UNKNOWN}"],
@@ -33,17 +35,16 @@ def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
         name: What these names are, for the head of their column.
     """
     rows = [(run, *row) for run, metrics in corrected(runs).items() for row in _rows(metrics)]
-    return Table((Column(name), *COLUMNS), rows, groups=1, notes=NOTES)
+    if any(row[-1] for row in rows):
+        return Table((Column(name), *COLUMNS, PARTS), rows, groups=1, notes=NOTES)
+    return Table((Column(name), *COLUMNS), [row[:-1] for row in rows], groups=1, notes=NOTES)
 
 
 def corrected(runs: Mapping[str, Metrics]) -> Mapping[str, Metrics]:
     """The same runs with the p values of their changes corrected by Holm for all of one table, each reading by itself."""
     found = {name: copy.deepcopy(dict(metrics)) for name, metrics in runs.items()}
-    tasks = [task for metrics in found.values() for part in ("tasks", "perplexity") for task in metrics[part].values()]
-    for reading in ("change", "readable_change"):
-        changed = [task[reading] for task in tasks if task.get(reading) and task["protocol"] != "pairwise"]
-        for change, p_holm in zip(changed, holm([change["p_value"] for change in changed]), strict=True):
-            change["p_holm"] = p_holm
+    tasks = [task for metrics in found.values() for part in ("tasks", "perplexity") for task in metrics.get(part, {}).values()]
+    paired.correct([task for task in tasks if task["protocol"] != "pairwise"])
     return found
 
 
@@ -61,17 +62,19 @@ def _rows(metrics: Metrics) -> Iterator[tuple[str, ...]]:
         # A run that trains nothing has one model and no change; a reward model has no head before training.
         compared = bool(task["change"]) and task["protocol"] != "pairwise"
         said = phrases.change(task) if compared else ""
-        yield key, measure, str(task["n"]), *((before, after) if compared else (after, "")), said
+        parts = phrases.parts_of(task["change"]) if compared else ""
+        yield key, measure, str(task["n"]), *((before, after) if compared else (after, "")), said, parts
         for name, found in task.get("against", {}).items():
             reference = f"{100 * found['accuracy']:.1f} % ({name.replace('_', ' ')})"
-            yield key, f"{measure}, against", str(task["n"]), reference, after, phrases.change({**task, "change": found})
+            yield key, f"{measure}, against", str(task["n"]), reference, after, phrases.change({**task, "change": found}), ""
         if "readable" in task:
             before, after = (_number(each["readable"], *how) for each in (task["base"], task))
             shown = (before, after) if task["change"] else (after, "")
-            yield key, READABLE, str(task["n"]), *shown, phrases.change(task, "readable_change")
+            said = phrases.change(task, "readable_change")
+            yield key, READABLE, str(task["n"]), *shown, said, phrases.parts_of(task.get("readable_change"))
     first, last = metrics["train"].get("reward", (None, None))
     if first is not None and last is not None:
-        yield "(in training)", "reward", "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}"
+        yield "(in training)", "reward", "", f"{first:.3f}", f"{last:.3f}", f"{last - first:+.3f}", ""
 
 
 def _number(numbers: Metrics, name: str, scale: float, spec: str, unit: str = "") -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 from medrl.report import phrases
+from medrl.report.headline import Headline, losses
+from medrl.report.headline import shown as shown_claims
 from medrl.report.phrases import CHECKPOINT, RECIPE, UNKNOWN
-from medrl.table.changes import changes
+from medrl.statistics.paired import PARTS
+from medrl.table import placebos
+from medrl.table.changes import changes, corrected
 from medrl.table.join import Comparison
 from medrl.table.results import Record
 from medrl.table.rows import Row
-from medrl.table.table import Cell, Column, Table, terminal_width
+from medrl.table.table import Cell, Column, Table, escape_markdown, printable, terminal_width
 
 COLUMNS = (
     Column("task"), Column("rows"), Column("who", widest=60), Column("n", right=True), Column("value", right=True),
@@ -22,7 +28,8 @@ COLUMNS = (
 )  # fmt: skip
 CSV_COLUMNS = (
     "table", "task", "metric", "kind", "who", "value", "low", "high", "sd", "recipe_low", "recipe_high", "seeds", "n",
-    "samples", "split", "protocol", "scorer", "version", "difference", "verdict", "against", "reasons", "flags", "rows",
+    "samples", "split", "protocol", "scorer", "version", "change", "format", "ability",
+    "difference", "verdict", "against", "reasons", "flags", "rows",
     "seconds", "gpu_hours", "tokens", "peak_memory_gib", "run_ids", "family", "commits", "dirty", "source",
 )  # fmt: skip
 PREAMBLE = "% needs \\usepackage{booktabs,graphicx}; XeLaTeX or LuaLaTeX with \\usepackage{xeCJK} for Chinese\n"
@@ -39,24 +46,41 @@ def to_table(comparison: Comparison) -> Table:
 
 
 def to_terminal(comparison: Comparison) -> str:
-    """The table for a terminal; its first line says where the rows came from."""
-    return to_table(comparison).text(terminal_width()) + "\n"
+    """For a terminal: where the rows came from, what was lost, the numbers, and gain minus placebo."""
+    table = to_table(comparison)
+    parts = [printable(table.caption), shown_claims(_losses(comparison))]
+    parts += [each.text(terminal_width()) for each in (replace(table, caption=""), *_placebos(comparison))]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def to_latex(comparisons: Sequence[Comparison]) -> str:
     """All tables in LaTeX."""
-    return "\n\n".join([PREAMBLE.rstrip(), *(to_table(each).latex() for each in comparisons)]) + "\n"
+    tables = [table.latex() for each in comparisons for table in (to_table(each), *_placebos(each))]
+    return "\n\n".join([PREAMBLE.rstrip(), *tables]) + "\n"
+
+
+def _losses(comparison: Comparison) -> list[Headline]:
+    return losses(corrected(_named(comparison.records)))
+
+
+def _placebos(comparison: Comparison) -> list[Table]:
+    """Gain minus placebo of each configuration; none where no placebo stands beside its run."""
+    found = placebos.table(comparison.records, ["configuration"], lambda record: [f"{record['name']} {record['family']}"])
+    return [found] if found.rows else []
+
+
+def _named(records: Sequence[Record]) -> dict[str, Record]:
+    return {f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record for record in records}
 
 
 def to_markdown(comparison: Comparison) -> str:
     """The table in Markdown; its first line says where the rows came from. Every run's own change stands in a second one."""
     table = to_table(comparison)
     parts = [Table(table.columns, table.rows, table.caption, groups=2).markdown()]
-    if runs := {
-        f"{record['name']} {record['family']}, seed {record['seed']} ({record['run_id']})": record
-        for record in comparison.records
-    }:
-        parts += ["Each run, before and after training:", changes(runs, "run").markdown()]
+    if runs := _named(comparison.records):
+        lost = "\n".join(f"- **{escape_markdown(str(each))}**" for each in _losses(comparison))
+        parts += ["Each run, before and after training:", *filter(None, [lost]), changes(runs, "run").markdown()]
+        parts += [each.markdown() for each in _placebos(comparison)]
     parts += [Table(table.columns, (), notes={title: notes}).markdown() for title, notes in table.notes.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -140,6 +164,20 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
     return str(DataFrame(found, columns=list(CSV_COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
+def _moved(row: Row) -> dict[str, float]:
+    """What training changed, and what of it is format and ability, as means over seeds; empty where some run does not say it."""
+    reading = {"measured": "change", "readable": "readable_change"}.get(
+        row.asked["scorer"] if row.kind == "compat" else row.kind, ""
+    )
+    changes = [record["tasks"].get(row.task, {}).get(reading) for record in row.records if row.metric == "accuracy"]
+    if not changes or not all(changes):
+        return {}
+    found = {"change": fmean(each["difference"] for each in changes)}
+    if all("parts" in each for each in changes):
+        found |= {part: fmean(each["parts"][part]["difference"] for each in changes) for part in PARTS}
+    return found
+
+
 def _lines(table: str, row: Row) -> Iterator[dict[str, Any]]:
     about = {"samples": 1, **row.asked, **{name: getattr(row, name) for name in CSV_COLUMNS if hasattr(row, name)}}
     found = row.uncertainty
@@ -148,6 +186,7 @@ def _lines(table: str, row: Row) -> Iterator[dict[str, Any]]:
     about |= row.cost or {}
     for name, key in {"rows": "source", "run_ids": "run_id", "family": "family", "commits": "commit"}.items():
         about[name] = " ".join(dict.fromkeys(str(record[key]) for record in row.records))
+    about |= _moved(row)
     about |= {
         "table": table, "seeds": " ".join(map(str, row.seeds)), "flags": "; ".join(row.flags),
         "dirty": any(record["dirty"] for record in row.records) if row.records else None,

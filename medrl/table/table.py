@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -167,6 +168,11 @@ class Table:
 def terminal_width() -> int | None:
     """Columns of the terminal that this program writes to; None where its output goes elsewhere, which wraps nothing."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def red(text: str) -> str:
+    """Text that a terminal shows in red; as it is where output goes elsewhere, or NO_COLOR is set (no-color.org)."""
+    return f"\x1b[31m{text}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
 
 
 def _drawn(text: str) -> Text:

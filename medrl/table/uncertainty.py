@@ -52,12 +52,20 @@ def _wide(values: Sequence[float], own: Iterable[Interval | None]) -> Interval |
 
 def of_change(group: Sequence[Task], key: str = "change") -> Uncertainty:
     """The mean change over seeds; ``key`` may be ``readable_change``."""
-    reading, changes = key.removesuffix("change").rstrip("_"), [task[key] for task in group]
-    before, after = ([task["base"].get(reading, task["base"]) for task in group], [task.get(reading, task) for task in group])
-    pairs = zip(by_example(group, after), by_example(group, before), strict=True)
-    rows = [[new - old for new, old in zip(*pair, strict=True)] for pair in pairs]
+    changes, rows = [task[key] for task in group], gains(group, key)
     own = [Interval(*each["ci95"]) if each["ci95"] else None for each in changes]
     return of_values([each["difference"] for each in changes], own, rows, change=True)
+
+
+def gains(group: Sequence[Task], key: str = "change") -> list[list[float]]:
+    """Of each seed and example, the share right after training minus the share before; ``key`` as in `of_change`.
+
+    None where some run does not say it, or was asked other examples.
+    """
+    reading = key.removesuffix("change").rstrip("_")
+    before, after = ([task["base"].get(reading, task["base"]) for task in group], [task.get(reading, task) for task in group])
+    pairs = zip(by_example(group, after), by_example(group, before), strict=True)
+    return [[new - old for new, old in zip(*pair, strict=True)] for pair in pairs]
 
 
 def of_accuracy(group: Sequence[Task], parts: Sequence[Task]) -> Uncertainty:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medrl.config.frozen import Tree
-from medrl.config.schema import Run, family_id
+from medrl.config.rules import has_placebo
+from medrl.config.schema import Run, arms_id, family_id
 from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically
 from medrl.tracking import metric_names
@@ -205,7 +206,7 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
         **place,
         name=folder.name,
         group=f"{settings.name}-{family_id(settings)}",  # the seeds of a configuration stand together
-        tags=list(track.tags),
+        tags=tags(settings),
         mode="offline" if track.mode == "offline" else "online",
         resume=resume,
         dir=folder,
@@ -222,6 +223,12 @@ def _init(tree: Tree, settings: Run, folder: Path, run: str, resume: Literal["al
             stop_fn=(lambda: None) if of_agent() else None,
         ),
     )
+
+
+def tags(settings: Run) -> list[str]:
+    """Those of the configuration; of a run that is paid for right answers its arm, and what it shares with its other arms."""
+    arm = [f"control={settings.control}", f"arms={arms_id(settings)}"] if has_placebo(settings) else []
+    return [*settings.logger.tags, *arm]
 
 
 def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track: Logger) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
@@ -10,6 +11,8 @@ from typing import Any
 from medrl.errors import UserError
 from medrl.training import distributed
 
+FIRST_SECONDS = 3
+"""So much later than the first do other processes end."""
 MEND = (
     "Nothing of this step is kept, and checkpoints of earlier steps are. Lower algo.learning_rate, raise algo.warmup_ratio, or "
     "write hardware.precision=bf16 or fp32 in the place of fp16."
@@ -33,7 +36,7 @@ def callback(before: int = 0) -> Any:
             step = before + state.global_step
             for name, what in figures.items():
                 if not isfinite(value := float(logs.get(name, 0.0))):
-                    raise UserError(f"Step {step}: {what} is {value}, which is no finite number. {MEND}")
+                    raise _stop(f"Step {step}: {what} is {value}, which is no finite number. {MEND}")
             check_weights(model, f"Step {step}")
 
     return StopWhereNotFinite()
@@ -72,4 +75,11 @@ def check_weights(model: Any, when: str) -> None:
     broken = [name for name, each in local.items() if not bool(each.isfinite().all())]
     if distributed.agreed(bool(broken)):
         where = f" ({len(broken)} of {len(local)} tensors, the first is {broken[0]})" if broken else ""
-        raise UserError(f"{when}: weights are no finite numbers{where}. {MEND}")
+        raise _stop(f"{when}: weights are no finite numbers{where}. {MEND}")
+
+
+def _stop(said: str) -> UserError:
+    """What all processes say at once: the first, which prints, has to be the one that is heard."""
+    if distributed.rank():
+        time.sleep(FIRST_SECONDS)
+    return UserError(said)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from medrl.statistics.confusion import CONSTANT, constant
+
 WINDOW = 10
 """Steps that are averaged: one step is noise."""
 MOST_DEAD_GROUPS = 0.8
@@ -77,6 +79,25 @@ def _at(first: Sequence[Line], last: Sequence[Line], steps: int) -> Iterator[tup
             "first choice",
             f"{agreement:.0%} of the answers name the choice that is shown first: the model may be copying the order",
         )
+
+    share = mean(last, "answers/commonest")
+    if share is not None and share >= CONSTANT:
+        yield (
+            "constant answer",
+            f"{share:.0%} of the answers to one task are the same, and its golds are not: the model may have stopped reading "
+            "the questions",
+        )
+
+
+def constant_answers(tasks: Mapping[str, Mapping[str, Any]], step: int) -> list[TrainingWarning]:
+    """Held-out tasks of ``metrics.json`` to which a trained model nearly always says the same, though their golds differ."""
+    found = []
+    for name, task in tasks.items():
+        common = task.get("answers", {}).get("commonest")
+        if step and common and constant(common, task["n"] * task["samples"]):
+            said = f"{common['share']:.1%} of the answers that a reader finds to {name} are {common['answer']}"
+            found.append(TrainingWarning("constant answer", step, f"{said}, and {common['of_golds']:.1%} of its golds"))
+    return found
 
 
 def _rise(first: Sequence[Line], last: Sequence[Line], name: str) -> float:

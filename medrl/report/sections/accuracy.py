@@ -22,7 +22,7 @@ def accuracy(metrics: Mapping[str, Any], tree: Tree, run: Run) -> Markup:
     return html.render(
         "accuracy", tasks=tasks, texts=metrics.get("perplexity"), asked=tree["eval"], ungraded=ungraded, kinds=kinds,
         forest=_forest(tasks, kinds), credit=any(map(phrases.credit_says_more, tasks.values())), references=references,
-        ranked=[name for name, task in run.data_mix.tasks.items() if task.answers.ranked],
+        ranked=[name for name, task in run.data_mix.tasks.items() if task.answers.ranked], splits=phrases.test_splits(metrics),
     )  # fmt: skip
 
 
@@ -54,3 +54,10 @@ def groups(metrics: Mapping[str, Any]) -> Markup:
         return charts.interval(f"{group}: {100 * numbers['accuracy']:.1f} %", _dot(numbers))
 
     return html.render("groups", tasks=tasks, plot=plot)
+
+
+def answers(metrics: Mapping[str, Any]) -> Markup:
+    """A matrix of golds and answers for each model and task whose answers can be listed; empty where none has."""
+    return html.render(
+        "answers", tasks={name: each for name, each in metrics["tasks"].items() if "golds" in each.get("answers", {})}
+    )
