@@ -1,4 +1,4 @@
-"""The mixture that the embedded model was made from: some demonstrations answer without a reasoning, so that reasoning is a habit to gain."""
+"""The mixture that the embedded model was made from: some demonstrations answer without a reasoning."""
 
 from __future__ import annotations
 

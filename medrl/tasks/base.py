@@ -150,6 +150,10 @@ class Task(Identified, ABC):
         """Answers that need no model, by their name: one an example, in order. ``train`` reads the training split."""
         return {}
 
+    def stem(self, example: Example) -> str:
+        """What tells its question from others of the data set; of a row that asks nothing, its text."""
+        return example.question or example.gold
+
     def content(self, example: Example) -> DedupKey:
         """What two rows are compared by, so that nothing that is evaluated is trained on."""
         return DedupKey(example.task, example.id, example.question, example.choices, example.context)
