@@ -89,9 +89,9 @@ def _dispatch(argv: Sequence[str]) -> int:
         return multirun.main(arguments.overrides)
     else:
         composed = compose.compose(arguments.overrides)
-        from medrl import run
+        from medrl import lifecycle
 
-        run.run(composed.tree, composed.run)
+        lifecycle.run(composed.tree, composed.run)
     return 0
 
 
