@@ -95,9 +95,10 @@ class Answerer:
 
 def _type(task: Task | None, example: Example) -> AnswerType:
     """What reads an answer that has no gold: a judge is not asked, and a type that the gold decides is not known."""
-    if isinstance(task, Rows) and task.answer_type == "auto" and not (task.train or task.test):
-        return BY_NAME["letter"] if example.choices else Imitated()  # no file says what the golds are
-    if task is None or task.answers.judged or isinstance(task.answers, ByGold):
+    untold = isinstance(task, Rows) and task.answer_type == "auto" and not (task.train or task.test)
+    if task is None or untold:  # nothing says what the golds are
+        return BY_NAME["letter"] if example.choices else Imitated()
+    if task.answers.judged or isinstance(task.answers, ByGold):
         return Imitated()
     return task.answers
 
@@ -118,11 +119,16 @@ def opened(name: str, overrides: Sequence[str], task: str | None) -> Answerer:
         settings, of_run = _of_run(folder, overrides), folder
     else:
         settings, of_run = _of_model(name, overrides), None
-    if task is None and (of_run or any(word.startswith(("data_mix=", "paper=", "study=")) for word in overrides)):
+    if task is None and (of_run or names_mix(overrides)):
         task = max(settings.data_mix.weights, key=lambda each: settings.data_mix.weights[each])
     if task not in (None, "none", *settings.data_mix.tasks):
         raise ConfigError([Problem("task", f"is no task of {name}; {suggest.nearest(str(task), settings.data_mix.tasks)}")])
     return Answerer(settings, of_run, None if task == "none" else task)
+
+
+def names_mix(overrides: Sequence[str]) -> bool:
+    """Whether overrides choose a mix, and with it the words of its tasks."""
+    return any(word.startswith(("data_mix=", "paper=", "study=")) for word in overrides)
 
 
 def _of_model(name: str, overrides: Sequence[str]) -> Run:
@@ -134,7 +140,7 @@ def _of_model(name: str, overrides: Sequence[str]) -> Run:
     if (Path(name) / "adapter_config.json").exists() and (Path(name).parent / "config.yaml").exists():
         raise UserError(f"{name} is the adapter of a run; name the run itself, {Path(name).parent}.")
     model = [f"model={name}"] if name in known else ["model=pretrained", f"model.weights='{name}'"]
-    mix = [] if any(word.startswith(("data_mix=", "paper=", "study=")) for word in overrides) else ["data_mix=rows"]
+    mix = [] if names_mix(overrides) else ["data_mix=rows"]
     return compose.compose(["algo=none", *mix, *model, *overrides]).run
 
 
