@@ -10,8 +10,8 @@ from pathlib import Path
 from string import Template
 from typing import NoReturn
 
-from medrl import __version__
 from medrl.config import compose, frozen, options
+from medrl.config.version import __version__
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.jobs import die_with_parent
 

@@ -131,7 +131,14 @@ def names_mix(overrides: Sequence[str]) -> bool:
     return any(word.startswith(("data_mix=", "paper=", "study=")) for word in overrides)
 
 
-def _of_model(name: str, overrides: Sequence[str]) -> Run:
+def model_words(name: str) -> list[str]:
+    """Overrides that choose a model by whatever names it: a run's folder, an option of ``model``, weights.
+
+    Raises:
+        UserError: nothing is called so.
+    """
+    if (Path(name) / "config.yaml").exists():
+        return ["model=from_run", f"model.run='{name}'"]
     known = options.group_options("model")
     if not Path(name).exists() and "/" not in name and not name.endswith(".gguf") and name not in known:
         near = suggest.near(name, known)
@@ -139,9 +146,12 @@ def _of_model(name: str, overrides: Sequence[str]) -> Run:
         raise UserError(f"{name} is no folder and no model; {meant} (a hub id is written ORG/NAME)")
     if (Path(name) / "adapter_config.json").exists() and (Path(name).parent / "config.yaml").exists():
         raise UserError(f"{name} is the adapter of a run; name the run itself, {Path(name).parent}.")
-    model = [f"model={name}"] if name in known else ["model=pretrained", f"model.weights='{name}'"]
+    return [f"model={name}"] if name in known else ["model=pretrained", f"model.weights='{name}'"]
+
+
+def _of_model(name: str, overrides: Sequence[str]) -> Run:
     mix = [] if names_mix(overrides) else ["data_mix=rows"]
-    return compose.compose(["algo=none", *mix, *model, *overrides]).run
+    return compose.compose(["algo=none", *mix, *model_words(name), *overrides]).run
 
 
 def _of_run(folder: Path, overrides: Sequence[str]) -> Run:
