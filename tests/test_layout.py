@@ -18,7 +18,9 @@ SEVERAL = {"__init__.py", "__main__.py", "base.py"}
 
 
 ROOT = PACKAGE.parent
-TREE = [ROOT / name for name in ("medrl", "conf", "docs", "tests", "experiments", "sweeps", "benchmarks", "hydra_plugins")]
+TREE = [
+    ROOT / name for name in ("medrl", "conf", "docs", "tests", "experiments", "sweeps", "benchmarks", "examples", "hydra_plugins")
+]
 OURS = "|".join(folder.name for folder in (*TREE, *PACKAGE.iterdir()) if folder.is_dir())
 NAMED = re.compile(rf"(?<![\w./<>{{}}*$~:-])((?:{OURS})/(?:[\w-]+/)*[\w-]+\.(?:py|yaml|md|json|jinja)|test_\w+\.py)(?!\w)")
 """A file of ours in running text, from the top of the repository or of the package."""
