@@ -14,7 +14,6 @@ from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import Answerer
 from medrl.grading.thoughts import Parted
-from medrl.jobs.shutdown import GracefulShutdown
 
 if TYPE_CHECKING:
     from medrl.models.generation import Transformers
@@ -29,14 +28,17 @@ task      the task of the run's mix in whose words it is asked (default: the one
 KEY       of a run hardware, eval.KEY and seed (eval.temperature=0.7); of a model everything that python -m medrl takes
           (model.chat_format=chatml, data_mix=medqa for the words of a task)
 
-In a conversation /new forgets what was said. Ctrl-C ends an answer."""
+In a conversation /new forgets what was said. Ctrl-C ends an answer, and between answers the conversation."""
 OPTIONS = ("question", "compare", "task")
 BEFORE_AND_AFTER = {"base": "before", "trained": "after"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Talk; 0 when all went well."""
-    return exit_code(lambda: _main(argv))
+    """Talk; 0 when all went well, 130 after Ctrl-C."""
+    try:
+        return exit_code(lambda: _main(argv))
+    except KeyboardInterrupt:
+        return 130
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -46,15 +48,14 @@ def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.chat RUN|MODEL [question=...] [compare=true]")
     if own.get("compare", "false") not in ("true", "false"):
         raise ConfigError([Problem("compare", f"is {own['compare']!r}, should be true or false")])
-    with GracefulShutdown().listening():
-        asked = answerer.opened(name, overrides, own.get("task"))
-        speakers = _speakers(asked, compare=own.get("compare") == "true")
-        print(_introduced(asked), file=sys.stderr, flush=True)
-        if "question" in own:
-            for speaker in speakers:
-                speaker.answer(own["question"])
-        else:
-            converse(speakers)
+    asked = answerer.opened(name, overrides, own.get("task"))
+    speakers = _speakers(asked, compare=own.get("compare") == "true")
+    print(_introduced(asked), file=sys.stderr, flush=True)
+    if "question" in own:
+        for speaker in speakers:
+            speaker.answer(own["question"])
+    else:
+        converse(speakers)
     return 0
 
 

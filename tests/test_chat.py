@@ -82,6 +82,19 @@ def test_a_conversation_remembers_until_it_is_told_to_forget(trained, capsys, mo
     assert all(prompt[0]["role"] == "system" for prompt in prompts)
 
 
+def test_ctrl_c_ends_the_answer_and_not_the_conversation(trained, capsys, monkeypatch):
+    def interrupted(self, prompt, *args):
+        asked.append(prompt[-1]["content"])
+        raise KeyboardInterrupt
+
+    asked = []
+    monkeypatch.setattr(Transformers, "stream", interrupted)
+    monkeypatch.setattr("sys.stdin", io.StringIO("first\nsecond\n"))
+    code, _, notices = said(capsys, trained[1])
+    assert code == 0 and asked == ["first", "second"] and notices.count("stopped") == 2
+    assert said(capsys, trained[1], "question=x")[0] == 130
+
+
 def test_a_stream_is_the_completion():
     asked = answerer.opened("tiny", ["hardware=cpu"], None)
     engine = Transformers(*asked.load("base"), 2048, None)

@@ -135,7 +135,7 @@ def test_what_was_begun_otherwise_is_not_gone_on_with(tmp_path, capsys, monkeypa
         (("question", "context", "system"), {"question": "question", "context": "context", "system": "system"}),
         (("system", "context"), {"question": "context", "system": "system"}),  # S3
         (("instruction", "input"), {"question": "instruction", "context": "input"}),  # Alpaca
-        (("messages",), {"conversation": "messages"}),
+        (("messages", "ID"), {"conversation": "messages", "id": "ID"}),
         (("Prompt", "answer"), {"question": "Prompt"}),
     ],
 )

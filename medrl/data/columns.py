@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
@@ -117,7 +117,7 @@ def mapped(given: Columns, names: tuple[str, ...]) -> Columns:
 
 @cache
 def asked(given: Columns, names: tuple[str, ...]) -> Columns:
-    """The map of a row whose gold is not read: it may have none.
+    """The map of a row whose gold is not read: it may have none. A column ``id`` tells the rows of the answers apart.
 
     Args:
         given: What the user has named.
@@ -141,7 +141,7 @@ def asked(given: Columns, names: tuple[str, ...]) -> Columns:
         raise ValueError(
             f"there is {', '.join(names) or 'no column'}, and no prompt or question; set columns.question to one of these"
         )
-    return _with_those_beside(given, known, {roles[there[0]]: known[there[0]]})
+    return _with_those_beside(replace(given, id=given.id or known.get("id")), known, {roles[there[0]]: known[there[0]]})
 
 
 def _with_those_beside(given: Columns, known: Mapping[str, str], found: dict[str, str | tuple[str, ...]]) -> Columns:
@@ -162,7 +162,7 @@ def _with_those_beside(given: Columns, known: Mapping[str, str], found: dict[str
                 found[role] = several[0]
         elif len(there) == 1 and role not in found:
             found[role] = there[0]
-    return dataclasses.replace(given, **{role: name for role, name in found.items() if not getattr(given, role)})  # type: ignore[arg-type]
+    return replace(given, **{role: name for role, name in found.items() if not getattr(given, role)})  # type: ignore[arg-type]
 
 
 def _one_each(known: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
