@@ -1,0 +1,207 @@
+"""A finished run -> a folder that is whole or not there: write, ask again, compare, rename."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from medrl import __version__
+from medrl.config import build, frozen
+from medrl.config.identity import digest, of_file
+from medrl.config.schema import Run, Text, run_id
+from medrl.errors import UserError
+from medrl.export import asked_again, weights
+from medrl.export.asked_again import Agreement, Answers, Questions
+from medrl.jobs import locks
+from medrl.models import base
+from medrl.tracking import run_folder
+
+Format = Literal["adapter", "merged"]
+FORMATS: tuple[Format, ...] = ("adapter", "merged")
+RECORD = "export.json"
+"""What the export was made of, its files and their agreement; the last file that is written."""
+THE_RUN = "the run, here"
+"""The run's own model, asked again on this machine: what device and precision alone change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    run: Text
+    formats: tuple[Format, ...] | None = None
+    """None: all that the run has."""
+    out: Text | None = None
+    """Folder to write; None: ``export`` of the run."""
+    rows: Annotated[int, Ge(1)] = 50
+    """Answers of each task that every export gives again."""
+    seed: int = 0
+    base: Text | None = None
+    """What the adapter names as its base."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.run)
+
+    @property
+    def where(self) -> Path:
+        """Folder of the export."""
+        return Path(self.out) if self.out else self.folder / "export"
+
+
+def export(options: Options) -> dict[str, Any]:
+    """Write the export, unless this very one stands there already.
+
+    Returns:
+        Its record, as ``export.json`` holds it.
+
+    Raises:
+        UserError: the run has nothing to export, or an export is another model than was measured; then nothing is written.
+    """
+    folder, out = options.folder, options.where
+    run = finished(folder)
+    formats = checked_formats(run, options)
+    made_of = digest(
+        {
+            "model": {
+                name: about["sha256"] for name, about in run_folder.noted_files(folder).items() if name.startswith("model/")
+            },
+            "asked": [formats, options.rows, options.seed, options.base],
+            "medrl": __version__,
+        }
+    )
+    with locks.locked(folder):
+        if out.exists():
+            before = _record(out)
+            if before.get("made_of") == made_of and not changed(out, before):
+                return before
+        partial = out.with_name(out.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        base.quiet()
+        questions = asked_again.draw(run, folder, options.rows, options.seed)
+        found = dict(_agreements(options, run, formats, questions, partial))
+        record = {
+            "medrl": __version__,
+            "made_of": made_of,
+            "run": run.name,
+            "run_id": run_id(run),
+            "formats": list(formats),
+            "rows": options.rows,
+            "seed": options.seed,
+            "agreement": {name: {task: each._asdict() for task, each in tasks.items()} for name, tasks in found.items()},
+            "files": {path.relative_to(partial).as_posix(): of_file(path) for path in _files(partial)},
+        }
+        run_folder.write_json(partial / RECORD, record)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
+    return record
+
+
+def finished(folder: Path) -> Run:
+    """The configuration of a run that has trained a language model to its end.
+
+    Raises:
+        UserError: it has not.
+    """
+    run = build.check(frozen.load(folder))
+    if run.algo.trains_reward_model:
+        raise UserError(
+            f"{folder} has trained a reward model, which scores answers and gives none; name a run of a language model."
+        )
+    if not run.algo.trains:
+        raise UserError(f"{folder} has trained nothing; what it has evaluated is what its model.weights names.")
+    if not (folder / "metrics.json").exists():
+        raise UserError(f"{folder} is unfinished; run its command again until it ends with a table.")
+    if not (folder / "model").is_dir():
+        raise UserError(f"{folder} is finished and has lost its model/; make it again with force=true.")
+    if edited := run_folder.edited(folder):
+        raise UserError(f"{folder}: {', '.join(edited)} is not what was measured; bring it back, or start the run over.")
+    return run
+
+
+def checked_formats(run: Run, options: Options) -> tuple[Format, ...]:
+    """The formats that are asked for, or all that this run has.
+
+    Raises:
+        UserError: the run lacks one.
+    """
+    has_adapter = (options.folder / "model" / "adapter_config.json").exists()
+    formats = options.formats or tuple(name for name in FORMATS if has_adapter or name != "adapter")
+    if "adapter" in formats and not has_adapter:
+        raise UserError(f"{options.run} has trained all weights and no adapter; write formats=merged.")
+    return tuple(name for name in FORMATS if name in formats)
+
+
+def _record(out: Path) -> dict[str, Any]:
+    """Raises:
+    UserError: the folder is no export, so that it is not replaced.
+    """
+    try:
+        found: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{out} is there and no export (it holds no {RECORD}); move it away or write out=FOLDER.") from None
+    return found
+
+
+def changed(out: Path, record: dict[str, Any]) -> list[str]:
+    """Files of an export that are gone or hold something else."""
+    return [name for name, sha256 in record["files"].items() if not (out / name).is_file() or of_file(out / name) != sha256]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _agreements(
+    options: Options, run: Run, formats: Sequence[Format], questions: Questions, partial: Path
+) -> Iterator[tuple[str, dict[str, Agreement]]]:
+    """Write every format and ask it: its name, and its agreement with the run by task."""
+    from medrl.run import load
+
+    print(f"ask      {THE_RUN}: {sum(map(len, questions.lines.values()))} answers of {options.run}", flush=True)
+    own = _asked(questions, *load(run, options.folder, "trained"))
+    yield THE_RUN, asked_again.compare(questions, own, own)
+    merged = partial / "merged"
+    for name in formats:
+        where = partial / name
+        if name == "adapter":
+            weights.write_adapter(options.folder, where, options.base)
+        else:
+            weights.write_merged(run, options.folder, where)
+        yield name, _compared(options, run, name, where, questions, own)
+    if "merged" in formats:  # the folder is laid out as a repository on the hub: its top loads with from_pretrained
+        for path in list(merged.iterdir()):
+            path.replace(partial / path.name)
+        merged.rmdir()
+
+
+def _compared(options: Options, run: Run, name: str, where: Path, questions: Questions, own: Answers) -> dict[str, Agreement]:
+    """Raises:
+    UserError: it is another model than was measured.
+    """
+    print(f"ask      {name}", flush=True)
+    asked = _asked(questions, *base.trained(run.model, run.hardware, run.seed, where))
+    found = asked_again.compare(questions, own, asked)
+    if other := [f"{each.nats:.2f} nats a token on {task}" for task, each in found.items() if not each.same]:
+        raise UserError(
+            f"{name} is another model than {options.run} has measured: it is {', '.join(other)} away from it, more than rounding "
+            f"moves ({asked_again.ANOTHER_MODEL}); nothing was exported."
+        )
+    return found
+
+
+def _asked(questions: Questions, model: Any, tokenizer: Any) -> Answers:
+    try:
+        return asked_again.ask(questions, model, tokenizer)
+    finally:
+        del model
+        gc.collect()
