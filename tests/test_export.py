@@ -5,13 +5,27 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from medrl import run
-from medrl.config import build, schema
+from medrl.config import build, frozen, schema
+from medrl.config import compose as composing
+from medrl.config.identity import of_file
 from medrl.export import __main__ as command
-from medrl.export import weights
+from medrl.export import gguf_writer, modelfile, weights
+from medrl.export.llama_cpp import LlamaCpp
 from medrl.models import base
+from medrl.models.base import EMBEDDED
+from medrl.models.chat_templates import ready
+from medrl.models.generation import Sampling, Transformers
 
 WORDS = (
     "algo=sft", "data_mix=pubmedqa", "control=none", "model/lora=all_linear", "model.lora.rank=4", "algo.learning_rate=0.05",
@@ -52,20 +66,22 @@ def test_all_weights_are_the_adapters_sum_with_its_base(trained, exported):
 
 
 def json_tree(folder):
-    from medrl.config import frozen
-
     return frozen.load(folder)
 
 
 def test_the_record_holds_agreement_and_files(trained, exported):
     record = json.loads((exported / "export.json").read_text())
-    assert record["formats"] == ["adapter", "merged"] and record["run_id"] in trained.name
-    here, adapter, merged = (record["agreement"][name]["pubmedqa"] for name in ("the run, here", "adapter", "merged"))
-    assert here == adapter and here["texts"] == here["verdicts"] == here["asked"] == 6 and here["nats"] == 0
-    assert 0 < merged["nats"] < 0.05
+    assert record["formats"] == ["adapter", "merged", "f16", "q8_0"] and record["run_id"] in trained.name
+    found = {name: tasks["pubmedqa"] for name, tasks in record["agreement"].items()}
+    here, merged = found["the run, here"], found["merged"]
+    assert here == found["adapter"] and here["texts"] == here["verdicts"] == here["asked"] == 6 and here["nats"] == 0
+    assert found["f16"]["nats"] == pytest.approx(merged["nats"], rel=0.01)
+    assert 0 < merged["nats"] < 0.05 and 0 < found["q8_0"]["nats"] < 0.05
+    assert found["f16 in llama.cpp"]["texts"] == merged["texts"] and found["q8_0 in llama.cpp"]["asked"] == 6
     there = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
     assert set(record["files"]) == there - {"export.json"}
-    assert {"adapter/adapter_model.safetensors", "model.safetensors", "tokenizer.json"} <= there
+    assert {"adapter/adapter_model.safetensors", "model.safetensors", "tokenizer.json", "Modelfile"} <= there
+    assert {"sft-tiny-pubmedqa-f16.gguf", "sft-tiny-pubmedqa-q8_0.gguf"} <= there
 
 
 def test_the_same_command_again_asks_nothing_and_another_replaces(folder, capsys):
@@ -130,12 +146,34 @@ def in_the_way(folder):
 def changed_to(*words):
     def change(folder):
         tree = json_tree(folder)
-        from medrl.config import compose, frozen
-
-        other = compose.tree([*words, "hardware=cpu", f"runs={folder.parent}"])
+        other = composing.tree([*words, "hardware=cpu", f"runs={folder.parent}"])
         frozen.freeze({**tree, **{key: other[key] for key in ("algo", "data_mix")}}, folder)
 
     return change
+
+
+def sealed(folder, path):
+    """A changed file of the run as if it had been measured."""
+    record = json.loads((folder / "provenance.json").read_text())
+    for stage in record["stages"]:
+        if (name := path.relative_to(folder).as_posix()) in stage["files"]:
+            stage["files"][name]["sha256"] = of_file(path)
+    (folder / "provenance.json").write_text(json.dumps(record))
+
+
+def architecture_of_others(folder):
+    """A run whose base is a BLOOM of random weights."""
+    weights_folder = folder.parent / "bloom"
+    BloomForCausalLM(BloomConfig(vocab_size=1536, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(weights_folder)
+    TOKENIZER.save_pretrained(weights_folder)
+    frozen.freeze({**json_tree(folder), "model": json_tree(folder)["model"] | {"weights": str(weights_folder)}}, folder)
+
+
+def tokenizer_of_others(folder):
+    path = folder / "model" / "tokenizer.json"
+    parsed = json.loads(path.read_text())
+    path.write_text(json.dumps({**parsed, "pre_tokenizer": {"type": "Whitespace"}}))
+    sealed(folder, path)
 
 
 REFUSED = {
@@ -144,6 +182,8 @@ REFUSED = {
     "other weights": (edited, (), "model/adapter_config.json is not what was measured"),
     "in the way": (in_the_way, (), "is there and no export"),
     "a reward model": (changed_to("algo=rm", "data_mix=medicalgpt_preference"), (), "has trained a reward model"),
+    "no GGUF of it": (architecture_of_others, ("formats=q8_0",), "and this is bloom; write formats=merged"),
+    "words split otherwise": (tokenizer_of_others, (), "how its tokenizer splits words; write formats=adapter,merged"),
     "nothing trained": (changed_to("algo=none"), (), "has trained nothing"),
     "no run": (shutil.rmtree, (), "is no run folder: there is no such folder"),
 }
@@ -174,3 +214,82 @@ def test_what_an_option_cannot_hold_is_said(trained, words, said, capsys):
 def test_one_run_is_named(capsys):
     assert command.main(["formats=merged"]) == 1
     assert "Name one run folder" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# GGUF, of architectures at toy size
+
+TOKENIZER = ready(AutoTokenizer.from_pretrained(EMBEDDED / "tiny"), None, "tiny")
+SHAPE = {
+    "vocab_size": 1600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.3, "bos_token_id": None,
+    "eos_token_id": TOKENIZER.eos_token_id, "pad_token_id": TOKENIZER.pad_token_id,
+}  # fmt: skip
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+TOYS = {
+    "qwen2": Qwen2Config(**SHAPE, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=False),
+    "llama": LlamaConfig(**SHAPE, tie_word_embeddings=True),
+    "llama3": LlamaConfig(**SHAPE, rope_parameters={**LLAMA3, "original_max_position_embeddings": 64}),
+    "yarn": Qwen2Config(
+        **SHAPE, rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+    ),
+}
+PROMPTS = [
+    [{"role": "system", "content": "Answer yes or no."}, {"role": "user", "content": f"{drug} {mg} mg:\n\n  is it safe? " * mg}]
+    for mg, drug in enumerate(("Aspirin", "Zinc", "It's codeine", "阿司匹林", "Tramadol"), start=1)
+]
+
+
+@pytest.fixture(scope="module", params=TOYS)
+def toy(request, tmp_path_factory):
+    """A folder of random weights and its GGUF in 16 bits."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(TOYS[request.param]).to(torch.float16).save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    file = folder / "toy.gguf"
+    gguf_writer.write(folder, file, "f16", "toy")
+    return folder, file
+
+
+def test_weights_come_back_from_the_file(toy):
+    folder, file = toy
+    found, _ = gguf_writer.read(file, folder, "cpu")
+    expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+    assert found.state_dict().keys() == expected.keys()
+    assert all(torch.equal(weight, expected[name]) for name, weight in found.state_dict().items())
+
+
+def test_llama_cpp_answers_as_transformers_does(toy):
+    folder, file = toy
+    sampling, keys = (
+        Sampling(0, 1, 2, 0),
+        [str(place) for place in range(len(PROMPTS))],
+    )  # of random weights more tokens are chaos
+    ours = Transformers(*gguf_writer.read(file, folder, "cpu"), 512, None)
+    theirs = LlamaCpp(file, 512, "")
+    found, expected = (
+        {place: each for batch in engine.complete(PROMPTS, keys, sampling) for place, each in batch.items()}
+        for engine in (theirs, ours)
+    )
+    assert found == expected and len({each.text for each in expected.values()}) > 1
+
+
+def test_eight_bits_are_of_blocks_of_32(toy, tmp_path):
+    import gguf
+
+    folder, file = toy
+    gguf_writer.write(folder, tmp_path / "q8.gguf", "q8_0", "toy")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "q8.gguf").tensors}
+    assert {kinds[name] for name in kinds if ".attn_" in name and name.endswith("_q.weight")} == {"Q8_0"}
+    assert kinds["output_norm.weight"] == "F32" and (tmp_path / "q8.gguf").stat().st_size < file.stat().st_size
+
+
+def test_ollamas_template_says_what_the_chat_template_says():
+    found = modelfile.template(TOKENIZER)
+    for part, words in (("{{ if .System }}", ""), ("{{ end }}", ""), ("{{ .System }}", "S"), ("{{ .Prompt }}", "P")):
+        found = found.replace(part, words)
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "P"}]
+    expected = TOKENIZER.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    assert found.partition("{{ .Response }}")[0] == expected

@@ -276,9 +276,21 @@ def completions(
     """Graded completions, all samples of an example together."""
     from medrl.models.generation import Transformers
 
+    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
+    return completed(run, task, examples, engine, done, tick)
+
+
+def completed(
+    run: Run,
+    task: Task,
+    examples: Sequence[Example],
+    engine: Any,
+    done: Collection[int],
+    tick: Callable[[float], None] | None = None,
+) -> Iterator[Lines]:
+    """The same by any engine that has the ``complete`` of `Transformers`."""
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
-    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
     keys = [f"{task.name}/{example.id}/{sample}" for example, sample in asking]
     for batch in engine.complete(prompts, keys, run.eval.sampling(run.seed), done, tick):
         yield _graded(task, asking, batch)

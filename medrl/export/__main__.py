@@ -19,7 +19,8 @@ from medrl.jobs.shutdown import GracefulShutdown
 USAGE = """python -m medrl.export RUN [KEY=VALUE ...]
 
 RUN      folder of a finished run that has trained a language model
-formats  adapter,merged (default: all that the run has): the adapter alone; all weights in 16 bits
+formats  adapter,merged,f16,q8_0 (default: all that the run has): the adapter alone; all weights in 16 bits; GGUF in 16 and
+         in 8 bits, with a Modelfile for Ollama
 out      folder to write (default: RUN/export), laid out as a repository on the hub; whole or not there
 rows     answers of each held-out task that every export gives again (default 50)
 seed     draws them (default 0)
@@ -78,10 +79,10 @@ def table(record: dict[str, Any]) -> str:
     columns = [Column("task"), Column("asked of"), *(Column(name, right=True) for name in right)]
     tasks = next(iter(record["agreement"].values()))
     rows = [
-        [task, name, each["asked"], *(each[key] for key in ("texts", "verdicts", "right", "right_now")), f"{each['nats']:.4f}"]
+        [task, name, each["asked"], *(each[key] for key in ("texts", "verdicts", "right", "right_now")), _nats(each["nats"])]
         for task in tasks
         for name, found in record["agreement"].items()
-        for each in [found[task]]
+        if (each := found.get(task))
     ]
     notes = {
         "Agreement": [
@@ -90,6 +91,10 @@ def table(record: dict[str, Any]) -> str:
         ]
     }
     return Table(columns, rows, groups=1, notes=notes).text(terminal_width())
+
+
+def _nats(nats: float | None) -> str:
+    return "" if nats is None else f"{nats:.1e}" if 0 < nats < 0.001 else f"{nats:.3f}"
 
 
 if __name__ == "__main__":

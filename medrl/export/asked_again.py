@@ -59,13 +59,14 @@ class Agreement(NamedTuple):
     """Right answers of the run, in the asked shape."""
     right_now: int | None
     """Those of the export."""
-    nats: float
-    """Mean distance, over the texts, of the negative log-likelihood a token from that of the run's own model."""
+    nats: float | None
+    """Mean distance, over the texts, of the negative log-likelihood a token from that of the run's own model; None where the
+    engine says no likelihoods."""
 
     @property
     def same(self) -> bool:
         """Whether this is the model that was measured, to rounding."""
-        return self.nats <= ANOTHER_MODEL
+        return self.nats is None or self.nats <= ANOTHER_MODEL
 
 
 def draw(run: Run, folder: Path, rows: int, seed: int) -> Questions:
@@ -94,11 +95,26 @@ def ask(questions: Questions, model: Any, tokenizer: Any) -> Answers:
         done = set(range(questions.total[name])) - set(questions.lines[name])
         batches = evaluate.missing_lines(questions.run, name, questions.examples[name], (model, tokenizer), done)
         lines[name] = {place: line for batch in batches for place, line in batch.items()}
-        if protocol(questions.run, name) == "generative":
+        if name in generated(questions.run):
             nats[name] = _of_texts(questions, name, model, tokenizer)
         else:
             nats[name] = {place: _of_row(line) for place, line in lines[name].items()}
     return Answers(lines, nats)
+
+
+def ask_engine(questions: Questions, engine: Any) -> Answers:
+    """Put the questions that are answered in words to another engine than transformers; it says no likelihoods."""
+    lines: dict[str, Mapping[int, Line]] = {}
+    for name in generated(questions.run):
+        done, task = set(range(questions.total[name])) - set(questions.lines[name]), questions.run.data_mix.tasks[name]
+        batches = evaluate.completed(questions.run, task, questions.examples[name], engine, done)
+        lines[name] = {place: line for batch in batches for place, line in batch.items()}
+    return Answers(lines, {})
+
+
+def generated(run: Run) -> list[str]:
+    """Tasks of a run that are answered in words."""
+    return [name for name in evaluated_tasks(run) if protocol(run, name) == "generative"]
 
 
 def _of_texts(questions: Questions, name: str, model: Any, tokenizer: Any) -> dict[int, float]:
@@ -129,14 +145,16 @@ def compare(questions: Questions, run: Answers, export: Answers) -> dict[str, Ag
     Args:
         questions: With the answers that the run has kept.
         run: What the run's own model gives here and now.
-        export: What the export gives.
+        export: What the export gives; tasks that it was not asked are left out.
     """
     found = {}
-    for name, kept in questions.lines.items():
-        pairs = [(line, export.lines[name][place]) for place, line in kept.items()]
-        distances = [abs(export.nats[name][place] - own) for place, own in run.nats[name].items()]
-        nats = fmean(distances) if distances else 0.0
-        if protocol(questions.run, name) != "generative":
+    for name, answers in export.lines.items():
+        pairs = [(line, answers[place]) for place, line in questions.lines[name].items()]
+        nats = None
+        if name in export.nats:
+            distances = [abs(export.nats[name][place] - own) for place, own in run.nats[name].items()]
+            nats = fmean(distances) if distances else 0.0
+        if name not in generated(questions.run):
             found[name] = Agreement(len(pairs), None, None, None, None, nats)
             continue
         found[name] = Agreement(

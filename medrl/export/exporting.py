@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,14 +17,15 @@ from medrl.config import build, frozen
 from medrl.config.identity import digest, of_file
 from medrl.config.schema import Run, Text, run_id
 from medrl.errors import UserError
-from medrl.export import asked_again, weights
-from medrl.export.asked_again import Agreement, Answers, Questions
+from medrl.export import asked_again, gguf_writer, llama_cpp, modelfile, weights
+from medrl.export.asked_again import Agreement, Answers
 from medrl.jobs import locks
 from medrl.models import base
 from medrl.tracking import run_folder
 
-Format = Literal["adapter", "merged"]
-FORMATS: tuple[Format, ...] = ("adapter", "merged")
+Format = Literal["adapter", "merged"] | gguf_writer.Kind
+GGUF: tuple[gguf_writer.Kind, ...] = ("f16", "q8_0")
+FORMATS: tuple[Format, ...] = ("adapter", "merged", *GGUF)
 RECORD = "export.json"
 """What the export was made of, its files and their agreement; the last file that is written."""
 THE_RUN = "the run, here"
@@ -87,8 +88,7 @@ def export(options: Options) -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         base.quiet()
-        questions = asked_again.draw(run, folder, options.rows, options.seed)
-        found = dict(_agreements(options, run, formats, questions, partial))
+        found = _Maker(options, run, partial).make(formats)
         record = {
             "medrl": __version__,
             "made_of": made_of,
@@ -132,12 +132,18 @@ def checked_formats(run: Run, options: Options) -> tuple[Format, ...]:
     """The formats that are asked for, or all that this run has.
 
     Raises:
-        UserError: the run lacks one.
+        UserError: the run lacks one, or it cannot be written.
     """
-    has_adapter = (options.folder / "model" / "adapter_config.json").exists()
+    model = options.folder / "model"
+    has_adapter = (model / "adapter_config.json").exists()
     formats = options.formats or tuple(name for name in FORMATS if has_adapter or name != "adapter")
     if "adapter" in formats and not has_adapter:
         raise UserError(f"{options.run} has trained all weights and no adapter; write formats=merged.")
+    if set(GGUF) & set(formats):
+        architecture = run.model.skeleton().config.model_type
+        if why := gguf_writer.not_writable(architecture, model / "tokenizer.json"):
+            others = ",".join(name for name in formats if name not in GGUF) or "merged"
+            raise UserError(f"{options.run} cannot be written as GGUF: {why}; write formats={others}.")
     return tuple(name for name in FORMATS if name in formats)
 
 
@@ -161,47 +167,73 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _agreements(
-    options: Options, run: Run, formats: Sequence[Format], questions: Questions, partial: Path
-) -> Iterator[tuple[str, dict[str, Agreement]]]:
-    """Write every format and ask it: its name, and its agreement with the run by task."""
-    from medrl.run import load
+class _Maker:
+    """Writes every format of one export and asks it."""
 
-    print(f"ask      {THE_RUN}: {sum(map(len, questions.lines.values()))} answers of {options.run}", flush=True)
-    own = _asked(questions, *load(run, options.folder, "trained"))
-    yield THE_RUN, asked_again.compare(questions, own, own)
-    merged = partial / "merged"
-    for name in formats:
-        where = partial / name
-        if name == "adapter":
-            weights.write_adapter(options.folder, where, options.base)
+    def __init__(self, options: Options, run: Run, partial: Path) -> None:
+        self.options, self.run, self.partial = options, run, partial
+        self.questions = asked_again.draw(run, options.folder, options.rows, options.seed)
+        self.own: Answers | None = None
+        self.found: dict[str, dict[str, Agreement]] = {}
+
+    def make(self, formats: Sequence[Format]) -> dict[str, dict[str, Agreement]]:
+        """All formats; the agreement of each with the run, by task.
+
+        Raises:
+            UserError: one is another model than was measured.
+        """
+        from medrl.run import load
+
+        folder, merged = self.options.folder, self.partial / "merged"
+        self.own = self._asked(THE_RUN, *load(self.run, folder, "trained"))
+        if "adapter" in formats:
+            weights.write_adapter(folder, self.partial / "adapter", self.options.base)
+            self._asked("adapter", *self._loaded(self.partial / "adapter"))
+        weights.write_merged(self.run, folder, merged)
+        if "merged" in formats:
+            self._asked("merged", *self._loaded(merged))
+        files = [(kind, self.partial / f"{self.run.name}-{kind}.gguf") for kind in GGUF if kind in formats]
+        if files:
+            modelfile.write(self.partial / "Modelfile", files[-1][1].name, merged, self.run, self.questions)
+        for kind, file in files:
+            gguf_writer.write(merged, file, kind, self.run.name)
+            self._asked(kind, *gguf_writer.read(file, merged, self.run.hardware.device))
+            self._ask_llama_cpp(kind, file, merged)
+        if "merged" in formats:  # the folder is laid out as a repository on the hub: its top loads with from_pretrained
+            for path in list(merged.iterdir()):
+                path.replace(self.partial / path.name)
+            merged.rmdir()
         else:
-            weights.write_merged(run, options.folder, where)
-        yield name, _compared(options, run, name, where, questions, own)
-    if "merged" in formats:  # the folder is laid out as a repository on the hub: its top loads with from_pretrained
-        for path in list(merged.iterdir()):
-            path.replace(partial / path.name)
-        merged.rmdir()
+            shutil.rmtree(merged)
+        return self.found
 
+    def _loaded(self, where: Path) -> tuple[Any, Any]:
+        return base.trained(self.run.model, self.run.hardware, self.run.seed, where)
 
-def _compared(options: Options, run: Run, name: str, where: Path, questions: Questions, own: Answers) -> dict[str, Agreement]:
-    """Raises:
-    UserError: it is another model than was measured.
-    """
-    print(f"ask      {name}", flush=True)
-    asked = _asked(questions, *base.trained(run.model, run.hardware, run.seed, where))
-    found = asked_again.compare(questions, own, asked)
-    if other := [f"{each.nats:.2f} nats a token on {task}" for task, each in found.items() if not each.same]:
-        raise UserError(
-            f"{name} is another model than {options.run} has measured: it is {', '.join(other)} away from it, more than rounding "
-            f"moves ({asked_again.ANOTHER_MODEL}); nothing was exported."
-        )
-    return found
-
-
-def _asked(questions: Questions, model: Any, tokenizer: Any) -> Answers:
-    try:
-        return asked_again.ask(questions, model, tokenizer)
-    finally:
+    def _asked(self, name: str, model: Any, tokenizer: Any) -> Answers:
+        print(f"ask      {name}", flush=True)
+        answers = asked_again.ask(self.questions, model, tokenizer)
         del model
         gc.collect()
+        found = asked_again.compare(self.questions, self.own or answers, answers)
+        if other := [f"{each.nats:.2f} nats a token on {task}" for task, each in found.items() if not each.same]:
+            raise UserError(
+                f"{name} is another model than {self.options.run} has measured: it is {', '.join(other)} away from it, more than "
+                f"rounding moves ({asked_again.ANOTHER_MODEL}); nothing was exported."
+            )
+        self.found[name] = found
+        return answers
+
+    def _ask_llama_cpp(self, kind: str, file: Path, merged: Path) -> None:
+        """Where it is installed and the run was evaluated greedily: what it draws, nobody else draws."""
+        from transformers import AutoTokenizer
+
+        from medrl.grading.answers import opening
+
+        if not llama_cpp.installed() or self.run.eval.temperature > 0 or not asked_again.generated(self.run):
+            return
+        print(f"ask      {kind} in llama.cpp", flush=True)
+        engine = llama_cpp.LlamaCpp(file, self.run.model.context_tokens, opening(AutoTokenizer.from_pretrained(merged)))
+        answers = asked_again.ask_engine(self.questions, engine)
+        assert self.own
+        self.found[f"{kind} in llama.cpp"] = asked_again.compare(self.questions, self.own, answers)
