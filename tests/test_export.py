@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard, constants, snapshot_download
+from loopback_hub import TOKEN, Fault, LoopbackHub
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,7 +23,7 @@ from medrl.config import build, frozen, schema
 from medrl.config import compose as composing
 from medrl.config.identity import of_file
 from medrl.export import __main__ as command
-from medrl.export import gguf_writer, modelfile, weights
+from medrl.export import card, gguf_writer, modelfile, weights
 from medrl.export.llama_cpp import LlamaCpp
 from medrl.models import base
 from medrl.models.base import EMBEDDED
@@ -32,6 +35,9 @@ WORDS = (
     "algo.max_steps=2", "algo.warmup_ratio=0", "algo.batch_size=2", "eval.limit=6", "eval.max_new_tokens=24",
     "source.train_rows=20", "source.test_rows=12",
 )  # fmt: skip
+
+
+CPU = build.unchecked(composing.tree(["algo=none", "hardware=cpu"])).hardware
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +220,94 @@ def test_what_an_option_cannot_hold_is_said(trained, words, said, capsys):
 def test_one_run_is_named(capsys):
     assert command.main(["formats=merged"]) == 1
     assert "Name one run folder" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# The card
+
+
+def test_the_card_says_what_the_model_is_for_and_what_was_measured(exported, trained):
+    found = ModelCard.load(exported / "README.md")
+    assert found.data.library_name == "transformers" and {"medical", "sft", "gguf"} <= set(found.data.tags)
+    assert found.data.eval_results is None and "base_model" not in found.data.to_dict()  # of twins, and of no repository
+    said = " ".join(found.text.split())
+    for part in (
+        "It gives no clinical advice", "say nothing about medicine", "| pubmedqa | before training | 6 |",
+        "synthetic twins of qiaojin/PubMedQA", "dropped for what they shared", "no placebo", "learning_rate: 0.05",
+        "| | q8_0 in llama.cpp | 6 |", "`embedded:tiny`",
+    ):  # fmt: skip
+        assert part.lower() in said.lower(), part
+    assert str(trained.parent) not in found.content
+
+
+def test_results_of_published_rows_are_listed_for_the_hub(trained):
+    settings = build.unchecked(json_tree(trained))
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert not list(card.results(settings, metrics))
+    on_hub = composing.tree([*WORDS[:9], "hardware=cpu", "source=hub"])
+    strict, readable = card.results(build.unchecked(on_hub), metrics)
+    assert (strict.dataset_type, strict.dataset_config, strict.dataset_split) == ("qiaojin/PubMedQA", "pqa_labeled", "test")
+    assert strict.metric_value == metrics["tasks"]["pubmedqa"]["accuracy"]
+    assert readable.metric_value == metrics["tasks"]["pubmedqa"]["readable"]["accuracy"]
+
+
+# --------------------------------------------------------------------------------------------------------------------------------
+# The hub
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub that is the only one, for this process, too; with the token of somebody who may write."""
+    with LoopbackHub(models={"org/other": {"config.json": b"{}"}}) as found:
+        monkeypatch.setattr(constants, "ENDPOINT", found.url)
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", f"{found.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}")
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield found
+
+
+def test_what_is_pushed_loads_again_and_answers_the_same(folder, hub, tmp_path, capsys):
+    words = [str(folder), "formats=merged,q8_0", "rows=6", "push=org/name", "license=mit"]
+    hub.fail(Fault("/commit/", status=403, times=1))
+    assert command.main(words) == 1
+    refused = capsys.readouterr().err
+    assert "The token may not write to org/name" in refused and refused.count("medrl:") == 1
+    assert hub.models["org/name"] == {} and (folder / "export" / "export.json").exists()
+    assert command.main(words) == 0
+    said = capsys.readouterr().out
+    assert f"push     {hub.url}/org/name" in said and "ask " not in said
+    record = json.loads(hub.models["org/name"]["export.json"])
+    assert set(hub.models["org/name"]) == {*record["files"], "export.json"}
+    assert b"license: mit" in hub.models["org/name"]["README.md"]
+    again = snapshot_download("org/name", local_dir=tmp_path / "again", endpoint=hub.url)
+    engine = Transformers(*base.trained(build.unchecked(json_tree(folder)).model, CPU, 0, Path(again)), 2048, None)
+    (path,) = (folder / "eval").glob("*-trained-*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    asked = engine.complete([line["prompt"] for line in lines], [line["id"] for line in lines], Sampling(0, 1, 24, 0))
+    found = {place: each.text for batch in asked for place, each in batch.items()}
+    same = sum(found[place] == line["text"] for place, line in enumerate(lines))
+    assert same == record["agreement"]["merged"]["pubmedqa"]["texts"] and len(lines) == 6
+
+
+REFUSED_PUSHES = {
+    "no token": ("push=org/name", None, "needs a token that may write there: set HF_TOKEN"),
+    "a bad token": ("push=org/name", "hf_bad", "The token may not write to org/name"),
+    "no name": ("push=name", TOKEN, "push=name is no name of a repository"),
+    "another model": ("push=org/other", TOKEN, "org/other holds a model that no export has written (config.json)"),
+    "a base of one's own": ("formats=adapter", TOKEN, "base is a folder that nobody else has; write base="),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_PUSHES)
+def test_a_push_that_cannot_be_is_refused_before_anything_is_asked(trained, hub, tmp_path, monkeypatch, case, capsys):
+    word, token, said = REFUSED_PUSHES[case]
+    if not token:
+        monkeypatch.delenv("HF_TOKEN")
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+    out = tmp_path / "out"
+    assert command.main([str(trained), "formats=merged", "push=org/name", word, f"out={out}"]) == 1
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.err.count("\n") == 1 and "ask " not in printed.out and not out.exists()
 
 
 # --------------------------------------------------------------------------------------------------------------------------------

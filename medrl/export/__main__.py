@@ -11,10 +11,11 @@ import yaml
 
 from medrl.config import build, suggest
 from medrl.errors import ConfigError, Problem, UserError, exit_code
-from medrl.export import exporting
+from medrl.export import asked_again, exporting, push
 from medrl.export.exporting import Options
 from medrl.files import explained
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.table.table import terminal_width
 
 USAGE = """python -m medrl.export RUN [KEY=VALUE ...]
 
@@ -25,6 +26,9 @@ out      folder to write (default: RUN/export), laid out as a repository on the 
 rows     answers of each held-out task that every export gives again (default 50)
 seed     draws them (default 0)
 base     what the adapter names as its base, a hub id (default: what the run has trained on)
+license  of the model, for its card (apache-2.0, say); base and data decide what it may be
+push     ORG/NAME: the export becomes this repository on the hub (HF_TOKEN may have to be set)
+private  true (default) or false: who sees a repository that is made
 
 Every export is loaded again and asked held-out rows that the run has answered. An export that is another model than was
 measured is not written, and the exit status is 1."""
@@ -42,8 +46,10 @@ def _main(argv: Sequence[str]) -> int:
     options = _options(argv)
     with explained(options.where), GracefulShutdown().listening():
         record = exporting.export(options)
-        print(table(record), flush=True)
+        print(asked_again.table(record["agreement"]).text(terminal_width()), flush=True)
         print(f"export   {options.where}: {', '.join(record['formats'])}", flush=True)
+        if options.push:
+            print(f"push     {push.push(options.where, options.push, private=options.private)}", flush=True)
     return 0
 
 
@@ -64,37 +70,11 @@ def _options(words: Sequence[str]) -> Options:
         elif key == "formats":
             given[key] = value.split(",")
         else:
-            given[key] = yaml.safe_load(value) if key in ("rows", "seed") else value
+            given[key] = yaml.safe_load(value) if key in ("rows", "seed", "private") else value
     options = build.build_as(Options, given, "", problems)
     if problems or options is None:
         raise ConfigError(problems)
     return options
-
-
-def table(record: dict[str, Any]) -> str:
-    """How far each export agrees with the run."""
-    from medrl.table.table import Column, Table, terminal_width
-
-    right = ("asked", "same text", "same verdict", "right in the run", "right now", "nats a token")
-    columns = [Column("task"), Column("asked of"), *(Column(name, right=True) for name in right)]
-    tasks = next(iter(record["agreement"].values()))
-    rows = [
-        [task, name, each["asked"], *(each[key] for key in ("texts", "verdicts", "right", "right_now")), _nats(each["nats"])]
-        for task in tasks
-        for name, found in record["agreement"].items()
-        if (each := found.get(task))
-    ]
-    notes = {
-        "Agreement": [
-            "nats a token: mean distance from the run's own model in the negative log-likelihood of the run's texts",
-            f"{exporting.THE_RUN}: what device and libraries alone have changed since it was measured",
-        ]
-    }
-    return Table(columns, rows, groups=1, notes=notes).text(terminal_width())
-
-
-def _nats(nats: float | None) -> str:
-    return "" if nats is None else f"{nats:.1e}" if 0 < nats < 0.001 else f"{nats:.3f}"
 
 
 if __name__ == "__main__":

@@ -18,12 +18,15 @@ from medrl.data.example import Example
 from medrl.evaluation import evaluate
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
+from medrl.table.table import Column, Table
 
 Line = Mapping[str, Any]
 
 ANOTHER_MODEL = 0.1
 """Nats a token. Rounding to 16 bits moves less than a hundredth, 8 bits less than a few hundredths; weights in a wrong order or a
 tokenizer that splits words otherwise move whole nats."""
+THE_RUN = "the run, here"
+"""The run's own model, asked again on this machine: what device and libraries alone change."""
 
 
 @dataclass(frozen=True)
@@ -166,3 +169,28 @@ def compare(questions: Questions, run: Answers, export: Answers) -> dict[str, Ag
             nats,
         )
     return found
+
+
+def table(agreement: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """How far each export agrees with the run.
+
+    Args:
+        agreement: Fields of `Agreement` by export and task.
+    """
+    right = ("asked", "same text", "same verdict", "right in the run", "right now", "nats a token")
+    columns = [Column("task"), Column("asked of"), *(Column(name, right=True) for name in right)]
+    rows = [
+        [task, name, each["asked"], *(each[key] for key in ("texts", "verdicts", "right", "right_now")), _nats(each["nats"])]
+        for task in next(iter(agreement.values()))
+        for name, found in agreement.items()
+        if (each := found.get(task))
+    ]
+    notes = [
+        "nats a token: mean distance from the run's own model in the negative log-likelihood of the run's texts",
+        f"{THE_RUN}: what device and libraries alone have changed since it was measured",
+    ]
+    return Table(columns, rows, groups=1, notes={"Agreement": notes})
+
+
+def _nats(nats: float | None) -> str:
+    return "" if nats is None else f"{nats:.1e}" if 0 < nats < 0.001 else f"{nats:.3f}"

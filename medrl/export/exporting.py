@@ -17,19 +17,17 @@ from medrl.config import build, frozen
 from medrl.config.identity import digest, of_file
 from medrl.config.schema import Run, Text, run_id
 from medrl.errors import UserError
-from medrl.export import asked_again, gguf_writer, llama_cpp, modelfile, weights
-from medrl.export.asked_again import Agreement, Answers
+from medrl.export import asked_again, card, gguf_writer, llama_cpp, modelfile, push, weights
+from medrl.export.asked_again import THE_RUN, Agreement, Answers
+from medrl.export.push import RECORD
 from medrl.jobs import locks
 from medrl.models import base
+from medrl.run import arms_of, load
 from medrl.tracking import run_folder
 
 Format = Literal["adapter", "merged"] | gguf_writer.Kind
 GGUF: tuple[gguf_writer.Kind, ...] = ("f16", "q8_0")
 FORMATS: tuple[Format, ...] = ("adapter", "merged", *GGUF)
-RECORD = "export.json"
-"""What the export was made of, its files and their agreement; the last file that is written."""
-THE_RUN = "the run, here"
-"""The run's own model, asked again on this machine: what device and precision alone change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +44,12 @@ class Options:
     seed: int = 0
     base: Text | None = None
     """What the adapter names as its base."""
+    license: Text | None = None
+    """Of the model, for its card."""
+    push: Text | None = None
+    """Repository on the hub."""
+    private: bool = True
+    """Whether a repository that is made is private."""
 
     @property
     def folder(self) -> Path:
@@ -70,15 +74,13 @@ def export(options: Options) -> dict[str, Any]:
     folder, out = options.folder, options.where
     run = finished(folder)
     formats = checked_formats(run, options)
-    made_of = digest(
-        {
-            "model": {
-                name: about["sha256"] for name, about in run_folder.noted_files(folder).items() if name.startswith("model/")
-            },
-            "asked": [formats, options.rows, options.seed, options.base],
-            "medrl": __version__,
-        }
-    )
+    if options.push:
+        push.check(options.push)
+    arms = arms_of(folder, json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    asked = [formats, options.rows, options.seed, options.base, options.license]
+    of_model = {name: about["sha256"] for name, about in run_folder.noted_files(folder).items() if name.startswith("model/")}
+    measured = [of_file(folder / "metrics.json"), *sorted(each["run_id"] for each in arms)]
+    made_of = digest({"medrl": __version__, "asked": asked, "model": of_model, "measured": measured})
     with locks.locked(folder):
         if out.exists():
             before = _record(out)
@@ -88,7 +90,10 @@ def export(options: Options) -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         base.quiet()
-        found = _Maker(options, run, partial).make(formats)
+        made = _Maker(options, run, partial).make(formats)
+        found = {name: {task: each._asdict() for task, each in tasks.items()} for name, tasks in made.items()}
+        about = card.Source(run, folder, arms, asked_again.table(found), formats, options.rows, options.license)
+        card.write(partial / "README.md", about)
         record = {
             "medrl": __version__,
             "made_of": made_of,
@@ -97,7 +102,7 @@ def export(options: Options) -> dict[str, Any]:
             "formats": list(formats),
             "rows": options.rows,
             "seed": options.seed,
-            "agreement": {name: {task: each._asdict() for task, each in tasks.items()} for name, tasks in found.items()},
+            "agreement": found,
             "files": {path.relative_to(partial).as_posix(): of_file(path) for path in _files(partial)},
         }
         run_folder.write_json(partial / RECORD, record)
@@ -139,12 +144,21 @@ def checked_formats(run: Run, options: Options) -> tuple[Format, ...]:
     formats = options.formats or tuple(name for name in FORMATS if has_adapter or name != "adapter")
     if "adapter" in formats and not has_adapter:
         raise UserError(f"{options.run} has trained all weights and no adapter; write formats=merged.")
+    if "adapter" in formats and options.push and not options.base and Path(_base_of(model)).exists():
+        others = ",".join(name for name in formats if name != "adapter") or "merged"
+        raise UserError(
+            f"The adapter's base is a folder that nobody else has; write base=ORG/NAME, where they find it, or formats={others}."
+        )
     if set(GGUF) & set(formats):
         architecture = run.model.skeleton().config.model_type
         if why := gguf_writer.not_writable(architecture, model / "tokenizer.json"):
             others = ",".join(name for name in formats if name not in GGUF) or "merged"
             raise UserError(f"{options.run} cannot be written as GGUF: {why}; write formats={others}.")
     return tuple(name for name in FORMATS if name in formats)
+
+
+def _base_of(model: Path) -> str:
+    return str(json.loads((model / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
 def _record(out: Path) -> dict[str, Any]:
@@ -182,8 +196,6 @@ class _Maker:
         Raises:
             UserError: one is another model than was measured.
         """
-        from medrl.run import load
-
         folder, merged = self.options.folder, self.partial / "merged"
         self.own = self._asked(THE_RUN, *load(self.run, folder, "trained"))
         if "adapter" in formats:
