@@ -29,6 +29,7 @@ from medrl.models import base
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import ready
 from medrl.models.generation import Sampling, Transformers
+from medrl.models.tokenization import Rendering
 
 WORDS = (
     "algo=sft", "data_mix=pubmedqa", "control=none", "model/lora=all_linear", "model.lora.rank=4", "algo.learning_rate=0.05",
@@ -114,6 +115,19 @@ def test_an_export_without_the_adapter_is_another_model(folder, capsys, monkeypa
     said = capsys.readouterr().err
     assert "merged is another model than" in said and "nats a token on pubmedqa" in said and said.count("\n") == 1
     assert not (folder / "export").exists()
+
+
+def test_a_file_with_another_template_is_not_handed_out(folder, capsys, monkeypatch):
+    template = f"Another template. {TOKENIZER.chat_template}"
+    written = gguf_writer.write
+
+    def another(source, out, kind, name):
+        (source / "chat_template.jinja").write_text(template)
+        written(source, out, kind, name)
+
+    monkeypatch.setattr(gguf_writer, "write", another)
+    assert command.main([str(folder), "formats=f16", "rows=2"]) == 1
+    assert "reads 2 of 2 prompts otherwise than" in capsys.readouterr().err and not (folder / "export").exists()
 
 
 def test_an_interrupted_export_leaves_nothing_that_looks_whole(folder, monkeypatch):
@@ -260,7 +274,9 @@ def hub(monkeypatch):
     """A hub that is the only one, for this process, too; with the token of somebody who may write."""
     with LoopbackHub(models={"org/other": {"config.json": b"{}"}}) as found:
         monkeypatch.setattr(constants, "ENDPOINT", found.url)
-        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", f"{found.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{found.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield found
@@ -301,9 +317,8 @@ REFUSED_PUSHES = {
 @pytest.mark.parametrize("case", REFUSED_PUSHES)
 def test_a_push_that_cannot_be_is_refused_before_anything_is_asked(trained, hub, tmp_path, monkeypatch, case, capsys):
     word, token, said = REFUSED_PUSHES[case]
-    if not token:
-        monkeypatch.delenv("HF_TOKEN")
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+    monkeypatch.setenv("HF_TOKEN", token or "")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
     out = tmp_path / "out"
     assert command.main([str(trained), "formats=merged", "push=org/name", word, f"out={out}"]) == 1
     printed = capsys.readouterr()
@@ -362,11 +377,12 @@ def test_llama_cpp_answers_as_transformers_does(toy):
         [str(place) for place in range(len(PROMPTS))],
     )  # of random weights more tokens are chaos
     ours = Transformers(*gguf_writer.read(file, folder, "cpu"), 512, None)
-    theirs = LlamaCpp(file, 512, "")
+    theirs = LlamaCpp(file, 512, Rendering(TOKENIZER))
     found, expected = (
         {place: each for batch in engine.complete(PROMPTS, keys, sampling) for place, each in batch.items()}
         for engine in (theirs, ours)
     )
+    assert (theirs.asked, theirs.otherwise) == (len(PROMPTS), 0)
     assert found == expected and len({each.text for each in expected.values()}) > 1
 
 

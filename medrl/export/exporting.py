@@ -197,7 +197,9 @@ class _Maker:
             UserError: one is another model than was measured.
         """
         folder, merged = self.options.folder, self.partial / "merged"
-        self.own = self._asked(THE_RUN, *load(self.run, folder, "trained"))
+        model, tokenizer = load(self.run, folder, "trained")
+        self.own = self._asked(THE_RUN, model, tokenizer)
+        del model  # one at a time
         if "adapter" in formats:
             weights.write_adapter(folder, self.partial / "adapter", self.options.base)
             self._asked("adapter", *self._loaded(self.partial / "adapter"))
@@ -210,7 +212,7 @@ class _Maker:
         for kind, file in files:
             gguf_writer.write(merged, file, kind, self.run.name)
             self._asked(kind, *gguf_writer.read(file, merged, self.run.hardware.device))
-            self._ask_llama_cpp(kind, file, merged)
+            self._ask_llama_cpp(kind, file, tokenizer)
         if "merged" in formats:  # the folder is laid out as a repository on the hub: its top loads with from_pretrained
             for path in list(merged.iterdir()):
                 path.replace(self.partial / path.name)
@@ -236,16 +238,26 @@ class _Maker:
         self.found[name] = found
         return answers
 
-    def _ask_llama_cpp(self, kind: str, file: Path, merged: Path) -> None:
-        """Where it is installed and the run was evaluated greedily: what it draws, nobody else draws."""
-        from transformers import AutoTokenizer
+    def _ask_llama_cpp(self, kind: str, file: Path, tokenizer: Any) -> None:
+        """Where it is installed and the run was evaluated greedily: what it draws, nobody else draws.
 
-        from medrl.grading.answers import opening
+        Raises:
+            UserError: it reads the prompts otherwise.
+        """
+        from medrl.models.tokenization import Rendering
 
         if not llama_cpp.installed() or self.run.eval.temperature > 0 or not asked_again.generated(self.run):
             return
-        print(f"ask      {kind} in llama.cpp", flush=True)
-        engine = llama_cpp.LlamaCpp(file, self.run.model.context_tokens, opening(AutoTokenizer.from_pretrained(merged)))
+        name = f"{kind} in llama.cpp"
+        print(f"ask      {name}", flush=True)
+        engine = llama_cpp.LlamaCpp(file, self.run.model.context_tokens, Rendering(tokenizer))
         answers = asked_again.ask_engine(self.questions, engine)
+        if engine.otherwise:
+            print(f"warning  {name} reads {engine.otherwise} of {engine.asked} prompts as another number of tokens than the run")
+        if 2 * engine.otherwise > engine.asked:
+            raise UserError(
+                f"{name} reads {engine.otherwise} of {engine.asked} prompts otherwise than {self.options.run}: the chat template "
+                "or the tokenizer differs; nothing was exported."
+            )
         assert self.own
-        self.found[f"{kind} in llama.cpp"] = asked_again.compare(self.questions, self.own, answers)
+        self.found[name] = asked_again.compare(self.questions, self.own, answers)

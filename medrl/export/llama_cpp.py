@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medrl.data.prompts import Messages
 from medrl.models.generation import Generated, Sampling
+from medrl.models.tokenization import Rendering
 
 QUIET = -1
 """Verbosity of a server that writes nothing."""
@@ -21,11 +22,11 @@ def installed() -> bool:
 class LlamaCpp:
     """One conversation after the other, greedily, on the CPU."""
 
-    def __init__(self, file: Path, context_tokens: int, opening: str) -> None:
+    def __init__(self, file: Path, context_tokens: int, rendering: Rendering) -> None:
         """Args:
         file: GGUF.
         context_tokens: Longest prompt and completion together.
-        opening: What the chat template writes of an answer (R1's ``<think>``), which a completion here begins with.
+        rendering: Of the run: what a prompt should be in tokens, and what its end opens of an answer (R1's ``<think>``).
         """
         import torch
         import xllamacpp
@@ -35,7 +36,9 @@ class LlamaCpp:
         params.n_ctx, params.n_parallel = context_tokens, 1
         params.warmup, params.verbosity = False, QUIET
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
-        self._server, self._opening = xllamacpp.Server(params), opening
+        self._server, self._rendering = xllamacpp.Server(params), rendering
+        self.asked = self.otherwise = 0
+        """Prompts, and those that llama.cpp's template and tokenizer have made another number of tokens of."""
 
     def complete(
         self,
@@ -58,7 +61,9 @@ class LlamaCpp:
         answer = self._server.handle_chat_completions(asked)
         if "choices" not in answer:  # the prompt leaves no room: it answers with an error
             return Generated("", 0, False)
-        (choice,) = answer["choices"]
+        (choice,), opening = answer["choices"], self._rendering.opening
+        self.asked += 1
+        self.otherwise += answer["usage"]["prompt_tokens"] != len(self._rendering.prompt(prompt))
         text, tokens = choice["message"]["content"] or "", answer["usage"]["completion_tokens"]
         finished = choice["finish_reason"] == "stop"
-        return Generated(self._opening + text.removeprefix(self._opening), tokens - finished, finished)
+        return Generated(opening + text.removeprefix(opening), tokens - finished, finished)
