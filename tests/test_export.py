@@ -124,6 +124,7 @@ def test_a_file_with_another_template_is_not_handed_out(folder, capsys, monkeypa
     def another(source, out, kind, name):
         (source / "chat_template.jinja").write_text(template)
         written(source, out, kind, name)
+        (source / "chat_template.jinja").write_text(TOKENIZER.chat_template)
 
     monkeypatch.setattr(gguf_writer, "write", another)
     assert command.main([str(folder), "formats=f16", "rows=2"]) == 1
