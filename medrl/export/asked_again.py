@@ -23,8 +23,7 @@ from medrl.table.table import Column, Table
 Line = Mapping[str, Any]
 
 ANOTHER_MODEL = 0.1
-"""Nats a token. Rounding to 16 bits moves less than a hundredth, 8 bits less than a few hundredths; weights in a wrong order or a
-tokenizer that splits words otherwise move whole nats."""
+"""Nats a token: far above what rounding to 16 or 8 bits has moved, and below what mistakes move (docs/decisions/0035)."""
 THE_RUN = "the run, here"
 """The run's own model, asked again on this machine: what device and libraries alone change."""
 
