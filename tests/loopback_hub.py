@@ -98,11 +98,11 @@ class LoopbackHub:
 
     datasets: Mapping[str, Files] = field(default_factory=dict)
     models: dict[str, Files] = field(default_factory=dict)
-    uploads: dict[str, bytes] = field(default_factory=dict)
-    """Bytes by their sha256 that were put and that no commit has named yet."""
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     """Everything that was asked, in order."""
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    """Bytes by their sha256 that were put and that no commit has named yet."""
 
     def __enter__(self) -> LoopbackHub:
         handler = type("BoundHandler", (Handler,), {"hub": self})
