@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrl import __version__
 from medrl.config import frozen
 from medrl.config.schema import Run
+from medrl.config.version import __version__
 from medrl.data.sources import Split
 from medrl.files import read_jsonl
 from medrl.report import headline, terminal

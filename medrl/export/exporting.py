@@ -12,17 +12,17 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from medrl import __version__
 from medrl.config import build, frozen
 from medrl.config.identity import digest, of_file
 from medrl.config.schema import Run, Text, run_id
+from medrl.config.version import __version__
 from medrl.errors import UserError
 from medrl.export import asked_again, card, gguf_writer, llama_cpp, modelfile, push, weights
 from medrl.export.asked_again import THE_RUN, Agreement, Answers
 from medrl.export.push import RECORD
 from medrl.jobs import locks
-from medrl.models import base
 from medrl.lifecycle import arms_of, load
+from medrl.models import base
 from medrl.tracking import run_folder
 
 Format = Literal["adapter", "merged"] | gguf_writer.Kind
