@@ -148,7 +148,5 @@ def load_run(folder: str | Path) -> FinishedRun:
     """
     from medrl.config import frozen
 
-    frozen.load(Path(folder))
-    if not (Path(folder) / "metrics.json").exists():
-        raise UserError(f"{folder} is unfinished; run its command again until it ends with a table.")
+    frozen.load_finished(Path(folder))
     return FinishedRun(Path(folder))

@@ -48,6 +48,8 @@ def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.chat RUN|MODEL [question=...] [compare=true]")
     if own.get("compare", "false") not in ("true", "false"):
         raise ConfigError([Problem("compare", f"is {own['compare']!r}, should be true or false")])
+    if not own.get("question", "some").strip():
+        raise ConfigError([Problem("question", "is empty; leave it out to begin a conversation")])
     asked = answerer.opened(name, overrides, own.get("task"))
     speakers = _speakers(asked, compare=own.get("compare") == "true")
     print(_introduced(asked), file=sys.stderr, flush=True)
@@ -82,7 +84,7 @@ def _introduced(asked: Answerer) -> str:
     lines[-1] += f", {drawn}, at most {settings.max_new_tokens} tokens an answer"
     if task := asked.asked_as:
         others = [name for name in asked.settings.data_mix.tasks if name != asked.task]
-        lines.append(f"task     {asked.task}" + (f" (task={' or task='.join(others)}: in other words)" if others else ""))
+        lines.append(f"task     {asked.task}" + (f" (there is also task={', task='.join(others)})" if others else ""))
         if task.instruction:
             lines += [f"system   {line}" for line in system(task).splitlines() if line]
     return "\n".join(lines)

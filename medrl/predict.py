@@ -54,7 +54,7 @@ def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, known, "python -m medrl.predict RUN|MODEL input=FILE output=FILE")
     if missing := [Problem(key, "is missing; name a file") for key in ("input", "output") if not own.get(key)]:
         raise ConfigError(missing)
-    output = Path(own["output"])
+    output = _new(Path(own["output"]))
     columns = {key.partition(".")[2]: value for key, value in own.items() if key.startswith("columns.")}
     with GracefulShutdown().listening(), explained(output.parent):
         answering = answerer.opened(name, overrides, own.get("task") or (None if _names_words(name, overrides) else "rows"))
@@ -63,6 +63,19 @@ def _main(argv: Sequence[str]) -> int:
         predict(answering, examples, output)
     print(f"{len(examples):,} answers in {output}")
     return 0
+
+
+def _new(output: Path) -> Path:
+    """The output, looked at before anything is read.
+
+    Raises:
+        UserError: it is there already, or has no folder to be written to.
+    """
+    if output.exists():
+        raise UserError(f"{output} is there already; name another output, or remove it.")
+    if not output.parent.is_dir():
+        raise UserError(f"There is no folder {output.parent} to write {output.name} to; make it, or name another output.")
+    return output
 
 
 def _names_words(name: str, overrides: Sequence[str]) -> bool:
@@ -118,14 +131,10 @@ def predict(answering: Answerer, examples: Sequence[Example], output: Path) -> N
         output: A JSON line each, in their order.
 
     Raises:
-        UserError: the file is there already, is being written by another process, or was begun with something else.
+        UserError: the file is being written by another process, or was begun with something else.
     """
     from medrl.report.progress import Progress
 
-    if output.exists():
-        raise UserError(f"{output} is there already; name another output, or remove it.")
-    if not output.parent.is_dir():
-        raise UserError(f"There is no folder {output.parent} to write {output.name} to; make it, or name another output.")
     begun = output.with_name(output.name + ".begun")
     lock = locks.acquire(begun)
     if not lock:

@@ -180,6 +180,7 @@ def test_a_reward_model_does_not_talk(compose, tmp_path, capsys):
         (["no/such/folder", "question=x"], "there is no folder no/such/folder"),
         (["tiny", "questoin=x"], "did you mean question?"),
         (["tiny", "compare=yes"], "should be true or false"),
+        (["tiny", "question= "], "question  is empty"),
         (["tiny", "compare=true", "question=x"], "has trained nothing"),
         (["tiny", "task=medqa"], "is no task of tiny"),
         (["tiny", "eval.temperature=-1"], "should be greater than or equal to 0"),
@@ -192,5 +193,6 @@ def test_mistakes_are_told_in_a_sentence(tmp_path, monkeypatch, capsys, argv, sa
 
 
 def test_what_a_run_has_learned_is_not_set(trained, capsys):
-    code, _, notices = said(capsys, trained[1], "model.lora=null", "question=x")
-    assert code == 2 and "model.lora  is part of what the run was made with" in notices
+    for key in ("model.lora", "eval"):
+        code, _, notices = said(capsys, trained[1], f"{key}=full", "question=x")
+        assert code == 2 and f"{key}  is part of what the run was made with" in notices

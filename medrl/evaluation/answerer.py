@@ -23,6 +23,7 @@ from medrl.grading.verdicts import Attempt
 from medrl.jobs import gpus
 from medrl.tasks.base import Task, stated
 from medrl.tasks.own_rows import Rows
+from medrl.tracking import run_folder
 
 PRACTICE = "For research. What a model says here is no clinical advice, and nobody has checked it."
 OF_A_RUN = ("hardware", "eval", "seed")
@@ -155,20 +156,12 @@ def _of_model(name: str, overrides: Sequence[str]) -> Run:
 
 
 def _of_run(folder: Path, overrides: Sequence[str]) -> Run:
-    tree = frozen.load(folder)
-    if not (folder / "metrics.json").exists():
-        raise UserError(f"{folder} is unfinished; run its command again until it ends with a table.")
-    of_others = [word.partition("=")[0] for word in overrides if word.partition("=")[0].partition(".")[0] not in OF_A_RUN]
-    if of_others:
+    tree, keys = frozen.load_finished(folder), [word.partition("=")[0] for word in overrides]
+    if fixed := [key for key in keys if key == "eval" or key.partition(".")[0] not in OF_A_RUN]:
         said = "is part of what the run was made with; here there are hardware, eval.KEY and seed"
-        raise ConfigError([Problem(key, said) for key in of_others])
+        raise ConfigError([Problem(key, said) for key in fixed])
     settings = build.unchecked(_here(tree, overrides))
-    if settings.algo.trains_reward_model:
-        raise UserError(
-            f"{folder} has trained a reward model, which scores texts and writes none; name a run that trained a policy."
-        )
-    if settings.algo.trains and not (folder / "model").is_dir():
-        raise UserError(f"{folder} is finished and has lost its model/; make it again with force=true.")
+    run_folder.check_policy(settings, folder)
     problems = [problem.within(key) for key in ("hardware", "eval") for problem in getattr(settings, key).problems()]
     problems += [problem for problem in rules.problems(settings) if problem.key.partition(".")[0] in ("hardware", "eval")]
     if problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -69,8 +70,12 @@ def _options(words: Sequence[str]) -> Options:
             problems.append(Problem(key, f"no such option; {suggest.nearest(key, names)}"))
         elif key == "formats":
             given[key] = value.split(",")
+        elif key in ("rows", "seed", "private"):
+            with suppress(yaml.YAMLError):  # no number and no truth either, as is then said
+                value = yaml.safe_load(value)
+            given[key] = value
         else:
-            given[key] = yaml.safe_load(value) if key in ("rows", "seed", "private") else value
+            given[key] = value
     options = build.build_as(Options, given, "", problems)
     if problems or options is None:
         raise ConfigError(problems)

@@ -177,7 +177,7 @@ def table(agreement: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
         agreement: Fields of `Agreement` by export and task.
     """
     right = ("asked", "same text", "same verdict", "right in the run", "right now", "nats a token")
-    columns = [Column("task"), Column("asked of"), *(Column(name, right=True) for name in right)]
+    columns = [Column("task"), Column("answered by"), *(Column(name, right=True) for name in right)]
     rows = [
         [task, name, each["asked"], *(each[key] for key in ("texts", "verdicts", "right", "right_now")), _nats(each["nats"])]
         for task in next(iter(agreement.values()))

@@ -40,7 +40,7 @@ class Source:
     """Of the model, as the user says it."""
 
     def read(self, name: str) -> Any:
-        """A JSON file of the run; empty where it has none, as a run of before has not."""
+        """A JSON file of the run; empty where a run of an older version has none."""
         path = self.folder / name
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 

@@ -117,17 +117,10 @@ def finished(folder: Path) -> Run:
     Raises:
         UserError: it has not.
     """
-    run = build.check(frozen.load(folder))
-    if run.algo.trains_reward_model:
-        raise UserError(
-            f"{folder} has trained a reward model, which scores answers and gives none; name a run of a language model."
-        )
+    run = build.check(frozen.load_finished(folder))
+    run_folder.check_policy(run, folder)
     if not run.algo.trains:
         raise UserError(f"{folder} has trained nothing; what it has evaluated is what its model.weights names.")
-    if not (folder / "metrics.json").exists():
-        raise UserError(f"{folder} is unfinished; run its command again until it ends with a table.")
-    if not (folder / "model").is_dir():
-        raise UserError(f"{folder} is finished and has lost its model/; make it again with force=true.")
     if edited := run_folder.edited(folder):
         raise UserError(f"{folder}: {', '.join(edited)} is not what was measured; bring it back, or start the run over.")
     return run
@@ -239,16 +232,19 @@ class _Maker:
         return answers
 
     def _ask_llama_cpp(self, kind: str, file: Path, tokenizer: Any) -> None:
-        """Where it is installed and the run was evaluated greedily: what it draws, nobody else draws.
+        """Where the run was evaluated greedily: what llama.cpp draws, nobody else draws.
 
         Raises:
-            UserError: it reads the prompts otherwise.
+            UserError: it reads most prompts otherwise.
         """
         from medrl.models.tokenization import Rendering
 
-        if not llama_cpp.installed() or self.run.eval.temperature > 0 or not asked_again.generated(self.run):
-            return
         name = f"{kind} in llama.cpp"
+        if self.run.eval.temperature > 0 or not asked_again.generated(self.run):
+            return
+        if not llama_cpp.installed():
+            print(f"warning  {name} is not asked: pip install 'medrl[llamacpp]' brings it", flush=True)
+            return
         print(f"ask      {name}", flush=True)
         engine = llama_cpp.LlamaCpp(file, self.run.model.context_tokens, Rendering(tokenizer))
         answers = asked_again.ask_engine(self.questions, engine)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from medrl.data.prompts import Messages
+from medrl.errors import UserError
 from medrl.models.generation import Generated, Sampling
 from medrl.models.tokenization import Rendering
 
@@ -36,7 +37,7 @@ class LlamaCpp:
         params.n_ctx, params.n_parallel = context_tokens, 1
         params.warmup, params.verbosity = False, QUIET
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
-        self._server, self._rendering = xllamacpp.Server(params), rendering
+        self._server, self._rendering, self._context_tokens = xllamacpp.Server(params), rendering, context_tokens
         self.asked = self.otherwise = 0
         """Prompts, and those that llama.cpp's template and tokenizer have made another number of tokens of."""
 
@@ -54,16 +55,22 @@ class LlamaCpp:
                 yield {place: self._answer(prompt, sampling.max_new_tokens)}
 
     def _answer(self, prompt: Messages, most: int) -> Generated:
+        """Raises:
+        UserError: llama.cpp answers with an error.
+        """
+        length = len(self._rendering.prompt(prompt))
+        if length >= self._context_tokens:  # no room for a completion, as in `Transformers`
+            return Generated("", 0, False)
         asked = {
             "messages": prompt, "max_tokens": most, "temperature": 0, "top_k": 1, "cache_prompt": False,
             "reasoning_format": "none",
         }  # fmt: skip
         answer = self._server.handle_chat_completions(asked)
-        if "choices" not in answer:  # the prompt leaves no room: it answers with an error
-            return Generated("", 0, False)
+        if "error" in answer:
+            raise UserError(f"llama.cpp does not answer: {answer['error']['message']}; nothing was exported.")
         (choice,), opening = answer["choices"], self._rendering.opening
         self.asked += 1
-        self.otherwise += answer["usage"]["prompt_tokens"] != len(self._rendering.prompt(prompt))
+        self.otherwise += answer["usage"]["prompt_tokens"] != length
         text, tokens = choice["message"]["content"] or "", answer["usage"]["completion_tokens"]
         finished = choice["finish_reason"] == "stop"
         return Generated(opening + text.removeprefix(opening), tokens - finished, finished)

@@ -33,6 +33,9 @@ def write(path: Path, file: str, source: Path, run: Run, questions: Questions) -
         f'TEMPLATE """{template(tokenizer)}"""',
         f'PARAMETER stop "{tokenizer.eos_token}"',
         f"PARAMETER temperature {run.eval.temperature:g}",
+        f"PARAMETER top_p {run.eval.top_p:g}",
+        "PARAMETER top_k 0",  # Ollama's own defaults draw from 40 tokens and punish repetition
+        "PARAMETER repeat_penalty 1",
         f"PARAMETER num_ctx {run.model.context_tokens}",
         f"PARAMETER num_predict {run.eval.max_new_tokens}",
     ]

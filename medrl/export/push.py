@@ -33,7 +33,7 @@ def check(repository: str) -> None:
         raise UserError(f"push={repository} is no name of a repository; write push=ORG/NAME.")
     if not get_token():
         raise UserError(f"push={repository} needs a token that may write there: set HF_TOKEN, or log in with `hf auth login`.")
-    with _explained(repository):
+    with _explained(repository, "nothing was exported"):
         HfApi().whoami()
         try:
             there = HfApi().list_repo_files(repository)
@@ -59,7 +59,7 @@ def push(out: Path, repository: str, *, private: bool) -> str:
 
     record: Line = json.loads((out / RECORD).read_text(encoding="utf-8"))
     api = HfApi()
-    with _explained(repository):
+    with _explained(repository, "the export is kept, and the same command pushes it"):
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
@@ -71,9 +71,9 @@ def push(out: Path, repository: str, *, private: bool) -> str:
 
 
 @contextmanager
-def _explained(repository: str) -> Iterator[None]:
+def _explained(repository: str, state: str) -> Iterator[None]:
     """Raises:
-    UserError: for anything that goes wrong between here and the hub.
+    UserError: for anything that goes wrong between here and the hub; ``state`` says what is left of the work.
     """
     import httpx
     from huggingface_hub.constants import ENDPOINT
@@ -81,12 +81,12 @@ def _explained(repository: str) -> Iterator[None]:
 
     from medrl.data.hf_hub import first_line
 
-    again = "the export is kept, and the same command pushes it"
     try:
         yield
     except (HfHubHTTPError, httpx.HTTPError, OSError, RuntimeError) as error:
         response: Any = getattr(error, "response", None)
         status = getattr(response, "status_code", 0)
         if status in (401, 403):
-            raise UserError(f"The token may not write to {repository} on {ENDPOINT} ({status}); {again} with another.") from error
-        raise UserError(f"{repository} cannot be pushed to {ENDPOINT} ({first_line(error)}); {again} again.") from error
+            why = f"The token may not write to {repository} on {ENDPOINT} ({status})"
+            raise UserError(f"{why}; {state}. Set HF_TOKEN to one that may.") from error
+        raise UserError(f"{repository} cannot be pushed to {ENDPOINT} ({first_line(error)}); {state}.") from error
