@@ -159,6 +159,12 @@ def test_a_run_that_cannot_talk_says_why(trained, tmp_path, capsys, break_it, sa
     assert code and not out and said_of_it in notices and len(notices.splitlines()) == 1
 
 
+@pytest.mark.parametrize("part", ["eval", "report.html"])
+def test_a_part_of_a_run_is_no_model(trained, capsys, part):
+    code, _, notices = said(capsys, trained[1] / part, "question=x")
+    assert code == 1 and f"{part} is a part of a run and no whole model; name the run itself, {trained[1]}." in notices
+
+
 def test_a_reward_model_does_not_talk(compose, tmp_path, capsys):
     from medrl.config import frozen
 

@@ -145,8 +145,9 @@ def model_words(name: str) -> list[str]:
         near = suggest.near(name, known)
         meant = f"did you mean {' or '.join(near)}?" if near else "python -m medrl --help lists the models by name"
         raise UserError(f"{name} is no folder and no model; {meant} (a hub id is written ORG/NAME)")
-    if (Path(name) / "adapter_config.json").exists() and (Path(name).parent / "config.yaml").exists():
-        raise UserError(f"{name} is the adapter of a run; name the run itself, {Path(name).parent}.")
+    inside = Path(name).exists() and (Path(name).parent / "config.yaml").exists()
+    if inside and not (Path(name) / "config.json").exists() and not name.endswith(".gguf"):
+        raise UserError(f"{name} is a part of a run and no whole model; name the run itself, {Path(name).parent}.")
     return [f"model={name}"] if name in known else ["model=pretrained", f"model.weights='{name}'"]
 
 
