@@ -31,8 +31,8 @@ license  of the model, for its card (apache-2.0, say); base and data decide what
 push     ORG/NAME: the export becomes this repository on the hub (HF_TOKEN may have to be set)
 private  true (default) or false: who sees a repository that is made
 
-Every export is loaded again and asked held-out rows that the run has answered. An export that is another model than was
-measured is not written, and the exit status is 1."""
+Every export is loaded again and asked held-out rows that the run has answered. If one is another model than was measured,
+nothing is written, and the exit status is 1."""
 
 
 def main(argv: Sequence[str]) -> int:

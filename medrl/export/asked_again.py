@@ -24,8 +24,12 @@ Line = Mapping[str, Any]
 
 ANOTHER_MODEL = 0.1
 """Nats a token: far above what rounding to 16 or 8 bits has moved, and below what mistakes move (docs/decisions/0036)."""
+UNTRAINED = 0.9
+"""Of the distance of the model before training, over all tasks: an export as far away holds nothing of what was trained."""
 THE_RUN = "the run, here"
 """The run's own model, asked again on this machine: what device and libraries alone change."""
+BEFORE = "before training"
+"""The model before training, which gives no texts again: how far training has moved the likelihoods."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,6 @@ class Agreement(NamedTuple):
     """Mean distance, over the texts, of the negative log-likelihood a token from that of the run's own model; None where the
     engine says no likelihoods."""
 
-    @property
-    def same(self) -> bool:
-        """Whether this is the model that was measured, to rounding."""
-        return self.nats is None or self.nats <= ANOTHER_MODEL
-
 
 def draw(run: Run, folder: Path, rows: int, seed: int) -> Questions:
     """So many lines of each task's results.
@@ -89,15 +88,24 @@ def draw(run: Run, folder: Path, rows: int, seed: int) -> Questions:
     return Questions(run, examples, lines, total)
 
 
-def ask(questions: Questions, model: Any, tokenizer: Any) -> Answers:
-    """Put the questions to a model as the run's evaluation did."""
+def ask(questions: Questions, model: Any, tokenizer: Any, *, texts: bool = True) -> Answers:
+    """Put the questions to a model as the run's evaluation did.
+
+    Args:
+        questions: The questions.
+        model: The model.
+        tokenizer: Its tokenizer.
+        texts: Whether it answers those that are answered in words, or only says how likely it finds the run's answers.
+    """
     lines: dict[str, Mapping[int, Line]] = {}
     nats: dict[str, Mapping[int, float]] = {}
+    in_words = generated(questions.run)
     for name in evaluated_tasks(questions.run):
-        done = set(range(questions.total[name])) - set(questions.lines[name])
-        batches = evaluate.missing_lines(questions.run, name, questions.examples[name], (model, tokenizer), done)
-        lines[name] = {place: line for batch in batches for place, line in batch.items()}
-        if name in generated(questions.run):
+        if texts or name not in in_words:
+            done = set(range(questions.total[name])) - set(questions.lines[name])
+            batches = evaluate.missing_lines(questions.run, name, questions.examples[name], (model, tokenizer), done)
+            lines[name] = {place: line for batch in batches for place, line in batch.items()}
+        if name in in_words:
             nats[name] = _of_texts(questions, name, model, tokenizer)
         else:
             nats[name] = {place: _of_row(line) for place, line in lines[name].items()}
@@ -150,15 +158,15 @@ def compare(questions: Questions, run: Answers, export: Answers) -> dict[str, Ag
         export: What the export gives; tasks that it was not asked are left out.
     """
     found = {}
-    for name, answers in export.lines.items():
-        pairs = [(line, answers[place]) for place, line in questions.lines[name].items()]
+    for name in (*export.nats, *(name for name in export.lines if name not in export.nats)):
         nats = None
         if name in export.nats:
             distances = [abs(export.nats[name][place] - own) for place, own in run.nats[name].items()]
             nats = fmean(distances) if distances else 0.0
-        if name not in generated(questions.run):
-            found[name] = Agreement(len(pairs), None, None, None, None, nats)
+        if name not in generated(questions.run) or name not in export.lines:
+            found[name] = Agreement(len(questions.lines[name]), None, None, None, None, nats)
             continue
+        pairs = [(line, export.lines[name][place]) for place, line in questions.lines[name].items()]
         found[name] = Agreement(
             len(pairs),
             sum(old["text"] == new["text"] for old, new in pairs),
@@ -168,6 +176,22 @@ def compare(questions: Questions, run: Answers, export: Answers) -> dict[str, Ag
             nats,
         )
     return found
+
+
+def otherwise(export: Mapping[str, Agreement], before: Mapping[str, Agreement]) -> str:
+    """Why an export is another model than the run has measured; empty where it is the same to rounding.
+
+    Args:
+        export: Its agreement, by task.
+        before: That of the model before training.
+    """
+    far = {name: each.nats for name, each in export.items() if each.nats is not None}
+    if other := [f"{nats:.2f} nats a token on {name}" for name, nats in far.items() if not nats <= ANOTHER_MODEL]:  # or no number
+        return f"it is {', '.join(other)} away from it, more than rounding moves ({ANOTHER_MODEL})"
+    untrained = fmean([before[name].nats or 0.0 for name in far])
+    if (mean := fmean(far.values())) >= UNTRAINED * untrained:
+        return f"it is {_nats(mean)} nats a token away from it, and the model before training {_nats(untrained)}"
+    return ""
 
 
 def table(agreement: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
@@ -187,6 +211,7 @@ def table(agreement: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
     notes = [
         "nats a token: mean distance from the run's own model in the negative log-likelihood of the run's texts",
         f"{THE_RUN}: what device and libraries alone have changed since it was measured",
+        f"{BEFORE}: how far training has moved the model; an export has to be nearer",
     ]
     return Table(columns, rows, groups=1, notes={"Agreement": notes})
 

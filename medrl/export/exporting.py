@@ -18,7 +18,7 @@ from medrl.config.schema import Run, Text, run_id
 from medrl.config.version import __version__
 from medrl.errors import UserError
 from medrl.export import asked_again, card, gguf_writer, llama_cpp, modelfile, push, weights
-from medrl.export.asked_again import THE_RUN, Agreement, Answers
+from medrl.export.asked_again import BEFORE, THE_RUN, Agreement, Answers
 from medrl.export.push import RECORD
 from medrl.jobs import locks
 from medrl.lifecycle import arms_of, load
@@ -180,7 +180,8 @@ class _Maker:
     def __init__(self, options: Options, run: Run, partial: Path) -> None:
         self.options, self.run, self.partial = options, run, partial
         self.questions = asked_again.draw(run, options.folder, options.rows, options.seed)
-        self.own: Answers | None = None
+        self.own: Answers
+        """Of the run's own model."""
         self.found: dict[str, dict[str, Agreement]] = {}
 
     def make(self, formats: Sequence[Format]) -> dict[str, dict[str, Agreement]]:
@@ -190,21 +191,26 @@ class _Maker:
             UserError: one is another model than was measured.
         """
         folder, merged = self.options.folder, self.partial / "merged"
+        print(f"ask      {THE_RUN}", flush=True)
         model, tokenizer = load(self.run, folder, "trained")
-        self.own = self._asked(THE_RUN, model, tokenizer)
+        self.own = asked_again.ask(self.questions, model, tokenizer)
+        self.found[THE_RUN] = asked_again.compare(self.questions, self.own, self.own)
         del model  # one at a time
+        print(f"ask      {BEFORE}", flush=True)
+        before = asked_again.ask(self.questions, *load(self.run, folder, "base"), texts=False)
+        self.found[BEFORE] = asked_again.compare(self.questions, self.own, before)
         if "adapter" in formats:
             weights.write_adapter(folder, self.partial / "adapter", self.options.base)
-            self._asked("adapter", *self._loaded(self.partial / "adapter"))
+            self._ask("adapter", *self._loaded(self.partial / "adapter"))
         weights.write_merged(self.run, folder, merged)
         if "merged" in formats:
-            self._asked("merged", *self._loaded(merged))
+            self._ask("merged", *self._loaded(merged))
         files = [(kind, self.partial / f"{self.run.name}-{kind}.gguf") for kind in GGUF if kind in formats]
         if files:
             modelfile.write(self.partial / "Modelfile", files[-1][1].name, merged, self.run, self.questions)
         for kind, file in files:
             gguf_writer.write(merged, file, kind, self.run.name)
-            self._asked(kind, *gguf_writer.read(file, merged, self.run.hardware.device))
+            self._ask(kind, *gguf_writer.read(file, merged, self.run.hardware.device))
             self._ask_llama_cpp(kind, file, tokenizer)
         if "merged" in formats:  # the folder is laid out as a repository on the hub: its top loads with from_pretrained
             for path in list(merged.iterdir()):
@@ -217,19 +223,15 @@ class _Maker:
     def _loaded(self, where: Path) -> tuple[Any, Any]:
         return base.trained(self.run.model, self.run.hardware, self.run.seed, where)
 
-    def _asked(self, name: str, model: Any, tokenizer: Any) -> Answers:
+    def _ask(self, name: str, model: Any, tokenizer: Any) -> None:
         print(f"ask      {name}", flush=True)
         answers = asked_again.ask(self.questions, model, tokenizer)
         del model
         gc.collect()
-        found = asked_again.compare(self.questions, self.own or answers, answers)
-        if other := [f"{each.nats:.2f} nats a token on {task}" for task, each in found.items() if not each.same]:
-            raise UserError(
-                f"{name} is another model than {self.options.run} has measured: it is {', '.join(other)} away from it, more than "
-                f"rounding moves ({asked_again.ANOTHER_MODEL}); nothing was exported."
-            )
+        found = asked_again.compare(self.questions, self.own, answers)
+        if why := asked_again.otherwise(found, self.found[BEFORE]):
+            raise UserError(f"{name} is another model than {self.options.run} has measured: {why}; nothing was exported.")
         self.found[name] = found
-        return answers
 
     def _ask_llama_cpp(self, kind: str, file: Path, tokenizer: Any) -> None:
         """Where the run was evaluated greedily: what llama.cpp draws, nobody else draws.
@@ -255,5 +257,4 @@ class _Maker:
                 f"{name} reads {engine.otherwise} of {engine.asked} prompts otherwise than {self.options.run}: the chat template "
                 "or the tokenizer differs; nothing was exported."
             )
-        assert self.own
         self.found[name] = asked_again.compare(self.questions, self.own, answers)
