@@ -22,13 +22,14 @@ from medrl import lifecycle
 from medrl.config import build, frozen, schema
 from medrl.config import compose as composing
 from medrl.config.identity import of_file
+from medrl.errors import UserError
 from medrl.export import __main__ as command
 from medrl.export import asked_again, card, gguf_writer, modelfile, weights
 from medrl.export.llama_cpp import LlamaCpp
 from medrl.models import base
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import ready
-from medrl.models.generation import Sampling, Transformers
+from medrl.models.generation import Generated, Sampling, Transformers
 from medrl.models.tokenization import Rendering
 
 WORDS = (
@@ -394,6 +395,15 @@ def test_llama_cpp_answers_as_transformers_does(toy):
     assert found == expected and len({each.text for each in expected.values()}) > 1
 
 
+def test_a_prompt_without_room_is_answered_with_nothing_and_an_error_is_told(toy):
+    engine = LlamaCpp(toy[1], 512, Rendering(TOKENIZER))
+    prompts = [[{"role": "user", "content": "safe " * 600}]]
+    assert list(engine.complete(prompts, ["0"], Sampling(0, 1, 2, 0))) == [{0: Generated("", 0, False)}]
+    engine._context_tokens = 10_000
+    with pytest.raises(UserError, match=r"llama\.cpp does not answer: .*context"):
+        list(engine.complete(prompts, ["0"], Sampling(0, 1, 2, 0)))
+
+
 def test_eight_bits_are_of_blocks_of_32(toy, tmp_path):
     import gguf
 
@@ -402,6 +412,12 @@ def test_eight_bits_are_of_blocks_of_32(toy, tmp_path):
     kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "q8.gguf").tensors}
     assert {kinds[name] for name in kinds if ".attn_" in name and name.endswith("_q.weight")} == {"Q8_0"}
     assert kinds["output_norm.weight"] == "F32" and (tmp_path / "q8.gguf").stat().st_size < file.stat().st_size
+
+
+def test_ollama_draws_as_the_run_was_measured(exported):
+    said = (exported / "Modelfile").read_text()
+    for line in ("temperature 0", "top_p 1", "top_k 0", "repeat_penalty 1", "num_predict 24"):
+        assert f"PARAMETER {line}\n" in said
 
 
 def test_ollamas_template_says_what_the_chat_template_says():
