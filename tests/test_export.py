@@ -120,7 +120,7 @@ def test_an_export_without_the_adapter_is_another_model(folder, capsys, monkeypa
     assert command.main([str(folder)]) == 1
     said = capsys.readouterr().err
     assert "merged is another model than" in said and said_of_it in said and said.count("\n") == 1
-    assert not (folder / "export").exists()
+    assert not list(folder.glob("export*"))
 
 
 def test_a_file_with_another_template_is_not_handed_out(folder, capsys, monkeypatch):
@@ -203,7 +203,14 @@ def tokenizer_of_others(folder):
     sealed(folder, path)
 
 
+def template_of_others(folder):
+    path = folder / "model" / "chat_template.jinja"
+    path.write_text("{{ messages[-1].content }}")
+    sealed(folder, path)
+
+
 REFUSED = {
+    "a template of one turn": (template_of_others, (), "cannot be said in Ollama's language; write formats=merged"),
     "unfinished": (unfinished, (), "is unfinished; run its command again until it ends with a table"),
     "no model": (without_model, (), "has lost its model/; make it again with force=true"),
     "other weights": (edited, (), "model/adapter_config.json is not what was measured"),
@@ -420,8 +427,9 @@ def test_ollama_draws_as_the_run_was_measured(exported):
         assert f"PARAMETER {line}\n" in said
 
 
-def test_ollamas_template_says_what_the_chat_template_says():
-    found = modelfile.template(TOKENIZER)
+def test_ollamas_template_says_what_the_chat_template_says(tmp_path):
+    TOKENIZER.save_pretrained(tmp_path)
+    found = modelfile.template(tmp_path)
     for part, words in (("{{ if .System }}", ""), ("{{ end }}", ""), ("{{ .System }}", "S"), ("{{ .Prompt }}", "P")):
         found = found.replace(part, words)
     asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "P"}]

@@ -90,7 +90,11 @@ def export(options: Options) -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         base.quiet()
-        made = _Maker(options, run, partial).make(formats)
+        try:
+            made = _Maker(options, run, partial).make(formats)
+        except UserError:
+            shutil.rmtree(partial)
+            raise
         found = {name: {task: each._asdict() for task, each in tasks.items()} for name, tasks in made.items()}
         about = card.Source(run, folder, arms, asked_again.table(found), formats, options.rows, options.license)
         card.write(partial / "README.md", about)
@@ -147,6 +151,7 @@ def checked_formats(run: Run, options: Options) -> tuple[Format, ...]:
         if why := gguf_writer.not_writable(architecture, model / "tokenizer.json"):
             others = ",".join(name for name in formats if name not in GGUF) or "merged"
             raise UserError(f"{options.run} cannot be written as GGUF: {why}; write formats={others}.")
+        modelfile.template(model)  # refuses before anything is asked
     return tuple(name for name in FORMATS if name in formats)
 
 

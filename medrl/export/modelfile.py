@@ -27,11 +27,10 @@ def write(path: Path, file: str, source: Path, run: Run, questions: Questions) -
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(source)
     lines = [
         f"FROM ./{file}",
-        f'TEMPLATE """{template(tokenizer)}"""',
-        f'PARAMETER stop "{tokenizer.eos_token}"',
+        f'TEMPLATE """{template(source)}"""',
+        f'PARAMETER stop "{AutoTokenizer.from_pretrained(source).eos_token}"',
         f"PARAMETER temperature {run.eval.temperature:g}",
         f"PARAMETER top_p {run.eval.top_p:g}",
         "PARAMETER top_k 0",  # Ollama's own defaults draw from 40 tokens and punish repetition
@@ -54,12 +53,18 @@ def _system(questions: Questions) -> str:
     return first.pop() if len(first) == 1 else ""
 
 
-def template(tokenizer: Any) -> str:
+def template(source: Path) -> str:
     """A chat template of transformers in Ollama's language, read off what it makes of a conversation of placeholders.
+
+    Args:
+        source: Folder with the tokenizer.
 
     Raises:
         UserError: its turns do not simply follow each other.
     """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
     asked = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": PROMPT}]
     again = [*asked, {"role": "assistant", "content": RESPONSE}, {"role": "user", "content": PROMPT}]
 
@@ -72,6 +77,6 @@ def template(tokenizer: Any) -> str:
     between = rendered(again).partition(RESPONSE)[2].partition(PROMPT)[0]
     turn = between.removeprefix(end)
     if not (between.startswith(end) and turn and first.endswith(turn)):
-        raise UserError("The chat template cannot be said in Ollama's language; write formats=adapter,merged.")
+        raise UserError("The chat template cannot be said in Ollama's language; write formats=merged.")
     system = f"{{{{ if .System }}}}{before}{SYSTEM}{first.removesuffix(turn)}{{{{ end }}}}"
     return f"{system}{turn}{PROMPT}{answer}{RESPONSE}{end}"
