@@ -145,7 +145,7 @@ def _model(run: Run, folder: Path, which: str) -> Callable[[], tuple[Any, Any]]:
     """Loads one of the two models when it is first needed."""
     from functools import cache
 
-    from medrl.run import load
+    from medrl.lifecycle import load
 
     return cache(lambda: load(run, folder, which))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build, frozen, schema
 from medrl.models.base import EMBEDDED
 from medrl.planning import plan
@@ -21,7 +21,7 @@ def planned(compose, tmp_path, capsys):
 
     def done(*overrides):
         tree = compose([*SMALL, "dry_run=true", f"runs={tmp_path}", *overrides])
-        found = run.run(tree)
+        found = lifecycle.run(tree)
         assert json.loads(json.dumps(found)) == found  # it is written as it is
         return found, capsys.readouterr().out
 

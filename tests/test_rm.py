@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build, schema
 from medrl.errors import ConfigError
 from medrl.evaluation import preferences
@@ -91,7 +91,7 @@ def test_a_reward_model_learns_and_is_a_reward(compose, tmp_path, capsys, lora):
     adapter = [LORA, "algo.learning_rate=1e-2", "algo.epochs=2"] if lora else []
     # Another seed than 0, whose random head happens to rank seven pairs in ten.
     tree = compose([*SMALL, *adapter, "seed=1", f"runs={tmp_path}"])
-    metrics, printed = run.run(tree), capsys.readouterr().out
+    metrics, printed = lifecycle.run(tree), capsys.readouterr().out
     folder = schema.run_dir(build.unchecked(tree))
     task = metrics["tasks"]["medicalgpt_preference"]
     assert set(metrics["tasks"]) == {"medicalgpt_preference"} and metrics["perplexity"] == {}

@@ -191,15 +191,14 @@ def test_a_run_shows_them_to_the_policy_and_can_be_verified(compose, tmp_path):
     """What the policy completes in training, and what is asked before and after, begins with the same demonstration."""
     import pyarrow.parquet as parquet
 
-    from medrl import run as running
-    from medrl import verify
+    from medrl import lifecycle, verify
     from medrl.files import read_jsonl
 
     words = ["data_mix=gsm8k", "data_mix.shots=1", "eval.limit=3", "model.max_new_tokens=24", f"runs={tmp_path}"]
     algo = ["algo.max_steps=1", "algo.batch_size=8", "algo.num_generations=4", "algo.max_completion_tokens=16"]
     tree = compose([*SMALL, *words, *algo])
     run = build.check(tree)
-    running.run(tree, run)
+    lifecycle.run(tree, run)
     folder = schema.run_dir(run)
     (shown,) = run.data_mix.shown(run.source, "gsm8k")
     (log,) = (folder / "train" / "completions").glob("*.parquet")

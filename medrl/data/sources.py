@@ -15,8 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from annotated_types import Gt
 
-from medrl import __version__
 from medrl.config.identity import Identified, Values, of_file, of_files
+from medrl.config.version import __version__
 from medrl.data import hf_hub, readers
 from medrl.data.example import Example
 from medrl.data.readers import Row

@@ -235,7 +235,7 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     own = [line for line in read_jsonl(begun) if line.pop("grader", None) == grader_digest()]
     lines = {line.pop("position"): line for line in own}
     with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
-        for batch in _missing_lines(run, name, examples, model, set(lines), progress.partly):
+        for batch in missing_lines(run, name, examples, model, set(lines), progress.partly):
             for position, line in batch.items():
                 lines[position] = line
                 file.write(json.dumps({"position": position, "grader": grader_digest(), **line}, ensure_ascii=False) + "\n")
@@ -245,8 +245,13 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     begun.unlink()
 
 
-def _missing_lines(
-    run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int], tick: Callable[[float], None]
+def missing_lines(
+    run: Run,
+    name: str,
+    examples: Sequence[Example],
+    model: tuple[Any, Any],
+    done: Collection[int],
+    tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
     """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
     task, kind = run.data_mix.tasks[name], protocol(run, name)
@@ -271,9 +276,21 @@ def completions(
     """Graded completions, all samples of an example together."""
     from medrl.models.generation import Transformers
 
+    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
+    return completed(run, task, examples, engine, done, tick)
+
+
+def completed(
+    run: Run,
+    task: Task,
+    examples: Sequence[Example],
+    engine: Any,
+    done: Collection[int],
+    tick: Callable[[float], None] | None = None,
+) -> Iterator[Lines]:
+    """The same by any engine that has the ``complete`` of `Transformers`."""
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
-    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
     keys = [f"{task.name}/{example.id}/{sample}" for example, sample in asking]
     for batch in engine.complete(prompts, keys, run.eval.sampling(run.seed), done, tick):
         yield _graded(task, asking, batch)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from medrl.config.identity import digest
 from medrl.data.prompts import Messages
+from medrl.errors import UserError
 from medrl.models.tokenization import Rendering
 
 
@@ -184,6 +185,20 @@ class Transformers:
             made = self._batch([asked[position] for position in positions], sampling, tick)
             yield dict(zip(positions, made, strict=True))
 
+    def stream(self, prompt: Messages, key: str, sampling: Sampling, tell: Callable[[str], object]) -> Generated:
+        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first.
+
+        Raises:
+            UserError: the prompt leaves no room for a completion.
+        """
+        ids = self.rendering.prompt(prompt)
+        limit = min(sampling.max_new_tokens, self.context_tokens - len(ids))
+        if limit <= 0:
+            raise UserError(f"The conversation has {len(ids)} tokens, and the model's context is {self.context_tokens}.")
+        tell(self.rendering.opening)
+        (made,) = sample(self.policy, self.tokenizer, [Asked(ids, limit, key)], sampling, tell=tell)
+        return self._generated(made)
+
     def _batch(self, asked: list[Asked], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
         return [self._generated(ids) for ids in sample(self.policy, self.tokenizer, asked, sampling, tick)]
 
@@ -199,6 +214,7 @@ def sample(
     asked: Sequence[Asked],
     sampling: Sampling,
     tick: Callable[[float], None] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> list[list[int]]:
     """Complete prompts in one batch with transformers' ``generate``. The global random state is neither read nor changed.
 
@@ -208,6 +224,7 @@ def sample(
         asked: The prompts, each with its own limit.
         sampling: How completions are drawn.
         tick: Told after each token how many completions the tokens so far would make.
+        tell: Told each word of the completion of a single prompt.
 
     Returns:
         For each prompt the ids of the completion: with its closing token, unless the token limit cut it.
@@ -234,9 +251,21 @@ def sample(
         max_new_tokens=longest, do_sample=False, eos_token_id=sorted(eos), pad_token_id=pad, disable_compile=True, **NEUTRAL
     )
     drawn = [_draw(asked, sampling, read, device)] if sampling.temperature > 0 else []
+    more = {"streamer": _streamer(tokenizer, tell)} if tell else {}
     with torch.no_grad():
-        output = policy.generate(**inputs, generation_config=config, stopping_criteria=[full], logits_processor=drawn)
+        output = policy.generate(**inputs, generation_config=config, stopping_criteria=[full], logits_processor=drawn, **more)
     return [_ended(ids, eos)[: each.limit] for ids, each in zip(output[:, read:].tolist(), asked, strict=True)]
+
+
+def _streamer(tokenizer: Any, tell: Callable[[str], object]) -> Any:
+    """A streamer that waits for the end of each word, as transformers' own does, and tells it instead of printing."""
+    from transformers import TextStreamer
+
+    class Teller(TextStreamer):  # type: ignore[misc]
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            tell(text)
+
+    return Teller(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
 
 def _draw(asked: Sequence[Asked], sampling: Sampling, read: int, device: Any) -> Callable[[Any, Any], Any]:

@@ -102,9 +102,8 @@ class Task(Identified, ABC):
         """One synthetic row in the published column names of a configuration. It says nothing about medicine."""
 
     def ask(self, example: Example) -> str:
-        """The example as the user states it: context, question, lettered choices."""
-        choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, example.choices, strict=False))
-        return "\n\n".join(part for part in (example.context, example.question, choices) if part)
+        """The example as the user states it."""
+        return stated(example)
 
     def answer(self, example: Example) -> str:
         """The gold as a completion writes it."""
@@ -157,6 +156,12 @@ class Task(Identified, ABC):
     def content(self, example: Example) -> DedupKey:
         """What two rows are compared by, so that nothing that is evaluated is trained on."""
         return DedupKey(example.task, example.id, example.question, example.choices, example.context)
+
+
+def stated(example: Example) -> str:
+    """Context, question, lettered choices."""
+    choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, example.choices, strict=False))
+    return "\n\n".join(part for part in (example.context, example.question, choices) if part)
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

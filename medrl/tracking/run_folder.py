@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from medrl.config.identity import of_file
+from medrl.config.schema import Run
+from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically, write_jsonl
 from medrl.training import warnings
 
@@ -111,6 +113,18 @@ def note_file(folder: Path, file: Path, **about: Any) -> None:
 def noted_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Every file that a stage has recorded, as the last one did."""
     return {name: about for each in stages(folder) for name, about in each.get("files", {}).items()}
+
+
+def check_policy(run: Run, folder: Path) -> None:
+    """Look whether a finished run has a model that writes texts.
+
+    Raises:
+        UserError: it has trained a reward model, or lost what it has trained.
+    """
+    if run.algo.trains_reward_model:
+        raise UserError(f"{folder} has trained a reward model, which scores texts and writes none; name another run.")
+    if run.algo.trains and not (folder / "model").is_dir():
+        raise UserError(f"{folder} is finished and has lost its model/; make it again with force=true.")
 
 
 def edited(folder: Path) -> list[str]:

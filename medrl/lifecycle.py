@@ -392,6 +392,11 @@ def _arms(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[st
     return [each for each in _alike("arms", metrics, beside) if each["run_id"] != metrics["run_id"]]
 
 
+def arms_of(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The placebos that lie beside a finished run."""
+    return _arms(metrics, _beside(folder))
+
+
 def _print_over_seeds(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:
     """What the runs beside a run say over seeds: of its own configuration, and above its placebos."""
     family, arms = (_alike(kind, metrics, beside) for kind in ("family", "arms"))
