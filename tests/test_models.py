@@ -138,6 +138,16 @@ def test_a_fresh_architecture_has_the_same_doors(model_of):
     assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
 
 
+def test_a_fresh_tokenizer_reads_words_alike_once_it_is_saved(model_of, tmp_path):
+    """AutoTokenizer takes an architecture's own way to split words, whatever way tokenizer.json names."""
+    model = model_of("model=tiny_scratch")
+    tokenizer = model.tokenizer(lambda: ["12 of 30: it's 胸痛 (n = 4)."] * 9)
+    tokenizer.save_pretrained(tmp_path)
+    model.policy(tokenizer, CPU, 0).config.save_pretrained(tmp_path)
+    for text in ("it's\n\n123 (n = 4)", "胸痛，发热 e\u0301", "<|im_start|>user\n12<|im_end|>"):
+        assert AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == tokenizer(text).input_ids
+
+
 # --- LoRA -------------------------------------------------------------------------------------------------------------
 
 

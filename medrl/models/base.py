@@ -288,28 +288,14 @@ class Scratch(Model):
     """Options of transformers' Qwen2Config: hidden_size, num_hidden_layers, ..."""
 
     def tokenizer(self, texts: Texts) -> Any:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-        from transformers import PreTrainedTokenizerFast
+        from transformers import Qwen2Tokenizer
 
-        # All 256 bytes are in the alphabet, so any Unicode text has tokens and none is unknown.
-        bpe = Tokenizer(models.BPE())
-        split_digits = pre_tokenizers.Digits(individual_digits=True)
-        bpe.pre_tokenizer = pre_tokenizers.Sequence([split_digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-        bpe.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.vocabulary,
-            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        bpe.train_from_iterator(texts(), trainer)
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=bpe,
-            eos_token="<|im_end|>",
-            pad_token="<|endoftext|>",
-            model_max_length=self.context_tokens,
-            clean_up_tokenization_spaces=False,
-        )
+        # The class that AutoTokenizer takes for this architecture, so that a saved model reads words as it was trained to. Its
+        # alphabet is all 256 bytes: any text has tokens and none is unknown.
+        fresh = Qwen2Tokenizer(pad_token="<|endoftext|>", model_max_length=self.context_tokens)
+        ends = ["<|im_start|>", "<|im_end|>"]
+        tokenizer = fresh.train_new_from_iterator(texts(), self.vocabulary, new_special_tokens=ends, show_progress=False)
+        tokenizer.eos_token = "<|im_end|>"
         return chat_templates.ready(tokenizer, "chatml", "the mix")
 
     def problems(self) -> Iterator[Problem]:
