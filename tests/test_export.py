@@ -399,7 +399,11 @@ def test_llama_cpp_answers_as_transformers_does(toy):
         for engine in (theirs, ours)
     )
     assert (theirs.asked, theirs.otherwise) == (len(PROMPTS), 0)
-    assert found == expected and len({each.text for each in expected.values()}) > 1
+    # A character of which only the first bytes were written is shown as one or as several marks.
+    whole = [
+        {place: each._replace(text=each.text.rstrip("\ufffd")) for place, each in told.items()} for told in (found, expected)
+    ]
+    assert whole[0] == whole[1] and len({each.text for each in expected.values()}) > 1
 
 
 def test_a_prompt_without_room_is_answered_with_nothing_and_an_error_is_told(toy):

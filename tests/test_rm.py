@@ -40,11 +40,10 @@ def test_quantised_weights_cannot_be_merged(compose):
 def test_the_longer_answer_is_no_better(compose):
     settings = build.check(compose(["algo=rm", "data_mix=medicalgpt_preference"]))
     task = settings.data_mix.tasks["medicalgpt_preference"]
-    examples = list(task.examples(settings.source, "test"))
+    examples = list(task.examples(settings.source, "train"))
     found = preferences.references(examples)
-    print(found)
-    assert len(examples) == 300
-    assert all(0.35 < found[name]["accuracy"] < 0.6 for name in ("longer_answer", "shorter_answer"))
+    assert len(examples) == 3000
+    assert all(0.3 < found[name]["accuracy"] < 0.5 for name in ("longer_answer", "shorter_answer"))  # equal lengths are wrong
 
 
 def test_a_published_split_is_parted(compose):
