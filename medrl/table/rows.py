@@ -30,7 +30,8 @@ INTERVALS = {"accuracy": "ci95", "perplexity": "ci95", "mean_credit": "mean_cred
 """Metrics of a task, and where their interval stands."""
 MARGIN = 0.05
 """How far from a published share an interval may reach and still be called inside; of other numbers, as a part of them."""
-COST = ("seconds", "gpu_hours", "tokens", "peak_memory_gib")
+COST = ("seconds", "gpu_hours", "usd", "tokens", "peak_memory_gib")
+"""What a run took; ``usd`` only of a model behind an API."""
 READABLE = "as a reader finds it"
 Kind = Literal["published", "measured", "before", "compat", "reference"]
 
@@ -93,7 +94,7 @@ class Row:
         if not self.records or self.kind == "before":
             return None
         costs = [{**record["cost"], "seconds": record["train"]["seconds"]} for record in self.records]
-        return {key: fmean(cost[key] or 0 for cost in costs) for key in COST}
+        return {key: fmean(cost.get(key) or 0 for cost in costs) for key in COST}
 
     @property
     def value(self) -> float:

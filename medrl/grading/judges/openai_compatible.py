@@ -92,8 +92,8 @@ class OpenAICompatible(Endpoint[VerdictLine], Judge):
         self.key()
 
     def tally(self) -> dict[str, int | float]:
-        """What this judge was asked in this process: `Endpoint.counted`, and of the ``claims`` those that are ``duplicate`` (equal
-        to another of the same call) and ``unasked`` (empty or too long: wrong).
+        """What this judge was asked in this process: `Endpoint.counted`, and of the ``claims`` those that are ``duplicate``
+        (equal to another of the same call) and ``unasked`` (empty or too long: wrong).
         """
         return {**dict.fromkeys(("claims", "duplicate", "unasked"), 0), **self.counted()}
 

@@ -1,1 +1,1 @@
-"""Models behind an API of chat completions: asked, limited, counted and kept; a model to be evaluated, and what judges ask with."""
+"""Models behind an API of chat completions, asked within limits, counted and kept: one to be evaluated, or a judge's."""

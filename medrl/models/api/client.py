@@ -52,7 +52,7 @@ _SENT: ContextVar[_Sent] = ContextVar("sent")
 
 
 class Account(Generic[L]):
-    """Counts, limits and answers of one model at one endpoint. One round of questions at a time: the limits hold for all threads."""
+    """Counts, limits and answers of one model at one endpoint. One round at a time: the limits hold for all threads."""
 
     def __init__(self, limits: Limits, kept: Kept[L]) -> None:
         self.limits, self.kept = limits, kept
@@ -71,7 +71,9 @@ class Account(Generic[L]):
         """The limit that so much more could exceed, with what was taken of it; empty where there is room."""
         tokens = self.tally["tokens_in"] + self.tally["tokens_out"]
         if self.limits.max_spend is not None and self.spend + more.usd > self.limits.max_spend:
-            return f"has cost {self.spend:.4f} USD and its next request could exceed {{}}.limits.max_spend={self.limits.max_spend:g}"
+            return (
+                f"has cost {self.spend:.4f} USD and its next request could exceed {{}}.limits.max_spend={self.limits.max_spend:g}"
+            )
         if self.limits.max_tokens is not None and tokens + more.tokens > self.limits.max_tokens:
             return f"has taken {tokens} tokens and its next request could exceed {{}}.limits.max_tokens={self.limits.max_tokens}"
         return ""
