@@ -444,8 +444,11 @@ def _api(settings: Run, folder: Path) -> dict[str, Any] | None:
         return None
     asked = [folder / "eval" / file for each in further.asked(settings) for file in evaluate.result_files(each, "base").values()]
     lines = [line for file in asked for line in files.read_jsonl(file)]
-    drawn = settings.eval.temperature > 0
-    return {**settings.model.used(lines), "drawn": drawn, "calls": run_folder.tallies(folder, "api", settings.model.tally())}
+    return {
+        **settings.model.used(lines),
+        "decoding": settings.model.who_decodes(settings.eval.sampling(settings.seed)),
+        "calls": run_folder.tallies(folder, "api", settings.model.tally()),
+    }
 
 
 def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, name: True) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from medrl.models.api.api_model import Asking
 from medrl.models.generation import Sampling
 from medrl.report import phrases
 from medrl.statistics.metrics import mcnemar
-from medrl.table import formats, side_by_side
+from medrl.table import formats, published, side_by_side
 from medrl.table.join import join
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -422,6 +422,30 @@ def test_a_kill_loses_no_answer_that_came(tmp_path):
         assert json.loads(found.read_text(encoding="utf-8"))["tasks"]["pubmedqa"]["n"] == 20
 
 
+def test_the_plan_says_what_it_can_cost_and_asks_nothing(compose, tmp_path, doctor, capsys):
+    from medrl import lifecycle
+
+    planned = lifecycle.run(compose([*line(tmp_path, doctor), "dry_run=true", "model.max_new_tokens=100"]))
+    most = planned["evaluation"]["usd at most"]
+    assert 20 * 100 * 100 / 1e6 < most < 2  # the answers alone, and prompts of some hundred bytes beside them
+    assert f"US$ {most:.2f} at most" in capsys.readouterr().out
+    assert not doctor.requests and not list(tmp_path.glob("none-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ""),
+        (["eval.temperature=0.5", "eval.samples=2"], "drawn by the server, with seeds that it may not heed"),
+        (["model.sends_decoding=false"], "the decoding is the server's own"),
+    ],
+)
+def test_who_decodes_is_said(words, said, compose, tmp_path, doctor, capsys):
+    metrics, _ = finished(compose, tmp_path, doctor, "eval.limit=2", *words)
+    assert metrics["api"]["decoding"] == said and said in capsys.readouterr().out
+    assert len(doctor.requests) == 2 * metrics["eval"]["samples"]
+
+
 def test_rows_without_golds_are_predicted_through_an_api(tmp_path, doctor, capsys):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"question": f"{disease}?"}) + "\n" for disease in ("Flu", "Gout")), encoding="utf-8")
@@ -444,7 +468,7 @@ def api_run(name, right, n=100, readable=None, **changed):
     calls = {"spend": 0.25, "sent": 100, "cached": 0}
     api = {
         "name": name, "served": {f"{name}-1": n}, "answers": n, "refused": 0, "unmetered": 0, "tokens_in": 10, "tokens_out": 5,
-        "usd_per_million": [1.0, 2.0], "usd": 0.5, "calls": calls, "drawn": False,
+        "usd_per_million": [1.0, 2.0], "usd": 0.5, "calls": calls, "decoding": "",
     }  # fmt: skip
     about = {"name": f"none-{name}", "family": f"family of {name}", "run_id": name, "api": api, "control": None}
     cost = {"gpu_hours": 0.0, "usd": 0.5, "tokens": 0, "peak_memory_gib": 1.0}
@@ -509,6 +533,17 @@ def test_both_tables_show_the_pairs_and_the_money():
     grid = multirun_table.Grid(("model.name",), entries)
     for text in (grid.text("title"), grid.markdown("command", ())):
         assert "name x" in text and "sign" not in text and "x-1" in text and "0.5000" in text and "0.2500" in text
+
+
+def test_a_paper_says_nothing_of_what_somebody_else_serves():
+    """Its number is one of training; the model stands beside it and is called after itself."""
+    setting = published.read("paper", "pangu_dxbench")
+    record = api_run("deepseek", 50, paper="pangu_dxbench", words=["model.limits.max_spend=1", "model.base_url=http://x/v1"])
+    record["tasks"] = {"dxbench": record["tasks"]["a"] | {"mean_credit": 0.5}}
+    comparison = join([record], setting)
+    assert [row.kind for row in comparison.rows if row.kind == "measured"] and not any(row.verdicts for row in comparison.rows)
+    own = join([own_run(60, words=[], paper="pangu_dxbench", tasks={"dxbench": own_run(60)["tasks"]["a"]})], setting)
+    assert any(row.verdicts for row in own.rows)
 
 
 def test_two_threads_share_the_limits(endpoint, model):

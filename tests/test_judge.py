@@ -25,6 +25,7 @@ from loopback_judge import STRING, LoopbackJudge, Reply, naive
 
 from medrl.config import build
 from medrl.config.frozen import root
+from medrl.config.upgrade import upgraded
 from medrl.errors import ConfigError, Interrupted, RowError, UserError
 from medrl.grading.judges import openai_compatible
 from medrl.grading.judges.agreement import Labelled, agreement, labelled_rows
@@ -54,6 +55,13 @@ def test_the_options_are_built_from_their_files():
     assert built["openai"].temperature == 0
     for judge in built.values():
         assert list(judge.problems()) == []
+
+
+def test_a_judge_that_an_earlier_version_froze_is_read():
+    limits = {key: value for key, value in NODES["openai"]["limits"].items() if key != "max_tokens"}
+    for module in ("medrl.grading.judges.rate_limits", "medrl.judges.limits"):
+        node = {**NODES["openai"], "limits": {**limits, "_target_": f"{module}.Limits"}}
+        assert build.build(upgraded({"judge": node}, {})["judge"]) == build.build(NODES["openai"])
 
 
 @pytest.mark.parametrize(

@@ -236,8 +236,8 @@ def asked_of(api: Mapping[str, Any]) -> str:
     words.append(
         f"this run: {calls.get('sent', 0):,} requests, US$ {calls.get('spend', 0):.4f}, {calls.get('cached', 0):,} kept before"
     )
-    if api["drawn"]:
-        words.append("drawn by the server, with a seed that it may not heed")
+    if api["decoding"]:
+        words.append(api["decoding"])
     return "; ".join(words)
 
 

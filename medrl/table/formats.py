@@ -67,7 +67,7 @@ def _beside(comparison: Comparison) -> list[Table]:
     """Models side by side, and gain minus placebo of each configuration; those of both that there are."""
 
     def name(record: Mapping[str, Any]) -> str:
-        return f"{record['name']} {record['family']}"
+        return str(record["api"]["name"]) if "api" in record else f"{record['name']} {record['family']}"
 
     found = (
         side_by_side.table(comparison.records, name),

@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 from medrl.data.prompts import Messages
 from medrl.errors import Problem, UserError
 from medrl.models.api.cache import Line
-from medrl.models.api.client import Endpoint
+from medrl.models.api.client import FRAME_TOKENS, Endpoint
 from medrl.models.api.replies import Completion, Malformed, Message, Refused, Usage, short
 from medrl.models.base import Model, Texts
 from medrl.models.generation import Generated, Sampling
@@ -145,6 +145,17 @@ class ApiModel(Endpoint[AnswerLine], Model):
                 "drawn": "by the server, with a seed of each example and sample, if it heeds it",
             }
         return {"base_url": self.base_url, self.token_limit: sampling.max_new_tokens, **sent, **self.request}
+
+    def who_decodes(self, sampling: Sampling) -> str:
+        """What is to be said of how answers are drawn; empty where they are asked for greedily."""
+        if not self.sends_decoding:
+            return "the decoding is the server's own"
+        return "drawn by the server, with seeds that it may not heed" if sampling.temperature > 0 else ""
+
+    def most_cost(self, prompts: Sequence[Messages], sampling: Sampling) -> float:
+        """US dollars that so many answers cost at most, when each is asked for once: a token a byte, and every answer full."""
+        tokens = sum(len(message["content"].encode()) for prompt in prompts for message in prompt)
+        return self.limits.price(tokens + FRAME_TOKENS * len(prompts), sampling.max_new_tokens * len(prompts))
 
     def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> NoReturn:
         """Raises:
