@@ -397,6 +397,13 @@ def test_a_model_behind_an_api_is_evaluated_like_ones_own(compose, tmp_path, doc
     assert "medrl.predict asks it" in capsys.readouterr().err
 
 
+def test_without_a_key_nothing_is_begun(compose, tmp_path, doctor, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with refused("needs a key and OPENAI_API_KEY is not set"):
+        finished(compose, tmp_path / "runs", doctor)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_two_models_under_one_name_are_said(compose, tmp_path, doctor, capsys):
     doctor.script("?", Reply(served="gpt-x-2"))
     metrics, _ = finished(compose, tmp_path, doctor)
