@@ -67,6 +67,8 @@ def _speakers(asked: Answerer, *, compare: bool) -> list[Speaker]:
     """
     from medrl.models.generation import Transformers
 
+    if not asked.settings.model.runs_here:
+        raise UserError(f"{asked.name} is asked through an API, and a chat is with a model that is here; medrl.predict asks it.")
     if compare and len(asked.whiches) < 2:
         raise UserError(f"compare=true puts a model beside what it was before training, and {asked.name} has trained nothing.")
     room = (asked.settings.model.context_tokens, None)

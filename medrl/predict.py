@@ -187,12 +187,10 @@ def _answers(
     answering: Answerer, examples: Sequence[Example], done: set[int], progress: Any
 ) -> Iterator[dict[int, dict[str, Any]]]:
     """Lines of the examples that are not done, batch by batch."""
-    from medrl.models.generation import Transformers
-
     if len(done) == len(examples):
         return
     settings = answering.settings
-    engine = Transformers(*answering.load(answering.whiches[-1]), settings.model.context_tokens, settings.eval.batch_tokens)
+    engine = settings.model.engine(*answering.load(answering.whiches[-1]), settings.eval.batch_tokens)
     prompts = [answering.prompt(example) for example in examples]
     keys = [f"predict/{place}" for place in range(len(examples))]
     for batch in engine.complete(prompts, keys, settings.eval.sampling(settings.seed), done, progress.partly):

@@ -90,7 +90,7 @@ class Answerer:
         from medrl.models import base
 
         base.quiet()
-        gpus.claim_for_this_process(1 if self.settings.hardware.device == "cuda" else 0)
+        gpus.claim_for_this_process(1 if self.settings.hardware.device == "cuda" and self.settings.model.runs_here else 0)
         return lifecycle.load(self.settings, self.folder or Path(), which)
 
 

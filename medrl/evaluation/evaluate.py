@@ -99,11 +99,13 @@ class Shown(NamedTuple):
 
 
 def shown(run: Run, tokenizer: Any) -> dict[str, Shown]:
-    """For each held-out task with demonstrations, what they take of its prompts.
+    """For each held-out task with demonstrations, what they take of its prompts; nothing is known of a model behind an API.
 
     Raises:
         UserError: a prompt leaves no room for an answer.
     """
+    if not run.model.runs_here:
+        return {}
     rendering, found = Rendering(tokenizer), {}
     asked = [name for name in evaluated_tasks(run) if protocol(run, name) == "generative"]
     for name in asked if run.data_mix.shots else ():
@@ -197,7 +199,8 @@ def regraded(run: Run, name: str, lines: Sequence[dict[str, Any]]) -> Lines:
     for place, line in enumerate(lines[: len(asking)]):
         example, sample = asking[place]
         if (line["id"], line["sample"], line["prompt"]) == (example.id, sample, messages(example, task)):
-            made[place] = Generated(line["text"], line["tokens"], line["finished"])
+            about = {"api": line["api"]} if "api" in line else {}
+            made[place] = Generated(line["text"], line["tokens"], line["finished"], about)
     return _graded(task, asking, made)
 
 
@@ -274,10 +277,7 @@ def completions(
     tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
     """Graded completions, all samples of an example together."""
-    from medrl.models.generation import Transformers
-
-    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
-    return completed(run, task, examples, engine, done, tick)
+    return completed(run, task, examples, run.model.engine(*model, run.eval.batch_tokens), done, tick)
 
 
 def completed(
@@ -320,6 +320,7 @@ def _line(task: Task, example: Example, sample: int, made: Any, verdict: Verdict
         "place": task.answers.place(verdict.reading, example),
         "readable": readable.outcome,
         "readable_vote": readable.value,
+        **made.about,
     }
 
 

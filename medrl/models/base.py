@@ -18,6 +18,7 @@ from medrl.models.chat_templates import ChatFormat
 from medrl.models.lora import Lora, Task
 
 if TYPE_CHECKING:
+    from medrl.models.generation import Sampling
     from medrl.training.hardware import Hardware
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ class Model(Identified, ABC):
     """A causal language model, its tokenizer and its chat format."""
 
     not_learned: ClassVar[frozenset[str]] = frozenset({"max_new_tokens"})
+    runs_here: ClassVar[bool] = True
+    """Whether this machine computes it, so that precision and device change what it says."""
     learns_vocabulary: ClassVar[bool] = False
     """Whether the tokenizer is made from the training rows, which then count where nothing is trained, too."""
 
@@ -50,6 +53,34 @@ class Model(Identified, ABC):
     @abstractmethod
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model before training, without an adapter."""
+
+    def engine(self, policy: Any, tokenizer: Any, batch_tokens: int | None) -> Any:
+        """What completes prompts: it has the ``complete`` of `medrl.models.generation.Transformers`.
+
+        Args:
+            policy: The model, before training or after it.
+            tokenizer: Its tokenizer.
+            batch_tokens: Most tokens of a batch, padding and completions included; None for what suits the device.
+        """
+        from medrl.models.generation import Transformers
+
+        return Transformers(policy, tokenizer, self.context_tokens, batch_tokens)
+
+    def decoding(self, sampling: Sampling, policy: Any, tokenizer: Any) -> dict[str, Any]:
+        """The effective generation configuration, for the record."""
+        return sampling.as_json(policy, tokenizer)
+
+    def ready(self) -> None:
+        """See that it can be asked, before anything is begun. Asks nothing.
+
+        Raises:
+            UserError: the machine lacks something that the model needs.
+        """
+        return
+
+    def tally(self) -> dict[str, int | float]:
+        """What this model was asked in this process and what it cost; empty for one that is here."""
+        return {}
 
     def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model on which the adapter that a run writes is put to be evaluated."""

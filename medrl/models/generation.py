@@ -8,8 +8,9 @@ and what after it are the same policy's, and two models of one table are decoded
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medrl.config.identity import digest
@@ -26,6 +27,8 @@ class Generated(NamedTuple):
     tokens: int
     finished: bool
     """Whether it ended itself; false where the token limit cut it, or where the prompt left no room at all."""
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What else there is to know of it, kept beside it: of a model behind an API what was served, and what it took."""
 
 
 NEUTRAL: dict[str, Any] = {

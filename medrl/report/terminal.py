@@ -40,6 +40,8 @@ def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
     if said := phrases.test_splits(metrics):
         lines.append(said)
+    if api := metrics.get("api"):
+        lines.append(f"API: {phrases.asked_of(api)}")
     if metrics["judge"]:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"paper: {said}" for said in metrics.get("departures", [])]

@@ -25,8 +25,8 @@ from medrl.training import warnings
 
 PACKAGES = (
     "accelerate", "bitsandbytes", "datasets", "deepspeed", "flash-attn", "gguf", "huggingface-hub", "hydra-core", "jinja2",
-    "math-verify", "medrl", "numpy", "omegaconf", "peft", "pyarrow", "pydantic", "safetensors", "scipy", "sympy", "tokenizers",
-    "torch", "transformers", "triton", "trl", "vllm",
+    "math-verify", "medrl", "numpy", "omegaconf", "openai", "peft", "pyarrow", "pydantic", "safetensors", "scipy", "sympy",
+    "tokenizers", "torch", "transformers", "triton", "trl", "vllm",
 )  # fmt: skip
 ENVIRONMENT = (
     "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS",
@@ -221,17 +221,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def note_tally(folder: Path, tally: Mapping[str, int | float]) -> None:
-    """Keep what this process asked of the judge; nothing where it asked nothing."""
+def note_tally(folder: Path, whom: str, tally: Mapping[str, int | float]) -> None:
+    """Keep what this process asked of the ``judge`` or of the ``api``; nothing where it asked nothing."""
     if any(tally.values()):
-        with (folder / "judge.jsonl").open("a", encoding="utf-8") as file:
+        with (folder / f"{whom}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(tally) + "\n")
 
 
-def tallies(folder: Path, now: Mapping[str, int | float]) -> dict[str, int | float]:
-    """What all processes of a run asked of the judge, this one included."""
+def tallies(folder: Path, whom: str, now: Mapping[str, int | float]) -> dict[str, int | float]:
+    """What all processes of a run asked of the ``judge`` or of the ``api``, this one included."""
     counts: Counter[str] = Counter()
-    for tally in (*read_jsonl(folder / "judge.jsonl"), now):
+    for tally in (*read_jsonl(folder / f"{whom}.jsonl"), now):
         counts.update(tally)
     return dict(counts)
 
