@@ -43,7 +43,7 @@ def _refuse_module(name: str) -> None:
     if (module / "__main__.py").exists() or (source.exists() and 'if __name__ == "__main__":' in source.read_text("utf-8")):
         return
     commands = (
-        "the commands are python -m medrl, python -m medrl.table, .chat, .export, .grade, .predict, .serve, .sweep and .verify"
+        "the commands are python -m medrl, python -m medrl.table, .chat, .demo, .export, .grade, .predict, .serve, .sweep and .verify"
     )
     print(f"medrl: python -m {name} is no command; {MEANT.get(name.rpartition('.')[2], commands)}.", file=sys.stderr)
     sys.exit(2)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medrl.config import command_words
-from medrl.data.example import Example
 from medrl.data.prompts import Messages
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.evaluation import answerer
-from medrl.evaluation.answerer import Answerer
+from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.grading.thoughts import Parted
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ KEY       of a run hardware, eval.KEY and seed (eval.temperature=0.7); of a mode
 
 In a conversation /new forgets what was said. Ctrl-C ends an answer, and between answers the conversation."""
 OPTIONS = ("question", "compare", "task")
-BEFORE_AND_AFTER = {"base": "before", "trained": "after"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -100,9 +98,7 @@ class Speaker:
         page.end()
         if not made.finished:
             page.note("cut", f"after {made.tokens} tokens; eval.max_new_tokens=N allows more")
-        graded = self.asked.asked_as and self.asked.asked_as.answers.graded
-        asked = Example(id="", task=self.asked.task or "", question=question, gold="")
-        if graded and (read := self.asked.read(made.text, asked, finished=made.finished)):
+        if read := self.asked.reading(question, made):
             page.note("read as", read)
         self.turns = [*turns, {"role": "assistant", "content": made.text}]
 

@@ -26,9 +26,11 @@ from medrl.tasks.own_rows import Rows
 from medrl.tracking import run_folder
 
 if TYPE_CHECKING:
-    from medrl.models.generation import Transformers
+    from medrl.models.generation import Generated, Transformers
 
 PRACTICE = "For research. What a model says here is no clinical advice, and nobody has checked it."
+BEFORE_AND_AFTER: dict[Which, str] = {"base": "before", "trained": "after"}
+"""What people call the models."""
 OF_A_RUN = ("hardware", "eval", "seed")
 """Sections that may be set for a run that has ended: the others say what it has learned."""
 
@@ -110,6 +112,12 @@ class Answerer:
         attempt, form = [Attempt(text, graded, finished)], task.format if task else "plain"
         (verdict,) = verdicts.readable(attempt, answers, form, verdicts.strict(attempt, answers, form))
         return (verdict.value if answers.graded and not answers.ranked else verdict.answer) or None
+
+    def reading(self, question: str, made: Generated) -> str | None:
+        """`read` of the answer to a question that was typed; None, too, where no rule reads such answers."""
+        if not (self.asked_as and self.asked_as.answers.graded):
+            return None
+        return self.read(made.text, Example(id="", task=self.task or "", question=question, gold=""), finished=made.finished)
 
     def load(self, which: Which) -> tuple[Any, Any]:
         """The model, as it was evaluated, and its tokenizer.

@@ -294,7 +294,7 @@ def _draw(asked: Sequence[Asked], sampling: Sampling, read: int, device: Any) ->
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
     numbers = torch.stack([_uniform(each, sampling.seed, max(one.limit for one in asked)) for each in asked]).to(device)
-    warp = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+    warp = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
     if sampling.top_p < 1:
         warp.append(TopPLogitsWarper(sampling.top_p))
 

@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
-from types import FrameType
 
 from medrl.config import command_words
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import Answerer
+from medrl.serve import listening
 
 USAGE = """python -m medrl.serve RUN|MODEL [KEY=VALUE ...]
 
@@ -46,7 +46,7 @@ def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.serve RUN|MODEL [port=8000] [host=127.0.0.1]")
     if (engine := own.get("engine")) not in (None, *ENGINES):
         raise ConfigError([Problem("engine", f"is {engine!r}, should be {' or '.join(ENGINES)}")])
-    with command_words.address(own, port=8000) as bound:
+    with listening.address(own, port=8000) as bound:
         asked = answerer.opened(name, overrides, own.get("task"))
         if (engine or ENGINES[asked.settings.hardware.device == "cpu"]) == "vllm":
             _hand_over(asked, bound)
@@ -72,23 +72,13 @@ def _hand_over(asked: Answerer, bound: socket.socket) -> None:
 
 
 def _serve(asked: Answerer, bound: socket.socket) -> int:
-    import uvicorn
-
     from medrl.models.generation import Transformers
     from medrl.serve.openai_api import application
 
     closing = threading.Event()
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            closing.set()  # what is being written ends here, so that nobody waits for it
-            super().handle_exit(sig, frame)
-
     engines: dict[str, Transformers] = {which: asked.engine(which) for which in asked.whiches}
-    host, port = bound.getsockname()[:2]
-    print(f"serving  {' and '.join(engines)} at http://{host}:{port}/v1; Ctrl-C ends it", file=sys.stderr, flush=True)
-    config = uvicorn.Config(application(asked, engines, closing), lifespan="off", log_level="warning", access_log=False)
-    Server(config).run(sockets=[bound])
+    print(f"serving  {' and '.join(engines)} at {listening.url(bound)}/v1; Ctrl-C ends it", file=sys.stderr, flush=True)
+    listening.run(application(asked, engines, closing), bound, closing.set)
     return 0
 
 
