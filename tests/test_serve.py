@@ -1,9 +1,11 @@
 """OpenAI's interface to a run and to a model, asked with the client that people use: as measured, and refused in its own form."""
 
 import json
+import shutil
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,14 +32,14 @@ from medrl.serve.openai_api import application
 
 WORDS = (
     "algo=sft", "data_mix=gsm8k", "algo.max_steps=2", "algo.epochs=null", "data_mix.rows=32", "algo.learning_rate=0.05",
-    "algo.warmup_ratio=0", "hardware=cpu", "eval.limit=2", "eval.max_new_tokens=24",
+    "algo.warmup_ratio=0", "model/lora=all_linear", "model.lora.rank=4", "hardware=cpu", "eval.limit=2", "eval.max_new_tokens=24",
 )  # fmt: skip
 QUESTION = [{"role": "user", "content": "Ben has 4 boxes with 12 eggs in each. How many eggs does he have?"}]
 
 
 @pytest.fixture(scope="module")
 def trained(compose, tmp_path_factory):
-    """A run of two large steps, so that nobody takes base and trained for one another; and its folder."""
+    """A run whose adapter took two large steps, so that nobody takes base and trained for one another; and its folder."""
     tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
     lifecycle.run(tree)
     return build.check(tree), schema.run_dir(build.check(tree))
@@ -86,6 +88,15 @@ def test_base_and_trained_are_two_models(served):
     assert client.models.retrieve("base").max_model_len == 2048
     said = {which: client.chat.completions.create(model=which, messages=QUESTION) for which in ("base", "trained")}
     assert said["base"].choices[0].message != said["trained"].choices[0].message
+
+
+def test_those_who_ask_at_once_get_what_they_would_get_alone(served):
+    def said(which):
+        return served[2].chat.completions.create(model=which, messages=QUESTION).choices[0].message
+
+    names = ["base", "trained"] * 3
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(said, names)) == [said(which) for which in names]
 
 
 def test_a_stream_is_the_answer_in_pieces(served):
@@ -269,11 +280,11 @@ def test_vllm_is_asked_in_the_same_words(trained):
     from transformers import AutoTokenizer
 
     run, folder = trained
-    asked = answerer.opened(str(folder), [], None)
-    words = vllm_command.words(asked, "127.0.0.1", 8000)
+    words = vllm_command.words(answerer.opened(str(folder), [], None), "127.0.0.1", 8000)
     option = dict(pairwise(words))
-    assert words[:4] == ["-m", "vllm.entrypoints.cli.main", "serve", str(folder / "model")]  # whole weights, so no base beside
-    assert option["--served-model-name"] == "trained" and "--lora-modules" not in words
+    assert words[:4] == ["-m", "vllm.entrypoints.cli.main", "serve", str(EMBEDDED / "tiny")]
+    assert option["--served-model-name"] == "base" and option["--lora-modules"] == f"trained={folder / 'model'}"
+    assert "--enable-lora" in words and option["--max-lora-rank"] == "8"
     assert option["--max-model-len"] == "2048" and option["--dtype"] == "float32" and option["--generation-config"] == "vllm"
     assert json.loads(option["--override-generation-config"]) == {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 24}
     tokenizer = AutoTokenizer.from_pretrained(option["--tokenizer"])
@@ -286,18 +297,17 @@ def test_vllm_is_asked_in_the_same_words(trained):
         assert made == expected
 
 
-def test_vllm_serves_an_adapter_beside_its_base_by_name(trained, tmp_path):
-    asked = answerer.opened(str(trained[1]), [], None)
-    (tmp_path / "model").mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (tmp_path / "model" / name).write_text((trained[1] / "model" / name).read_text())
+def test_vllm_serves_what_it_can(trained, tmp_path):
+    shutil.copytree(trained[1] / "model", tmp_path / "model")
+    asked = replace(answerer.opened(str(trained[1]), [], None), folder=tmp_path)
     adapter = tmp_path / "model" / "adapter_config.json"
-    adapter.write_text(json.dumps({"r": 16, "rank_pattern": {"q_proj": 20}}))
-    words = vllm_command.words(replace(asked, folder=tmp_path), "127.0.0.1", 8000)
-    option = dict(pairwise(words))
-    assert words[3] == str(EMBEDDED / "tiny") and option["--served-model-name"] == "base" and "--enable-lora" in words
-    assert option["--lora-modules"] == f"trained={tmp_path / 'model'}" and option["--max-lora-rank"] == "32"
     for config, said_of_it in (({"r": 8, "use_dora": True}, "no adapter of DoRA"), ({"r": 600}, "no adapter of rank 600")):
         adapter.write_text(json.dumps(config))
         with pytest.raises(UserError, match=said_of_it):
-            vllm_command.words(replace(asked, folder=tmp_path), "127.0.0.1", 8000)
+            vllm_command.words(asked, "127.0.0.1", 8000)
+    adapter.write_text(json.dumps({"r": 8, "rank_pattern": {"q_proj": 20}}))
+    assert dict(pairwise(vllm_command.words(asked, "127.0.0.1", 8000)))["--max-lora-rank"] == "32"
+    adapter.unlink()  # whole weights, beside which one server holds no base
+    words = vllm_command.words(asked, "127.0.0.1", 8000)
+    option = dict(pairwise(words))
+    assert words[3] == str(tmp_path / "model") and option["--served-model-name"] == "trained" and "--lora-modules" not in words
