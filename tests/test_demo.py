@@ -35,10 +35,8 @@ def page(trained, tmp_path_factory):
         proxy = f"http://127.0.0.1:{door.getsockname()[1]}"
         away = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), proxy) | {"NO_PROXY": "127.0.0.1,localhost"}
         folder = tmp_path_factory.mktemp("page")
-        process, url, log = serving("medrl.demo", str(trained[1]), "eval.max_new_tokens=200", folder=folder, **away)
-        yield url, process, log
-        process.kill()
-        process.wait()
+        with serving("medrl.demo", str(trained[1]), "eval.max_new_tokens=200", folder=folder, **away) as (process, url, log):
+            yield url, process, log
         door.setblocking(False)
         with pytest.raises(BlockingIOError):
             door.accept()

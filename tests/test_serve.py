@@ -260,14 +260,14 @@ def test_an_unfinished_run_is_not_served(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_server_in_the_middle_of_an_answer(tmp_path):
-    process, url, log = serving("medrl.serve", "tiny", "hardware=cpu", "eval.max_new_tokens=1900", folder=tmp_path)
     body = {"model": "base", "messages": QUESTION, "stream": True, "temperature": 2, "seed": 1}
-    with httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=60) as answer:
-        lines = answer.iter_lines()
-        next(lines)
-        process.send_signal(signal.SIGINT)
-        assert "The server is closing" in list(lines)[-2]
-    assert process.wait(60) == 130 and "Traceback" not in log.read_text()
+    with serving("medrl.serve", "tiny", "hardware=cpu", "eval.max_new_tokens=1900", folder=tmp_path) as (process, url, log):
+        with httpx.stream("POST", f"{url}/chat/completions", json=body, timeout=60) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGINT)
+            assert "The server is closing" in list(lines)[-2]
+        assert process.wait(60) == 130 and "Traceback" not in log.read_text()
 
 
 def test_a_conversation_that_is_too_long_is_refused_before_it_is_asked(served):
