@@ -42,7 +42,8 @@ def _refuse_module(name: str) -> None:
     source = module.with_suffix(".py")
     if (module / "__main__.py").exists() or (source.exists() and 'if __name__ == "__main__":' in source.read_text("utf-8")):
         return
-    commands = "the commands are python -m medrl, python -m medrl.table, .chat, .export, .grade, .predict, .sweep and .verify"
+    names = ".chat, .demo, .export, .grade, .predict, .serve, .sweep and .verify"
+    commands = f"the commands are python -m medrl, python -m medrl.table, {names}"
     print(f"medrl: python -m {name} is no command; {MEANT.get(name.rpartition('.')[2], commands)}.", file=sys.stderr)
     sys.exit(2)
 

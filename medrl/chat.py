@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medrl.config import command_words
-from medrl.data.example import Example
-from medrl.data.prompts import system
+from medrl.data.prompts import Messages
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.evaluation import answerer
-from medrl.evaluation.answerer import Answerer
+from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.grading.thoughts import Parted
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ KEY       of a run hardware, eval.KEY and seed (eval.temperature=0.7); of a mode
 
 In a conversation /new forgets what was said. Ctrl-C ends an answer, and between answers the conversation."""
 OPTIONS = ("question", "compare", "task")
-BEFORE_AND_AFTER = {"base": "before", "trained": "after"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,7 +50,7 @@ def _main(argv: Sequence[str]) -> int:
         raise ConfigError([Problem("question", "is empty; leave it out to begin a conversation")])
     asked = answerer.opened(name, overrides, own.get("task"))
     speakers = _speakers(asked, compare=own.get("compare") == "true")
-    print(_introduced(asked), file=sys.stderr, flush=True)
+    print(asked.introduction(), file=sys.stderr, flush=True)
     if "question" in own:
         for speaker in speakers:
             speaker.answer(own["question"])
@@ -65,31 +63,12 @@ def _speakers(asked: Answerer, *, compare: bool) -> list[Speaker]:
     """Raises:
     UserError: there is nothing to compare.
     """
-    from medrl.models.generation import Transformers
-
-    if not asked.settings.model.runs_here:
-        raise UserError(f"{asked.name} is asked through an API, and a chat is with a model that is here; medrl.predict asks it.")
     if compare and len(asked.whiches) < 2:
         raise UserError(f"compare=true puts a model beside what it was before training, and {asked.name} has trained nothing.")
-    room = (asked.settings.model.context_tokens, None)
     return [
-        Speaker(asked, Transformers(*asked.load(which), *room), BEFORE_AND_AFTER[which] if compare else "")
+        Speaker(asked, asked.talking(which), BEFORE_AND_AFTER[which] if compare else "")
         for which in (asked.whiches if compare else asked.whiches[-1:])
     ]
-
-
-def _introduced(asked: Answerer) -> str:
-    """What one should know before the first answer."""
-    hardware, settings = asked.settings.hardware, asked.settings.eval
-    lines = [answerer.PRACTICE, f"model    {asked.name}, on {hardware.device} in {hardware.precision}"]
-    drawn = f"temperature {settings.temperature:g}, top_p {settings.top_p:g}" if settings.temperature else "greedy"
-    lines[-1] += f", {drawn}, at most {settings.max_new_tokens} tokens an answer"
-    if task := asked.asked_as:
-        others = [name for name in asked.settings.data_mix.tasks if name != asked.task]
-        lines.append(f"task     {asked.task}" + (f" (there is also task={', task='.join(others)})" if others else ""))
-        if task.instruction:
-            lines += [f"system   {line}" for line in system(task).splitlines() if line]
-    return "\n".join(lines)
 
 
 @dataclass
@@ -100,7 +79,7 @@ class Speaker:
     engine: Transformers
     label: str
     """Stands before its answers where there are several."""
-    turns: tuple[tuple[str, str], ...] = field(default=())
+    turns: Messages = field(default_factory=list)
 
     def answer(self, question: str) -> None:
         """Answer a question and print each word as it comes, thoughts apart.
@@ -108,21 +87,20 @@ class Speaker:
         Raises:
             UserError: the conversation is longer than the model's context.
         """
-        example = Example(id=question, task=self.asked.task or "", question=question, gold="", turns=self.turns)
+        turns = [*self.turns, {"role": "user", "content": question}]
         page = Page(self.label)
         sampling = self.asked.settings.eval.sampling(self.asked.settings.seed)
         try:
-            made = self.engine.stream(self.asked.prompt(example), f"chat/{question}", sampling, page.write)
+            made = self.engine.stream(self.asked.conversation(turns), f"chat/{question}", sampling, page.write)
         except KeyboardInterrupt:
             page.end()
             raise
         page.end()
         if not made.finished:
             page.note("cut", f"after {made.tokens} tokens; eval.max_new_tokens=N allows more")
-        graded = self.asked.asked_as and self.asked.asked_as.answers.graded
-        if graded and (read := self.asked.read(made.text, replace(example, turns=()), finished=made.finished)):
+        if read := self.asked.reading(question, made):
             page.note("read as", read)
-        self.turns = (*self.turns, ("user", question), ("assistant", made.text))
+        self.turns = [*turns, {"role": "assistant", "content": made.text}]
 
 
 class Page:
@@ -172,7 +150,7 @@ def converse(speakers: Sequence[Speaker]) -> None:
     for question in _typed():
         if question == "/new":
             for speaker in speakers:
-                speaker.turns = ()
+                speaker.turns = []
             continue
         try:
             for speaker in speakers:

@@ -174,7 +174,7 @@ def _asked_digest(answering: Answerer, examples: Sequence[Example]) -> str:
     about = {
         "model": settings.model,
         "weights": settings.model.fingerprint(),
-        "trained": of_weights(answering.folder / "model") if len(answering.whiches) > 1 and answering.folder else None,
+        "trained": of_weights(answering.written) if answering.written else None,
         "precision": settings.hardware.precision,
         "sampling": vars(settings.eval.sampling(settings.seed)),
         "decoding": decoding_digest(),
@@ -189,8 +189,7 @@ def _answers(
     """Lines of the examples that are not done, batch by batch."""
     if len(done) == len(examples):
         return
-    settings = answering.settings
-    engine = settings.model.engine(*answering.load(answering.whiches[-1]), settings.eval.batch_tokens)
+    settings, engine = answering.settings, answering.engine(answering.whiches[-1])
     prompts = [answering.prompt(example) for example in examples]
     keys = [f"predict/{place}" for place in range(len(examples))]
     for batch in engine.complete(prompts, keys, settings.eval.sampling(settings.seed), done, progress.partly):

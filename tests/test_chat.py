@@ -64,6 +64,11 @@ def test_before_stands_beside_after(trained, capsys):
     assert code == 0 and list(dict.fromkeys(heads)) == ["before", "after"]
 
 
+def test_a_temperature_may_be_a_whole_number(trained, capsys):
+    code, out, notices = said(capsys, trained[1], f"question={QUESTION}", "eval.temperature=1", "eval.max_new_tokens=4")
+    assert code == 0 and out and "temperature 1" in notices
+
+
 def test_a_conversation_remembers_until_it_is_told_to_forget(trained, capsys, monkeypatch):
     _, folder = trained
     prompts = []

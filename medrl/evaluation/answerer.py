@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrl.config import build, compose, frozen, options, rules, suggest
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
 from medrl.data.example import Example
-from medrl.data.prompts import Messages, messages
+from medrl.data.prompts import Messages, messages, system
 from medrl.errors import ConfigError, Problem, UserError
 from medrl.evaluation.evaluate import Which
 from medrl.grading import verdicts
@@ -25,7 +25,12 @@ from medrl.tasks.base import Task, stated
 from medrl.tasks.own_rows import Rows
 from medrl.tracking import run_folder
 
+if TYPE_CHECKING:
+    from medrl.models.generation import Generated, Transformers
+
 PRACTICE = "For research. What a model says here is no clinical advice, and nobody has checked it."
+BEFORE_AND_AFTER: dict[Which, str] = {"base": "before", "trained": "after"}
+"""What people call the models."""
 OF_A_RUN = ("hardware", "eval", "seed")
 """Sections that may be set for a run that has ended: the others say what it has learned."""
 
@@ -46,9 +51,14 @@ class Answerer:
         return self.folder.name if self.folder else str(getattr(self.settings.model, "weights", self.settings.name))
 
     @property
+    def written(self) -> Path | None:
+        """Folder of what training has written; None where nothing was trained."""
+        return self.folder / "model" if self.folder and self.settings.algo.trains else None
+
+    @property
     def whiches(self) -> tuple[Which, ...]:
         """The models there are, the last being what the name stands for."""
-        return ("base", "trained") if self.folder and self.settings.algo.trains else ("base",)
+        return ("base", "trained") if self.written else ("base",)
 
     @property
     def asked_as(self) -> Task | None:
@@ -62,12 +72,35 @@ class Answerer:
             UserError: the rows that the demonstrations are taken from cannot be read.
         """
         if self.task is None:
-            system = [{"role": "system", "content": example.system}] if example.system else []
+            said = [{"role": "system", "content": example.system}] if example.system else []
             turns = [{"role": role, "content": text} for role, text in (*example.turns, ("user", stated(example)))]
-            return [*system, *turns]
+            return [*said, *turns]
         mix = self.settings.data_mix
         (shown,) = mix.with_shots(self.settings.source, self.task, [example])
         return messages(shown, mix.tasks[self.task])
+
+    def conversation(self, turns: Messages) -> Messages:
+        """Turns as they were typed, after what stands before every question: system message and demonstrations.
+
+        A conversation that brings a system message of its own stays as it is.
+        """
+        if turns and turns[0]["role"] == "system":
+            return turns
+        asked = self.prompt(Example(id="", task=self.task or "", question="", gold=""))
+        return [*asked[:-1], *turns]
+
+    def introduction(self) -> str:
+        """What one should know before the first answer, in lines."""
+        hardware, settings = self.settings.hardware, self.settings.eval
+        drawn = f"temperature {settings.temperature:g}, top_p {settings.top_p:g}" if settings.temperature else "greedy"
+        model = f"{self.name}, on {hardware.device} in {hardware.precision}, {drawn}"
+        lines = [PRACTICE, f"model    {model}, at most {settings.max_new_tokens} tokens an answer"]
+        if task := self.asked_as:
+            others = [name for name in self.settings.data_mix.tasks if name != self.task]
+            lines.append(f"task     {self.task}" + (f" (there is also task={', task='.join(others)})" if others else ""))
+            if task.instruction:
+                lines += [f"system   {line}" for line in system(task).splitlines() if line]
+        return "\n".join(lines)
 
     def read(self, text: str, example: Example, *, finished: bool) -> str | None:
         """The answer of a completion as a careful reader finds it: in canonical form where a rule reads its type, in its own
@@ -79,6 +112,12 @@ class Answerer:
         attempt, form = [Attempt(text, graded, finished)], task.format if task else "plain"
         (verdict,) = verdicts.readable(attempt, answers, form, verdicts.strict(attempt, answers, form))
         return (verdict.value if answers.graded and not answers.ranked else verdict.answer) or None
+
+    def reading(self, question: str, made: Generated) -> str | None:
+        """`read` of the answer to a question that was typed; None, too, where no rule reads such answers."""
+        if not (self.asked_as and self.asked_as.answers.graded):
+            return None
+        return self.read(made.text, Example(id="", task=self.task or "", question=question, gold=""), finished=made.finished)
 
     def load(self, which: Which) -> tuple[Any, Any]:
         """The model, as it was evaluated, and its tokenizer.
@@ -92,6 +131,27 @@ class Answerer:
         base.quiet()
         gpus.claim_for_this_process(1 if self.settings.hardware.device == "cuda" and self.settings.model.runs_here else 0)
         return lifecycle.load(self.settings, self.folder or Path(), which)
+
+    def engine(self, which: Which) -> Any:
+        """The same, ready to be asked.
+
+        Raises:
+            UserError: as `load`.
+        """
+        return self.settings.model.engine(*self.load(which), self.settings.eval.batch_tokens)
+
+    def talking(self, which: Which) -> Transformers:
+        """`engine` of a model that is here, so that its words can be read as they come.
+
+        Raises:
+            UserError: it is asked through an API; or as `load`.
+        """
+        if not self.settings.model.runs_here:
+            raise UserError(
+                f"{self.name} is asked through an API, and only models that are here are talked to; medrl.predict asks it."
+            )
+        engine: Transformers = self.engine(which)
+        return engine
 
 
 def _type(task: Task | None, example: Example) -> AnswerType:

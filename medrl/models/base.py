@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from annotated_types import Gt
 
@@ -25,6 +25,15 @@ T = TypeVar("T")
 Texts = Callable[[], Iterable[str]]
 
 EMBEDDED = Path(__file__).with_name("assets")
+
+
+class Stored(NamedTuple):
+    """Whole weights that transformers and others load."""
+
+    name: str
+    """Folder or hub id."""
+    revision: str | None
+    """Commit on the hub."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +94,14 @@ class Model(Identified, ABC):
     def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model on which the adapter that a run writes is put to be evaluated."""
         return self.policy(tokenizer, hardware, seed)
+
+    def stored(self, hardware: Hardware) -> Stored:
+        """Where other programs find the weights before training.
+
+        Raises:
+            UserError: nowhere.
+        """
+        raise UserError("The model before training has random weights, which are nowhere on the disk; write engine=transformers.")
 
     def finalize(self, written: Path) -> None:
         """Last touch to what a run has trained, before its folder becomes ``model/``."""
@@ -206,6 +223,9 @@ class Pretrained(Model):
         classifier = self._loaded(AutoModelForSequenceClassification.from_pretrained, hardware, num_labels=1)
         classifier.config.pad_token_id = tokenizer.pad_token_id
         return classifier
+
+    def stored(self, hardware: Hardware) -> Stored:
+        return Stored(self.weights, self._commit()) if self._on_hub else Stored(str(self._folder()), None)
 
     def skeleton(self) -> Any:
         from transformers import AutoConfig
@@ -387,8 +407,7 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
     trusted = getattr(model, "trust_remote_code", False)
     head = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
-        tokenizer = chat_templates.ready(tokenizer, None, str(folder))
+        tokenizer = written_tokenizer(model, folder)
         if (folder / "adapter_config.json").exists():
             return _adapted(model.adapter_base(tokenizer, hardware, seed), folder), tokenizer
         loaded = head.from_pretrained(folder, dtype=weight_dtype(model, hardware), trust_remote_code=trusted)
@@ -398,6 +417,14 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
             f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
         ) from error
     return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
+
+
+def written_tokenizer(model: Model, folder: Path) -> Any:
+    """The tokenizer in a run's ``model/``."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=getattr(model, "trust_remote_code", False))
+    return chat_templates.ready(tokenizer, None, str(folder))
 
 
 def _adapted(base: Any, folder: Path) -> Any:

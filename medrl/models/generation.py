@@ -102,6 +102,10 @@ class Sampling:
         return {**dict(zip(ASKED, asked, strict=True)), **NEUTRAL, **dict(zip(IDS, ids, strict=True)), **drawn}
 
 
+Tell = Callable[[str], bool | None]
+"""Hears words of a completion; what it returns says whether these are enough, so that no more are written."""
+
+
 class Asked(NamedTuple):
     """A prompt to be completed."""
 
@@ -188,18 +192,27 @@ class Transformers:
             made = self._batch([asked[position] for position in positions], sampling, tick)
             yield dict(zip(positions, made, strict=True))
 
-    def stream(self, prompt: Messages, key: str, sampling: Sampling, tell: Callable[[str], object]) -> Generated:
-        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first.
+    def asked(self, prompt: Messages, key: str, sampling: Sampling) -> Asked:
+        """A conversation as it is completed.
 
         Raises:
-            UserError: the prompt leaves no room for a completion.
+            UserError: it leaves no room for a completion, or the chat template refuses it.
         """
         ids = self.rendering.prompt(prompt)
         limit = min(sampling.max_new_tokens, self.context_tokens - len(ids))
         if limit <= 0:
             raise UserError(f"The conversation has {len(ids)} tokens, and the model's context is {self.context_tokens}.")
+        return Asked(ids, limit, key)
+
+    def stream(self, prompt: Messages, key: str, sampling: Sampling, tell: Tell) -> Generated:
+        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first.
+
+        Raises:
+            UserError: the prompt leaves no room for a completion.
+        """
+        asked = self.asked(prompt, key, sampling)
         tell(self.rendering.opening)
-        (made,) = sample(self.policy, self.tokenizer, [Asked(ids, limit, key)], sampling, tell=tell)
+        (made,) = sample(self.policy, self.tokenizer, [asked], sampling, tell=tell)
         return self._generated(made)
 
     def _batch(self, asked: list[Asked], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
@@ -217,7 +230,7 @@ def sample(
     asked: Sequence[Asked],
     sampling: Sampling,
     tick: Callable[[float], None] | None = None,
-    tell: Callable[[str], object] | None = None,
+    tell: Tell | None = None,
 ) -> list[list[int]]:
     """Complete prompts in one batch with transformers' ``generate``. The global random state is neither read nor changed.
 
@@ -227,7 +240,7 @@ def sample(
         asked: The prompts, each with its own limit.
         sampling: How completions are drawn.
         tick: Told after each token how many completions the tokens so far would make.
-        tell: Told each word of the completion of a single prompt.
+        tell: Told each word of the completion of a single prompt; True ends it there.
 
     Returns:
         For each prompt the ids of the completion: with its closing token, unless the token limit cut it.
@@ -248,25 +261,29 @@ def sample(
         made = ids.shape[1] - read
         if tick:
             tick(len(asked) * made / longest)
-        return limits <= made
+        return limits <= (longest if streamer and streamer.enough else made)
 
     config = GenerationConfig(
         max_new_tokens=longest, do_sample=False, eos_token_id=sorted(eos), pad_token_id=pad, disable_compile=True, **NEUTRAL
     )
     drawn = [_draw(asked, sampling, read, device)] if sampling.temperature > 0 else []
-    more = {"streamer": _streamer(tokenizer, tell)} if tell else {}
+    streamer = _streamer(tokenizer, tell) if tell else None
     with torch.no_grad():
-        output = policy.generate(**inputs, generation_config=config, stopping_criteria=[full], logits_processor=drawn, **more)
+        output = policy.generate(
+            **inputs, generation_config=config, stopping_criteria=[full], logits_processor=drawn, streamer=streamer
+        )
     return [_ended(ids, eos)[: each.limit] for ids, each in zip(output[:, read:].tolist(), asked, strict=True)]
 
 
-def _streamer(tokenizer: Any, tell: Callable[[str], object]) -> Any:
+def _streamer(tokenizer: Any, tell: Tell) -> Any:
     """A streamer that waits for the end of each word, as transformers' own does, and tells it instead of printing."""
     from transformers import TextStreamer
 
     class Teller(TextStreamer):  # type: ignore[misc]
+        enough = False
+
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            tell(text)
+            self.enough = bool(tell(text)) or self.enough
 
     return Teller(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
@@ -280,7 +297,7 @@ def _draw(asked: Sequence[Asked], sampling: Sampling, read: int, device: Any) ->
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
     numbers = torch.stack([_uniform(each, sampling.seed, max(one.limit for one in asked)) for each in asked]).to(device)
-    warp = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+    warp = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
     if sampling.top_p < 1:
         warp.append(TopPLogitsWarper(sampling.top_p))
 
