@@ -12,7 +12,7 @@ from medrl.files import read_jsonl
 from medrl.grading.answers import opening
 from medrl.models.base import EMBEDDED, trained
 from medrl.models.chat_templates import ready
-from medrl.models.generation import ASKED, IDS, NEUTRAL, NO_DECODING, Asked, Sampling, Transformers, sample
+from medrl.models.generation import ASKED, IDS, NEUTRAL, NO_DECODING, Asked, Generated, Sampling, Transformers, sample
 
 ASSISTANT = '{%- if add_generation_prompt -%}{{- "<|im_start|>assistant\\n'
 PROMPTS = [[{"role": "user", "content": f"Ben has {boxes} boxes with 12 eggs in each. How many eggs?"}] for boxes in range(2, 11)]
@@ -119,7 +119,9 @@ def test_what_is_done_is_not_asked_again(policy):
 
 def test_a_prompt_without_room_is_answered_with_nothing(policy):
     engine = Transformers(policy, tokenizer_that_opens(""), 8, 65536)
-    assert list(engine.complete(PROMPTS[:2], KEYS[:2], Sampling(0.0, 1.0, 8, 0))) == [{0: ("", 0, False), 1: ("", 0, False)}]
+    assert list(engine.complete(PROMPTS[:2], KEYS[:2], Sampling(0.0, 1.0, 8, 0))) == [
+        dict.fromkeys((0, 1), Generated("", 0, False))
+    ]
     assert not list(engine.complete(PROMPTS[:2], KEYS[:2], Sampling(0.0, 1.0, 8, 0), {0, 1}))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from errno import EADDRINUSE
 from types import FrameType
@@ -59,14 +61,20 @@ def run(application: Any, bound: socket.socket, close: Callable[[], None]) -> No
     """
     import uvicorn
 
+    interrupted = threading.Event()
+
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if sig == signal.SIGINT:
+                interrupted.set()
             close()
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a connection that is cut is no failure from here on
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE)
     Server(config).run(sockets=[bound])
+    if interrupted.is_set():  # uvicorn gives the signal back to whoever handled it before: to nobody, in a shell's background
+        raise KeyboardInterrupt
 
 
 GRACE = 5
