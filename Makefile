@@ -28,8 +28,8 @@ check: $(VENV)/.ready-dev ## Format check, lint, types
 	$(RUN) -m mypy
 
 tiny: $(VENV)/.ready ## Make the embedded model again (minutes on a GPU, hours on two cores) and put it into the package
-	$(RUN) -m medrl study=tiny
-	cp runs/tiny-*/model/* medrl/models/assets/tiny/
+	$(RUN) -m medrl chain=tiny
+	cp runs/tiny-habit-*/model/* medrl/models/assets/tiny/
 
 clean: ## Remove what the other targets made, run folders excepted
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist

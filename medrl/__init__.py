@@ -2,8 +2,25 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from medrl.config.version import __version__
+from medrl.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from medrl.api import FinishedRun, evaluate, load_run, run
+
+__all__ = ["ConfigError", "FinishedRun", "UserError", "__version__", "evaluate", "load_run", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """The Python API, imported when it is first used: the command line imports this file, too."""
+    if name in __all__:
+        from medrl import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'medrl' has no attribute {name!r}")
+
 
 MEANT = {
     "evaluate": "python -m medrl algo=none model=... evaluates a model as it is; a run's own command shows its table",
@@ -25,7 +42,8 @@ def _refuse_module(name: str) -> None:
     source = module.with_suffix(".py")
     if (module / "__main__.py").exists() or (source.exists() and 'if __name__ == "__main__":' in source.read_text("utf-8")):
         return
-    commands = "the commands are python -m medrl, python -m medrl.table, medrl.grade and medrl.sweep"
+    names = ".chat, .demo, .export, .grade, .predict, .serve, .sweep and .verify"
+    commands = f"the commands are python -m medrl, python -m medrl.table, {names}"
     print(f"medrl: python -m {name} is no command; {MEANT.get(name.rpartition('.')[2], commands)}.", file=sys.stderr)
     sys.exit(2)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import Template
 from typing import NoReturn
 
-from medrl import __version__
 from medrl.config import compose, frozen, options
+from medrl.config.version import __version__
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.jobs import die_with_parent
 
@@ -89,9 +89,9 @@ def _dispatch(argv: Sequence[str]) -> int:
         return multirun.main(arguments.overrides)
     else:
         composed = compose.compose(arguments.overrides)
-        from medrl import run
+        from medrl import lifecycle
 
-        run.run(composed.tree, composed.run)
+        lifecycle.run(composed.tree, composed.run)
     return 0
 
 

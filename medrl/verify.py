@@ -111,6 +111,8 @@ def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Check
         raise UserError(f"{folder} is unfinished, or of a version that sealed no results; run its command again to its end.")
     whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
     damaged = run_folder.edited(folder)
+    if not run.model.runs_here:
+        share = 0.0  # a kept answer would be compared with itself, and one that is asked again is paid for
     found, rng = [], random.Random(seed)
     for which in whiches:
         again = _model(run, folder, which)
@@ -145,7 +147,7 @@ def _model(run: Run, folder: Path, which: str) -> Callable[[], tuple[Any, Any]]:
     """Loads one of the two models when it is first needed."""
     from functools import cache
 
-    from medrl.run import load
+    from medrl.lifecycle import load
 
     return cache(lambda: load(run, folder, which))
 

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -50,3 +52,30 @@ def kill(process):
     process.communicate()
     assert not said, said
     return len(below)
+
+
+@contextmanager
+def serving(module, *words, folder, **variables):
+    """A command that serves at a free port, as a process; its address, and the file of what it says, once it listens.
+
+    It is killed at the end, whatever has come of the test.
+    """
+    log = folder / "log"
+    command = [sys.executable, "-m", module, *words, "port=0"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
+    with log.open("w") as said:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=said, start_new_session=True)
+    try:
+        wait_until(lambda: "Ctrl-C ends it" in log.read_text(), process)
+        url = next(word for word in log.read_text().split() if word.startswith("http://")).rstrip(";")
+        host, port = url.split("/")[2].split(":")
+
+        def reached():
+            with socket.socket() as client:
+                return client.connect_ex((host, int(port))) == 0
+
+        wait_until(reached, process)
+        yield process, url, log
+    finally:
+        process.kill()
+        process.wait()

@@ -1,4 +1,4 @@
-"""A hub on the loopback address: the part of the Hugging Face protocol that loading data sets and models needs.
+"""A hub on the loopback address: the part of the Hugging Face protocol that loading data sets and models, and pushing one, needs.
 
 A server of the standard library on a free port holds repositories in memory and can be told what goes wrong::
 
@@ -14,11 +14,20 @@ What it answers, for ``datasets`` and for ``models``:
 ``POST /api/datasets/NAME/paths-info/REVISION``        the same for named paths
 ``HEAD /datasets/NAME/resolve/REVISION/PATH``          size, ETag and commit of a file (a model has no ``/datasets``)
 ``GET  /datasets/NAME/resolve/REVISION/PATH``          its bytes, whole or by range
+``GET  /api/whoami-v2``                                whether the token is `TOKEN`
+``POST /api/repos/create``                             a model without files
+``POST /api/models/NAME/preupload/REVISION``           which files go by LFS: those that are no text
+``POST /NAME.git/info/lfs/objects/batch``              where their bytes are put
+``PUT  /lfs/SHA256``                                   the bytes
+``POST /api/models/NAME/commit/REVISION``              all files of a commit in one step
 ====================================================  ==============================================================
+
+What is pushed has to come with `TOKEN`.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -35,8 +44,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 Files = Mapping[str, bytes]
 """A repository: bytes by path."""
 
+TOKEN = "hf_loopback"
 API = re.compile(r"/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
 RESOLVE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+WRITING = re.compile(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main")
+BATCH = re.compile(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -85,10 +97,12 @@ class LoopbackHub:
     """Repositories and the server that hands them out, started by ``with``."""
 
     datasets: Mapping[str, Files] = field(default_factory=dict)
-    models: Mapping[str, Files] = field(default_factory=dict)
+    models: dict[str, Files] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     """Everything that was asked, in order."""
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    """Bytes by their sha256 that were put and that no commit has named yet."""
 
     def __enter__(self) -> LoopbackHub:
         handler = type("BoundHandler", (Handler,), {"hub": self})
@@ -156,8 +170,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve(with_body=True)
 
+    def do_PUT(self) -> None:
+        self._serve(with_body=True)
+
     def _serve(self, *, with_body: bool) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode())
+        body = self._body()
         fault = self.hub.fault(self.command, unquote(self.path))
         if fault and fault.delay:
             time.sleep(fault.delay)
@@ -165,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
             wait = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             answer = _error(fault.status, fault.code, "as the test asked", wait)
         else:
-            answer = self._answer(form, fault)
+            answer = self._written(body) or self._answer(body, fault)
         self.hub.requests.append(Request(self.command, self.path, answer.status))
         with suppress(BrokenPipeError, ConnectionResetError):  # a client may stop reading
             self.send_response(answer.status)
@@ -184,7 +201,66 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body[: max(0, fault.cut_after - start)])
         self.close_connection = True
 
-    def _answer(self, form: Mapping[str, list[str]], fault: Fault | None) -> Answer:
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _written(self, body: bytes) -> Answer | None:
+        """The answer to what pushing asks; None for anything else."""
+        path = unquote(urlsplit(self.path).path)
+        if path.startswith("/lfs/") and self.command == "PUT":  # signed by its address, as on the hub
+            if hashlib.sha256(body).hexdigest() != path.removeprefix("/lfs/"):
+                return _error(400, "", "these are other bytes")
+            self.hub.uploads[path.removeprefix("/lfs/")] = body
+            return _json({})
+        writing, batch = WRITING.fullmatch(path), BATCH.fullmatch(path)
+        if path not in ("/api/whoami-v2", "/api/repos/create", "/api/validate-yaml") and not writing and not batch:
+            return None
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return _error(401, "", "Invalid credentials in Authorization header")
+        if path == "/api/whoami-v2":
+            return _json({"name": "org", "auth": {"accessToken": {"role": "write"}}})
+        if path == "/api/validate-yaml":
+            return _json({"errors": [], "warnings": []})
+        if batch:
+            return _json({"transfer": "basic", "objects": [self._place(each) for each in json.loads(body)["objects"]]})
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            answer = {"url": f"{self.hub.url}/{name}"}
+            if name in self.hub.models:
+                return _json(answer)._replace(status=409)
+            self.hub.models[name] = {}
+            return _json(answer)
+        assert writing
+        if writing[2] == "preupload":
+            kinds = {each["path"]: _kind(base64.b64decode(each["sample"])) for each in json.loads(body)["files"]}
+            return _json({"files": [{"path": each, "uploadMode": kind, "shouldIgnore": False} for each, kind in kinds.items()]})
+        return self._committed(writing[1], [json.loads(line) for line in body.splitlines()])
+
+    def _place(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return {**asked, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{asked['oid']}", "header": {}}}}
+
+    def _committed(self, name: str, lines: list[dict[str, Any]]) -> Answer:
+        """All of it or nothing."""
+        files = dict(self.hub.models[name])
+        for each in (line["value"] | {"kind": line["key"]} for line in lines):
+            if each["kind"] == "file":
+                files[each["path"]] = base64.b64decode(each["content"])
+            elif each["kind"] == "lfsFile":
+                files[each["path"]] = self.hub.uploads[each["oid"]]
+            elif each["kind"] == "deletedFile":
+                del files[each["path"]]
+        self.hub.models[name] = files
+        return _json({"commitUrl": f"{self.hub.url}/{name}/commit/{commit_of(files)}", "commitOid": commit_of(files)})
+
+    def _answer(self, body: bytes, fault: Fault | None) -> Answer:
         address = urlsplit(self.path)
         if found := RESOLVE.fullmatch(address.path):
             kind, name, revision, path = ("datasets" if found[1] else "models"), *map(unquote, found.groups()[1:])
@@ -202,9 +278,12 @@ class Handler(BaseHTTPRequestHandler):
             return self._file(files, path, damaged=bool(fault and fault.flip_bytes))
         if question == "tree":
             entries = list(_tree(files, path, recursive="recursive=true" in address.query.lower()))
-            return _json(entries) if entries else _error(404, "EntryNotFound", f"{path} does not exist", _commit(files))
+            return (
+                _json(entries) if entries or not path else _error(404, "EntryNotFound", f"{path} does not exist", _commit(files))
+            )
         if question == "paths-info":
-            return _json([entry for entry in _tree(files, "", recursive=True) if entry["path"] in form.get("paths", [])])
+            paths = parse_qs(body.decode()).get("paths", [])
+            return _json([entry for entry in _tree(files, "", recursive=True) if entry["path"] in paths])
         return _json(_info(name, files))
 
     def _file(self, files: Files, path: str, *, damaged: bool) -> Answer:
@@ -229,6 +308,10 @@ class Handler(BaseHTTPRequestHandler):
 
 def _commit(files: Files) -> dict[str, str]:
     return {"X-Repo-Commit": commit_of(files)}
+
+
+def _kind(sample: bytes) -> str:
+    return "lfs" if b"\0" in sample else "regular"
 
 
 def _json(value: Any) -> Answer:

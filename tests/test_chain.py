@@ -156,17 +156,17 @@ def test_two_adapters_are_written_as_one(tmp_path):
 @pytest.mark.slow
 def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
     """Each way, the model before training is the first run's model after it, and the result loads with peft alone."""
-    from medrl import run
+    from medrl import lifecycle
 
     lora = (
         "model.lora={_target_:medrl.models.lora.Lora,rank:4,alpha:8,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
     )
     words = ["algo=sft", "data_mix=pubmedqa", "algo.max_steps=3", "algo.batch_size=8", "algo.learning_rate=5e-3", *SMALL]
-    first = run.run(compose([*words, lora, f"runs={tmp_path / 'first'}"]))
+    first = lifecycle.run(compose([*words, lora, f"runs={tmp_path / 'first'}"]))
     (folder,) = (tmp_path / "first").iterdir()
     for adapter in ("merged", "stacked"):
         start = ["model=from_run", f"model.run={folder}", f"model.adapter={adapter}", "seed=1"]
-        again = run.run(compose([*words, *start, f"runs={tmp_path / adapter}"]))
+        again = lifecycle.run(compose([*words, *start, f"runs={tmp_path / adapter}"]))
         ours, theirs = again["tasks"]["pubmedqa"]["base"], first["tasks"]["pubmedqa"]
         assert ours["accuracy"] == theirs["accuracy"] and ours["mean_tokens"] == theirs["mean_tokens"]
         (made,) = (tmp_path / adapter).iterdir()

@@ -43,6 +43,7 @@ ASKED = {
     ("judge", "openai"): ["data_mix=medical_o1_verifiable"],
     ("judge", "lexical"): ["data_mix=medical_o1_verifiable"],
     ("model", "ziya_llama_13b"): ["model.weights=org/name"],
+    ("model", "openai_compatible"): ["model.name=a-model", "algo=none"],
     ("model", "pretrained"): ["model.weights=org/name"],
     ("reward", "reward_model"): ["reward_set.rewards.another.weights=org/judge"],
     ("reward", "soft_overlong"): ["reward_set.rewards.another.buffer_tokens=32"],
@@ -473,7 +474,7 @@ def test_every_new_name_exists_and_no_old_one(compose):
         if not new.startswith("nothing: "):  # what is always done and cannot be asked for
             named = {re.match(r"[\w.]+", new)[0], *re.findall(r"\b(?:algo|data_mix|hardware|model|eval)\.\w+(?:\.\w+)*", new)}
             assert {name for name in named if "rewards.NAME" not in name} <= known, (old, named - known)  # the user's own
-            assert old not in known  # a name that is ours needs no other
+            assert old not in known - {"model.name"}  # a name that is ours needs no other; of an API's model alone it is ours
 
 
 TYPED = [

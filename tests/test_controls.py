@@ -12,9 +12,9 @@ from medrl.data.mix import TrainingRow
 from medrl.errors import ConfigError
 from medrl.grading.answer_types.ranking import ranking
 from medrl.grading.answers import layout
+from medrl.lifecycle import _rows
 from medrl.rewards.base import Completion
 from medrl.rewards.controls import controlled, permuted, toss
-from medrl.run import _rows
 from medrl.tasks.dxbench import DxBench
 from medrl.tasks.medmcqa import MedMCQA
 from medrl.tasks.pubmedqa import PubMedQA

@@ -37,7 +37,7 @@ def test_each_departure_is_named(compose):
         "Zheng et al. 2025 (arXiv 2507.18071): scale_rewards=none instead of group, epsilon_high=null instead of 0.0004"
     ]
     dapo = build.check(compose(["algo=dapo"])).algo
-    assert "learning_rate=0.0004 instead of 1e-06" in dapo.departures[0]  # what is tuned for the embedded model, too
+    assert "learning_rate=0.00015 instead of 1e-06" in dapo.departures[0]  # what is tuned for the embedded model, too
     assert dapo.departures[0].endswith("; " + dapo.published[0].otherwise[0])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import TrainerState
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build, schema
 from medrl.errors import UserError
 from medrl.training import finite
@@ -51,7 +51,7 @@ def test_a_run_that_diverges_writes_no_model(compose, tmp_path, algo):
     words = SFT if algo == "sft" else ("algo.batch_size=16", "source.train_rows=100", "data_mix.rows=64", "algo.save_steps=1")
     tree = compose([*words, f"runs={tmp_path}", "algo.max_steps=3", "algo.learning_rate=1e30", "algo.warmup_ratio=0"])
     with pytest.raises(UserError, match=r"^Step 2: .* no finite numbers?"):
-        run.run(tree)
+        lifecycle.run(tree)
     folder = schema.run_dir(build.unchecked(tree))
     assert not list(folder.glob("model*")) and not (folder / "metrics.json").exists()
     assert [path.name for path in (folder / "train").glob("checkpoint-*")] == ["checkpoint-1"]

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from medrl import run as running
+from medrl import lifecycle
 from medrl.config import build, frozen, schema
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, UserError
@@ -198,7 +198,7 @@ def test_the_model_is_asked_once(words, tmp_path, monkeypatch, capfd):
     task, source = composed.run.data_mix.tasks["gsm8k"], composed.run.source
     assert set(kept["rows"]) <= {example.id for example in task.examples(source, "train")}
     assert not set(kept["rows"]) & {example.id for example in task.examples(source, "test")}
-    running.run(composed.tree, composed.run)
+    lifecycle.run(composed.tree, composed.run)
     monkeypatch.setattr(job, "run", lambda *_: pytest.fail("asked again"))
     again = composing.compose(words)
     assert again.folder == composed.folder and again.folder.joinpath("metrics.json").exists()

@@ -12,9 +12,9 @@ from medrl.files import read_jsonl
 from medrl.grading.answers import opening
 from medrl.models.base import EMBEDDED, trained
 from medrl.models.chat_templates import ready
-from medrl.models.generation import ASKED, IDS, NEUTRAL, NO_DECODING, Asked, Sampling, Transformers, sample
+from medrl.models.generation import ASKED, IDS, NEUTRAL, NO_DECODING, Asked, Generated, Sampling, Transformers, sample
 
-ASSISTANT = "add_generation_prompt -%}{{- '<|im_start|>assistant\\n"
+ASSISTANT = '{%- if add_generation_prompt -%}{{- "<|im_start|>assistant\\n'
 PROMPTS = [[{"role": "user", "content": f"Ben has {boxes} boxes with 12 eggs in each. How many eggs?"}] for boxes in range(2, 11)]
 KEYS = [str(place) for place in range(len(PROMPTS))]
 
@@ -73,7 +73,7 @@ def test_an_answer_does_not_depend_on_its_batch(policy, sampling):
 
 def test_samples_of_a_prompt_are_drawn_by_key_and_seed(policy):
     engine = Transformers(policy, tokenizer_that_opens(""), 2048, 65536)
-    drawn = [merged(engine.complete(PROMPTS[:1] * 4, "aabc", Sampling(1.5, 1.0, 24, seed))) for seed in (1, 2)]
+    drawn = [merged(engine.complete(PROMPTS[:1] * 4, "aabc", Sampling(3.0, 1.0, 24, seed))) for seed in (1, 2)]
     assert drawn[0][0] == drawn[0][1] and len({made.text for made in drawn[0].values()}) == 3
     assert drawn[0] != drawn[1]
 
@@ -119,7 +119,9 @@ def test_what_is_done_is_not_asked_again(policy):
 
 def test_a_prompt_without_room_is_answered_with_nothing(policy):
     engine = Transformers(policy, tokenizer_that_opens(""), 8, 65536)
-    assert list(engine.complete(PROMPTS[:2], KEYS[:2], Sampling(0.0, 1.0, 8, 0))) == [{0: ("", 0, False), 1: ("", 0, False)}]
+    assert list(engine.complete(PROMPTS[:2], KEYS[:2], Sampling(0.0, 1.0, 8, 0))) == [
+        dict.fromkeys((0, 1), Generated("", 0, False))
+    ]
     assert not list(engine.complete(PROMPTS[:2], KEYS[:2], Sampling(0.0, 1.0, 8, 0), {0, 1}))
 
 
@@ -148,7 +150,7 @@ def opinionated(tmp_path_factory):
 
 def asked(compose, folder, out, *words):
     """Lines of an evaluation of the model in a folder."""
-    settings = build.check(compose(["algo=none", "data_mix=gsm8k", "eval.limit=6", "eval.max_new_tokens=64", *words]))
+    settings = build.check(compose(["algo=none", "data_mix=gsm8k", "eval.limit=12", "eval.max_new_tokens=64", *words]))
     model = build.build(compose(["model=qwen2_5_0_5b_instruct", f"model.weights={folder}", "model.lora=null"]))["model"]
     tokenizer = model.tokenizer(lambda: ())
     policy = model.policy(tokenizer, settings.hardware, 0)

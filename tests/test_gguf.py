@@ -10,7 +10,7 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build, schema
 from medrl.errors import ConfigError, UserError
 from medrl.models import gguf_file
@@ -119,14 +119,14 @@ def test_a_run_on_a_file_answers_as_one_on_its_folder(compose, file, folder, tmp
     answers = []
     for weights in (file, folder):
         tree = compose(words(weights, tmp_path / "runs"))
-        metrics = run.run(tree)
+        metrics = lifecycle.run(tree)
         (found,) = (tmp_path / "runs").glob(f"{metrics['name']}-{metrics['run_id']}/eval/*.jsonl")
         answers.append([json.loads(line)["text"] for line in found.read_text().splitlines()])
     assert answers[0] == answers[1] and len(answers[0]) == 2 and all(answers[0])
     assert len(list((tmp_path / "runs").glob("none-qwen2_1.84M-pubmedqa-*"))) == 2
     copy = shutil.copy(file, tmp_path / "copy.gguf")  # the same bytes elsewhere: the run is finished, and no weights load
     shutil.rmtree(tmp_path / "runs" / "gguf")
-    run.run(compose(words(copy, tmp_path / "runs")))
+    lifecycle.run(compose(words(copy, tmp_path / "runs")))
     assert not (tmp_path / "runs" / "gguf").exists() and "none-qwen2_1.84M-pubmedqa-" in capsys.readouterr().out
 
 

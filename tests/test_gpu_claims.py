@@ -29,7 +29,7 @@ import json
 import os
 import sys
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import compose
 from medrl.training import processes
 
@@ -40,10 +40,10 @@ def workers(hardware, folder, stop):
     for environment in processes.environments(hardware, os.environ):
         tell("worker", environment)
 
-run.train = lambda *_: tell("train", os.environ)
-run.evaluate_models = lambda *_: tell("evaluate", os.environ)
-run.finish = lambda *_: {}
-run._print_over_seeds = lambda *_: None
+lifecycle.train = lambda *_: tell("train", os.environ)
+lifecycle.evaluate_models = lambda *_: tell("evaluate", os.environ)
+lifecycle.finish = lambda *_: {}
+lifecycle._print_over_seeds = lambda *_: None
 processes.in_processes = workers
 cases = json.loads(sys.argv[1])
 trees = {tuple(words): compose.tree(words) for _, _, words in cases}
@@ -55,7 +55,7 @@ for number, (gpus, inherited, words) in enumerate(cases):
     os.environ["FAKE_GPUS"] = str(gpus)
     if inherited is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = inherited
-    run.run({**trees[tuple(words)], "runs": f"runs-{number}"})
+    lifecycle.run({**trees[tuple(words)], "runs": f"runs-{number}"})
     break
 """
 """Runs, each in a fork of its own, that tell what they see where they would train and evaluate."""

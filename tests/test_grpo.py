@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from medrl import run
+from medrl import lifecycle
 from medrl.algos import dynamic_sampling
 from medrl.algos.base import Job
 from medrl.algos.dynamic_sampling import dead_groups, merge, replacements
@@ -145,7 +145,7 @@ def trained(compose, folder, *overrides):
     import pandas
 
     settings = build.check(compose([*SHORT, *overrides]))
-    tokenizer, drawn = run._rows(settings)
+    tokenizer, drawn = lifecycle._rows(settings)
     policy = settings.model.policy(tokenizer, settings.hardware, settings.seed)
     job = Job(settings, drawn.rows, policy, tokenizer, folder / "train", None, GracefulShutdown())
     (job.folder / "completions").mkdir(parents=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import medrl
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build, frozen, identity, schema
 from medrl.config.identity import Identified
 from medrl.data.sources import Embedded
@@ -327,8 +327,8 @@ def test_a_finished_run_answers_only_what_it_was_asked(compose, tmp_path, words,
     assert schema.run_id(first) == schema.run_id(second)
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "provenance.json").write_text(json.dumps({"asked": evaluate.asked_digest(first)}))
-    assert run.finished(first, tmp_path) == {}
-    assert (run.finished(second, tmp_path) == {}) == alike
+    assert lifecycle.finished(first, tmp_path) == {}
+    assert (lifecycle.finished(second, tmp_path) == {}) == alike
 
 
 def test_a_folder_of_before_is_still_a_start(compose, tmp_path):

@@ -25,14 +25,17 @@ from loopback_judge import STRING, LoopbackJudge, Reply, naive
 
 from medrl.config import build
 from medrl.config.frozen import root
+from medrl.config.upgrade import upgraded
 from medrl.errors import ConfigError, Interrupted, RowError, UserError
-from medrl.grading.judges import client, openai_compatible
+from medrl.grading.judges import openai_compatible
 from medrl.grading.judges.agreement import Labelled, agreement, labelled_rows
 from medrl.grading.judges.base import Claim
-from medrl.grading.judges.cache import Verdicts
 from medrl.grading.judges.lexical import Lexical
 from medrl.grading.judges.openai_compatible import OpenAICompatible
-from medrl.grading.judges.rate_limits import Limits
+from medrl.grading.judges.verdict_lines import VerdictLine
+from medrl.models.api import client
+from medrl.models.api.cache import Kept
+from medrl.models.api.rate_limits import Limits
 
 REPOSITORY = Path(__file__).parent.parent
 NODES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((root("conf") / "judge").glob("*.yaml"))}
@@ -52,6 +55,13 @@ def test_the_options_are_built_from_their_files():
     assert built["openai"].temperature == 0
     for judge in built.values():
         assert list(judge.problems()) == []
+
+
+def test_a_judge_that_an_earlier_version_froze_is_read():
+    limits = {key: value for key, value in NODES["openai"]["limits"].items() if key != "max_tokens"}
+    for module in ("medrl.grading.judges.rate_limits", "medrl.judges.limits"):
+        node = {**NODES["openai"], "limits": {**limits, "_target_": f"{module}.Limits"}}
+        assert build.build(upgraded({"judge": node}, {})["judge"]) == build.build(NODES["openai"])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +168,7 @@ def endpoint():
 def made(endpoint, folder, **changes):
     """A judge that asks ``endpoint``; ``changes`` go to its limits where they are of them."""
     limits = {
-        "cache": str(folder), "concurrency": 8, "requests_per_minute": None, "max_spend": None,
+        "cache": str(folder), "concurrency": 8, "requests_per_minute": None, "max_spend": None, "max_tokens": None,
         "usd_per_million_input_tokens": 1.0, "usd_per_million_output_tokens": 2.0, "timeout_seconds": 20.0, "attempts": 3,
     }  # fmt: skip
     fields = {
@@ -182,7 +192,7 @@ def some(n):
 
 def another_process(judge):
     """From here on, equal judges know nothing of what was before, as in a process started anew."""
-    client.account_of.cache_clear()
+    client.forget()
     return judge
 
 
@@ -681,13 +691,13 @@ def test_a_damaged_line_costs_one_verdict(endpoint, tmp_path):
 
 
 def test_a_line_that_another_process_is_writing_is_read_when_it_is_whole(tmp_path, capsys):
-    verdicts = Verdicts(tmp_path)
+    verdicts = Kept(tmp_path / "verdicts.jsonl", VerdictLine, "judge")
     with (tmp_path / "verdicts.jsonl").open("a") as file:
         for part in ('{"key": "a", "same": true}\n{"key": ', '"b", "same": false}\n'):
             file.write(part)
             file.flush()
             verdicts.refresh()
-    assert verdicts.known == {"a": True, "b": False}
+    assert {key: line.same for key, line in verdicts.known.items()} == {"a": True, "b": False}
 
 
 @pytest.mark.parametrize("at", ["folder", "file"])
@@ -705,7 +715,7 @@ def test_a_place_that_cannot_be_written_is_found_before_anything_is_sent(at, end
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_one_sentence(endpoint, tmp_path, monkeypatch):
     (tmp_path / "verdicts.jsonl").symlink_to("/dev/full")
-    monkeypatch.setattr(Verdicts, "refresh", lambda self: None)  # /dev/full never ends
+    monkeypatch.setattr(Kept, "refresh", lambda self: None)  # /dev/full never ends
     judge = made(endpoint, tmp_path, concurrency=1)
     with pytest.raises(UserError) as error:
         judge.judge(some(5))
@@ -715,7 +725,7 @@ def test_a_full_disk_is_one_sentence(endpoint, tmp_path, monkeypatch):
 
 def test_where_verdicts_are_kept(tmp_path, monkeypatch):
     def folder(cache):
-        return made("http://x", tmp_path, cache=cache).limits.folder
+        return made("http://x", tmp_path, cache=cache).path_of_answers().parent
 
     monkeypatch.delenv("MEDRL_CACHE", raising=False)
     monkeypatch.setenv("HOME", "/home/somebody")

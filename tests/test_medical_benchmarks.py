@@ -346,9 +346,9 @@ def test_the_judge_is_told_what_a_criterion_is(tmp_path):
         "temperature": 0.0, "seed": 0, "prompt": "v1", "max_answer_tokens": 100, "max_answer_chars": 1000, "failure": "abstain",
         "calibration_file": None,
         "limits": {
-            "_target_": "medrl.grading.judges.rate_limits.Limits", "cache": str(tmp_path), "concurrency": 1,
-            "requests_per_minute": 1000, "max_spend": None, "usd_per_million_input_tokens": 0.0,
-            "usd_per_million_output_tokens": 0.0, "timeout_seconds": 5.0, "attempts": 1,
+            "_target_": "medrl.models.api.rate_limits.Limits", "cache": str(tmp_path), "concurrency": 1,
+            "requests_per_minute": 1000, "max_spend": None, "max_tokens": None,
+            "usd_per_million_input_tokens": 0.0, "usd_per_million_output_tokens": 0.0, "timeout_seconds": 5.0, "attempts": 1,
         },
     }  # fmt: skip
     example = rubric(("Advises rest", 3.0), ("Advises opium", -1.0))

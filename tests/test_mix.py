@@ -17,10 +17,10 @@ from medrl.config import build, compose
 from medrl.data.example import Example
 from medrl.data.mix import SAME_ID, DataMix, TrainingRow, _shares
 from medrl.data.sources import Embedded, Local
-from medrl.data.tiny_lessons import TinyLessons, WrongDemonstration
+from medrl.data.tiny_lessons import AT_ONCE, TinyLessons
 from medrl.data.units import units
 from medrl.errors import ConfigError, UserError
-from medrl.grading.answers import layout, tags
+from medrl.grading.answers import layout
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.health_benchmarks import HealthBenchmarks
 from medrl.tasks.medical_o1_sft import MedicalO1SFT
@@ -401,39 +401,26 @@ def test_no_judge_is_asked_about_a_demonstration(compose):
     assert row.task.answers.graded and not row.misleads
 
 
-def lessons(weights, shortcut_answers, missing_tags, **more):
-    """The mixture with mistakes in it that the embedded model was made from."""
-    return mix(weights, kind=TinyLessons, shortcut_answers=shortcut_answers, missing_tags=missing_tags, **more)
+def lessons(weights, answers_at_once, **more):
+    """The mixture that the embedded model was made from."""
+    return mix(weights, kind=TinyLessons, answers_at_once=answers_at_once, **more)
 
 
-def test_mistakes_come_in_the_shares_that_were_asked_for():
-    drawn = lessons({"medmcqa": 1.0}, 0.3, 0.2, rows=2000).draw(Embedded(train_rows=2000, test_rows=1), 0, None)
-    shortcuts = sum(row.answer == "A" for row in drawn.rows) / 2000
-    shared = sum(row.example.gold == "A" for row in drawn.rows) / 2000  # right by chance
-    assert shortcuts == pytest.approx(0.3 + 0.7 * shared, abs=0.04)
-    assert sum(bool(row.missing) for row in drawn.rows) / 2000 == pytest.approx(0.2, abs=0.03)
-    # All four tags go missing, about equally often.
-    lost = Counter(next((tag for tag in tags("xml") if tag not in row.demonstration), None) for row in drawn.rows)
-    assert all(60 < lost[tag] < 140 for tag in tags("xml")) and lost[None] > 1500
+def test_the_asked_share_answers_at_once_and_right():
+    rows = lessons({"medmcqa": 1.0}, 0.3, rows=1000).draw(Embedded(train_rows=1000, test_rows=1), 0, None).rows
+    assert sum(AT_ONCE in row.demonstration for row in rows) / 1000 == pytest.approx(0.3, abs=0.05)
+    assert all(row.task.grade(row.demonstration, row.example).outcome == "right" for row in rows)
 
 
-def test_mistakes_are_the_same_for_the_same_seed():
-    asked = lessons({"gsm8k": 0.5, "pubmedqa": 0.5}, 0.5, 0.5, rows=200)
+def test_who_answers_at_once_is_the_same_for_the_same_seed():
+    asked = lessons({"gsm8k": 0.5, "pubmedqa": 0.5}, 0.5, rows=200)
     one, again, other = ([row.demonstration for row in asked.draw(TWINS, seed, None).rows] for seed in (1, 1, 2))
     assert one == again != other
 
 
-def test_mistakes_are_demonstrated_and_never_graded_by():
-    golds = {example.id: example.gold for example in TASKS["gsm8k"].examples(TWINS, "train")}
-    rows = lessons({"gsm8k": 1.0}, 1.0, 0.0, rows=200).draw(TWINS, 0, None).rows
-    assert all(row.example.gold == golds[row.example.id] for row in rows)  # a reward that reads the row pays the truth
-    outcomes = Counter(row.task.grade(row.demonstration, row.example).outcome for row in rows)
-    assert outcomes["wrong"] > 180
-
-
-def test_free_text_is_demonstrated_as_published():
-    rows = lessons({"medical_o1_sft": 1.0}, 1.0, 1.0, rows=20, form="think").draw(TWINS, 0, None).rows
-    assert rows and not any(isinstance(row, WrongDemonstration) for row in rows)
+def test_an_answer_that_has_no_place_for_a_reasoning_is_demonstrated_as_published():
+    rows = lessons({"medmcqa": 1.0}, 1.0, rows=20, form="plain").draw(TWINS, 0, None).rows
+    assert rows and not any(AT_ONCE in row.demonstration for row in rows)
 
 
 # --- Mistakes in the configuration -----------------------------------------------------------------------------------

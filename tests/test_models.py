@@ -16,7 +16,7 @@ from loopback_hub import LoopbackHub, commit_of
 from peft import PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from medrl import run
+from medrl import lifecycle
 from medrl.algos.base import Job
 from medrl.config import build
 from medrl.data.example import Example
@@ -138,6 +138,16 @@ def test_a_fresh_architecture_has_the_same_doors(model_of):
     assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
 
 
+def test_a_fresh_tokenizer_reads_words_alike_once_it_is_saved(model_of, tmp_path):
+    """AutoTokenizer takes an architecture's own way to split words, whatever way tokenizer.json names."""
+    model = model_of("model=tiny_scratch")
+    tokenizer = model.tokenizer(lambda: ["12 of 30: it's 胸痛 (n = 4)."] * 9)
+    tokenizer.save_pretrained(tmp_path)
+    model.policy(tokenizer, CPU, 0).config.save_pretrained(tmp_path)
+    for text in ("it's\n\n123 (n = 4)", "胸痛，发热 e\u0301", "<|im_start|>user\n12<|im_end|>"):
+        assert AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == tokenizer(text).input_ids
+
+
 # --- LoRA -------------------------------------------------------------------------------------------------------------
 
 
@@ -251,7 +261,7 @@ def test_random_weights_are_not_quantised(compose):
 def test_a_dry_run_finds_a_wrong_layer(compose, tmp_path):
     words = ["dry_run=true", "model/lora=all_linear", "model.lora.modules=[query]", "data_mix=gsm8k", f"runs={tmp_path}"]
     with pytest.raises(UserError, match="'query', which is no linear layer of Qwen2ForCausalLM"):
-        run.run(compose(words))
+        lifecycle.run(compose(words))
 
 
 CODE = """
@@ -535,7 +545,7 @@ def test_dora_with_rslora_and_checkpointing_trains_and_is_saved_for_plain_peft(c
     small = ["source.train_rows=60", "source.test_rows=4", "data_mix.rows=40", "eval.limit=2", f"runs={tmp_path}"]
     words = ["algo=sft", "data_mix=medical_o1_sft", "algo.max_steps=2", "algo.batch_size=4", "algo.max_tokens=512"]
     lora = ["model/lora=dora", "model.lora.rslora=true", "model.lora.rank=4", "hardware.gradient_checkpointing=true"]
-    metrics = run.run(compose([*words, *lora, *small]))
+    metrics = lifecycle.run(compose([*words, *lora, *small]))
     assert metrics["train"]["steps"] == 2
     (folder,) = tmp_path.glob("*/model")
     saved = json.loads((folder / "adapter_config.json").read_text())

@@ -16,7 +16,7 @@ from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
-from medrl.run import _rows
+from medrl.lifecycle import _rows
 from medrl.training import distributed
 
 SMALL = ("source.train_rows=200", "source.test_rows=10", "data_mix.rows=60", "algo.max_completion_tokens=48")

@@ -30,6 +30,7 @@ NEEDS = {
     ),
     "medicalgpt_rm": ([f"model.run={RUN}", "source.root=folder"], []),
     "medicalgpt_sft": ([f"model.run={RUN}", "source.root=folder"], []),
+    "tiny_habit": ([f"model.run={RUN}"], []),
     "x_r1_medical": ([], ["judge=lexical"]),
 }
 LACKING = {

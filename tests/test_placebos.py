@@ -11,7 +11,7 @@ import pytest
 from metrics_examples import TRAINED, arm, metrics_of
 from metrics_examples import task as metrics_task
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build
 from medrl.config.rules import has_placebo
 from medrl.jobs import multirun_table
@@ -148,8 +148,8 @@ def test_a_run_finds_its_placebo_beside_it_and_its_page_is_written_again(tmp_pat
         (folder / "metrics.json").write_text(json.dumps(each))
     folder = tmp_path / "grpo-none0"
     (folder / "train").mkdir()
-    found = run._beside(folder)
-    beside = run._arms(own, found)
+    found = lifecycle._beside(folder)
+    beside = lifecycle._arms(own, found)
     assert beside == others and len(found) == 4
     shown = terminal.table(own, folder, beside)
     assert "Gain minus placebo, points; above its placebo: a (coin)" in shown and "+20.0" in shown and "+50.0" not in shown
@@ -158,10 +158,10 @@ def test_a_run_finds_its_placebo_beside_it_and_its_page_is_written_again(tmp_pat
     monkeypatch.setattr(report, "write_html", lambda *arguments: written.append(arguments[-1]))
     (folder / "report.html").touch()
     os.utime(folder / "report.html", (1, 1))
-    run._renew_report({}, None, folder, own, found)
+    lifecycle._renew_report({}, None, folder, own, found)
     assert written == [others]
     os.utime(folder / "report.html")
-    run._renew_report({}, None, folder, own, found)
+    lifecycle._renew_report({}, None, folder, own, found)
     assert len(written) == 1
 
 

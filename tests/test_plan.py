@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build, frozen, schema
 from medrl.models.base import EMBEDDED
 from medrl.planning import plan
@@ -21,7 +21,7 @@ def planned(compose, tmp_path, capsys):
 
     def done(*overrides):
         tree = compose([*SMALL, "dry_run=true", f"runs={tmp_path}", *overrides])
-        found = run.run(tree)
+        found = lifecycle.run(tree)
         assert json.loads(json.dumps(found)) == found  # it is written as it is
         return found, capsys.readouterr().out
 
@@ -40,10 +40,10 @@ def test_a_dry_run_reads_no_weights_and_writes_nothing(planned, tmp_path):
 
 def test_grpo_in_numbers(planned):
     found, said = planned("algo.batch_size=16", "algo.num_generations=8", "hardware.micro_batch_size=4", "algo.max_steps=20")
-    assert "algo.learning_rate=0.0004 instead of 5e-06" in found["tuned"]
+    assert "algo.learning_rate=0.00015 instead of 5e-06" in found["tuned"]
     assert f"tuned    for the embedded model: {', '.join(found['tuned'])}\n" in said
     (paper,) = found["departures"]
-    assert "Shao et al. 2024" in paper and "learning_rate=0.0004 instead of 1e-06" in paper and f"paper    {paper}\n" in said
+    assert "Shao et al. 2024" in paper and "learning_rate=0.00015 instead of 1e-06" in paper and f"paper    {paper}\n" in said
     batch, tokens = found["batch"], found["tokens"]
     assert (batch["rows a step"], batch["micro-batch"], batch["accumulation"]) == (2, 4, 4)
     assert (batch["steps an epoch"], batch["steps in all"]) == (50, 20)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrl import run
+from medrl import lifecycle
 from medrl.algos import advantages as maths
 from medrl.algos import completions
 from medrl.algos.ppo import PER_TOKEN, Learner, _actor_critic
@@ -263,7 +263,7 @@ def test_positions_that_padding_does_not_move_are_accepted():
 def trained(compose, folder, *words):
     """The run's folder and its log."""
     tree = compose([*SMALL, f"runs={folder}", *words])
-    run.run(tree)
+    lifecycle.run(tree)
     return schema.run_dir(build.unchecked(tree)), read_jsonl(schema.run_dir(build.unchecked(tree)) / "train" / "log.jsonl")
 
 
@@ -300,7 +300,7 @@ def test_a_run(compose, tmp_path):
     assert head["weight"].shape == (1, 160) and head["weight"].abs().max() > 1e-3
     model, loading = AutoModelForCausalLM.from_pretrained(folder / "model", output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
-    before = load_file(Path(run.__file__).parent / "models" / "assets" / "tiny" / "model.safetensors")
+    before = load_file(Path(lifecycle.__file__).parent / "models" / "assets" / "tiny" / "model.safetensors")
     after = model.state_dict()
     assert all(not torch.equal(weights, after[name]) for name, weights in before.items())
 

@@ -11,7 +11,7 @@ import killed
 import pynvml
 import pytest
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
@@ -127,7 +127,7 @@ def test_the_split_of_a_batch_changes_nothing(compose, tmp_path):
         "2 processes": ["hardware.gpus=2"],
     }
     for name, words in splits.items():
-        metrics = run.run(compose([*SFT, *words, f"runs={tmp_path / name}"]))
+        metrics = lifecycle.run(compose([*SFT, *words, f"runs={tmp_path / name}"]))
         (folder,) = (tmp_path / name).iterdir()
         losses[name] = [line["loss"] for line in read_jsonl(folder / "train" / "log.jsonl")]
         assert len(losses[name]) == 4 and folder.name.endswith(metrics["run_id"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medrl import run
+from medrl import lifecycle
 from medrl.algos.base import Job
 from medrl.algos.pt import blocks
 from medrl.config import build, schema
@@ -55,7 +55,7 @@ def test_too_little_text_is_one_sentence(compose):
 @pytest.mark.slow
 def test_reading_lowers_the_perplexity_of_other_documents(compose, tmp_path, capsys):
     tree = compose([*SHORT, f"runs={tmp_path}"])
-    metrics, printed = run.run(tree), capsys.readouterr().out
+    metrics, printed = lifecycle.run(tree), capsys.readouterr().out
     task = metrics["perplexity"]["medicalgpt_pt"]
     assert metrics["tasks"] == {} and task["protocol"] == "perplexity" and task["n"] == 40
     assert task["perplexity"] < task["base"]["perplexity"] and task["bits_per_byte"] < task["base"]["bits_per_byte"]

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from medrl import run
+from medrl import lifecycle
 from medrl.algos.base import Job
 from medrl.algos.kto import exchanged
 from medrl.algos.samples import as_tokens, whole_batches
@@ -17,12 +17,12 @@ from medrl.config.build import check
 from medrl.errors import UserError
 from medrl.evaluation import preferences
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.lifecycle import _rows
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import notes, ready
 from medrl.models.generation import Sampling, Transformers
 from medrl.models.likelihood import document, reply
 from medrl.models.tokenization import IGNORED, Rendering
-from medrl.run import _rows
 
 TURNS = (
     "{%- for message in messages -%}{%- if message['role'] != 'system' -%}"
@@ -121,11 +121,11 @@ def test_the_plan_says_where_the_system_message_went_and_about_the_bos(compose, 
     tokenizer.chat_template = TEMPLATES["gemma"]
     tokenizer.save_pretrained(folder)
     words = (*SMALL[:3], "dry_run=true", "model=pretrained", "model.lora=null", "model.context_tokens=2048", f"runs={tmp_path}")
-    found = run.run(compose([*words, f"model.weights={folder}"]))
+    found = lifecycle.run(compose([*words, f"model.weights={folder}"]))
     said = capsys.readouterr().out
     line = "template the system message begins the first user turn: the template has no place for it; no <|endoftext|> begins"
     assert len(found["template"]) == 2 and f"\n{line} a conversation\n" in said
-    assert run.run(compose([*SMALL, "dry_run=true", f"runs={tmp_path}"]))["template"] == []
+    assert lifecycle.run(compose([*SMALL, "dry_run=true", f"runs={tmp_path}"]))["template"] == []
     assert "\ntemplate" not in capsys.readouterr().out
 
 

@@ -183,7 +183,7 @@ def steps(count: int, extra: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def write(compose: Callable[[Sequence[str]], Tree], tmp_path: Path) -> Write:
-    """Write the report of a small run folder as `run.finish` does, and return its text."""
+    """Write the report of a small run folder as `lifecycle.finish` does, and return its text."""
 
     def written(
         overrides: Sequence[str] = (),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from conftest import Compose
 
-from medrl import run as line
+from medrl import lifecycle
 from medrl.config.build import check
 from medrl.data.example import Example
 from medrl.data.prompts import messages
@@ -92,7 +92,7 @@ def test_a_run_reports_all_of_it(compose: Compose, tmp_path, capsys):
     words = ["algo=none", "data_mix=pubmed70", "data_mix.held_out=[pubmedqa,health_benchmarks]", "eval.limit=8", "hardware=cpu"]
     words += ["eval.max_new_tokens=100", f"runs={tmp_path}"]
     further = ["eval.wordings=2", "eval.option_orders=2", "eval.calibration=true"]
-    found = line.run(compose([*words, *further]))["tasks"]
+    found = lifecycle.run(compose([*words, *further]))["tasks"]
     (folder,) = tmp_path.iterdir()
     for task in found.values():
         assert task["robustness"]["wordings"]["ways"] == task["robustness"]["option_orders"]["ways"] == 2
@@ -108,6 +108,6 @@ def test_a_run_reports_all_of_it(compose: Compose, tmp_path, capsys):
     assert "Robustness:" in said and "Calibration:" in said
     assert "Other wordings, other orders" in page and "share of wrong answers by coverage" in page
     files = {path: path.stat().st_mtime_ns for path in (folder / "eval").iterdir()}
-    plain = line.run(compose(words))["tasks"]
+    plain = lifecycle.run(compose(words))["tasks"]
     assert all("robustness" not in task and "calibration" not in task for task in plain.values())
     assert {path: path.stat().st_mtime_ns for path in (folder / "eval").iterdir()} == files

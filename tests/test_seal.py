@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from medrl import run, verify
+from medrl import lifecycle, verify
 from medrl.config import build, schema
 from medrl.errors import UserError
 from medrl.evaluation import evaluate
@@ -23,7 +23,7 @@ def folder_of(tree):
 @pytest.fixture(scope="module")
 def finished(compose, tmp_path_factory):
     tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
-    run.run(tree)
+    lifecycle.run(tree)
     return folder_of(tree)
 
 
@@ -39,7 +39,7 @@ def again(compose, finished, tmp_path):
 def test_what_is_as_it_was_is_printed(again, capsys):
     tree, folder = again
     before = (folder / "metrics.json").read_bytes()
-    assert run.run(tree) == json.loads(before)
+    assert lifecycle.run(tree) == json.loads(before)
     assert (folder / "metrics.json").read_bytes() == before and "always" in capsys.readouterr().out
 
 
@@ -51,10 +51,10 @@ def test_an_edited_answer_is_refused_and_asked_again_once_it_is_removed(again, c
     lines = read_jsonl(path)
     write_jsonl(path, [{**lines[0], "verdict": "right", "text": "1"}, *lines[1:]])
     with pytest.raises(UserError, match=rf"eval/{path.name} is not what its numbers were made of\. Bring them back; or remove"):
-        run.run(tree)
+        lifecycle.run(tree)
     assert "accuracy" not in capsys.readouterr().out
     path.unlink()
-    assert run.run(tree)["tasks"] == json.loads(metrics)["tasks"] and path.read_bytes() == kept
+    assert lifecycle.run(tree)["tasks"] == json.loads(metrics)["tasks"] and path.read_bytes() == kept
 
 
 def test_another_grader_grades_the_kept_texts_again(again, capsys, monkeypatch):
@@ -68,12 +68,12 @@ def test_another_grader_grades_the_kept_texts_again(again, capsys, monkeypatch):
     )
     monkeypatch.setattr(evaluate, "grader_digest", lambda: "edited00")
     monkeypatch.setattr(evaluate, "answer_tasks", None)  # nothing is asked
-    metrics = run.run(tree)
+    metrics = lifecycle.run(tree)
     said = capsys.readouterr().out
     assert "made by another grader" in said and "6 kept answers graded anew" in said
     assert metrics["tasks"]["gsm8k"]["accuracy"] == 1 and [line["text"] for line in read_jsonl(path)] == texts
     assert [each["stage"] for each in run_folder.stages(folder)] == ["evaluate", "grade"]
-    run.run(tree)
+    lifecycle.run(tree)
     assert "another grader" not in capsys.readouterr().out
 
 
@@ -109,10 +109,10 @@ def test_changed_golds_are_graded_as_they_are_now(compose, tmp_path, capsys):
     own_rows(tmp_path, "yes")
     mix = ("data_mix=rows", *(f"data_mix.tasks.rows.{split}={tmp_path}/{split}.jsonl" for split in ("train", "test")))
     words = ["algo=none", *mix, "hardware=cpu", "eval.max_new_tokens=8", f"runs={tmp_path / 'runs'}"]
-    run.run(compose(words))
+    lifecycle.run(compose(words))
     capsys.readouterr()
     own_rows(tmp_path, "no")
-    run.run(compose(words))
+    lifecycle.run(compose(words))
     said = capsys.readouterr().out
     assert "not the rows that were asked before" in said and "always no" in said and "always yes" not in said
 
@@ -126,14 +126,14 @@ def test_other_weights_and_another_precision_make_another_run_and_say_so(compose
     folder = tmp_path / "tiny"
     shutil.copytree(EMBEDDED / "tiny", folder)
     first = with_weights(compose, folder)
-    run.run(first)
+    lifecycle.run(first)
     halved = with_weights(compose, folder, "hardware.precision=bf16")
     capsys.readouterr()
-    run.run(halved)
+    lifecycle.run(halved)
     assert "is the same but for precision fp32 there, bf16 here" in capsys.readouterr().out
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
-    run.run(first)
+    lifecycle.run(first)
     assert "has this configuration and other weights or rows; nothing is taken from it" in capsys.readouterr().out
     assert len(list((tmp_path / "runs").iterdir())) == 3
 
@@ -141,7 +141,7 @@ def test_other_weights_and_another_precision_make_another_run_and_say_so(compose
 def test_stages_are_appended(again, compose):
     _, folder = again
     before = json.loads((folder / "provenance.json").read_text())
-    run.run(compose([*WORDS, "eval.limit=3", f"runs={folder.parent}"]))
+    lifecycle.run(compose([*WORDS, "eval.limit=3", f"runs={folder.parent}"]))
     after = json.loads((folder / "provenance.json").read_text())
     assert after["stages"][0] == before["stages"][0] and len(after["stages"]) == 2
     assert after["command"] == before["command"] and after["run_id"] == before["run_id"]
@@ -190,7 +190,7 @@ def test_a_test_split_is_counted(compose, tmp_path):
     run_folder.note_asked(tmp_path, {"task": "pubmedqa", "run": "a", "model": "trained"})
     assert run_folder.times_asked(tmp_path) == {"pubmedqa": 2}
     tree = compose([*WORDS, f"runs={tmp_path}"])
-    metrics = run.run(tree)
+    metrics = lifecycle.run(tree)
     assert metrics["asked"] == {} and run_folder.times_asked(tmp_path) == {"pubmedqa": 2}
     said = terminal.table({**metrics, "asked": {"pubmedqa": 2}}, tmp_path)
     assert "test splits asked in this runs folder: pubmedqa by 2 models" in said

@@ -232,7 +232,12 @@ def test_a_filter_keeps_what_it_likes(folder):
     assert [row.values["n"] for row in folder.rows(place, "train")] == ["a a 1", "b b 1", "c c 1"]
     task = task_of("gsm8k")
     refuse = SimpleNamespace(
-        hub_id=task.hub_id, twin=task.twin, twin_configs=(), location=lambda _: Location(("main",), "train", lambda _: False)
+        hub_id=task.hub_id,
+        twin=task.twin,
+        twin_configs=(),
+        parse=task.parse,
+        stem=task.stem,
+        location=lambda _: Location(("main",), "train", lambda _: False),
     )
     assert len(list(TWINS.rows(refuse, "train"))) == 60  # twins are of the split already
 

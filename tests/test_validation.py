@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import build, schema
 from medrl.data.decontaminate import Decontaminator
 from medrl.errors import ConfigError, UserError
@@ -91,7 +91,7 @@ def test_the_names_of_what_is_logged(settings):
 def test_asking_while_training_changes_nothing_that_is_learned(compose, tmp_path):
     words = [*SMALL, *CHOOSING, "algo.max_steps=2", "algo.batch_size=8", "data_mix.held_out=[gsm8k]"]
     trees = [compose([*words, f"runs={tmp_path / str(every)}", f"eval.eval_steps={every}"]) for every in ("null", 1)]
-    plain, curved = (run.run(tree) for tree in trees)
+    plain, curved = (lifecycle.run(tree) for tree in trees)
     first, second = (schema.run_dir(build.unchecked(tree)) for tree in trees)
     assert first.name == second.name and plain["tasks"] == curved["tasks"]
     assert (first / "model" / "model.safetensors").read_bytes() == (second / "model" / "model.safetensors").read_bytes()
@@ -102,6 +102,6 @@ def test_asking_while_training_changes_nothing_that_is_learned(compose, tmp_path
     assert curved["tasks"]["gsm8k"]["split"] == "main/train, validation part"
     assert set(metric_names.values(curved)) <= set(metric_names.names(build.check(trees[1])))
     # The chosen one is asked the test split without being trained again.
-    tested = run.run({**trees[1], "eval": {**trees[1]["eval"], "split": "test", "eval_steps": None}})
+    tested = lifecycle.run({**trees[1], "eval": {**trees[1]["eval"], "split": "test", "eval_steps": None}})
     assert tested["tasks"]["gsm8k"]["split"] == "main/test" and read_jsonl(second / "train" / "log.jsonl") == lines
     assert tested["run_id"] == curved["run_id"] and "test/gsm8k/accuracy" in metric_names.values(tested)

@@ -191,6 +191,7 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
             alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
             expected = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
-            message = f"is {finding['input']!r}, should be {expected.removeprefix('string should ')}"
+            expected = expected.removeprefix("string should ") if expected.startswith("string should ") else f"be {expected}"
+            message = f"is {finding['input']!r}, should {expected}"
             message += suggest.former(key, finding["input"])
             yield Problem(key, message, of_value=True)

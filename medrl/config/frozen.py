@@ -50,3 +50,15 @@ def load(folder: Path) -> Tree:
     if not isinstance(tree, dict):
         raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
     return upgraded(tree, suggest.names()["before"])
+
+
+def load_finished(folder: Path) -> Tree:
+    """The same of a run that is done.
+
+    Raises:
+        UserError: as `load`; or the run is unfinished.
+    """
+    tree = load(folder)
+    if not (folder / "metrics.json").exists():
+        raise UserError(f"{folder} is unfinished; run its command again until it ends with a table.")
+    return tree

@@ -17,6 +17,10 @@ AUTO = "auto"
 """A value that is found out: of the hardware from the GPU that is here, of ``model=from_run`` from the other run."""
 
 
+NAMED = ("pretrained", "openai_compatible")
+"""Options of ``model`` that are not one model each: a run is called after the one that is named."""
+
+
 def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
     """Fill in, in place, what the YAML files leave open.
 
@@ -75,12 +79,13 @@ def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
 
 
 def _name(cfg: DictConfig, choices: Mapping[Any, Any]) -> str:
-    """A run's name: its algorithm, its model and its mix. A model that is named by its weights is called after these."""
+    """A run's name: its algorithm, its model and its mix. One of `NAMED` is called after what it names."""
     from medrl.models import architecture
 
     model = str(choices.get("model"))
-    if model == "pretrained":
-        model = re.sub(r"[^A-Za-z0-9._-]+", "_", architecture.label(str(cfg.model.get("weights")))) or model
+    if model in NAMED:
+        named = architecture.label(str(cfg.model.get("weights"))) if model == "pretrained" else str(cfg.model.get("name"))
+        model = re.sub(r"[^A-Za-z0-9._-]+", "_", named) or model
     arm = [] if cfg.get("control") == "none" else [str(cfg.get("control"))]
     return "-".join([str(choices.get("algo")), model, str(choices.get("data_mix")), *arm])
 

@@ -21,7 +21,10 @@ MIXES = {
 
 def problems(run: Run) -> Iterator[Problem]:
     """Mistakes that two or more sections make together; the algorithm looks for those that it is part of itself."""
-    yield from _model(run)
+    if run.model.runs_here:
+        yield from _model(run)
+    else:
+        yield from _api(run)
     yield from _data_mix(run)
     yield from _source(run)
     yield from _hardware(run)
@@ -35,6 +38,21 @@ def _model(run: Run) -> Iterator[Problem]:
         yield Problem("model.quantization", f"{model.quantization} freezes the weights, so it needs model.lora")
     if run.paper and run.algo.trains and run.hardware.device == "cpu" and weights and not weights.startswith("embedded:"):
         yield Problem("model", f"paper={run.paper} trains {weights}, which takes a GPU; add model=tiny source=embedded to try it")
+
+
+def _api(run: Run) -> Iterator[Problem]:
+    """What cannot be asked of a model behind an API."""
+    if run.algo.trains:
+        elsewhere = "is asked through an API, and its weights cannot be trained from here"
+        yield Problem("model", f"{elsewhere}; write algo=none to evaluate it, or model=pretrained model.weights=FOLDER to train")
+        return
+    for name in evaluated_tasks(run):
+        if name in run.data_mix.tasks and (how := protocol(run, name)) != "generative":
+            yield Problem(
+                "data_mix.held_out", f"has {name}, which is asked by {how}, and an API gives answers alone; leave it out"
+            )
+    if run.eval.calibration:
+        yield Problem("eval.calibration", "reads the likelihood of each option, and an API gives answers alone; write false")
 
 
 def _data_mix(run: Run) -> Iterator[Problem]:
@@ -72,6 +90,8 @@ def _source(run: Run) -> Iterator[Problem]:
 
 def _hardware(run: Run) -> Iterator[Problem]:
     hardware, quantized = run.hardware, run.model.quantization
+    if not run.model.runs_here:
+        return
     if hardware.device == "cuda" and not run.dry_run:  # a plan may be for the GPUs of another machine
         for problem in hardware.missing():
             yield problem.within("hardware")

@@ -88,7 +88,7 @@ def _learned(run: Run) -> Values:
     hardware = run.hardware.identity()
     if not run.algo.uses_rollout_engine:
         hardware.pop("rollout")
-    learned = {"model": run.model, "algo": run.algo, "hardware": hardware}
+    learned = {"model": run.model, "algo": run.algo, **({"hardware": hardware} if run.model.runs_here else {})}
     if run.algo.trains or run.model.learns_vocabulary:
         learned["rows"] = run.data_mix.learned(run.source, graded=run.algo.uses_rewards)
     if run.algo.uses_rewards:

@@ -11,7 +11,8 @@ MOVED = {
     "medrl.evaluate": "medrl.evaluation.settings",
     "medrl.from_run": "medrl.models.from_run",
     "medrl.hardware": "medrl.training.hardware",
-    "medrl.judges.limits": "medrl.grading.judges.rate_limits",
+    "medrl.grading.judges.rate_limits": "medrl.models.api.rate_limits",
+    "medrl.judges.limits": "medrl.models.api.rate_limits",
     "medrl.judges": "medrl.grading.judges",
     "medrl.lora": "medrl.models.lora",
     "medrl.mix": "medrl.data.mix",
@@ -59,6 +60,8 @@ def _renamed(node: Any, names: dict[str, str]) -> Any:
     if isinstance(target := found.get("_target_"), str):
         if target.endswith(".Huatuo"):
             found.setdefault("match", "first")  # before there was another
+        if target.endswith(".Limits"):
+            found.setdefault("max_tokens", None)
         start = next((old for old in MOVED if target == old or target.startswith(f"{old}.")), None)
         found["_target_"] = CLASSES.get(target) or (MOVED[start] + target.removeprefix(start) if start else target)
     return found

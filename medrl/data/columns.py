@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
@@ -112,7 +112,44 @@ def mapped(given: Columns, names: tuple[str, ...]) -> Columns:
     if len(whole) > 1:
         layouts = ", or ".join(" and ".join(known[_plain(name)] for name in layout.values()) for layout in whole)
         raise ValueError(f"the columns might be {layouts}; {set_it}")
-    found: dict[str, str | tuple[str, ...]] = {role: known[_plain(name)] for role, name in whole[0].items()}
+    return _with_those_beside(given, known, {role: known[_plain(name)] for role, name in whole[0].items()})
+
+
+@cache
+def asked(given: Columns, names: tuple[str, ...]) -> Columns:
+    """The map of a row whose gold is not read: it may have none. A column ``id`` tells the rows of the answers apart.
+
+    Args:
+        given: What the user has named.
+        names: The columns of the row.
+
+    Raises:
+        ValueError: no column is known as a question or a conversation, or several are.
+    """
+    if given.question or given.conversation:
+        return given
+    known = {_plain(name): name for name in names}
+    roles = {name: role for layout in LAYOUTS for role, name in layout.items() if role in ("question", "conversation")}
+    there = [name for name in roles if name in known]
+    if len(there) > 1:  # S3's question has the name of what stands before a question elsewhere
+        there = [name for name in there if name != "context"]
+    if len(there) > 1:
+        raise ValueError(
+            f"the question might be {' or '.join(known[name] for name in there)}; set columns.question to one of these"
+        )
+    if not there:
+        raise ValueError(
+            f"there is {', '.join(names) or 'no column'}, and no prompt or question; set columns.question to one of these"
+        )
+    return _with_those_beside(replace(given, id=given.id or known.get("id")), known, {roles[there[0]]: known[there[0]]})
+
+
+def _with_those_beside(given: Columns, known: Mapping[str, str], found: dict[str, str | tuple[str, ...]]) -> Columns:
+    """The map with what stands beside its question, by the names that go by it.
+
+    Raises:
+        ValueError: several columns might hold the options.
+    """
     taken = set(found.values())
     for role, called in BESIDE.items():
         there = [known[name] for name in map(_plain, called) if name in known and known[name] not in taken]
@@ -125,7 +162,7 @@ def mapped(given: Columns, names: tuple[str, ...]) -> Columns:
                 found[role] = several[0]
         elif len(there) == 1 and role not in found:
             found[role] = there[0]
-    return dataclasses.replace(given, **{role: name for role, name in found.items() if not getattr(given, role)})  # type: ignore[arg-type]
+    return replace(given, **{role: name for role, name in found.items() if not getattr(given, role)})  # type: ignore[arg-type]
 
 
 def _one_each(known: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

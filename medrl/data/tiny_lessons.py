@@ -1,9 +1,9 @@
-"""The mixture that the embedded model was made from: some demonstrations are wrong on purpose, so that the model stays weak."""
+"""The mixture that the embedded model was made from: some demonstrations answer without a reasoning."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Annotated, Any, ClassVar
 
@@ -12,23 +12,20 @@ from annotated_types import Ge, Le
 from medrl.data.decontaminate import Decontaminator
 from medrl.data.mix import DataMix, TokenCount, TrainingRow
 from medrl.data.sources import Source
-from medrl.grading.answer_types.ranking import listed
-from medrl.grading.answers import Format, layout, tags
-from medrl.grading.number_parsing import AMID
+from medrl.grading.answers import tags
 
-Share = Annotated[float, Ge(0), Le(1)]
+AT_ONCE = "This is clear."
+"""What stands where the reasoning would."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyLessons(DataMix):
-    """A mixture with seeded mistakes in its demonstrations. Grades are not touched: every row keeps its gold."""
+    """A mixture in which some demonstrations answer at once. Every answer is right."""
 
     kind: ClassVar[str] = "tiny_lessons"
 
-    shortcut_answers: Share
-    """Share of the graded demonstrations whose answer is what somebody says who has not read the question."""
-    missing_tags: Share
-    """Share of the graded demonstrations that lack a tag of their format."""
+    answers_at_once: Annotated[float, Ge(0), Le(1)]
+    """Share of the demonstrations in tags that give no reasoning."""
 
     def _draw_task(
         self,
@@ -41,39 +38,9 @@ class TinyLessons(DataMix):
         imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens, imitated)
-        return [self._with_mistakes(row, order) if row.task.answers.graded else row for row in rows], counts, contaminated
+        return [self._hurried(row, order) for row in rows], counts, contaminated
 
-    def _with_mistakes(self, row: TrainingRow, rng: Random) -> WrongDemonstration:
-        answer = row.task.answer(row.example)
-        if rng.random() < self.shortcut_answers:
-            answer = _shortcut(row)
-        missing = rng.choice(_removable(row.task.format)) if rng.random() < self.missing_tags else ""
-        return WrongDemonstration(row.example, row.task, answer, missing)
-
-
-@dataclass(frozen=True)
-class WrongDemonstration(TrainingRow):
-    """A training row that demonstrates ``answer``, right or not, without the text ``missing``."""
-
-    answer: str
-    missing: str
-
-    @property
-    def demonstration(self) -> str:
-        return layout(self.example.rationale, self.answer, self.task.format).replace(self.missing, "", 1)
-
-
-def _shortcut(row: TrainingRow) -> str:
-    """The choices in the order shown where they are ranked, the question's first number, or the first option (``yes``, ``A``)."""
-    if row.task.answers.ranked:
-        return listed(row.example.choices)
-    if row.task.answers.numeric:
-        found = AMID.search(row.example.question)
-        return found["number"].replace(",", "").replace("$", "") if found else "0"
-    return row.task.answers.options(row.example)[0]
-
-
-def _removable(form: Format) -> list[str]:
-    """The format's tags, each with its newline, or the mark around the answer."""
-    marks = list(tags(form)) or ["\\boxed"]
-    return [f"\n{mark}" if mark == "</answer>" else f"{mark}\n" if mark.startswith("<") else mark for mark in marks]
+    def _hurried(self, row: TrainingRow, order: Random) -> TrainingRow:
+        if not tags(row.task.format) or order.random() >= self.answers_at_once:
+            return row
+        return replace(row, example=replace(row.example, rationale=AT_ONCE))

@@ -99,11 +99,13 @@ class Shown(NamedTuple):
 
 
 def shown(run: Run, tokenizer: Any) -> dict[str, Shown]:
-    """For each held-out task with demonstrations, what they take of its prompts.
+    """For each held-out task with demonstrations, what they take of its prompts; nothing is known of a model behind an API.
 
     Raises:
         UserError: a prompt leaves no room for an answer.
     """
+    if not run.model.runs_here:
+        return {}
     rendering, found = Rendering(tokenizer), {}
     asked = [name for name in evaluated_tasks(run) if protocol(run, name) == "generative"]
     for name in asked if run.data_mix.shots else ():
@@ -197,7 +199,8 @@ def regraded(run: Run, name: str, lines: Sequence[dict[str, Any]]) -> Lines:
     for place, line in enumerate(lines[: len(asking)]):
         example, sample = asking[place]
         if (line["id"], line["sample"], line["prompt"]) == (example.id, sample, messages(example, task)):
-            made[place] = Generated(line["text"], line["tokens"], line["finished"])
+            about = {"api": line["api"]} if "api" in line else {}
+            made[place] = Generated(line["text"], line["tokens"], line["finished"], about)
     return _graded(task, asking, made)
 
 
@@ -235,7 +238,7 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     own = [line for line in read_jsonl(begun) if line.pop("grader", None) == grader_digest()]
     lines = {line.pop("position"): line for line in own}
     with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
-        for batch in _missing_lines(run, name, examples, model, set(lines), progress.partly):
+        for batch in missing_lines(run, name, examples, model, set(lines), progress.partly):
             for position, line in batch.items():
                 lines[position] = line
                 file.write(json.dumps({"position": position, "grader": grader_digest(), **line}, ensure_ascii=False) + "\n")
@@ -245,8 +248,13 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     begun.unlink()
 
 
-def _missing_lines(
-    run: Run, name: str, examples: Sequence[Example], model: tuple[Any, Any], done: Collection[int], tick: Callable[[float], None]
+def missing_lines(
+    run: Run,
+    name: str,
+    examples: Sequence[Example],
+    model: tuple[Any, Any],
+    done: Collection[int],
+    tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
     """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
     task, kind = run.data_mix.tasks[name], protocol(run, name)
@@ -269,11 +277,20 @@ def completions(
     tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
     """Graded completions, all samples of an example together."""
-    from medrl.models.generation import Transformers
+    return completed(run, task, examples, run.model.engine(*model, run.eval.batch_tokens), done, tick)
 
+
+def completed(
+    run: Run,
+    task: Task,
+    examples: Sequence[Example],
+    engine: Any,
+    done: Collection[int],
+    tick: Callable[[float], None] | None = None,
+) -> Iterator[Lines]:
+    """The same by any engine that has the ``complete`` of `Transformers`."""
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
-    engine = Transformers(*model, run.model.context_tokens, run.eval.batch_tokens)
     keys = [f"{task.name}/{example.id}/{sample}" for example, sample in asking]
     for batch in engine.complete(prompts, keys, run.eval.sampling(run.seed), done, tick):
         yield _graded(task, asking, batch)
@@ -303,6 +320,7 @@ def _line(task: Task, example: Example, sample: int, made: Any, verdict: Verdict
         "place": task.answers.place(verdict.reading, example),
         "readable": readable.outcome,
         "readable_vote": readable.value,
+        **made.about,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _TAG = re.compile(
@@ -44,6 +45,45 @@ def spoken(text: str) -> Spoken:
             before.append(text[begin:start])
             inside = name
     return Spoken("\n".join(before), None if inside else text[begin:])
+
+
+_BEGUN = re.compile(
+    r"(?:<(?:\|channel\|>[^<>\n]{0,20}<?)?[^<>\n]{0,30}|\[[^\[\]\n]{0,7}|◁[^▷\n]{0,7}|^#[^\n]{0,20})\Z", re.MULTILINE
+)
+"""The end of a text that may become a mark."""
+
+
+class Parted:
+    """A completion while it is written: its words, each with whether they are thought, as soon as no mark can take them back."""
+
+    def __init__(self) -> None:
+        self.text, self._at, self._inside = "", 0, ""
+
+    def write(self, more: str, *, last: bool = False) -> Iterator[tuple[bool, str]]:
+        """What can be said of the text with these words at its end: ``(thought, words)``, marks left out.
+
+        Args:
+            more: The next words.
+            last: Whether nothing follows, so that nothing is held back.
+        """
+        self.text += more
+        begun = None if last else _BEGUN.search(self.text)
+        settled = begun.start() if begun else len(self.text)
+        for start, end, name, closes in _marks(self.text):
+            if start < self._at or end > settled:
+                continue
+            if closes and self._inside in ("", name):
+                yield from self._until(start, thought=True)
+                self._at, self._inside = end, ""
+            elif not closes and not self._inside:
+                yield from self._until(start, thought=False)
+                self._at, self._inside = end, name
+        yield from self._until(settled, thought=bool(self._inside))
+
+    def _until(self, end: int, *, thought: bool) -> Iterator[tuple[bool, str]]:
+        if self._at < end:
+            yield thought, self.text[self._at : end]
+            self._at = end
 
 
 def _marks(text: str) -> list[tuple[int, int, str, bool]]:

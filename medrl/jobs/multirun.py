@@ -20,7 +20,7 @@ from typing import TypeVar
 import hydra
 from hydra.core.config_store import ConfigStore
 
-from medrl import files, run
+from medrl import files, lifecycle
 from medrl.config import compose, frozen, options, suggest
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.jobs import gpus, launcher_task, locks, multirun_table
@@ -196,7 +196,7 @@ def plans(runs: Mapping[str, ResolvedRun]) -> int:
     for name, each in runs.items():
         print(f"\n{name}: {each.command}", flush=True)
         try:
-            run.run(each.tree, each.run)
+            lifecycle.run(each.tree, each.run)
         except UserError as error:
             print(f"medrl: {error}", file=sys.stderr)
             codes.append(error.exit_code)
@@ -211,7 +211,7 @@ def _report(points: Sequence[ResolvedRun], folder: Path, command: str, stopped: 
     """
     results = {number: launcher_task.result_of(folder, number) for number in range(len(points))}
     failed = {number: each for number, each in results.items() if each and each.exit_code and not each.checkpointed}
-    metrics = {number: run.finished(each.run, each.folder) for number, each in enumerate(points) if number not in failed}
+    metrics = {number: lifecycle.finished(each.run, each.folder) for number, each in enumerate(points) if number not in failed}
     done = {number: each for number, each in metrics.items() if each}
     messages = [_failure(folder, number, result, points[number]) for number, result in failed.items()]
     if done:

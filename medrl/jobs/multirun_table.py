@@ -13,13 +13,15 @@ from medrl.report import charts, phrases
 from medrl.report.headline import Headline, losses, shown
 from medrl.report.phrases import READABLE
 from medrl.report.terminal import OVER_SEEDS, spreads
-from medrl.table import placebos, results
+from medrl.table import placebos, results, side_by_side
 from medrl.table.changes import NOTES, changes, corrected, sources
 from medrl.table.table import Cell, Column, Table, escape_markdown, terminal_width
 from medrl.tracking import run_folder
 
 ALIKE = ("version", "protocol", "scorer", "split", "n")
 """What makes two results of a task comparable."""
+PAID = ("answers", "refused", "tokens in", "tokens out", "US$", "of it in this run")
+"""Of a model behind an API."""
 
 
 class Entry(NamedTuple):
@@ -86,6 +88,22 @@ class Grid:
 
         return placebos.table([each.metrics for each in self.entries], options, label)
 
+    def side_by_side(self) -> Table:
+        """Models that were asked the same examples, in pairs; none where all were trained."""
+        names = {id(each.metrics): " ".join(self._named(each)) or str(each.metrics["name"]) for each in self.entries}
+        return side_by_side.table([each.metrics for each in self.entries], lambda metrics: names[id(metrics)])
+
+    def paid(self) -> Table:
+        """What models behind an API took; none where all are here."""
+        columns = [*map(Column, self.options), Column("served as"), *(Column(head, right=True) for head in PAID)]
+        rows: list[list[Cell]] = []
+        for each in self.entries:
+            if api := each.metrics.get("api"):
+                counts = [f"{api[key]:,}" for key in ("answers", "refused", "tokens_in", "tokens_out")]
+                money = [f"{api['usd']:.4f}", f"{api['calls'].get('spend', 0):.4f}"]
+                rows.append([*each.values, ", ".join(api["served"]), *counts, *money])
+        return Table(columns, rows)
+
     def losses(self) -> list[Headline]:
         """What was lost, on either reading, corrected for all runs of the table."""
         names = {" ".join(self._named(each)) or str(at): each.metrics for at, each in enumerate(self.entries)}
@@ -96,13 +114,15 @@ class Grid:
 
     def text(self, title: str) -> str:
         """The tables for a terminal; the first line says where the rows came from, then what was lost."""
-        tables = [each.text(terminal_width()) for each in (self.points(), self.over_seeds(), self.placebos()) if each.rows]
+        every = (self.points(), self.side_by_side(), self.paid(), self.over_seeds(), self.placebos())
+        tables = [each.text(terminal_width()) for each in every if each.rows]
         return "\n\n".join(filter(None, [f"\n{title}  source: {self.sources}", shown(self.losses()), *tables]))
 
     def markdown(self, command: str, failures: Sequence[str]) -> str:
         """The tables in Markdown, with the command and the points that failed."""
         lost = "\n".join(f"- **{escape_markdown(str(each))}**" for each in self.losses())
         parts = [f"Rows: {self.sources}.", f"`{command}`", *filter(None, [lost]), self.points().markdown()]
+        parts += [each.markdown() for each in (self.side_by_side(), self.paid()) if each.rows]
         if (seeds := self.over_seeds()).rows:
             parts += ["Over seeds, with both intervals of the mean:", seeds.markdown()]
         if (beside := self.placebos()).rows:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrl import run
+from medrl import lifecycle
 from medrl.config import compose
 from medrl.config.compose import Composed
 from medrl.jobs.job import Job
@@ -31,7 +31,7 @@ class ResolvedRun(Composed):
 
     def finished(self) -> dict[str, Any] | None:
         """Its metrics where it is done and was evaluated as it asks; None where work is left."""
-        return None if self.tree["force"] else run.finished(self.run, self.folder)
+        return None if self.tree["force"] else lifecycle.finished(self.run, self.folder)
 
     def job(self, **options: Any) -> Job:
         """The run as a process; ``options`` are those of `Job`."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from annotated_types import Gt
 
@@ -18,6 +18,7 @@ from medrl.models.chat_templates import ChatFormat
 from medrl.models.lora import Lora, Task
 
 if TYPE_CHECKING:
+    from medrl.models.generation import Sampling
     from medrl.training.hardware import Hardware
 
 T = TypeVar("T")
@@ -26,11 +27,22 @@ Texts = Callable[[], Iterable[str]]
 EMBEDDED = Path(__file__).with_name("assets")
 
 
+class Stored(NamedTuple):
+    """Whole weights that transformers and others load."""
+
+    name: str
+    """Folder or hub id."""
+    revision: str | None
+    """Commit on the hub."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model(Identified, ABC):
     """A causal language model, its tokenizer and its chat format."""
 
     not_learned: ClassVar[frozenset[str]] = frozenset({"max_new_tokens"})
+    runs_here: ClassVar[bool] = True
+    """Whether this machine computes it, so that precision and device change what it says."""
     learns_vocabulary: ClassVar[bool] = False
     """Whether the tokenizer is made from the training rows, which then count where nothing is trained, too."""
 
@@ -51,9 +63,45 @@ class Model(Identified, ABC):
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model before training, without an adapter."""
 
+    def engine(self, policy: Any, tokenizer: Any, batch_tokens: int | None) -> Any:
+        """What completes prompts: it has the ``complete`` of `medrl.models.generation.Transformers`.
+
+        Args:
+            policy: The model, before training or after it.
+            tokenizer: Its tokenizer.
+            batch_tokens: Most tokens of a batch, padding and completions included; None for what suits the device.
+        """
+        from medrl.models.generation import Transformers
+
+        return Transformers(policy, tokenizer, self.context_tokens, batch_tokens)
+
+    def decoding(self, sampling: Sampling, policy: Any, tokenizer: Any) -> dict[str, Any]:
+        """The effective generation configuration, for the record."""
+        return sampling.as_json(policy, tokenizer)
+
+    def ready(self) -> None:
+        """See that it can be asked, before anything is begun. Asks nothing.
+
+        Raises:
+            UserError: the machine lacks something that the model needs.
+        """
+        return
+
+    def tally(self) -> dict[str, int | float]:
+        """What this model was asked in this process and what it cost; empty for one that is here."""
+        return {}
+
     def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model on which the adapter that a run writes is put to be evaluated."""
         return self.policy(tokenizer, hardware, seed)
+
+    def stored(self, hardware: Hardware) -> Stored:
+        """Where other programs find the weights before training.
+
+        Raises:
+            UserError: nowhere.
+        """
+        raise UserError("The model before training has random weights, which are nowhere on the disk; write engine=transformers.")
 
     def finalize(self, written: Path) -> None:
         """Last touch to what a run has trained, before its folder becomes ``model/``."""
@@ -176,6 +224,9 @@ class Pretrained(Model):
         classifier.config.pad_token_id = tokenizer.pad_token_id
         return classifier
 
+    def stored(self, hardware: Hardware) -> Stored:
+        return Stored(self.weights, self._commit()) if self._on_hub else Stored(str(self._folder()), None)
+
     def skeleton(self) -> Any:
         from transformers import AutoConfig
 
@@ -288,28 +339,14 @@ class Scratch(Model):
     """Options of transformers' Qwen2Config: hidden_size, num_hidden_layers, ..."""
 
     def tokenizer(self, texts: Texts) -> Any:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-        from transformers import PreTrainedTokenizerFast
+        from transformers import Qwen2Tokenizer
 
-        # All 256 bytes are in the alphabet, so any Unicode text has tokens and none is unknown.
-        bpe = Tokenizer(models.BPE())
-        split_digits = pre_tokenizers.Digits(individual_digits=True)
-        bpe.pre_tokenizer = pre_tokenizers.Sequence([split_digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-        bpe.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.vocabulary,
-            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        bpe.train_from_iterator(texts(), trainer)
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=bpe,
-            eos_token="<|im_end|>",
-            pad_token="<|endoftext|>",
-            model_max_length=self.context_tokens,
-            clean_up_tokenization_spaces=False,
-        )
+        # The class that AutoTokenizer takes for this architecture, so that a saved model reads words as it was trained to. Its
+        # alphabet is all 256 bytes: any text has tokens and none is unknown.
+        fresh = Qwen2Tokenizer(pad_token="<|endoftext|>", model_max_length=self.context_tokens)
+        ends = ["<|im_start|>", "<|im_end|>"]
+        tokenizer = fresh.train_new_from_iterator(texts(), self.vocabulary, new_special_tokens=ends, show_progress=False)
+        tokenizer.eos_token = "<|im_end|>"
         return chat_templates.ready(tokenizer, "chatml", "the mix")
 
     def problems(self) -> Iterator[Problem]:
@@ -370,8 +407,7 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
     trusted = getattr(model, "trust_remote_code", False)
     head = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
-        tokenizer = chat_templates.ready(tokenizer, None, str(folder))
+        tokenizer = written_tokenizer(model, folder)
         if (folder / "adapter_config.json").exists():
             return _adapted(model.adapter_base(tokenizer, hardware, seed), folder), tokenizer
         loaded = head.from_pretrained(folder, dtype=weight_dtype(model, hardware), trust_remote_code=trusted)
@@ -381,6 +417,14 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
             f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
         ) from error
     return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
+
+
+def written_tokenizer(model: Model, folder: Path) -> Any:
+    """The tokenizer in a run's ``model/``."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=getattr(model, "trust_remote_code", False))
+    return chat_templates.ready(tokenizer, None, str(folder))
 
 
 def _adapted(base: Any, folder: Path) -> Any:

@@ -123,7 +123,12 @@ def _rendered(tokenizer: Any, source: str, messages: list[dict[str, str]]) -> tu
 
 
 def notes(tokenizer: Any) -> list[str]:
-    """What a reader of the plan should know of the tokenizer's template: where a system message goes, and the BOS."""
+    """What a reader of the plan should know of the tokenizer's template: where a system message goes, and the BOS.
+
+    Nothing where there is none: of a model behind an API.
+    """
+    if tokenizer is None:
+        return []
     source, bos = tokenizer.get_chat_template(), tokenizer.bos_token
     found = ["the system message begins the first user turn: the template has no place for it"] if SYSTEM_FIRST in source else []
     if BOS_FIRST in source:

@@ -13,7 +13,7 @@ from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
 from medrl.errors import Problem
 from medrl.models import chat_templates
-from medrl.models.base import Model, Pretrained, Texts
+from medrl.models.base import Model, Pretrained, Stored, Texts
 
 if TYPE_CHECKING:
     from medrl.training.hardware import Hardware
@@ -100,6 +100,12 @@ class FromRun(Model):
         if self.adapter == "merged":
             return self.policy(tokenizer, hardware, seed)
         return self._before().adapter_base(tokenizer, hardware, seed)
+
+    def stored(self, hardware: Hardware) -> Stored:
+        if self.adapter == "merged":
+            return Stored(str(self._start(hardware)), None)
+        stored: Stored = self._before().stored(hardware)
+        return stored
 
     def finalize(self, written: Path) -> None:
         if self.adapter == "stacked":

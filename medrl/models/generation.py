@@ -8,12 +8,14 @@ and what after it are the same policy's, and two models of one table are decoded
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medrl.config.identity import digest
 from medrl.data.prompts import Messages
+from medrl.errors import UserError
 from medrl.models.tokenization import Rendering
 
 
@@ -25,6 +27,8 @@ class Generated(NamedTuple):
     tokens: int
     finished: bool
     """Whether it ended itself; false where the token limit cut it, or where the prompt left no room at all."""
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What else there is to know of it, kept beside it: of a model behind an API what was served, and what it took."""
 
 
 NEUTRAL: dict[str, Any] = {
@@ -96,6 +100,10 @@ class Sampling:
         ids = (sorted(eos_token_ids(policy, tokenizer)), tokenizer.pad_token_id, own.bos_token_id)
         drawn = {"drawn": DRAWN, "seed": self.seed} if sampled else {}
         return {**dict(zip(ASKED, asked, strict=True)), **NEUTRAL, **dict(zip(IDS, ids, strict=True)), **drawn}
+
+
+Tell = Callable[[str], bool | None]
+"""Hears words of a completion; what it returns says whether these are enough, so that no more are written."""
 
 
 class Asked(NamedTuple):
@@ -184,6 +192,29 @@ class Transformers:
             made = self._batch([asked[position] for position in positions], sampling, tick)
             yield dict(zip(positions, made, strict=True))
 
+    def asked(self, prompt: Messages, key: str, sampling: Sampling) -> Asked:
+        """A conversation as it is completed.
+
+        Raises:
+            UserError: it leaves no room for a completion, or the chat template refuses it.
+        """
+        ids = self.rendering.prompt(prompt)
+        limit = min(sampling.max_new_tokens, self.context_tokens - len(ids))
+        if limit <= 0:
+            raise UserError(f"The conversation has {len(ids)} tokens, and the model's context is {self.context_tokens}.")
+        return Asked(ids, limit, key)
+
+    def stream(self, prompt: Messages, key: str, sampling: Sampling, tell: Tell) -> Generated:
+        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first.
+
+        Raises:
+            UserError: the prompt leaves no room for a completion.
+        """
+        asked = self.asked(prompt, key, sampling)
+        tell(self.rendering.opening)
+        (made,) = sample(self.policy, self.tokenizer, [asked], sampling, tell=tell)
+        return self._generated(made)
+
     def _batch(self, asked: list[Asked], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
         return [self._generated(ids) for ids in sample(self.policy, self.tokenizer, asked, sampling, tick)]
 
@@ -199,6 +230,7 @@ def sample(
     asked: Sequence[Asked],
     sampling: Sampling,
     tick: Callable[[float], None] | None = None,
+    tell: Tell | None = None,
 ) -> list[list[int]]:
     """Complete prompts in one batch with transformers' ``generate``. The global random state is neither read nor changed.
 
@@ -208,6 +240,7 @@ def sample(
         asked: The prompts, each with its own limit.
         sampling: How completions are drawn.
         tick: Told after each token how many completions the tokens so far would make.
+        tell: Told each word of the completion of a single prompt; True ends it there.
 
     Returns:
         For each prompt the ids of the completion: with its closing token, unless the token limit cut it.
@@ -228,15 +261,31 @@ def sample(
         made = ids.shape[1] - read
         if tick:
             tick(len(asked) * made / longest)
-        return limits <= made
+        return limits <= (longest if streamer and streamer.enough else made)
 
     config = GenerationConfig(
         max_new_tokens=longest, do_sample=False, eos_token_id=sorted(eos), pad_token_id=pad, disable_compile=True, **NEUTRAL
     )
     drawn = [_draw(asked, sampling, read, device)] if sampling.temperature > 0 else []
+    streamer = _streamer(tokenizer, tell) if tell else None
     with torch.no_grad():
-        output = policy.generate(**inputs, generation_config=config, stopping_criteria=[full], logits_processor=drawn)
+        output = policy.generate(
+            **inputs, generation_config=config, stopping_criteria=[full], logits_processor=drawn, streamer=streamer
+        )
     return [_ended(ids, eos)[: each.limit] for ids, each in zip(output[:, read:].tolist(), asked, strict=True)]
+
+
+def _streamer(tokenizer: Any, tell: Tell) -> Any:
+    """A streamer that waits for the end of each word, as transformers' own does, and tells it instead of printing."""
+    from transformers import TextStreamer
+
+    class Teller(TextStreamer):  # type: ignore[misc]
+        enough = False
+
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            self.enough = bool(tell(text)) or self.enough
+
+    return Teller(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
 
 def _draw(asked: Sequence[Asked], sampling: Sampling, read: int, device: Any) -> Callable[[Any, Any], Any]:
@@ -248,7 +297,7 @@ def _draw(asked: Sequence[Asked], sampling: Sampling, read: int, device: Any) ->
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
     numbers = torch.stack([_uniform(each, sampling.seed, max(one.limit for one in asked)) for each in asked]).to(device)
-    warp = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+    warp = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
     if sampling.top_p < 1:
         warp.append(TopPLogitsWarper(sampling.top_p))
 

@@ -120,6 +120,8 @@ def _formats_before(run: Run) -> dict[str, str]:
 
 
 def _problems(run: Run, names: Sequence[str], before: Mapping[str, str]) -> Iterator[Problem]:
+    if names and not run.model.runs_here:
+        yield Problem("data_mix.format", "is auto, which asks a model that is here; name the format, data_mix.format=xml say")
     if names and run.model.learns_vocabulary:
         yield Problem("data_mix.format", "is auto, and fresh weights know no format; name it")
     for name in names:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from medrl.config.schema import family_id, rows_from
+from medrl.data.prompts import messages
 from medrl.errors import UserError
+from medrl.models.api.api_model import ApiModel
 from medrl.models.chat_templates import notes
 from medrl.models.tokenization import Rendering
 from medrl.statistics import power
@@ -80,7 +82,11 @@ def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
     answered = sum(count for name, count in rows.items() if protocol(run, name) == "generative")
     completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
     time = pace and {**pace, "seconds in all": pace["seconds an answer"] * completions}
-    return {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens, "time": time}
+    found = {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens, "time": time}
+    if isinstance(run.model, ApiModel):
+        prompts = [messages(each, run.data_mix.tasks[name]) for name in rows for each in held_out(run, name)] * run.eval.samples
+        found["usd at most"] = run.model.most_cost(prompts, run.eval.sampling(run.seed))
+    return found
 
 
 def _shots(run: Run, tokenizer: Any) -> dict[str, dict[str, Any]]:

@@ -218,6 +218,29 @@ def ungraded(task: Task) -> str:
     return f"{shares}, counted as not right"
 
 
+def asked_of(api: Mapping[str, Any]) -> str:
+    """Which model behind an API was served, what its answers took, and what of it this run has paid; what did not happen is left
+    out.
+    """
+    served = [f"{name} ({count:,} answers)" if len(api["served"]) > 1 else name for name, count in api["served"].items()]
+    said = f"{api['name']}, served as {' AND '.join(served) or 'a model that the server does not name'}"
+    if len(served) > 1:
+        said += ": answers of several models in one number"
+    words = [said, f"{api['tokens_in']:,} tokens in, {api['tokens_out']:,} out: US$ {api['usd']:.4f}"]
+    words[-1] += "" if any(api["usd_per_million"]) else " (no price is set: model.limits)"
+    if api["unmetered"]:
+        words.append(f"{api['unmetered']:,} answers do not say what they took")
+    if api["refused"]:
+        words.append(f"{api['refused']:,} questions refused by the endpoint and counted as not right")
+    calls = api["calls"]
+    words.append(
+        f"this run: {calls.get('sent', 0):,} requests, US$ {calls.get('spend', 0):.4f}, {calls.get('cached', 0):,} kept before"
+    )
+    if api["decoding"]:
+        words.append(api["decoding"])
+    return "; ".join(words)
+
+
 def judged(judge: Mapping[str, Any]) -> str:
     """Who judged, what it was asked and what it cost, and how far it agrees with people; what did not happen is left out."""
     words = [judge["name"]]

@@ -33,20 +33,27 @@ def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str
     ]
     if claims := headlines(metrics, beside):
         parts.append(shown(claims))
-    same_seed = [metrics, *(each for each in beside if each["seed"] == metrics["seed"])]
-    tables = (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})), placebos.table(same_seed))
-    parts += [each.text(terminal_width()) for each in tables if each.rows]
+    parts += [each.text(terminal_width()) for each in tables(metrics, beside)]
     lines = [f"{RECIPE}: {UNKNOWN}"] if metrics["train"]["steps"] else []
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
         lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
     if said := phrases.test_splits(metrics):
         lines.append(said)
+    if api := metrics.get("api"):
+        lines.append(f"API: {phrases.asked_of(api)}")
     if metrics["judge"]:
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"paper: {said}" for said in metrics.get("departures", [])]
     lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
     return "\n" + "\n\n".join([*parts, "\n".join([*lines, f"report: {folder / 'report.html'}"])])
+
+
+def tables(metrics: Mapping[str, Any], beside: Sequence[Mapping[str, Any]] = ()) -> list[Table]:
+    """Accuracies, perplexities and the placebos of one run; those that it has."""
+    same_seed = [metrics, *(each for each in beside if each["seed"] == metrics["seed"])]
+    found = (_accuracies(metrics["tasks"]), _texts(metrics.get("perplexity", {})), placebos.table(same_seed))
+    return [each for each in found if each.rows]
 
 
 def _arm(metrics: Mapping[str, Any]) -> str:

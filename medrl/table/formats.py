@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from statistics import fmean
@@ -13,7 +13,7 @@ from medrl.report.headline import Headline, losses
 from medrl.report.headline import shown as shown_claims
 from medrl.report.phrases import CHECKPOINT, RECIPE, UNKNOWN
 from medrl.statistics.paired import PARTS
-from medrl.table import placebos
+from medrl.table import placebos, side_by_side
 from medrl.table.changes import changes, corrected
 from medrl.table.join import Comparison
 from medrl.table.results import Record
@@ -30,7 +30,7 @@ CSV_COLUMNS = (
     "table", "task", "metric", "kind", "who", "value", "low", "high", "sd", "recipe_low", "recipe_high", "seeds", "n",
     "samples", "split", "protocol", "scorer", "version", "change", "format", "ability",
     "difference", "verdict", "against", "reasons", "flags", "rows",
-    "seconds", "gpu_hours", "tokens", "peak_memory_gib", "run_ids", "family", "commits", "dirty", "source",
+    "seconds", "gpu_hours", "usd", "tokens", "peak_memory_gib", "run_ids", "family", "commits", "dirty", "source",
 )  # fmt: skip
 PREAMBLE = "% needs \\usepackage{booktabs,graphicx}; XeLaTeX or LuaLaTeX with \\usepackage{xeCJK} for Chinese\n"
 
@@ -46,16 +46,16 @@ def to_table(comparison: Comparison) -> Table:
 
 
 def to_terminal(comparison: Comparison) -> str:
-    """For a terminal: where the rows came from, what was lost, the numbers, and gain minus placebo."""
+    """For a terminal: where the rows came from, what was lost, the numbers, models side by side, and gain minus placebo."""
     table = to_table(comparison)
     parts = [printable(table.caption), shown_claims(_losses(comparison))]
-    parts += [each.text(terminal_width()) for each in (replace(table, caption=""), *_placebos(comparison))]
+    parts += [each.text(terminal_width()) for each in (replace(table, caption=""), *_beside(comparison))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def to_latex(comparisons: Sequence[Comparison]) -> str:
     """All tables in LaTeX."""
-    tables = [table.latex() for each in comparisons for table in (to_table(each), *_placebos(each))]
+    tables = [table.latex() for each in comparisons for table in (to_table(each), *_beside(each))]
     return "\n\n".join([PREAMBLE.rstrip(), *tables]) + "\n"
 
 
@@ -63,10 +63,17 @@ def _losses(comparison: Comparison) -> list[Headline]:
     return losses(corrected(_named(comparison.records)))
 
 
-def _placebos(comparison: Comparison) -> list[Table]:
-    """Gain minus placebo of each configuration; none where no placebo stands beside its run."""
-    found = placebos.table(comparison.records, ["configuration"], lambda record: [f"{record['name']} {record['family']}"])
-    return [found] if found.rows else []
+def _beside(comparison: Comparison) -> list[Table]:
+    """Models side by side, and gain minus placebo of each configuration; those of both that there are."""
+
+    def name(record: Mapping[str, Any]) -> str:
+        return str(record["api"]["name"]) if "api" in record else f"{record['name']} {record['family']}"
+
+    found = (
+        side_by_side.table(comparison.records, name),
+        placebos.table(comparison.records, ["configuration"], lambda record: [name(record)]),
+    )
+    return [table for table in found if table.rows]
 
 
 def _named(records: Sequence[Record]) -> dict[str, Record]:
@@ -80,7 +87,7 @@ def to_markdown(comparison: Comparison) -> str:
     if runs := _named(comparison.records):
         lost = "\n".join(f"- **{escape_markdown(str(each))}**" for each in _losses(comparison))
         parts += ["Each run, before and after training:", *filter(None, [lost]), changes(runs, "run").markdown()]
-        parts += [each.markdown() for each in _placebos(comparison)]
+        parts += [each.markdown() for each in _beside(comparison)]
     parts += [Table(table.columns, (), notes={title: notes}).markdown() for title, notes in table.notes.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -107,6 +114,8 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
     cost = ""
     if row.cost and row.cost["seconds"]:
         cost = f"{row.cost['gpu_hours']:.2f} GPU h" if row.cost["gpu_hours"] else f"{row.cost['seconds']:,.0f} s"
+    if row.cost and row.cost["usd"]:
+        cost = f"US$ {row.cost['usd']:.2f}" if row.cost["usd"] >= 0.1 else f"US$ {row.cost['usd']:.4f}"
     verdicts = [("" if each.difference is None else shown(each.difference, row, sign="+"), str(each)) for each in row.verdicts]
     if row.published and row.published.ours:
         verdicts = [("", "to be reproduced")]

@@ -132,7 +132,7 @@ def _verdicts(row: Row, rows: Sequence[Row], setting: Setting) -> Iterator[Verdi
 
     A number whose metric was not measured is put beside what was, so that it is seen why nothing is compared.
     """
-    if row.kind not in ("measured", "compat"):
+    if row.kind not in ("measured", "compat") or row.records[0].get("api"):  # what somebody else serves reproduces nothing
         return
     meant = published.reproduces(setting, row.records[0].get("words", []))
     wanted = [number for number, is_meant in zip(setting.published, meant, strict=True) if is_meant]

@@ -28,9 +28,12 @@ SHARES = ("unparsed", "truncated", "ungraded")
 """Of all answers, those that are neither right nor wrong; a table shows them where it is asked to."""
 INTERVALS = {"accuracy": "ci95", "perplexity": "ci95", "mean_credit": "mean_credit_ci95"}
 """Metrics of a task, and where their interval stands."""
+UNTOLD = ("seed=", "model.base_url=", "model.api_key_env=", "model.limits.")
+"""Overrides by which configurations of one name are not told apart."""
 MARGIN = 0.05
 """How far from a published share an interval may reach and still be called inside; of other numbers, as a part of them."""
-COST = ("seconds", "gpu_hours", "tokens", "peak_memory_gib")
+COST = ("seconds", "gpu_hours", "usd", "tokens", "peak_memory_gib")
+"""What a run took; ``usd`` only of a model behind an API."""
 READABLE = "as a reader finds it"
 Kind = Literal["published", "measured", "before", "compat", "reference"]
 
@@ -93,7 +96,7 @@ class Row:
         if not self.records or self.kind == "before":
             return None
         costs = [{**record["cost"], "seconds": record["train"]["seconds"]} for record in self.records]
-        return {key: fmean(cost[key] or 0 for cost in costs) for key in COST}
+        return {key: fmean(cost.get(key) or 0 for cost in costs) for key in COST}
 
     @property
     def value(self) -> float:
@@ -171,10 +174,10 @@ def groups(records: Sequence[Record]) -> list[Group]:
 
 
 def _distinguishing(record: Record, records: Sequence[Record]) -> tuple[str, ...]:
-    """The overrides of a run that not all configurations of its name share."""
+    """The overrides of a run that not all configurations of its name share, without those that say where and how fast it asks."""
     namesakes = [other.get("words", []) for other in records if other["name"] == record["name"]]
     shared = set(namesakes[0]).intersection(*namesakes)
-    return tuple(word for word in record.get("words", []) if word not in shared and not word.startswith("seed="))
+    return tuple(word for word in record.get("words", []) if word not in shared and not word.startswith(UNTOLD))
 
 
 def number(metrics: Mapping[str, Any], metric: str) -> tuple[float, Sequence[float] | None] | None:

@@ -102,9 +102,8 @@ class Task(Identified, ABC):
         """One synthetic row in the published column names of a configuration. It says nothing about medicine."""
 
     def ask(self, example: Example) -> str:
-        """The example as the user states it: context, question, lettered choices."""
-        choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, example.choices, strict=False))
-        return "\n\n".join(part for part in (example.context, example.question, choices) if part)
+        """The example as the user states it."""
+        return stated(example)
 
     def answer(self, example: Example) -> str:
         """The gold as a completion writes it."""
@@ -150,9 +149,19 @@ class Task(Identified, ABC):
         """Answers that need no model, by their name: one an example, in order. ``train`` reads the training split."""
         return {}
 
+    def stem(self, example: Example) -> str:
+        """What tells its question from others of the data set; of a row that asks nothing, its text."""
+        return example.question or example.gold
+
     def content(self, example: Example) -> DedupKey:
         """What two rows are compared by, so that nothing that is evaluated is trained on."""
         return DedupKey(example.task, example.id, example.question, example.choices, example.context)
+
+
+def stated(example: Example) -> str:
+    """Context, question, lettered choices."""
+    choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, example.choices, strict=False))
+    return "\n\n".join(part for part in (example.context, example.question, choices) if part)
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

@@ -118,26 +118,36 @@ class ChineseExamTask(MirroredTask, ChoiceTask):
             return True
 
 
-def fact_question(rng: random.Random, specialty: str = "", count: int = 4) -> tuple[str, list[str], int, str, str]:
-    """A question of the twins: ``(question, options, index of the right one, specialty, why)``."""
-    texts = lexicon.TEXTS["facts"]
-    facts = [fact for fact in lexicon.FACTS if specialty in ("", fact[2])]
-    condition, remedy, specialty = rng.choice(facts)
-    options = rng.sample(sorted({fact[1] for fact in lexicon.FACTS} - {remedy}), count - 1)
-    place = rng.randrange(count)
-    options.insert(place, remedy)
-    question = lexicon.fill(rng.choice(texts["questions"]), rng, condition=condition)
-    why = lexicon.fill(texts["why"], rng, condition=condition, remedy=remedy, letter=LETTERS[place])
-    return question, options, place, specialty, why
+def chart_question(rng: random.Random, count: int = 4) -> tuple[str, list[str], int, str]:
+    """A question of the twins: ``(question, options, index of the right one, why)``.
+
+    Each option stands in the question, so that only who finds the asked line of the chart knows which is right.
+    """
+    texts = lexicon.TEXTS["chart"]
+    days, nurses, drugs = (
+        rng.sample(range(1, 61), count),
+        rng.sample(lexicon.NAMES, count),
+        rng.sample(lexicon.DRUGS, count),
+    )
+    lines = [{"day": day, "nurse": nurse, "drug": drug} for day, nurse, drug in zip(days, nurses, drugs, strict=True)]
+    asked = rng.choice(lines)
+    options = rng.sample(drugs, count)
+    right = options.index(str(asked["drug"]))
+    question = lexicon.fill(rng.choice(texts["questions"]), rng, **asked)
+    why = lexicon.fill(texts["why"], rng, letter=LETTERS[right], **asked)
+    chart = " ".join(lexicon.fill(texts["entry"], rng, **line) for line in lines)
+    return f"{lexicon.fill(texts['head'], rng)} {chart} {question}", options, right, why
 
 
-def symptom_question(rng: random.Random) -> tuple[str, list[str], str]:
-    """A question of the Chinese twins, which one or several of five options answer: ``(question, options, letters)``."""
-    (_, disease, own), *others = rng.sample(lexicon.DISEASES, 4)
-    of_it = {symptom[1] for symptom in own}
-    foreign = sorted({symptom[1] for _, _, symptoms in others for symptom in symptoms} - of_it)
+def signs_question(rng: random.Random) -> tuple[str, list[str], str]:
+    """A question of the Chinese twins, which one or several of five options answer: ``(question, options, letters)``.
+
+    Each option stands in the question, as present or as absent.
+    """
+    signs = rng.sample(sorted({symptom[1] for _, _, symptoms in lexicon.DISEASES for symptom in symptoms}), 5)
     count = rng.choice((1, 1, 2, 3))
-    right = rng.sample(sorted(of_it), count)
-    options = rng.sample([*right, *rng.sample(foreign, 5 - count)], 5)
-    question = lexicon.fill(lexicon.TEXTS["exam_zh"], rng, disease=disease)
-    return question, options, "".join(letter for letter, option in zip(LETTERS, options, strict=False) if option in right)
+    words = {"present": "、".join(signs[:count]), "absent": "、".join(signs[count:])}
+    said = lexicon.fill(rng.choice(lexicon.TEXTS["signs_zh"]), rng, **words)
+    options = rng.sample(signs, 5)
+    question = lexicon.fill(lexicon.TEXTS["exam_zh"], rng, signs=said)
+    return question, options, "".join(letter for letter, option in zip(LETTERS, options, strict=False) if option in signs[:count])

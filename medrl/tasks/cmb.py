@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from medrl.data.example import LETTERS, Example
 from medrl.tasks.base import text_of
-from medrl.tasks.choice import ChineseExamTask, Layout, symptom_question
+from medrl.tasks.choice import ChineseExamTask, Layout, signs_question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class CMB(ChineseExamTask):
         return replace(example, context=text_of(row, "question_type"))
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right = symptom_question(rng)
+        question, options, right = signs_question(rng)
         return {
             "exam_type": rng.choice(("医师考试", "护理考试", "药师考试")),
             "exam_class": "执业医师",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.example import LETTERS, Example
-from medrl.tasks.choice import ChineseExamTask, Layout, symptom_question
+from medrl.tasks.choice import ChineseExamTask, Layout, signs_question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,6 @@ class CMExam(ChineseExamTask):
         return self.asked(row, group=row.get("Medical Discipline") or "", rationale=row.get("Explanation") or "")
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right = symptom_question(rng)
+        question, options, right = signs_question(rng)
         named = [{"key": letter, "value": option} for letter, option in zip(LETTERS, options, strict=False)]
         return {"Question": question, "Options": named, "Answer": right, "Explanation": f"应选{right}。"}

@@ -151,17 +151,24 @@ class DxBench(Task):
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         zh = self.language == "zh"
         diseases = rng.sample(lexicon.DISEASES, CANDIDATES[config])
-        english, chinese, symptoms = diseases[0]
-        shown = [pair[zh] for pair in rng.sample(symptoms, 4)]
+        english, chinese, _ = diseases[0]
         names = [disease[zh] for disease in diseases]
+        # Two symptoms of each candidate are asked about, so that their names say nothing: the patient has both of the gold's.
+        known = Counter(pair[zh] for *_, symptoms in diseases for pair in symptoms)
+        asked = [rng.sample([pair[zh] for pair in symptoms if known[pair[zh]] == 1], 2) for *_, symptoms in diseases]
+        has = [[True, True], *([rng.random() < 0.5, False] for _ in diseases[1:])]
+        signs = [
+            [name, str(here)] for pair, flags in zip(asked, has, strict=True) for name, here in zip(pair, flags, strict=True)
+        ]
+        rng.shuffle(signs)
+        complaints = [sign for sign in signs if sign[1] == "True"][:2]
         if rng.random() >= FIRST_SHARE:
             names.insert(rng.randrange(1, len(names)), names.pop(0))
-        others = [pair[zh] for pair in diseases[1][2] if pair not in symptoms]
         return {
             "id": f"{config}_{rng.getrandbits(32)}",
             "department": "内科" if zh else "Internal Medicine",
-            "explicit_symptoms": [[shown[0], "True"], [shown[1], "True"]],
-            "implicit_symptoms": [[shown[2], "True"], [shown[3], "True"], *([[others[0], "False"]] if others else [])],
+            "explicit_symptoms": complaints,
+            "implicit_symptoms": [sign for sign in signs if sign not in complaints],
             "candidate_diseases": names,
             "disease": chinese if zh else english,
         }

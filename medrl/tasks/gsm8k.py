@@ -44,15 +44,15 @@ class GSM8K(Task):
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        texts = lexicon.TEXTS["gsm8k"]
         name, thing = rng.choice(lexicon.NAMES), rng.choice(lexicon.THINGS)
         boxes, each = rng.randint(3, 9), rng.randint(12, 49)
         total, change = boxes * each, rng.randint(5, 30)
-        gives = rng.random() < 0.5
-        left, sign = (total - change, "-") if gives else (total + change, "+")
+        sign = rng.choice("-+")
+        left = total - change if sign == "-" else total + change
         words = {
             "name": name, "thing": thing, "boxes": boxes, "each": each, "total": total, "change": change, "left": left,
-            "sign": sign, "verb": "gives away" if gives else "buys",
+            "sign": sign, "verb": rng.choice(texts["verbs"][sign]),
         }  # fmt: skip
-        texts = lexicon.TEXTS["gsm8k"]
         question = lexicon.fill(rng.choice(texts["questions"]), rng, **words)
         return {"question": question, "answer": lexicon.fill(texts["answer"], rng, **words)}

@@ -16,7 +16,7 @@ from medrl.data.sources import Location, Split
 from medrl.errors import Problem
 from medrl.tasks import lexicon
 from medrl.tasks.base import row_id, text_of
-from medrl.tasks.choice import ChoiceTask, fact_question
+from medrl.tasks.choice import ChoiceTask, chart_question
 
 if TYPE_CHECKING:
     from medrl.data.readers import Row
@@ -35,7 +35,7 @@ class HealthBenchmarks(ChoiceTask):
     kind: ClassVar[str] = "health_benchmarks"
     version: ClassVar[int] = 3
     hub_id: ClassVar[str] = "yesilhealth/Health_Benchmarks"
-    twin_configs: ClassVar[tuple[str, ...]] = tuple(sorted({specialty for _, _, specialty in lexicon.FACTS}))
+    twin_configs: ClassVar[tuple[str, ...]] = tuple(lexicon.SPECIALTIES)
 
     def location(self, split: Split) -> Location:
         """Each specialty is a configuration with one split of the same name; train and test part it by hash."""
@@ -71,7 +71,7 @@ class HealthBenchmarks(ChoiceTask):
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right, _, _ = fact_question(rng, config)
+        question, options, right, _ = chart_question(rng)
         lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
         gold = LETTERS[right]
         shapes = (gold, f"{gold})", f"({gold}) {options[right]}", f"{gold}. {options[right]}")

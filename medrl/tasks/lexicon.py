@@ -17,6 +17,7 @@ NAMES: list[str] = _DATA["names"]
 THINGS: list[str] = _DATA["things"]
 FACTS: list[list[str]] = _DATA["facts"]
 """A condition, its treatment, the specialty."""
+SPECIALTIES: list[str] = sorted({specialty for _, _, specialty in FACTS})
 DISEASES: list[tuple[str, str, list[list[str]]]] = _DATA["diseases"]
 """A disease and its symptoms, the most telling first, each in English and Chinese."""
 TEXTS: dict[str, Any] = _DATA["texts"]

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from medrl.data import cells
 from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
-from medrl.tasks.choice import ChoiceTask, Layout, fact_question
+from medrl.tasks.choice import ChoiceTask, Layout, chart_question
 from medrl.tasks.mirrored import MirroredTask
 
 COLUMNS = ("opa", "opb", "opc", "opd", "ope")
@@ -45,7 +45,7 @@ class Medbullets(MirroredTask, ChoiceTask):
         return self.asked(row, rationale=row.get("explanation") or "")
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right, _, why = fact_question(rng, count=self.options)
+        question, options, right, why = chart_question(rng, count=self.options)
         return {
             "link": f"https://example.org/{rng.randrange(10**6)}",
             "question": question,

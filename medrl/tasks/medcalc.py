@@ -64,6 +64,10 @@ class MedCalc(MirroredTask):
             raise ValueError(f"the limits should be numbers, are {limits[0]!r:.40} and {limits[1]!r:.40}")
         return replace(example, limits=(exact(low), exact(high)))
 
+    def stem(self, example: Example) -> str:
+        """A calculator asks the same of every patient."""
+        return example.context
+
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
         kind = rng.choice(("rate", "score", "date", "weeks"))
         hours, days = rng.randint(3, 24), rng.randint(8, 200)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from medrl.data import cells
 from medrl.data.example import LETTERS, Example
+from medrl.tasks import lexicon
 from medrl.tasks.base import text_of
-from medrl.tasks.choice import ChoiceTask, fact_question
+from medrl.tasks.choice import ChoiceTask, chart_question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class MedMCQA(ChoiceTask):
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right, specialty, why = fact_question(rng)
+        question, options, right, why = chart_question(rng)
         return {
             "id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
             "question": question,
@@ -41,6 +42,6 @@ class MedMCQA(ChoiceTask):
             "cop": right,
             "choice_type": "single",
             "exp": why,
-            "subject_name": specialty,
+            "subject_name": rng.choice(lexicon.SPECIALTIES),
             "topic_name": None,
         }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.data.example import LETTERS, Example
-from medrl.tasks.choice import ChoiceTask, Layout, fact_question
+from medrl.tasks.choice import ChoiceTask, Layout, chart_question
 from medrl.tasks.mirrored import MirroredTask
 
 
@@ -38,7 +38,7 @@ class MedQA(MirroredTask, ChoiceTask):
         return example
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right, _, _ = fact_question(rng)
+        question, options, right, _ = chart_question(rng)
         return {
             "question": question,
             "answer": options[right],

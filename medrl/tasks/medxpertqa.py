@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from medrl.data.example import LETTERS, Example
+from medrl.tasks import lexicon
 from medrl.tasks.base import text_of
-from medrl.tasks.choice import ChoiceTask, Layout, fact_question
+from medrl.tasks.choice import ChoiceTask, Layout, chart_question
 from medrl.tasks.mirrored import MirroredTask
 
 CHOICES = "Answer Choices:"
@@ -34,7 +35,7 @@ class MedXpertQA(MirroredTask, ChoiceTask):
         return replace(example, question=stem or example.question)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right, specialty, _ = fact_question(rng, count=10)
+        question, options, right, _ = chart_question(rng, count=10)
         named = dict(zip(LETTERS, options, strict=False))
         shown = " ".join(f"({letter}) {option}" for letter, option in named.items())
         return {
@@ -43,6 +44,6 @@ class MedXpertQA(MirroredTask, ChoiceTask):
             "options": named,
             "label": LETTERS[right],
             "medical_task": "Treatment",
-            "body_system": specialty,
+            "body_system": rng.choice(lexicon.SPECIALTIES),
             "question_type": rng.choice(("Reasoning", "Understanding")),
         }

@@ -12,7 +12,7 @@ from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
 from medrl.tasks.base import row_id, text_of
-from medrl.tasks.choice import ChoiceTask, fact_question
+from medrl.tasks.choice import ChoiceTask, chart_question
 
 SUBJECTS = (
     "anatomy", "clinical_knowledge", "college_biology", "college_medicine", "medical_genetics", "professional_medicine",
@@ -63,6 +63,6 @@ class MMLUMedical(ChoiceTask):
         )
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right, _, _ = fact_question(rng)
+        question, options, right, _ = chart_question(rng)
         subject = config if config in SUBJECTS else rng.choice(self.subjects)
         return {"question": question, "subject": subject, "choices": options, "answer": right}

@@ -16,7 +16,7 @@ from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
 from medrl.errors import Problem
 from medrl.tasks.base import text_of
-from medrl.tasks.choice import ChoiceTask, Layout, fact_question
+from medrl.tasks.choice import ChoiceTask, Layout, chart_question
 from medrl.tasks.mirrored import MirroredTask
 
 CATEGORIES = (
@@ -56,7 +56,7 @@ class MMLUPro(MirroredTask, ChoiceTask):
         return self.asked(row, id=f"{number}", group=text_of(row, "category"), rationale=thought)
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
-        question, options, right, _, why = fact_question(rng, count=10)
+        question, options, right, why = chart_question(rng, count=10)
         return {
             "question_id": rng.randrange(10**6),
             "question": question,

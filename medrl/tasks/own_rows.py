@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from medrl.config.identity import Values
 from medrl.data import cells, readers
-from medrl.data.columns import IMITATED, Columns, mapped
+from medrl.data.columns import IMITATED, Columns, asked, mapped
 from medrl.data.decontaminate import DedupKey
 from medrl.data.example import LETTERS, Example
 from medrl.data.sources import Location, Split
-from medrl.errors import Problem, UserError
+from medrl.errors import Problem, RowError, UserError
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.by_name import BY_NAME
 from medrl.grading.answer_types.decision import Decision
@@ -248,6 +248,34 @@ class Rows(Task):
         example = self._with_limits(example, row, columns)
         known_by = cells.text(row[columns.id], columns.id) if columns.id else row_id(dataclasses.astuple(example))
         return dataclasses.replace(example, id=known_by)
+
+    def unanswered(self, row: readers.Row) -> Example:
+        """A row without a gold, or one whose gold is not read.
+
+        Raises:
+            RowError: it asks nothing, or its columns cannot be told apart.
+        """
+        try:
+            columns = asked(self.columns, tuple(row.values))
+            question, choices = self._asked(row.values, columns)
+            system = _cell(row.values, columns.system)
+            turns: list[tuple[str, str]] = []
+            if columns.conversation:
+                own, found = cells.conversation(row.values[columns.conversation], columns.conversation)
+                turns = found[:-1] if found[-1][0] == "assistant" else found
+                system, question = own or system, turns.pop()[1]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RowError(f"{row.where}: {self._refused(error, row)}.") from None
+        return Example(
+            id=_cell(row.values, columns.id),
+            task=self.name,
+            system=system,
+            context=_cell(row.values, columns.context),
+            question=question,
+            choices=choices,
+            turns=tuple(turns),
+            gold="",
+        )
 
     def _asked(self, row: Mapping[str, Any], columns: Columns) -> tuple[str, tuple[str, ...]]:
         """The question and its options, which may stand inside it."""

@@ -20,6 +20,8 @@ from medrl.tasks import lexicon
 from medrl.tasks.base import Task, text_of
 
 DECISIONS = ("yes", "no", "maybe")
+YES_SHARE = 0.552
+"""Of the published 1,000, and of the twins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,31 +83,43 @@ class PubMedQA(Task):
         return {"always_yes": ["yes"] * len(examples)}
 
     def twin(self, rng: random.Random, config: str) -> dict[str, Any]:
+        """Two treatments with two results, of which one is what the question asks for, and the question asks about either.
+
+        The same words stand in an abstract that says yes and in one that says no: who reads which result belongs to which
+        treatment, and which direction was asked, can answer, and a bag of words cannot.
+        """
         texts = lexicon.TEXTS["pubmedqa"]
-        decision = rng.choices(DECISIONS, weights=(552, 338, 110))[0]  # shares of the published 1,000
-        what = rng.choice(lexicon.DRUGS + lexicon.PRACTICES)
+        what, other = rng.sample(lexicon.DRUGS + lexicon.PRACTICES, 2)
         outcome, who = rng.choice(lexicon.OUTCOMES), rng.choice(lexicon.PATIENTS)
-        less = rng.random() < 0.7
-        small, large = f"p = 0.0{rng.randint(1, 39):02d}", f"p = 0.{rng.randint(11, 95)}"
-        low, high = sorted(rng.sample(range(5, 70), 2))
-        words = {
-            "what": what, "outcome": outcome, "who": who, "small": small, "large": large, "near": f"{low}% against {low + 1}%",
-            "direction": "lower" if less else "higher", "change": "reduce" if less else "increase",
-            "rates": f"{low}% against {high}%" if less else f"{high}% against {low}%",
-        }  # fmt: skip
-        result, conclusion = (lexicon.fill(text, rng, **words) for text in rng.choice(texts[decision]))
-        background = lexicon.fill(rng.choice(texts["backgrounds"]), rng, **words)
-        methods = rng.choice([lexicon.fill(text, rng, **words) for text in texts["methods"]])
+        asked, opposite = rng.sample(("lower", "higher"), 2)
+        # With YES_SHARE these weights make 33.8 % no and 11.0 % maybe, as in the published 1,000.
+        kinds = ["yes", rng.choices(("opposite", "unchanged", "maybe"), weights=(169, 169, 110))[0]]
+        if rng.random() >= YES_SHARE:
+            kinds.reverse()
+        effect = {"yes": asked, "maybe": asked, "opposite": opposite, "unchanged": "unchanged"}
+        said = [rng.choice(texts["did"][effect[kind]]) for kind in kinds]
+        parts = [rng.choice(texts["parts"]) if kind == "maybe" else "" for kind in kinds]
+        words = {"outcome": outcome, "who": who, "what": what, "asked": asked, "direction": effect[kinds[0]]}
+        results = [
+            lexicon.fill(texts["result"], rng, given=given, did=did, part=part, **words)
+            for given, did, part in zip((what, other), said, parts, strict=True)
+        ]
+        meaning = lexicon.fill(texts["meanings"][kinds[0]], rng, **words)
+        conclusion = lexicon.fill(texts["conclusion"], rng, did=said[0], meaning=meaning, **words)
+        rng.shuffle(results)
+        words["first"], words["second"] = rng.sample((what, other), 2)
+        words["change"] = "reduce" if asked == "lower" else "increase"
+        background, methods = (lexicon.fill(rng.choice(texts[part]), rng, **words) for part in ("backgrounds", "methods"))
         return {
             "pubid": rng.randint(10_000_000, 39_999_999),
             "question": lexicon.fill(texts["question"], rng, **words),
             "context": {
-                "contexts": [background, methods, result],
+                "contexts": [background, methods, " ".join(results)],
                 "labels": ["BACKGROUND", "METHODS", "RESULTS"],
                 "meshes": [lexicon.capital(outcome), "Humans"],
             },
             "long_answer": conclusion,
-            "final_decision": decision,
+            "final_decision": {"opposite": "no", "unchanged": "no"}.get(kinds[0], kinds[0]),
         }
 
 

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from medrl.config.identity import of_file
+from medrl.config.schema import Run
+from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically, write_jsonl
 from medrl.training import warnings
 
 PACKAGES = (
     "accelerate", "bitsandbytes", "datasets", "deepspeed", "flash-attn", "gguf", "huggingface-hub", "hydra-core", "jinja2",
-    "math-verify", "medrl", "numpy", "omegaconf", "peft", "pyarrow", "pydantic", "safetensors", "scipy", "sympy", "tokenizers",
-    "torch", "transformers", "triton", "trl", "vllm",
+    "math-verify", "medrl", "numpy", "omegaconf", "openai", "peft", "pyarrow", "pydantic", "safetensors", "scipy", "sympy",
+    "tokenizers", "torch", "transformers", "triton", "trl", "vllm",
 )  # fmt: skip
 ENVIRONMENT = (
     "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS",
@@ -111,6 +113,18 @@ def note_file(folder: Path, file: Path, **about: Any) -> None:
 def noted_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Every file that a stage has recorded, as the last one did."""
     return {name: about for each in stages(folder) for name, about in each.get("files", {}).items()}
+
+
+def check_policy(run: Run, folder: Path) -> None:
+    """Look whether a finished run has a model that writes texts.
+
+    Raises:
+        UserError: it has trained a reward model, or lost what it has trained.
+    """
+    if run.algo.trains_reward_model:
+        raise UserError(f"{folder} has trained a reward model, which scores texts and writes none; name another run.")
+    if run.algo.trains and not (folder / "model").is_dir():
+        raise UserError(f"{folder} is finished and has lost its model/; make it again with force=true.")
 
 
 def edited(folder: Path) -> list[str]:
@@ -207,17 +221,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def note_tally(folder: Path, tally: Mapping[str, int | float]) -> None:
-    """Keep what this process asked of the judge; nothing where it asked nothing."""
+def note_tally(folder: Path, whom: str, tally: Mapping[str, int | float]) -> None:
+    """Keep what this process asked of the ``judge`` or of the ``api``; nothing where it asked nothing."""
     if any(tally.values()):
-        with (folder / "judge.jsonl").open("a", encoding="utf-8") as file:
+        with (folder / f"{whom}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(tally) + "\n")
 
 
-def tallies(folder: Path, now: Mapping[str, int | float]) -> dict[str, int | float]:
-    """What all processes of a run asked of the judge, this one included."""
+def tallies(folder: Path, whom: str, now: Mapping[str, int | float]) -> dict[str, int | float]:
+    """What all processes of a run asked of the ``judge`` or of the ``api``, this one included."""
     counts: Counter[str] = Counter()
-    for tally in (*read_jsonl(folder / "judge.jsonl"), now):
+    for tally in (*read_jsonl(folder / f"{whom}.jsonl"), now):
         counts.update(tally)
     return dict(counts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from medrl import files, run
+from medrl import files, lifecycle
 from medrl.config import build, frozen
 from medrl.errors import Interrupted, UserError
 from medrl.jobs.shutdown import GracefulShutdown
@@ -19,7 +19,7 @@ def main() -> int:
         with files.explained(folder), shutdown.listening():
             settings = build.check(frozen.load(folder))
             distributed.join(settings.hardware.device)
-            run.train(settings, folder, shutdown)
+            lifecycle.train(settings, folder, shutdown)
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)
         return error.exit_code

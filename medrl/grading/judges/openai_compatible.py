@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
+from pydantic import StringConstraints
 
 from medrl.errors import Problem
 from medrl.grading.judges.base import Claim, Criterion, Judge
-from medrl.grading.judges.client import Account, Endpoint, account_of
-from medrl.grading.judges.replies import Verdict
+from medrl.grading.judges.verdict_lines import Verdict, VerdictLine, read_verdict
+from medrl.models.api.client import Account, Endpoint
+from medrl.models.api.replies import Completion
 
 PROMPTS = {"v1": Path(__file__).with_name("prompt_v1.txt").read_text(encoding="utf-8")}
 """System prompts by version. One that has been used is never changed: a new wording is a new version."""
@@ -34,23 +36,52 @@ MARKER = re.compile(r"[<\[](?=[^\s\d=.,;)\]])")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAICompatible(Endpoint, Judge):
+class OpenAICompatible(Endpoint[VerdictLine], Judge):
     """A model that is asked, once for each different claim, whether two answers mean the same or a response meets a criterion."""
 
     kind: ClassVar[str] = "openai_compatible"
     not_learned: ClassVar[frozenset[str]] = frozenset({"limits", "api_key_env"})
     name: ClassVar[str] = "openai"
+    section: ClassVar[str] = "judge"
+    called: ClassVar[str] = "model"
+    gives: ClassVar[str] = "verdict"
+    asked_about: ClassVar[str] = "answers"
+    line: ClassVar[type[VerdictLine]] = VerdictLine
 
+    model: Annotated[str, StringConstraints(min_length=1)]
     temperature: Annotated[float, Ge(0), Le(2)]
     seed: int | None
     """Sent along; an endpoint does its best to answer the same to the same."""
     prompt: Literal["v1"]
     """Version of the system prompt."""
+    max_answer_tokens: Annotated[int, Gt(0)]
+    """Room for the judge's own words; a verdict that does not fit is a failed attempt."""
     max_answer_chars: Annotated[int, Gt(0)]
     """A longer answer is wrong and not sent: cut, it could be called right for what its beginning says."""
+    failure: Literal["abstain", "stop"]
+    """What a claim without a verdict does after the last attempt. Mistakes in this configuration always stop the run."""
+
+    @property
+    def model_name(self) -> str:
+        return self.model
+
+    @property
+    def abstains(self) -> bool:
+        return self.failure == "abstain"
+
+    @property
+    def without(self) -> str:
+        return ", or set judge.failure=abstain to go on without them"
+
+    def path_of_answers(self) -> Path:
+        return self.limits.folder("judge") / "verdicts.jsonl"
+
+    def read(self, key: str, completion: Completion) -> VerdictLine:
+        verdict = read_verdict(completion)
+        return VerdictLine(key=key, same=verdict.same, reason=verdict.reason, model=completion.model)
 
     def judge(self, claims: Sequence[Claim | Criterion]) -> list[bool | None]:
-        account = account_of(self)
+        account = self.account()
         with account.lock:
             return self._judge(claims, account)
 
@@ -61,20 +92,15 @@ class OpenAICompatible(Endpoint, Judge):
         self.key()
 
     def tally(self) -> dict[str, int | float]:
-        """What equal judges of this process were asked, and what it cost.
-
-        ``claims`` are told apart into ``duplicate`` (equal to another of the same call), ``unasked`` (empty or too long:
-        wrong), ``cached``, ``answered`` and ``failed``, and those not reached when the run was stopped. Of the requests
-        ``sent``, ``retried`` followed a failed attempt and ``unmetered`` got no answer that says what they cost;
-        ``tokens_in``, ``tokens_out`` and ``spend`` (US dollars) are what the others said.
+        """What this judge was asked in this process: `Endpoint.counted`, and of the ``claims`` those that are ``duplicate``
+        (equal to another of the same call) and ``unasked`` (empty or too long: wrong).
         """
-        account = account_of(self)
-        return {**account.tally, "spend": round(account.spend, 8)}
+        return {**dict.fromkeys(("claims", "duplicate", "unasked"), 0), **self.counted()}
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
-        if self.limits.max_spend is not None and not self.limits.price(1, 1):
-            yield Problem("limits.max_spend", "needs a price: both usd_per_million_input_tokens and ..._output_tokens are 0")
+        for problem in self.limits.problems():
+            yield problem.within("limits")
 
     def _request(self, claim: Claim | Criterion) -> dict[str, Any]:
         """What is sent for a claim. The candidate's words stand inside one JSON string of the user message and nowhere else."""
@@ -87,11 +113,12 @@ class OpenAICompatible(Endpoint, Judge):
             ],
             "response_format": RESPONSE_FORMAT,
             "temperature": self.temperature,
+            "max_completion_tokens": self.max_answer_tokens,
         }
         return request if self.seed is None else {**request, "seed": self.seed}
 
-    def _judge(self, claims: Sequence[Claim | Criterion], account: Account) -> list[bool | None]:
-        verdicts, tally = account.verdicts, account.tally
+    def _judge(self, claims: Sequence[Claim | Criterion], account: Account[VerdictLine]) -> list[bool | None]:
+        verdicts, tally = account.kept, account.tally
         verdicts.refresh()
         keys = [self._key(claim) for claim in claims]
         different = dict(zip(keys, claims, strict=True))
@@ -100,18 +127,20 @@ class OpenAICompatible(Endpoint, Judge):
             for key, claim in different.items()
             if not claim.answer.strip() or len(claim.answer) > self.max_answer_chars
         }
-        cached = {key: verdicts.known[key] for key in different if key in verdicts.known and key not in found}
+        cached = {key: verdicts.known[key].same for key in different if key in verdicts.known and key not in found}
         wanted = {key: self._request(claim) for key, claim in different.items() if key not in found and key not in cached}
         tally["claims"] += len(claims)
         tally["duplicate"] += len(claims) - len(different)
         tally["unasked"] += len(found)
         tally["cached"] += len(cached)
-        found |= cached | (self.ask(wanted) if wanted else {})
+        asked = self.ask(wanted, self.max_answer_tokens) if wanted else {}
+        found |= cached | {key: line.same for key, line in asked.items()}
         return [found.get(key) for key in keys]
 
     def _key(self, claim: Claim | Criterion) -> str:
         """Names everything that decides a verdict. How long the judge may talk decides only whether there is one."""
         decisive = {"base_url": self.base_url.rstrip("/"), "prompt": self.prompt, **self._request(claim)}
+        del decisive["max_completion_tokens"]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

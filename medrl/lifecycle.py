@@ -25,6 +25,7 @@ from medrl.evaluation.settings import Eval
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
+from medrl.models.api.api_model import ApiModel
 from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
@@ -55,13 +56,15 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 return dry_run(tree, settings, folder)
             finally:
                 gc.enable()
-        count = settings.hardware.gpus if settings.hardware.device == "cuda" else 0
+        count = settings.hardware.gpus if settings.hardware.device == "cuda" and settings.model.runs_here else 0
         if settings.hardware.node_rank:
             gpus.claim_for_this_process(count)
             join(settings, folder, stop)
             return {}
-        if _asks_judge(settings) and not (folder / "metrics.json").exists():
-            settings.judge.ready()
+        if not (folder / "metrics.json").exists():
+            settings.model.ready()
+            if _asks_judge(settings):
+                settings.judge.ready()
         folder.mkdir(parents=True, exist_ok=True)
         with locks.locked(folder):
             if settings.force:
@@ -86,7 +89,8 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                     evaluate_models(settings, folder)
                     metrics = finish(tree, settings, folder)
             finally:  # what a process asked was paid for, however it ended
-                run_folder.note_tally(folder, settings.judge.tally())
+                run_folder.note_tally(folder, "judge", settings.judge.tally())
+                run_folder.note_tally(folder, "api", settings.model.tally())
             _print_over_seeds(metrics, _beside(folder))
             return metrics
 
@@ -316,7 +320,7 @@ def _answer(settings: Run, folder: Path, which: evaluate.Which, model: Any, toke
     with run_folder.stage(folder, "evaluate") as entry:
         entry["model"] = which
         if not settings.algo.trains_reward_model:
-            entry["generation"] = settings.eval.sampling(settings.seed).as_json(model, tokenizer)
+            entry["generation"] = settings.model.decoding(settings.eval.sampling(settings.seed), model, tokenizer)
         further.answer(settings, which, model, tokenizer, folder / "eval", note)
 
 
@@ -356,7 +360,8 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
         "train": {**curves, "warnings": [sign._asdict() for sign in signs]},
         "departures": settings.algo.departures,
         "judge": _judge(settings, folder),
-        "cost": _cost(log, settings),
+        **({"api": api} if (api := _api(settings, folder)) else {}),
+        "cost": {**_cost(log, settings), **({"usd": api["usd"]} if api else {})},
     }
     beside = _arms(metrics, _beside(folder))
     report.write_html(folder, tree, settings, metrics, log, beside)
@@ -392,6 +397,11 @@ def _arms(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[st
     return [each for each in _alike("arms", metrics, beside) if each["run_id"] != metrics["run_id"]]
 
 
+def arms_of(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The placebos that lie beside a finished run."""
+    return _arms(metrics, _beside(folder))
+
+
 def _print_over_seeds(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:
     """What the runs beside a run say over seeds: of its own configuration, and above its placebos."""
     family, arms = (_alike(kind, metrics, beside) for kind in ("family", "arms"))
@@ -425,7 +435,20 @@ def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
         return None
     judge = settings.judge
     agreed = agreement(judge, labelled_rows(Path(judge.calibration_file))) if judge.calibration_file else None
-    return {"name": judge.describe(), "agreement": agreed, "calls": run_folder.tallies(folder, judge.tally())}
+    return {"name": judge.describe(), "agreement": agreed, "calls": run_folder.tallies(folder, "judge", judge.tally())}
+
+
+def _api(settings: Run, folder: Path) -> dict[str, Any] | None:
+    """What was asked of a model behind an API, by its answers and by the calls of all processes of this run."""
+    if not isinstance(settings.model, ApiModel):
+        return None
+    asked = [folder / "eval" / file for each in further.asked(settings) for file in evaluate.result_files(each, "base").values()]
+    lines = [line for file in asked for line in files.read_jsonl(file)]
+    return {
+        **settings.model.used(lines),
+        "decoding": settings.model.who_decodes(settings.eval.sampling(settings.seed)),
+        "calls": run_folder.tallies(folder, "api", settings.model.tally()),
+    }
 
 
 def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, name: True) -> dict[str, Any]:
@@ -457,11 +480,11 @@ def _rows(settings: Run) -> tuple[Any, DrawnMix]:
     if settings.algo.uses_rewards:
         for reward in settings.reward_set.rewards.values():
             reward.check_tokenizer(tokenizer)
-    rendering = Rendering(tokenizer)
+    rendering = Rendering(tokenizer) if settings.model.runs_here else None
     drawn = settings.data_mix.draw(
         settings.source,
         settings.seed,
-        lambda messages: len(rendering.prompt(messages)),
+        (lambda messages: len(rendering.prompt(messages))) if rendering else None,
         imitated=settings.algo.imitates,
     )
     return tokenizer, drawn

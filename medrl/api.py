@@ -1,0 +1,152 @@
+"""The Python API: ``import medrl`` in a script or a notebook. What it does, the command line does, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrl.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medrl.config.schema import Run
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that is done, as its folder holds it."""
+
+    folder: Path
+    """Where it lies."""
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``: accuracies with intervals and their changes by task, training, cost (docs/evaluation.md)."""
+        found: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        return found
+
+    def examples(self) -> pd.DataFrame:
+        """Every held-out question with its graded answers, a row an example and sample.
+
+        Returns:
+            Columns ``task``, ``id``, ``sample``, ``question`` (the prompt's last turn), ``gold``, ``group``; and of the model
+            before training ``before_text``, ``before_answer`` (canonical, as a careful reader finds it), ``before_verdict``
+            (strict), ``before_readable`` (as a reader finds it), ``before_credit``, ``before_tokens``, ``before_finished``; where
+            the run has trained something, the same of ``after``. Tasks that ask no question (perplexity, pairs) have no rows.
+
+        Raises:
+            UserError: a file of answers is missing or damaged.
+        """
+        import pandas as pd
+
+        from medrl.evaluation import evaluate
+        from medrl.evaluation.protocols import protocol
+
+        run, models = self._settings, [("base", "before"), ("trained", "after")]
+        files = {name: evaluate.result_files(run, which) for which, name in models[: 1 + run.algo.trains]}  # type: ignore[arg-type]
+        rows: list[dict[str, Any]] = []
+        for task in (task for task in files["before"] if protocol(run, task) == "generative"):
+            answers = {name: self._lines(by_task[task]) for name, by_task in files.items()}
+            rows += _rows(task, answers)
+        return pd.DataFrame(rows)
+
+    def report(self) -> Path:
+        """``report.html``: one page that needs no network."""
+        return self.folder / "report.html"
+
+    def __str__(self) -> str:
+        """The table that the run has printed."""
+        from medrl.report import terminal
+
+        return terminal.table(self.metrics, self.folder)
+
+    @cached_property
+    def _settings(self) -> Run:
+        from medrl.config import build, frozen
+
+        return build.unchecked(frozen.load(self.folder))
+
+    def _lines(self, file: str) -> list[dict[str, Any]]:
+        from medrl.files import read_jsonl
+
+        path = self.folder / "eval" / file
+        if not path.exists():
+            raise UserError(f"{path} is missing; run the command of {self.folder} again, which asks anew.")
+        return read_jsonl(path)
+
+
+def _rows(task: str, answers: dict[str, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Lines of one example put side by side."""
+    for lines in zip(*answers.values(), strict=True):
+        first = lines[0]
+        asked = {"task": task, "id": first["id"], "sample": first["sample"], "question": first["prompt"][-1]["content"]}
+        row = asked | {"gold": first["gold"], "group": first["group"]}
+        for name, line in zip(answers, lines, strict=True):
+            row |= {f"{name}_{key}": line[key] for key in ("text", "verdict", "readable", "credit", "tokens", "finished")}
+            row[f"{name}_answer"] = line["readable_vote"]
+        yield row
+
+
+def run(*overrides: str) -> FinishedRun:
+    """Do a run, or what is left of it, as ``python -m medrl`` does: ``medrl.run("algo=grpo", "data_mix=pubmed70")``.
+
+    Args:
+        overrides: The words of the command line. One run: several values, chains and dry runs are the command line's.
+
+    Raises:
+        UserError: something is wrong that a user can mend; as `ConfigError` with every mistake of the overrides.
+    """
+    from medrl import lifecycle
+    from medrl.config import compose
+
+    if chain := [word for word in overrides if word.startswith("chain=")]:
+        raise UserError(f"{chain[0]} is several runs; write python -m medrl {chain[0]}, and load_run each of its folders.")
+    composed = compose.compose(overrides)
+    if composed.run.dry_run:
+        raise UserError("dry_run=true makes a plan and no run; write python -m medrl ... dry_run=true.")
+    lifecycle.run(composed.tree, composed.run)
+    return FinishedRun(composed.folder)
+
+
+def evaluate(model: str | Path, tasks: str | Sequence[str], *overrides: str) -> FinishedRun:
+    """Ask a model held-out tasks, as it is.
+
+    Args:
+        model: An option of the group ``model``, a folder of weights, ``FILE.gguf``, a hub id, or the folder of a finished run.
+        tasks: One or several data sets, by their names in docs/tasks.md: ``["pubmedqa", "gsm8k"]``.
+        overrides: As for `run`: ``"source=hub"``, ``"eval.limit=100"``.
+
+    Raises:
+        UserError: as `run`.
+    """
+    from medrl.config import options, suggest
+    from medrl.evaluation import answerer
+
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    known = options.group_options("task")
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{unknown[0]} is no task; {suggest.nearest(unknown[0], known)}")
+    if not names:
+        raise UserError(f"No task is named; there is: {', '.join(known)}.")
+    mix = ["data_mix=rows", *(["~data_mix.tasks.rows", "~data_mix.weights.rows"] if "rows" not in names else [])]
+    mix += [f"+task@data_mix.tasks.{name}={name}" for name in names if name != "rows"]
+    mix += [f"{'' if name == 'rows' else '+'}data_mix.weights.{name}={1 / len(names)}" for name in names]
+    mix += [f"data_mix.held_out=[{','.join(names)}]", f"name=evaluate-{'-'.join(names)}"]
+    return run("algo=none", *answerer.model_words(str(model)), *mix, *overrides)
+
+
+def load_run(folder: str | Path) -> FinishedRun:
+    """A run that is done.
+
+    Raises:
+        UserError: the folder is none, or the run is unfinished.
+    """
+    from medrl.config import frozen
+
+    frozen.load_finished(Path(folder))
+    return FinishedRun(Path(folder))

@@ -1,0 +1,86 @@
+"""``python -m medrl.export``: the command line. Imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+import yaml
+
+from medrl.config import build, suggest
+from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.export import asked_again, exporting, push
+from medrl.export.exporting import Options
+from medrl.files import explained
+from medrl.jobs.shutdown import GracefulShutdown
+from medrl.table.table import terminal_width
+
+USAGE = """python -m medrl.export RUN [KEY=VALUE ...]
+
+RUN      folder of a finished run that has trained a language model
+formats  adapter,merged,f16,q8_0 (default: all that the run has): the adapter alone; all weights in 16 bits; GGUF in 16 and
+         in 8 bits, with a Modelfile for Ollama
+out      folder to write (default: RUN/export), laid out as a repository on the hub; whole or not there
+rows     answers of each held-out task that every export gives again (default 50)
+seed     draws them (default 0)
+base     what the adapter names as its base, a hub id (default: what the run has trained on)
+license  of the model, for its card (apache-2.0, say); base and data decide what it may be
+push     ORG/NAME: the export becomes this repository on the hub (HF_TOKEN may have to be set)
+private  true (default) or false: who sees a repository that is made
+
+Every export is loaded again and asked held-out rows that the run has answered. If one is another model than was measured,
+nothing is written, and the exit status is 1."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export a run; 0 where everything agrees."""
+    return exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, flush=True)
+        return 0 if argv else 2
+    options = _options(argv)
+    with explained(options.where), GracefulShutdown().listening():
+        record = exporting.export(options)
+        print(asked_again.table(record["agreement"]).text(terminal_width()), flush=True)
+        print(f"export   {options.where}: {', '.join(record['formats'])}", flush=True)
+        if options.push:
+            print(f"push     {push.push(options.where, options.push, private=options.private)}", flush=True)
+    return 0
+
+
+def _options(words: Sequence[str]) -> Options:
+    """Raises:
+    UserError: not one run is named.
+    ConfigError: an option that there is not, or one that holds what it cannot.
+    """
+    names = [each.name for each in fields(Options) if each.name != "run"]
+    folders = [word for word in words if "=" not in word]
+    if len(folders) != 1:
+        raise UserError("Name one run folder: python -m medrl.export RUN [KEY=VALUE ...]")
+    given: dict[str, Any] = {"run": folders[0]}
+    problems: list[Problem] = []
+    for key, _, value in (word.partition("=") for word in words if "=" in word):
+        if key not in names:
+            problems.append(Problem(key, f"no such option; {suggest.nearest(key, names)}"))
+        elif key == "formats":
+            given[key] = value.split(",")
+        elif key in ("rows", "seed", "private"):
+            with suppress(yaml.YAMLError):  # no number and no truth either, as is then said
+                value = yaml.safe_load(value)
+            given[key] = value
+        else:
+            given[key] = value
+    options = build.build_as(Options, given, "", problems)
+    if problems or options is None:
+        raise ConfigError(problems)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

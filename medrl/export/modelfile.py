@@ -1,0 +1,82 @@
+"""Ollama's description of a model: the GGUF file, the chat template in Ollama's language, and the decoding that was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medrl.config.schema import Run
+from medrl.errors import UserError
+from medrl.export.asked_again import Questions
+
+SYSTEM, PROMPT, RESPONSE = "{{ .System }}", "{{ .Prompt }}", "{{ .Response }}"
+
+
+def write(path: Path, file: str, source: Path, run: Run, questions: Questions) -> None:
+    """Write a ``Modelfile``.
+
+    Args:
+        path: Where.
+        file: Name of the GGUF file beside it.
+        source: Folder with the tokenizer.
+        run: Has the context and the longest answer.
+        questions: Their system message, where all have the same, becomes the model's own: it was trained and measured with it.
+
+    Raises:
+        UserError: the chat template cannot be said in Ollama's language.
+    """
+    from transformers import AutoTokenizer
+
+    lines = [
+        f"FROM ./{file}",
+        f'TEMPLATE """{template(source)}"""',
+        f'PARAMETER stop "{AutoTokenizer.from_pretrained(source).eos_token}"',
+        f"PARAMETER temperature {run.eval.temperature:g}",
+        f"PARAMETER top_p {run.eval.top_p:g}",
+        "PARAMETER top_k 0",  # Ollama's own defaults draw from 40 tokens and punish repetition
+        "PARAMETER repeat_penalty 1",
+        f"PARAMETER num_ctx {run.model.context_tokens}",
+        f"PARAMETER num_predict {run.eval.max_new_tokens}",
+    ]
+    if system := _system(questions):
+        lines.append(f'SYSTEM """{system}"""')
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _system(questions: Questions) -> str:
+    first = {
+        message["content"] if message["role"] == "system" else ""
+        for lines in questions.lines.values()
+        for line in lines.values()
+        for message in line.get("prompt", ())[:1]
+    }
+    return first.pop() if len(first) == 1 else ""
+
+
+def template(source: Path) -> str:
+    """A chat template of transformers in Ollama's language, read off what it makes of a conversation of placeholders.
+
+    Args:
+        source: Folder with the tokenizer.
+
+    Raises:
+        UserError: its turns do not simply follow each other.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    asked = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": PROMPT}]
+    again = [*asked, {"role": "assistant", "content": RESPONSE}, {"role": "user", "content": PROMPT}]
+
+    def rendered(messages: list[dict[str, str]], **options: Any) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+
+    before, _, rest = rendered(asked, add_generation_prompt=True).partition(SYSTEM)
+    first, _, answer = rest.partition(PROMPT)
+    end = rendered(again[:3]).partition(RESPONSE)[2]
+    between = rendered(again).partition(RESPONSE)[2].partition(PROMPT)[0]
+    turn = between.removeprefix(end)
+    if not (between.startswith(end) and turn and first.endswith(turn)):
+        raise UserError("The chat template cannot be said in Ollama's language; write formats=merged.")
+    system = f"{{{{ if .System }}}}{before}{SYSTEM}{first.removesuffix(turn)}{{{{ end }}}}"
+    return f"{system}{turn}{PROMPT}{answer}{RESPONSE}{end}"

@@ -1,0 +1,40 @@
+"""What a model must answer as a judge, and how it is kept."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medrl.models.api.cache import Line
+from medrl.models.api.replies import Completion, Malformed, short
+
+
+class Verdict(BaseModel):
+    """What the model must answer, and nothing else."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    reason: str
+    same: bool
+
+
+class VerdictLine(Line):
+    """A verdict on the disk."""
+
+    same: bool
+    reason: str = ""
+    model: str = ""
+
+
+def read_verdict(completion: Completion) -> Verdict:
+    """Raises:
+    Malformed: it holds no verdict, or something that is not exactly one.
+    """
+    message, finish = completion.choices[0].message, completion.choices[0].finish_reason
+    if message.refusal:
+        raise Malformed(f"the model refused: {short(message.refusal)}")
+    if finish in ("length", "content_filter"):
+        raise Malformed(f"the verdict was cut off ({finish})")
+    try:
+        return Verdict.model_validate_json(message.content or "")
+    except ValidationError:
+        raise Malformed(f"the model answered no verdict: {short(message.content or '') or 'nothing'}") from None
