@@ -14,6 +14,7 @@ from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.errors import Problem, UserError
 from medrl.grading.answers import opening
 from medrl.models.generation import eos_token_ids
+from medrl.training.processes import claim_port
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class OnlineRL(SamplingAlgo):
         UserError: the model would see padding.
         """
         check_padding(job.policy)
+        if job.run.hardware.rollout == "vllm":
+            claim_port()
         run_trainer(self.trainer(job), job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def _unpack(path: Path, out: Path) -> None:
             f"{path} is of the architecture {header.architecture!r}, which transformers {__version__} cannot read from GGUF "
             f"({' '.join(str(error).split())[:200]}); name the folder or the hub id that it was made from."
         ) from error
-    # A model that holds only what was loaded: the loaded one refuses to be saved because its weights come from GGUF.
+    # A model that holds only what was loaded: transformers takes the loaded one for quantized, and neither saves nor trains such.
+    del loaded.config.quantization_config
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(loaded.config)
     model.load_state_dict(loaded.state_dict(), assign=True)
