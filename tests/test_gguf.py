@@ -132,9 +132,10 @@ def test_a_run_on_a_file_answers_as_one_on_its_folder(compose, file, folder, tmp
 
 @pytest.mark.parametrize("lora", ["all_linear", None], ids=["lora", "whole"])
 def test_a_file_can_be_trained(compose, file, tmp_path, lora):
-    asked = [*words(file, tmp_path / "runs"), "algo=sft", "algo.max_steps=1", "algo.batch_size=2", "data_mix.rows=4", "data_mix.max_prompt_tokens=256"]
+    asked = [*words(file, tmp_path / "runs"), "algo=sft", "algo.max_steps=1", "algo.batch_size=2", "hardware=cpu"]
+    asked += ["data_mix.rows=4", "data_mix.max_prompt_tokens=256"]
     asked = [word for word in asked if word != "model.lora=null" or lora is None]
-    assert lifecycle.run(compose([*asked, "hardware=cpu"]))["train"]["steps"] == 1
+    assert lifecycle.run(compose(asked))["train"]["steps"] == 1
 
 
 def test_a_file_is_known_by_its_bytes(compose, file, tmp_path):
