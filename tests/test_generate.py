@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from medrl.config import build
@@ -12,7 +14,18 @@ from medrl.files import read_jsonl
 from medrl.grading.answers import opening
 from medrl.models.base import EMBEDDED, trained
 from medrl.models.chat_templates import ready
-from medrl.models.generation import ASKED, IDS, NEUTRAL, NO_DECODING, Asked, Generated, Sampling, Transformers, sample
+from medrl.models.generation import (
+    ASKED,
+    IDS,
+    NEUTRAL,
+    NO_DECODING,
+    Asked,
+    Generated,
+    Sampling,
+    Transformers,
+    fitting_tokens,
+    sample,
+)
 
 ASSISTANT = '{%- if add_generation_prompt -%}{{- "<|im_start|>assistant\\n'
 PROMPTS = [[{"role": "user", "content": f"Ben has {boxes} boxes with 12 eggs in each. How many eggs?"}] for boxes in range(2, 11)]
@@ -173,3 +186,18 @@ def test_a_trained_folder_is_read_without_its_decoding(compose, opinionated):
     settings = build.check(compose(["algo=none", "data_mix=gsm8k", "hardware=cpu"]))
     policy, _ = trained(settings.model, settings.hardware, 0, opinionated)
     assert not set(OWN) & set(policy.generation_config.to_diff_dict())
+
+
+@pytest.mark.parametrize(("free", "expected"), [(140, 262144), (60, 262144), (40, 131072), (12, 65536), (0.1, 16384)])
+def test_batches_follow_the_card_and_not_every_byte_that_another_process_takes(monkeypatch, free, expected):
+    shape = SimpleNamespace(
+        num_hidden_layers=24,
+        hidden_size=896,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        intermediate_size=4864,
+        vocab_size=151936,
+    )
+    policy = SimpleNamespace(device=torch.device("cuda"), config=SimpleNamespace(get_text_config=lambda: shape))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * 2**30), 140 * 2**30))
+    assert fitting_tokens(policy) == expected

@@ -118,8 +118,10 @@ class Asked(NamedTuple):
 
 
 def fitting_tokens(policy: Any) -> int:
-    """Tokens of a batch, padding and completions included, that suit the device: on a GPU so many as half of its free memory
-    holds, on a CPU what a minute or so completes, since a kill loses the batch.
+    """Tokens of a batch, padding and completions included, that suit the device: on a GPU what a quarter of its memory holds,
+    halved until half of what is free holds them; on a CPU what a minute or so completes, since a kill loses the batch.
+
+    The shape of a batch turns close tokens in 16 bits, so that it must not follow every byte that another process takes.
     """
     import torch
 
@@ -130,8 +132,12 @@ def fitting_tokens(policy: Any) -> int:
     cache = 4 * shape.num_hidden_layers * (getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads) * head
     reading = 8 * (getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size)
     drawing = shape.vocab_size * 32 // 128  # the distribution of a row, four copies in 64 bit; a row has 128 tokens or more
-    free, _ = torch.cuda.mem_get_info(policy.device)
-    return int(min(MOST_TOKENS, max(CPU_TOKENS, free // 2 // (cache + reading + drawing))))
+    free, total = torch.cuda.mem_get_info(policy.device)
+    a_token = cache + reading + drawing
+    tokens = min(MOST_TOKENS, total // 4 // a_token)
+    while tokens > CPU_TOKENS and tokens * a_token > free // 2:
+        tokens //= 2
+    return max(CPU_TOKENS, tokens)
 
 
 CPU_TOKENS = 2**14
