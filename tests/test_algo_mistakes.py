@@ -40,6 +40,7 @@ MISTAKES = [
     ),
     ("algo=rloo algo.reward_clip=[1.0,-1.0]", "algo.reward_clip", "lower number first"),
     ("algo=kto data_mix=medical_o1_sft", "algo.desirable_reward", "nothing grades the answers to medical_o1_sft"),
+    ("algo=rejection_sampling data_mix=medical_o1_sft", "algo.desirable_reward", "nothing grades the answers to medical_o1_sft"),
     ("algo=orpo algo.prompts=5000", "algo.prompts", "the mix draws data_mix.rows=2000"),
     ("algo=iterative_dpo algo.rounds=0", "algo.rounds", "greater than 0"),
     # processes

@@ -123,6 +123,7 @@ def test_a_permuted_ranking_asks_for_one_of_its_own_candidates():
         (["algo=dpo", "data_mix=medicalgpt_preference", "control=coin"], "the pairs of medicalgpt_preference are given"),
         (["reward_set=exact", "control=format"], "every reward of the set looks at the gold"),
         (["algo=kto", "control=format"], "labels by the gold"),
+        (["algo=rejection_sampling", "control=format"], "labels by the gold"),
         (["control=coins"], "should be 'none', 'coin', 'permuted' or 'format'"),
     ],
 )

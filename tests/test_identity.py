@@ -85,6 +85,7 @@ TWO_RUNS = [
     ("algo=dpo", "algo=dpo reward_set=exact"),
     ("algo=iterative_dpo", "algo=iterative_dpo reward_set=exact"),
     ("algo=kto", "algo=kto reward_set=exact"),
+    ("algo=rejection_sampling", "algo=rejection_sampling algo.max_kept=2"),
     ("", "data_mix=gsm8k"),
     ("", "data_mix.rows=1999"),
     ("", "data_mix.validation_rows=20"),

@@ -169,15 +169,30 @@ def test_kto_labels(compose, job):
     assert [label for *_, label in paid._own(job.rows, samples)] == [False, True, False, True]
 
 
+def test_rejection_sampling_keeps_good_and_distinct_completions_the_best_paid_of_each_prompt(compose):
+    algo = check(compose(["algo=rejection_sampling", "algo.max_kept=2"])).algo
+    rights = [sample("a", 1.0), sample("b", 2.0), sample("b", 2.0), sample("c", 1.0)]
+    samples = [*rights, sample("w", 3.0, outcome="wrong"), CUT, sample("u", 3.0, outcome="ungraded"), {**A, "row": 1}]
+    found = [[(each["row"], each["text"]) for each in algo.kept(samples, seed)] for seed in range(20)]
+    assert all(kept in ([(0, "b"), (0, "a"), (1, "a")], [(0, "b"), (0, "c"), (1, "a")]) for kept in found)
+    assert len({str(kept) for kept in found}) == 2  # of those paid alike the seed draws
+    paid = replace(algo, desirable_reward=3.0).kept(samples, 0)
+    assert sorted(each["text"] for each in paid) == ["u", "w"]  # not the one that was cut off
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("algo", "curve"), [("kto", "rewards/margins"), ("orpo", "log_odds_ratio")])
-def test_kto_and_orpo_train(compose, tmp_path, algo, curve):
+@pytest.mark.parametrize(
+    ("algo", "curve"), [("kto", "rewards/margins"), ("orpo", "log_odds_ratio"), ("rejection_sampling", "entropy")]
+)
+def test_what_learns_from_samples_trains(compose, tmp_path, algo, curve):
     more = ("algo.prompts=12", "algo.num_generations=4", "algo.batch_size=4", "algo.max_steps=2", "algo.epochs=null")
     job = job_of(compose([*SMALL, f"algo={algo}", *more, "algo.learning_rate=1e-4"]), tmp_path / "train")
     job.run.algo.train(job, tmp_path / "model")
     log = read_jsonl(job.folder / "log.jsonl")
     assert [line["step"] for line in log] == [1, 2] and all(line["loss"] > 0 for line in log) and curve in log[-1]
     assert (tmp_path / "model" / "model.safetensors").exists()
+    if algo == "rejection_sampling":
+        assert all(line["right"] for line in read_jsonl(job.folder / "kept.jsonl"))
     if algo == "kto":
         lines, samples = (read_jsonl(job.folder / name) for name in ("labelled.jsonl", "samples.jsonl"))
         assert len(lines) == len(samples) == 48

@@ -41,6 +41,7 @@ ALGOS = {
     "orpo": (*SAMPLED, "algo=orpo", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=2"),
     "iterative_dpo": (*SAMPLED, "algo=iterative_dpo", "algo.rounds=2", "algo.max_steps=4", "algo.save_steps=1",
                       "algo.batch_size=2"),
+    "rejection_sampling": (*SAMPLED, "algo=rejection_sampling", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=2"),
     "none": (
         "algo=none", "data_mix=gsm8k", "eval.samples=2", "eval.temperature=0.7", "eval.batch_tokens=2048",
         "eval.max_new_tokens=96", "source.test_rows=24",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job
-from medrl.algos.samples import Sample, SelfSampledPreference, reference, whole_batches
+from medrl.algos.samples import Sample, SelfSampledPreference, check_desirable, desirable, reference, whole_batches
 from medrl.errors import Problem, UserError
 from medrl.files import write_jsonl
 from medrl.models.tokenization import Tokens
@@ -45,13 +45,7 @@ class KTO(SelfSampledPreference):
         if not self.batch_size % run.hardware.processes and run.hardware.split(self.batch_size)[0] < 2:
             # TRL refuses one, because it estimates the divergence within a micro-batch.
             yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
-        for name, weight in run.data_mix.weights.items():
-            task = run.data_mix.tasks.get(name)
-            if weight > 0 and task and task.row_kind == "question" and not task.answers.graded and self.desirable_reward is None:
-                yield Problem(
-                    "desirable_reward",
-                    f"is null, and nothing grades the answers to {name}; set the reward from which one is good",
-                )
+        yield from check_desirable(self, run)
 
     def footprint(self, run: Sections, known: int) -> Footprint:
         return super().footprint(run, known)._replace(sequences=1)
@@ -125,14 +119,9 @@ class KTO(SelfSampledPreference):
     def _own(self, asked: Sequence[TrainingRow], samples: Sequence[Sample]) -> Iterator[tuple[TrainingRow, str, bool]]:
         """Samples with their labels, without those that a judge left open."""
         for sample in samples:
-            if self.desirable_reward is not None:
-                # As in pairs, a text that was cut off is never the good one.
-                label = sample["finished"] and sample["reward"] >= self.desirable_reward
-            elif sample["right"] is None:
-                continue
-            else:
-                label = sample["right"]
-            yield asked[sample["row"]], sample["text"], label
+            label = desirable(sample, self.desirable_reward)
+            if label is not None:
+                yield asked[sample["row"]], sample["text"], label
 
 
 def exchanged(labelled: Sequence[tuple[Tokens, bool]], size: int) -> list[dict[str, Any]]:

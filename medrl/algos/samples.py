@@ -1,4 +1,4 @@
-"""The policy's own completions, graded: what DPO, KTO, ORPO and iterative DPO learn from."""
+"""The policy's own completions, graded: what DPO, KTO, ORPO, iterative DPO and rejection sampling learn from."""
 
 from __future__ import annotations
 
@@ -31,13 +31,8 @@ Sample = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfSampledPreference(SamplingAlgo):
-    """What algorithms share that sample completions, grade them with the reward set, and learn from the better and the worse.
-
-    Rows that are preference pairs themselves are taken as they are.
-    """
-
-    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "preference")
+class SelfSampled(SamplingAlgo):
+    """What algorithms share that sample completions, grade them with the reward set, and learn from what they are then."""
 
     prompts: Annotated[int, Gt(0)]
     """Rows of the mix that are sampled, the first ones."""
@@ -48,21 +43,6 @@ class SelfSampledPreference(SamplingAlgo):
         yield from super().problems(run)
         if self.prompts > run.data_mix.rows:
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
-
-    def num_rows(self, run: Sections) -> int:
-        """A prompt gives one pair at most."""
-        return self.prompts
-
-    def footprint(self, run: Sections, known: int) -> Footprint:
-        return Footprint(
-            tokens=known + self.max_completion_tokens,
-            scored=self.max_completion_tokens,
-            sequences=2,  # the better and the worse answer
-            frozen=int(run.model.lora is None),  # an adapter is switched off instead
-        )
-
-    def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
-        check_published_pairs(rows)
 
     def samples(self, job: Job, rows: Sequence[TrainingRow], path: Path, seed: int) -> list[Sample]:
         """``num_generations`` graded completions of each row, in the order of the rows; kept in ``path`` and read back.
@@ -104,6 +84,41 @@ class SelfSampledPreference(SamplingAlgo):
                 count += len(batch)
                 progress.update(count)
 
+    def check_enough(self, rows: Sequence[Any], what: str) -> None:
+        """Raises:
+        UserError: there is less than a batch to learn from.
+        """
+        if len(rows) < self.batch_size:
+            raise UserError(
+                f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "
+                "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfSampledPreference(SelfSampled):
+    """What algorithms share that learn from the better and the worse of their samples.
+
+    Rows that are preference pairs themselves are taken as they are.
+    """
+
+    row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "preference")
+
+    def num_rows(self, run: Sections) -> int:
+        """A prompt gives one pair at most."""
+        return self.prompts
+
+    def footprint(self, run: Sections, known: int) -> Footprint:
+        return Footprint(
+            tokens=known + self.max_completion_tokens,
+            scored=self.max_completion_tokens,
+            sequences=2,  # the better and the worse answer
+            frozen=int(run.model.lora is None),  # an adapter is switched off instead
+        )
+
+    def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
+        check_published_pairs(rows)
+
     def pairs(self, job: Job, folder: Path, rows: Sequence[TrainingRow], seed: int) -> tuple[list[Pair], dict[str, Any]]:
         """Best against worst of each prompt whose samples differ in reward, and what there was of what.
 
@@ -139,15 +154,29 @@ class SelfSampledPreference(SamplingAlgo):
         trainer.train_dataset = Dataset.from_list([dict(row) for row in whole_batches(rows, self.batch_size)])
         return trainer
 
-    def check_enough(self, rows: Sequence[Any], what: str) -> None:
-        """Raises:
-        UserError: there is less than a batch to learn from.
-        """
-        if len(rows) < self.batch_size:
-            raise UserError(
-                f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "
-                "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
+
+def check_desirable(algo: Any, run: Sections) -> Iterator[Problem]:
+    """A problem for each task whose answers nothing grades, where ``algo.desirable_reward`` does not say which are good."""
+    for name, weight in run.data_mix.weights.items():
+        task = run.data_mix.tasks.get(name)
+        if weight > 0 and task and task.row_kind == "question" and not task.answers.graded and algo.desirable_reward is None:
+            yield Problem(
+                "desirable_reward",
+                f"is null, and nothing grades the answers to {name}; set the reward from which one is good",
             )
+
+
+def desirable(sample: Sample, reward: float | None) -> bool | None:
+    """Whether a completion is a good one; None where a judge left it open.
+
+    Args:
+        sample: The completion.
+        reward: What a good one is paid at least, and it must have ended by itself; None: one that the reward set calls right.
+    """
+    if reward is None:
+        right: bool | None = sample["right"]
+        return right
+    return bool(sample["finished"] and sample["reward"] >= reward)
 
 
 def whole_batches(rows: Sequence[Row], size: int) -> list[Row]:

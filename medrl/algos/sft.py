@@ -54,27 +54,9 @@ class SFT(TrainedAlgo):
         return [*row.messages, {"role": "assistant", "content": row.demonstration}]
 
     def train(self, job: Job, out: Path) -> None:
-        from trl import SFTConfig, SFTTrainer
-
-        config = SFTConfig(
-            **self.arguments(job),
-            # TRL packs up to max_length and cuts nothing, since longer rows are left out before.
-            max_length=self.max_tokens if self.packing else None,
-            packing=self.packing,
-            packing_strategy="bfd",
-            completion_only_loss=False,  # the rows say themselves where the loss is
-            shuffle_dataset=False,
-            dataset_num_proc=None,
-        )
         if self.packing:
             check_apart(job.policy)
-        trainer = SFTTrainer(
-            model=job.policy,
-            args=config,
-            train_dataset=self._dataset(job),
-            processing_class=job.tokenizer,
-            peft_config=job.run.model.adapter_config(),
-        )
+        trainer = imitating(self, job, self._dataset(job), packed=self.max_tokens if self.packing else None)
         if len(trainer.train_dataset) < self.batch_size:
             raise UserError(
                 f"The rows fill {len(trainer.train_dataset)} sequences of {self.max_tokens} tokens, fewer than one batch "
@@ -104,6 +86,35 @@ class SFT(TrainedAlgo):
         if self.loss_on == "completion":
             return [tokens.labelled()]
         return [{"input_ids": tokens.ids, "labels": tokens.ids}]
+
+
+def imitating(algo: TrainedAlgo, job: Job, rows: Any, packed: int | None = None) -> Any:
+    """TRL's SFTTrainer on rows that are tokens already.
+
+    Args:
+        algo: Whose settings it takes.
+        job: Whose model it trains.
+        rows: A datasets.Dataset of ``input_ids`` and of ``labels``, which are -100 where nothing is imitated.
+        packed: Tokens of the sequences that rows are packed into; None for a row a sequence.
+    """
+    from trl import SFTConfig, SFTTrainer
+
+    config = SFTConfig(
+        **algo.arguments(job),
+        max_length=packed,  # TRL packs up to it and cuts nothing, since longer rows are left out before
+        packing=packed is not None,
+        packing_strategy="bfd",
+        completion_only_loss=False,  # the rows say themselves where the loss is
+        shuffle_dataset=False,
+        dataset_num_proc=None,
+    )
+    return SFTTrainer(
+        model=job.policy,
+        args=config,
+        train_dataset=rows,
+        processing_class=job.tokenizer,
+        peft_config=job.run.model.adapter_config(),
+    )
 
 
 def check_apart(policy: Any) -> None:
