@@ -17,7 +17,7 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest
 from medrl.config.rules import has_placebo
-from medrl.config.schema import Run, arms_id, family_id, rows_from, run_dir, run_id, splits
+from medrl.config.schema import Run, arms_id, family_id, rows_from, run_dir, run_id
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate, further, metrics_json
@@ -459,7 +459,7 @@ def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, nam
         wanted: Of which part (``model``, ``rewards``, ``data``) and name.
     """
     tasks = settings.data_mix.tasks
-    read = [(name, split) for name, split in splits(settings) if wanted("data", f"{name}/{split}")]
+    read = [(name, split) for name, split in settings.data_mix.splits(settings.algo.trains) if wanted("data", f"{name}/{split}")]
     return {
         **({"model": settings.model.fingerprint()} if wanted("model", "") else {}),
         **({"rewards": _reward_fingerprints(settings)} if wanted("rewards", "") else {}),
@@ -475,11 +475,13 @@ def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
 
 
 def _rows(settings: Run) -> tuple[Any, DrawnMix]:
-    """The tokenizer and the training rows that fit it."""
+    """The tokenizer and the training rows that fit it; none where nothing is trained."""
     tokenizer = settings.model.tokenizer(_texts(settings))
     if settings.algo.uses_rewards:
         for reward in settings.reward_set.rewards.values():
             reward.check_tokenizer(tokenizer)
+    if not settings.algo.trains:
+        return tokenizer, DrawnMix([], {}, [], "none")
     rendering = Rendering(tokenizer) if settings.model.runs_here else None
     drawn = settings.data_mix.draw(
         settings.source,

@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 from tables import cases, place, valid
 
+from medrl import lifecycle
 from medrl.config import build
 from medrl.config import compose as composing
 from medrl.config.schema import rows_from
@@ -586,3 +587,13 @@ def test_the_plan_names_the_file_and_no_twins(own, compose, tmp_path):
     assert rows_from(build.check(compose(["data_mix=rows", *options]))) == ("own.jsonl", False)
     origin, synthetic = rows_from(build.check(compose(["data_mix=rows", options[1]])))
     assert synthetic and origin.endswith(", own.jsonl") and origin.startswith("embedded")
+
+
+def test_a_model_that_is_not_trained_needs_no_training_rows(compose, tmp_path, capsys):
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(json.dumps({"question": f"How many are {n} and 4?", "answer": str(n + 4)}) + "\n" for n in range(5)))
+    words = ["data_mix=rows", f"data_mix.tasks.rows.test={file}", "source=local", f"source.root={tmp_path}", "hardware=cpu"]
+    planned = lifecycle.run(compose([*words, "algo=none", "dry_run=true", f"runs={tmp_path / 'runs'}"]))
+    assert planned["source"] == "own.jsonl" and "rows 5 rows" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"has no rows of your own; write data_mix\.tasks\.rows\.train=FILE"):
+        build.check(compose([*words, "algo=sft"]))

@@ -94,8 +94,8 @@ def test_results_of_other_demonstrations_have_other_files(settings):
 
 def test_the_training_split_is_an_input_of_a_run_that_shows_it(settings):
     words = ("algo=none", "data_mix.weights={pubmedqa: 1.0, gsm8k: 0.0, health_benchmarks: 0.0}")
-    assert ("gsm8k", "train") not in schema.splits(settings(*words))
-    assert ("gsm8k", "train") in schema.splits(settings(*words, "data_mix.shots=1"))
+    assert ("gsm8k", "train") not in settings(*words).data_mix.splits(trains=False)
+    assert ("gsm8k", "train") in settings(*words, "data_mix.shots=1").data_mix.splits(trains=False)
 
 
 def test_a_training_split_is_read_once_for_them(settings, monkeypatch):

@@ -84,7 +84,8 @@ def _data_mix(run: Run) -> Iterator[Problem]:
 
 
 def _source(run: Run) -> Iterator[Problem]:
-    for problem in run.source.problems(run.data_mix.splits()):
+    read = [(run.data_mix.tasks[name], split) for name, split in run.data_mix.splits(run.algo.trains)]
+    for problem in run.source.problems(read):
         yield problem.within("source")
 
 

@@ -12,7 +12,6 @@ from pydantic import StringConstraints
 from medrl.algos.base import Algo
 from medrl.config.identity import Values, digest
 from medrl.config.sections import Sections
-from medrl.data.sources import Split
 from medrl.tracking.logger import Logger
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -103,21 +102,12 @@ def run_dir(run: Run) -> Path:
     return Path(run.runs) / f"{run.name}-{run_id(run)}"
 
 
-def splits(run: Run) -> list[tuple[str, Split]]:
-    """The training split of every task with a weight, which references may read where nothing is trained; what is held out."""
-    mix = run.data_mix
-    weighed = [name for name, weight in mix.weights.items() if weight > 0]
-    validated = mix.held_out if mix.validation_rows or mix.shots else ()
-    trained: list[tuple[str, Split]] = [(name, "train") for name in dict.fromkeys((*weighed, *validated))]
-    return [*trained, *((name, "test") for name in mix.held_out)]
-
-
 def rows_from(run: Run) -> tuple[str, bool]:
     """Where the rows come from that are trained on or evaluated, for the first line of every table, and whether some are twins.
 
     Files of the user's own are named, and the source where it is read.
     """
-    known = [(run.data_mix.tasks[name], split) for name, split in splits(run)]
+    known = [(run.data_mix.tasks[name], split) for name, split in run.data_mix.splits(run.algo.trains)]
     read = [(task, split) for task, split in known if split == "test" or run.algo.trains] or known
     files = (task.location(split).file for task, split in read)
     names = dict.fromkeys(file.name if file else run.source.describe() for file in files)

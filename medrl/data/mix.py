@@ -138,13 +138,17 @@ class DataMix(Identified):
             if self._shows(name) and task.location("test").file and not task.location("train").file:
                 yield Problem("shots", f"shows rows of a training split, and {name} has none; write data_mix.tasks.{name}.train")
 
-    def splits(self) -> Iterator[tuple[Task, Split]]:
-        """The splits that a run reads: those with a weight, to train on, or to show examples of, and what is held out."""
-        for name, task in self.tasks.items():
-            if self.weights.get(name, 0) > 0 or self._shows(name):
-                yield task, "train"
-            if name in self.held_out:
-                yield task, "test"
+    def splits(self, trains: bool) -> list[tuple[str, Split]]:
+        """Tasks and the splits of them that a run reads: to train on, validate and show examples of, and what is held out.
+
+        Args:
+            trains: Whether something is trained. If not, references may still read a training split, but rows of the user's own
+                need none.
+        """
+        held_out = [name for name in self.held_out if name in self.tasks]  # another name is reported by itself
+        read = [name for name, task in self.tasks.items() if self.weights.get(name, 0) > 0 and (trains or task.train)]
+        read += held_out if self.validation_rows or self.shots else ()
+        return [*((name, "train") for name in dict.fromkeys(read)), *((name, "test") for name in held_out)]
 
     def learned(self, source: Source, *, graded: bool) -> Values:
         """What decides which rows are trained on, and what they ask.
@@ -290,7 +294,9 @@ class DataMix(Identified):
         return chosen
 
     def _rule(self, source: Source) -> Rule:
-        twins = source.synthetic and all(task.location(split).file is None for task, split in self.splits())
+        twins = source.synthetic and all(
+            self.tasks[name].location(split).file is None for name, split in self.splits(trains=True)
+        )
         return "ngram" if twins and self.decontaminate == "question" else self.decontaminate
 
     def _held_out(self, source: Source) -> Iterator[DedupKey]:

@@ -39,6 +39,8 @@ class Location:
     """A file of the user's own, or a folder of some, read whatever the source is."""
     repository: str = ""
     """On the hub, or its folder in a local source; empty: the task's own."""
+    yours: str = ""
+    """Option that names rows of the user's own; empty for a published data set."""
 
     def split_of(self, config: str) -> str:
         """Name of the split within a configuration."""
@@ -264,6 +266,8 @@ class Local(Source):
         return found if len(found) == len(configs) else []
 
     def _absence(self, task: Published, place: Location) -> str:
+        if place.yours:
+            return f"{self.root} has no rows of your own; write data_mix.tasks.{task.name}.{place.yours}=FILE"
         config = place.configs[0] if len(place.configs) == 1 else f"{{{','.join(place.configs)}}}"
         return (
             f"{task.name} is not in {self.root}: {_repository(task, place)}/{config}/{place.split_of(config)}.jsonl.gz is "

@@ -134,7 +134,7 @@ def fitting_tokens(policy: Any) -> int:
     drawing = shape.vocab_size * 32 // 128  # the distribution of a row, four copies in 64 bit; a row has 128 tokens or more
     free, total = torch.cuda.mem_get_info(policy.device)
     a_token = cache + reading + drawing
-    tokens = min(MOST_TOKENS, total // 4 // a_token)
+    tokens: int = min(MOST_TOKENS, total // 4 // a_token)
     while tokens > CPU_TOKENS and tokens * a_token > free // 2:
         tokens //= 2
     return max(CPU_TOKENS, tokens)

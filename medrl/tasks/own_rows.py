@@ -109,8 +109,10 @@ class Rows(Task):
 
     def location(self, split: Split) -> Location:
         path: str | None = getattr(self, split)
-        if path is None or Path(path).exists() or path.endswith(readers.SUFFIXES):
-            return Location(("default",), split, file=Path(path) if path else None)
+        if path is None:
+            return Location(("default",), split, yours=split)
+        if Path(path).exists() or path.endswith(readers.SUFFIXES):
+            return Location(("default",), split, file=Path(path))
         if named := REPOSITORY.fullmatch(path):
             return Location((named["config"] or "default",), named["split"] or split, repository=named["name"])
         return Location(("default",), split, file=Path(path))
