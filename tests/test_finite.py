@@ -1,4 +1,4 @@
-"""A run that is no longer learning numbers stops."""
+"""A run that is no longer learning numbers stops; and its learning rate, from the first step to the last."""
 
 import math
 import subprocess
@@ -7,17 +7,47 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import TrainerState
+from transformers import TrainerState, TrainingArguments, get_scheduler
 
 from medrl import lifecycle
 from medrl.config import build, schema
 from medrl.errors import UserError
-from medrl.training import finite
+from medrl.training import finite, schedule
 
 SFT = (
     "algo=sft", "data_mix=pubmedqa", "data_mix.rows=32", "source.train_rows=100", "source.test_rows=8", "algo.batch_size=8",
     "algo.save_steps=1", "algo.optimizer=adamw", "hardware=cpu",
 )  # fmt: skip
+
+
+def rates(tmp_path, kind, steps, warmup_steps, resume_after=None):
+    """The learning rate of each step of a trainer, as its optimizer has it."""
+    args = TrainingArguments(str(tmp_path), lr_scheduler_type=kind, warmup_steps=warmup_steps, report_to=[])
+    optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=2.0)
+    scheduler = get_scheduler(kind, optimizer, args.get_warmup_steps(steps), steps)
+    found = []
+    for step in range(steps):
+        if step in (0, resume_after):
+            mend = schedule.callback()
+            mend.on_train_begin(args, TrainerState(max_steps=steps), None, optimizer=optimizer, lr_scheduler=scheduler)
+        assert {group["lr"] for group in optimizer.param_groups} == set(scheduler.get_last_lr())
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_each_step_of_a_schedule_learns(tmp_path):
+    assert rates(tmp_path, "linear", 8, 0.25) == pytest.approx([1, 2, 2, 5 / 3, 4 / 3, 1, 2 / 3, 1 / 3])
+    assert rates(tmp_path, "linear", 4, 0.0) == pytest.approx([2, 1.5, 1, 0.5])
+    assert rates(tmp_path, "constant_with_warmup", 4, 0.5) == pytest.approx([1, 2, 2, 2])
+    assert rates(tmp_path, "constant", 3, 0.5) == pytest.approx([2, 2, 2])
+    cosine = rates(tmp_path, "cosine", 6, 0.3)
+    assert cosine[:3] == pytest.approx([1, 2, 2]) and cosine[2:] == sorted(cosine[2:], reverse=True) and cosine[-1] > 0
+
+
+def test_a_resumed_schedule_goes_on_as_an_unbroken_one(tmp_path):
+    assert rates(tmp_path, "linear", 8, 0.5, resume_after=2) == rates(tmp_path, "linear", 8, 0.5)
 
 
 def checked(logs, weight=1.0, fp16=False):

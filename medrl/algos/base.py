@@ -135,9 +135,9 @@ class TrainedAlgo(Algo):
     """Sequences of an optimizer step over all devices; how they are split is hardware's."""
     learning_rate: Annotated[float, Gt(0)]
     lr_scheduler_type: Literal["constant", "linear", "cosine"]
-    """What the learning rate does after the warm-up."""
+    """What the learning rate does after the warm-up; ``constant`` has none, as in transformers."""
     warmup_ratio: Annotated[float, Ge(0), Le(1)]
-    """Share of the steps in which the learning rate rises from 0."""
+    """Share of the steps in which the learning rate rises to the full one; the first step has its part of it, and not 0."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
     adam_beta1: Annotated[float, Ge(0), Le(1)]
     adam_beta2: Annotated[float, Ge(0), Le(1)]

@@ -9,7 +9,7 @@ from typing import Any
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import run_folder
-from medrl.training import checkpoints, distributed, finite
+from medrl.training import checkpoints, distributed, finite, schedule
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
@@ -52,7 +52,7 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
         run_folder.cut_back(log, before + done)
         trainer.add_callback(tracker)
     # A step that went wrong is logged, and then ends the run before a checkpoint of it is written.
-    for callback in (finite.callback(before), *checkpoints.callbacks(job.stop, checkpoint_every)):
+    for callback in (schedule.callback(), finite.callback(before), *checkpoints.callbacks(job.stop, checkpoint_every)):
         trainer.add_callback(callback)
     try:
         with job.stop.held(), finite.explained(trainer, before):
