@@ -193,4 +193,4 @@ def test_a_test_split_is_counted(compose, tmp_path):
     metrics = lifecycle.run(tree)
     assert metrics["asked"] == {} and run_folder.times_asked(tmp_path) == {"pubmedqa": 2}
     said = terminal.table({**metrics, "asked": {"pubmedqa": 2}}, tmp_path)
-    assert "test splits asked in this runs folder: pubmedqa by 2 models" in said
+    assert "test splits asked in this runs folder: pubmedqa 2 times" in said

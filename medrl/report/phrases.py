@@ -67,7 +67,7 @@ def reference_name(task: Task, kind: str) -> str:
 
 def test_splits(metrics: Mapping[str, Any]) -> str:
     """How often each published test split was answered in the runs folder: the more often, the less it is held out."""
-    said = ", ".join(f"{name} by {count} model{'s' * (count > 1)}" for name, count in metrics.get("asked", {}).items())
+    said = ", ".join(f"{name} {'once' if count == 1 else f'{count} times'}" for name, count in metrics.get("asked", {}).items())
     return f"test splits asked in this runs folder: {said}" if said else ""
 
 

@@ -183,7 +183,7 @@ def note_asked(runs: Path, about: Mapping[str, Any]) -> None:
 
 
 def times_asked(runs: Path) -> Counter[str]:
-    """How many models have answered the test split of each task, by the ledger of a runs folder."""
+    """How often the test split of each task was asked, by the ledger of a runs folder; asked anew counts again."""
     return Counter(line["task"] for line in read_jsonl(runs / "asked.jsonl"))
 
 
