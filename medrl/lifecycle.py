@@ -170,7 +170,7 @@ def _check_inputs(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
     data = before.get("data", {})
     same = [key for key in now["data"] if key in data and before.get("rows", {}).get(key) == now["rows"].get(key)]
     changed = [key for key in same if data[key] != now["data"][key]]
-    changed += [part for part in ("model", "rewards") if part in now and before.get(part, now[part]) != now[part]]
+    changed += [part for part in ("model", "rewards", "others") if part in now and before.get(part, now[part]) != now[part]]
     if changed:
         raise UserError(
             f"{folder} was begun with other rows or weights than there are now ({', '.join(changed)}; provenance.json "
@@ -456,13 +456,18 @@ def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, nam
 
     Args:
         settings: The configuration.
-        wanted: Of which part (``model``, ``rewards``, ``data``) and name.
+        wanted: Of which part (``model``, ``rewards``, ``others``, ``data``) and name.
     """
     tasks = settings.data_mix.tasks
     read = [(name, split) for name, split in settings.data_mix.splits(settings.algo.trains) if wanted("data", f"{name}/{split}")]
     return {
         **({"model": settings.model.fingerprint()} if wanted("model", "") else {}),
         **({"rewards": _reward_fingerprints(settings)} if wanted("rewards", "") else {}),
+        **(
+            {"others": [model.fingerprint() for model in others]}
+            if (others := settings.algo.others) and wanted("others", "")
+            else {}
+        ),
         "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in read},
         "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in read},
     }

@@ -42,6 +42,10 @@ ALGOS = {
     "iterative_dpo": (*SAMPLED, "algo=iterative_dpo", "algo.rounds=2", "algo.max_steps=4", "algo.save_steps=1",
                       "algo.batch_size=2"),
     "rejection_sampling": (*SAMPLED, "algo=rejection_sampling", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=2"),
+    "distillation": (
+        "algo=distillation", "algo.teacher.weights=embedded:tiny", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=4",
+        "algo.max_completion_tokens=48", "data_mix.held_out=[pubmedqa]",
+    ),
     "none": (
         "algo=none", "data_mix=gsm8k", "eval.samples=2", "eval.temperature=0.7", "eval.batch_tokens=2048",
         "eval.max_new_tokens=96", "source.test_rows=24",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medrl.data.mix import TrainingRow
     from medrl.data.prompts import Messages
     from medrl.jobs.shutdown import GracefulShutdown
+    from medrl.models.base import Model
 
 
 class Footprint(NamedTuple):
@@ -96,6 +97,11 @@ class Algo(Identified, ABC):
     @abstractmethod
     def train(self, job: Job, out: Path) -> None:
         """Train and write the model to ``out``."""
+
+    @property
+    def others(self) -> tuple[Model, ...]:
+        """Models that it reads besides the policy and does not train, a teacher; rewards have theirs."""
+        return ()
 
     @property
     def checkpoint_every(self) -> int:

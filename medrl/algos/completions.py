@@ -148,3 +148,21 @@ def write_columns(columns: Mapping[str, Any], step: int, folder: Path) -> None:
 
     columns = {"step": [step] * len(columns["prompt"]), **columns}
     parquet.write_table(table(columns), folder / f"completions_{step:05d}.parquet")
+
+
+def kept(trainer: Any, folder: Path) -> Any:
+    """Trainer callback that writes each logged step's completions as GRPOTrainer does, which other trainers of TRL leave out."""
+    from transformers import TrainerCallback
+
+    class KeepCompletions(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            logs = trainer._logs
+            if not state.is_world_process_zero or not logs["prompt"]:
+                return
+            columns = {name: list(logs[name]) for name in ("prompt", "completion")}
+            columns |= {name: list(values) for group in ("rewards", "extra") for name, values in logs.get(group, {}).items()}
+            if "advantages" in logs:
+                columns["advantage"] = list(logs["advantages"])
+            write_columns(columns, state.global_step, folder)
+
+    return KeepCompletions()

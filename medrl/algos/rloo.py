@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medrl.algos import completions
@@ -41,7 +40,7 @@ class RLOO(OnlineRL):
         from trl import RLOOConfig, RLOOTrainer
 
         trainer = RLOOTrainer(args=RLOOConfig(**self.arguments(job)), **self.materials(job))
-        trainer.add_callback(_keep_completions(trainer, job.folder / "completions"))
+        trainer.add_callback(completions.kept(trainer, job.folder / "completions"))
         return trainer
 
     def arguments(self, job: Job) -> dict[str, Any]:
@@ -49,20 +48,3 @@ class RLOO(OnlineRL):
             "normalize_advantages": self.normalize_advantages,
             "reward_clip_range": self.reward_clip,
         }
-
-
-def _keep_completions(trainer: Any, folder: Path) -> Any:
-    """Trainer callback that writes each logged step's completions as GRPOTrainer does, which RLOOTrainer leaves out."""
-    from transformers import TrainerCallback
-
-    class KeepCompletions(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            logs = trainer._logs
-            if not state.is_world_process_zero or not logs["prompt"]:
-                return
-            columns = {name: list(logs[name]) for name in ("prompt", "completion")}
-            columns |= {name: list(values) for group in ("rewards", "extra") for name, values in logs[group].items()}
-            columns["advantage"] = list(logs["advantages"])
-            completions.write_columns(columns, state.global_step, folder)
-
-    return KeepCompletions()

@@ -86,8 +86,6 @@ class OnlineRL(SamplingAlgo):
         UserError: the model would see padding.
         """
         check_padding(job.policy)
-        if job.run.hardware.rollout == "vllm":
-            claim_port()
         run_trainer(self.trainer(job), job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:
@@ -96,27 +94,14 @@ class OnlineRL(SamplingAlgo):
         options: dict[str, Any] = {
             "steps_per_generation": shared["gradient_accumulation_steps"] * self.num_mini_batches,
             "num_generations": self.num_generations,
-            "max_completion_length": self.max_completion_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
             "beta": self.beta,
             "num_iterations": self.num_iterations,
             "epsilon": self.epsilon,
             "epsilon_high": self.epsilon_high,
             "mask_truncated_completions": self.mask_truncated,
-            "disable_dropout": True,  # it would sample from another model than the one that learns, and make ratios of noise
             "reward_weights": list(run.reward_set.weights.values()),
-            "log_completions": True,
-            "num_completions_to_print": 0,  # they go to train/completions/, not to the terminal
         }
-        if run.hardware.rollout == "vllm":
-            options |= {
-                "use_vllm": True,
-                "vllm_mode": "colocate",
-                "vllm_gpu_memory_utilization": run.hardware.vllm_memory_share,
-                "vllm_max_model_length": run.data_mix.max_prompt_tokens + self.max_completion_tokens,
-            }
-        return shared | options
+        return shared | rollout_arguments(self, job) | options
 
     def materials(self, job: Job) -> dict[str, Any]:
         """What TRL's online trainers are made of besides their options: the model, the rewards and the prompts."""
@@ -124,10 +109,32 @@ class OnlineRL(SamplingAlgo):
         return {
             "model": job.policy,
             "reward_funcs": list(job.run.reward_set.functions(job.rows, eos, opening(job.tokenizer))),
-            "train_dataset": _dataset(job),
+            "train_dataset": prompts(job),
             "processing_class": job.rendering.chat_tokenizer(),
             "peft_config": job.run.model.adapter_config(),
         }
+
+
+def rollout_arguments(algo: SamplingAlgo, job: Job) -> dict[str, Any]:
+    """How completions are written while a TRL trainer trains, in its words; vLLM is given a port of its own."""
+    run = job.run
+    options: dict[str, Any] = {
+        "max_completion_length": algo.max_completion_tokens,
+        "temperature": algo.temperature,
+        "top_p": algo.top_p,
+        "disable_dropout": True,  # it would sample from another model than the one that learns, and make ratios of noise
+        "log_completions": True,
+        "num_completions_to_print": 0,  # they go to train/completions/, not to the terminal
+    }
+    if run.hardware.rollout == "vllm":
+        claim_port()
+        options |= {
+            "use_vllm": True,
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": run.hardware.vllm_memory_share,
+            "vllm_max_model_length": run.data_mix.max_prompt_tokens + algo.max_completion_tokens,
+        }
+    return options
 
 
 def check_padding(policy: Any) -> None:
@@ -162,7 +169,7 @@ def check_padding(policy: Any) -> None:
         )
 
 
-def _dataset(job: Job) -> Any:
+def prompts(job: Job) -> Any:
     """Prompts, with the position by which a reward finds its row again."""
     from datasets import Dataset
 

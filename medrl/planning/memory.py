@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from medrl.algos.base import Footprint, TrainedAlgo
     from medrl.config.schema import Run
+    from medrl.models.base import Model
     from medrl.models.lora import Lora
+    from medrl.training.hardware import Hardware
 
 SHARDED = {
     # What each process keeps only its share of (Rajbhandari et al. 2020, arXiv 1910.02054, section 5; FSDP as their stage 3).
@@ -307,14 +309,22 @@ class Estimate(NamedTuple):
         return max(self.parts, key=lambda part: self.parts[part])
 
 
-def training(run: Run, measured: Shape) -> Training:
-    """How a run holds and trains an architecture."""
+def measure(model: Model) -> Shape | None:
+    """The architecture of a model, without its weights; None for one that is no transformer with attention heads."""
+    from medrl.models.base import Pretrained
+
+    embedded = model.path if isinstance(model, Pretrained) and model.embedded else None
+    return stored_shape(embedded) if embedded else shape(model.skeleton())
+
+
+def training(hardware: Hardware, model: Model, measured: Shape) -> Training:
+    """How a run on this hardware holds and trains a model of this architecture."""
     from medrl.models.base import weight_dtype
 
-    compute = 4 if run.hardware.precision == "fp32" else 2
-    stored = weight_dtype(run.model, run.hardware).itemsize
-    dropout = 1 if run.hardware.device == "cuda" else 4
-    return Training(measured, run.model.lora, run.model.quantization is not None, stored, compute, dropout)
+    compute = 4 if hardware.precision == "fp32" else 2
+    stored = weight_dtype(model, hardware).itemsize
+    dropout = 1 if hardware.device == "cuda" else 4
+    return Training(measured, model.lora, model.quantization is not None, stored, compute, dropout)
 
 
 def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estimate:
@@ -326,7 +336,8 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
         measured: Its architecture.
         known: Tokens of a sequence that are known before anything is generated, as `TrainedAlgo.max_prompt_tokens` counts them.
     """
-    held, hardware, work = training(run, measured), run.hardware, algo.footprint(run, known)
+    held, hardware, work = training(run.hardware, run.model, measured), run.hardware, algo.footprint(run, known)
+    others = [training(hardware, model, found).weights() for model in algo.others if (found := measure(model))]
     micro, accumulation = hardware.split(algo.batch_size)
     at_once = micro * work.sequences
     # DistributedDataParallel collects gradients in buckets beside them (torch.nn.parallel, gradient_as_bucket_view=False).
@@ -336,7 +347,7 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
         "adapter": held.adapter(),
         "gradients": held.trained_bytes * buckets * work.policies,
         "optimizer": held.optimizer(algo.optimizer) * work.policies,
-        "copies": held.weights() * (work.frozen + work.policies - 1),
+        "copies": held.weights() * (work.frozen + work.policies - 1) + sum(others),
     }
     parts = {part: _share(run, part, size) for part, size in whole.items()}
     if "weights" in SHARDED[run.hardware.sharding]:  # a layer is gathered whole, the next one meanwhile

@@ -165,11 +165,9 @@ def _tokens(run: Run, algo: TrainedAlgo, lengths: list[int]) -> dict[str, Any]:
 
 def _memory(run: Run, algo: TrainedAlgo, tokenizer: Any, longest: int) -> dict[str, Any] | None:
     """The estimate for the longest sequences that the limits allow, and its peak for the longest that were measured."""
-    from medrl.models.base import Pretrained
-    from medrl.planning.memory import estimate, shape, stored_shape
+    from medrl.planning.memory import estimate, measure
 
-    embedded = run.model.path if isinstance(run.model, Pretrained) and run.model.embedded else None
-    measured = stored_shape(embedded) if embedded else shape(run.model.skeleton())
+    measured = measure(run.model)
     if measured is None:
         return None
     most = estimate(run, algo, measured, algo.max_prompt_tokens(run))
