@@ -154,7 +154,7 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
         problems.append(Problem(f"{path}._target_", message))
         return None
     if extension and (other := _of_same_kind(cls)):
-        message = f"{target} has the kind of {other.__module__}.{other.__qualname__}; give it another word"
+        message = f"{target} has the kind {vars(cls)['kind']!r} of {other.__module__}.{other.__qualname__}; give it another word"
         problems.append(Problem(f"{path}._target_", message))
         return None
     return cls
