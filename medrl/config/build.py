@@ -169,7 +169,8 @@ def _of_same_kind(cls: Any) -> type | None:
     waiting = noun.__subclasses__()
     while waiting:
         other: Any = waiting.pop()
-        if other is not cls and vars(other).get("kind") == cls.kind:
+        named_alike = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)  # one that was loaded again
+        if not named_alike and vars(other).get("kind") == cls.kind:
             return typing.cast(type, other)
         waiting += other.__subclasses__()
     return None
