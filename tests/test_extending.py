@@ -58,7 +58,7 @@ def test_the_page_is_one_folder():
 
 
 def test_an_installed_package_needs_no_name_on_the_command_line(tmp_path):
-    """Twice the same options from one machine: in a grid, whose points are processes."""
+    """In a grid, whose points are processes; and a run that it made says what is missing where it is not installed."""
     files = {f"src/{path}": re.sub(r"^_target_: (?!medrl)", "_target_: mine.", text) for path, text in FILES.items()}
     write(tmp_path, files | {"src/mine/__init__.py": "", "src/pyproject.toml": BUILD + ENTRY_POINT})
     pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--no-build-isolation", "--no-index", "--target"]
