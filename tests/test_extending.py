@@ -102,6 +102,9 @@ def test_the_new_algorithm_trains_in_two_processes_and_is_talked_to(extended):
     assert f"add +extensions={extended / 'mine'}." in run(extended, *talk).stderr
     ended = run(extended, *talk, "+extensions=mine")
     assert ended.returncode == 0 and "Say whether the statement is true or false." in ended.stderr
+    ended = run(extended, "-m", "medrl.export", str(folder), "formats=merged", "rows=2", "+extensions=mine")
+    assert ended.returncode == 0, ended.stderr
+    assert "With code beside medrl: mine (SHA-256 " in (folder / "export" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_new_task_is_evaluated_with_the_new_scorer_beside(extended):

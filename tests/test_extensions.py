@@ -206,6 +206,8 @@ def test_a_run_folder_brings_no_code_along(made, mine):
     with pytest.raises(UserError, match=sentence):
         medrl.load_run(made).examples()
     assert "my_task" not in sys.modules
+    recorded = json.loads((made / "provenance.json").read_text(encoding="utf-8"))
+    assert recorded["extensions"] == {"mine": frozen.load(made)["extensions"][str(mine)]}
     assert len(medrl.load_run(made, f"+extensions={mine}").examples()) == 2
     with pytest.raises(UserError, match="seed=1 cannot be set for a run that has ended"):
         medrl.load_run(made, "seed=1")
