@@ -66,7 +66,7 @@ def name(words: Sequence[str]) -> list[str]:
     values = [word.partition("=")[2] for word in naming]
     if len(values) > 1 or any("," in value and not value.startswith("[") for value in values):
         raise ConfigError([Problem(OPTION, f"names several folders; write {OPTION}=[{','.join(values)}]")])
-    if any(word.startswith("e") for word in naming):
+    if any(not word.startswith("+") for word in naming):
         raise ConfigError([Problem("extensions", f"is written {OPTION}={values[0]}")])
     for folder in (folder for value in values for folder in value.strip("[]").split(",")):
         _name_folder(folder.strip().strip("'\""))
