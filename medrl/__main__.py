@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import NoReturn
 
-from medrl.config import compose, frozen, options
+from medrl.config import compose, extensions, frozen, options
 from medrl.config.version import __version__
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.jobs import die_with_parent
@@ -68,6 +68,7 @@ def main() -> int:
 
 def _dispatch(argv: Sequence[str]) -> int:
     arguments = parse(argv)
+    extensions.name(arguments.overrides)
     if arguments.version:
         print(f"medrl {__version__}")
     elif any(word.startswith("chain=") for word in arguments.overrides):

@@ -124,9 +124,10 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], *overrides: str) -> 
     Raises:
         UserError: as `run`.
     """
-    from medrl.config import options, suggest
+    from medrl.config import extensions, options, suggest
     from medrl.evaluation import answerer
 
+    extensions.name(overrides)
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     known = options.group_options("task")
     if unknown := [name for name in names if name not in known]:
@@ -140,13 +141,19 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], *overrides: str) -> 
     return run("algo=none", *answerer.model_words(str(model)), *mix, *overrides)
 
 
-def load_run(folder: str | Path) -> FinishedRun:
+def load_run(folder: str | Path, *overrides: str) -> FinishedRun:
     """A run that is done.
 
-    Raises:
-        UserError: the folder is none, or the run is unfinished.
-    """
-    from medrl.config import frozen
+    Args:
+        folder: Of the run.
+        overrides: ``"+extensions=FOLDER"`` where it was made with one.
 
+    Raises:
+        UserError: the folder is none, or the run is unfinished; an extension is none.
+    """
+    from medrl.config import extensions, frozen
+
+    if others := extensions.name(overrides):
+        raise UserError(f"{others[0]} cannot be set for a run that has ended; +extensions=FOLDER can.")
     frozen.load_finished(Path(folder))
     return FinishedRun(Path(folder))

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+of_others: set[Path] = set()
+"""Files and folders of code that users bring (`medrl.config.extensions`): what is raised there is theirs to mend."""
+OURS = Path(__file__).resolve().parent
 
 
 class UserError(Exception):
@@ -78,6 +84,23 @@ class ConfigError(UserError):
         super().__init__("\n".join([f"{title} in the configuration; nothing was started.", *lines]))
 
 
+def raised_by_others(error: BaseException) -> str | None:
+    """Where in a user's own code an error comes from, and what it says; None where ours, or a library that we call, raised it."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, SyntaxError) and error.filename and _of_others(error.filename):
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _of_others(frame.filename) is not None]
+    if not frames or not _of_others(frames[-1].filename):
+        return None
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {said}"
+
+
+def _of_others(file: str) -> bool | None:
+    """Whether a file is a user's; None where it is neither theirs nor ours."""
+    around = {(path := Path(file).resolve()), *path.parents}
+    return True if around & of_others else False if OURS in around else None
+
+
 def exit_code(command: Callable[[], int]) -> int:
     """What a command returns; a user's mistake or a signal ends it with one message, a closed pipe with none.
 
@@ -92,3 +115,8 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except Exception as error:
+        if not (said := raised_by_others(error)):
+            raise
+        print(f"medrl: {said}", file=sys.stderr)
+        return UserError.exit_code

@@ -113,7 +113,7 @@ def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
             "of. Bring them back; or remove the changed ones of eval/, which are then asked again; or start over with force=true."
         )
     _check_inputs(folder, before, _inputs(settings, _on_disk(before)))
-    if before.get("grader", evaluate.grader_digest()) != evaluate.grader_digest():
+    if before.get("grader", evaluate.grader_of(settings)) != evaluate.grader_of(settings):
         return None  # the texts are kept, and graded anew
     return metrics
 
@@ -138,9 +138,8 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     Raises:
         UserError: the run was begun with other rows or weights than there are now.
     """
-    grader = evaluate.grader_digest()
     ids = {"run_id": run_id(settings), "family": family_id(settings), "asked": evaluate.asked_digest(settings)}
-    ids["grader"] = grader
+    ids["grader"] = evaluate.grader_of(settings)
     now = _inputs(settings)
     path = folder / "provenance.json"
     before: dict[str, Any] = {}
@@ -196,7 +195,7 @@ def _regrade(settings: Run, folder: Path, stale: Mapping[Path, tuple[str, str]])
         entry |= found._asdict()
     again = f", {found.dropped} are asked again in other words" if found.dropped else ""
     print(
-        f"grades   made by another grader ({graders}, now {evaluate.grader_digest()}): {found.answers} kept answers graded "
+        f"grades   made by another grader ({graders}, now {evaluate.grader_of(settings)}): {found.answers} kept answers graded "
         f"anew, {found.changed} with another grade{again}"
     )
 
@@ -210,6 +209,8 @@ def _neighbor(tree: Tree, settings: Run, folder: Path) -> str:
         parts = [key for key in tree if theirs.get(key) != tree[key] and key not in ("force", "dry_run", "logger")]
         if not parts:
             return f"new      {path.parent} has this configuration and other weights or rows; {nothing}"
+        if parts == ["extensions"]:
+            return f"new      {path.parent} was made with other code of {', '.join(tree['extensions'])}; {nothing}"
         ours, other = tree["hardware"], theirs["hardware"]
         kept = [key for key in ("precision", "rollout") if other.get(key) != ours[key]]
         if parts == ["hardware"] and kept:
@@ -313,7 +314,7 @@ def _answer(settings: Run, folder: Path, which: evaluate.Which, model: Any, toke
     """One model answers what it has not yet answered: a stage of the run, and a line a task in the ledger of test splits."""
 
     def note(asked: Run, name: str, path: Path) -> None:
-        run_folder.note_file(folder, path, grader=evaluate.grader_digest())
+        run_folder.note_file(folder, path, grader=evaluate.grader_of(settings))
         if settings.eval.split == "test" and not settings.source.invents(asked.data_mix.tasks[name], "test"):
             run_folder.note_asked(folder.parent, {"task": name, "run": folder.name, "model": which, "limit": settings.eval.limit})
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medrl.config import build, frozen
+from medrl.config import build, extensions, frozen
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.files import read_jsonl
@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
+    argv = extensions.name(argv)
     folders = [word for word in argv if "=" not in word]
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)

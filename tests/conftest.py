@@ -13,7 +13,7 @@ from hypothesis import settings
 from omegaconf import DictConfig
 
 from medrl.config import compose as composing
-from medrl.config import frozen
+from medrl.config import extensions, frozen
 from medrl.config.frozen import Tree
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
@@ -57,7 +57,7 @@ def each_composition_is_made_once(tmp_path_factory: pytest.TempPathFactory) -> I
 
     def kept(words: Sequence[str]) -> DictConfig:
         elsewhere = [frozen.root(name) for name in ("conf", "experiments")] != ours
-        if elsewhere or any(word.startswith("hydra.searchpath") for word in words):
+        if elsewhere or extensions.known() or any(word.startswith("hydra.searchpath") for word in words):
             return compose_with_hydra(words)
         path = folder / hashlib.sha256(repr((*words, str(Path.cwd()))).encode()).hexdigest()
         if not path.exists():

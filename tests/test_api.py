@@ -17,7 +17,7 @@ SURFACE = {
     "UserError": None,
     "__version__": None,
     "evaluate": "(model: 'str | Path', tasks: 'str | Sequence[str]', *overrides: 'str') -> 'FinishedRun'",
-    "load_run": "(folder: 'str | Path') -> 'FinishedRun'",
+    "load_run": "(folder: 'str | Path', *overrides: 'str') -> 'FinishedRun'",
     "run": "(*overrides: 'str') -> 'FinishedRun'",
 }
 ANSWERS = ["text", "verdict", "readable", "credit", "tokens", "finished", "answer"]

@@ -1,9 +1,8 @@
-"""The worked example of docs/extending.md: its files, put into a copy of the package, do what it says."""
+"""The worked example of docs/extending.md: its files, in a folder of their own and in an installed package, do what it says."""
 
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,56 +13,65 @@ pytestmark = pytest.mark.slow  # starts a process a test, which loads a model
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(\S+)`\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-COMMANDS = re.findall(r"^python (-m medrl .*)$", PAGE, re.MULTILINE)
+COMMANDS = re.findall(r"^python (-m medrl .*)$", PAGE.replace("\\\n", ""), re.MULTILINE)
+ENTRY_POINT = re.search(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+GROUPS = ("task", "data_mix", "reward", "algo")
+BUILD = """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "mine"
+version = "1.0"
+
+"""
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
-    """A checkout with the files of the page in it: it has none of them, and no other file changes."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for part in ("medrl", "conf", "experiments", "tests", "docs"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    for path, text in FILES.items():
-        assert not (folder / path).exists(), path
+    """A folder that holds the files of the page, and nothing of medrl."""
+    return write(tmp_path_factory.mktemp("work"), FILES)
+
+
+def write(folder, files):
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
     return folder
 
 
-def run(folder, *words):
+def run(folder, *words, path=()):
     return subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path))), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=300,
     )
 
 
-def test_the_page_adds_files_and_changes_none():
-    added = {Path(path).parent.as_posix() for path in FILES}
-    assert {"medrl/tasks", "medrl/rewards", "medrl/algos", "medrl/grading/scorers"} < added
-    assert {"conf/task", "conf/data_mix", "conf/reward", "conf/algo", "tests/rows"} < added
-    assert len(COMMANDS) == 4
-    assert len(FILES["medrl/tasks/blood_pressure.py"].splitlines()) <= 60  # a task with a type of its own
+def test_the_page_is_one_folder():
+    assert {Path(path).parent.as_posix() for path in FILES} == {"mine", *(f"mine/conf/{each}" for each in GROUPS)}
+    assert len(COMMANDS) == 4 and all("+extensions=mine " in command for command in COMMANDS)
+    assert len(FILES["mine/blood_pressure.py"].splitlines()) <= 60  # a task with a type of its own
 
 
-@pytest.mark.parametrize(
-    ("file", "names"),
-    [
-        ("test_tasks.py", "vaccine_facts or blood_pressure or every_file"),
-        ("test_rewards.py", "every_file or without_tags or every_reward_set"),
-        ("test_config.py", "vaccine_facts or blood_pressure or short_reasoning or neftune"),
-    ],
-)
-def test_the_tests_accept_what_was_added_as_they_are(extended, file, names):
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{file}", "-k", names]
-    if file == "test_tasks.py":
-        run(extended, *words, "--renew-golden")  # the first prompt of a new task
-    ended = run(extended, *words)
-    assert ended.returncode == 0, ended.stdout
-    assert re.search(r"[1-9]\d* passed", ended.stdout)
+def test_an_installed_package_needs_no_name_on_the_command_line(tmp_path):
+    """In a grid, whose points are processes; and a run that it made says what is missing where it is not installed."""
+    files = {f"src/{path}": re.sub(r"^_target_: (?!medrl)", "_target_: mine.", text) for path, text in FILES.items()}
+    write(tmp_path, files | {"src/mine/__init__.py": "", "src/pyproject.toml": BUILD + ENTRY_POINT})
+    pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--no-build-isolation", "--no-index", "--target"]
+    subprocess.run([*pip, tmp_path / "installed", tmp_path / "src"], check=True)
+    words = ["-m", "medrl", "-m", "algo=none", "data_mix=vaccine_facts,blood_pressure", "eval.limit=2", "hardware=cpu"]
+    ended = run(tmp_path, *words, path=[tmp_path / "installed"])
+    assert ended.returncode == 0, ended.stderr
+    (made,) = (tmp_path / "runs").glob("none-tiny-vaccine_facts-*")
+    assert "\nextensions:\n  mine: " in (made / "config.yaml").read_text(encoding="utf-8")
+    ended = run(tmp_path, "-m", "medrl.chat", str(made), "question=Is it true?")
+    assert ended.returncode == 1 and ended.stderr == (
+        "medrl: mine.vaccine_facts.VaccineFacts is of an extension that this command does not name; install the package mine.\n"
+    )
 
 
 def test_the_new_type_of_answers_is_audited_on_its_task(extended):
@@ -84,12 +92,19 @@ def test_the_new_reward_is_audited_on_the_new_task(extended):
     assert wrong.split()[-2:] == ["0.00", "1.50"]
 
 
-def test_the_new_algorithm_trains(extended):
-    ended = run(extended, *shlex.split(COMMANDS[2]), "runs=trained", "hardware=cpu")
+def test_the_new_algorithm_trains_in_two_processes_and_is_talked_to(extended):
+    ended = run(extended, *shlex.split(COMMANDS[2]), "runs=trained", "hardware=cpu", "hardware.gpus=2")
     assert ended.returncode == 0, ended.stderr
     (folder,) = (extended / "trained").iterdir()
     assert (folder / "model" / "model.safetensors").exists()
     assert "noise_alpha: 5.0" in (folder / "config.yaml").read_text(encoding="utf-8")
+    talk = ["-m", "medrl.chat", str(folder), "question=Is it true?", "hardware=cpu", "eval.max_new_tokens=8"]
+    assert f"add +extensions={extended / 'mine'}." in run(extended, *talk).stderr
+    ended = run(extended, *talk, "+extensions=mine")
+    assert ended.returncode == 0 and "Say whether the statement is true or false." in ended.stderr
+    ended = run(extended, "-m", "medrl.export", str(folder), "formats=merged", "rows=2", "+extensions=mine")
+    assert ended.returncode == 0, ended.stderr
+    assert "With code beside medrl: mine (SHA-256 " in (folder / "export" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_new_task_is_evaluated_with_the_new_scorer_beside(extended):
@@ -105,7 +120,16 @@ def test_a_damaged_row_of_the_new_task_is_named_by_its_line(extended):
     good = '{"id": 1, "claim": "It helps.", "label": 1, "disease": "polio"}'
     (rows / "train.jsonl").write_text(f"{good}\n", encoding="utf-8")
     (rows / "test.jsonl").write_text(f"{good}\n{good.replace('1,', '2,', 1).replace(': 1, ', ': 7, ')}\n", encoding="utf-8")
-    words = ["-m", "medrl", "algo=none", "data_mix=vaccine_facts", "source=local", "source.root=data", "hardware=cpu"]
+    words = [
+        "-m",
+        "medrl",
+        "+extensions=mine",
+        "algo=none",
+        "data_mix=vaccine_facts",
+        "source=local",
+        "source.root=data",
+        "hardware=cpu",
+    ]
     ended = run(extended, *words)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert "test.jsonl:2: not a row of vaccine_facts: label should be 0 or 1, is 7" in ended.stderr

@@ -1,7 +1,7 @@
 """From configuration trees to objects: `check` reports every mistake at once, `build` makes what ``_target_`` names.
 
 A node with ``_target_: medrl.x.Y`` becomes the frozen dataclass ``Y``; its fields are the only options there are, and
-pydantic checks their types and bounds. Nothing outside ``medrl.`` can be named, and nothing is registered anywhere.
+pydantic checks their types and bounds. Nothing outside ``medrl.`` and extensions can be named, and nothing is registered.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import pkgutil
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 from medrl.algos.base import Algo
-from medrl.config import rules, suggest
+from medrl.config import extensions, rules, suggest
 from medrl.config.frozen import Tree
+from medrl.config.identity import Identified
 from medrl.config.schema import Published, Run
-from medrl.errors import ConfigError, Problem
+from medrl.errors import ConfigError, Problem, UserError
 
 T = TypeVar("T")
 
@@ -78,7 +80,12 @@ def unchecked(tree: Tree) -> Run:
 
 
 def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]:
-    """Every section of a configuration, and the whole where all could be built."""
+    """Every section of a configuration, and the whole where all could be built.
+
+    Raises:
+        UserError: an extension that it was made with is not here.
+    """
+    extensions.check(tree)
     sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
     rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
     sections["published"] = tuple(rows) if None not in rows else Unbuilt()
@@ -123,17 +130,21 @@ def _construct(node: Any, path: str, problems: list[Problem]) -> Any:
 
 
 def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
-    """The dataclass that ``_target_`` names; only ``medrl.`` is looked into."""
+    """The dataclass that ``_target_`` names; only ``medrl.`` and extensions are looked into."""
     module_name, _, class_name = str(target).rpartition(".")
-    if not module_name.startswith("medrl.") and module_name != "medrl":
-        problems.append(
-            Problem(f"{path}._target_", f"{target!r} is outside medrl; only medrl's own classes are built", of_value=True)
-        )
+    extension = extensions.holding(module_name)
+    if not extension and not module_name.startswith("medrl.") and module_name != "medrl":
+        message = f"{target!r} is outside medrl and of no extension that this command names; add +extensions=FOLDER"
+        problems.append(Problem(f"{path}._target_", message, of_value=True))
         return None
     try:
-        cls = getattr(importlib.import_module(module_name), class_name)
+        module = extensions.imported(module_name) if extension else importlib.import_module(module_name)
+        cls = getattr(module, class_name)
     except (ModuleNotFoundError, AttributeError):
         problems.append(Problem(f"{path}._target_", f"there is no class {target}", of_value=True))
+        return None
+    except UserError as error:
+        problems.append(Problem(f"{path}._target_", str(error)))
         return None
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)) or inspect.isabstract(cls):
         problems.append(Problem(f"{path}._target_", f"{target} is not a configuration class", of_value=True))
@@ -142,7 +153,27 @@ def _locate(target: Any, path: str, problems: list[Problem]) -> type | None:
         message = f"{target} declares no kind of its own; add `kind: ClassVar[str] = 'a_word'` to the class"
         problems.append(Problem(f"{path}._target_", message))
         return None
+    if extension and (other := _of_same_kind(cls)):
+        message = f"{target} has the kind {vars(cls)['kind']!r} of {other.__module__}.{other.__qualname__}; give it another word"
+        problems.append(Problem(f"{path}._target_", message))
+        return None
     return cls
+
+
+def _of_same_kind(cls: Any) -> type | None:
+    """Another class of the kind of one that an extension holds, which ids could not tell from it: medrl's, or an extension's."""
+    noun = next((base for base in reversed(cls.__mro__) if issubclass(base, Identified) and base is not Identified), cls)
+    package = noun.__module__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__) if package.startswith("medrl.") else ():
+        importlib.import_module(f"{package}.{module.name}")
+    waiting = noun.__subclasses__()
+    while waiting:
+        other: Any = waiting.pop()
+        named_alike = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)  # one that was loaded again
+        if not named_alike and vars(other).get("kind") == cls.kind:
+            return typing.cast(type, other)
+        waiting += other.__subclasses__()
+    return None
 
 
 @cache

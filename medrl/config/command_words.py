@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from medrl.config import suggest
+from medrl.config import extensions, suggest
 from medrl.errors import ConfigError, Problem, UserError
 
 
@@ -21,7 +21,7 @@ class Words(NamedTuple):
 
 
 def parted(argv: Sequence[str], known: Collection[str], usage: str) -> Words:
-    """Part a command line.
+    """Part a command line; the extensions that it names are known from here on.
 
     Args:
         argv: Its words.
@@ -32,6 +32,7 @@ def parted(argv: Sequence[str], known: Collection[str], usage: str) -> Words:
         UserError: not exactly one run or model is named.
         ConfigError: a word is a mistyped option of the command.
     """
+    argv = extensions.name(argv)
     names = [word for word in argv if "=" not in word]
     if len(names) != 1 or names[0].startswith("-"):
         raise UserError(f"Name one run or model: {usage}")

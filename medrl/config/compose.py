@@ -25,7 +25,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medrl.config import frozen, places, resolve, schema, suggest
+from medrl.config import extensions, frozen, places, resolve, schema, suggest
 from medrl.config.frozen import Tree
 from medrl.config.options import NAMED, added_folders, group_options
 from medrl.errors import ConfigError, Problem
@@ -38,10 +38,13 @@ Refused = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 
 
 class ExperimentsPath(SearchPathPlugin):
-    """Hydra finds ``paper=`` and ``study=`` in ``experiments/``, and all else in ``conf/``."""
+    """Hydra finds ``paper=`` and ``study=`` in ``experiments/``, what extensions add in theirs, and all else in ``conf/``."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="medrl", path=f"file://{frozen.root('experiments')}")
+        for each in extensions.known():
+            if each.conf.is_dir():
+                search_path.append(provider=each.name, path=f"file://{each.conf}")
 
 
 Plugins.instance().register(ExperimentsPath)
@@ -169,11 +172,12 @@ def _composed(words: Sequence[Override]) -> DictConfig:
 
 
 def plain(cfg: DictConfig) -> Tree:
-    """Plain containers, every interpolation resolved, without Hydra's own node."""
+    """Plain containers, every interpolation resolved, without Hydra's own node; of extensions those that it names classes of."""
     values = {str(key): cfg[key] for key in cfg if key != "hydra"}
-    return {
+    tree = {
         key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value for key, value in values.items()
     }
+    return tree | {"extensions": extensions.used(tree)}
 
 
 # --- Every mistake ---------------------------------------------------------------------------------------------------
@@ -185,6 +189,7 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
     Raises:
         ConfigError: with every mistake.
     """
+    extensions.name(overrides)
     problems: list[Problem] = []
     words = list(_usable(overrides, problems))
     aside: list[str] = []

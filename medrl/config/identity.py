@@ -29,6 +29,8 @@ ABOUT_TRAINING = ("training_args.bin", "trainer_state.json")
 LARGE_BYTES = 32 * 1024 * 1024
 """A file of this size takes a tenth of a second to hash: its digest is cached, smaller files are hashed each time."""
 
+codes: dict[str, str] = {}
+"""Hash of the Python files of each extension, by the modules and packages that it holds (`medrl.config.extensions`)."""
 planned: dict[Path, str] = {}
 """Ids of runs that a chain is about to start, by resolved folder: later stages are named before the first has begun."""
 
@@ -42,14 +44,20 @@ class Identified:
     """Fields that change nothing of what is learned. Those of the base classes count, too."""
 
     def identity(self) -> Values:
-        """Kind and values; a class whose fields name files says here what is in them.
+        """Kind and values, and the code where it is no part of medrl; a class whose fields name files says here what is in them.
 
         Raises:
             UserError: a file cannot be read.
         """
         left_out = frozenset[str]().union(*(vars(base).get("not_learned", ()) for base in type(self).__mro__))
         names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]  # type: ignore[arg-type]
-        return {"kind": self.kind, **{name: plain(getattr(self, name)) for name in names}}
+        code = {"code": found} if (found := code_of(type(self))) else {}
+        return {"kind": self.kind, **code, **{name: plain(getattr(self, name)) for name in names}}
+
+
+def code_of(cls: type) -> str | None:
+    """The hash of the extension that a class is of; None for one of medrl's, whose `kind` stands for its code."""
+    return next((code for module, code in codes.items() if f"{cls.__module__}.".startswith(f"{module}.")), None)
 
 
 def digest(node: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from medrl.config import frozen
+from medrl.config import extensions, frozen
 
 NAMED = ("paper", "study")
 """The groups under ``experiments``, which are groups before they have an option."""
@@ -14,8 +14,8 @@ LATER = ("chain", "hydra")
 
 
 def folders(more: Sequence[Path] = ()) -> list[Path]:
-    """Where groups are looked for: ``conf``, ``experiments``, and folders that a user adds with ``hydra.searchpath``."""
-    return [frozen.root("conf"), frozen.root("experiments"), *more]
+    """Where groups are looked for: ``conf``, ``experiments``, extensions, and what a user adds with ``hydra.searchpath``."""
+    return [frozen.root("conf"), frozen.root("experiments"), *(each.conf for each in extensions.known()), *more]
 
 
 def added_folders(search_path: Iterable[str]) -> list[Path]:
@@ -36,13 +36,13 @@ def option_file(group: str, option: str, more: Sequence[Path] = ()) -> Path | No
 
 def short(path: Path) -> str:
     """A file of ours by its place in the repository, another one in full."""
-    return next((str(path.relative_to(folder.parent)) for folder in folders() if path.is_relative_to(folder)), str(path))
+    ours = [frozen.root("conf"), frozen.root("experiments")]
+    return next((str(path.relative_to(folder.parent)) for folder in ours if path.is_relative_to(folder)), str(path))
 
 
 def groups() -> Iterator[str]:
     """Every group that has options, those inside another one (``model/lora``) among them."""
-    for folder in folders():
-        for path in sorted(path for path in folder.rglob("*") if path.is_dir()):
-            group = path.relative_to(folder).as_posix()
-            if group.split("/")[0] not in LATER and group_options(group):
-                yield group
+    found = (path.relative_to(folder).as_posix() for folder in folders() for path in sorted(folder.rglob("*")) if path.is_dir())
+    for group in dict.fromkeys(found):
+        if group.split("/")[0] not in LATER and group_options(group):
+            yield group

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medrl.config import frozen
+from medrl.config import frozen, options
 from medrl.config.frozen import Tree
 from medrl.errors import ConfigError, Problem, UserError
 
@@ -158,8 +158,8 @@ def _table_of(weights: str) -> Any:
 
 def _set_by(group: str, option: str | None) -> Iterator[str]:
     """Settings of the algorithm in a paper's or a study's file, and in those that it builds on."""
-    path = frozen.root("experiments") / group / f"{option}.yaml"
-    if not option or not path.exists():
+    path = options.option_file(group, str(option))
+    if not path:
         return
     file = _file(path)
     yield from file.get("algo") or ()

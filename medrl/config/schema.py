@@ -63,6 +63,9 @@ class Run(Sections):
     chosen: tuple[str, ...]
     """What ``format: auto`` was found to be, by task, and by how many right answers (`medrl.planning.format_choice`)."""
 
+    extensions: dict[str, str]
+    """Code of the user's own that it is made with, folders and packages, and the hash of each (`medrl.config.extensions`)."""
+
     algo: Algo
     logger: Logger
 

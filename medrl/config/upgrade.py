@@ -23,7 +23,7 @@ MOVED = {
 CLASSES = {"medrl.models.Pretrained": "medrl.models.base.Pretrained", "medrl.models.Scratch": "medrl.models.base.Scratch"}
 GONE = {"model": ("id",), "data_mix": ("flaws",)}
 """Options that nothing reads any more, by section."""
-LATER: dict[str, Any] = {"tuned": [], "chosen": [], "control": "none"}
+LATER: dict[str, Any] = {"tuned": [], "chosen": [], "control": "none", "extensions": {}}
 """Options that the first versions did not have."""
 
 

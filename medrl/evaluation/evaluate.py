@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from medrl.config.identity import digest, of_files
+from medrl.config.identity import code_of, digest, of_files
 from medrl.config.schema import Run
 from medrl.data.example import Example
 from medrl.data.prompts import messages
@@ -47,7 +47,8 @@ def result_files(run: Run, which: Which) -> dict[str, str]:
     names = {}
     for name in evaluated_tasks(run):
         task = run.data_mix.tasks[name]
-        about = {**about_all, "task": task, "source": [run.source.identity_of(task, split) for split in splits]}
+        asked = task.identity() | {"code": None}  # of an extension: `grader_of` has it, so that kept texts are graded anew
+        about = {**about_all, "task": asked, "source": [run.source.identity_of(task, split) for split in splits]}
         if shown := run.data_mix.shown_by(run.source, name):
             about["shown"] = shown
         names[name] = f"{name}-v{task.version}-{which}-{digest(about)}.jsonl"
@@ -143,6 +144,12 @@ def grader_digest() -> str:
 GRADED_BY = ("data", "grading", "tasks")
 
 
+def grader_of(run: Run) -> str:
+    """`grader_digest`, and the code of extensions where tasks or the judge of a run are theirs."""
+    parts = {code for part in (*run.data_mix.tasks.values(), run.judge) if (code := code_of(type(part)))}
+    return digest([grader_digest(), *sorted(parts)]) if parts else grader_digest()
+
+
 class Regraded(NamedTuple):
     """What a new grade of kept texts has changed."""
 
@@ -159,7 +166,7 @@ def graded_otherwise(run: Run, folder: Path) -> dict[Path, tuple[str, str]]:
     whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
     for name, file in ((name, file) for which in whiches for name, file in result_files(run, which).items()):
         grader = noted.get(f"eval/{file}", {}).get("grader", "unknown")
-        if protocol(run, name) == "generative" and (folder / "eval" / file).exists() and grader != grader_digest():
+        if protocol(run, name) == "generative" and (folder / "eval" / file).exists() and grader != grader_of(run):
             found[folder / "eval" / file] = (name, grader)
     return found
 
@@ -178,9 +185,9 @@ def regrade(run: Run, folder: Path, stale: Mapping[Path, tuple[str, str]]) -> Re
         kept = regraded(run, name, lines)
         if len(kept) == len(lines):
             write_jsonl(path, (kept[place] for place in range(len(lines))))
-            run_folder.note_file(folder, path, grader=grader_digest())
+            run_folder.note_file(folder, path, grader=grader_of(run))
         else:
-            begun = ({"position": place, "grader": grader_digest(), **line} for place, line in kept.items())
+            begun = ({"position": place, "grader": grader_of(run), **line} for place, line in kept.items())
             write_jsonl(path.with_name(path.name + ".begun"), begun)
             path.unlink()
         changed = sum(line != lines[place] for place, line in kept.items())
@@ -235,13 +242,14 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     unit = {"generative": "completions", "perplexity": "documents"}.get(kind, "pairs")
     begun = path.with_name(path.name + ".begun")
     # A line that another grader has graded is made again: few are, and they cost no more than they did.
-    own = [line for line in read_jsonl(begun) if line.pop("grader", None) == grader_digest()]
+    grader = grader_of(run)
+    own = [line for line in read_jsonl(begun) if line.pop("grader", None) == grader]
     lines = {line.pop("position"): line for line in own}
     with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
         for batch in missing_lines(run, name, examples, model, set(lines), progress.partly):
             for position, line in batch.items():
                 lines[position] = line
-                file.write(json.dumps({"position": position, "grader": grader_digest(), **line}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"position": position, "grader": grader, **line}, ensure_ascii=False) + "\n")
             file.flush()
             progress.update(len(lines))
     write_jsonl(path, (lines[position] for position in range(total)))

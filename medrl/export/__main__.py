@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from medrl.config import build, suggest
+from medrl.config import build, extensions, suggest
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.export import asked_again, exporting, push
 from medrl.export.exporting import Options
@@ -44,7 +44,7 @@ def _main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, flush=True)
         return 0 if argv else 2
-    options = _options(argv)
+    options = _options(extensions.name(argv))
     with explained(options.where), GracefulShutdown().listening():
         record = exporting.export(options)
         print(asked_again.table(record["agreement"]).text(terminal_width()), flush=True)

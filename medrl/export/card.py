@@ -77,6 +77,7 @@ def write(path: Path, source: Source) -> None:
         settings=_settings(source.folder, uses_rewards=source.run.algo.uses_rewards),
         commit=metrics["commit"],
         dirty=metrics["dirty"],
+        extensions={Path(name).name: sha256 for name, sha256 in source.run.extensions.items()},
         packages=", ".join(f"{name} {provenance['packages'][name]}" for name in SHOWN if name in provenance.get("packages", {})),
     )
     data = ModelCardData(

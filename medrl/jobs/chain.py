@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from medrl.config import build, compose, frozen, identity, options, schema, suggest
+from medrl.config import build, compose, identity, options, schema, suggest
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import explained, write_atomically
@@ -175,8 +175,8 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
 
 
 def _file(name: str) -> Path:
-    path = frozen.root("conf") / "chain" / f"{name}.yaml"
-    if not path.exists():
+    path = options.option_file("chain", name)
+    if not path:
         raise UserError(f"There is no chain {name!r}; {suggest.nearest(name, options.group_options('chain'))}")
     return path
 

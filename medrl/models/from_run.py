@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from medrl.config import build, frozen, identity
+from medrl.config import build, extensions, frozen, identity
 from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
 from medrl.errors import Problem
@@ -47,7 +47,9 @@ class FromRun(Model):
     def problems(self) -> Iterator[Problem]:
         folder = Path(self.run)
         tree = tree_of(folder)
-        before = build.build({key: tree[key] for key in ("model", "algo")})
+        read = {key: tree[key] for key in ("model", "algo")}
+        extensions.check(read | {"extensions": tree["extensions"]})
+        before = build.build(read)
         if before["algo"].trains_reward_model:
             yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
         elif not before["algo"].trains:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from medrl import files
-from medrl.config import build, frozen
+from medrl.config import build, extensions, frozen
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest
 from medrl.config.schema import Run
@@ -154,7 +154,8 @@ def _ask_in_a_process(tree: Tree, run: Run, names: Sequence[str]) -> None:
     shutdown = GracefulShutdown(notice=None)
     with tempfile.TemporaryDirectory() as folder, files.explained(Path(run.runs)), shutdown.listening():
         frozen.freeze(tree, Path(folder))
-        failed = job.run([job.Job([sys.executable, "-m", "medrl.planning.format_choice", folder, *names])], shutdown)
+        command = [sys.executable, "-m", "medrl.planning.format_choice", folder, *names, *extensions.words()]
+        failed = job.run([job.Job(command)], shutdown)
     if failed and shutdown.signal is not None:
         raise Interrupted("Stopped while the model was asked for its format. Run the same command again.", shutdown.signal)
     if failed:
@@ -232,7 +233,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Ask the model of a frozen configuration about tasks; 0 when all choices stand."""
-    return exit_code(lambda: _main(Path(argv[0]), argv[1:]))
+    return exit_code(lambda: _main(Path(argv[0]), extensions.name(argv[1:])))
 
 
 def _main(folder: Path, names: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from medrl.config import extensions
 from medrl.config.identity import of_file
 from medrl.config.schema import Run
 from medrl.errors import UserError
@@ -70,6 +71,7 @@ def provenance() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "gpus": list(detected_gpus()),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "extensions": {Path(each.name).name: each.sha256 for each in extensions.known()},
     }
 
 

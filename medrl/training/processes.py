@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medrl.config import extensions
 from medrl.errors import Interrupted, UserError
 from medrl.jobs import job
 from medrl.jobs.job import Job
@@ -37,7 +38,8 @@ def in_processes(hardware: Hardware, folder: Path, shutdown: GracefulShutdown) -
         log = folder / "train" / f"process-{number}.log" if number else None
         if log:
             log.unlink(missing_ok=True)
-        jobs.append(Job([sys.executable, "-m", "medrl.training.worker", str(folder)], log=log, environment=environment))
+        command = [sys.executable, "-m", "medrl.training.worker", str(folder), *extensions.words()]
+        jobs.append(Job(command, log=log, environment=environment))
     failed = job.run(jobs, shutdown)
     if failed is None:
         return

@@ -1,4 +1,4 @@
-"""``python -m medrl.training.worker RUN_FOLDER``: one of the processes that train a run together."""
+"""``python -m medrl.training.worker RUN_FOLDER [+extensions=FOLDER]``: one of the processes that train a run together."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from medrl import files, lifecycle
-from medrl.config import build, frozen
-from medrl.errors import Interrupted, UserError
+from medrl.config import build, extensions, frozen
+from medrl.errors import Interrupted, UserError, raised_by_others
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.training import distributed
 
@@ -16,6 +16,7 @@ def main() -> int:
     """Train as the frozen configuration says; 0 when done, else the exit code of what went wrong."""
     folder, shutdown = Path(sys.argv[1]), GracefulShutdown(notice=None)  # the parent prints it, once
     try:
+        extensions.name(sys.argv[2:])
         with files.explained(folder), shutdown.listening():
             settings = build.check(frozen.load(folder))
             distributed.join(settings.hardware.device)
@@ -25,6 +26,11 @@ def main() -> int:
         return error.exit_code
     except Interrupted as error:  # which the parent prints
         return error.exit_code
+    except Exception as error:
+        if not (said := raised_by_others(error)):
+            raise
+        print(f"medrl: {said}", file=sys.stderr)
+        return UserError.exit_code
     return 0
 
 
