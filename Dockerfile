@@ -2,6 +2,7 @@
 #   docker build -t medrl .                                   for a CPU
 #   docker build -t medrl-cuda --build-arg DEVICE=cuda .      for NVIDIA GPUs: vLLM and 4-bit weights besides
 #   docker run --rm -v "$PWD/runs:/work/runs" medrl algo=grpo data_mix=pubmed70
+#   docker run --rm -it -v "$PWD/runs:/work/runs" --entrypoint python medrl -m medrl.chat runs/NAME-ID
 #   docker run --rm --gpus all -v "$PWD/runs:/work/runs" medrl-cuda source=hub model=qwen2_5_3b_instruct
 FROM python:3.11-slim
 

@@ -1,4 +1,8 @@
-"""Hooks of mkdocs: experiments/README.md, which `medrl.table --readme` writes, becomes the page *Results* of the site."""
+"""Hooks of mkdocs: what the documents have that reads well in a repository and not on a page of the site.
+
+experiments/README.md, which `medrl.table --readme` writes, becomes the page *Results*. What stands to the right of a command
+becomes a comment above it, so that it is not cut off, and the page's button copies what a shell takes.
+"""
 
 import re
 from pathlib import Path
@@ -6,6 +10,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+SAID = re.compile(r"^((?:\w+=\S+ )?(?:python -m medrl|make ).*?\S) {3,}(\S.*)$", re.MULTILINE)
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "README.md"
 
 
@@ -17,5 +22,5 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """A link to the results leads to their page, where on a repository's page it leads to their file."""
-    return markdown.replace("](../experiments/README.md", "](results.md")
+    """A link to the results leads to their page, and what is said of a command stands above it."""
+    return SAID.sub(r"# \2\n\1", markdown.replace("](../experiments/README.md", "](results.md"))

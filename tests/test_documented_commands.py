@@ -3,6 +3,7 @@
 Run whole are those of docs/extending.md by tests/test_extending.py, and the README's first one by tests/test_line.py.
 """
 
+import ast
 import importlib
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 import pandas
 import pytest
 
+import medrl
 from medrl.__main__ import parse
 from medrl.config import command_words
 from medrl.config import compose as composing
@@ -168,6 +170,33 @@ def test_an_answer_that_is_shown_is_given(tmp_path, page, words, answer):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.stdout + done.stderr == answer
+
+
+def test_every_old_option_is_answered_with_the_new_one():
+    table = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8"), re.MULTILINE)
+    names = {name for cell in table for name in re.findall(r"`([a-z][a-z_]+)(?=[`=:])", cell)}
+    names -= {"lora", "full", "sft", "rm", "ppo", "dpo", "kto", "prompt", "max_steps"}  # values, a column, and our own
+    names -= {"save_pretrained_merged", "save_pretrained_gguf", "torchrun", "api", "webchat", "export"}  # functions and programs
+    assert len(names) > 25
+    with pytest.raises(ConfigError) as refused:
+        composing.compose([f"{name}=1" for name in sorted(names)])
+    said = {problem.key: problem.message for problem in refused.value.problems}
+    assert set(said) == names and not {key for key, message in said.items() if not re.search("; write |none is needed", message)}
+
+
+def test_python_that_is_shown_uses_the_api():
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    used = {
+        node.attr
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "medrl"
+    }
+    assert {"run", "evaluate"} <= used <= set(medrl.__all__)
 
 
 def test_every_target_of_make_is_there():

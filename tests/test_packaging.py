@@ -111,6 +111,27 @@ def test_the_citation_is_of_this_version():
 
 
 @pytest.mark.slow
+def test_what_the_image_copies_is_enough_for_a_wheel(tmp_path):
+    for word in (word for words in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE) for word in words.split()):
+        copy = shutil.copytree if (ROOT / word).is_dir() else shutil.copy
+        copy(ROOT / word, tmp_path / word)
+    build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path / "dist"), "--target", "wheel"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    assert list((tmp_path / "dist").glob("*.whl"))
+
+
+def test_every_extra_that_is_named_is_one():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "Dockerfile", *(ROOT / "medrl").rglob("*.py")]
+    named = {
+        extra
+        for page in pages
+        for words in re.findall(r"(?:medrl|'\.)\[([\w,]+)\]", page.read_text(encoding="utf-8"))
+        for extra in words.split(",")
+    }
+    assert len(named) > 4 and named <= set(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.slow
 def test_the_wheel_can_be_built_from_the_source_archive(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run([*build, "--target", "sdist"], cwd=ROOT, check=True, capture_output=True)

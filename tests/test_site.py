@@ -19,4 +19,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     pages = {path.parent.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("index.html")}
     documents = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert {"results", *documents} - {"index", "decisions/README"} <= pages
+    assert "# every group, option and value\npython -m medrl --help\n" in (tmp_path / "site/index.html").read_text(
+        encoding="utf-8"
+    )
     assert 'href="../results/#grpo-and-its-placebo"' in (tmp_path / "site/measured/index.html").read_text(encoding="utf-8")
