@@ -4,7 +4,7 @@ VENV ?= .venv
 WORKERS ?= 2
 RUN := $(VENV)/bin/python
 
-.PHONY: help quickstart test test-fast check tiny clean
+.PHONY: help quickstart test test-fast check docs tiny clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -27,12 +27,15 @@ check: $(VENV)/.ready-dev ## Format check, lint, types
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
+docs: $(VENV)/.ready-dev ## Build the site of the documents into site/; a warning is a failure
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 tiny: $(VENV)/.ready ## Make the embedded model again (minutes on a GPU, hours on two cores) and put it into the package
 	$(RUN) -m medrl chain=tiny
 	cp runs/tiny-habit-*/model/* medrl/models/assets/tiny/
 
 clean: ## Remove what the other targets made, run folders excepted
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("medrl needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'

@@ -100,6 +100,7 @@ def _hydra() -> int:
     """What Hydra answers itself: its own help, its configuration, the completion of a shell."""
     import hydra
 
+    sys.argv[0] = "medrl"  # completion is installed for the program of this name, also by `python -m medrl`
     hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")(lambda cfg: None)()
     return 0
 

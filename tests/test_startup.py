@@ -82,6 +82,29 @@ def test_flags(tmp_path):
     assert done.returncode == 2 and "--algo  is no flag; options are written key=value: algo=grpo" in done.stderr
 
 
+TYPED = {"medrl algo=grp": "algo=grpo", "medrl -m data_mix=medq": "data_mix=medqa", "medrl algo=sft algo.loss": "algo.loss_on="}
+
+
+def test_bash_completes_what_is_typed(tmp_path):
+    """In bash itself, with the function that Tab calls; a stand-in for what pip installs runs this checkout."""
+    program = tmp_path / "medrl"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m medrl "$@"\n')
+    program.chmod(0o755)
+    lines = ["set -e", f'eval "$({sys.executable} -m medrl --shell-completion install=bash)"', "complete -p medrl"]
+    for line in TYPED:
+        lines += [
+            f'COMP_LINE="{line}"',
+            f"COMP_CWORD={line.count(' ')}",
+            "COMPREPLY=()",
+            'hydra_bash_completion; echo "${COMPREPLY[@]}"',
+        ]
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    bash = ["bash", "--norc", "-c", "\n".join(lines)]
+    done = subprocess.run(bash, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == list(TYPED.values())
+
+
 WRONG = [("algo=grpo,sft",), ("-m", "algo=grpo,sftt"), ("--cfg", "job", "algo=grop"), ("foo",)]
 
 

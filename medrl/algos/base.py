@@ -136,18 +136,23 @@ class TrainedAlgo(Algo):
     max_steps: Annotated[int, Gt(0)] | None
     """Optimizer steps; null where ``epochs`` says how long."""
     epochs: Annotated[float, Gt(0)] | None
-    """Passes over the drawn rows; null where ``steps`` says how long."""
+    """Passes over the drawn rows; null where ``max_steps`` says how long."""
     batch_size: Annotated[int, Gt(0)]
     """Sequences of an optimizer step over all devices; how they are split is hardware's."""
     learning_rate: Annotated[float, Gt(0)]
+    """Its highest value, after the warm-up."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"]
     """What the learning rate does after the warm-up; ``constant`` has none, as in transformers."""
     warmup_ratio: Annotated[float, Ge(0), Le(1)]
     """Share of the steps in which the learning rate rises to the full one; the first step has its part of it, and not 0."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+    """AdamW (Loshchilov and Hutter 2019), its states in 32 bits, in 8, or in 8 that are paged to the CPU."""
     adam_beta1: Annotated[float, Ge(0), Le(1)]
+    """Decay of AdamW's mean of the gradients."""
     adam_beta2: Annotated[float, Ge(0), Le(1)]
+    """Decay of AdamW's mean of their squares."""
     weight_decay: Annotated[float, Ge(0)]
+    """AdamW's, for each step a share of the learning rate."""
     max_grad_norm: Annotated[float, Gt(0)]
     """Gradients are scaled down to this norm."""
     save_steps: Annotated[int, Gt(0)]
@@ -254,9 +259,11 @@ class SamplingAlgo(TrainedAlgo):
     uses_rewards: ClassVar[bool] = True
 
     max_completion_tokens: Annotated[int, Gt(0)]
+    """Longest completion that is sampled."""
     temperature: Annotated[float, Gt(0)]
     """Of sampling."""
     top_p: Annotated[float, Gt(0), Le(1)]
+    """Completions are sampled from the likeliest tokens that make up this share; 1 is all."""
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)

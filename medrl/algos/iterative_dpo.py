@@ -43,6 +43,7 @@ class IterativeDPO(SelfSampledPreference):
     shards: ClassVar[bool] = False
 
     rounds: Annotated[int, Gt(0)]
+    """Times of sampling, grading and training."""
     beta: Annotated[float, Gt(0)]
     """KL penalty coefficient against the model of the round's start."""
     keep_rounds: bool

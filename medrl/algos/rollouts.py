@@ -43,6 +43,7 @@ class OnlineRL(SamplingAlgo):
     epsilon: Annotated[float, Gt(0)]
     """Clip range of the probability ratio, below 1 and, unless ``epsilon_high`` says otherwise, above it."""
     epsilon_high: Annotated[float, Gt(0)] | None
+    """Upper clip range; null is epsilon."""
     mask_truncated: bool
     """Leave completions that the token limit cut out of the loss."""
 

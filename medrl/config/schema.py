@@ -46,9 +46,11 @@ class Run(Sections):
     """A whole configuration. The YAML files of ``conf`` hold every value; the classes hold names, types and meaning."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """First half of the run folder's name."""
+    """First half of the run folder's name; ALGO-MODEL-DATA_MIX where none is given."""
     paper: str | None
+    """Option of ``experiments/paper``: a published setting."""
     study: str | None
+    """Option of ``experiments/study``: a question of ours."""
     runs: str
     """Folder that holds the run folders."""
     dry_run: bool
@@ -56,6 +58,7 @@ class Run(Sections):
     force: bool
     """Start over where a run of the same configuration already stands."""
     published: tuple[Published, ...]
+    """Numbers of others that stand beside those of this run."""
     deviations: tuple[str, ...]
     """What this configuration does otherwise than the paper it follows."""
     tuned: tuple[str, ...]
@@ -67,7 +70,9 @@ class Run(Sections):
     """Code of the user's own that it is made with, folders and packages, and the hash of each (`medrl.config.extensions`)."""
 
     algo: Algo
+    """How the policy learns."""
     logger: Logger
+    """Whether W&B shows the run."""
 
 
 def run_id(run: Run) -> str:

@@ -24,12 +24,18 @@ class Sections:
     seed: Annotated[int, Ge(0), Lt(2**32)]
     """Seeds the weights, the mix, the sampling and the evaluation."""
     model: Model
+    """Weights, chat format and adapter."""
     data_mix: DataMix
+    """What is trained on, and what is held out."""
     reward_set: RewardSet
+    """What completions are paid for."""
     control: Control
     """A placebo arm: what takes the information out of the rewards (`medrl.rewards.controls`)."""
     source: Source
+    """Where rows come from."""
     judge: Judge
     """Who grades answers in free text; tasks and rewards that ask one take this."""
     hardware: Hardware
+    """How the run is computed."""
     eval: Eval
+    """How held-out tasks are asked."""

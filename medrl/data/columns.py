@@ -23,6 +23,7 @@ class Columns(Identified):
     context: str | None
     """Text that stands before the question."""
     question: str | None
+    """What is asked."""
     answer: str | None
     """The gold."""
     answer_text: str | None

@@ -28,13 +28,15 @@ class Eval(Identified):
     """``validation`` asks the rows that `DataMix.validation_rows` keeps of the training split: settings are chosen by these, and
     the test split is asked of the chosen ones."""
     limit: Annotated[int, Gt(0)] | None
-    """First so many examples of each task; null asks all."""
+    """So many examples of each task, a sample by the hash of their ids, the same for every model and seed; null asks all."""
     samples: Annotated[int, Gt(0)]
     """Completions of each example; accuracy is their mean, and pass@k and the majority vote stand beside it."""
     max_new_tokens: Annotated[int, Gt(0)]
+    """Longest completion; one that it cuts is truncated."""
     temperature: Annotated[float, Ge(0)]
     """0 is greedy."""
     top_p: Annotated[float, Gt(0), Le(1)]
+    """Samples are drawn from the likeliest tokens that make up this share; 1 is all."""
     batch_tokens: Annotated[int, Gt(0)] | None
     """Most tokens of a generation batch, padding and completions included; null for what suits the device. No answer depends
     on it."""

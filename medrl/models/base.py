@@ -335,6 +335,7 @@ class Scratch(Model):
     learns_vocabulary: ClassVar[bool] = True
 
     vocabulary: Annotated[int, Gt(300)]
+    """Entries of the tokenizer that is trained."""
     architecture: Mapping[str, int]
     """Options of transformers' Qwen2Config: hidden_size, num_hidden_layers, ..."""
 

@@ -22,9 +22,11 @@ class Lora(Identified):
     kind: ClassVar[str] = "lora"
 
     rank: Annotated[int, Gt(0)]
+    """Rank of B A, which is the size of the adapter."""
     alpha: Annotated[float, Gt(0)]
     """The update is scaled by alpha / rank."""
     dropout: Annotated[float, Ge(0)]
+    """Share of an adapter's inputs that is set to 0 while it trains."""
     modules: Annotated[tuple[str, ...], MinLen(1)] | None
     """Names of the linear layers that get an adapter; null: all of the architecture but its output head."""
     rslora: bool

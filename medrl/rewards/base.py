@@ -99,6 +99,7 @@ class RewardSet(Identified):
     not_learned: ClassVar[frozenset[str]] = frozenset({"audit"})
 
     rewards: Mapping[str, Reward]
+    """Each reward by its name; ``weight`` is its price."""
     normalize: bool
     """Divide the weights by their sum, so that a full total is 1."""
     audit: Literal["stop", "warn"]

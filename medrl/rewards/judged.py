@@ -23,6 +23,7 @@ class Judged(Reward):
     looks_at_gold: ClassVar[bool] = True
 
     judge: Judge
+    """Who says whether an answer is right."""
 
     def score(self, completion: Completion) -> float | None:
         return self.score_all([completion])[0]

@@ -23,7 +23,9 @@ class SoftOverlong(Reward):
     bounds: ClassVar[tuple[float, float]] = (-1.0, 0.0)
 
     limit_tokens: Annotated[int, Gt(0)]
+    """Tokens from which on a completion earns -1."""
     buffer_tokens: Annotated[int, Gt(0)]
+    """Tokens before the limit in which the reward falls from 0."""
 
     def problems(self) -> Iterator[Problem]:
         if self.buffer_tokens > self.limit_tokens:

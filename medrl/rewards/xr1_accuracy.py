@@ -24,6 +24,7 @@ class XR1Accuracy(Reward):
     looks_at_gold: ClassVar[bool] = True
 
     judge: Judge
+    """Who says whether an answer without LaTeX is right."""
 
     def score(self, completion: Completion) -> float | None:
         return self.score_all([completion])[0]

@@ -31,6 +31,7 @@ class Logger(Identified):
     entity: str | None
     """User or team on W&B; null: the account's own."""
     tags: tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...]
+    """Words that the run carries on W&B."""
     start_seconds: Annotated[int, Gt(0)]
     """How long the server may take to accept the run, before anything is trained."""
     end_seconds: Annotated[int, Gt(0)]

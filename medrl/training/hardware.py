@@ -32,6 +32,7 @@ class Hardware(Identified):
     )  # fmt: skip
 
     device: Literal["cpu", "cuda"]
+    """What computes: processors, or NVIDIA GPUs."""
     precision: Literal["fp32", "fp16", "bf16"]
     """What the forward and backward passes compute in."""
     gpus: Annotated[int, Gt(0)]

@@ -49,7 +49,9 @@ class OpenAICompatible(Endpoint[VerdictLine], Judge):
     line: ClassVar[type[VerdictLine]] = VerdictLine
 
     model: Annotated[str, StringConstraints(min_length=1)]
+    """The model as the endpoint calls it."""
     temperature: Annotated[float, Ge(0), Le(2)]
+    """Of the judge's sampling; 0 is greedy."""
     seed: int | None
     """Sent along; an endpoint does its best to answer the same to the same."""
     prompt: Literal["v1"]

@@ -125,6 +125,7 @@ class Endpoint(ABC, Generic[L]):
     api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
     """Name of the environment variable that holds the key; null where the endpoint asks for none."""
     limits: Limits
+    """What asking may cost, and how patient it is."""
 
     @property
     @abstractmethod

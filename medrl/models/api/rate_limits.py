@@ -28,12 +28,15 @@ class Limits(Identified):
     concurrency: Annotated[int, Gt(0), Le(512)]
     """Requests under way at once."""
     requests_per_minute: Annotated[int, Gt(0)] | None
+    """Most requests a minute; null: as many as concurrency allows."""
     max_spend: Annotated[float, Ge(0)] | None
     """US dollars. A request that could exceed them is not sent, and the run stops."""
     max_tokens: Annotated[int, Gt(0)] | None
     """The same in tokens, of prompts and answers together; for endpoints that cost no money."""
     usd_per_million_input_tokens: Annotated[float, Ge(0)]
+    """Price of a million tokens of prompts, in US dollars."""
     usd_per_million_output_tokens: Annotated[float, Ge(0)]
+    """Price of a million tokens of answers, in US dollars."""
     timeout_seconds: Annotated[float, Gt(0)]
     """Longest wait for a connection, and for the next part of an answer."""
     attempts: Annotated[int, Gt(0)]
