@@ -140,8 +140,10 @@ def test_a_run_is_looked_at_where_its_rows_are_not(compose, tree, asked, tmp_pat
         (["{}"], "holds none"),
         (["{}/run", "{}/absent"], "is no run folder: there is no such folder"),
         (["{}/run", "output=x.html"], "one run has its page in its own folder"),
-        (["{}/run", "outputs=x.html"], "no such option; there is output=FILE"),
+        (["{}/run", "outputs=x.html"], "no such option; there are output=FILE and inspect=FOLDER"),
         (["output=x.html"], "Name a run folder"),
+        (["{}/run", "inspect=x"], "is unfinished"),
+        (["{}/run", "{}/run", "inspect=x"], "is written of one run, alone"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(tree, tmp_path, capsys, words, said):
@@ -149,6 +151,45 @@ def test_mistakes_are_told_in_a_sentence(tree, tmp_path, capsys, words, said):
     where = tmp_path if words == ["{}"] else tmp_path / "a"
     assert command.main([word.format(where) for word in words]) != 0
     assert said in capsys.readouterr().err
+
+
+def test_answers_become_logs_for_inspect(tree, asked, tmp_path, capsys):
+    before = [answered(each, "unparsed") | {"readable": "right", "readable_vote": 7} for each in asked]
+    after = [answered(each, "right", "\N{SNOWMAN} text") for each in asked]
+    after[-1] |= {"finished": False, "verdict": "truncated"}
+    folder = kept_run(tmp_path / "run", tree, {"base": {"gsm8k": before}, "trained": {"gsm8k": after}}, done=True)
+    assert command.main([str(folder), f"inspect={tmp_path / 'logs'}"]) == 0
+    base, trained = sorted((tmp_path / "logs").iterdir())
+    assert capsys.readouterr().out == f"{base}\n{trained}\n"
+    assert all(
+        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\+00-00_gsm8k_0123abcd(base|trained)\.json", each.name)
+        for each in (base, trained)
+    )
+    log, other = (json.loads(each.read_text(encoding="utf-8")) for each in (base, trained))
+    assert (log["version"], log["status"], log["eval"]["model"]) == (2, "success", "medrl/run/base")
+    assert [each["metrics"]["accuracy"]["value"] for each in log["results"]["scores"]] == [0.4, 0.6]
+    assert [each["metrics"]["accuracy"]["value"] for each in other["results"]["scores"]] == [0.75, 0.75]
+    first, last = log["samples"][0], other["samples"][-1]
+    assert (first["id"], first["target"], first["input"]) == (f"1: {asked[0].id}", asked[0].gold, before[0]["prompt"])
+    assert {name: (each["value"], each["answer"], each["metadata"]["verdict"]) for name, each in first["scores"].items()} == {
+        "strict": ("N", "unparsed", "unparsed"), "readable": ("C", "7", "right"),
+    }  # fmt: skip
+    assert last["output"]["choices"] == [{"message": last["messages"][-1], "stop_reason": "max_tokens"}]
+    assert last["scores"]["strict"]["value"] == "N" and last["messages"][-1]["content"] == "\N{SNOWMAN} text"
+
+
+def test_inspect_itself_reads_the_logs(tree, asked, tmp_path):
+    log = pytest.importorskip(
+        "inspect_ai.log", reason="inspect-ai is not installed; the test before this one looks at what it would read"
+    )
+    lines = [answered(each, "right") for each in asked]
+    folder = kept_run(tmp_path / "run", tree, {"base": {"gsm8k": lines}, "trained": {"gsm8k": lines}}, done=True)
+    assert command.main([str(folder), f"inspect={tmp_path / 'logs'}"]) == 0
+    listed = log.list_eval_logs(str(tmp_path / "logs"))
+    assert len(listed) == 2 and all(each.task == "gsm8k" for each in listed)
+    found = log.read_eval_log(listed[0])
+    assert len(found.samples) == len(asked) and found.samples[0].scores["strict"].value == "C"
+    assert found.samples[0].output.completion == "said"
 
 
 def test_speed_is_tokens_by_seconds_and_unknown_where_either_is():
