@@ -30,8 +30,7 @@ from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
 from medrl.rewards.controls import controlled
-from medrl.tracking import run_folder, standing
-from medrl.tracking import wandb as tracking
+from medrl.tracking import run_folder, standing, trackers
 from medrl.tracking.standing import Standing
 from medrl.training import checkpoints, distributed, processes
 
@@ -73,7 +72,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 beside = _beside(folder)
                 _renew_report(tree, settings, folder, done, beside)
                 print(terminal.table(done, folder, _arms(done, beside)))
-                tracking.catch_up(tree, settings, folder)
+                trackers.catch_up(tree, settings, folder)
                 _print_over_seeds(done, beside)
                 return done
             try:
@@ -83,7 +82,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 _leave_nothing(folder)
                 raise
             try:
-                with tracking.following(tree, settings, folder):
+                with trackers.following(tree, settings, folder):
                     if settings.algo.trains and not (folder / "model").exists():
                         _train_as_a_stage(settings, folder, stop)
                     evaluate_models(tree, settings, folder)
