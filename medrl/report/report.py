@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
@@ -44,6 +46,7 @@ def write_html(
     mixed = {key: plan.get(key) for key in ("mix", "decontaminate")}
     probed = {"weights": run.reward_set.weights, "rows": ROWS, "gold": GOLD, "tolerance": TOLERANCE}
     finished = stands.state == "finished"
+    answered = finished or metrics["tasks"] or metrics["perplexity"]
     asked = kept_texts.answers(folder / "eval", run)
     sampled = kept_texts.completions(folder / "train" / "completions", run, browser.MOST_COMPLETIONS)
     said, same_seed = (
@@ -53,7 +56,7 @@ def write_html(
     sections = {
         "claims": ("What these numbers say", html.render("claims", headlines=said)),
         "warnings": ("Warnings", html.render("warnings", warnings=metrics["train"]["warnings"], findings=audit["findings"])),
-        "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run)),
+        "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run) if answered else Markup("")),
         "placebos": ("Gain minus placebo", html.render("placebos", table=placebos.table(same_seed))),
         "answers": ("Answers", accuracy.answers(metrics)),
         "perplexity": ("Perplexity of held-out text", html.render("perplexity", tasks=metrics.get("perplexity", {}))),
