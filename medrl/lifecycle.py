@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +18,21 @@ from medrl.config import frozen
 from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest
-from medrl.config.rules import has_placebo
-from medrl.config.schema import Run, arms_id, family_id, rows_from, run_dir, run_id
+from medrl.config.schema import Run, family_id, run_dir, run_id
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
-from medrl.evaluation import evaluate, further, metrics_json
+from medrl.evaluation import evaluate, further, run_metrics
 from medrl.evaluation.settings import Eval
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
-from medrl.models.api.api_model import ApiModel
 from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
 from medrl.rewards.controls import controlled
-from medrl.table.results import METRICS_SCHEMA
-from medrl.tracking import run_folder
-from medrl.tracking import wandb as tracking
-from medrl.training import checkpoints, distributed, processes, warnings
+from medrl.tracking import run_folder, standing, trackers
+from medrl.tracking.standing import Standing
+from medrl.training import checkpoints, distributed, processes
 
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
@@ -63,7 +62,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             return {}
         if not (folder / "metrics.json").exists():
             settings.model.ready()
-            if _asks_judge(settings):
+            if run_metrics.asks_judge(settings):
                 settings.judge.ready()
         folder.mkdir(parents=True, exist_ok=True)
         with locks.locked(folder):
@@ -73,7 +72,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 beside = _beside(folder)
                 _renew_report(tree, settings, folder, done, beside)
                 print(terminal.table(done, folder, _arms(done, beside)))
-                tracking.catch_up(tree, settings, folder)
+                trackers.catch_up(tree, settings, folder)
                 _print_over_seeds(done, beside)
                 return done
             try:
@@ -83,11 +82,15 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 _leave_nothing(folder)
                 raise
             try:
-                with tracking.following(tree, settings, folder):
+                with trackers.following(tree, settings, folder):
                     if settings.algo.trains and not (folder / "model").exists():
                         _train_as_a_stage(settings, folder, stop)
-                    evaluate_models(settings, folder)
+                    evaluate_models(tree, settings, folder)
                     metrics = finish(tree, settings, folder)
+            except BaseException as error:
+                standing.note_end(folder, error)
+                _page_so_far(tree, settings, folder)
+                raise
             finally:  # what a process asked was paid for, however it ended
                 run_folder.note_tally(folder, "judge", settings.judge.tally())
                 run_folder.note_tally(folder, "api", settings.model.tally())
@@ -154,6 +157,7 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
         print(said)
     (folder / "metrics.json").unlink(missing_ok=True)  # of what was asked before; its answers stay in eval/
     frozen.freeze(tree, folder)
+    before.pop(standing.ENDED, None)
     # Code, command and machine are those of the first call; `stages` has those of every later one.
     run_folder.write_json(path, {**run_folder.provenance(), **before, **ids, **now})
     for asked in further.asked(settings):
@@ -278,7 +282,10 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     model = _base(settings, tokenizer)
     plan.check_room(settings, model, folder)
     paid = replace(settings, reward_set=controlled(settings.reward_set, settings.control, settings.seed, drawn.rows))
-    job = Job(paid, drawn.rows, model, tokenizer, work, checkpoint, stop, evaluate.while_training(settings, tokenizer))
+
+    note = partial(_page_so_far, frozen.load(folder), settings, folder) if first else None
+    ask = evaluate.while_training(settings, tokenizer)
+    job = Job(paid, drawn.rows, model, tokenizer, work, checkpoint, stop, ask, note)
     if checkpoint and first:
         print(f"resume   from step {checkpoints.step_of(checkpoint)}", flush=True)
     elif audited:
@@ -288,16 +295,18 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
             print(said, flush=True)
         run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
+    if note:
+        note()
     settings.algo.train(job, out)
 
 
-def evaluate_models(settings: Run, folder: Path) -> None:
+def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
     """Ask the held-out tasks of the model before and after training."""
     results = folder / "eval"
     base.quiet()
     for which in ("base", "trained") if settings.algo.trains else ("base",):
         if further.missing(settings, which, results):
-            _answer(settings, folder, which, *load(settings, folder, which))
+            _answer(tree, settings, folder, which, *load(settings, folder, which))
 
 
 def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
@@ -310,16 +319,18 @@ def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
     return base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=classifier)
 
 
-def _answer(settings: Run, folder: Path, which: evaluate.Which, model: Any, tokenizer: Any) -> None:
+def _answer(tree: Tree, settings: Run, folder: Path, which: evaluate.Which, model: Any, tokenizer: Any) -> None:
     """One model answers what it has not yet answered: a stage of the run, and a line a task in the ledger of test splits."""
 
     def note(asked: Run, name: str, path: Path) -> None:
         run_folder.note_file(folder, path, grader=evaluate.grader_of(settings))
         if settings.eval.split == "test" and not settings.source.invents(asked.data_mix.tasks[name], "test"):
             run_folder.note_asked(folder.parent, {"task": name, "run": folder.name, "model": which, "limit": settings.eval.limit})
+        _page_so_far(tree, settings, folder)
 
     with run_folder.stage(folder, "evaluate") as entry:
         entry["model"] = which
+        _page_so_far(tree, settings, folder)
         if not settings.algo.trains_reward_model:
             entry["generation"] = settings.model.decoding(settings.eval.sampling(settings.seed), model, tokenizer)
         further.answer(settings, which, model, tokenizer, folder / "eval", note)
@@ -333,42 +344,33 @@ def _base(settings: Run, tokenizer: Any) -> Any:
 
 def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Write ``metrics.json`` and ``report.html`` and print the table."""
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     log = files.read_jsonl(folder / "train" / "log.jsonl")
-    origin, synthetic = rows_from(settings)
-    stages = run_folder.stages(folder)
-    generation: dict[str, Any] = next((each["generation"] for each in reversed(stages) if each.get("generation")), {})
-    counts = run_folder.times_asked(folder.parent)
-    summary, curves = metrics_json.summarise(settings, folder / "eval"), _curves(log)
-    signs = [*warnings.warnings(log), *warnings.constant_answers(summary["tasks"], curves["steps"])]
-    metrics = {
-        "schema": METRICS_SCHEMA,
-        "run_id": run_id(settings),
-        "family": family_id(settings),
-        "name": settings.name,
-        "paper": settings.paper,
-        "study": settings.study,
-        "seed": settings.seed,
-        "control": settings.control if has_placebo(settings) else None,
-        "arms": arms_id(settings),
-        "source": origin,
-        "synthetic": synthetic,
-        "commit": provenance["commit"],
-        "dirty": any(each["dirty"] for each in stages) or provenance["dirty"],
-        "eval": {**tree["eval"], "generation": generation},
-        "asked": {name: counts[name] for name in settings.data_mix.held_out if counts[name] and settings.eval.split == "test"},
-        **summary,
-        "train": {**curves, "warnings": [sign._asdict() for sign in signs]},
-        "departures": settings.algo.departures,
-        "judge": _judge(settings, folder),
-        **({"api": api} if (api := _api(settings, folder)) else {}),
-        "cost": {**_cost(log, settings), **({"usd": api["usd"]} if api else {})},
-    }
+    metrics = run_metrics.of_folder(tree, settings, folder, log, done=True)
     beside = _arms(metrics, _beside(folder))
     report.write_html(folder, tree, settings, metrics, log, beside)
     run_folder.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
     print(terminal.table(metrics, folder, beside))
     return metrics
+
+
+def write_report(tree: Tree, settings: Run, folder: Path) -> Standing:
+    """Write ``report.html`` of a run that is begun, whatever became of it, with all that is known by now."""
+    stands, log = standing.of_folder(folder), files.read_jsonl(folder / "train" / "log.jsonl")
+    if stands.state == "finished":
+        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    else:
+        metrics = run_metrics.of_folder(tree, settings, folder, log, done=False)
+    beside = _arms(metrics, _beside(folder)) if metrics["tasks"] else []
+    report.write_html(folder, tree, settings, metrics, log, beside, stands)
+    return stands
+
+
+def _page_so_far(tree: Tree, settings: Run, folder: Path) -> None:
+    """The same while there is something more important to do, which goes on where no page can be written."""
+    try:
+        write_report(tree, settings, folder)
+    except Exception as error:  # a page is worth no run, and no other error's place
+        print(f"warning  {folder / 'report.html'} could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 
 def _beside(folder: Path) -> list[dict[str, Any]]:
@@ -418,38 +420,6 @@ def _renew_report(tree: Tree, settings: Run, folder: Path, metrics: dict[str, An
     written = page.stat().st_mtime if page.exists() else 0.0
     if any((folder.parent / f"{each['name']}-{each['run_id']}" / "metrics.json").stat().st_mtime > written for each in arms):
         report.write_html(folder, tree, settings, metrics, files.read_jsonl(folder / "train" / "log.jsonl"), arms)
-
-
-def _asks_judge(settings: Run) -> bool:
-    """Whether anything of this run asks the judge."""
-    mix = settings.data_mix
-    names = {*mix.held_out, *(name for name, weight in mix.weights.items() if weight > 0 and settings.algo.trains)}
-    rewards = settings.reward_set.rewards.values() if settings.algo.uses_rewards else ()
-    return any(mix.tasks[name].answers.judged for name in names) or any(hasattr(reward, "judge") for reward in rewards)
-
-
-def _judge(settings: Run, folder: Path) -> dict[str, Any] | None:
-    """Who judged, what was asked in all processes of this run, and how far the judge agrees with people."""
-    from medrl.grading.judges.agreement import agreement, labelled_rows
-
-    if not _asks_judge(settings):
-        return None
-    judge = settings.judge
-    agreed = agreement(judge, labelled_rows(Path(judge.calibration_file))) if judge.calibration_file else None
-    return {"name": judge.describe(), "agreement": agreed, "calls": run_folder.tallies(folder, "judge", judge.tally())}
-
-
-def _api(settings: Run, folder: Path) -> dict[str, Any] | None:
-    """What was asked of a model behind an API, by its answers and by the calls of all processes of this run."""
-    if not isinstance(settings.model, ApiModel):
-        return None
-    asked = [folder / "eval" / file for each in further.asked(settings) for file in evaluate.result_files(each, "base").values()]
-    lines = [line for file in asked for line in files.read_jsonl(file)]
-    return {
-        **settings.model.used(lines),
-        "decoding": settings.model.who_decodes(settings.eval.sampling(settings.seed)),
-        "calls": run_folder.tallies(folder, "api", settings.model.tally()),
-    }
 
 
 def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, name: True) -> dict[str, Any]:
@@ -506,31 +476,6 @@ def _texts(settings: Run) -> Callable[[], Iterator[str]]:
             yield "\n".join(message["content"] for message in row.messages) + "\n" + row.demonstration
 
     return texts
-
-
-def _curves(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """First and last value of every curve: means over the first and the last tenth of the steps that have it."""
-    if not log:
-        return {"steps": 0, "seconds": 0.0}
-    curves: dict[str, Any] = {"steps": log[-1]["step"], "seconds": round(sum(line["seconds"] for line in log), 1)}
-    for name in dict.fromkeys(name for line in log for name in line):  # a step that generates nothing logs no reward
-        if name in ("reward", "loss") or (name.startswith("rewards/") and name.endswith("/mean")):
-            key = "reward/" + name.split("/")[1] if "/" in name else name
-            known = [line for line in log if name in line]
-            tenth = max(1, len(known) // 10)
-            curves[key] = [warnings.mean(known[:tenth], name), warnings.mean(known[-tenth:], name)]
-    return curves
-
-
-def _cost(log: list[dict[str, Any]], settings: Run) -> dict[str, Any]:
-    """What the run took; memory of one process, the first, which evaluates, too."""
-    seconds = sum(line["seconds"] for line in log)
-    on_gpu = settings.hardware.device == "cuda"
-    return {
-        "gpu_hours": seconds * settings.hardware.processes / 3600 if on_gpu else 0.0,
-        "tokens": next((line["num_tokens"] for line in reversed(log) if "num_tokens" in line), 0),
-        "peak_memory_gib": max([run_folder.peak_memory_gib(), *(line["peak_memory_gib"] for line in log)]),
-    }
 
 
 def _leave_nothing(folder: Path) -> None:

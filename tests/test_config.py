@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from medrl.errors import ConfigError, UserError
 from medrl.jobs import chain
 from medrl.models import from_run
 from medrl.models.base import EMBEDDED
+from medrl.tracking import trackers
 from medrl.training.hardware import detected_gpus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,9 +73,11 @@ def overrides_of(group, option, tmp_path):
 
 
 def check(tree):
-    """Check a tree; the only mistake it may hold is that this machine has no GPU, or no rows in an empty folder."""
+    """Check a tree; it may hold no other mistake than that this machine has no GPU, no tracker, or no rows in an empty folder."""
     if tree["model"]["quantization"] and tree["hardware"]["device"] == "cpu":
         tree["hardware"] |= {"device": "cuda"}
+    if tree["logger"]["mode"] in trackers.LOCAL and find_spec(tree["logger"]["mode"]) is None:
+        tree["logger"]["mode"] = "none"  # tests/test_tracking.py has what is said of a library that is not installed
     try:
         build.check(tree, aside=("source",))
     except ConfigError as error:

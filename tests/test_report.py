@@ -1,5 +1,7 @@
 """The report: one file, nothing loaded, nothing that a model wrote is more than text, whatever the run left behind."""
 
+import base64
+import hashlib
 import json
 import math
 import random
@@ -20,10 +22,11 @@ from medrl.config.frozen import Tree
 from medrl.evaluation import evaluate
 from medrl.evaluation.metrics_json import summarise
 from medrl.report import charts, html, report, terminal
+from medrl.report.kept_texts import Answers
 from medrl.report.sections import examples
 from medrl.statistics import confusion
 
-VOID = {"meta", "wbr"}
+VOID = {"meta", "wbr", "input"}
 LINES = {
     "tr",
     "p",
@@ -42,7 +45,7 @@ LINES = {
     "article",
     "div",
 }
-LOADING = {"script", "link", "img", "image", "iframe", "object", "embed", "base", "form", "video", "audio", "source", "use", "a"}
+LOADING = {"link", "img", "image", "iframe", "object", "embed", "base", "video", "audio", "source", "use", "a"}
 LOADING_ATTRIBUTES = {"src", "srcset", "href", "xlink:href", "action", "formaction", "data", "poster", "background", "style"}
 
 INJECTION = "</pre></title><script>alert(1)</script><img src='http://evil.example/x.png' onerror=alert(1)>\"'&amp;<!--"
@@ -61,6 +64,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.styles: list[str] = []
+        self.scripts: list[str] = []
         self.laid_out: list[str] = []
         self.feed(text)
         self.close()
@@ -80,8 +84,9 @@ class Page(HTMLParser):
         self.open.pop()
 
     def handle_data(self, data: str) -> None:
-        (self.styles if self.open and self.open[-1] == "style" else self.words).append(data)
-        self.laid_out += [] if {"svg", "style"} & set(self.open) else [data.replace("\n", " ")]
+        within = self.open[-1] if self.open else ""
+        {"style": self.styles, "script": self.scripts}.get(within, self.words).append(data)
+        self.laid_out += [] if {"svg", "style", "script"} & set(self.open) else [data.replace("\n", " ")]
 
     def handle_comment(self, data: str) -> None:
         raise AssertionError(f"comment: {data}")
@@ -103,6 +108,15 @@ def assert_loads_nothing(page: Page) -> None:
         assert tag not in LOADING or (tag == "a" and str(attributes["href"]).startswith("#")), (tag, attributes)
         assert tag == "a" or not LOADING_ATTRIBUTES & set(attributes), (tag, attributes)
         assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+    scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+    (policy,) = [str(attributes["content"]) for _, attributes in page.elements if "http-equiv" in attributes]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+    for attributes, content in zip(scripts, page.scripts, strict=True):
+        if attributes == {"type": "application/json", "id": "texts"}:
+            json.loads(content)  # data, which no browser runs
+        else:  # ours, and the policy lets no other run
+            known = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            assert attributes == {} and content == html.script() and policy.endswith(f"; script-src 'sha256-{known}'")
     assert not [word for style in page.styles for word in ("url(", "@import", "http") if word in style]
 
 
@@ -368,7 +382,9 @@ def test_long_text_is_cut_and_says_so(write: Write) -> None:
     long = "word " * 200_000
     after = [AFTER[0] | {"text": long, "prompt": [{"role": "user", "content": long}] * 3, "gold": long}, *AFTER[1:]]
     text = write(before=[BEFORE[0] | {"gold": long}, *BEFORE[1:]], after=after)
-    assert len(text) < 400_000
+    page = Page(text)
+    assert len(text) - len(page.scripts[0]) < 400_000
+    assert page.scripts[0].count(long) == 2 * 3  # text and gold of three tasks, whole: the browser shows all of them
     for shown in (examples.TEXT_CHARS, examples.PROMPT_CHARS, examples.GOLD_CHARS, 0):
         assert f"… {len(long) - shown:,} more characters" in text
 
@@ -407,14 +423,14 @@ def test_samples_show_each_kind_before_a_second_of_any() -> None:
 def test_samples_are_paired_by_example_and_sample() -> None:
     before = [line(index, "wrong", sample=sample) for index in range(3) for sample in range(2)]
     after = [line(index, "right", sample=sample) for sample in (1, 0) for index in (2, 0)]
-    pairs = examples.paired(before, after)
+    pairs = Answers("generative", before, after).paired()
     assert [(old["id"], old["sample"]) for old, _ in pairs] == [("row-0", 0), ("row-0", 1), ("row-2", 0), ("row-2", 1)]
     assert all((old["id"], old["sample"]) == (new["id"], new["sample"]) for old, new in pairs)
 
 
 def test_rows_that_share_an_id_pair_in_their_order() -> None:
     before, after = ([line(0, "wrong", text=f"{when} {index}") for index in range(3)] for when in ("old", "new"))
-    assert [(old["text"], new["text"]) for old, new in examples.paired(before, after)] == [
+    assert [(old["text"], new["text"]) for old, new in Answers("generative", before, after).paired()] == [
         ("old 0", "new 0"), ("old 1", "new 1"), ("old 2", "new 2"),
     ]  # fmt: skip
 

@@ -12,12 +12,13 @@ import pytest
 import yaml
 from loopback_wandb import ENTITY, KEY, LoopbackWandb
 
+from medrl.algos import completions
 from medrl.config import build, schema
 from medrl.errors import ConfigError, UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.sweep import spec, wandb_agents
 from medrl.sweep.wandb_agents import WandbSweep
-from medrl.tracking import logger
+from medrl.tracking import logger, trackers
 from medrl.tracking import wandb as tracking
 from medrl.tracking.wandb import Follower
 
@@ -127,6 +128,8 @@ def test_auto_follows_the_agent(compose, monkeypatch):
     ("word", "said"),
     [
         ("logger=wandb_offline", "an agent of a W&B sweep waits for this run's metrics; write logger=auto"),
+        ("logger=tensorboard", "an agent of a W&B sweep waits for this run's metrics; write logger=auto"),
+        ("logger=trackio", "an agent of a W&B sweep waits for this run's metrics; write logger=auto"),
         ("logger.mode=onlin", "logger.mode"),
         ("logger.project=a/b", "logger.project"),
         ("logger.tags=['']", "logger.tags"),
@@ -269,6 +272,24 @@ def test_what_was_written_offline_is_synced_later(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("asked", [True, False])
+def test_completions_are_a_table_on_wandb_where_they_are_asked_for(compose, tmp_path, asked):
+    words = ["logger=wandb_offline", f"logger.completions={str(asked).lower()}", "reward_set=exact"]
+    folder = schema.run_dir(build.unchecked(compose([*QUICK, "logger=wandb", f"runs={tmp_path}", *words])))
+    (folder / "train" / "completions").mkdir(parents=True)
+    prompt, text = [{"role": "user", "content": "Why?"}], [{"role": "assistant", "content": "Because."}]
+    record = {"prompt": prompt, "completion": text, "scores": {"correctness": 0.5}, "advantage": -1.0}
+    completions.save([record], 2, folder / "train" / "completions")
+    with LoopbackWandb() as server:
+        done = session(server, tmp_path, lines(1, 2), metrics(0.5), words=words, WANDB_API_KEY="")
+    assert done.returncode == 0 and done.stderr == ""
+    tables = [json.loads(path.read_text()) for path in folder.glob("wandb/offline-run-*/files/media/table/train/*.table.json")]
+    columns = ["step", "prompt", "completion", "reward", "advantage", "correctness"]
+    row = [2, "Why?", "Because.", 0.5, -1.0, 0.5]
+    assert tables == ([{"columns": columns, "data": [row]}] if asked else [])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("refuse", "key", "said"), [(401, KEY, "as the test asked"), (None, "", "no API key is configured")])
 def test_a_server_that_does_not_take_the_run_is_told_of_before_it_begins(tmp_path, refuse, key, said):
     with LoopbackWandb(refuse=refuse) as server:
@@ -279,6 +300,62 @@ def test_a_server_that_does_not_take_the_run_is_told_of_before_it_begins(tmp_pat
     assert done.stderr.startswith("medrl: W&B does not take the run (") and said in done.stderr
     assert "WANDB_API_KEY or run `wandb login`" in done.stderr and "logger=wandb_offline" in done.stderr
     assert not list(tmp_path.glob("runs/*/eval"))
+
+
+# --- TensorBoard and trackio -----------------------------------------------------------------------------------------
+
+
+def followed(tree, tmp_path, *written):
+    """A run that was stopped after some steps and then finished, tracked both times."""
+    folder = tmp_path / "none-1"
+    for steps_of, final in written:
+        (folder / "train").mkdir(parents=True, exist_ok=True)
+        with trackers.following(tree, build.check(tree), folder):
+            (folder / "train" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in steps_of))
+            if final:
+                (folder / "metrics.json").write_text(json.dumps({**final, "eval": tree["eval"]}))
+    return folder
+
+
+TWICE = ((lines(1, 2), None), (lines(1, 2, 3), metrics(0.5)))
+
+
+def test_tensorboard_reads_each_step_once(compose, tmp_path, capsys):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    folder = followed(compose([*QUICK, "logger=tensorboard"]), tmp_path, *TWICE)
+    found = accumulator.EventAccumulator(str(folder / "tensorboard"))
+    found.Reload()
+    losses = [(each.step, round(each.value, 3)) for each in found.Scalars("train/loss")]
+    assert losses == [(1, 1.0), (2, 0.5), (3, 0.333)]
+    assert [(each.step, each.value) for each in found.Scalars("test/pubmedqa/accuracy")] == [(4, 0.5)]
+    assert capsys.readouterr().out == f"tensorboard tensorboard --logdir {tmp_path}\n" * 2
+
+
+def test_trackio_holds_each_step_once(compose, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("trackio", reason="no trackio")
+    program = """
+import json, sys
+from pathlib import Path
+import test_tracking
+from medrl.config import compose
+test_tracking.followed(compose.tree([*test_tracking.QUICK, "logger=trackio"]), Path(sys.argv[1]), *test_tracking.TWICE)
+from trackio.sqlite_storage import SQLiteStorage
+print(json.dumps([SQLiteStorage.get_runs("medrl"), SQLiteStorage.get_logs("medrl", "none-1")]))
+"""
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, text=True)
+    *said, last = done.stdout.splitlines()
+    assert said == ["trackio  trackio show --project medrl"] * 2, done.stderr
+    runs, logged = json.loads(last)
+    assert runs == ["none-1"] and [each["step"] for each in logged] == [1, 2, 3, 4]
+    assert logged[2]["train/loss"] == pytest.approx(1 / 3) and logged[3]["test/pubmedqa/accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "trackio"])
+def test_without_the_library_it_says_how_to_get_it(compose, monkeypatch, name):
+    monkeypatch.setattr(logger, "find_spec", lambda asked: None)
+    with pytest.raises(ConfigError, match=rf"{name} is not installed; `pip install 'medrl\[{name}\]'`"):
+        build.check(compose([f"logger={name}"]))
 
 
 # --- Sweeps ----------------------------------------------------------------------------------------------------------

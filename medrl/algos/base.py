@@ -61,6 +61,8 @@ class Job:
     stop: GracefulShutdown
     ask: Callable[[Any], dict[str, float]] | None = None
     """From the model, as it is while it trains, to what its validation rows say (`Eval.eval_steps`); None where nobody asks."""
+    note: Callable[[], None] | None = None
+    """Called at each checkpoint and when validation rows were asked: writes the report so far; None in all processes but one."""
 
     @cached_property
     def rendering(self) -> Rendering:

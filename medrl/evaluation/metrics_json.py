@@ -28,17 +28,26 @@ Reading = Literal["verdict", "readable"]
 """In the shape that was asked for, or as a careful person reads: the key of its outcome in a line."""
 
 
-def summarise(run: Run, folder: Path) -> dict[str, Any]:
+def summarise(run: Run, folder: Path, *, done: bool = True) -> dict[str, Any]:
     """``tasks`` and ``perplexity`` of ``metrics.json``: what every held-out task says, from the lines on disk.
 
     Perplexities are no accuracies, so they are not among the tasks, each of which has one.
+
+    Args:
+        run: The configuration.
+        folder: ``eval/`` of the run.
+        done: Whether everything was asked; else tasks without a whole file are left out, one that only the model before training
+            has answered is reported as of one model, and other ways to ask are left out.
     """
     base_files = result_files(run, "base")
     trained_files = result_files(run, "trained")
     summary: dict[str, Any] = {"tasks": {}, "perplexity": {}}
     for name in evaluated_tasks(run):
+        if not done and not (folder / base_files[name]).exists():
+            continue
+        trained = run.algo.trains and (done or (folder / trained_files[name]).exists())
         before = read_jsonl(folder / base_files[name])
-        after = read_jsonl(folder / trained_files[name]) if run.algo.trains else before
+        after = read_jsonl(folder / trained_files[name]) if trained else before
         if [line["id"] for line in before] != [line["id"] for line in after]:
             raise UserError(
                 f"The results of {name} before and after training are not of the same examples; remove the run's eval folder."
@@ -46,9 +55,10 @@ def summarise(run: Run, folder: Path) -> dict[str, Any]:
         kind, task = protocol(run, name), run.data_mix.tasks[name]
         about = {"version": task.version, "protocol": kind, "split": _part(run, task)}
         if kind == "perplexity":
-            summary["perplexity"][name] = {**about, **perplexity.summary(before, after, trained=run.algo.trains)}
+            summary["perplexity"][name] = {**about, **perplexity.summary(before, after, trained=trained)}
         else:
-            summary["tasks"][name] = {**about, **_metrics(run, name, before, after), **further.summary(run, name, folder)}
+            ways = further.summary(run, name, folder) if done else {}
+            summary["tasks"][name] = {**about, **_metrics(run, name, before, after, trained=trained), **ways}
     paired.correct([task for part in summary.values() for task in part.values()])
     return summary
 
@@ -58,9 +68,9 @@ def _part(run: Run, task: Task) -> str:
     return f"{task.train}, validation part" if run.eval.split == "validation" else task.held_out_part
 
 
-def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
+def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line], *, trained: bool) -> dict[str, Any]:
     task, examples, kind = run.data_mix.tasks[name], held_out(run, name), protocol(run, name)
-    generative, compared = kind == "generative", run.algo.trains and kind != "pairwise"
+    generative, compared = kind == "generative", trained and kind != "pairwise"
     solved = shortcuts.of_run(run, name, examples) if generative else {}
     given = _given(run, task, examples) if generative else preferences.given(examples)
     listed = generative and not task.answers.ranked and all(map(task.answers.options, examples))

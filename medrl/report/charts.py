@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from markupsafe import Markup
 
@@ -53,11 +53,22 @@ def points(log: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
     for index, line in enumerate(log, start=1):
         value, step = line.get(key), line.get("step")
         if _is_number(value):
-            found.append((float(step) if _is_number(step) else float(index), float(value)))  # type: ignore[arg-type]
+            found.append((float(step) if _is_number(step) else float(index), float(value)))
     return found
 
 
-def _is_number(value: Any) -> bool:
+def with_speed(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The log with ``tokens_per_second`` of each step: what it has added to ``num_tokens``, by its ``seconds``."""
+    found, before = [], 0.0
+    for line in log:
+        tokens, seconds = (float(value) if _is_number(value := line.get(key)) else 0.0 for key in ("num_tokens", "seconds"))
+        known = seconds > 0 and tokens > before
+        found.append({**line, "tokens_per_second": (tokens - before) / seconds} if known else line)
+        before = tokens or before
+    return found
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
     # Beyond 1e100 the arithmetic of an axis overflows, and no curve means anything there.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
 
@@ -130,7 +141,10 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, raw: bool = True, unit: str = "step") -> Markup:
-    """Curves over the same steps, or another ``unit``. ``raw`` draws every step faintly behind the running mean."""
+    """Curves over the same steps, or another ``unit``. ``raw`` draws every step faintly behind the running mean.
+
+    An empty curve is not drawn, and keeps its colour.
+    """
     steps = [step for curve in curves for step, _ in curve]
     first, last = min(steps), max(steps)
     axis = Axis(_scale([value for curve in curves for _, value in (curve if raw else smoothed(curve))], height))
@@ -140,6 +154,8 @@ def lines(title: str, curves: Sequence[Sequence[Point]], height: int = 120, *, r
 
     drawn, ends = [], []
     for index, curve in enumerate(curves):
+        if not curve:
+            continue
         means, colour = smoothed(curve), f"s{index % 8}"
         if raw and half_window(len(curve)):
             drawn.append((f"raw {colour}", list(map(place, thinned(curve)))))

@@ -57,6 +57,20 @@ def css() -> Markup:
 
 
 @cache
+def script() -> Markup:
+    """The program of a run's page: searches its texts, and loads nothing."""
+    return Markup(Path(__file__).with_name("browser.js").read_text(encoding="utf-8"))
+
+
+def script_hash() -> str:
+    """By which the page's policy knows that program; a browser runs nothing else, whatever a model wrote."""
+    import base64
+    import hashlib
+
+    return "sha256-" + base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+
+
+@cache
 def environment() -> Environment:
     """Templates that escape every value, and show its invisible characters, unless it is HTML that a template made."""
     import yaml
@@ -70,7 +84,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
     )  # fmt: skip
-    found.globals.update(phrases=phrases, css=css, counted=counted, versions=versions)
+    found.globals.update(phrases=phrases, css=css, script=script, script_hash=script_hash, counted=counted, versions=versions)
     found.filters.update(
         count=lambda value: f"{value:,.0f}", date=date, duration=duration,
         fixed=fixed, interval=phrases.interval, percent=lambda share: f"{100 * share:.1f}",
@@ -99,6 +113,8 @@ def page(
     sources: str,
     *,
     synthetic: bool,
+    said: str = "",
+    loud: bool = False,
 ) -> str:
     """A whole file that loads nothing.
 
@@ -110,12 +126,14 @@ def page(
         sections: Heading and content by anchor; one without content is left out.
         sources: Where the numbers come from, for the foot.
         synthetic: Whether the rows, or some of them, say nothing about medicine.
+        said: A sentence on top of everything.
+        loud: Whether it tells of a failure.
     """
     import time
 
     values = {
         "title": f"{title}{' (synthetic twins)' if synthetic else ''}", "heading": heading, "rows": rows, "synthetic": synthetic,
-        "facts": facts, "css": css(), "sources": sources,
+        "facts": facts, "css": css(), "sources": sources, "said": said, "loud": loud,
         "sections": {key: section for key, section in sections.items() if section[1]}, "now": date(time.time()),
     }  # fmt: skip
     return str(render("page", **values)) + "\n"

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
 from medrl.files import read_jsonl, write_atomically
 from medrl.planning.reward_audit import GOLD, ROWS, TOLERANCE
-from medrl.report import html
+from medrl.report import html, kept_texts
 from medrl.report.headline import headlines
-from medrl.report.sections import accuracy, examples, people, training
+from medrl.report.sections import accuracy, browser, examples, people, training
 from medrl.table import placebos
+from medrl.tracking.standing import FINISHED, Standing
 
 
 def write_html(
@@ -24,23 +27,41 @@ def write_html(
     metrics: dict[str, Any],
     log: list[dict[str, Any]],
     beside: Sequence[Mapping[str, Any]] = (),
+    stands: Standing = FINISHED,
 ) -> None:
-    """Write ``report.html`` of a run whose ``eval/`` and ``provenance.json`` stand already; ``beside`` as in `terminal.table`."""
+    """Write ``report.html`` out of what the folder of a run holds.
+
+    Args:
+        folder: Of the run; its ``provenance.json`` stands already.
+        tree: The resolved configuration.
+        run: The same, built.
+        metrics: ``metrics.json``, or as much of it as is known (`run_metrics.of_folder`).
+        log: Lines of ``train/log.jsonl``.
+        beside: As in `terminal.table`.
+        stands: What the page says on top; of a run that is not finished, the page claims nothing.
+    """
     provenance, plan = _read(folder / "provenance.json"), _read(folder / "plan.json")
     audit = plan.get("audit") or {"matrix": {}, "findings": []}
     contaminated = read_jsonl(folder / "contaminated.jsonl")
     mixed = {key: plan.get(key) for key in ("mix", "decontaminate")}
     probed = {"weights": run.reward_set.weights, "rows": ROWS, "gold": GOLD, "tolerance": TOLERANCE}
-    said, same_seed = headlines(metrics, beside), [each for each in (metrics, *beside) if each["seed"] == metrics["seed"]]
+    finished = stands.state == "finished"
+    answered = finished or metrics["tasks"] or metrics["perplexity"]
+    asked = kept_texts.answers(folder / "eval", run)
+    sampled = kept_texts.completions(folder / "train" / "completions", run, browser.MOST_COMPLETIONS)
+    said, same_seed = (
+        headlines(metrics, beside) if finished else [],
+        [each for each in (metrics, *beside) if each["seed"] == metrics["seed"]],
+    )
     sections = {
         "claims": ("What these numbers say", html.render("claims", headlines=said)),
         "warnings": ("Warnings", html.render("warnings", warnings=metrics["train"]["warnings"], findings=audit["findings"])),
-        "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run)),
+        "accuracy": ("Accuracy on held-out examples", accuracy.accuracy(metrics, tree, run) if answered else Markup("")),
         "placebos": ("Gain minus placebo", html.render("placebos", table=placebos.table(same_seed))),
         "answers": ("Answers", accuracy.answers(metrics)),
         "perplexity": ("Perplexity of held-out text", html.render("perplexity", tasks=metrics.get("perplexity", {}))),
         "groups": ("Accuracy by group", accuracy.groups(metrics)),
-        "harm": ("Who was harmed", people.harm(folder / "eval", metrics, run)),
+        "harm": ("Who was harmed", people.harm(asked, metrics)),
         "robustness": ("Other wordings, other orders", html.render("robustness", tasks=metrics["tasks"])),
         "calibration": ("Confidence", people.calibration(metrics)),
         "trained-on": (
@@ -49,14 +70,19 @@ def write_html(
         ),
         "audit": ("Reward audit", html.render("audit", **{**audit, **probed})),
         "training": ("Training", training.training(log, tree, metrics)),
-        "samples": ("Samples", examples.samples(folder / "eval", tree, run)),
+        "samples": ("Samples", examples.samples(asked, run)),
+        "browse": ("All texts", browser.browser(asked, sampled)),
         "configuration": ("Configuration", html.render("configuration", tree=tree, provenance=provenance)),
     }
     name = f"{metrics['name']}-{metrics['run_id']}"
     sources = "metrics.json, plan.json, eval/ and train/log.jsonl"
     about = {"provenance": provenance, "hardware": tree["hardware"], "deviations": tree["deviations"]}
     facts = html.render("facts", metrics=metrics, log=log, **about)
-    page = html.page(name, name, metrics["source"], facts, sections, sources, synthetic=metrics["synthetic"])
+    top = "" if finished else f"{stands}\nThis page holds what was known when it was written, and claims nothing."
+    page = html.page(
+        name, name, metrics["source"], facts, sections, sources, synthetic=metrics["synthetic"],
+        said=top, loud=stands.state == "failed",
+    )  # fmt: skip
     write_atomically(folder / "report.html", page)
 
 

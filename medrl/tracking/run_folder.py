@@ -255,7 +255,13 @@ def cut_back(log: Path, step: int) -> None:
         write_jsonl(log, [line for line in read_jsonl(log) if line["step"] <= step])
 
 
-def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable[[Any], dict[str, float]] | None = None) -> Any:
+def callback(
+    log: Path,
+    before: int = 0,
+    every: int | None = None,
+    ask: Callable[[Any], dict[str, float]] | None = None,
+    note: Callable[[], None] | None = None,
+) -> Any:
     """Trainer callback: a line of `log.jsonl` and progress for each logged step.
 
     Args:
@@ -263,6 +269,7 @@ def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable
         before: Steps of trainers that came before this one in the same log.
         every: After so many steps each, the line also holds what ``ask`` says of the model; its time is kept apart.
         ask: From a model to numbers by name (`evaluate.while_training`).
+        note: Called when a checkpoint is written and when ``ask`` was asked; its time is kept apart, too.
     """
     from transformers import TrainerCallback
 
@@ -284,7 +291,7 @@ def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable
             seconds = round(self.clock - last, 3)  # kept a step, so that a resumed run does not count its pause
             cost = {"seconds": seconds, "peak_memory_gib": peak_memory_gib()}
             line = {"step": before + state.global_step, "time": round(time.time(), 3), **cost, **_finite(logs), **self.asked}
-            self.asked = {}
+            asked, self.asked = bool(self.asked), {}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
             shown = ", ".join(f"{name} {logs[name]:.3g}" for name in ("reward", "loss") if name in logs)
@@ -293,6 +300,17 @@ def callback(log: Path, before: int = 0, every: int | None = None, ask: Callable
             for sign in warnings.newest(self.lines, self.known):
                 self.known.add(sign.kind)
                 self.progress.write(f"warning  step {sign.step}: {sign.message}")
+            if asked and not control.should_save:
+                self._note()
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._note()
+
+        def _note(self) -> None:
+            if note:
+                began = time.perf_counter()
+                note()
+                self.clock += time.perf_counter() - began
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if ask and every and (before + state.global_step) % every == 0:

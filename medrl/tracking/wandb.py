@@ -2,8 +2,8 @@
 
 A run writes ``train/log.jsonl`` and ``metrics.json`` whether it is tracked or not, from however many processes. A thread of the
 first process reads them and sends each line under the names of :mod:`medrl.tracking.metric_names`. So a run that was killed, or
-that finished before anybody tracked it, can still be sent. Numbers and the configuration leave the machine; prompts, completions
-and weights do not.
+that finished before anybody tracked it, can still be sent. Numbers and the configuration leave the machine; prompts and
+completions only where ``logger.completions`` says so, weights never.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ from medrl.tracking import metric_names
 from medrl.tracking.logger import Logger, of_agent
 
 POLL_SECONDS = 1.0
+MOST_COMPLETIONS = 2000
+"""Rows of the table, about."""
 INTERRUPTED = 255
 """The exit code by which W&B itself marks a run that Ctrl-C ended."""
 NOT_SENT = ("published", "deviations", "runs", "dry_run", "force", "logger", "tuned")
@@ -61,8 +64,9 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
         raise
     finally:
         follower.stop()
-        values = _final(folder) if code == 0 else {}
-        whole = _finished(run, values, follower.step + 1, code, settings.logger) and not follower.failed
+        values = final(folder) if code == 0 else {}
+        table = partial(_completions, settings, folder) if values and settings.logger.completions else None
+        whole = _finished(run, values, table, follower.step + 1, code, settings.logger) and not follower.failed
         _note(folder, run.id, follower.step + bool(values), digest(values) if whole else None, code)
 
 
@@ -74,7 +78,7 @@ def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
     """
     if not settings.logger.on:
         return
-    if sent_runs(folder).get(_own_id(folder), {}).get("values") != digest(_final(folder)):
+    if sent_runs(folder).get(_own_id(folder), {}).get("values") != digest(final(folder)):
         with following(tree, settings, folder):
             pass
 
@@ -82,14 +86,18 @@ def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
 class Follower(threading.Thread):
     """Reads a growing file of JSON lines and hands each on, once, in the order of their steps."""
 
-    def __init__(self, log: Path, step: int, send: Callable[..., None], note: Callable[[int], None]) -> None:
+    def __init__(
+        self, log: Path, step: int, send: Callable[..., None], note: Callable[[int], None], whose: str = "W&B's client"
+    ) -> None:
         """Args:
         log: The file; it may come later, and be cut back by a resumed run.
         step: The last step that was handed on before.
         send: Takes a line's metrics, and ``step``.
         note: Takes the last step that was handed on.
+        whose: Who takes the lines, for a warning.
         """
-        super().__init__(name="wandb", daemon=True)
+        super().__init__(name="tracking", daemon=True)
+        self.whose = whose
         self.log, self.step, self.send, self.note, self.failed = log, step, send, note, False
         self._seen = (0, 0)
         self._stopped = threading.Event()
@@ -117,9 +125,9 @@ class Follower(threading.Thread):
                 if line["step"] > self.step:
                     self.send(metric_names.of_line(line), step=line["step"])
                     self.step = line["step"]
-        except Exception as error:  # whatever W&B's client raises, training does not end for it
+        except Exception as error:  # whatever a client raises, training does not end for it
             self.failed = True
-            _warn(f"W&B's client gave up ({error}); run the same command again when the run is done, to send the rest.")
+            _warn(f"{self.whose} gave up ({error}); run the same command again when the run is done, to send the rest.")
         if self.step > before:
             self.note(self.step)
 
@@ -155,7 +163,8 @@ def digest(values: Mapping[str, float]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _final(folder: Path) -> dict[str, float]:
+def final(folder: Path) -> dict[str, float]:
+    """The numbers of a finished run; none of another."""
     path = folder / "metrics.json"
     return metric_names.values(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
@@ -231,12 +240,47 @@ def tags(settings: Run) -> list[str]:
     return [*settings.logger.tags, *arm]
 
 
-def _finished(run: Any, values: Mapping[str, float], step: int, code: int, track: Logger) -> bool:
-    """Send the final values and end the W&B run; whether W&B has all of it, as far as its client says."""
+def _completions(settings: Run, folder: Path) -> dict[str, Any]:
+    """A table of what training sampled, of evenly spaced steps; nothing where it sampled nothing."""
+    import wandb
+
+    from medrl.report import kept_texts
+
+    kept = kept_texts.completions(folder / "train" / "completions", settings, MOST_COMPLETIONS)
+    if not kept.found:
+        return {}
+    columns: list[str | int] = ["step", "prompt", "completion", "reward", "advantage", *kept.rewards]
+    rows: list[list[Any]] = [
+        [
+            each.step,
+            "\n\n".join(message["content"] for message in each.prompt),
+            each.text,
+            each.reward,
+            each.advantage,
+            *each.scores,
+        ]
+        for each in kept.found
+    ]
+    return {"train/completions": wandb.Table(columns=columns, data=rows)}
+
+
+def _finished(
+    run: Any,
+    values: Mapping[str, float],
+    table: Callable[[], Mapping[str, Any]] | None,
+    step: int,
+    code: int,
+    track: Logger,
+) -> bool:
+    """Send the final values, with the table where there is one, and end the W&B run.
+
+    Returns:
+        Whether W&B has all of it, as far as its client says.
+    """
     how = f"`wandb sync {Path(run.dir).parent}` sends it, and so does the same command again."
     try:
         if values:
-            run.log(dict(values), step=step)
+            run.log({**values, **(table() if table else {})}, step=step)
             run.summary.update(dict(values))
         run.finish(exit_code=code)
     except TimeoutError:

@@ -47,7 +47,7 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
     trainer.remove_callback(PrinterCallback)
     first = distributed.rank() == 0
-    tracker = run_folder.callback(log, before, job.run.eval.eval_steps, job.ask if first else None)
+    tracker = run_folder.callback(log, before, job.run.eval.eval_steps, job.ask if first else None, job.note)
     if first:
         run_folder.cut_back(log, before + done)
         trainer.add_callback(tracker)

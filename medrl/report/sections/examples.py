@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from medrl.config.frozen import Tree
 from medrl.config.schema import Run
-from medrl.evaluation import evaluate, preferences, protocols
-from medrl.files import read_jsonl
+from medrl.evaluation import preferences
 from medrl.report import html
+from medrl.report.kept_texts import Answers, Line
 
 SAMPLES = 4
 """Answers shown of each task."""
@@ -24,46 +22,32 @@ TEXT_CHARS, PROMPT_CHARS, GOLD_CHARS = 2500, 5000, 400
 KINDS = ("gained", "lost", "unanswered", "ungraded", "wrong", "right")
 """What became of an answer, in the order in which samples are taken; unanswered is unparsed or cut off."""
 
-Line = Mapping[str, Any]
 
-
-def samples(folder: Path, tree: Tree, run: Run) -> Markup:
+def samples(asked: Mapping[str, Answers], run: Run) -> Markup:
     """Answers of every task, one of each kind before a second of any.
 
     Args:
-        folder: ``eval/`` of the run.
-        tree: The resolved configuration.
-        run: The same, built.
+        asked: The answers by task.
+        run: The configuration.
     """
-    base_files = evaluate.result_files(run, "base")
-    trained_files = evaluate.result_files(run, "trained") if run.algo.trains else base_files
     tasks = []
-    for name, file in base_files.items():
-        protocol = protocols.protocol(run, name)
-        if protocol == "perplexity":  # nothing was answered
-            continue
-        lines = paired(read_jsonl(folder / file), read_jsonl(folder / trained_files[name]))
-        if not lines:
+    for name, found in asked.items():
+        trained = run.algo.trains and bool(found.after)
+        lines = found.paired() if trained else [(line, line) for line in found.before]
+        if found.protocol == "perplexity" or not lines:  # nothing was answered
             continue
         kinds = [_kind(before, after) for before, after in lines]
+        generated = found.protocol == "generative"
         tasks.append({
-            "name": name, "generated": protocol == "generative", "total": len(lines),
-            "scorer": run.data_mix.tasks[name].scorer if protocol == "generative" else preferences.SCORERS[protocol],
-            "counts": {_label(kind, run.algo.trains): count for kind in KINDS if (count := kinds.count(kind))},
-            "shown": [(_label(kinds[place], run.algo.trains), *lines[place]) for place in picked(kinds)],
+            "name": name, "generated": generated, "trained": trained, "total": len(lines),
+            "scorer": run.data_mix.tasks[name].scorer if generated else preferences.SCORERS[found.protocol],
+            "counts": {_label(kind, trained): count for kind in KINDS if (count := kinds.count(kind))},
+            "shown": [(_label(kinds[place], trained), *lines[place]) for place in picked(kinds)],
         })  # fmt: skip
     if not tasks:
         return Markup("")
     most = {"text": TEXT_CHARS, "gold": GOLD_CHARS}
-    return html.render("samples", tasks=tasks, trained=run.algo.trains, several=run.eval.samples, most=most, prompt=_prompt)
-
-
-def paired(before: Sequence[Line], after: Sequence[Line]) -> list[tuple[Line, Line]]:
-    """The same sample of the same example before and after training; rows that share an id pair in their order."""
-    waiting: dict[tuple[str, int], list[Line]] = {}
-    for line in reversed(after):
-        waiting.setdefault((line["id"], line["sample"]), []).append(line)
-    return [(line, found.pop()) for line in before if (found := waiting.get((line["id"], line["sample"])))]
+    return html.render("samples", tasks=tasks, several=run.eval.samples, most=most, prompt=_prompt)
 
 
 def _kind(before: Line, after: Line) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from medrl.config.schema import Run
-from medrl.evaluation import evaluate
 from medrl.evaluation.harm import harmed, lost
-from medrl.files import read_jsonl
 from medrl.report import charts, html, remarks_on
+from medrl.report.kept_texts import Answers
 
 MOST_SHOWN = 20
 """Lost examples of a task that are shown with their texts; metrics.json has the ids of all."""
@@ -20,14 +17,14 @@ MOST = {"text": 1500, "prompt": 2000}
 """Characters shown of a completion and of a prompt."""
 
 
-def harm(folder: Path, metrics: Mapping[str, Any], run: Run) -> Markup:
+def harm(asked: Mapping[str, Answers], metrics: Mapping[str, Any]) -> Markup:
     """Lost examples with texts, and the change of each group; empty where nothing was trained."""
     tasks = {}
     for name, task in metrics["tasks"].items():
         if not task.get("harm"):
             continue
-        before, after = (read_jsonl(folder / evaluate.result_files(run, which)[name]) for which in ("base", "trained"))
-        tasks[name] = {**task["harm"], "shown": lost(before, after)[:MOST_SHOWN], "clearly": harmed(task)}
+        shown = lost(asked[name].before, asked[name].after)[:MOST_SHOWN]
+        tasks[name] = {**task["harm"], "shown": shown, "clearly": harmed(task)}
     return html.render("harm", tasks=tasks, most=MOST)
 
 

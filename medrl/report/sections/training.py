@@ -16,14 +16,15 @@ Log = Sequence[Mapping[str, Any]]
 
 def training(log: Log, tree: Tree, metrics: Mapping[str, Any]) -> Markup:
     """The whole section: small multiples of the curves that the log holds; empty for an empty log."""
-    figures, zero = [], []
+    figures, zero, log = [], [], charts.with_speed(log)
     for key, title in charts.curves().items():
         curve = charts.points(log, key)
         if curve and not any(value for _, value in curve):
             zero.append(title)
         elif curve:
             figures.append((title, *charts.ends(log, key), charts.lines(f"{title} by step", [curve])))
-    names = dict.fromkeys(found[1] for line in log for key in line if (found := re.fullmatch(r"rewards/(.+)/mean", key)))
+    keys = dict.fromkeys(key for line in log for key in line)
+    names = [found[1] for key in keys if (found := re.fullmatch(r"rewards/(.+)/mean", key))]
     curves = {name: curve for name in names if (curve := charts.points(log, f"rewards/{name}/mean"))}
     if not figures and not zero and not curves:
         return Markup("")

@@ -1,0 +1,84 @@
+"""``python -m medrl.report``: the page of a run written anew, several runs compared, a folder of runs indexed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medrl.config import build, frozen
+from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.report import kept_runs
+
+USAGE = """python -m medrl.report RUN                       write RUN/report.html anew; RUN may be running, stopped or failed
+python -m medrl.report RUN inspect=FOLDER        the answers of a finished run as logs for `inspect view --log-dir FOLDER`
+python -m medrl.report RUN RUN ... [output=FILE] compare runs (comparison.html beside the first)
+python -m medrl.report FOLDER [output=FILE]        list the runs of a folder (FOLDER/index.html)
+
+Each page is one file that needs no network."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write a page; 0 when it stands."""
+    return exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if argv else 2
+    folders, options = _words(argv)
+    output = Path(options["output"]) if "output" in options else None
+    if "inspect" in options:
+        if len(folders) > 1 or output:
+            raise ConfigError([Problem("inspect", "is written of one run, alone")])
+        print(_export(folders[0], Path(options["inspect"])))
+    elif len(folders) == 1 and (folders[0] / "config.yaml").exists():
+        if output:
+            raise ConfigError([Problem("output", "one run has its page in its own folder, report.html")])
+        print(_renew(folders[0]))
+    elif len(folders) == 1:
+        page = output or folders[0] / "index.html"
+        kept_runs.write_index(folders[0], page)
+        print(page)
+    else:
+        page = output or folders[0].absolute().parent / "comparison.html"
+        kept_runs.write_comparison(folders, page)
+        print(page)
+    return 0
+
+
+def _words(argv: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    """Raises:
+    ConfigError: an option that there is not.
+    UserError: no folder is named.
+    """
+    options = dict(word.split("=", 1) for word in argv if "=" in word)
+    if unknown := [key for key in options if key not in ("output", "inspect")]:
+        raise ConfigError([Problem(key, "no such option; there are output=FILE and inspect=FOLDER") for key in unknown])
+    folders = [Path(word) for word in argv if "=" not in word]
+    if not folders:
+        raise UserError(f"Name a run folder, several, or a folder of them:\n{USAGE}")
+    return folders, options
+
+
+def _renew(folder: Path) -> str:
+    from medrl import lifecycle
+
+    tree = frozen.load(folder)
+    stands = lifecycle.write_report(tree, build.unchecked(tree), folder)
+    return f"{folder / 'report.html'}\n{stands}"
+
+
+def _export(folder: Path, into: Path) -> str:
+    from medrl.report import inspect_logs
+
+    run = build.unchecked(frozen.load_finished(folder))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    written = inspect_logs.write_logs(folder, run, metrics, into)
+    return "\n".join(map(str, written)) or f"{folder} has no answers that are texts; nothing was written"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
