@@ -7,6 +7,8 @@
 FROM python:3.11-slim
 
 ARG DEVICE=cpu
+# An index with torch for CPUs makes the image smaller by gigabytes; empty: the default index alone.
+ARG PIP_EXTRA_INDEX_URL=
 # Triton compiles its kernels when they are first used.
 RUN if [ "$DEVICE" = cuda ]; then \
       apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; \
@@ -20,7 +22,7 @@ COPY conf conf
 COPY experiments experiments
 # vLLM wants other versions of what serves HTTP than constraints.txt has: beside it only what decides numbers is pinned.
 RUN case "$DEVICE" in \
-      cpu) pip install --no-cache-dir --constraint constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu . ;; \
+      cpu) pip install --no-cache-dir --constraint constraints.txt . ;; \
       cuda) grep -E '^(torch|transformers|trl|peft|accelerate|datasets|tokenizers|safetensors|hydra-core|omegaconf)==' constraints.txt \
               > numbers.txt && pip install --no-cache-dir --constraint numbers.txt '.[vllm,quantization]' ;; \
       *) echo "DEVICE is $DEVICE, should be cpu or cuda" >&2; exit 2 ;; \

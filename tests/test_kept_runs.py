@@ -1,5 +1,6 @@
 """Pages of runs that are running, stopped or failed, and of several runs: what a folder holds, and nothing more."""
 
+import html
 import json
 import re
 import signal
@@ -23,7 +24,7 @@ SMALL = ("data_mix=gsm8k", "source.test_rows=6", "source.train_rows=60")
 def text_of(page):
     """Words of a page, without its style, its drawings, its program and its data."""
     text = re.sub(r"<(title|style|script|svg)\b.*?</\1>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
 @pytest.fixture

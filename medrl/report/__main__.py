@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medrl.config import build, frozen
+from medrl.config import build, extensions, frozen
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.report import kept_runs
 
@@ -54,6 +54,7 @@ def _words(argv: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
     ConfigError: an option that there is not.
     UserError: no folder is named.
     """
+    argv = extensions.name(argv)
     options = dict(word.split("=", 1) for word in argv if "=" in word)
     if unknown := [key for key in options if key not in ("output", "inspect")]:
         raise ConfigError([Problem(key, "no such option; there are output=FILE and inspect=FOLDER") for key in unknown])
