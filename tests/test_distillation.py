@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_pairs import SMALL, job_of
 
+from medrl import lifecycle
 from medrl.config import schema
 from medrl.config.build import build, check
 from medrl.errors import ConfigError, UserError
@@ -63,8 +64,8 @@ def test_the_loss_is_the_reverse_divergence_of_what_was_written(compose, tmp_pat
     asked = [job.rendering.prompt(row.messages) for row in job.rows]
     ids_of = {job.tokenizer.decode(ids, skip_special_tokens=True): ids for ids in asked}
     sums, tokens = 0.0, 0
-    for prompt, text in zip(written["prompt"], written["completion"], strict=True):
-        ids = ids_of[prompt]
+    for prompt, completion in zip(written["prompt"], written["completion"], strict=True):
+        ids, text = ids_of[prompt[0]["content"]], completion[0]["content"]
         answer = [*job.tokenizer(text, add_special_tokens=False).input_ids, job.tokenizer.eos_token_id]
         with torch.no_grad():
             given = torch.tensor([[*ids, *answer]])
@@ -74,6 +75,20 @@ def test_the_loss_is_the_reverse_divergence_of_what_was_written(compose, tmp_pat
         sums += float((ours.exp() * (ours - teachers)).sum())
         tokens += len(answer)
     assert log[0]["loss"] == pytest.approx(sums / tokens, rel=1e-3)
+
+
+def test_a_report_shows_what_was_written(compose, tmp_path):
+    words = (
+        "algo.teacher.weights=embedded:tiny",
+        "data_mix.held_out=[pubmedqa]",
+        "eval.limit=2",
+        f"runs={tmp_path}",
+        "hardware=cpu",
+    )
+    tree = compose([*SMALL, *SHORT, *words])
+    lifecycle.run(tree)
+    page = (schema.run_dir(check(tree)) / "report.html").read_text()
+    assert '"name":"Training"' in page.replace(": ", ":") and "This is clear." in page
 
 
 def test_another_vocabulary_is_refused_before_weights_load(compose, teacher):

@@ -90,4 +90,5 @@ class Distillation(SamplingAlgo):
         run_trainer(trainer, job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:
-        return super().arguments(job) | rollout_arguments(self, job) | {"beta": self.beta}
+        # TRL would write prompts and completions as mere text, over ours.
+        return super().arguments(job) | rollout_arguments(self, job) | {"beta": self.beta, "log_completions": False}

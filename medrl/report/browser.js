@@ -121,8 +121,9 @@
     const made = element("article", undefined, "sample");
     const scores = set.rewards.map((name, place) => `${name} ${row[SCORES + place] ?? "–"}`).join(", ");
     const title = element("h4", scores), texts = element("div", undefined, "texts");
-    const head = element("p", `step ${count(row[STEP])} · reward `);
-    head.append(element("strong", row[REWARD]), row[ADVANTAGE] === null ? "" : ` · advantage ${row[ADVANTAGE]}`);
+    const head = element("p", `step ${count(row[STEP])}`);
+    if (row[REWARD] !== null) head.append(" · reward ", element("strong", row[REWARD]));
+    head.append(row[ADVANTAGE] === null ? "" : ` · advantage ${row[ADVANTAGE]}`);
     texts.append(written(title, row[WRITTEN]));
     made.append(head, prompt(row[PROMPT]), texts);
     return made;

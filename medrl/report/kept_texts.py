@@ -65,13 +65,13 @@ def _lines(path: Path) -> list[Line]:
 
 
 class Completion(NamedTuple):
-    """One that was paid for in training."""
+    """One that was sampled in training."""
 
     step: int
     prompt: Sequence[Mapping[str, str]]
     text: str
-    reward: float
-    """Weighted sum."""
+    reward: float | None
+    """Weighted sum; None where nothing is paid."""
     advantage: float | None
     scores: tuple[float | None, ...]
     """Of each reward; None where it abstained."""
@@ -109,8 +109,9 @@ def completions(folder: Path, run: Run, most: int) -> Completions:
         columns = parquet.read_table(file).to_pydict()
         names = tuple(name for name in columns if name not in ("step", "prompt", "completion", "advantage"))
         scores = {name: columns[name] for name in names}
-        rewards = run.reward_set.weighted(scores)
         texts = [completion[-1]["content"] for completion in columns["completion"]]
-        by_row = zip(*scores.values(), strict=True)
-        found += map(Completion, columns["step"], columns["prompt"], texts, rewards, columns["advantage"], by_row)
+        nothing = [None] * len(texts)
+        rewards = run.reward_set.weighted(scores) if scores else nothing
+        by_row = zip(*scores.values(), strict=True) if scores else [()] * len(texts)
+        found += map(Completion, columns["step"], columns["prompt"], texts, rewards, columns.get("advantage", nothing), by_row)
     return Completions(names, found, len(chosen), len(files))
