@@ -64,8 +64,8 @@ def test_the_loss_is_the_reverse_divergence_of_what_was_written(compose, tmp_pat
     asked = [job.rendering.prompt(row.messages) for row in job.rows]
     ids_of = {job.tokenizer.decode(ids, skip_special_tokens=True): ids for ids in asked}
     sums, tokens = 0.0, 0
-    for prompt, completion in zip(written["prompt"], written["completion"], strict=True):
-        ids, text = ids_of[prompt[0]["content"]], completion[0]["content"]
+    for prompt, text in zip(written["prompt"], written["completion"], strict=True):
+        ids = ids_of[prompt]
         answer = [*job.tokenizer(text, add_special_tokens=False).input_ids, job.tokenizer.eos_token_id]
         with torch.no_grad():
             given = torch.tensor([[*ids, *answer]])

@@ -151,7 +151,7 @@ def write_columns(columns: Mapping[str, Any], step: int, folder: Path) -> None:
 
 
 def kept(trainer: Any, folder: Path) -> Any:
-    """Trainer callback that writes each logged step's completions as GRPOTrainer does, which other trainers of TRL leave out."""
+    """Trainer callback that writes each logged step's completions as GRPOTrainer does, which RLOOTrainer leaves out."""
     from transformers import TrainerCallback
 
     class KeepCompletions(TrainerCallback):
@@ -159,18 +159,9 @@ def kept(trainer: Any, folder: Path) -> Any:
             logs = trainer._logs
             if not state.is_world_process_zero or not logs["prompt"]:
                 return
-            columns = {name: [_messages(said, by) for said in logs[name]] for name, by in SPEAKERS.items()}
-            columns |= {name: list(values) for group in ("rewards", "extra") for name, values in logs.get(group, {}).items()}
-            if "advantages" in logs:
-                columns["advantage"] = list(logs["advantages"])
+            columns = {name: list(logs[name]) for name in ("prompt", "completion")}
+            columns |= {name: list(values) for group in ("rewards", "extra") for name, values in logs[group].items()}
+            columns["advantage"] = list(logs["advantages"])
             write_columns(columns, state.global_step, folder)
 
     return KeepCompletions()
-
-
-SPEAKERS = {"prompt": "user", "completion": "assistant"}
-
-
-def _messages(said: Any, by: str) -> Any:
-    """Messages as GRPOTrainer keeps them; DistillationTrainer has texts."""
-    return [{"role": by, "content": said}] if isinstance(said, str) else said

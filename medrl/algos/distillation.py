@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
-from medrl.algos import completions
 from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.algos.rollouts import check_padding, prompts, rollout_arguments
 from medrl.errors import Problem, UserError
@@ -86,9 +85,7 @@ class Distillation(SamplingAlgo):
             processing_class=job.rendering.chat_tokenizer(),
             peft_config=job.run.model.adapter_config(),
         )
-        trainer.add_callback(completions.kept(trainer, job.folder / "completions"))
         run_trainer(trainer, job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:
-        # TRL would write prompts and completions as mere text, over ours.
-        return super().arguments(job) | rollout_arguments(self, job) | {"beta": self.beta, "log_completions": False}
+        return super().arguments(job) | rollout_arguments(self, job) | {"beta": self.beta}

@@ -109,9 +109,15 @@ def completions(folder: Path, run: Run, most: int) -> Completions:
         columns = parquet.read_table(file).to_pydict()
         names = tuple(name for name in columns if name not in ("step", "prompt", "completion", "advantage"))
         scores = {name: columns[name] for name in names}
-        texts = [completion[-1]["content"] for completion in columns["completion"]]
+        prompts = [_messages(prompt, "user") for prompt in columns["prompt"]]
+        texts = [_messages(completion, "assistant")[-1]["content"] for completion in columns["completion"]]
         nothing = [None] * len(texts)
         rewards = run.reward_set.weighted(scores) if scores else nothing
         by_row = zip(*scores.values(), strict=True) if scores else [()] * len(texts)
-        found += map(Completion, columns["step"], columns["prompt"], texts, rewards, columns.get("advantage", nothing), by_row)
+        found += map(Completion, columns["step"], prompts, texts, rewards, columns.get("advantage", nothing), by_row)
     return Completions(names, found, len(chosen), len(files))
+
+
+def _messages(said: Any, by: str) -> Sequence[Mapping[str, str]]:
+    """Messages; TRL's DistillationTrainer keeps texts, the prompt's without the marks of its turns."""
+    return [{"role": by, "content": said}] if isinstance(said, str) else said
