@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 from pathlib import Path
 
@@ -136,8 +135,7 @@ def test_the_wheel_can_be_built_from_the_source_archive(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run([*build, "--target", "sdist"], cwd=ROOT, check=True, capture_output=True)
     (archive,) = tmp_path.glob("*.tar.gz")
-    with tarfile.open(archive) as opened:
-        opened.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(archive, tmp_path)
     (source,) = (path for path in tmp_path.iterdir() if path.is_dir())
     held = {path.name for path in source.iterdir()}
     assert {"docs", "tests", "examples", "constraints.txt", "CITATION.cff", "SECURITY.md"} <= held
