@@ -24,7 +24,6 @@ def __getattr__(name: str) -> Any:
 
 MEANT = {
     "evaluate": "python -m medrl algo=none model=... evaluates a model as it is; a run's own command shows its table",
-    "report": "a run writes report.html itself; python -m medrl.table RUN shows its numbers",
     "plan": "python -m medrl ... dry_run=true prints the plan",
     "audit": "python -m medrl ... dry_run=true prints the reward audit",
     "chain": "python -m medrl chain=NAME does its stages",
@@ -42,7 +41,7 @@ def _refuse_module(name: str) -> None:
     source = module.with_suffix(".py")
     if (module / "__main__.py").exists() or (source.exists() and 'if __name__ == "__main__":' in source.read_text("utf-8")):
         return
-    names = ".chat, .demo, .export, .grade, .predict, .serve, .sweep and .verify"
+    names = ".chat, .demo, .export, .grade, .predict, .report, .serve, .sweep and .verify"
     commands = f"the commands are python -m medrl, python -m medrl.table, {names}"
     print(f"medrl: python -m {name} is no command; {MEANT.get(name.rpartition('.')[2], commands)}.", file=sys.stderr)
     sys.exit(2)

@@ -160,7 +160,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "said"),
-    [("evaluate", "python -m medrl algo=none"), ("report", "medrl.table RUN"), ("nothing", "the commands are python -m medrl,")],
+    [("evaluate", "python -m medrl algo=none"), ("plan", "dry_run=true"), ("nothing", "the commands are python -m medrl,")],
 )
 def test_a_module_that_is_no_command_says_which_is_meant(module, said):
     done = subprocess.run([sys.executable, "-m", f"medrl.{module}", "RUN"], capture_output=True, text=True, check=False)

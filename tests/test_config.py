@@ -317,6 +317,12 @@ def test_a_part_taken_away_hides_no_other_mistake():
     ]
 
 
+def test_what_a_guessed_option_lacks_is_no_second_mistake():
+    assert [problem.key for problem in mistakes("algo=distilation").problems] == ["algo"]
+    named = mistakes("algo=distilation", "algo.teacher.weights=/nowhere").problems
+    assert [problem.key for problem in named] == ["algo", "algo.teacher.weights"]
+
+
 TOGETHER = [
     # word, the key that is named, what is said; several that name the same key come in several messages
     ("algo=grop", "algo", "has no option 'grop'; did you mean grpo?"),  # an option of a group

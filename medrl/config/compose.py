@@ -192,13 +192,19 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
     extensions.name(overrides)
     problems: list[Problem] = []
     words = list(_usable(overrides, problems))
-    aside: list[str] = []
+    guessed, aside = [problem.key for problem in problems], list[str]()
     while True:
         cfg, more = _attempt(words, check)
         if cfg is not None and not more and not problems:
             return cfg
-        # What is missing only because its override was set aside is no mistake of the user's.
-        problems += [problem for problem in more if not _within(problem.key, aside)]
+        # What is missing only because its override was set aside, or what an option lacks that was guessed from a misspelt one,
+        # is no mistake of the user's.
+        typed = {str(word.key_or_group) for word in words}
+        problems += [
+            problem
+            for problem in more
+            if not _within(problem.key, aside) and (problem.key in typed or not _within(problem.key, guessed))
+        ]
         keys = {problem.key for problem in more}
         mistaken = [word for word in words if _within(str(word.key_or_group), keys)]
         if not mistaken:
