@@ -65,6 +65,8 @@ def overrides_of(group, option, tmp_path):
     if (group, option) == ("model", "from_run"):
         from_run.planned[Path(tmp_path)] = composing.tree(["algo=sft"])
         asked = [f"model.run={tmp_path}"]
+    if (group, option) == ("algo", "distillation"):
+        asked = ["algo.teacher.weights=embedded:tiny"]
     if (group, option) == ("source", "local"):
         asked = [f"source.root={tmp_path}"]
     if group in PARTS:
@@ -153,7 +155,7 @@ def located(node):
 def test_the_default_is_the_quickstart(compose):
     tree = compose()
     assert (tree["name"], tree["seed"], tree["paper"], tree["study"]) == ("grpo-tiny-pubmed70", 0, None, None)
-    assert tree["algo"]["max_steps"] == 25  # tuned for the embedded model
+    assert tree["algo"]["max_steps"] == 40  # tuned for the embedded model
     assert compose(["model=qwen2_5_0_5b_instruct"])["algo"]["max_steps"] == 750  # and to nothing else
     assert compose(["model=qwen2_5_3b_instruct", "hardware=t4"])["algo"]["max_grad_norm"] == 0.1  # S0
     assert compose(["study=tiny", "algo.max_steps=7"])["algo"]["max_steps"] == 7

@@ -36,7 +36,7 @@ INLINE = re.compile(r"`(python -m medrl[^`]*)`")
 RUN = re.compile(r"(?<=model\.run=)\S+|\bRUN\b|runs/[\w.-]*-ID\b|runs/[AB]\b")
 FILLED = re.compile(r"(?<=model=)NAME|(?<=model.name=)NAME|(?<=push=)ORG/NAME|(?<=modules=)\[[^]]*\]|(?<=tags=)\[[^]]*\]")
 """Values that may be any word, and lists."""
-WORDS_FOR_ANY = re.compile(r"\.\.\.|\b(NAME|KEY|GROUP|OPTION|VALUE|RUNS|FORMAT)\b|\[")
+WORDS_FOR_ANY = re.compile(r"\.\.\.|\+extensions=|\b(NAME|KEY|GROUP|OPTION|VALUE|RUNS|FORMAT)\b|\[")
 """What stands for several words, or for the reader's own: such a line shows a form, and no command."""
 
 

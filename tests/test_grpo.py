@@ -33,7 +33,7 @@ def test_a_preset_says_only_what_its_paper_changes(compose, preset):
 def test_the_embedded_model_has_values_of_its_own(compose, algo):
     grpo, tuned = (compose([f"algo={name}"])["algo"] for name in ("grpo", algo))
     shared = ("max_steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "save_steps")
-    assert [tuned[key] for key in shared] == [grpo[key] for key in shared] and tuned["max_steps"] == 25
+    assert [tuned[key] for key in shared] == [grpo[key] for key in shared] and tuned["max_steps"] == 40
     build.check(compose([f"algo={algo}"]))
 
 

@@ -294,4 +294,4 @@ def test_studies_compare_at_equal_completions(compose):
         compared += [(completions(tree["algo"]), tree["algo"]["max_completion_tokens"]) for tree in trees]
     assert compared == [(1600, 96)] * 9
     for number in (2, 4, 8, 16):
-        assert completions(compose(["study=num_generations", f"algo.num_generations={number}"])["algo"]) == 1600
+        assert completions(compose(["study=num_generations", f"algo.num_generations={number}"])["algo"]) == 2560

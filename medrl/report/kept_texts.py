@@ -33,7 +33,8 @@ class Answers(NamedTuple):
 
 
 def answers(folder: Path, run: Run) -> dict[str, Answers]:
-    """By task, in the order of the examples; of a file that is not whole, the lines that are there.
+    """By task, in the order of the examples; of a file that is not whole, the lines that are there. Of documents only the
+    likelihood is kept, so they are not among them.
 
     Args:
         folder: ``eval/`` of the run.
@@ -41,8 +42,9 @@ def answers(folder: Path, run: Run) -> dict[str, Answers]:
     """
     base, trained = _files(folder, run, "base"), _files(folder, run, "trained") if run.algo.trains else {}
     return {
-        name: Answers(protocols.protocol(run, name), _lines(file), _lines(trained[name]) if trained else [])
+        name: Answers(protocol, _lines(file), _lines(trained[name]) if trained else [])
         for name, file in base.items()
+        if (protocol := protocols.protocol(run, name)) != "perplexity"
     }
 
 
