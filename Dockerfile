@@ -1,9 +1,9 @@
 # medrl in an image.
 #   docker build -t medrl .                                   for a CPU
 #   docker build -t medrl-cuda --build-arg DEVICE=cuda .      for NVIDIA GPUs: vLLM and 4-bit weights besides
-#   docker run --rm -v "$PWD/runs:/work/runs" medrl algo=grpo data_mix=pubmed70
-#   docker run --rm -it -v "$PWD/runs:/work/runs" --entrypoint python medrl -m medrl.chat runs/NAME-ID
-#   docker run --rm --gpus all -v "$PWD/runs:/work/runs" medrl-cuda source=hub model=qwen2_5_3b_instruct
+#   docker run --rm -v "$PWD/runs:/data/runs" medrl algo=grpo data_mix=pubmed70
+#   docker run --rm -it -v "$PWD/runs:/data/runs" --entrypoint python medrl -m medrl.chat runs/NAME-ID
+#   docker run --rm --gpus all -v "$PWD/runs:/data/runs" medrl-cuda source=hub model=qwen2_5_3b_instruct
 FROM python:3.11-slim
 
 ARG DEVICE=cpu
@@ -28,5 +28,5 @@ RUN case "$DEVICE" in \
       *) echo "DEVICE is $DEVICE, should be cpu or cuda" >&2; exit 2 ;; \
     esac
 
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["python", "-m", "medrl"]

@@ -274,12 +274,20 @@ def test_processes_of_several_devices_are_told(mine, monkeypatch, tmp_path):
     assert len(commands) == 2 and all(command[-1] == f"+extensions=[{mine}]" for command in commands)
 
 
-def test_a_package_that_is_none(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ("nowhere_at_all", "there is no such package with an __init__.py"),
+        ("raising.part", "looking for it raises ValueError: not today"),
+    ],
+)
+def test_a_package_that_is_none(monkeypatch, tmp_path, named, why):
     installed = written(tmp_path / "installed", {
         "mypack-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: mypack\nVersion: 1\n",
-        "mypack-1.dist-info/entry_points.txt": "[medrl.extensions]\nmine = nowhere_at_all\n",
+        "mypack-1.dist-info/entry_points.txt": f"[medrl.extensions]\nmine = {named}\n",
+        "raising/__init__.py": "raise ValueError('not today')\n",
     })  # fmt: skip
     monkeypatch.syspath_prepend(installed)
     monkeypatch.setattr(extensions, "_packages", extensions._packages.__wrapped__)
     told = mistakes("algo=none")["medrl.extensions"]
-    assert told.startswith("mypack declares mine = nowhere_at_all, and there is no such package with an __init__.py; mend it")
+    assert told.startswith(f"mypack declares mine = {named}, and {why}; mend it")

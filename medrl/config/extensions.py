@@ -200,16 +200,17 @@ def _packages() -> tuple[Extension, ...]:
 
     found, problems = [], []
     for entry in entry_points(group=GROUP):
+        why = "there is no such package with an __init__.py"
         try:
             spec = importlib.util.find_spec(entry.module)
-        except Exception:  # a package that holds it is not there, or raises
-            spec = None
+        except Exception as error:  # a package that holds it is imported, and may raise whatever it likes
+            spec, why = None, f"looking for it raises {type(error).__name__}: {error}"
         if spec and spec.submodule_search_locations and spec.origin:
             folder = Path(spec.origin).parent
             found.append(Extension.of(entry.module, folder / "conf", {entry.module: folder}))
         else:
             owner = entry.dist.name if entry.dist else entry.name
-            said = f"{owner} declares {entry.name} = {entry.value}, and there is no such package with an __init__.py"
+            said = f"{owner} declares {entry.name} = {entry.value}, and {why}"
             problems.append(Problem(GROUP, f"{said}; mend it, or pip uninstall {owner}"))
     if problems:
         raise ConfigError(problems)
