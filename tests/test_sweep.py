@@ -22,6 +22,7 @@ from medrl.jobs import locks
 from medrl.jobs.resolved import override, resolve
 from medrl.sweep import __main__ as command
 from medrl.sweep import search_space, selection, spec, validation
+from medrl.sweep.trial_records import TrialRecords
 from medrl.sweep.trials import Trials
 
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
@@ -474,6 +475,17 @@ def test_a_sweep_killed_in_the_middle_goes_on_without_repeating(tmp_path):
     for trial, point in zip(study.trials, found, strict=True):
         assert trial.value == point["value"] == trial.user_attrs["validation/pubmedqa/accuracy"]
         assert trial.user_attrs["run"].endswith(point["run_id"]) and len(trial.intermediate_values) == 8
+
+
+@pytest.mark.slow
+def test_a_kill_before_a_run_has_its_name_starts_it_once(tmp_path):
+    path, runs = small(tmp_path, run_cap=3), tmp_path / "runs"
+    sweep = spec.read(path, ["hardware=cpu"])
+    trials = Trials(TrialRecords(sweep, runs, backend="local", sweep_id=sweep.id, workers=2).folder, sweep)
+    with trials.locked():
+        assert trials.ask().run == ""
+    finished(begin(path, runs, workers=2, SECONDS="1.0"))
+    assert list(Counter(tries(runs)).values()) == [1] * 3 and len(tries(runs, "ended")) == 3
 
 
 @pytest.mark.slow

@@ -124,20 +124,26 @@ class LocalSweep:
         """Take one point: one that somebody began and left, or a new one; False where there is none to take now."""
         with self.trials.locked():
             for trial in self.trials.newest():
-                if trial.state == "RUNNING" and (claim := self._claimed(trial.run)):
+                if trial.state != "RUNNING":
+                    continue
+                if not trial.run:  # a kill came between the point and the name of its run
+                    return self._take(trial)
+                if claim := self._claimed(trial.run):
                     return self._begin(trial, validation.point(self.spec, trial.values, self.runs), claim)
             asked = self.trials.ask()
-            if asked is None:
-                return False
-            try:
-                run = validation.point(self.spec, asked.values, self.runs)
-            except UserError as error:
-                self._tell(asked, "FAIL", message=" ".join(str(error).split()))
-                return True
-            self.trials.begin(asked, run.folder.name)
-            # Where the claim is held, its run is another point's that runs now; it is looked at again when that has ended.
-            claim = self._claimed(run.folder.name)
-            return self._begin(asked, run, claim) if claim else True
+            return self._take(asked) if asked else False
+
+    def _take(self, trial: Trial) -> bool:
+        """Find the run of a point that has none yet, and begin it; False where no GPU is free. The study is locked."""
+        try:
+            run = validation.point(self.spec, trial.values, self.runs)
+        except UserError as error:
+            self._tell(trial, "FAIL", message=" ".join(str(error).split()))
+            return True
+        self.trials.begin(trial, run.folder.name)
+        # Where the claim is held, its run is another point's that runs now; it is looked at again when that has ended.
+        claim = self._claimed(run.folder.name)
+        return self._begin(trial, run, claim) if claim else True
 
     def _claimed(self, run: str) -> IO[str] | None:
         """The claim of a point's run; None where somebody runs it, for this sweep or by itself."""
