@@ -16,11 +16,12 @@ from medrl.files import read_jsonl
 if TYPE_CHECKING:
     from medrl.evaluation.evaluate import Which
 
-USAGE = """python -m medrl.verify RUN [share=0.05] [seed=0]
+USAGE = """python -m medrl.verify RUN [share=0.05] [seed=0] [model.trust_remote_code=true]
 
 RUN    folder of a finished run
 share  part of the answers that the models give again; 0 loads no model
 seed   decides which
+model.trust_remote_code=true runs Python code that comes with the run's weights
 
 Each file of model/ and eval/ is compared with the hash that the run has recorded, every kept text is graded again, and a part
 of the answers is generated again. The exit status is 1 where anything differs. Another device or precision can change the
@@ -59,10 +60,10 @@ def _main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     if len(folders) != 1:
         raise UserError("Name one run folder: python -m medrl.verify RUN [share=0.05] [seed=0]")
-    share, seed = _options([word for word in argv if "=" in word])
+    share, seed = _options([word for word in argv if "=" in word and word != frozen.TRUSTING])
     folder = Path(folders[0])
     print(f"verify   {folder}: a share of {share:g}, drawn with seed {seed}", flush=True)
-    damaged, found = verify(folder, share, seed)
+    damaged, found = verify(folder, share, seed, trusts_code=frozen.TRUSTING in argv)
     print(table(damaged, found), flush=True)
     return int(bool(damaged) or any(each.differs for each in found))
 
@@ -88,13 +89,14 @@ def _options(words: Sequence[str]) -> tuple[float, int]:
     return share, seed
 
 
-def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Checked]]:
+def verify(folder: Path, share: float, seed: int, *, trusts_code: bool = False) -> tuple[list[str], list[Checked]]:
     """Compare a run with what it has recorded and with what it gives now.
 
     Args:
         folder: Of the run.
         share: Part of the answers of each file that is generated again, at least one where it is above 0.
         seed: Draws them.
+        trusts_code: Whether Python code that comes with the run's weights is run.
 
     Returns:
         Recorded files that are missing or hold something else, and what was compared of each file of answers.
@@ -106,10 +108,10 @@ def verify(folder: Path, share: float, seed: int) -> tuple[list[str], list[Check
     from medrl.evaluation.protocols import protocol
     from medrl.tracking import run_folder
 
-    run: Run = build.check(frozen.load(folder))
+    run: Run = build.check(frozen.load_finished(folder, trusts_code=trusts_code))
     noted = run_folder.noted_files(folder)
-    if not (folder / "metrics.json").exists() or not noted:
-        raise UserError(f"{folder} is unfinished, or of a version that sealed no results; run its command again to its end.")
+    if not noted:
+        raise UserError(f"{folder} is of a version that sealed no results; run its command again to its end.")
     whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
     damaged = run_folder.edited(folder)
     if not run.model.runs_here:

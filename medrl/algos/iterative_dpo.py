@@ -153,6 +153,7 @@ def _start(job: Job, last: int) -> Any:
 
     Where all weights are trained, ``job.policy`` becomes the reference and takes over the same weights.
     """
+    from medrl.models import loading
     from medrl.models.base import trained
 
     if not job.run.model.lora:
@@ -163,9 +164,7 @@ def _start(job: Job, last: int) -> Any:
         return policy
     if not last:
         return job.policy
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(job.policy, str(_model(job, last)), is_trainable=True)
+    return loading.adapter(job.policy, _model(job, last), trainable=True)
 
 
 def _load_adapter(policy: Any, checkpoint: Path) -> None:

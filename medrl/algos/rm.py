@@ -72,13 +72,13 @@ class RM(TrainedAlgo):
 
     def finish(self, job: Job, written: Path) -> None:
         """Replace a trained adapter by the whole weights, on the CPU: a GPU is full of what was trained."""
-        from peft import PeftModel
+        from medrl.models import loading
 
         if not job.run.model.lora:
             return
         on_cpu = replace(job.run.hardware, device="cpu")
         base = job.run.model.classifier(job.tokenizer, on_cpu, job.run.seed)
-        merged = PeftModel.from_pretrained(base, str(written)).merge_and_unload()
+        merged = loading.adapter(base, written).merge_and_unload()
         for file in written.glob("adapter_*"):
             file.unlink()
         merged.save_pretrained(written)

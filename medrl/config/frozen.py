@@ -10,6 +10,9 @@ from medrl.config.upgrade import upgraded
 from medrl.errors import UserError
 from medrl.files import write_atomically
 
+TRUST = "trust_remote_code"
+TRUSTING = f"model.{TRUST}=true"
+"""The word of a command line that has code run which comes with weights."""
 Tree = dict[str, Any]
 """A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
 
@@ -52,8 +55,13 @@ def load(folder: Path) -> Tree:
     return upgraded(tree, suggest.names()["before"])
 
 
-def load_finished(folder: Path) -> Tree:
-    """The same of a run that is done.
+def load_finished(folder: Path, *, trusts_code: bool = False) -> Tree:
+    """The same of a run that is done, to be loaded here: its folder may be anybody's.
+
+    Args:
+        folder: Of the run.
+        trusts_code: Whether this command has said that Python code that comes with the run's weights is run. That the run was
+            told so is not enough.
 
     Raises:
         UserError: as `load`; or the run is unfinished.
@@ -61,4 +69,13 @@ def load_finished(folder: Path) -> Tree:
     tree = load(folder)
     if not (folder / "metrics.json").exists():
         raise UserError(f"{folder} is unfinished; run its command again until it ends with a table.")
-    return tree
+    return tree if trusts_code else _untrusting(tree)
+
+
+def _untrusting(node: Any) -> Any:
+    """The same without code of others, of the model, a teacher and whatever else loads weights."""
+    if isinstance(node, list):
+        return [_untrusting(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: False if key == TRUST else _untrusting(value) for key, value in node.items()}

@@ -62,6 +62,8 @@ def _renamed(node: Any, names: dict[str, str]) -> Any:
     if isinstance(target := found.get("_target_"), str):
         if target.endswith(".Huatuo"):
             found.setdefault("match", "first")  # before there was another
+        if target.endswith(".FromRun"):
+            found.setdefault("trust_remote_code", False)
         if target.endswith(".Limits"):
             found.setdefault("max_tokens", None)
         start = next((old for old in MOVED if target == old or target.startswith(f"{old}.")), None)

@@ -217,7 +217,9 @@ def _of_model(name: str, overrides: Sequence[str]) -> Run:
 
 
 def _of_run(folder: Path, overrides: Sequence[str]) -> Run:
-    tree, keys = frozen.load_finished(folder), [word.partition("=")[0] for word in overrides]
+    tree = frozen.load_finished(folder, trusts_code=frozen.TRUSTING in overrides)
+    overrides = [word for word in overrides if word != frozen.TRUSTING]
+    keys = [word.partition("=")[0] for word in overrides]
     if fixed := [key for key in keys if key == "eval" or key.partition(".")[0] not in OF_A_RUN]:
         said = "is part of what the run was made with; here there are hardware, eval.KEY and seed"
         raise ConfigError([Problem(key, said) for key in fixed])

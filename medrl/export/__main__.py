@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from medrl.config import build, extensions, suggest
+from medrl.config import build, extensions, frozen, suggest
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.export import asked_again, exporting, push
 from medrl.export.exporting import Options
@@ -30,6 +30,7 @@ base     what the adapter names as its base, a hub id (default: what the run has
 license  of the model, for its card (apache-2.0, say); base and data decide what it may be
 push     ORG/NAME: the export becomes this repository on the hub (HF_TOKEN may have to be set)
 private  true (default) or false: who sees a repository that is made
+model.trust_remote_code=true runs Python code that comes with the run's weights
 
 Every export is loaded again and asked held-out rows that the run has answered. If one is another model than was measured,
 nothing is written, and the exit status is 1."""
@@ -59,13 +60,13 @@ def _options(words: Sequence[str]) -> Options:
     UserError: not one run is named.
     ConfigError: an option that there is not, or one that holds what it cannot.
     """
-    names = [each.name for each in fields(Options) if each.name != "run"]
+    names = [each.name for each in fields(Options) if each.name not in ("run", "trusts_code")]
     folders = [word for word in words if "=" not in word]
     if len(folders) != 1:
         raise UserError("Name one run folder: python -m medrl.export RUN [KEY=VALUE ...]")
-    given: dict[str, Any] = {"run": folders[0]}
+    given: dict[str, Any] = {"run": folders[0], "trusts_code": frozen.TRUSTING in words}
     problems: list[Problem] = []
-    for key, _, value in (word.partition("=") for word in words if "=" in word):
+    for key, _, value in (word.partition("=") for word in words if "=" in word and word != frozen.TRUSTING):
         if key not in names:
             problems.append(Problem(key, f"no such option; {suggest.nearest(key, names)}"))
         elif key == "formats":

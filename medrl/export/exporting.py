@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from medrl.config import build, frozen
-from medrl.config.identity import digest, of_file
-from medrl.config.schema import Run, Text, run_id
+from medrl.config.identity import digest, of_file, of_run
+from medrl.config.schema import Run, Text
 from medrl.config.version import __version__
 from medrl.errors import UserError
 from medrl.export import asked_again, card, gguf_writer, llama_cpp, modelfile, push, weights
@@ -50,6 +50,8 @@ class Options:
     """Repository on the hub."""
     private: bool = True
     """Whether a repository that is made is private."""
+    trusts_code: bool = False
+    """Whether Python code that comes with the run's weights is run."""
 
     @property
     def folder(self) -> Path:
@@ -72,7 +74,7 @@ def export(options: Options) -> dict[str, Any]:
         UserError: the run has nothing to export, or an export is another model than was measured; then nothing is written.
     """
     folder, out = options.folder, options.where
-    run = finished(folder)
+    run = finished(folder, trusts_code=options.trusts_code)
     formats = checked_formats(run, options)
     if options.push:
         push.check(options.push)
@@ -102,7 +104,7 @@ def export(options: Options) -> dict[str, Any]:
             "medrl": __version__,
             "made_of": made_of,
             "run": run.name,
-            "run_id": run_id(run),
+            "run_id": of_run(folder),
             "formats": list(formats),
             "rows": options.rows,
             "seed": options.seed,
@@ -115,13 +117,13 @@ def export(options: Options) -> dict[str, Any]:
     return record
 
 
-def finished(folder: Path) -> Run:
+def finished(folder: Path, *, trusts_code: bool = False) -> Run:
     """The configuration of a run that has trained a language model to its end.
 
     Raises:
         UserError: it has not.
     """
-    run = build.check(frozen.load_finished(folder))
+    run = build.check(frozen.load_finished(folder, trusts_code=trusts_code))
     run_folder.check_policy(run, folder)
     if not run.algo.trains:
         raise UserError(f"{folder} has trained nothing; what it has evaluated is what its model.weights names.")

@@ -99,6 +99,7 @@ def read(file: Path, source: Path, device: str) -> tuple[Any, Any]:
     from medrl.models import chat_templates
     from medrl.models.generation import neutral
 
+    # What this very export has written: nothing of it is foreign.
     tokenizer = chat_templates.ready(AutoTokenizer.from_pretrained(source), None, str(source))
     config = AutoConfig.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, config=config, dtype=torch.float32)

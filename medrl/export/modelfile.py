@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from medrl.config.schema import Run
 from medrl.errors import UserError
 from medrl.export.asked_again import Questions
+from medrl.models import loading
+from medrl.models.chat_templates import rendered
 
 SYSTEM, PROMPT, RESPONSE = "{{ .System }}", "{{ .Prompt }}", "{{ .Response }}"
 
@@ -64,17 +65,15 @@ def template(source: Path) -> str:
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    with loading.explained(str(source)):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     asked = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": PROMPT}]
     again = [*asked, {"role": "assistant", "content": RESPONSE}, {"role": "user", "content": PROMPT}]
 
-    def rendered(messages: list[dict[str, str]], **options: Any) -> str:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
-
-    before, _, rest = rendered(asked, add_generation_prompt=True).partition(SYSTEM)
+    before, _, rest = rendered(tokenizer, asked, prompt=True).partition(SYSTEM)
     first, _, answer = rest.partition(PROMPT)
-    end = rendered(again[:3]).partition(RESPONSE)[2]
-    between = rendered(again).partition(RESPONSE)[2].partition(PROMPT)[0]
+    end = rendered(tokenizer, again[:3], prompt=False).partition(RESPONSE)[2]
+    between = rendered(tokenizer, again, prompt=False).partition(RESPONSE)[2].partition(PROMPT)[0]
     turn = between.removeprefix(end)
     if not (between.startswith(end) and turn and first.endswith(turn)):
         raise UserError("The chat template cannot be said in Ollama's language; write formats=merged.")

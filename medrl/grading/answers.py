@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from medrl.grading.thoughts import spoken
+from medrl.models.chat_templates import rendered
 
 Format = Literal["xml", "think", "r1", "boxed", "plain"]
 """Shape of a completion.
@@ -128,6 +129,6 @@ def _boxes(text: str) -> Iterator[str]:
 def opening(tokenizer: object) -> str:
     """What the chat template itself writes of a completion: R1's begins every one with ``<think>``; mostly nothing."""
     messages = [{"role": "user", "content": "."}]
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)  # type: ignore[attr-defined]
+    prompt = rendered(tokenizer, messages, prompt=True)
     found = re.search(r"<think>\s*$", prompt)
     return found[0] if found else ""

@@ -223,6 +223,8 @@ def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
     if stage.init_from:
         yield "model=from_run"
         yield f"model.run={found[stage.init_from].folder}"
+        if found[stage.init_from].tree["model"].get("trust_remote_code"):  # as this command line has said of the first stage
+            yield "model.trust_remote_code=true"
     if stage.reward_model_from:
         yield f"reward_set.rewards.reward_model.weights={found[stage.reward_model_from].folder / 'model'}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,8 @@ from medrl.models import gguf_file
 
 Declared = Mapping[str, Any]
 """``config.json``."""
+ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation")
+"""What ``config.json`` may name a kernel of the hub with, which transformers would fetch and run."""
 LONGEST_HEADER = 100_000_000
 """Bytes that safetensors allows for the header of a file."""
 Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
@@ -72,10 +74,15 @@ def label(weights: str) -> str:
 
 def _parameters(file: Path) -> int:
     """Numbers of the tensors in a safetensors file."""
+    return sum(_sizes(file))
+
+
+def _sizes(file: Path) -> list[int]:
+    """Numbers of each tensor in a safetensors file."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(min(length, LONGEST_HEADER)))
-    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return [prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
 
 
 def _no_model(folder: Path) -> str:
@@ -93,9 +100,15 @@ def _no_model(folder: Path) -> str:
         return f"{folder} is the folder of a run; write model=from_run model.run={folder}"
     if not (folder / "config.json").exists():
         return f"{folder} holds no config.json, so it is no model"
-    if not any(list(folder.glob(name)) for name in ("tokenizer*", "*.model", "vocab*")):
-        return f"{folder} holds no tokenizer; copy the tokenizer's files (tokenizer.json, tokenizer_config.json) into it"
-    return ""
+    return no_tokenizer(folder)
+
+
+def no_tokenizer(folder: Path) -> str:
+    """Why a folder is without a tokenizer, of which transformers makes an empty one; empty where it has one."""
+    has_words = any(any(folder.glob(name)) for name in ("tokenizer.json", "*.model", "vocab*", "*.tiktoken"))
+    missing = [] if has_words else ["tokenizer.json"]
+    missing += [] if (folder / "tokenizer_config.json").exists() else ["tokenizer_config.json"]
+    return f"{folder} holds no {' and no '.join(missing)}; copy the tokenizer's files of this model into it" if missing else ""
 
 
 def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> None:
@@ -117,6 +130,14 @@ def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> Non
     )
 
     kind, code = declared.get("model_type"), declared.get("auto_map") or {}
+    if declared.get("quantization_config") or declared.get("compression_config"):
+        how = (declared.get("quantization_config") or {}).get("quant_method", "compressed")
+        raise UserError(
+            f"{weights} is quantized ({how}), which cannot be trained here; name the folder or the hub id that it was made from, "
+            "and write model.quantization=nf4 to keep that in 4 bits."
+        )
+    if kernel := next((each for key in ATTENTION if "/" in str(each := declared.get(key))), None):
+        raise UserError(f"{weights} asks for the code of {kernel} in config.json, which is never fetched; remove that line.")
     runs_code = bool(code) and trusted
     if not runs_code and kind not in CONFIG_MAPPING:
         unknown = f"{weights} is of the type {kind!r}, which transformers {__version__} does not carry"
@@ -153,6 +174,30 @@ def check_context(declared: Declared, weights: str, context_tokens: int) -> None
         raise UserError(f"{weights} reads at most {reach} tokens; set model.context_tokens={reach} or less.")
 
 
+def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) -> None:
+    """Whether the weights in a folder are as many as its ``config.json`` says, before room is made for them.
+
+    Args:
+        folder: Of the weights; pickled ones say nothing before they are read.
+        declared: ``config.json``.
+        skeleton: Makes the model; on the meta device, so without its weights.
+
+    Raises:
+        UserError: they are fewer.
+    """
+    import torch
+
+    sizes = [size for file in folder.glob("*.safetensors") for size in _sizes(file)]
+    layers = next((declared[key] for key in ("num_hidden_layers", "n_layer") if isinstance(declared.get(key), int)), 0)
+    todo = "one of the two is damaged or of another model; copy both again"
+    if sizes and layers > len(sizes):
+        raise UserError(f"{folder}: config.json says {layers:,} layers, and there are {len(sizes):,} weights: {todo}.")
+    with torch.device("meta"):
+        wanted = sum(weight.numel() for weight in skeleton().parameters()) if sizes else 0
+    if wanted > sum(sizes):
+        raise UserError(f"{folder}: config.json says {wanted:,} numbers, and the weights hold {sum(sizes):,}: {todo}.")
+
+
 def skeleton(config: Any, *, trusted: bool = False) -> Any:
     """The language model with its weights on the meta device: every layer and shape, and no memory."""
     import torch
@@ -163,14 +208,19 @@ def skeleton(config: Any, *, trusted: bool = False) -> Any:
 
 
 def code_repositories(declared: Declared) -> set[str]:
-    """Other repositories that hold the code of a model; ``""`` for its own."""
-    classes = (declared.get("auto_map") or {}).values()
-    return {name.rpartition("--")[0] for name in classes}
+    """Other repositories that hold the code of a model or of its tokenizer; ``""`` for its own.
+
+    Args:
+        declared: ``config.json`` or ``tokenizer_config.json``.
+    """
+    classes = (declared.get("auto_map") or {}).values()  # a tokenizer names two, of which one may be null
+    names = [name for each in classes for name in (each if isinstance(each, list) else [each]) if name]
+    return {str(name).rpartition("--")[0] for name in names}
 
 
 def code_hash(folder: Path) -> str:
-    """SHA-256 over the Python files of a folder and their names."""
+    """SHA-256 over the Python files of a folder, those in folders of it included, and their names."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

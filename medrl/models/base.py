@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ from annotated_types import Gt
 
 from medrl.config.identity import Identified, Values, of_file, of_weights
 from medrl.errors import Problem, UserError
-from medrl.models import architecture, chat_templates, gguf_file
+from medrl.models import architecture, chat_templates, gguf_file, loading
 from medrl.models.chat_templates import ChatFormat
 from medrl.models.lora import Lora, Task
 
@@ -192,9 +193,8 @@ class Pretrained(Model):
             self._check("AutoModelForCausalLM")
         if self.lora:
             self.adapter_config()
-        return chat_templates.ready(
-            self._fetched(AutoTokenizer.from_pretrained, **self._pinned()), self.chat_format, self.weights
-        )
+        load = partial(loading.tokenizer, AutoTokenizer.from_pretrained, self._declared(), self.chat_format, self.weights)
+        return self._fetched(load, **self._pinned())
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """Raises:
@@ -231,14 +231,19 @@ class Pretrained(Model):
         from transformers import AutoConfig
 
         self._check("AutoModelForCausalLM")
-        config = self._fetched(AutoConfig.from_pretrained, **self._pinned())
-        return architecture.skeleton(config, trusted=self.trust_remote_code)
+
+        def made(name: str, **options: Any) -> Any:
+            return architecture.skeleton(AutoConfig.from_pretrained(name, **options), trusted=self.trust_remote_code)
+
+        return self._fetched(made, **self._pinned())
 
     def _loaded(self, load: Callable[..., Any], hardware: Hardware, **extra: Any) -> Any:
         """Weights in the type that training wants, quantized where asked."""
         import torch
 
-        extra |= {"dtype": weight_dtype(self, hardware), **self._pinned()}
+        if not self._on_hub:
+            self._fetched(lambda name, **_: architecture.check_size(Path(name), self._declared(), self.skeleton))
+        extra |= {"dtype": weight_dtype(self, hardware), "fresh_head": "num_labels" in extra, **self._pinned()}
         if self.quantization:
             from transformers import BitsAndBytesConfig
 
@@ -251,7 +256,7 @@ class Pretrained(Model):
                 llm_int8_skip_modules=["score"] if "num_labels" in extra else None,
             )
             extra["device_map"] = {"": torch.cuda.current_device()}
-        loaded = self._fetched(load, **extra)
+        loaded = self._fetched(partial(loading.weights, load), **extra)
         return loaded if self.quantization else loaded.to(hardware.device)
 
     def _check(self, head: architecture.Head) -> None:
@@ -278,13 +283,23 @@ class Pretrained(Model):
 
     def _code(self) -> dict[str, str]:
         """Where the Python code comes from that is run with the weights; nothing where none comes with them."""
-        commits = {name: self._code_commit(name) for name in sorted(architecture.code_repositories(self._declared()))}
+        commits = {name: self._code_commit(name) for name in sorted(self._code_repositories())}
         return {f"code of {name or self.weights}": commit for name, commit in commits.items()}
 
     def _pinned(self) -> dict[str, str]:
-        """The commit of code that is run and stands in another repository than the weights."""
-        elsewhere = architecture.code_repositories(self._declared()) - {""} if self.trust_remote_code else set()
-        return {"code_revision": self._code_commit(elsewhere.pop())} if len(elsewhere) == 1 else {}
+        """The commit of code that is run and stands in another repository than the weights.
+
+        Raises:
+            UserError: there are several, and transformers takes one commit.
+        """
+        elsewhere = self._code_repositories() - {""} if self.trust_remote_code else set()
+        if len(elsewhere) > 1:
+            raise UserError(f"{self.weights} takes its code from {' and '.join(sorted(elsewhere))}; copy it beside the weights.")
+        return {"code_revision": self._code_commit(elsewhere.pop())} if elsewhere else {}
+
+    def _code_repositories(self) -> set[str]:
+        """Where ``config.json`` and ``tokenizer_config.json`` say that code is; ``""`` for beside the weights."""
+        return architecture.code_repositories(self._declared()) | self._fetched(_code_of_tokenizer)
 
     def _code_commit(self, repository: str) -> str:
         from medrl.data.hf_hub import hub_commit
@@ -312,19 +327,18 @@ class Pretrained(Model):
 
     def _fetched(self, load: Callable[..., T], **extra: Any) -> T:
         """What one of the ``from_pretrained`` makes of the weights' files, at one commit."""
-        from httpx import HTTPError
-        from safetensors import SafetensorError
-
-        from medrl.data.hf_hub import first_line, hub_error
-
         name = self.weights if self._on_hub else str(self._folder())
         revision = self._commit() if self._on_hub else "main"
-        try:
+        with loading.explained(name, on_hub=self._on_hub):
             return load(name, revision=revision, trust_remote_code=self.trust_remote_code, **extra)
-        except (OSError, ValueError, HTTPError, SafetensorError) as error:
-            if not self._on_hub:
-                raise UserError(f"{name} holds no model that transformers can read ({first_line(error)}).") from error
-            raise hub_error("model", self.weights, error) from error
+
+
+def _code_of_tokenizer(name: str, revision: str, **_: Any) -> set[str]:
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    declared = dict(get_tokenizer_config(name, revision=revision))
+    kinds = declared.get("auto_map") or {}
+    return architecture.code_repositories({"auto_map": kinds if isinstance(kinds, dict) else {"AutoTokenizer": kinds}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,42 +415,44 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
         UserError: the folder is damaged.
     """
     import transformers
-    from safetensors import SafetensorError
 
     from medrl.models.generation import neutral
 
-    trusted = getattr(model, "trust_remote_code", False)
     head = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
-    try:
-        tokenizer = written_tokenizer(model, folder)
-        if (folder / "adapter_config.json").exists():
-            return _adapted(model.adapter_base(tokenizer, hardware, seed), folder), tokenizer
-        loaded = head.from_pretrained(folder, dtype=weight_dtype(model, hardware), trust_remote_code=trusted)
-    except (OSError, ValueError, SafetensorError, UserWarning) as error:
-        first = str(error).partition("\n")[0][:200]
-        raise UserError(
-            f"{folder} cannot be loaded ({first}); remove it and run the same command again to write it anew."
-        ) from error
+    tokenizer = written_tokenizer(model, folder)
+    if (folder / "adapter_config.json").exists():
+        base = model.adapter_base(tokenizer, hardware, seed)
+        with loading.explained(str(folder), loading.WRITE_AGAIN, "cannot be loaded"):
+            loading.check_vocabulary(tokenizer, base.config.to_dict(), str(folder))
+            return loading.adapter(base, folder), tokenizer
+    with loading.explained(str(folder), loading.WRITE_AGAIN, "cannot be loaded"):
+        options = {"dtype": weight_dtype(model, hardware), "trust_remote_code": _trusts(model)}
+        loaded = loading.weights(head.from_pretrained, str(folder), **options)
     return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
 
 
-def written_tokenizer(model: Model, folder: Path) -> Any:
-    """The tokenizer in a run's ``model/``."""
+def written_tokenizer(model: Model, folder: Path, todo: str = loading.WRITE_AGAIN) -> Any:
+    """The tokenizer in a run's ``model/``.
+
+    Args:
+        model: What the run began with.
+        folder: ``model/``.
+        todo: What the user can do where it cannot be read.
+
+    Raises:
+        UserError: it is damaged, or another model's.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=getattr(model, "trust_remote_code", False))
-    return chat_templates.ready(tokenizer, None, str(folder))
+    with loading.explained(str(folder), todo, "cannot be loaded"):
+        config = folder / "config.json"  # an adapter is held against its base
+        declared = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+        load = AutoTokenizer.from_pretrained
+        return loading.tokenizer(load, declared, None, str(folder), str(folder), trust_remote_code=_trusts(model))
 
 
-def _adapted(base: Any, folder: Path) -> Any:
-    """Raises:
-    UserWarning: the folder lacks weights of the adapter, where peft would go on with the base in silence.
-    """
-    from peft import PeftModel
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Found missing adapter keys")
-        return PeftModel.from_pretrained(base, str(folder))
+def _trusts(model: Model) -> bool:
+    return getattr(model, "trust_remote_code", False)
 
 
 def quiet() -> None:

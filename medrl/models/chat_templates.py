@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
 from medrl.errors import UserError
+from medrl.models.template_sandbox import TemplateRefused, render
 
 ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "baichuan2"]
 """How the turns of a conversation are marked: the formats of ``chat_formats.yaml``."""
@@ -114,12 +116,31 @@ def _mend(tokenizer: Any, weights: str) -> None:
 
 def _rendered(tokenizer: Any, source: str, messages: list[dict[str, str]]) -> tuple[str | None, str]:
     """What a template makes of a prompt; None, and its words, where it refuses it."""
-    from jinja2 import TemplateError
-
     try:
-        return tokenizer.apply_chat_template(messages, chat_template=source, add_generation_prompt=True, tokenize=False), ""
-    except TemplateError as error:
+        return render(source, messages, **tokenizer.special_tokens_map, add_generation_prompt=True), ""
+    except TemplateRefused as error:
         return None, str(error)
+
+
+def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool) -> str:
+    """What the tokenizer's template makes of a conversation, as ``apply_chat_template`` does, within limits.
+
+    Args:
+        tokenizer: With a chat template.
+        messages: The conversation.
+        prompt: Whether an answer is to follow.
+
+    Raises:
+        UserError: the template refuses it.
+    """
+    try:
+        return render(tokenizer.get_chat_template(), messages, **tokenizer.special_tokens_map, add_generation_prompt=prompt)
+    except TemplateRefused as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise UserError(
+            f"The model's chat template refuses a conversation of the turns {roles} ({error}); take such rows out, or write "
+            "model.chat_format=chatml, or another that takes them."
+        ) from None
 
 
 def notes(tokenizer: Any) -> list[str]:
@@ -145,7 +166,7 @@ def ending(tokenizer: Any) -> str:
     """What ends an assistant's turn: what the chat template writes after it, the tokenizer's EOS where that stops nothing."""
     messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": SENTINEL}]
     # A newline after the mark belongs to the turn that follows.
-    after: str = tokenizer.apply_chat_template(messages, tokenize=False).rpartition(SENTINEL)[2].rstrip()
+    after = rendered(tokenizer, messages, prompt=False).rpartition(SENTINEL)[2].rstrip()
     if after.endswith(tokenizer.eos_token) or _is_token(tokenizer, after):
         return after
     return after + str(tokenizer.eos_token)

@@ -12,12 +12,15 @@ from medrl.config import build, extensions, frozen, identity
 from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
 from medrl.errors import Problem
-from medrl.models import chat_templates
-from medrl.models.base import Model, Pretrained, Stored, Texts
+from medrl.models import loading
+from medrl.models.base import Model, Pretrained, Stored, Texts, written_tokenizer
 
 if TYPE_CHECKING:
     from medrl.training.hardware import Hardware
 
+MADE_OF = "made_of"
+"""File of ``merged/``: the hash of the adapter's folder, and that of its own files."""
+MAKE_AGAIN = "start from another run, or make this one again with force=true"
 planned: dict[Path, Tree] = {}
 """Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
 
@@ -36,13 +39,16 @@ class FromRun(Model):
     """
 
     kind: ClassVar[str] = "from_run"
-    not_learned: ClassVar[frozenset[str]] = frozenset({"run"})
+    not_learned: ClassVar[frozenset[str]] = frozenset({"run", "trust_remote_code"})  # its code is among the files of `of_weights`
 
     run: str
     """Folder of the run."""
     adapter: Literal["merged", "stacked"]
     """What a new adapter becomes where the other run wrote one, too. ``merged``: it sits on ``merged/``. ``stacked``: it is
     written together with the other as one adapter, of the sum of both ranks, on the base of both."""
+    trust_remote_code: bool
+    """Run Python code that comes with the weights, also of those below an adapter. What the other run was told is not asked: its
+    folder may be anybody's."""
 
     def problems(self) -> Iterator[Problem]:
         folder = Path(self.run)
@@ -75,19 +81,18 @@ class FromRun(Model):
         return super().identity() | {"run": identity.of_run(Path(self.run))}
 
     def fingerprint(self) -> dict[str, str]:
-        """The id of the run and a hash of the weights that it wrote."""
-        return {"run": identity.of_run(Path(self.run)), **of_weights(Path(self.run) / "model")}
+        """The id of the run and a hash of the weights that it wrote; of code that is run, where it comes from."""
+        written = Path(self.run) / "model"
+        code = self._below(written).fingerprint() if self.trust_remote_code else {}
+        return {**code, "run": identity.of_run(Path(self.run)), **of_weights(written)}
 
     def tokenizer(self, texts: Texts) -> Any:
-        from transformers import AutoTokenizer
-
         folder = Path(self.run) / "model"
         if self.lora:
             self.adapter_config()  # refuses layers that the architecture lacks
         if Path(self.run) in planned and not folder.exists():  # the plan of a stage whose model is not trained yet
             return self._before().tokenizer(texts)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=self._trusts_remote_code())
-        return chat_templates.ready(tokenizer, None, str(folder))
+        return written_tokenizer(self, folder, MAKE_AGAIN)
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         return self._at(self._start(hardware)).policy(tokenizer, hardware, seed)
@@ -116,40 +121,51 @@ class FromRun(Model):
     def _at(self, weights: Path) -> Pretrained:
         """The same options for weights in a folder."""
         options = {field.name: getattr(self, field.name) for field in fields(Model)}
-        options |= {"trust_remote_code": self._trusts_remote_code(), "revision": None, "chat_format": None, "unpacked": ""}
+        options |= {"trust_remote_code": self.trust_remote_code, "revision": None, "chat_format": None, "unpacked": ""}
         return Pretrained(weights=str(weights), **options)
 
     def _before(self) -> Any:
-        """The model that the other run began with."""
-        return build.build(tree_of(Path(self.run))["model"])
+        """The model that the other run began with, trusted as this one is."""
+        before = build.build(tree_of(Path(self.run))["model"])
+        return replace(before, trust_remote_code=self.trust_remote_code) if hasattr(before, "trust_remote_code") else before
 
-    def _trusts_remote_code(self) -> bool:
-        """As the run did whose weights these are."""
-        before = self._before()
-        return before._trusts_remote_code() if isinstance(before, FromRun) else getattr(before, "trust_remote_code", False)
+    def _below(self, written: Path) -> Any:
+        """What brings code, if anything does: the weights that the other run wrote, or those below its adapter."""
+        return self._before() if (written / "adapter_config.json").exists() else self._at(written)
 
     def _start(self, hardware: Hardware) -> Path:
         """Folder of whole weights to start from; made where the other run wrote an adapter."""
-        from peft import PeftModel
-
         from medrl.training import distributed
 
         folder = Path(self.run)
         if not (folder / "model" / "adapter_config.json").exists():
             return folder / "model"
         out = folder / "merged"
-        if distributed.rank() == 0 and not out.exists():
+        made_of = of_weights(folder / "model")["sha256"]
+        if distributed.rank() == 0 and not _is_whole(out, made_of):
             # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
             before = replace(self._before(), quantization=None)
             tokenizer = before.tokenizer(lambda: ())
             base = before.adapter_base(tokenizer, hardware, frozen.load(folder)["seed"])
             partial = folder / "merged.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            PeftModel.from_pretrained(base, str(folder / "model")).merge_and_unload().save_pretrained(partial)
+            with loading.explained(str(folder / "model"), MAKE_AGAIN, "cannot be loaded"):
+                adapted = loading.adapter(base, folder / "model")
+            adapted.merge_and_unload().save_pretrained(partial)
             self.tokenizer(lambda: ()).save_pretrained(partial)
+            (partial / MADE_OF).write_text(f"{made_of}\n{of_weights(partial)['sha256']}\n")
+            shutil.rmtree(out, ignore_errors=True)
             partial.replace(out)
         distributed.wait_for_all()
         return out
+
+
+def _is_whole(merged: Path, made_of: str) -> bool:
+    """Whether whole weights are there, undamaged, and of this adapter."""
+    try:
+        return (merged / MADE_OF).read_text() == f"{made_of}\n{of_weights(merged)['sha256']}\n"
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def stack(below: Path, above: Path) -> None:
@@ -167,12 +183,13 @@ def stack(below: Path, above: Path) -> None:
     from peft import LoraConfig
     from safetensors.torch import load_file, save_file
 
-    configs = [LoraConfig.from_pretrained(str(folder)) for folder in (below, above)]
-    weights = [load_file(folder / "adapter_model.safetensors") for folder in (below, above)]
+    with loading.explained(str(below), MAKE_AGAIN, "cannot be loaded"):
+        configs = [LoraConfig.from_pretrained(str(folder)) for folder in (below, above)]
+        weights = [load_file(folder / "adapter_model.safetensors") for folder in (below, above)]
     scales = [each.lora_alpha / (each.r**0.5 if each.use_rslora else each.r) for each in configs]
     stacked: dict[str, torch.Tensor] = {}
-    for name in sorted({name for each in weights for name in each if ".lora_A." in name}):
-        other = name.replace(".lora_A.", ".lora_B.")
+    for name in sorted({name for each in weights for name in each if ".lora_A." in name or name.endswith(".lora_embedding_A")}):
+        other = name.replace(".lora_A.", ".lora_B.").replace(".lora_embedding_A", ".lora_embedding_B")
         size_in = next(each[name].shape[1] for each in weights if name in each)
         size_out = next(each[other].shape[0] for each in weights if other in each)
         downs = [each.get(name, torch.zeros(c.r, size_in)) for each, c in zip(weights, configs, strict=True)]

@@ -57,7 +57,7 @@ def read_header(path: Path) -> Header:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
     except (struct.error, IndexError):
         cut = True
-    except (KeyError, ValueError) as error:
+    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no GGUF file that can be read ({error})") from None
     if cut:
         raise UserError(f"{path} is cut off: it is shorter than its header says; fetch it again")
@@ -99,11 +99,11 @@ def _unpack(path: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
 
     header = read_header(path)
-    source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source)
         loaded, report = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, output_loading_info=True)
-    except (LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # of a dozen kinds
         raise UserError(
             f"{path} is of the architecture {header.architecture!r}, which transformers {__version__} cannot read from GGUF "
             f"({' '.join(str(error).split())[:200]}); name the folder or the hub id that it was made from."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
@@ -43,7 +44,8 @@ class Lora(Identified):
             model: The architecture; its weights may be on the meta device.
 
         Raises:
-            UserError: ``modules`` names a layer that the architecture lacks or that can have no adapter.
+            UserError: ``modules`` names a layer that the architecture lacks, that can have no adapter, or that has its weight in
+                common with another.
         """
         from medrl.config.suggest import nearest
 
@@ -58,6 +60,13 @@ class Lora(Identified):
                     f"model.lora.modules names {name!r}, which is no linear layer of {type(model).__name__}; "
                     f"{nearest(name, _last_parts(default))}, or write null for all of them."
                 )
+            for path, other in shared_weights(model):
+                if path == name or path.endswith(f".{name}"):
+                    raise UserError(
+                        f"model.lora.modules names {name!r}, whose weight is that of {other}, too (tie_word_embeddings): an "
+                        "adapter would change it in one place, and the sum of both in two; leave it out, or write "
+                        "model.lora=null to train all weights."
+                    )
         return list(self.modules)
 
     def peft_config(self, targets: Sequence[str], task: Task) -> Any:
@@ -84,6 +93,15 @@ def linear_layers(model: Any) -> tuple[list[str], list[str]]:
     body = [path for path, layer in linear.items() if layer is not head]
     embeddings = [path for path, layer in model.named_modules() if isinstance(layer, Embedding)]
     return body, [*linear, *embeddings]
+
+
+def shared_weights(model: Any) -> list[tuple[str, str]]:
+    """Paths of layers that have their weight in common: each with each other."""
+    holders: dict[int, list[str]] = {}
+    for path, layer in model.named_modules():
+        for weight in layer.parameters(recurse=False):
+            holders.setdefault(id(weight), []).append(path)
+    return [pair for paths in holders.values() for pair in permutations(paths, 2)]
 
 
 def _last_parts(paths: Collection[str]) -> set[str]:

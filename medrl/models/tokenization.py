@@ -12,9 +12,8 @@ import copy
 from typing import Any, NamedTuple
 
 from medrl.data.prompts import Messages
-from medrl.errors import UserError
 from medrl.grading.answers import opening
-from medrl.models.chat_templates import adds_bos, ending
+from medrl.models.chat_templates import adds_bos, ending, rendered
 from medrl.models.control_tokens import ControlTokens
 
 IGNORED = -100
@@ -142,18 +141,8 @@ class Rendering:
 
     def _prompt(self, messages: Messages) -> str:
         """What the template makes of a prompt, control tokens in its words hidden."""
-        from jinja2 import TemplateError
-
         hidden = [message | {"content": self._control.hide(message["content"])} for message in messages]
-        try:
-            text: str = self.tokenizer.apply_chat_template(hidden, add_generation_prompt=True, tokenize=False)
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise UserError(
-                f"The model's chat template refuses a conversation of the turns {roles} ({error}); take such rows out, or write "
-                "model.chat_format=chatml, or another that takes them."
-            ) from None
-        return text
+        return rendered(self.tokenizer, hidden, prompt=True)
 
     def _completion(self, answer: str, finished: bool) -> tuple[str, str]:
         """What closes a thinking that the answer lacks; and the answer from where the template's opening has left off."""

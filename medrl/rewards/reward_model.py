@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from annotated_types import Gt
 
 from medrl.config.identity import Values, of_run, of_weights, planned
 from medrl.errors import UserError
-from medrl.models.chat_templates import ready
+from medrl.models import architecture, loading
 from medrl.models.tokenization import Rendering
 from medrl.rewards.base import Completion, Reward, Scores
 
@@ -106,22 +107,18 @@ class RewardModel(Reward):
 def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
     """Model and tokenizer, once a process."""
     import torch
-    from httpx import HTTPError
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    try:
-        config = AutoConfig.from_pretrained(weights, revision=revision)
+    with _explained(weights):
+        config = AutoConfig.from_pretrained(weights, revision=revision, trust_remote_code=False)
         if config.num_labels != 1:
             raise UserError(f"{weights} gives {config.num_labels} labels; a reward model gives one number.")
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            weights, revision=revision, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, HTTPError, SafetensorError) as error:
-        raise _unreadable(weights, error) from error
-    if loading["missing_keys"]:  # which transformers fills with random numbers
-        missing = ", ".join(sorted(loading["missing_keys"]))
-        raise UserError(f"{weights} was never trained as a reward model: {missing} is not among its weights.")
+        architecture.check(config.to_dict(), weights, "AutoModelForSequenceClassification", trusted=False)
+        head = AutoModelForSequenceClassification
+        if Path(weights).is_dir():
+            architecture.check_size(Path(weights), config.to_dict(), lambda: head.from_config(config))
+        options = {"revision": revision, "trust_remote_code": False, "dtype": torch.float32}
+        model = loading.weights(head.from_pretrained, weights, **options)
     tokenizer = _tokenizer(weights, revision)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
@@ -130,18 +127,14 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
 @cache
 def _tokenizer(weights: str, revision: str | None) -> Any:
     """The reward model's own tokenizer, with the template through which it reads."""
-    from httpx import HTTPError
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PretrainedConfig
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(weights, revision=revision)
-    except (OSError, ValueError, HTTPError) as error:
-        raise _unreadable(weights, error) from error
-    if tokenizer.chat_template is None:
-        raise UserError(f"{weights} has no chat template; a reward model reads prompt and completion through its own.")
-    return ready(tokenizer, None, weights)
+    with _explained(weights):
+        declared = PretrainedConfig.get_config_dict(weights, revision=revision)[0]
+        options = {"revision": revision, "trust_remote_code": False}
+        return loading.tokenizer(AutoTokenizer.from_pretrained, declared, None, weights, weights, **options)
 
 
-def _unreadable(weights: str, error: Exception) -> UserError:
-    first = str(error).strip().partition("\n")[0]
-    return UserError(f"{weights} holds no reward model that transformers can read ({first}).")
+def _explained(weights: str) -> AbstractContextManager[None]:
+    said = "holds no reward model that transformers can read"
+    return loading.explained(weights, said=said, on_hub=not Path(weights).exists())

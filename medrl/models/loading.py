@@ -1,0 +1,158 @@
+"""The one door through which configurations, tokenizers and weights come that others have written: whatever a loader raises ends
+in one sentence, and what it would pass over in silence (weights that are missing, drawn at random, or no numbers; a tokenizer of
+another model) is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medrl.data.hf_hub import first_line, hub_error
+from medrl.errors import UserError
+from medrl.models import architecture, chat_templates
+from medrl.models.architecture import Declared
+from medrl.models.chat_templates import ChatFormat
+
+NO_MODEL = "holds no model that transformers can read"
+COPY_AGAIN = "copy or fetch its files again, or choose another"
+WRITE_AGAIN = "remove it and run the same command again to write it anew"
+
+
+@contextmanager
+def explained(source: str, todo: str = COPY_AGAIN, said: str = NO_MODEL, *, on_hub: bool = False) -> Iterator[None]:
+    """Turn whatever a loader raises into one sentence: there are a dozen kinds, and they share no base.
+
+    Args:
+        source: Folder or hub id that is loaded.
+        todo: What the user can do.
+        said: What the sentence says of the source.
+        on_hub: Whether the source is a hub id.
+
+    Raises:
+        UserError: instead of any other error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of code in Rust
+            raise
+        if on_hub:
+            raise hub_error("model", source, error) from error
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            todo = "choose a smaller model, write model.quantization=nf4, or free memory"
+        plain = isinstance(error, OSError | ValueError | UserWarning)
+        cause = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{source} {said} ({cause}); {todo}.") from error
+
+
+def tokenizer(
+    load: Callable[..., Any], declared: Declared, form: ChatFormat | None, called: str, source: str, **options: Any
+) -> Any:
+    """A tokenizer with its chat format. Stands inside `explained`.
+
+    Args:
+        load: A ``from_pretrained``.
+        declared: ``config.json`` of the weights that it is to read for; empty where they are held against it later.
+        form: Chat format in the place of the tokenizer's own.
+        called: What the user calls the source.
+        source: Folder or hub id.
+        **options: Of `load`.
+
+    Raises:
+        UserError: it is no tokenizer of these weights.
+    """
+    if Path(source).is_dir() and (said := architecture.no_tokenizer(Path(source))):
+        raise UserError(f"{said}.")
+    found = load(source, **options)
+    check_vocabulary(found, declared, called)
+    return chat_templates.ready(found, form, called)
+
+
+def check_vocabulary(found: Any, declared: Declared, source: str) -> None:
+    """Hold a tokenizer against the ``config.json`` of weights. Weights may have some rows more than there are tokens.
+
+    Raises:
+        UserError: it was not made for them.
+    """
+    rows = declared.get("vocab_size") or (declared.get("text_config") or {}).get("vocab_size")
+    if not isinstance(rows, int):
+        return
+    size = max(found.get_vocab().values(), default=-1) + 1
+    todo = "it is another model's or damaged; copy the tokenizer's files of this model beside the weights"
+    if not 0.9 * rows <= size <= rows:
+        raise UserError(f"{source}: the tokenizer has {size:,} tokens, and config.json says {rows:,}: {todo}.")
+    ends = declared.get("eos_token_id")
+    special = {number for number, token in found.added_tokens_decoder.items() if token.special} | set(found.all_special_ids)
+    for end in ends if isinstance(ends, list) else [] if ends is None else [ends]:
+        if end not in special:
+            token = found.convert_ids_to_tokens(end) if isinstance(end, int) and 0 <= end < size else None
+            raise UserError(
+                f"{source}: config.json says that token {end} ends a text, and to the tokenizer that is the word {token!r}: "
+                f"{todo}."
+            )
+
+
+def weights(load: Callable[..., Any], source: str, *, fresh_head: bool = False, **options: Any) -> Any:
+    """A model whose every weight was on the disk. Stands inside `explained`.
+
+    Args:
+        load: A ``from_pretrained``.
+        source: Folder or hub id.
+        fresh_head: Whether the head is drawn, and another one left out.
+        **options: Of `load`.
+
+    Raises:
+        UserError: weights are missing, left over, or no finite numbers.
+    """
+    if (Path(source) / "adapter_config.json").exists():  # which transformers would follow to the base that it names
+        raise UserError(f"{source} holds an adapter beside its weights (adapter_config.json); take one of the two away.")
+    model, report = load(source, output_loading_info=True, **options)
+    body = f"{model.base_model_prefix}."
+    for keys, which in ((report["missing_keys"], "not among"), (report["unexpected_keys"], "among")):
+        if strange := sorted(key for key in keys if key.startswith(body) or not fresh_head):
+            named = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if len(strange) > 3 else "")
+            raise UserError(
+                f"{source}: {named} {'is' if len(strange) == 1 else 'are'} {which} its weights, which are of another model than "
+                f"its config.json says; {COPY_AGAIN}."
+            )
+    check_finite(model, source)
+    return model
+
+
+def check_finite(model: Any, source: str) -> None:
+    """Raises:
+    UserError: a weight is no finite number.
+    """
+    floats = {name: weight.detach() for name, weight in model.named_parameters() if weight.is_floating_point()}
+    if broken := [name for name, weight in floats.items() if weight.numel() and not _is_finite(weight)]:
+        raise UserError(
+            f"{source} holds weights that are no finite numbers ({len(broken)} of {len(floats)} tensors, the first is "
+            f"{broken[0]}); {COPY_AGAIN}."
+        )
+
+
+def _is_finite(weight: Any) -> bool:
+    """Without a second tensor of its size."""
+    return all(bool(end.isfinite()) for end in weight.aminmax())
+
+
+def adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """A model with the adapter of a run on it. Stands inside `explained`.
+
+    Raises:
+        UserWarning: the folder lacks weights of the adapter, where peft would go on with the base in silence.
+        UserError: a weight is no finite number.
+    """
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        found = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    check_finite(found, str(folder))
+    return found

@@ -1,0 +1,137 @@
+"""Chat templates are programs of whoever wrote a model's folder: they render in a process of their own, in transformers' Jinja
+sandbox, with limits to time, memory and length.
+
+A limit inside this process would not hold: ``10 ** 10 ** 9`` and ``text.replace("", text)`` are one step each of the interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, NoReturn
+
+SECONDS = 2.0
+"""Of computing for one conversation, which takes milliseconds."""
+MEMORY_BYTES = 2**30
+"""Beyond what the process has when it begins."""
+LONGEST_SOURCE = 1_000_000
+"""Characters of a template; those of published models have at most some ten thousand."""
+LONGEST_MARKS = 1_000_000
+"""Characters that a template may write beside the words that it is given, which it may repeat."""
+
+
+class TemplateRefused(Exception):
+    """A template has ended with an error of its own, or beyond a limit; the message says why."""
+
+
+def render(source: str, messages: Sequence[Mapping[str, Any]], **values: Any) -> str:
+    """What a template makes of a conversation.
+
+    Args:
+        source: Of the template.
+        messages: The conversation.
+        **values: What the template reads besides: the special tokens, ``add_generation_prompt``.
+
+    Raises:
+        TemplateRefused: it makes nothing of it.
+    """
+    if len(source) > LONGEST_SOURCE:
+        raise TemplateRefused(f"it has {len(source):,} characters, and {LONGEST_SOURCE:,} are allowed")
+    text, refusal = _worker.ask((source, list(messages), values))
+    if text is None:
+        raise TemplateRefused(refusal)
+    return text
+
+
+class _Worker:
+    """The process, forked when it is first needed and again where it has ended."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: Connection | None = None
+        self.pid = self.owner = 0
+
+    def ask(self, request: Any) -> tuple[str | None, str]:
+        with self.lock:
+            if self.connection is None or self.owner != os.getpid():  # a forked child has its parent's end of the pipe
+                self._start()
+            assert self.connection
+            try:
+                self.connection.send(request)
+                answer: tuple[str | None, str] = self.connection.recv()
+                return answer
+            except (EOFError, OSError):
+                return None, self._end()
+            except BaseException:  # a signal's: the answer that is under way would be taken for that to the next request
+                self._end()
+                raise
+
+    def _start(self) -> None:
+        from transformers.utils import chat_template_utils  # noqa: F401 - the child then has it already
+
+        self.connection, theirs = Pipe()
+        self.owner, self.pid = os.getpid(), os.fork()
+        if self.pid == 0:
+            try:
+                _serve(theirs)
+            finally:
+                os._exit(1)
+        theirs.close()
+
+    def _end(self) -> str:
+        """Why it has ended, or is ended now."""
+        assert self.connection
+        self.connection.close()
+        self.connection = None
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        status = os.waitpid(self.pid, 0)[1]
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
+            return f"it takes more than {SECONDS:g} seconds"
+        return "it ends the process that renders it"
+
+
+_worker = _Worker()
+
+
+def _serve(connection: Connection) -> NoReturn:
+    """Render what is asked for until the other end is closed, which is also when its process has ended, however it has."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which say to the parent what to do
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends it in the middle of whatever it does
+    os.closerange(3, connection.fileno())
+    os.closerange(connection.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    if (statm := Path("/proc/self/statm")).exists():
+        room = int(statm.read_text().split()[0]) * resource.getpagesize() + MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    while True:
+        try:
+            source, messages, values = connection.recv()
+        except EOFError:
+            os._exit(0)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        answer = _rendered(source, messages, values)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send(answer)
+
+
+def _rendered(source: str, messages: list[dict[str, Any]], values: dict[str, Any]) -> tuple[str | None, str]:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        text = str(render_jinja_template([messages], chat_template=source, **values)[0][0])
+    except MemoryError:
+        return None, f"it takes more than {MEMORY_BYTES:,} bytes of memory"
+    except Exception as error:  # whatever an expression of its author's raises
+        lines = str(error).strip().splitlines()
+        return None, lines[0][:200] if lines else type(error).__name__
+    given = sum(len(str(message.get("content"))) for message in messages)
+    if len(text) > LONGEST_MARKS + 4 * given:
+        return None, f"it writes {len(text):,} characters for a conversation of {given:,}"
+    return text, ""
