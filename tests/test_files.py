@@ -138,7 +138,7 @@ def test_libraries_that_report_a_full_disk_in_their_own_words(text, tmp_path):
 
 
 def test_everything_else_passes_as_it_is(tmp_path):
-    for error in (OSError(errno.EIO, "Input/output error"), FileNotFoundError(errno.ENOENT, "x"), ValueError("x"), KeyError("x")):
+    for error in (OSError("no number"), FileNotFoundError(errno.ENOENT, "x"), ValueError("x"), KeyError("x")):
         with pytest.raises(type(error)) as raised, explained(tmp_path):
             raise error
         assert raised.value is error

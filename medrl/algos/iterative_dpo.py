@@ -58,7 +58,11 @@ class IterativeDPO(SelfSampledPreference):
                 )
             folder = _folder(job, number)
             folder.mkdir(exist_ok=True)
-            started = replace(job, policy=_start(job, last), folder=folder, checkpoint=checkpoints.newest(folder))
+            if rank() == 0:
+                checkpoints.newest(folder)  # looks at every byte, once and not in every process
+            wait_for_all()
+            newest = checkpoints.newest(folder, verified=True)
+            started = replace(job, policy=_start(job, last), folder=folder, checkpoint=newest)
             if not self._round(started, job, number):
                 break
             last = number
@@ -133,7 +137,7 @@ class IterativeDPO(SelfSampledPreference):
     def _clean(self, whole: Job, last: int) -> None:
         """Remove what finished rounds need no more."""
         for number in range(1, last + 1):
-            for checkpoint in _folder(whole, number).glob("checkpoint-*"):
+            for checkpoint in checkpoints.begun(_folder(whole, number)):
                 shutil.rmtree(checkpoint)
             if number < last and not self.keep_rounds:
                 shutil.rmtree(_model(whole, number), ignore_errors=True)

@@ -91,6 +91,9 @@ class Model(Identified, ABC):
         """What this model was asked in this process and what it cost; empty for one that is here."""
         return {}
 
+    def follow(self, noted: Callable[[], None]) -> None:
+        """Have ``noted`` called whenever the tally has grown."""
+
     def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model on which the adapter that a run writes is put to be evaluated."""
         return self.policy(tokenizer, hardware, seed)
@@ -404,9 +407,11 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
     from safetensors import SafetensorError
 
     from medrl.models.generation import neutral
+    from medrl.training import checkpoints
 
     trusted = getattr(model, "trust_remote_code", False)
     head = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
+    checkpoints.check_model(folder)
     try:
         tokenizer = written_tokenizer(model, folder)
         if (folder / "adapter_config.json").exists():
