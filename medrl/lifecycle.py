@@ -96,13 +96,13 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 standing.note_end(folder, error)
                 _page_so_far(tree, settings, folder)
                 raise
-            _print_over_seeds(metrics, _beside(folder))
+            _print_over_seeds(metrics, _beside(folder, metrics))
             return metrics
 
 
 def _print_finished(tree: Tree, settings: Run, folder: Path, done: dict[str, Any], *, writable: bool) -> dict[str, Any]:
     """The table of a run that is done; on a disk that nothing can be written to, that alone."""
-    beside = _beside(folder)
+    beside = _beside(folder, done)
     if writable:
         _renew_report(tree, settings, folder, done, beside)
     print(terminal.table(done, folder, _arms(done, beside)))
@@ -419,7 +419,7 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Write ``metrics.json`` and ``report.html`` and print the table."""
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = run_metrics.of_folder(tree, settings, folder, log, done=True)
-    beside = _arms(metrics, _beside(folder))
+    beside = _arms(metrics, _beside(folder, metrics))
     report.write_html(folder, tree, settings, metrics, log, beside)
     run_folder.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
     run_folder.note_file(folder, folder / "metrics.json")
@@ -434,7 +434,7 @@ def write_report(tree: Tree, settings: Run, folder: Path) -> Standing:
         metrics = files.read_json(folder / "metrics.json", "run the command of this run again, which makes it anew")
     else:
         metrics = run_metrics.of_folder(tree, settings, folder, log, done=False)
-    beside = _arms(metrics, _beside(folder)) if metrics["tasks"] else []
+    beside = _arms(metrics, _beside(folder, metrics)) if metrics["tasks"] else []
     report.write_html(folder, tree, settings, metrics, log, beside, stands)
     return stands
 
@@ -447,12 +447,15 @@ def _page_so_far(tree: Tree, settings: Run, folder: Path) -> None:
         print(f"warning  {folder / 'report.html'} could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 
-def _beside(folder: Path) -> list[dict[str, Any]]:
-    """Metrics of the finished runs of the folder that holds a run's folder, its own among them."""
+def _beside(folder: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Metrics of the finished runs beside a run that are of its ``family`` or have its ``arms``, its own among them."""
     found = []
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
-            found.append(files.read_json(path, needs=NEIGHBOUR))
+            each = files.read_json(path, needs=NEIGHBOUR)
+            alike = any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
+            if alike and not run_folder.metrics_changed(path.parent):
+                found.append(each)
         except (OSError, UserError):  # being written by another process, or another program's
             continue
     return found
@@ -474,7 +477,7 @@ def _arms(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[st
 
 def arms_of(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The placebos that lie beside a finished run."""
-    return _arms(metrics, _beside(folder))
+    return _arms(metrics, _beside(folder, metrics))
 
 
 def _print_over_seeds(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:
