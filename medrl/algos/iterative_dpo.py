@@ -14,7 +14,7 @@ from annotated_types import Gt
 from medrl.algos.base import Job
 from medrl.algos.samples import SelfSampledPreference, as_tokens
 from medrl.errors import Interrupted
-from medrl.files import read_jsonl, write_jsonl
+from medrl.files import START_OVER, read_jsonl, write_jsonl
 from medrl.training import checkpoints
 from medrl.training.distributed import rank, wait_for_all
 from medrl.training.trainer import fit, write_model
@@ -92,7 +92,7 @@ class IterativeDPO(SelfSampledPreference):
         seed = job.run.seed + (number - 1) * 1_000_003  # a prompt that comes again is answered anew
         pairs, figures = self.pairs(job, job.folder, self.rows(whole.rows, number), seed)
         kept = whole.folder / "rounds.jsonl"
-        earlier = [line for line in read_jsonl(kept) if line["round"] < number]
+        earlier = [line for line in read_jsonl(kept, START_OVER, needs=("round", "steps")) if line["round"] < number]
         before = earlier[-1]["steps"] if earlier else 0
         if number == 1:
             self.check_enough(pairs, "pairs of unequal reward")
@@ -169,6 +169,7 @@ def _start(job: Job, last: int) -> Any:
         return job.policy
     from peft import PeftModel
 
+    checkpoints.check_model(_model(job, last))
     return PeftModel.from_pretrained(job.policy, str(_model(job, last)), is_trainable=True)
 
 

@@ -132,9 +132,10 @@ class FromRun(Model):
         """Folder of whole weights to start from; made where the other run wrote an adapter."""
         from peft import PeftModel
 
-        from medrl.training import distributed
+        from medrl.training import checkpoints, distributed
 
         folder = Path(self.run)
+        checkpoints.check_model(folder / "model")
         if not (folder / "model" / "adapter_config.json").exists():
             return folder / "model"
         out = folder / "merged"

@@ -143,6 +143,12 @@ def note_file(folder: Path, file: Path, **about: Any) -> None:
     _put(folder / "provenance.json", place, entry)
 
 
+def note_made(file: Path) -> None:
+    """Record a file that training has made and will read again when it goes on; nothing outside of a run's folder."""
+    if folder := next((each for each in file.parents if (each / "provenance.json").exists()), None):
+        note_file(folder, file)
+
+
 def noted_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Every file that a stage has recorded, as the last one did."""
     return {name: about for each in stages(folder) for name, about in each.get("files", {}).items()}
@@ -161,9 +167,13 @@ def check_policy(run: Run, folder: Path) -> None:
 
 
 def edited(folder: Path) -> list[str]:
-    """The recorded files that hold something else now; one that was removed is none, nor is what is made anew of the others."""
-    noted = noted_files(folder).items()
-    return [name for name, about in noted if name != METRICS and _changed(folder / name, about)]
+    """The recorded files that hold something else now, and those that ``model/`` lacks, of which nobody asks anew.
+
+    Another that was removed is none: it is made again. Nor is ``metrics.json``, which is made of the others.
+    """
+    noted, trained = noted_files(folder).items(), (folder / "model").is_dir()
+    changed = [name for name, about in noted if name != METRICS and _changed(folder / name, about)]
+    return changed + [name for name, _ in noted if trained and name.startswith("model/") and not (folder / name).exists()]
 
 
 def metrics_changed(folder: Path) -> bool:
