@@ -87,6 +87,8 @@ class Account(Generic[L]):
         self._times.append(_now())
         _SENT.get().requests += 1
         _SENT.get().unmetered += 1
+        self.tally["sent"] += 1
+        self.noted()  # before it goes out: what a kill cuts off was sent, too
 
     async def after_response(self, response: Response) -> None:
         """What is answered with an error is not charged for."""
@@ -325,7 +327,6 @@ class _Round(Generic[L]):
             account.reserved += cost * (sent.unmetered - attempts)
             self.under_way -= 1
             self.ended.set()
-            tally["sent"] += sent.requests
             tally["retried"] += max(0, sent.requests - 1)
             tally["unmetered"] += sent.unmetered
             tally["answered"] += key in self.found
