@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +26,9 @@ class FinishedRun:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``metrics.json``: accuracies with intervals and their changes by task, training, cost (docs/evaluation.md)."""
-        found: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
-        return found
+        from medrl.files import read_json
+
+        return read_json(self.folder / "metrics.json", "run the command of this run again, which makes it anew")
 
     def examples(self) -> pd.DataFrame:
         """Every held-out question with its graded answers, a row an example and sample.

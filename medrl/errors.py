@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -101,6 +102,34 @@ def _of_others(file: str) -> bool | None:
     return True if around & of_others else False if OURS in around else None
 
 
+MENDS = {
+    errno.ENAMETOOLONG: "write a shorter name",
+    errno.ELOOP: "its links lead round in a circle; name the place itself",
+    errno.EISDIR: "it is a folder, and a file is needed",
+    errno.EIO: "the disk or its connection fails; look at it and run the same command again",
+    errno.ESTALE: "the shared disk has lost it; mount it anew and run the same command again",
+    errno.EMFILE: "raise the limit (ulimit -n) and run the same command again",
+    errno.ENFILE: "close other programs and run the same command again",
+}
+"""What to do about an error of the operating system, by its number."""
+
+
+def of_system(error: OSError, folder: Path | None = None) -> str | None:
+    """One sentence about an error of the operating system; None where it names no path and none of `MENDS` is known for it.
+
+    Args:
+        error: The error.
+        folder: Named where the error names no path of its own.
+    """
+    if error.errno is None or not (error.filename or error.errno in MENDS):
+        return None
+    where = error.filename or (f"A file under {folder}" if folder else "A file")
+    if isinstance(where, bytes):
+        where = os.fsdecode(where)
+    shown = where if len(str(where)) <= 200 else f"{str(where)[:200]}..."
+    return f"{shown} cannot be used ({os.strerror(error.errno)}); {MENDS.get(error.errno, 'check this path')}."
+
+
 def exit_code(command: Callable[[], int]) -> int:
     """What a command returns; a user's mistake or a signal ends it with one message, a closed pipe with none.
 
@@ -116,7 +145,8 @@ def exit_code(command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
-        if not (said := raised_by_others(error)):
+        said = raised_by_others(error) or (of_system(error) if isinstance(error, OSError) else None)
+        if not said:
             raise
         print(f"medrl: {said}", file=sys.stderr)
         return UserError.exit_code

@@ -1,8 +1,9 @@
-"""Writing to disk so that a kill or a full disk never leaves half a file."""
+"""The disk: a kill or a full disk never leaves half a file, and whatever is wrong with one that is read is one sentence."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from medrl.errors import UserError
+from medrl.errors import UserError, of_system
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+START_OVER = "bring it back, or start the run over with force=true"
+"""The way out of a damaged file that nothing else says again."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -31,28 +34,103 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_jsonl(path: Path) -> list[Any]:
-    """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out.
+@contextmanager
+def guarded(place: object, mend: str) -> Iterator[None]:
+    """The one guard of all files that are read back: what is wrong with one is a sentence. That there is none is no damage.
+
+    Args:
+        place: The file, and the line where that is known.
+        mend: What to do.
 
     Raises:
-        UserError: another line is damaged.
+        UserError: it cannot be read, or holds something else.
     """
-    if not path.exists():
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise UserError(f"{place} cannot be read ({os.strerror(error.errno or errno.EIO)}); {mend}.") from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{place} is damaged ({' '.join(str(error).split())[:120]}); {mend}.") from None
+
+
+def read_json(path: Path, mend: str = START_OVER, needs: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a file of one JSON object.
+
+    Args:
+        path: The file.
+        mend: What to do where it is damaged.
+        needs: Keys that have to be there.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read, or holds something else.
+    """
+    with guarded(path, mend):
+        return _object(json.loads(path.read_bytes()), needs)
+
+
+def read_jsonl(path: Path, mend: str = "remove this line and run the same command again", needs: Iterable[str] = ()) -> list[Any]:
+    """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out, and no file has no lines.
+
+    Args:
+        path: The file.
+        mend: What to do where a line is damaged.
+        needs: Keys that each line has to have; none where lines may be other values than objects.
+
+    Raises:
+        UserError: another line is damaged, or the file cannot be read.
+    """
+    try:
+        with guarded(path, mend):
+            content = path.read_bytes()  # bytes: a kill may tear a character too
+    except (FileNotFoundError, NotADirectoryError):
         return []
     rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):  # bytes: a kill may tear a character too
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise UserError(f"{path}:{number} is damaged; remove the file and run the same command again.") from None
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        with guarded(f"{path}:{number}", mend):
+            row = json.loads(line)
+            rows.append(_object(row, needs) if needs else row)
     return rows
+
+
+def _object(value: Any, needs: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")
+    if lacking := [key for key in needs if key not in value]:
+        raise ValueError(f"it says nothing of {lacking[0]}")
+    return value
 
 
 def appending(path: Path) -> IO[str]:
     """The file opened to append whole lines: what a kill left of the last one is cut off first."""
-    if path.exists():
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    _cut_torn(path)
     return path.open("a", encoding="utf-8")
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append one JSON line that survives a kill of this process from then on; safe beside other processes and threads."""
+    with path.open("ab", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _cut_torn(path)  # nobody else writes now, so it was torn by a kill or a full disk
+        file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+
+
+def _cut_torn(path: Path) -> None:
+    """Cut off what is behind the last line's end, looking for it from behind: a file may be long."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        whole = file.seek(0, os.SEEK_END)
+        while whole:
+            begin = max(0, whole - 2**16)
+            file.seek(begin)
+            if (place := file.read(whole - begin).rfind(b"\n")) >= 0:
+                whole = begin + place + 1
+                break
+            whole = begin
+        file.truncate(whole)
 
 
 @contextmanager
@@ -62,7 +140,7 @@ def explained(folder: Path) -> Iterator[None]:
     torch and safetensors report a full disk as errors of their own kinds, so those are told by their text.
 
     Raises:
-        UserError: no room, no right, or no such place to write to.
+        UserError: no room, no right, no such place to write to, or another refusal.
     """
     kept = "What was written before is kept: make room and run the same command again."
     try:
@@ -79,6 +157,8 @@ def explained(folder: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"{where} is no folder one can write to; set runs=FOLDER to another place.") from error
+        if said := of_system(error, folder):
+            raise UserError(said) from error
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}"

@@ -7,7 +7,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from medrl import files
 from medrl.config import frozen
 from medrl.config.build import check
 from medrl.config.frozen import Tree
-from medrl.config.identity import digest
+from medrl.config.identity import digest, of_file
 from medrl.config.schema import Run, family_id, run_dir, run_id
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
@@ -34,6 +35,8 @@ from medrl.tracking import run_folder, standing, trackers
 from medrl.tracking.standing import Standing
 from medrl.training import checkpoints, distributed, processes
 
+NEIGHBOUR = ("run_id", "family", "arms", "name", "seed", "control", "eval", "tasks")
+"""What is read of a run that lies beside; one that lacks any of it is none of ours, or damaged, and stops no other run."""
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
 
@@ -64,17 +67,19 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             settings.model.ready()
             if run_metrics.asks_judge(settings):
                 settings.judge.ready()
-        folder.mkdir(parents=True, exist_ok=True)
-        with locks.locked(folder):
+        with ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locks.locked(folder))
+            except OSError as error:
+                if settings.force or error.errno not in files.NO_RIGHT or not (done := finished(settings, folder)):
+                    raise
+                return _print_finished(tree, settings, folder, done, writable=False)
             if settings.force:
                 _clear(folder)
             if done := finished(settings, folder):
-                beside = _beside(folder)
-                _renew_report(tree, settings, folder, done, beside)
-                print(terminal.table(done, folder, _arms(done, beside)))
-                trackers.catch_up(tree, settings, folder)
-                _print_over_seeds(done, beside)
-                return done
+                return _print_finished(tree, settings, folder, done, writable=True)
+            held.enter_context(counting(settings, folder))  # what a process asks is paid for, however it ends
             try:
                 gpus.claim_for_this_process(count)
                 begin(tree, settings, folder)
@@ -91,34 +96,66 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 standing.note_end(folder, error)
                 _page_so_far(tree, settings, folder)
                 raise
-            finally:  # what a process asked was paid for, however it ended
-                run_folder.note_tally(folder, "judge", settings.judge.tally())
-                run_folder.note_tally(folder, "api", settings.model.tally())
-            _print_over_seeds(metrics, _beside(folder))
+            _print_over_seeds(metrics, _beside(folder, metrics))
             return metrics
+
+
+def _print_finished(tree: Tree, settings: Run, folder: Path, done: dict[str, Any], *, writable: bool) -> dict[str, Any]:
+    """The table of a run that is done; on a disk that nothing can be written to, that alone."""
+    beside = _beside(folder, done)
+    if writable:
+        _renew_report(tree, settings, folder, done, beside)
+    print(terminal.table(done, folder, _arms(done, beside)))
+    if writable:
+        trackers.catch_up(tree, settings, folder)
+    _print_over_seeds(done, beside)
+    return done
+
+
+@contextmanager
+def counting(settings: Run, folder: Path) -> Iterator[None]:
+    """Keep in the run's folder, as it happens, what is asked of its judge and of a model behind an API."""
+    kept = []
+    for whom, asked in (("judge", settings.judge), ("api", settings.model)):
+        kept.append(run_folder.Tally(folder, whom, asked.tally))
+        asked.follow(kept[-1].note)
+    try:
+        yield
+    finally:
+        for each in kept:
+            each.note()
 
 
 def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
     """Metrics of a run that is done and was evaluated as this configuration asks; None where work is left."""
     try:
-        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        metrics = files.read_json(folder / "metrics.json")
+        before = files.read_json(folder / "provenance.json")
+        if run_folder.metrics_changed(folder):
+            return None
+    except (FileNotFoundError, NotADirectoryError, UserError):
         return None  # not there, or damaged by another program; it is made again from what it was made of
     if before.get("asked") != evaluate.asked_digest(settings):
         return None
     noted = run_folder.noted_files(folder)
     if any(name.startswith("eval/") and not (folder / name).exists() for name in noted):
         return None  # removed, to be asked again
-    if edited := run_folder.edited(folder):
-        raise UserError(
-            f"{folder} is finished, and {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not what its numbers were made "
-            "of. Bring them back; or remove the changed ones of eval/, which are then asked again; or start over with force=true."
-        )
+    _check_files(folder, "finished")
     _check_inputs(folder, before, _inputs(settings, _on_disk(before)))
     if before.get("grader", evaluate.grader_of(settings)) != evaluate.grader_of(settings):
         return None  # the texts are kept, and graded anew
     return metrics
+
+
+def _check_files(folder: Path, state: str) -> None:
+    """Raises:
+    UserError: a file that a stage has recorded holds something else now.
+    """
+    if edited := run_folder.edited(folder):
+        raise UserError(
+            f"{folder} is {state}, and {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not what its numbers were made "
+            "of. Bring them back; or remove the changed ones of eval/, which are then asked again; or start over with force=true."
+        )
 
 
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
@@ -147,8 +184,13 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     path = folder / "provenance.json"
     before: dict[str, Any] = {}
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = files.read_json(path)
         _check_inputs(folder, before, now)
+        run_folder.check_readable(folder)
+        _restore_log(folder)
+        _check_files(folder, "begun")
+        if run_folder.metrics_changed(folder):
+            print(f"metrics  {folder / 'metrics.json'} is not what was written; it is made again of the answers")
         others = [key for key in now["rows"] if before.get("rows", {}).get(key, now["rows"][key]) != now["rows"][key]]
         if others:
             print(f"rows     {', '.join(others)}: not the rows that were asked before; asked anew")
@@ -163,6 +205,24 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
     for asked in further.asked(settings):
         if stale := evaluate.graded_otherwise(asked, folder):
             _regrade(asked, folder, stale)
+
+
+def _restore_log(folder: Path) -> None:
+    """Bring the log of a training that is done back from its last checkpoint, where it is lost or holds something else.
+
+    Raises:
+        UserError: no checkpoint has it.
+    """
+    log = folder / "train" / "log.jsonl"
+    about = run_folder.noted_files(folder).get("train/log.jsonl")
+    if not about or (log.exists() and of_file(log) == about["sha256"]):
+        return
+    kept = sorted((folder / "train").glob("**/checkpoint-*/log.jsonl"))
+    copy = next((each for each in kept if of_file(each) == about["sha256"]), None)
+    if not copy:
+        raise UserError(f"{log} is not what training wrote, and no checkpoint has it; {files.START_OVER}.")
+    files.write_atomically(log, copy.read_text(encoding="utf-8"))
+    print(f"log      {log} was lost or changed; it is again what {copy.parent.name} keeps of it")
 
 
 def _check_inputs(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -226,14 +286,23 @@ def _neighbor(tree: Tree, settings: Run, folder: Path) -> str:
 def _train_as_a_stage(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     with run_folder.stage(folder, "train"):
         _train_here_or_in_processes(settings, folder, stop)
-        for path in sorted((folder / "model").glob("*")):
+        for path in (folder / "train" / "log.jsonl", *sorted((folder / "model").glob("*"))):
             if path.is_file():
                 run_folder.note_file(folder, path)
 
 
 def _train_here_or_in_processes(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     if settings.hardware.processes == 1:
-        train(settings, folder, stop)
+        unloaded: list[Path] = []
+        while True:
+            try:
+                train(settings, folder, stop, unloaded)
+                return
+            except checkpoints.NotLoaded as error:
+                unloaded.append(error.checkpoint)
+                if not checkpoints.newest(folder / "train", unloaded):
+                    raise
+                print(f"resume   {error.checkpoint} does not load ({error.said}); the one before is taken", flush=True)
     elif settings.algo.trains and not (folder / "model").exists():
         checkpoints.newest(folder / "train")  # removes torn ones, once and not in every process
         processes.in_processes(settings.hardware, folder, stop)
@@ -257,8 +326,12 @@ def join(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
         processes.in_processes(settings.hardware, folder, stop)
 
 
-def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
-    """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it."""
+def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collection[Path] = ()) -> None:
+    """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it.
+
+    Raises:
+        NotLoaded: the newest checkpoint but those of ``unloaded`` cannot be gone on from.
+    """
     from medrl.algos.base import Job
 
     out, work = folder / "model", folder / "train"
@@ -268,7 +341,7 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     (work / "completions").mkdir(parents=True, exist_ok=True)
     tokenizer, drawn = _rows(settings)
     settings.algo.check_rows(drawn.rows, tokenizer)
-    checkpoint = checkpoints.newest(work)
+    checkpoint = checkpoints.newest(work, unloaded, verified=distributed.size() > 1)  # the parent has looked
     first = distributed.rank() == 0
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
@@ -346,9 +419,10 @@ def finish(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Write ``metrics.json`` and ``report.html`` and print the table."""
     log = files.read_jsonl(folder / "train" / "log.jsonl")
     metrics = run_metrics.of_folder(tree, settings, folder, log, done=True)
-    beside = _arms(metrics, _beside(folder))
+    beside = _arms(metrics, _beside(folder, metrics))
     report.write_html(folder, tree, settings, metrics, log, beside)
     run_folder.write_json(folder / "metrics.json", metrics)  # last: it says that the run is done
+    run_folder.note_file(folder, folder / "metrics.json")
     print(terminal.table(metrics, folder, beside))
     return metrics
 
@@ -357,10 +431,10 @@ def write_report(tree: Tree, settings: Run, folder: Path) -> Standing:
     """Write ``report.html`` of a run that is begun, whatever became of it, with all that is known by now."""
     stands, log = standing.of_folder(folder), files.read_jsonl(folder / "train" / "log.jsonl")
     if stands.state == "finished":
-        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = files.read_json(folder / "metrics.json", "run the command of this run again, which makes it anew")
     else:
         metrics = run_metrics.of_folder(tree, settings, folder, log, done=False)
-    beside = _arms(metrics, _beside(folder)) if metrics["tasks"] else []
+    beside = _arms(metrics, _beside(folder, metrics)) if metrics["tasks"] else []
     report.write_html(folder, tree, settings, metrics, log, beside, stands)
     return stands
 
@@ -373,16 +447,17 @@ def _page_so_far(tree: Tree, settings: Run, folder: Path) -> None:
         print(f"warning  {folder / 'report.html'} could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 
-def _beside(folder: Path) -> list[dict[str, Any]]:
-    """Metrics of the finished runs of the folder that holds a run's folder, its own among them."""
+def _beside(folder: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Metrics of the finished runs beside a run that are of its ``family`` or have its ``arms``, its own among them."""
     found = []
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
-            each = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # being written by another process, or another program's
+            each = files.read_json(path, needs=NEIGHBOUR)
+            alike = any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
+            if alike and not run_folder.metrics_changed(path.parent):
+                found.append(each)
+        except (OSError, UserError):  # being written by another process, or another program's
             continue
-        if isinstance(each, dict):
-            found.append(each)
     return found
 
 
@@ -402,7 +477,7 @@ def _arms(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[st
 
 def arms_of(folder: Path, metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The placebos that lie beside a finished run."""
-    return _arms(metrics, _beside(folder))
+    return _arms(metrics, _beside(folder, metrics))
 
 
 def _print_over_seeds(metrics: dict[str, Any], beside: list[dict[str, Any]]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from medrl.errors import UserError
-from medrl.files import explained, read_jsonl, write_atomically, write_jsonl
+from medrl.errors import UserError, exit_code
+from medrl.files import append_line, explained, read_json, read_jsonl, write_atomically, write_jsonl
 from medrl.tracking import run_folder
-from medrl.training.checkpoints import COMPLETE, is_complete, mark_complete, newest, step_of
+from medrl.training.checkpoints import COMPLETE, LOG, check_model, is_complete, mark_complete, newest, restore_log, step_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -97,6 +97,46 @@ def test_a_torn_line_in_the_middle_is_no_kill(tmp_path):
         read_jsonl(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "Expecting value"),
+        ('{"step": 1', "Expecting"),
+        (b"\xff{}", "decode"),
+        ("[]", "no JSON object"),
+        ("null", "no JSON object"),
+        ("{}", "nothing of step"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_fault_and_the_way_out(tmp_path, content, fault):
+    path = tmp_path / "a.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=rf"a\.json is damaged \(.*{fault}.*\); mend it this way\."):
+        read_json(path, "mend it this way", needs=["step"])
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(UserError, match=rf"a\.json:1 is damaged \(.*{fault}.*\); mend it this way\."):
+        read_jsonl(path, "mend it this way", needs=["step"])
+
+
+def test_a_file_that_is_a_folder_is_named_and_one_that_is_not_there_is_no_damage(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "absent.json")
+
+
+def test_a_line_that_is_appended_does_not_join_what_a_kill_left(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for torn in ('{"a": 1}\n{"a"', '{"a": 1}\n' + "x" * 200_000):
+        path.write_text(torn)
+        append_line(path, {"a": 2})
+        assert read_jsonl(path) == [{"a": 1}, {"a": 2}]
+    path.write_text("torn")
+    append_line(path, {"a": 3})
+    assert read_jsonl(path) == [{"a": 3}]
+
+
 # --- Refusals of the operating system --------------------------------------------------------------------------------
 
 
@@ -137,8 +177,22 @@ def test_libraries_that_report_a_full_disk_in_their_own_words(text, tmp_path):
         raise RuntimeError(text)
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR])
+def test_any_refusal_is_one_sentence_with_the_path_in_every_command(number, capsys):
+    with pytest.raises(UserError, match=r"/runs/x/a cannot be used \(.*\); "), explained(Path("/runs/x")):
+        raise OSError(number, os.strerror(number), "/runs/x/a")
+    with pytest.raises(UserError, match=r"A file under /runs/x cannot be used"), explained(Path("/runs/x")):
+        raise OSError(number, os.strerror(number))  # a read that fails names no path
+
+    def command():
+        raise OSError(number, os.strerror(number), "/runs/x/a")
+
+    assert exit_code(command) == 1
+    assert capsys.readouterr().err.startswith("medrl: /runs/x/a cannot be used")
+
+
 def test_everything_else_passes_as_it_is(tmp_path):
-    for error in (OSError(errno.EIO, "Input/output error"), FileNotFoundError(errno.ENOENT, "x"), ValueError("x"), KeyError("x")):
+    for error in (OSError("no number"), FileNotFoundError(errno.ENOENT, "x"), ValueError("x"), KeyError("x")):
         with pytest.raises(type(error)) as raised, explained(tmp_path):
             raise error
         assert raised.value is error
@@ -205,6 +259,80 @@ def test_torn_checkpoints_are_removed_and_whole_ones_kept(tmp_path, name, conten
     assert not is_complete(torn)
     assert newest(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "log.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.json"])
+def test_one_bit_is_noticed_and_the_checkpoint_before_is_taken(tmp_path, name, capsys):
+    whole, damaged = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
+    content = bytearray((damaged / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / name).write_bytes(content)
+    assert newest(tmp_path) == whole and not damaged.exists()
+    assert f"checkpoint-20 is damaged ({name} is not what was written)" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"checkpoint-10 is damaged: model\.safetensors is not what was written\. Bring"):
+        (whole / "model.safetensors").write_bytes(b"v" * 1000)
+        check_model(whole)
+
+
+def test_a_checkpoint_of_before_there_were_hashes_is_known_by_its_sizes(tmp_path):
+    path = checkpoint(tmp_path, 10)
+    (path / COMPLETE).write_text(
+        f'{{"model.safetensors": 1000, "trainer_state.json": {(path / "trainer_state.json").stat().st_size}}}'
+    )
+    assert newest(tmp_path) == path
+    (path / "model.safetensors").write_bytes(b"w" * 999)
+    assert newest(tmp_path) is None
+
+
+def test_one_that_does_not_load_gives_way_and_stays(tmp_path):
+    older, bad = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
+    assert newest(tmp_path, [bad]) == older and bad.exists()
+    assert newest(tmp_path, [bad, older]) is None
+
+
+def test_what_no_trainer_has_begun_is_left_alone(tmp_path):
+    whole = checkpoint(tmp_path, 10)
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "checkpoint-99").symlink_to(tmp_path / "mine")
+    (tmp_path / "checkpoint-98").write_text("a file")
+    assert newest(tmp_path) == whole
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "checkpoint-10", "checkpoint-best", "mine", "checkpoint-99", "checkpoint-98"
+    }  # fmt: skip
+
+
+def test_the_log_is_what_the_checkpoint_keeps_of_it(tmp_path):
+    log, lines = tmp_path / LOG, [{"step": step, "seconds": 1.0} for step in (1, 2, 3)]
+    path = checkpoint(tmp_path, 2, sealed=False)
+    write_jsonl(path / LOG, lines[:2])
+    for content in (None, "", '{"step": 1', '{"step": 9, "seconds": 5}\n'):
+        log.unlink(missing_ok=True)
+        if content is not None:
+            log.write_text(content)
+        assert restore_log(log, path, 2) == lines[:2] == read_jsonl(log)
+    write_jsonl(log, lines)
+    assert restore_log(log, None, 0) == [] == read_jsonl(log)
+
+
+@pytest.mark.parametrize("kept", ["", '{"step": 1, "seconds": 1}\n{"step": 3, "seconds": 1}\n', '{"stap": 1, "seconds": 1}\n'])
+def test_a_log_that_lacks_steps_is_noticed(tmp_path, kept):
+    (tmp_path / LOG).write_text(kept)
+    with pytest.raises(UserError, match="bring it back, or start over with force=true: curves and costs would lack"):
+        restore_log(tmp_path / LOG, None, 3)
+    assert (tmp_path / LOG).read_text() == kept
+
+
+def test_counts_are_on_the_disk_as_they_grow(tmp_path):
+    counts = {"sent": 5, "spend": 0.1}  # of an earlier run of this process
+    tally = run_folder.Tally(tmp_path, "judge", lambda: counts)
+    tally.note()
+    for _ in range(3):
+        counts["sent"] += 1
+        counts["spend"] += 0.1
+        tally.note()
+        assert run_folder.tallies(tmp_path, "judge", counts)["sent"] == counts["sent"] - 5
+    assert run_folder.tallies(tmp_path, "judge", {"failed": 0}) == {"failed": 0, "sent": 3, "spend": 0.3}
 
 
 def test_stored_results_are_no_change_of_the_code(tmp_path):

@@ -166,6 +166,52 @@ def test_a_folder_is_held_by_one_process(tmp_path, monkeypatch):
     os.waitpid(child, 0)
 
 
+def test_a_job_waits_for_what_another_process_holds(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks, "GRACE_SECONDS", 0.0)
+    monkeypatch.setenv(VARIABLE, "1")
+    held = locks.acquire(tmp_path / ".lock")
+    timer = threading.Timer(0.3, held.close)
+    timer.start()
+    with locks.locked(tmp_path):
+        assert held.closed
+    timer.join()
+    assert f"waiting  {tmp_path} is in use by another process" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2])
+def test_each_signal_that_ends_a_process_is_a_checkpoint_unless_it_is_ignored(number):
+    before = signal.getsignal(number)
+    try:
+        with (stop := GracefulShutdown(notice=None)).listening(), stop.held():
+            os.kill(os.getpid(), number)
+            assert stop.signal == number and JobResult(128 + number, 1.0).checkpointed
+        signal.signal(number, signal.SIG_IGN)  # as nohup does
+        with (stop := GracefulShutdown(notice=None)).listening(), stop.held():
+            os.kill(os.getpid(), number)
+            assert stop.signal is None
+    finally:
+        signal.signal(number, before)
+
+
+PRINTS_TO_NOBODY = """
+import os, signal
+from medrl.jobs.shutdown import GracefulShutdown
+reader, writer = os.pipe()
+os.dup2(writer, 1)
+os.close(writer)
+with (stop := GracefulShutdown()).listening(), stop.held():
+    os.close(reader)
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("a step", flush=True)
+    print("after", stop.signal, file=__import__("sys").stderr)
+"""
+
+
+def test_a_terminal_that_has_gone_does_not_end_what_writes_a_checkpoint():
+    done = subprocess.run([sys.executable, "-c", PRINTS_TO_NOBODY], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 0 and "after 1" in done.stderr, done.stderr
+
+
 def test_no_two_jobs_have_one_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-ab")
     with ExitStack() as held:

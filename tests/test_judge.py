@@ -36,6 +36,7 @@ from medrl.grading.judges.verdict_lines import VerdictLine
 from medrl.models.api import client
 from medrl.models.api.cache import Kept
 from medrl.models.api.rate_limits import Limits
+from medrl.tracking import run_folder
 
 REPOSITORY = Path(__file__).parent.parent
 NODES = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((root("conf") / "judge").glob("*.yaml"))}
@@ -770,6 +771,25 @@ def test_a_kill_loses_no_verdict(tmp_path):
         endpoint.always("disease 5", Reply())
         assert made(endpoint, tmp_path).judge(some(6)) == [False, True] * 3
         assert len(endpoint.requests) == 7
+
+
+def test_a_kill_loses_no_count(endpoint, tmp_path):
+    seen, asked = [], 0
+    for process in (0, 1):
+        judge = another_process(made(endpoint, tmp_path, concurrency=1))
+        kept = run_folder.Tally(tmp_path, "judge", judge.tally)
+
+        def note(kept=kept):
+            kept.note()
+            seen.append((run_folder.tallies(tmp_path, "judge", {"sent": 0})["sent"], len(endpoint.requests)))
+
+        judge.follow(note)
+        assert judge.judge(some(3 + 2 * process)) == [False, True, False, True, False][: 3 + 2 * process]
+        asked += judge.tally()["sent"]
+    assert asked == len(endpoint.requests) == 5  # three, then the two that nobody has asked
+    assert {sent for sent, _ in seen} >= {1, 2, 3, 4, 5} and all(sent >= received for sent, received in seen)
+    whole = run_folder.tallies(tmp_path, "judge", {})
+    assert (whole["claims"], whole["cached"], whole["answered"]) == (8, 3, 5) and whole["spend"] > judge.tally()["spend"]
 
 
 # --------------------------------------------------------------------------------------------------------------------------------

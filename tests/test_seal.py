@@ -1,7 +1,10 @@
 """A finished command prints its table only while its numbers are still what they were made of."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +44,63 @@ def test_what_is_as_it_was_is_printed(again, capsys):
     before = (folder / "metrics.json").read_bytes()
     assert lifecycle.run(tree) == json.loads(before)
     assert (folder / "metrics.json").read_bytes() == before and "always" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_read_only_is_enough_for_what_is_finished(again, capsys, monkeypatch):
+    tree, folder = again
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    opened = Path.open
+
+    def read_only(path, mode="r", *more, **options):
+        if set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, mode, *more, **options)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    assert lifecycle.run(tree)["tasks"] and "always" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (folder / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"\.lock cannot be written .*set runs=FOLDER"):
+        lifecycle.run(tree)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: "{}", lambda text: "null", lambda text: text[:99], lambda text: text.replace("6", "7", 1)]
+)
+def test_metrics_that_were_changed_are_made_again(again, capsys, monkeypatch, damage):
+    tree, folder = again
+    whole = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(damage((folder / "metrics.json").read_text()))
+    monkeypatch.setattr(evaluate, "answer_tasks", None)  # nothing is asked
+    assert lifecycle.run(tree)["tasks"] == whole["tasks"]
+    assert "is not what was written; it is made again of the answers" in capsys.readouterr().out
+    assert json.loads((folder / "metrics.json").read_text())["tasks"] == whole["tasks"]
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "plan.json", "contaminated.jsonl", "judge.jsonl"])
+def test_a_damaged_file_of_a_run_is_told_before_anything_is_done(again, monkeypatch, name):
+    tree, folder = again
+    (folder / "metrics.json").unlink()
+    (folder / name).write_text('{"commit"\n')
+    monkeypatch.setattr(lifecycle, "evaluate_models", None)
+    with pytest.raises(UserError, match=rf"{name}(:1)? is damaged \(.*\); (bring|remove)"):
+        lifecycle.run(tree)
+
+
+def test_a_damaged_neighbour_stops_no_run(again):
+    tree, folder = again
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for at, text in enumerate(["{", "[]"]):
+        (folder.parent / f"beside-{at}" / "train").mkdir(parents=True)
+        (folder.parent / f"beside-{at}" / "metrics.json").write_text(text)
+    changed = shutil.copytree(folder, folder.parent / "changed")
+    (changed / "metrics.json").write_text(json.dumps({**metrics, "seed": None}))
+    for key in lifecycle.NEIGHBOUR:
+        beside = folder.parent / f"lacks-{key}"
+        beside.mkdir()
+        (beside / "metrics.json").write_text(json.dumps({name: value for name, value in metrics.items() if name != key}))
+    (folder / "metrics.json").unlink()
+    assert lifecycle.run(tree)["tasks"] == metrics["tasks"]
 
 
 def test_an_edited_answer_is_refused_and_asked_again_once_it_is_removed(again, capsys):

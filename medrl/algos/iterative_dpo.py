@@ -14,7 +14,7 @@ from annotated_types import Gt
 from medrl.algos.base import Job
 from medrl.algos.samples import SelfSampledPreference, as_tokens
 from medrl.errors import Interrupted
-from medrl.files import read_jsonl, write_jsonl
+from medrl.files import START_OVER, read_jsonl, write_jsonl
 from medrl.training import checkpoints
 from medrl.training.distributed import rank, wait_for_all
 from medrl.training.trainer import fit, write_model
@@ -58,7 +58,11 @@ class IterativeDPO(SelfSampledPreference):
                 )
             folder = _folder(job, number)
             folder.mkdir(exist_ok=True)
-            started = replace(job, policy=_start(job, last), folder=folder, checkpoint=checkpoints.newest(folder))
+            if rank() == 0:
+                checkpoints.newest(folder)  # looks at every byte, once and not in every process
+            wait_for_all()
+            newest = checkpoints.newest(folder, verified=True)
+            started = replace(job, policy=_start(job, last), folder=folder, checkpoint=newest)
             if not self._round(started, job, number):
                 break
             last = number
@@ -88,7 +92,7 @@ class IterativeDPO(SelfSampledPreference):
         seed = job.run.seed + (number - 1) * 1_000_003  # a prompt that comes again is answered anew
         pairs, figures = self.pairs(job, job.folder, self.rows(whole.rows, number), seed)
         kept = whole.folder / "rounds.jsonl"
-        earlier = [line for line in read_jsonl(kept) if line["round"] < number]
+        earlier = [line for line in read_jsonl(kept, START_OVER, needs=("round", "steps")) if line["round"] < number]
         before = earlier[-1]["steps"] if earlier else 0
         if number == 1:
             self.check_enough(pairs, "pairs of unequal reward")
@@ -133,7 +137,7 @@ class IterativeDPO(SelfSampledPreference):
     def _clean(self, whole: Job, last: int) -> None:
         """Remove what finished rounds need no more."""
         for number in range(1, last + 1):
-            for checkpoint in _folder(whole, number).glob("checkpoint-*"):
+            for checkpoint in checkpoints.begun(_folder(whole, number)):
                 shutil.rmtree(checkpoint)
             if number < last and not self.keep_rounds:
                 shutil.rmtree(_model(whole, number), ignore_errors=True)
@@ -164,6 +168,7 @@ def _start(job: Job, last: int) -> Any:
         return policy
     if not last:
         return job.policy
+    checkpoints.check_model(_model(job, last))
     return loading.adapter(job.policy, _model(job, last), trainable=True)
 
 

@@ -16,6 +16,7 @@ from medrl.algos.pairs import Pair, check_published_pairs, pairs_of, published_p
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.tasks.base import Kind
+from medrl.tracking import run_folder
 from medrl.training.distributed import rank, size, wait_for_all
 
 if TYPE_CHECKING:
@@ -56,9 +57,10 @@ class SelfSampled(SamplingAlgo):
             self._sample_share(job, [*enumerate(rows)][number::processes], shares[number], seed)
             wait_for_all()
             if number == 0:
-                made = [line for share in shares for line in read_jsonl(share)]
+                made = [line for share in shares for line in read_jsonl(share, needs=("row", "position"))]
                 made.sort(key=lambda line: (line["row"], line["position"]))
                 write_jsonl(path, ({key: line[key] for key in line if key != "position"} for line in made))
+                run_folder.note_made(path)
                 for share in path.parent.glob(f"{path.name}.begun-*"):
                     share.unlink()
             wait_for_all()
@@ -69,7 +71,7 @@ class SelfSampled(SamplingAlgo):
         from medrl.report.progress import Progress
 
         asked = [entry for entry in share for _ in range(self.num_generations)]
-        done = {line["position"] for line in read_jsonl(begun)}
+        done = {line["position"] for line in read_jsonl(begun, needs=("row", "position"))}
         sampling = Sampling(self.temperature, self.top_p, self.max_completion_tokens, seed)
         engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
         count = len(done)

@@ -24,8 +24,8 @@ Values = dict[str, Any]
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 DESCRIPTIONS = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 """Configuration, tokenizer, chat template and code that lie beside weights."""
-ABOUT_TRAINING = ("training_args.bin", "trainer_state.json")
-"""What a trainer leaves beside weights, and nobody loads with them."""
+ABOUT_TRAINING = ("training_args.bin", "trainer_state.json", "complete.json")
+"""What lies beside weights, and nobody loads with them."""
 LARGE_BYTES = 32 * 1024 * 1024
 """A file of this size takes a tenth of a second to hash: its digest is cached, smaller files are hashed each time."""
 

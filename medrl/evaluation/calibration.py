@@ -82,7 +82,7 @@ def answer(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, not
             for example in examples
         ]
         begun = path.with_name(path.name + ".begun")
-        lines = {line.pop("position"): line for line in read_jsonl(begun)}
+        lines = {line.pop("position"): line for line in read_jsonl(begun, needs=("position",))}
         measure = NegativeLogLikelihood(model, run.model.context_tokens, run.eval.batch_tokens or fitting_tokens(model))
         with Progress(f"options {name}, {which}", len(examples), len(lines), "examples") as progress, appending(begun) as out:
             for batch in measure(groups, set(lines)):

@@ -243,7 +243,7 @@ def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path
     begun = path.with_name(path.name + ".begun")
     # A line that another grader has graded is made again: few are, and they cost no more than they did.
     grader = grader_of(run)
-    own = [line for line in read_jsonl(begun) if line.pop("grader", None) == grader]
+    own = [line for line in read_jsonl(begun, needs=("position",)) if line.pop("grader", None) == grader]
     lines = {line.pop("position"): line for line in own}
     with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
         for batch in missing_lines(run, name, examples, model, set(lines), progress.partly):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
         done: Whether everything was asked. Else only tasks with a whole file of answers are in it, no judge is asked, and memory
             is what the log says.
     """
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    provenance = files.read_json(folder / "provenance.json", needs=("commit", "dirty"))
     origin, synthetic = rows_from(run)
     stages = run_folder.stages(folder)
     generation: dict[str, Any] = next((each["generation"] for each in reversed(stages) if each.get("generation")), {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from medrl.config import frozen
 from medrl.config.schema import Run
 from medrl.config.version import __version__
 from medrl.data.sources import Split
-from medrl.files import read_jsonl
+from medrl.files import read_json, read_jsonl
 from medrl.report import headline, terminal
 from medrl.table.table import Table
 from medrl.tasks.base import Task
@@ -42,7 +41,7 @@ class Source:
     def read(self, name: str) -> Any:
         """A JSON file of the run; empty where a run of an older version has none."""
         path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
 
 def write(path: Path, source: Source) -> None:

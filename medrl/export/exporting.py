@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from medrl.errors import UserError
 from medrl.export import asked_again, card, gguf_writer, llama_cpp, modelfile, push, weights
 from medrl.export.asked_again import BEFORE, THE_RUN, Agreement, Answers
 from medrl.export.push import RECORD
+from medrl.files import read_json
 from medrl.jobs import locks
 from medrl.lifecycle import arms_of, load
 from medrl.models import base
@@ -78,7 +78,7 @@ def export(options: Options) -> dict[str, Any]:
     formats = checked_formats(run, options)
     if options.push:
         push.check(options.push)
-    arms = arms_of(folder, json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    arms = arms_of(folder, read_json(folder / "metrics.json", "run the command of this run again, which makes it anew"))
     asked = [formats, options.rows, options.seed, options.base, options.license]
     of_model = {name: about["sha256"] for name, about in run_folder.noted_files(folder).items() if name.startswith("model/")}
     measured = [of_file(folder / "metrics.json"), *sorted(each["run_id"] for each in arms)]
@@ -158,7 +158,7 @@ def checked_formats(run: Run, options: Options) -> tuple[Format, ...]:
 
 
 def _base_of(model: Path) -> str:
-    return str(json.loads((model / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+    return str(read_json(model / "adapter_config.json", needs=("base_model_name_or_path",))["base_model_name_or_path"])
 
 
 def _record(out: Path) -> dict[str, Any]:
@@ -166,10 +166,9 @@ def _record(out: Path) -> dict[str, Any]:
     UserError: the folder is no export, so that it is not replaced.
     """
     try:
-        found: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(out / RECORD, needs=("files",))
+    except (OSError, UserError):
         raise UserError(f"{out} is there and no export (it holds no {RECORD}); move it away or write out=FOLDER.") from None
-    return found
 
 
 def changed(out: Path, record: dict[str, Any]) -> list[str]:

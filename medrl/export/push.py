@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from medrl.errors import UserError
 from medrl.export.asked_again import Line
+from medrl.files import read_json
 
 RECORD = "export.json"
 """What the export was made of, its files and their agreement; the last file that is written."""
@@ -57,7 +57,7 @@ def push(out: Path, repository: str, *, private: bool) -> str:
     """
     from huggingface_hub import HfApi
 
-    record: Line = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    record: Line = read_json(out / RECORD, "export again")
     api = HfApi()
     with _explained(repository, "the export is kept, and the same command pushes it"):
         address = api.create_repo(repository, private=private, exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import graphlib
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 from medrl.config import build, compose, identity, options, schema, suggest
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
-from medrl.files import explained, write_atomically
+from medrl.files import explained, read_json, write_atomically
 from medrl.jobs import job, multirun, multirun_table
 from medrl.jobs.resolved import ResolvedRun, command, resolve, without_replaced
 from medrl.jobs.shutdown import GracefulShutdown
@@ -72,7 +71,7 @@ class Chain:
                         f"Stage {key} failed ({failed.result}); its message is above. The stages before it are kept: mend it "
                         "and run the same command again."
                     )
-        metrics = {key: json.loads((stage.folder / "metrics.json").read_text("utf-8")) for key, stage in self.stages.items()}
+        metrics = {key: read_json(stage.folder / "metrics.json") for key, stage in self.stages.items()}
         self._store(metrics)
         return metrics
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from medrl.jobs import die_with_parent
-from medrl.jobs.shutdown import GracefulShutdown
+from medrl.jobs.shutdown import ENDINGS, GracefulShutdown
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0
 """How long the other jobs of a group get to end by themselves once one has failed."""
-CHECKPOINTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+CHECKPOINTED = tuple(128 + number for number in ENDINGS)
 """Exit codes of a run that a signal ended with a checkpoint."""
 LAST_LINES = 3
 """Shown of a log that does not end in a message of medrl's own."""

@@ -6,7 +6,6 @@ stops it into a checkpoint of the point: Ctrl-C, SLURM's preemption and time lim
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from medrl.errors import Interrupted
+from medrl.files import read_json
 from medrl.jobs import gpus, job, locks
 from medrl.jobs.die_with_parent import die_with_parent
 from medrl.jobs.job import CHECKPOINTED, POLL_SECONDS, Job, JobResult
@@ -159,6 +159,6 @@ def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] |
 def result_of(folder: Path, number: int) -> JobResult | None:
     """How a point has ended since its multirun was last started; None where it has not."""
     try:
-        return JobResult(**json.loads((folder / f"{number}.json").read_text(encoding="utf-8")))
+        return JobResult(**read_json(folder / f"{number}.json", "remove it and run the same command again", JobResult._fields))
     except FileNotFoundError:
         return None

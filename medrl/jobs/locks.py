@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from medrl.errors import UserError
+from medrl.jobs import die_with_parent
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 2.0
@@ -53,7 +54,7 @@ def acquire_when_free(path: Path, give_up: Callable[[], bool]) -> IO[str] | None
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process.
+    """Hold a folder for this process; a job, which others count on, waits for one that another process holds.
 
     Raises:
         UserError: another process holds it.
@@ -61,8 +62,12 @@ def locked(folder: Path) -> Iterator[None]:
     path, deadline = folder / ".lock", time.monotonic() + GRACE_SECONDS
     file = acquire_when_free(path, lambda: time.monotonic() > deadline)
     if file is None:
-        pid = path.read_text(encoding="utf-8").strip() or "unknown"
-        raise UserError(f"{folder} is in use by another process (pid {pid}); wait for it, or change the seed.")
+        held = f"{folder} is in use by another process (pid {path.read_text('utf-8', 'replace').strip() or 'unknown'})"
+        if die_with_parent.VARIABLE not in os.environ:
+            raise UserError(f"{held}; wait for it, or change the seed.")
+        print(f"waiting  {held}", flush=True)
+        file = acquire_when_free(path, lambda: False)
+        assert file is not None
     with file:
         file.truncate(0)
         file.write(str(os.getpid()))

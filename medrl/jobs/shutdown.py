@@ -1,8 +1,9 @@
-"""SIGINT and SIGTERM: what is under way ends with a checkpoint, then the process ends."""
+"""Signals that ask a process to end: what is under way ends with a checkpoint, then the process ends."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -12,6 +13,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from medrl.errors import Interrupted
+
+ALWAYS = (signal.SIGINT, signal.SIGTERM)
+UNLESS_IGNORED = (signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+"""A closed terminal (which ``nohup`` has ignored), a batch system's limit and its warning of preemption."""
+ENDINGS = (*ALWAYS, *UNLESS_IGNORED)
 
 
 class GracefulShutdown:
@@ -38,11 +44,12 @@ class GracefulShutdown:
 
     @contextmanager
     def listening(self, *others: int) -> Iterator[None]:
-        """Handle SIGINT, SIGTERM and ``others``; in a thread other than the main one nothing is changed."""
+        """Handle `ENDINGS` but those that are ignored, and ``others``; in a thread other than the main one nothing is changed."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._received) for number in (signal.SIGINT, signal.SIGTERM, *others)}
+        asked = [number for number in UNLESS_IGNORED if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        before = {number: signal.signal(number, self._received) for number in {*ALWAYS, *asked, *others}}
         hook, sys.unraisablehook = sys.unraisablehook, _send_again
         try:
             yield
@@ -64,6 +71,7 @@ class GracefulShutdown:
         name, now = signal.Signals(number).name, time.monotonic()
         if self.signal is not None and now - self._since < self._repeat_seconds:
             return
+        drop_dead_output()
         if self._held and self.signal is None:
             self.signal, self._since = number, now
             self._on_signal()
@@ -72,6 +80,17 @@ class GracefulShutdown:
             return
         self.signal, self.repeated = self.signal or number, self.signal is not None
         raise Interrupted(f"{name}: stopped. Run the same command again to go on.", number)
+
+
+def drop_dead_output() -> None:
+    """Let what is printed go nowhere from now on where its terminal, or the reader of its pipe, has gone."""
+    for descriptor in (1, 2):
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def _send_again(lost: sys.UnraisableHookArgs) -> None:

@@ -92,6 +92,9 @@ class Model(Identified, ABC):
         """What this model was asked in this process and what it cost; empty for one that is here."""
         return {}
 
+    def follow(self, noted: Callable[[], None]) -> None:
+        """Have ``noted`` called whenever the tally has grown."""
+
     def adapter_base(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model on which the adapter that a run writes is put to be evaluated."""
         return self.policy(tokenizer, hardware, seed)
@@ -417,8 +420,10 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
     import transformers
 
     from medrl.models.generation import neutral
+    from medrl.training import checkpoints
 
     head = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModelForCausalLM
+    checkpoints.check_model(folder)
     tokenizer = written_tokenizer(model, folder)
     if (folder / "adapter_config.json").exists():
         base = model.adapter_base(tokenizer, hardware, seed)

@@ -135,9 +135,10 @@ class FromRun(Model):
 
     def _start(self, hardware: Hardware) -> Path:
         """Folder of whole weights to start from; made where the other run wrote an adapter."""
-        from medrl.training import distributed
+        from medrl.training import checkpoints, distributed
 
         folder = Path(self.run)
+        checkpoints.check_model(folder / "model")
         if not (folder / "model" / "adapter_config.json").exists():
             return folder / "model"
         out = folder / "merged"

@@ -8,7 +8,6 @@ that gives the memory back.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from medrl.config.identity import digest
 from medrl.config.schema import Run
 from medrl.data.prompts import messages
 from medrl.errors import ConfigError, Interrupted, Problem, UserError, exit_code
+from medrl.files import read_json
 from medrl.grading.answers import Format
 from medrl.grading.verdicts import Attempt
 from medrl.jobs import gpus, job
@@ -105,7 +105,7 @@ def settled(tree: Tree, run: Run, *, elsewhere: bool) -> Tree:
         elif run.dry_run and name in unknown:
             said.append(f"{name}: the model is asked when the run begins; planned as {picked[name]}")
         else:
-            found = json.loads(place(run, name).read_text(encoding="utf-8"))
+            found = read_json(place(run, name), "remove it, and the model is asked again", needs=("format", "counts", "rows"))
             picked[name] = found["format"]
             right = ", ".join(f"{form} {count['right']}" for form, count in found["counts"].items())
             said.append(f"{name}: {picked[name]} (right of {len(found['rows'])} rows: {right})")

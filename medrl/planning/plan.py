@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from math import ceil
@@ -16,6 +16,7 @@ import yaml
 from medrl.config.schema import family_id, rows_from
 from medrl.data.prompts import messages
 from medrl.errors import UserError
+from medrl.files import read_json, read_jsonl
 from medrl.models.api.api_model import ApiModel
 from medrl.models.chat_templates import notes
 from medrl.models.tokenization import Rendering
@@ -192,7 +193,19 @@ def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
 def pace(run: Run, folder: Path) -> Pace:
     """What a step and an answer took in this run so far, or else in a finished run beside it that differs in the seed alone."""
     folders = _alike(run, folder)
-    return Pace(next(filter(None, map(_step, folders)), None), next(filter(None, map(_answer, folders)), None))
+    return Pace(_first(_step, folders), _first(_answer, folders))
+
+
+def _first(measure: Callable[[Path], dict[str, Any] | None], folders: Iterable[Path]) -> dict[str, Any] | None:
+    """What the first of the folders says that says anything; a damaged one says nothing, and stops no run that asks it."""
+    for folder in folders:
+        try:
+            found = measure(folder)
+        except (OSError, UserError, LookupError, TypeError, ValueError):
+            continue
+        if found:
+            return found
+    return None
 
 
 def _alike(run: Run, folder: Path) -> list[Path]:
@@ -202,7 +215,7 @@ def _alike(run: Run, folder: Path) -> list[Path]:
     found, family = [folder], family_id(run)
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
-            alike = json.loads(path.read_text(encoding="utf-8"))["family"] == family
+            alike = read_json(path, needs=("family",))["family"] == family
             if alike and build.build(frozen.load(path.parent)["hardware"]) == run.hardware:
                 found.append(path.parent)
         except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
@@ -211,24 +224,28 @@ def _alike(run: Run, folder: Path) -> list[Path]:
 
 
 def _step(folder: Path) -> dict[str, Any] | None:
-    from medrl.files import read_jsonl
-
     log = folder / "train" / "log.jsonl"
-    seconds = [line["seconds"] for line in read_jsonl(log)]
+    seconds = [line["seconds"] for line in read_jsonl(log, needs=("seconds",))]
     return {"log": str(log), "steps": len(seconds), "median seconds": statistics.median(seconds)} if seconds else None
 
 
 def _answer(folder: Path) -> dict[str, Any] | None:
-    from medrl.files import read_jsonl
     from medrl.tracking import run_folder
 
     answers, seconds = 0, 0.0
     for stage in run_folder.stages(folder):
         if stage["stage"] == "evaluate" and stage["end"] and stage["files"]:
             answers += sum(len(read_jsonl(folder / name)) for name in stage["files"])
-            seconds += (datetime.fromisoformat(stage["end"]) - datetime.fromisoformat(stage["begin"])).total_seconds()
+            seconds += _seconds(stage)
     record = str(folder / "provenance.json")
     return {"stages": record, "answers": answers, "seconds an answer": seconds / answers} if answers else None
+
+
+def _seconds(stage: dict[str, Any]) -> float:
+    """How long a stage took; by the machine's two times where it is of before the seconds were counted."""
+    if "seconds" in stage:
+        return float(stage["seconds"])
+    return (datetime.fromisoformat(stage["end"]) - datetime.fromisoformat(stage["begin"])).total_seconds()
 
 
 def _time(batch: dict[str, Any], pace: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from medrl.config import build, extensions, frozen
 from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.files import read_json
 from medrl.report import kept_runs
 
 USAGE = """python -m medrl.report RUN                       write RUN/report.html anew; RUN may be running, stopped or failed
@@ -76,7 +76,7 @@ def _export(folder: Path, into: Path) -> str:
     from medrl.report import inspect_logs
 
     run = build.unchecked(frozen.load_finished(folder))
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "metrics.json", "run the command of this run again, which makes it anew")
     written = inspect_logs.write_logs(folder, run, metrics, into)
     return "\n".join(map(str, written)) or f"{folder} has no answers that are texts; nothing was written"
 

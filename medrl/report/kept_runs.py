@@ -14,7 +14,7 @@ from medrl.config import build, frozen
 from medrl.config.frozen import Tree
 from medrl.errors import UserError
 from medrl.evaluation import run_metrics
-from medrl.files import read_jsonl, write_atomically
+from medrl.files import read_json, read_jsonl, write_atomically
 from medrl.report import charts, html
 from medrl.report.headline import losses
 from medrl.table import placebos
@@ -47,7 +47,7 @@ def read(folder: Path) -> KeptRun:
     tree, stands = frozen.load(folder), standing.of_folder(folder)
     log = read_jsonl(folder / "train" / "log.jsonl")
     if stands.state == "finished":
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(folder / "metrics.json", "run the command of this run again, which makes it anew")
     else:
         metrics = run_metrics.of_folder(tree, build.unchecked(tree), folder, log, done=False)
     return KeptRun(folder, tree, metrics, log, stands)

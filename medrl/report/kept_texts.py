@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from medrl.config.schema import Run
 from medrl.evaluation import evaluate, protocols
-from medrl.files import read_jsonl
+from medrl.files import guarded, read_jsonl
 
+GONE = "remove it: the report then lacks these completions"
 Line = Mapping[str, Any]
 """Of a result file."""
 
@@ -102,13 +103,15 @@ def completions(folder: Path, run: Run, most: int) -> Completions:
     files = sorted(folder.glob("completions_*.parquet"))
     if not files:
         return Completions((), [], 0, 0)
-    rows = parquet.read_metadata(files[-1]).num_rows
+    with guarded(files[-1], GONE):
+        rows = parquet.read_metadata(files[-1]).num_rows
     count = min(len(files), max(1, most // max(1, rows)))
     chosen = files if count == len(files) else [files[place * (len(files) - 1) // max(1, count - 1)] for place in range(count)]
     found: list[Completion] = []
     names: tuple[str, ...] = ()
     for file in chosen:
-        columns = parquet.read_table(file).to_pydict()
+        with guarded(file, GONE):
+            columns = parquet.read_table(file).to_pydict()
         names = tuple(name for name in columns if name not in ("step", "prompt", "completion", "advantage"))
         scores = {name: columns[name] for name in names}
         prompts = [_messages(prompt, "user") for prompt in columns["prompt"]]

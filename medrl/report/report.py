@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from medrl.report import html, kept_texts
 from medrl.report.headline import headlines
 from medrl.report.sections import accuracy, browser, examples, people, training
 from medrl.table import placebos
+from medrl.tracking import run_folder
 from medrl.tracking.standing import FINISHED, Standing
 
 
@@ -40,7 +40,7 @@ def write_html(
         beside: As in `terminal.table`.
         stands: What the page says on top; of a run that is not finished, the page claims nothing.
     """
-    provenance, plan = _read(folder / "provenance.json"), _read(folder / "plan.json")
+    provenance, plan = run_folder.read(folder / "provenance.json"), run_folder.read(folder / "plan.json")
     audit = plan.get("audit") or {"matrix": {}, "findings": []}
     contaminated = read_jsonl(folder / "contaminated.jsonl")
     mixed = {key: plan.get(key) for key in ("mix", "decontaminate")}
@@ -84,7 +84,3 @@ def write_html(
         said=top, loud=stands.state == "failed",
     )  # fmt: skip
     write_atomically(folder / "report.html", page)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Gt
+from pydantic import StringConstraints
 
 from medrl import files
 from medrl.config import build, frozen
@@ -43,7 +44,7 @@ class Options:
     backend: Literal["local", "wandb"] = "local"
     workers: Annotated[int, Gt(0)] | None = None
     runs: Text | None = None
-    results: Text | None = None
+    results: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] | None = None
     dry_run: bool = False
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from medrl.config import extensions
 from medrl.config.identity import of_file
 from medrl.config.schema import Run
 from medrl.errors import UserError
-from medrl.files import read_jsonl, write_atomically, write_jsonl
+from medrl.files import append_line, read_json, read_jsonl, write_atomically
 from medrl.training import warnings
 
 PACKAGES = (
@@ -35,6 +36,7 @@ ENVIRONMENT = (
 )  # fmt: skip
 """Variables that can change a number; none of them holds a secret."""
 MOST_PATCH_BYTES = 2**20
+METRICS = "metrics.json"
 
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -86,30 +88,65 @@ def stage(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
     patch = patch_of(CHECKOUT, folder)
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     entry = {"stage": kind, "begin": _now(), "end": None, **provenance(), **patch, "environment": environment, "files": {}}
-    place = len(stages(folder))
+    place, began = len(stages(folder)), time.monotonic()
     _put(path, place, entry)
     try:
         yield entry
     finally:
-        entry |= {"end": _now(), "numerics": _numerics()}
+        # The clock may have been set in between, so that its two times say nothing of how long it took.
+        entry |= {"end": _now(), "seconds": round(time.monotonic() - began, 3), "numerics": _numerics()}
         _put(path, place, entry)
 
 
 def stages(folder: Path) -> list[dict[str, Any]]:
-    """The stages of a run, the oldest first; of a run of before there was this list, none."""
+    """The stages of a run, the oldest first; of a run of before there was this list, none.
+
+    Raises:
+        UserError: ``provenance.json`` is damaged.
+    """
+    return list(read(folder / "provenance.json").get("stages", []))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file of a run folder; empty where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
-        found = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("stages", [])
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return []
-    return list(found)
+        return read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+PLAN_GONE = "remove it and run the same command again: the report then lacks the plan and the reward audit"
+
+
+def check_readable(folder: Path) -> None:
+    """Read what the end of a run will read, before anything is done for it.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    if (plan := folder / "plan.json").exists():
+        read_json(plan, PLAN_GONE)
+    for name in ("contaminated", "judge", "api"):
+        read_jsonl(folder / f"{name}.jsonl")
 
 
 def note_file(folder: Path, file: Path, **about: Any) -> None:
-    """Record a file of the last stage: its hash, and what else tells what it was made of."""
-    place = len(stages(folder)) - 1
-    entry = stages(folder)[place]
+    """Record a file of the last stage, if there is one: its hash, and what else tells what it was made of."""
+    if not (known := stages(folder)):
+        return
+    place, entry = len(known) - 1, known[-1]
     entry["files"][file.relative_to(folder).as_posix()] = {"sha256": of_file(file), **about}
     _put(folder / "provenance.json", place, entry)
+
+
+def note_made(file: Path) -> None:
+    """Record a file that training has made and will read again when it goes on; nothing outside of a run's folder."""
+    if folder := next((each for each in file.parents if (each / "provenance.json").exists()), None):
+        note_file(folder, file)
 
 
 def noted_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -130,13 +167,27 @@ def check_policy(run: Run, folder: Path) -> None:
 
 
 def edited(folder: Path) -> list[str]:
-    """The recorded files that hold something else now; one that was removed is none."""
-    noted = noted_files(folder).items()
-    return [name for name, about in noted if (folder / name).exists() and of_file(folder / name) != about["sha256"]]
+    """The recorded files that hold something else now, and those that ``model/`` lacks, of which nobody asks anew.
+
+    Another that was removed is none: it is made again. Nor is ``metrics.json``, which is made of the others.
+    """
+    noted, trained = noted_files(folder).items(), (folder / "model").is_dir()
+    changed = [name for name, about in noted if name != METRICS and _changed(folder / name, about)]
+    return changed + [name for name, _ in noted if trained and name.startswith("model/") and not (folder / name).exists()]
+
+
+def metrics_changed(folder: Path) -> bool:
+    """Whether ``metrics.json`` is not what the run has written last."""
+    about = noted_files(folder).get(METRICS)
+    return about is not None and _changed(folder / METRICS, about)
+
+
+def _changed(path: Path, about: Mapping[str, Any]) -> bool:
+    return path.exists() and of_file(path) != about["sha256"]
 
 
 def _put(path: Path, place: int, entry: dict[str, Any]) -> None:
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = read(path)
     kept = record.get("stages", [])
     files = {**(kept[place].get("files", {}) if place < len(kept) else {}), **entry["files"]}
     entry["files"] = files
@@ -179,14 +230,13 @@ def _numerics() -> dict[str, Any]:
 
 
 def note_asked(runs: Path, about: Mapping[str, Any]) -> None:
-    """Append to the ledger of a runs folder that a test split was asked: one write a line, safe beside other processes."""
-    with (runs / "asked.jsonl").open("ab", buffering=0) as file:
-        file.write((json.dumps({"time": _now(), **about}) + "\n").encode())
+    """Append to the ledger of a runs folder that a test split was asked."""
+    append_line(runs / "asked.jsonl", {"time": _now(), **about})
 
 
 def times_asked(runs: Path) -> Counter[str]:
     """How often the test split of each task was asked, by the ledger of a runs folder; asked anew counts again."""
-    return Counter(line["task"] for line in read_jsonl(runs / "asked.jsonl"))
+    return Counter(line["task"] for line in read_jsonl(runs / "asked.jsonl", needs=("task",)))
 
 
 def _program() -> list[str]:
@@ -223,19 +273,33 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def note_tally(folder: Path, whom: str, tally: Mapping[str, int | float]) -> None:
-    """Keep what this process asked of the ``judge`` or of the ``api``; nothing where it asked nothing."""
-    if any(tally.values()):
-        with (folder / f"{whom}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(tally) + "\n")
+class Tally:
+    """What this process asks of the ``judge`` or of the ``api``, kept in the run's folder as it happens: no kill loses it.
+
+    A line holds what the counts have grown by since the line before, whoever of the processes of a run writes it.
+    """
+
+    def __init__(self, folder: Path, whom: str, counted: Callable[[], Mapping[str, int | float]]) -> None:
+        """``counted`` gives the counts of this process, which may have begun before this run."""
+        self._path, self._counted, self._lock = folder / f"{whom}.jsonl", counted, threading.Lock()
+        self._before = dict(counted())
+
+    def note(self) -> None:
+        """Keep what was added; called whenever something was asked."""
+        with self._lock:
+            now = dict(self._counted())
+            grown = {key: round(value - self._before.get(key, 0), 8) for key, value in now.items()}
+            if more := {key: value for key, value in grown.items() if value}:
+                append_line(self._path, more)
+            self._before = now
 
 
-def tallies(folder: Path, whom: str, now: Mapping[str, int | float]) -> dict[str, int | float]:
-    """What all processes of a run asked of the ``judge`` or of the ``api``, this one included."""
-    counts: Counter[str] = Counter()
-    for tally in (*read_jsonl(folder / f"{whom}.jsonl"), now):
-        counts.update(tally)
-    return dict(counts)
+def tallies(folder: Path, whom: str, counted: Mapping[str, int | float]) -> dict[str, int | float]:
+    """What all processes of a run have asked of the ``judge`` or of the ``api``; ``counted`` names what there is to count."""
+    counts: Counter[str] = Counter(dict.fromkeys(counted, 0))
+    for line in read_jsonl(folder / f"{whom}.jsonl"):
+        counts.update(line)
+    return {key: round(value, 8) for key, value in counts.items()}
 
 
 def peak_memory_gib() -> float:
@@ -247,12 +311,6 @@ def peak_memory_gib() -> float:
     on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return round(peak / 2**30, 2)
-
-
-def cut_back(log: Path, step: int) -> None:
-    """Drop the lines of steps that are about to be done again."""
-    if log.exists():
-        write_jsonl(log, [line for line in read_jsonl(log) if line["step"] <= step])
 
 
 def callback(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from medrl.errors import Interrupted, UserError
 from medrl.files import read_jsonl
@@ -44,9 +43,9 @@ def of_folder(folder: Path) -> Standing:
     """Where the run of a folder stands now."""
     if (folder / "metrics.json").exists():
         return FINISHED
-    log, plan = read_jsonl(folder / "train" / "log.jsonl"), _read(folder / "plan.json")
+    log, plan = read_jsonl(folder / "train" / "log.jsonl"), run_folder.read(folder / "plan.json")
     about = (log[-1]["step"] if log else 0), plan.get("batch", {}).get("steps in all")
-    if ended := _read(folder / "provenance.json").get(ENDED):
+    if ended := run_folder.read(folder / "provenance.json").get(ENDED):
         return Standing(ended["how"], *about, ended["said"])
     stages = run_folder.stages(folder)
     if locks.is_held(folder / ".lock"):
@@ -62,10 +61,6 @@ def note_end(folder: Path, error: BaseException) -> None:
     path = folder / "provenance.json"
     ended = {"how": how, "said": said, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     try:
-        run_folder.write_json(path, {**_read(path), ENDED: ended})
-    except OSError as unwritten:
+        run_folder.write_json(path, {**run_folder.read(path), ENDED: ended})
+    except (OSError, UserError) as unwritten:
         print(f"warning  {path} could not be written ({unwritten}); it does not say how this command ended", flush=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

@@ -23,7 +23,7 @@ from medrl.config.frozen import Tree
 from medrl.config.rules import has_placebo
 from medrl.config.schema import Run, arms_id, family_id
 from medrl.errors import UserError
-from medrl.files import read_jsonl, write_atomically
+from medrl.files import read_json, read_jsonl, write_atomically
 from medrl.tracking import metric_names
 from medrl.tracking.logger import Logger, of_agent
 
@@ -135,10 +135,9 @@ class Follower(threading.Thread):
 def sent_runs(folder: Path) -> dict[str, dict[str, Any]]:
     """The W&B runs that a run folder was sent to: last step, digest of final values, exit code (null while one runs), sweep."""
     try:
-        found: dict[str, dict[str, Any]] = json.loads((folder / "wandb" / "sent.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # never sent, or damaged by another program: W&B's client drops steps it has had
+        return read_json(folder / "wandb" / "sent.json")
+    except (FileNotFoundError, UserError):  # never sent, or damaged by another program: W&B's client drops steps it has had
         return {}
-    return found
 
 
 def _note(folder: Path, run: str, step: int, values: str | None = None, exit_code: int | None = None) -> None:
@@ -166,7 +165,7 @@ def digest(values: Mapping[str, float]) -> str:
 def final(folder: Path) -> dict[str, float]:
     """The numbers of a finished run; none of another."""
     path = folder / "metrics.json"
-    return metric_names.values(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return metric_names.values(read_json(path)) if path.exists() else {}
 
 
 def _own_id(folder: Path) -> str:

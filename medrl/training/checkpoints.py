@@ -1,68 +1,143 @@
 """Exact resume: which checkpoints are whole, and how a signal becomes one.
 
-A checkpoint counts once ``complete.json`` stands in it, written last, with the size of every file: one torn by a kill
-or a full disk is never resumed from. Continuing from a whole one gives the weights of a run that was never stopped,
-bit for bit on a CPU, because the trainer's checkpoint carries optimizer, schedule and every random state, and because
-`log.jsonl` is cut back to it.
+A checkpoint counts once ``complete.json`` stands in it, written last, with the SHA-256 of every file: one torn by a kill or a
+full disk, or damaged later, by one bit too, is never resumed from. ``model/`` has the same file. Continuing from a whole one
+gives the weights of a run that was never stopped, bit for bit on a CPU, because the trainer's checkpoint carries optimizer,
+schedule and every random state, and beside them the log of the steps that it is made of.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from medrl.files import write_atomically
-from medrl.jobs.shutdown import GracefulShutdown
+from medrl.errors import UserError
+from medrl.files import read_json, read_jsonl, write_atomically, write_jsonl
+from medrl.jobs.shutdown import GracefulShutdown, drop_dead_output
 from medrl.training import distributed
 
 COMPLETE = "complete.json"
+LOG = "log.jsonl"
 
 
-def mark_complete(checkpoint: Path) -> None:
-    """Mark a checkpoint as whole, once everything in it has reached the disk."""
-    (checkpoint / COMPLETE).unlink(missing_ok=True)  # of a checkpoint that is written again
-    sizes = {}
-    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+class NotLoaded(UserError):
+    """A checkpoint whose bytes are those that were written, and which cannot be gone on from."""
+
+    def __init__(self, checkpoint: Path, cause: Exception) -> None:
+        """``cause`` is what the trainer's libraries raised."""
+        self.checkpoint = checkpoint
+        self.said = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+        super().__init__(
+            f"{checkpoint} does not load ({self.said}). Mend that, or remove it: the same command then takes the one before."
+        )
+
+
+def mark_complete(folder: Path) -> None:
+    """Mark a checkpoint or a model as whole, once everything in it has reached the disk."""
+    (folder / COMPLETE).unlink(missing_ok=True)  # of a checkpoint that is written again
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        sizes[str(path.relative_to(checkpoint))] = path.stat().st_size
-    write_atomically(checkpoint / COMPLETE, json.dumps(sizes, indent=1))
+    digests = dict(zip([path.relative_to(folder).as_posix() for path in paths], _digests(paths), strict=True))
+    write_atomically(folder / COMPLETE, json.dumps(digests, indent=1))
+
+
+def fault(folder: Path) -> str:
+    """What tells a checkpoint or a model from what was written; empty where it is whole."""
+    try:
+        written = read_json(folder / COMPLETE, "")
+        paths = [folder / name for name in written]
+        if lacking := [path.name for path in paths if not path.is_file()]:
+            return f"{lacking[0]} is missing"
+        if not all(isinstance(about, str) for about in written.values()):  # sizes alone, of before there were hashes
+            now: list[Any] = [path.stat().st_size for path in paths]
+        else:
+            now = _digests(paths)
+    except FileNotFoundError:
+        return f"{COMPLETE} is missing"
+    except UserError:
+        return f"{COMPLETE} is damaged"
+    except OSError as error:
+        return f"{error.filename or folder} cannot be read: {error.strerror}"
+    changed = [name for name, about in zip(written, now, strict=True) if written[name] != about]
+    return f"{changed[0]} is not what was written" if changed else ""
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was marked and every file still has its size."""
-    try:
-        sizes = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
-        return False
+    """Whether a checkpoint was marked and every file still holds what it held."""
+    return not fault(checkpoint)
 
 
-def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint under a training folder that there are steps to do from; torn ones are removed.
+def check_model(folder: Path) -> None:
+    """Look whether a trained model is what was written; one of before there were hashes is taken as it is.
 
-    One of the last step is passed over: a run that was killed between it and its ``model/`` does the last steps again, because
-    transformers would take one too many from there.
+    Raises:
+        UserError: a file of it is missing or holds something else.
     """
-    whole = []
-    for checkpoint in (path for path in folder.glob("checkpoint-*") if path.is_dir()):
-        if is_complete(checkpoint):
-            whole.append(checkpoint)
-        else:
+    if (folder / COMPLETE).exists() and (said := fault(folder)):
+        raise UserError(
+            f"{folder} is damaged: {said}. Bring the file back; or remove the folder and run the command that made it again, "
+            "which goes on from the newest checkpoint; or start over with force=true."
+        )
+
+
+def _digests(paths: list[Path]) -> list[str]:
+    """SHA-256 of files, several at once."""
+
+    def digest(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(digest, paths))
+
+
+def begun(folder: Path) -> list[Path]:
+    """Checkpoints that a trainer has begun under a folder, the newest first; what others have put there is none."""
+    ours = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted((path for path in ours if path.is_dir() and not path.is_symlink()), key=step_of, reverse=True)
+
+
+def newest(folder: Path, but: Collection[Path] = (), *, verified: bool = False) -> Path | None:
+    """The newest whole checkpoint under a training folder that there are steps to do from; those before it are not looked at.
+
+    One that is not whole is removed: nobody can go on from it, and the trainer counts it among the newest that it keeps. One of
+    the last step is passed over: a run that was killed between it and its ``model/`` does the last steps again, because
+    transformers would take one too many from there.
+
+    Args:
+        folder: Where a trainer has put them.
+        but: Those that do not load.
+        verified: Whether another process of this run has just looked, so that only what is marked is asked.
+    """
+    for checkpoint in begun(folder):
+        marked = (checkpoint / COMPLETE).exists()
+        said = "" if verified and marked else fault(checkpoint)
+        if said:
+            if marked:  # else a kill or a full disk came while it was written, which is no damage
+                print(f"resume   {checkpoint} is damaged ({said}): removed, and the one before is taken", flush=True)
             shutil.rmtree(checkpoint)
-    return max((checkpoint for checkpoint in whole if not _is_last(checkpoint)), key=step_of, default=None)
+        elif checkpoint not in but and not _is_last(checkpoint):
+            return checkpoint
+    return None
 
 
 def _is_last(checkpoint: Path) -> bool:
     """Whether nothing is left to do after it, as transformers' own state of it says."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    advice = f"remove {checkpoint}, and the checkpoint before it is taken"
+    state = read_json(checkpoint / "trainer_state.json", advice, needs=("global_step", "max_steps"))
     return bool(state["global_step"] >= state["max_steps"])
 
 
@@ -71,12 +146,45 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def callbacks(shutdown: GracefulShutdown, checkpoint_every: int) -> list[Any]:
+def restore_log(log: Path, checkpoint: Path | None, steps: int) -> list[dict[str, Any]]:
+    """Make a log again what it was after so many steps: as the checkpoint keeps it, or else without the lines of later steps.
+
+    Returns:
+        Its lines.
+
+    Raises:
+        UserError: lines are missing or damaged, so that curves and costs would lack these steps.
+    """
+    advice = "bring it back, or start over with force=true: curves and costs would lack these steps"
+    kept = checkpoint / LOG if checkpoint else log
+    read = read_jsonl(kept if kept.exists() else log, advice, needs=("step", "seconds")) if steps else []
+    lines = [line for line in read if line["step"] <= steps]
+    if lacking := sorted({*range(1, steps + 1)} - {line["step"] for line in lines}):
+        raise UserError(f"{log} lacks step {lacking[0]} of the {steps} that were done; {advice}.")
+    write_jsonl(log, lines)
+    return lines
+
+
+def first_step() -> Any:
+    """Trainer callback whose ``begun`` says whether a step has begun: before that, a checkpoint is loaded."""
+    from transformers import TrainerCallback
+
+    class FirstStep(TrainerCallback):
+        begun = False
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.begun = True
+
+    return FirstStep()
+
+
+def callbacks(shutdown: GracefulShutdown, checkpoint_every: int, log: Path) -> list[Any]:
     """Trainer callbacks that mark each checkpoint as complete and turn a signal into one.
 
     Args:
         shutdown: Records the signals.
         checkpoint_every: A stop waits for a multiple of this many steps, where the trainer holds no half-used generations.
+        log: Of the steps; each checkpoint keeps a copy, so that it is whole without the file.
     """
     from transformers import TrainerCallback
 
@@ -88,6 +196,7 @@ def callbacks(shutdown: GracefulShutdown, checkpoint_every: int) -> list[Any]:
                 checkpoint = folder / f"checkpoint-{state.global_step}"
                 for written in (folder, checkpoint):  # by TRL and peft, which do not know what was trained
                     (written / "README.md").unlink(missing_ok=True)
+                shutil.copyfile(log, checkpoint / LOG)
                 mark_complete(checkpoint)
 
     class StopAfterStep(TrainerCallback):
@@ -96,6 +205,7 @@ def callbacks(shutdown: GracefulShutdown, checkpoint_every: int) -> list[Any]:
             if state.global_step % checkpoint_every == 0 and distributed.agreed(shutdown.signal is not None):
                 if shutdown.signal is None:  # another process has it
                     shutdown.signal = signal.SIGTERM
+                drop_dead_output()  # or a print fails before the checkpoint is written
                 control.should_save = control.should_training_stop = True
             return control
 

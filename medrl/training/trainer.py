@@ -40,7 +40,8 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
 
     Raises:
         Interrupted: a signal came; its checkpoint is written.
-        UserError: a loss, a gradient or a weight is no finite number.
+        NotLoaded: the checkpoint cannot be gone on from.
+        UserError: a loss, a gradient or a weight is no finite number; or the log lacks steps of the checkpoint.
     """
     from transformers import PrinterCallback
 
@@ -49,14 +50,21 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     first = distributed.rank() == 0
     tracker = run_folder.callback(log, before, job.run.eval.eval_steps, job.ask if first else None, job.note)
     if first:
-        run_folder.cut_back(log, before + done)
+        lines = checkpoints.restore_log(log, job.checkpoint, before + done)
+        if hasattr(trainer, "_total_train_tokens"):  # which those of TRL's trainers that count here keep in no checkpoint
+            trainer._total_train_tokens = next((line["num_tokens"] for line in reversed(lines) if "num_tokens" in line), 0)
         trainer.add_callback(tracker)
     # A step that went wrong is logged, and then ends the run before a checkpoint of it is written.
-    for callback in (schedule.callback(), finite.callback(before), *checkpoints.callbacks(job.stop, checkpoint_every)):
+    own = (schedule.callback(), finite.callback(before), *checkpoints.callbacks(job.stop, checkpoint_every, log))
+    for callback in (first_step := checkpoints.first_step(), *own):
         trainer.add_callback(callback)
     try:
         with job.stop.held(), finite.explained(trainer, before):
             trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    except Exception as error:
+        if first_step.begun or not job.checkpoint or isinstance(error, UserError):
+            raise
+        raise checkpoints.NotLoaded(job.checkpoint, error) from error
     finally:
         tracker.close()
     if job.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
@@ -88,6 +96,7 @@ def write_model(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
     for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
         (partial / stray).unlink(missing_ok=True)
     algo.finish(job, partial)
+    checkpoints.mark_complete(partial)
     partial.replace(out)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medrl import files, lifecycle
 from medrl.config import build, extensions, frozen
-from medrl.errors import Interrupted, UserError, raised_by_others
+from medrl.errors import Interrupted, UserError, of_system, raised_by_others
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.training import distributed
 
@@ -20,14 +20,16 @@ def main() -> int:
         with files.explained(folder), shutdown.listening():
             settings = build.check(frozen.load(folder))
             distributed.join(settings.hardware.device)
-            lifecycle.train(settings, folder, shutdown)
+            with lifecycle.counting(settings, folder):
+                lifecycle.train(settings, folder, shutdown)
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)
         return error.exit_code
     except Interrupted as error:  # which the parent prints
         return error.exit_code
     except Exception as error:
-        if not (said := raised_by_others(error)):
+        said = raised_by_others(error) or (of_system(error, folder) if isinstance(error, OSError) else None)
+        if not said:
             raise
         print(f"medrl: {said}", file=sys.stderr)
         return UserError.exit_code

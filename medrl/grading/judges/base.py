@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -65,6 +65,9 @@ class Judge(Identified, ABC):
     def tally(self) -> dict[str, int | float]:
         """What equal judges of this process were asked and what it cost; empty for a judge that asks nobody."""
         return {}
+
+    def follow(self, noted: Callable[[], None]) -> None:
+        """Have ``noted`` called whenever the tally has grown."""
 
     def problems(self) -> Iterator[Problem]:
         """Mistakes that can be seen in the configuration."""

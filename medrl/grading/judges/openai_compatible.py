@@ -135,6 +135,7 @@ class OpenAICompatible(Endpoint[VerdictLine], Judge):
         tally["duplicate"] += len(claims) - len(different)
         tally["unasked"] += len(found)
         tally["cached"] += len(cached)
+        account.noted()
         asked = self.ask(wanted, self.max_answer_tokens) if wanted else {}
         found |= cached | {key: line.same for key, line in asked.items()}
         return [found.get(key) for key in keys]

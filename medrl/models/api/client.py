@@ -58,6 +58,8 @@ class Account(Generic[L]):
         self.limits, self.kept = limits, kept
         self.lock = threading.Lock()
         self.tally = Counter(dict.fromkeys(COUNTS, 0))
+        self.noted: Callable[[], None] = lambda: None
+        """Called whenever the tally has grown."""
         self.reserved = Cost(0, 0.0)
         """What requests under way and unmetered ones may take at most."""
         self._times: deque[float] = deque(maxlen=limits.requests_per_minute)
@@ -85,6 +87,8 @@ class Account(Generic[L]):
         self._times.append(_now())
         _SENT.get().requests += 1
         _SENT.get().unmetered += 1
+        self.tally["sent"] += 1
+        self.noted()  # before it goes out: what a kill cuts off was sent, too
 
     async def after_response(self, response: Response) -> None:
         """What is answered with an error is not charged for."""
@@ -172,6 +176,10 @@ class Endpoint(ABC, Generic[L]):
         """
         account = self.account()
         return {**account.tally, "spend": round(account.spend, 8)}
+
+    def follow(self, noted: Callable[[], None]) -> None:
+        """Have ``noted`` called whenever the tally has grown."""
+        self.account().noted = noted
 
     def key(self) -> str | None:
         """The key, read when it is needed and kept nowhere; None where the endpoint asks for none.
@@ -319,11 +327,11 @@ class _Round(Generic[L]):
             account.reserved += cost * (sent.unmetered - attempts)
             self.under_way -= 1
             self.ended.set()
-            tally["sent"] += sent.requests
             tally["retried"] += max(0, sent.requests - 1)
             tally["unmetered"] += sent.unmetered
             tally["answered"] += key in self.found
             tally["failed"] += sent.requests > 0 and key not in self.found
+            account.noted()
 
     async def _affordable(self, request: Mapping[str, Any]) -> Cost:
         """The most that one request can take, as soon as all its attempts could be paid beside what is under way.
