@@ -22,6 +22,7 @@ from medrl.config.identity import of_file
 from medrl.config.schema import Run
 from medrl.errors import UserError
 from medrl.files import read_jsonl, write_atomically, write_jsonl
+from medrl.safe_text import masked
 from medrl.training import warnings
 
 PACKAGES = (
@@ -64,7 +65,7 @@ def provenance() -> dict[str, Any]:
 
     return {
         **commit(),
-        "command": [*_program(), *sys.argv[1:]],
+        "command": [*_program(), *map(masked, sys.argv[1:])],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),

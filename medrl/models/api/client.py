@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic
 from urllib.parse import urlsplit
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator
 
 from medrl.data.hf_hub import first_line
 from medrl.errors import UserError
@@ -106,6 +107,18 @@ class Account(Generic[L]):
             await _sleep(min(ends, default=0.05))
 
 
+def _address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@?#]+", text):
+        raise ValueError("an address without user, password and query: https://HOST/v1, say")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text):
+        raise ValueError("the name of an environment variable, in capitals with an underscore: JUDGE_KEY, say")
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Endpoint(ABC, Generic[L]):
     """An endpoint that speaks OpenAI's chat completions, and a model behind it. What a model is asked for, each kind says."""
@@ -121,10 +134,11 @@ class Endpoint(ABC, Generic[L]):
     line: ClassVar[Any]
     """The class of what is kept of an answer, L."""
 
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$")]
-    """Address of the endpoint, up to and without ``/chat/completions``; no password stands in it."""
-    api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
-    """Name of the environment variable that holds the key; null where the endpoint asks for none."""
+    base_url: Annotated[str, AfterValidator(_address)]
+    """Address of the endpoint, up to and without ``/chat/completions``; no password and no query stands in it."""
+    api_key_env: Annotated[str, AfterValidator(_variable)] | None
+    """Name of the environment variable that holds the key, in capitals with an underscore, so that no key is taken for a name;
+    null where the endpoint asks for none."""
     limits: Limits
     """What asking may cost, and how patient it is."""
 
