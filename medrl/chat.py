@@ -13,6 +13,7 @@ from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.grading.thoughts import Parted
+from medrl.safe_text import printable_lines
 
 if TYPE_CHECKING:
     from medrl.models.generation import Transformers
@@ -121,7 +122,7 @@ class Page:
 
     def note(self, head: str, text: str) -> None:
         """A line about the answer."""
-        print(f"{self._head(head)}{shown(text)}", flush=True)
+        print(f"{self._head(head)}{printable_lines(text)}", flush=True)
 
     def _print(self, kind: str, text: str) -> None:
         if kind != self.kind:
@@ -134,15 +135,10 @@ class Page:
         text = words.rstrip()  # the blanks that end a part are not printed
         self.blank = words[len(text) :]
         dim = kind == "thought" and sys.stdout.isatty()
-        print(f"\x1b[2m{shown(text)}\x1b[0m" if dim else shown(text), end="", flush=True)
+        print(f"\x1b[2m{printable_lines(text)}\x1b[0m" if dim else printable_lines(text), end="", flush=True)
 
     def _head(self, kind: str) -> str:
         return f"{self.label:<7}{kind:<9}" if self.label else f"{kind:<9}"
-
-
-def shown(text: str) -> str:
-    """Text with its lines, in which a terminal finds nothing to obey."""
-    return "".join(char if char.isprintable() or char in "\n\t" else " " if char.isspace() else "?" for char in text)
 
 
 def converse(speakers: Sequence[Speaker]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medrl.safe_text import guarded, masked, printable_lines
+
 of_others: set[Path] = set()
 """Files and folders of code that users bring (`medrl.config.extensions`): what is raised there is theirs to mend."""
 OURS = Path(__file__).resolve().parent
@@ -20,6 +22,9 @@ class UserError(Exception):
     """Something outside the code is wrong; the message says what, where and what to do."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable_lines(masked(super().__str__()))
 
 
 class RowError(UserError):
@@ -136,6 +141,11 @@ def exit_code(command: Callable[[], int]) -> int:
     Returns:
         The exit code.
     """
+    with guarded():
+        return _exit_code(command)
+
+
+def _exit_code(command: Callable[[], int]) -> int:
     try:
         return command()
     except (UserError, Interrupted) as error:

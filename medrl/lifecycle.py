@@ -27,6 +27,7 @@ from medrl.evaluation.settings import Eval
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
+from medrl.models.api import ledger
 from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
@@ -51,7 +52,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
     settings = settings or check(tree)
     folder = run_dir(settings)
     stop = GracefulShutdown()
-    with files.explained(folder), stop.listening():
+    with files.explained(folder), stop.listening(), ledger.paid_under(Path(settings.runs)):
         if settings.dry_run:
             gc.disable()  # most of its time is imports, of which the collector takes an eighth
             try:

@@ -47,6 +47,8 @@ class Reply:
     """Answer nothing until the server stops."""
     cut: bool = False
     """Close the connection within the body."""
+    drip: float = 0.0
+    """Seconds between the bytes of the body."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,10 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {**always, **soon, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if reply.cut else body)
+        for place in range(len(body) if reply.drip else 0):
+            self.wfile.write(body[place : place + 1])
+            time.sleep(reply.drip)
+        self.wfile.write(body[: len(body) // 2] if reply.cut else body[: 0 if reply.drip else None])
         self.close_connection = self.close_connection or reply.cut
 
     def log_message(self, format: str, *args: Any) -> None:

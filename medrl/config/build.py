@@ -21,6 +21,7 @@ from medrl.config.frozen import Tree
 from medrl.config.identity import Identified
 from medrl.config.schema import Published, Run
 from medrl.errors import ConfigError, Problem, UserError
+from medrl.safe_text import SECRET, holds_secret
 
 T = TypeVar("T")
 
@@ -88,8 +89,21 @@ def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]
     extensions.check(tree)
     sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
     rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
+    problems += [found for found in _secrets(tree, "") if found.key not in {each.key for each in problems}]
     sections["published"] = tuple(rows) if None not in rows else Unbuilt()
     return sections, _call(Run, sections, "", problems)
+
+
+def _secrets(node: Any, path: str) -> Iterator[Problem]:
+    """Values that hold a key or a password: a configuration is written down."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _secrets(value, f"{path}.{key}".strip("."))
+    elif isinstance(node, list | tuple):
+        for place, item in enumerate(node):
+            yield from _secrets(item, f"{path}[{place}]")
+    elif isinstance(node, str) and holds_secret(node):
+        yield Problem(path, "holds a key or a password, and would be written down; put it into an environment variable")
 
 
 def build(node: Any) -> Any:
@@ -220,9 +234,12 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
         else:
             length = 1 + len(inner)
             members = [other for other in error.errors() if other["loc"][:length] == finding["loc"][:length]]
-            alternatives = [member["msg"].removeprefix("Input should be ") for member in members]
+            alternatives = [member["msg"].removeprefix("Input should be ").removeprefix("Value error, ") for member in members]
             expected = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
             expected = expected.removeprefix("string should ") if expected.startswith("string should ") else f"be {expected}"
-            message = f"is {finding['input']!r}, should {expected}"
-            message += suggest.former(key, finding["input"])
+            name = key.rpartition(".")[2]
+            secret = SECRET.search(name) or "url" in name
+            given = finding["input"]
+            message = f"{'has a value that is not shown here, and' if secret else f'is {given!r},'} should {expected}"
+            message += "" if secret else suggest.former(key, given)
             yield Problem(key, message, of_value=True)

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
 
 from medrl.config import frozen
 from medrl.config.schema import Run
@@ -13,7 +16,8 @@ from medrl.config.version import __version__
 from medrl.data.sources import Split
 from medrl.files import read_json, read_jsonl
 from medrl.report import headline, terminal
-from medrl.table.table import Table
+from medrl.safe_text import visible
+from medrl.table.table import Table, escape_markdown
 from medrl.tasks.base import Task
 
 HERE = Path(__file__).parent
@@ -51,29 +55,29 @@ def write(path: Path, source: Source) -> None:
 
     metrics, provenance = source.read("metrics.json"), source.read("provenance.json")
     base = provenance.get("model", {})
-    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "finalize": _inert}
     template = Environment(**options).from_string((HERE / "card.md.jinja").read_text(encoding="utf-8"))
     text = template.render(
         name=source.run.name,
-        claims=headline.headlines(metrics, source.arms),
+        claims=list(map(str, headline.headlines(metrics, source.arms))),
         synthetic=metrics["synthetic"],
         version=__version__,
         run=f"{source.run.name}-{metrics['run_id']}",
         algo=source.run.algo.kind,
         seed=source.run.seed,
         paper=source.run.paper,
-        tables=[table.markdown().strip() for table in terminal.tables(metrics, source.arms)],
+        tables=[Markup(table.markdown().strip()) for table in terminal.tables(metrics, source.arms)],
         placebo=any(each["seed"] == metrics["seed"] for each in source.arms),
         has_placebo=metrics.get("control") is not None,
         rows=source.rows,
         use=_use(source),
-        agreement=source.agreement.markdown().strip(),
+        agreement=Markup(source.agreement.markdown().strip()),
         base=_base(source.run, base),
         base_commit=base.get("commit"),
         adapter=source.run.model.lora is not None,
         data=list(_data(source)),
         contamination=_contamination(source),
-        settings=_settings(source.folder, uses_rewards=source.run.algo.uses_rewards),
+        settings=Markup(_settings(source.folder, uses_rewards=source.run.algo.uses_rewards)),
         commit=metrics["commit"],
         dirty=metrics["dirty"],
         extensions={Path(name).name: sha256 for name, sha256 in source.run.extensions.items()},
@@ -92,6 +96,11 @@ def write(path: Path, source: Source) -> None:
     path.write_text(str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")), encoding="utf-8")
 
 
+def _inert(value: Any) -> Any:
+    """What the card says of a run folder, as Markdown that is only text; what is Markdown already stays."""
+    return escape_markdown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _use(source: Source) -> dict[str, str]:
     """How each format is loaded; HERE stands for the folder or the repository."""
     said = {
@@ -99,7 +108,7 @@ def _use(source: Source) -> dict[str, str]:
         "adapter": 'peft.PeftModel.from_pretrained(base, "HERE", subfolder="adapter")',
     }
     said |= dict.fromkeys(("f16", "q8_0"), "llama.cpp; ollama create NAME -f Modelfile")
-    return {name: said[name] for name in source.formats}
+    return {name: Markup(said[name]) for name in source.formats}
 
 
 def results(run: Run, metrics: Mapping[str, Any]) -> Iterator[Any]:
@@ -145,14 +154,14 @@ def _published(run: Run, task: Task, split: Split) -> bool:
 def _base(run: Run, found: Mapping[str, str]) -> str:
     """What the training began with, without a folder of this machine."""
     if repository := found.get("repository"):
-        return f"[{repository}](https://huggingface.co/{repository})"
+        return Markup(f"[{escape_markdown(repository)}](https://huggingface.co/{quote(repository)})")
     if "run" in found:
         return f"What the run {found['run']} has trained"
     weights = getattr(run.model, "weights", "")
     if not weights:
         return "Random weights"
     embedded = weights.startswith("embedded:")
-    return f"`{weights}`, the model in medrl's package" if embedded else f"`{Path(weights).name}`, weights in a folder"
+    return f"{weights}, the model in medrl's package" if embedded else f"{Path(weights).name}, weights in a folder"
 
 
 def _data(source: Source) -> Iterator[dict[str, Any]]:
@@ -194,7 +203,7 @@ def _settings(folder: Path, *, uses_rewards: bool) -> str:
     shown: dict[str, Any] = {part: {key: value for key, value in tree[part].items() if key != "published"} for part in parts}
     shown["model"] = {key: tree["model"].get(key) for key in ("lora", "quantization", "context_tokens")}
     shown["data_mix"] = {key: value for key, value in tree["data_mix"].items() if key not in ("tasks", "_target_")}
-    return str(yaml.safe_dump(_without_targets(shown), sort_keys=False, allow_unicode=True)).strip()
+    return visible(yaml.safe_dump(_without_targets(shown), sort_keys=False, allow_unicode=True)).strip().replace("```", "` ` `")
 
 
 def _without_targets(node: Any) -> Any:

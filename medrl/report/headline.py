@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from medrl.report import phrases
 from medrl.report.phrases import Task, clear
+from medrl.safe_text import printable
 from medrl.statistics import confusion
 from medrl.statistics.paired import READINGS
 from medrl.table.placebos import BELOW, NOT_TOLD, Arm, arms, tested
-from medrl.table.table import printable, red
+from medrl.table.table import red
 
 Metrics = Mapping[str, Any]
 Change = Mapping[str, Any]

@@ -11,20 +11,12 @@ from markupsafe import Markup
 
 from medrl.report import phrases
 from medrl.report.progress import duration
+from medrl.safe_text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MINUS = "\N{MINUS SIGN}"
-# Characters that a browser swallows, or that turn the order of what follows, are shown by number.
-_CONTROLS = [*(code for code in range(0x20) if chr(code) not in "\n\t"), *range(0x7F, 0xA0)]
-_TURNS = [0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_UNSEEN = {code: f"\u2039U+{code:04X}\u203a" for code in _CONTROLS + _TURNS}
-
-
-def visible(value: object) -> str:
-    """Text whose every character can be seen; half a character becomes a question mark."""
-    return str(value).replace("\r\n", "\n").encode("utf-8", "replace").decode("utf-8").translate(_UNSEEN)
 
 
 def fixed(value: float, digits: int = 1, sign: str = "") -> str:

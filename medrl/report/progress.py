@@ -6,6 +6,8 @@ import sys
 import time
 from contextlib import AbstractContextManager
 
+from medrl.safe_text import printable
+
 INTERVAL = 15.0
 """Seconds between two lines where there is no terminal."""
 
@@ -55,6 +57,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def write(self, line: str) -> None:
         """A line of its own."""
+        line = printable(line)
         if self.bar:
             self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif self.shown:
@@ -79,7 +82,7 @@ class Progress(AbstractContextManager["Progress"]):
         if self.begun_with < made < self.total:
             left = (time.monotonic() - self.began) / (made - self.begun_with) * (self.total - made)
             parts.append(f"about {duration(left)} left")
-        return ", ".join([*parts, *([self.detail] if self.detail else [])])
+        return printable(", ".join([*parts, *([self.detail] if self.detail else [])]))
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -9,6 +9,7 @@ from typing import Any
 from medrl.report import phrases, remarks_on
 from medrl.report.headline import headlines, shown
 from medrl.report.phrases import CHECKPOINT, READABLE, RECIPE, STRICT, UNKNOWN, Task
+from medrl.safe_text import printable
 from medrl.statistics.metrics import Interval
 from medrl.table import placebos
 from medrl.table.rows import groups
@@ -28,9 +29,8 @@ def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str
         beside: Of other finished runs, among them its placebos.
     """
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
-    parts = [
-        f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}{_arm(metrics)}  source: {metrics['source']}{chosen_by}"
-    ]
+    named = f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}{_arm(metrics)}"
+    parts = [printable(f"{named}  source: {metrics['source']}{chosen_by}")]
     if claims := headlines(metrics, beside):
         parts.append(shown(claims))
     parts += [each.text(terminal_width()) for each in tables(metrics, beside)]
@@ -46,7 +46,7 @@ def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str
         lines.append(f"judge: {phrases.judged(metrics['judge'])}")
     lines += [f"paper: {said}" for said in metrics.get("departures", [])]
     lines += [f"warning  step {sign['step']}: {sign['message']}" for sign in metrics["train"]["warnings"]]
-    return "\n" + "\n\n".join([*parts, "\n".join([*lines, f"report: {folder / 'report.html'}"])])
+    return "\n" + "\n\n".join([*parts, "\n".join([*map(printable, lines), f"report: {folder / 'report.html'}"])])
 
 
 def tables(metrics: Mapping[str, Any], beside: Sequence[Mapping[str, Any]] = ()) -> list[Table]:

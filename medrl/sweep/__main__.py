@@ -19,6 +19,7 @@ from medrl.config.schema import Text
 from medrl.errors import ConfigError, Interrupted, Problem, exit_code
 from medrl.jobs.resolved import command
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.safe_text import printable_lines
 from medrl.sweep import selection, spec, validation
 from medrl.sweep.spec import Spec
 from medrl.sweep.trial_records import shown
@@ -149,7 +150,8 @@ def _report(found: Mapping[str, Any], folder: Path, name: str | None) -> int:
                 shutil.copyfile(folder / source, copy)
                 print(f"results  {copy}")
     for point in failed:
-        print(f"medrl: point {point['number'] + 1} ({shown(point['parameters'])}) failed: {point['message']}", file=sys.stderr)
+        said = f"medrl: point {point['number'] + 1} ({shown(point['parameters'])}) failed: {point['message']}"
+        print(printable_lines(said), file=sys.stderr)
     if not best:
         print("medrl: nothing is chosen: no configuration finished with all its seeds.", file=sys.stderr)
     return 1 if failed or not best else 0

@@ -12,13 +12,14 @@ from medrl.report import phrases
 from medrl.report.headline import Headline, losses
 from medrl.report.headline import shown as shown_claims
 from medrl.report.phrases import CHECKPOINT, RECIPE, UNKNOWN
+from medrl.safe_text import printable, spreadsheet
 from medrl.statistics.paired import PARTS
 from medrl.table import placebos, side_by_side
 from medrl.table.changes import changes, corrected
 from medrl.table.join import Comparison
 from medrl.table.results import Record
 from medrl.table.rows import Row
-from medrl.table.table import Cell, Column, Table, escape_markdown, printable, terminal_width
+from medrl.table.table import Cell, Column, Table, escape_markdown, terminal_width
 
 COLUMNS = (
     Column("task"), Column("rows"), Column("who", widest=60), Column("n", right=True), Column("value", right=True),
@@ -168,7 +169,8 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
     """Every number of every table, a line for each published one it is compared with; numbers whole and in their own unit."""
     from pandas import DataFrame
 
-    found = [line for each in comparisons for row in each.rows for line in _lines(each.setting.name, row)]
+    lines = (line for each in comparisons for row in each.rows for line in _lines(each.setting.name, row))
+    found = [{key: spreadsheet(cell) if isinstance(cell, str) else cell for key, cell in line.items()} for line in lines]
     # As objects, so that whole numbers stay whole beside empty cells.
     return str(DataFrame(found, columns=list(CSV_COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n"))
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from medrl.safe_text import printable, visible
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -155,7 +157,9 @@ class Table:
         if self.rows:
             places = "".join("r" if column.right else "l" for column in self.columns)
             cells = [list(map(printable, row)) for row in self.grouped()]
-            drawn = DataFrame(cells, columns=self.heads).to_latex(index=False, escape=True, column_format=f"@{{}}{places}@{{}}")
+            drawn = DataFrame(cells, columns=list(map(printable, self.heads))).to_latex(
+                index=False, escape=True, column_format=f"@{{}}{places}@{{}}"
+            )
             # A bracket at the start of a row would be read as a length of the row before.
             drawn = re.sub(r"^\[", "{[}", drawn.rstrip(), flags=re.MULTILINE)
             lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", f"{drawn}}}"]
@@ -181,22 +185,19 @@ def _drawn(text: str) -> Text:
     return Text(printable(text).replace("─", "-"))
 
 
-def printable(text: str) -> str:
-    """Text on one line; what a terminal would obey becomes a question mark."""
-    return "".join(" " if char.isspace() else char if char.isprintable() else "?" for char in text)
-
-
 _MARKS = re.compile(r"[\\`*|~]|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown would take for a mark; intervals keep their brackets, links lose theirs."""
 
 
+_BLOCK = re.compile(r"^(#{1,6}|[-+>=])(?=\s|$)|(?<=^\d)[.)](?=\s|$)|^>")
+"""What Markdown would take for the begin of a heading, an item or a quotation."""
+
+
 def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    from medrl.report.html import visible
-
     line = " ".join(visible(text).split())
     line = re.sub(r"&(?=#?\w+;)", "&amp;", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", line))
-    return _MARKS.sub(lambda found: "\\" + found[0], line)
+    return _BLOCK.sub(r"\\\g<0>", _MARKS.sub(r"\\\g<0>", line))
 
 
 def escape_latex(text: str) -> str:

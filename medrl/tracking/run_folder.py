@@ -23,6 +23,7 @@ from medrl.config.identity import of_file
 from medrl.config.schema import Run
 from medrl.errors import UserError
 from medrl.files import append_line, read_json, read_jsonl, write_atomically
+from medrl.safe_text import masked
 from medrl.training import warnings
 
 PACKAGES = (
@@ -66,7 +67,7 @@ def provenance() -> dict[str, Any]:
 
     return {
         **commit(),
-        "command": [*_program(), *sys.argv[1:]],
+        "command": [*_program(), *map(masked, sys.argv[1:])],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),

@@ -24,6 +24,7 @@ from medrl.config.rules import has_placebo
 from medrl.config.schema import Run, arms_id, family_id
 from medrl.errors import UserError
 from medrl.files import read_json, read_jsonl, write_atomically
+from medrl.safe_text import visible
 from medrl.tracking import metric_names
 from medrl.tracking.logger import Logger, of_agent
 
@@ -252,8 +253,8 @@ def _completions(settings: Run, folder: Path) -> dict[str, Any]:
     rows: list[list[Any]] = [
         [
             each.step,
-            "\n\n".join(message["content"] for message in each.prompt),
-            each.text,
+            visible("\n\n".join(message["content"] for message in each.prompt)),
+            visible(each.text),
             each.reward,
             each.advantage,
             *each.scores,

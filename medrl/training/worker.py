@@ -9,6 +9,7 @@ from medrl import files, lifecycle
 from medrl.config import build, extensions, frozen
 from medrl.errors import Interrupted, UserError, of_system, raised_by_others
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.models.api import ledger
 from medrl.training import distributed
 
 
@@ -20,7 +21,7 @@ def main() -> int:
         with files.explained(folder), shutdown.listening():
             settings = build.check(frozen.load(folder))
             distributed.join(settings.hardware.device)
-            with lifecycle.counting(settings, folder):
+            with ledger.paid_under(folder.parent), lifecycle.counting(settings, folder):
                 lifecycle.train(settings, folder, shutdown)
     except UserError as error:
         print(f"medrl: {error}", file=sys.stderr)

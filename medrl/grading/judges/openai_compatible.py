@@ -31,8 +31,8 @@ RESPONSE_FORMAT = {
     "type": "json_schema",
     "json_schema": {"name": "verdict", "strict": True, "schema": Verdict.model_json_schema()},
 }
-MARKER = re.compile(r"[<\[](?=[^\s\d=.,;)\]])")
-"""Opens what a chat template may read as a role, ``<|im_start|>`` or ``[INST]``; ``<5`` and ``< 0.05`` do not."""
+MARKER = re.compile(r"[<\[](?=[^\s\d=.,;)\]]|0x[0-9A-Fa-f]+>)")
+"""Opens what a server may read as a role or a token, ``<|im_start|>``, ``[INST]``, ``<0x0A>``; ``<5`` and ``< 0.05`` do not."""
 
 
 @dataclass(frozen=True, kw_only=True)

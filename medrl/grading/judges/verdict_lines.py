@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medrl.models.api.cache import Line
-from medrl.models.api.replies import Completion, Malformed, short
+from medrl.models.api.replies import Completion, Malformed, read_json, short
 
 
 class Verdict(BaseModel):
@@ -35,6 +35,6 @@ def read_verdict(completion: Completion) -> Verdict:
     if finish in ("length", "content_filter"):
         raise Malformed(f"the verdict was cut off ({finish})")
     try:
-        return Verdict.model_validate_json(message.content or "")
-    except ValidationError:
+        return Verdict.model_validate(read_json(message.content or ""))
+    except (ValidationError, Malformed):
         raise Malformed(f"the model answered no verdict: {short(message.content or '') or 'nothing'}") from None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -16,19 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic
 from urllib.parse import urlsplit
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator
 
 from medrl.data.hf_hub import first_line
 from medrl.errors import UserError
+from medrl.models.api import ledger
 from medrl.models.api.cache import Kept, L
+from medrl.models.api.ledger import Cost, Ledger
 from medrl.models.api.rate_limits import Limits
-from medrl.models.api.replies import Completion, Failure, Malformed, Refused, Usage, read_completion, short
+from medrl.models.api.replies import Completion, Failure, Malformed, Refused, Usage, read_body, read_completion, short
 
 if TYPE_CHECKING:
-    from httpx import Request, Response
+    from httpx import Headers, Request, Response
     from openai import APIStatusError, AsyncOpenAI
 
 MINUTE = 60.0
+OPENAI = "openai.com"
+HEADERS = frozenset("host accept content-type content-length connection user-agent".split())  # noqa: SIM905
+"""What is sent to others than OpenAI beside the key: not the organisation, nor what else OPENAI_* variables hold."""
 UNANSWERABLE = {"content_filter", "content_policy_violation", "context_length_exceeded", "invalid_prompt"}
 """Codes with which an endpoint refuses one question and would take another."""
 FRAME_TOKENS = 256
@@ -42,71 +48,77 @@ _now, _sleep = time.monotonic, asyncio.sleep
 class _Sent:
     """The requests for one question."""
 
+    most: Cost
+    """That one of them can take."""
     requests: int = 0
     unmetered: int = 0
     """Those that may be charged for without saying how much."""
+    last: str = ""
+    """The last one in the ledger."""
 
 
 _SENT: ContextVar[_Sent] = ContextVar("sent")
 """Of the question that the current task asks."""
 
 
+@dataclass
+class _Slot:
+    """A request's place in its minute."""
+
+    sent: float | None = None
+    """When its last byte had gone out; None before, when it may still go out at any time."""
+
+
 class Account(Generic[L]):
     """Counts, limits and answers of one model at one endpoint. One round at a time: the limits hold for all threads."""
 
-    def __init__(self, limits: Limits, kept: Kept[L]) -> None:
-        self.limits, self.kept = limits, kept
+    def __init__(self, limits: Limits, kept: Kept[L], ledger: Ledger) -> None:
+        self.limits, self.kept, self.ledger = limits, kept, ledger
         self.lock = threading.Lock()
         self.tally = Counter(dict.fromkeys(COUNTS, 0))
         self.noted: Callable[[], None] = lambda: None
         """Called whenever the tally has grown."""
         self.reserved = Cost(0, 0.0)
-        """What requests under way and unmetered ones may take at most."""
-        self._times: deque[float] = deque(maxlen=limits.requests_per_minute)
+        """What further attempts of the questions under way may take at most; what was sent stands in the ledger."""
+        self._slots: list[_Slot] = []
 
     @property
     def spend(self) -> float:
-        """US dollars, by what the answers said."""
+        """US dollars, by what the answers said to this process."""
         return self.limits.price(self.tally["tokens_in"], self.tally["tokens_out"])
 
-    def over(self, more: Cost) -> str:
-        """The limit that so much more could exceed, with what was taken of it; empty where there is room."""
-        tokens = self.tally["tokens_in"] + self.tally["tokens_out"]
-        if self.limits.max_spend is not None and self.spend + more.usd > self.limits.max_spend:
-            return (
-                f"has cost {self.spend:.4f} USD and its next request could exceed {{}}.limits.max_spend={self.limits.max_spend:g}"
-            )
-        if self.limits.max_tokens is not None and tokens + more.tokens > self.limits.max_tokens:
-            return f"has taken {tokens} tokens and its next request could exceed {{}}.limits.max_tokens={self.limits.max_tokens}"
-        return ""
+    def over(self, total: Cost) -> str:
+        """The limit that so much would exceed, with what was taken of it; empty where there is room."""
+        taken = self.ledger.total()
+        if self.limits.max_spend is not None and total.usd > self.limits.max_spend:
+            said, limit = f"cost {taken.usd:.4f} USD", f"max_spend={self.limits.max_spend:g}"
+        elif self.limits.max_tokens is not None and total.tokens > self.limits.max_tokens:
+            said, limit = f"taken {taken.tokens} tokens", f"max_tokens={self.limits.max_tokens}"
+        else:
+            return ""
+        return f"has {said} and its next request could exceed {{}}.limits.{limit}"
 
-    async def before_request(self, request: Request) -> None:
-        """Wait for room in the requests a minute. httpx calls this for each request, the client's retries included."""
-        while len(self._times) == self._times.maxlen and (wait := self._times[0] + MINUTE - _now()) > 0:
-            await _sleep(wait)
-        self._times.append(_now())
-        _SENT.get().requests += 1
-        _SENT.get().unmetered += 1
-        self.tally["sent"] += 1
-        self.noted()  # before it goes out: what a kill cuts off was sent, too
-
-    async def after_response(self, response: Response) -> None:
-        """What is answered with an error is not charged for."""
-        _SENT.get().unmetered -= response.is_error
+    async def slot(self) -> _Slot:
+        """A place in the requests a minute, waited for."""
+        while True:
+            self._slots = [slot for slot in self._slots if slot.sent is None or slot.sent + MINUTE > _now()]
+            if self.limits.requests_per_minute is None or len(self._slots) < self.limits.requests_per_minute:
+                self._slots.append(_Slot())
+                return self._slots[-1]
+            ends = [slot.sent + MINUTE - _now() for slot in self._slots if slot.sent is not None]
+            await _sleep(min(ends, default=0.05))
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What requests take."""
+def _address(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@?#]+", text):
+        raise ValueError("an address without user, password and query: https://HOST/v1, say")
+    return text
 
-    tokens: int
-    usd: float
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.tokens + other.tokens, self.usd + other.usd)
-
-    def __mul__(self, times: int) -> Cost:
-        return Cost(self.tokens * times, self.usd * times)
+def _variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text):
+        raise ValueError("the name of an environment variable, in capitals with an underscore: JUDGE_KEY, say")
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +136,11 @@ class Endpoint(ABC, Generic[L]):
     line: ClassVar[Any]
     """The class of what is kept of an answer, L."""
 
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$")]
-    """Address of the endpoint, up to and without ``/chat/completions``; no password stands in it."""
-    api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None
-    """Name of the environment variable that holds the key; null where the endpoint asks for none."""
+    base_url: Annotated[str, AfterValidator(_address)]
+    """Address of the endpoint, up to and without ``/chat/completions``; no password and no query stands in it."""
+    api_key_env: Annotated[str, AfterValidator(_variable)] | None
+    """Name of the environment variable that holds the key, in capitals with an underscore, so that no key is taken for a name;
+    null where the endpoint asks for none."""
     limits: Limits
     """What asking may cost, and how patient it is."""
 
@@ -165,7 +178,9 @@ class Endpoint(ABC, Generic[L]):
 
     def account(self) -> Account[L]:
         """What everything in this process shares that asks this model here, within these limits."""
-        return _account(type(self), self.path_of_answers(), self.base_url.rstrip("/"), self.model_name, self.limits)
+        answers = self.path_of_answers()
+        where = self.base_url.rstrip("/"), self.model_name
+        return _account(type(self), answers, ledger.place(answers), *where, self.limits)
 
     def counted(self) -> dict[str, int | float]:
         """What was asked of this model in this process, and what it cost.
@@ -215,6 +230,7 @@ class Endpoint(ABC, Generic[L]):
 
         asked = _Round(self, self.key(), requests, most_tokens, tick)
         asked.account.kept.ready()
+        asked.account.ledger.ready()
         # In this thread a loop may run already, and a signal could strike in the middle of a task.
         with start_blocking_portal() as portal:
             portal.call(asked.ask_all)
@@ -235,8 +251,8 @@ class Endpoint(ABC, Generic[L]):
 
 
 @cache
-def _account(kind: type[Endpoint[L]], path: Path, base_url: str, model: str, limits: Limits) -> Account[L]:
-    return Account(limits, Kept(path, kind.line, kind.section))
+def _account(kind: type[Endpoint[L]], path: Path, spent: Path, base_url: str, model: str, limits: Limits) -> Account[L]:
+    return Account(limits, Kept(path, kind.line, kind.section), Ledger(spent, kind.section))
 
 
 def forget() -> None:
@@ -277,17 +293,79 @@ class _Round(Generic[L]):
 
     def _client(self) -> AsyncOpenAI:
         import httpx
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI
 
-        hooks = {"request": [self.account.before_request], "response": [self.account.after_response]}
+        asked, whole = self, {"stream": True, "follow_redirects": False}
+
+        class Guarded(httpx.AsyncClient):  # type: ignore[misc]  # httpx is no part of what mypy reads
+            """What the openai client sends with, each retry of its own included."""
+
+            async def send(self, request: Request, **options: Any) -> Response:
+                return await asked.send(request, lambda ours: super(Guarded, self).send(ours, **{**options, **whole}))
+
         try:
-            http, seconds = DefaultAsyncHttpxClient(event_hooks=hooks), self.limits.timeout_seconds
-            return AsyncOpenAI(api_key=self.secret or "none", base_url=self.endpoint.base_url, timeout=seconds, http_client=http)
+            http, seconds = Guarded(limits=DEFAULT_CONNECTION_LIMITS), self.limits.timeout_seconds
+            return AsyncOpenAI(api_key="none", base_url=self.endpoint.base_url, timeout=seconds, http_client=http)
         except (httpx.InvalidURL, ValueError, ImportError) as error:
             raise UserError(
                 f"The {self.endpoint.section}'s endpoint {self.endpoint.base_url} cannot be asked ({first_line(error)}); "
                 f"check {self.endpoint.section}.base_url, and HTTP_PROXY and HTTPS_PROXY where they are set."
             ) from None
+
+    async def send(self, request: Request, pass_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Send one request, counted, with our headers alone, and read its answer within the limits on time and size.
+
+        Raises:
+            UserError: another command has taken what was left to spend.
+            Malformed: the answer is too large, or compressed in a way that was not asked for.
+            httpx.ReadTimeout: it was not whole in time.
+        """
+        import httpx
+
+        sent, account = _SENT.get(), self.account
+        slot = await account.slot()
+
+        async def trace(event: str, _: object) -> None:
+            if event.endswith("send_request_body.complete"):
+                slot.sent = _now()
+
+        extensions = {**request.extensions, "trace": trace}
+        ours = httpx.Request(
+            request.method, request.url, headers=self._headers(request), content=request.content, extensions=extensions
+        )
+        try:
+            sent.last, said = account.ledger.begin(sent.most, account.over)
+            if said:
+                raise self._too_dear(said)
+            account.reserved += sent.most * -1
+            sent.requests += 1
+            sent.unmetered += 1
+            account.tally["sent"] += 1
+            account.noted()  # before it goes out: what a kill cuts off was sent, too
+            async with asyncio.timeout(self.limits.timeout_seconds):
+                response = await pass_on(ours)
+                body = await read_body(response)
+        except TimeoutError:
+            raise httpx.ReadTimeout("not whole in time", request=request) from None
+        finally:
+            slot.sent = slot.sent or _now()
+        if not response.is_success:  # what is answered with an error is not charged for
+            sent.unmetered -= 1
+            account.ledger.end(sent.last, Cost(0, 0.0))
+        kept = {name: value for name, value in response.headers.items() if name not in ("content-encoding", "content-length")}
+        return httpx.Response(response.status_code, headers=kept, content=body, request=request)
+
+    def _headers(self, request: Request) -> Headers:
+        """Nothing but the key is sent of what stands in the environment: what the client finds there is for OpenAI alone."""
+        headers, host = request.headers.copy(), request.url.host
+        if not (host == OPENAI or host.endswith(f".{OPENAI}")):
+            for name in set(headers) - HEADERS:
+                del headers[name]
+        headers.pop("Authorization", None)
+        if self.secret:
+            headers["Authorization"] = f"Bearer {self.secret}"
+        headers["Accept-Encoding"] = "identity"
+        return headers
 
     def _stopped(self) -> bool:
         return self.mistake is not None or (bool(self.failed) and not self.endpoint.abstains)
@@ -313,7 +391,7 @@ class _Round(Generic[L]):
         cost = await self._affordable(request)
         if self._stopped():
             return
-        sent = _Sent()
+        sent = _Sent(cost)
         _SENT.set(sent)
         account.reserved += cost * attempts
         self.under_way += 1
@@ -324,7 +402,7 @@ class _Round(Generic[L]):
             if self.tick:
                 self.tick(len(self.found))
         finally:
-            account.reserved += cost * (sent.unmetered - attempts)
+            account.reserved += cost * (sent.requests - attempts)
             self.under_way -= 1
             self.ended.set()
             tally["retried"] += max(0, sent.requests - 1)
@@ -342,27 +420,33 @@ class _Round(Generic[L]):
         # No tokenizer makes more tokens of a text than the text has bytes.
         tokens = FRAME_TOKENS + sum(len(message["content"].encode()) for message in request["messages"])
         cost = Cost(tokens + self.most_tokens, self.limits.price(tokens, self.most_tokens))
-        while not self._stopped() and (said := self.account.over(self.account.reserved + cost * self.limits.attempts)):
+        account, all_attempts = self.account, cost * self.limits.attempts
+        while not self._stopped() and (said := account.over(account.ledger.total() + account.reserved + all_attempts)):
             if not self.under_way:
-                section = self.endpoint.section
-                raise UserError(
-                    f"The {section} {self.endpoint.place} {said.format(section)}; {self.kept()}: "
-                    "raise it and run the same command again."
-                )
+                raise self._too_dear(said)
             self.ended.clear()
             await self.ended.wait()
         return cost
+
+    def _too_dear(self, said: str) -> UserError:
+        section = self.endpoint.section
+        return UserError(
+            f"The {section} {self.endpoint.place} {said.format(section)}, which holds for all commands that count in "
+            f"{self.account.ledger.path}; {self.kept()}: raise it and run the same command again."
+        )
 
     async def _line(self, client: AsyncOpenAI, key: str, request: Mapping[str, Any], sent: _Sent) -> L:
         """Ask until an answer is what was asked for."""
         while True:
             left = client.with_options(max_retries=self.limits.attempts - sent.requests - 1)
             try:
-                completion = read_completion(await self._body(left, request))
-                if isinstance(completion.usage, Usage):
+                completion = read_completion(await self._body(left, request), self.secret)
+                if isinstance(usage := completion.usage, Usage):
+                    tokens = usage.prompt_tokens, usage.completion_tokens
+                    self.account.ledger.end(sent.last, Cost(sum(tokens), self.limits.price(*tokens)))
                     sent.unmetered -= 1
-                    self.account.tally["tokens_in"] += completion.usage.prompt_tokens
-                    self.account.tally["tokens_out"] += completion.usage.completion_tokens
+                    self.account.tally["tokens_in"] += usage.prompt_tokens
+                    self.account.tally["tokens_out"] += usage.completion_tokens
                 return self.endpoint.read(key, completion)
             except Malformed:
                 if sent.requests >= self.limits.attempts:
@@ -382,13 +466,14 @@ class _Round(Generic[L]):
                 model=request["model"],
                 messages=request["messages"],
                 extra_body=own,  # fields of one server's own among them
-                extra_headers=None if self.secret else {"Authorization": openai.omit},
             )
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
         except openai.APITimeoutError:
             raise Failure(f"no answer within {self.limits.timeout_seconds:g} s") from None
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, Failure | UserError):  # of our own `send`
+                raise error.__cause__ from None
             raise Failure(f"cannot be reached: {first_line(error.__cause__ or error)}") from None
         return bytes(answer.http_response.content)
 
@@ -397,8 +482,10 @@ class _Round(Generic[L]):
         status, code, said = error.status_code, str(error.code), self._words(error)
         about = f"{status}: {said}" if said else f"{status}"
         broke = "insufficient_quota" in (code, error.type) or status == 402  # the first comes as a 429; waiting does not help
+        if 300 <= status < 400:
+            about = f"{status}: it sends us on to another address, and neither key nor questions follow it"
         if (status in (408, 409, 429) or status >= 500) and not broke:
-            wait = short(error.response.headers.get("retry-after", ""))
+            wait = short(self._without_key(error.response.headers.get("retry-after", "")))
             return Failure(f"answered {about}" + (f" and asks to wait ({wait})" if wait else ""))
         too_long = status == 413 or code == "context_length_exceeded" or (status == 400 and "context length" in said)
         if too_long or code in UNANSWERABLE:
@@ -414,4 +501,7 @@ class _Round(Generic[L]):
     def _words(self, error: APIStatusError) -> str:
         """What the endpoint says about its refusal, short enough to stand in a sentence and without the key."""
         message = str(error.body.get("message") or "") if isinstance(error.body, dict) else ""
-        return short(message.replace(self.secret, "***") if self.secret else message)
+        return short(self._without_key(message))
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.secret, "***") if self.secret else text

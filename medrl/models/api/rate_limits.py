@@ -18,7 +18,8 @@ from medrl.errors import Problem, UserError
 class Limits(Identified):
     """What asking may cost, how patient it is and where answers are kept: nothing that changes an answer.
 
-    They hold for everything that one process asks of one model at one endpoint; a second process has its own.
+    ``max_spend`` and ``max_tokens`` hold for all commands that count in one ledger (`medrl.models.api.ledger`): those of one runs
+    folder. The others hold for what one process asks of one model at one endpoint.
     """
 
     kind: ClassVar[str] = "limits"
@@ -30,7 +31,8 @@ class Limits(Identified):
     requests_per_minute: Annotated[int, Gt(0)] | None
     """Most requests a minute; null: as many as concurrency allows."""
     max_spend: Annotated[float, Ge(0)] | None
-    """US dollars. A request that could exceed them is not sent, and the run stops."""
+    """US dollars that all judges, or all models, of a runs folder may cost together, now and before. A request that could
+    exceed them is not sent, and the run stops."""
     max_tokens: Annotated[int, Gt(0)] | None
     """The same in tokens, of prompts and answers together; for endpoints that cost no money."""
     usd_per_million_input_tokens: Annotated[float, Ge(0)]
@@ -38,7 +40,7 @@ class Limits(Identified):
     usd_per_million_output_tokens: Annotated[float, Ge(0)]
     """Price of a million tokens of answers, in US dollars."""
     timeout_seconds: Annotated[float, Gt(0)]
-    """Longest wait for a connection, and for the next part of an answer."""
+    """Longest time for one request, from the connection to the last byte of its answer."""
     attempts: Annotated[int, Gt(0)]
     """Requests for one answer before it counts as failed. The openai client waits between them as the endpoint asks (up to
     two minutes), or half a second, doubled up to 8."""

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+import json
+import zlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+if TYPE_CHECKING:
+    from httpx import Response
+
+MOST_BYTES = 64 * 2**20
+"""Of an answer, unpacked."""
+MOST_TOKENS = 10**8
+"""Of one request; an endpoint that says more has not counted."""
+Tokens = Annotated[int, Field(strict=True, ge=0, le=MOST_TOKENS)]
 
 
 class Usage(BaseModel):
     """What an endpoint says that a request took."""
 
-    prompt_tokens: NonNegativeInt
-    completion_tokens: NonNegativeInt
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
 
 
 class Message(BaseModel):
@@ -53,13 +66,70 @@ class Refused(Failure):
         self.about, self.too_long = about, too_long
 
 
-def read_completion(body: bytes) -> Completion:
-    """Raises:
-    Malformed: it is no chat completion.
+async def read_body(response: Response) -> bytes:
+    """The body of an answer, unpacked piece by piece, so that a small one cannot become a large one in memory.
+
+    Raises:
+        Malformed: it is larger than `MOST_BYTES`, damaged, or packed in a way that cannot be bounded.
+    """
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("identity", "", "gzip", "deflate"):
+        raise Malformed(f"the answer is packed ({short(packing)}), which was not asked for")
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32) if packing in ("gzip", "deflate") else None
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        try:
+            body += unpack.decompress(piece, MOST_BYTES + 1 - len(body)) if unpack else piece
+        except zlib.error:
+            raise Malformed(f"the answer is damaged ({packing})") from None
+        if len(body) > MOST_BYTES:
+            raise Malformed(f"the answer is larger than {MOST_BYTES // 2**20} MiB")
+    return bytes(body)
+
+
+def read_json(text: str | bytes, secret: str | None = None) -> Any:
+    """JSON from elsewhere, without the key wherever it stands.
+
+    Raises:
+        Malformed: it is none, holds a key twice, or half a character.
     """
     try:
-        return Completion.model_validate_json(body)
-    except ValidationError:
+        return _cleaned(json.loads(text, object_pairs_hook=_once, parse_int=_number), secret)
+    except (ValueError, RecursionError):
+        raise Malformed("it is no JSON") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else float(digits)  # thousands of digits are no int in Python
+
+
+def _cleaned(value: Any, secret: str | None) -> Any:
+    if isinstance(value, str):
+        value.encode()  # half a surrogate pair cannot be kept: a ValueError
+        return value.replace(secret, "***") if secret else value
+    if isinstance(value, list):
+        return [_cleaned(item, secret) for item in value]
+    if isinstance(value, dict):
+        return {_cleaned(key, secret): _cleaned(item, secret) for key, item in value.items()}
+    return value
+
+
+def read_completion(body: bytes, secret: str | None = None) -> Completion:
+    """What an endpoint answered, without the key where it repeats it.
+
+    Raises:
+        Malformed: it is no chat completion.
+    """
+    try:
+        return Completion.model_validate(read_json(body, secret))
+    except (ValidationError, Malformed):
         raise Malformed("the answer is no chat completion") from None
 
 

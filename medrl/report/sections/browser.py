@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from medrl.report import html
 from medrl.report.kept_texts import Answers, Completion, Completions, Line
+from medrl.safe_text import visible
 
 MOST_COMPLETIONS = 5000
 """Of training; whole steps are left out where there are more."""
@@ -79,4 +80,4 @@ def _prompt(messages: Sequence[Mapping[str, str]], contents: dict[str, int]) -> 
 
 
 def _shown(value: object) -> str:
-    return "" if value is None else html.visible(value)
+    return "" if value is None else visible(value)

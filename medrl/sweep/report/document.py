@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from medrl.report import html
 from medrl.report.progress import duration
+from medrl.safe_text import visible
 from medrl.table.table import Column, Table, escape_markdown
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def render(section: str, kind: Format, **values: Any) -> str:
 
 def _line(pattern: str, kind: Format, said: str) -> str:
     line = " ".join(said.split())
-    return pattern.format(escape(html.visible(line)) if kind == "html" else escape_markdown(line))
+    return pattern.format(escape(visible(line)) if kind == "html" else escape_markdown(line))
 
 
 def _fact(kind: Format, said: str, name: str, **look: bool) -> str:
@@ -76,7 +77,7 @@ def _items(kind: Format, made: str) -> str:
 def _command(kind: Format, said: str) -> str:
     """A command, ready to be copied."""
     if kind == "html":
-        return f"<pre>{escape(html.visible(said))}</pre>\n"
+        return f"<pre>{escape(visible(said))}</pre>\n"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", said)), default=0))
     return f"{fence}\n{said}\n{fence}\n\n"
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from medrl.files import write_atomically
 from medrl.report import html
+from medrl.safe_text import visible
 from medrl.sweep.report.configurations import read
 from medrl.sweep.report.document import render
 from medrl.table.table import escape_markdown
@@ -46,7 +47,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
     kept = SECTIONS if leader else WITHOUT_A_VALUE
     drawn = {name: (SECTIONS[name], Markup(render(name, "html", **about))) for name in kept}
     notes = results.get("notes") or []
-    drawn["notes"] = ("Notes", Markup("\n").join(Markup("<p>{}</p>").format(html.visible(note)) for note in notes))
+    drawn["notes"] = ("Notes", Markup("\n").join(Markup("<p>{}</p>").format(visible(note)) for note in notes))
     write_atomically(
         folder / "report.html",
         html.page(title, title, rows, Markup(render("facts", "html", **about)), drawn, SOURCE, synthetic=synthetic),
