@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
+from medrl.config.bounds import Most
 from medrl.config.identity import Identified
 from medrl.errors import Problem, UserError
 
@@ -31,13 +32,13 @@ class Limits(Identified):
     """Most requests a minute; null: as many as concurrency allows."""
     max_spend: Annotated[float, Ge(0)] | None
     """US dollars. A request that could exceed them is not sent, and the run stops."""
-    max_tokens: Annotated[int, Gt(0)] | None
+    max_tokens: Annotated[int, Gt(0), Most(10**12, "no bill has more")] | None
     """The same in tokens, of prompts and answers together; for endpoints that cost no money."""
     usd_per_million_input_tokens: Annotated[float, Ge(0)]
     """Price of a million tokens of prompts, in US dollars."""
     usd_per_million_output_tokens: Annotated[float, Ge(0)]
     """Price of a million tokens of answers, in US dollars."""
-    timeout_seconds: Annotated[float, Gt(0)]
+    timeout_seconds: Annotated[float, Gt(0), Most(10**6, "nobody waits for a week and a half")]
     """Longest wait for a connection, and for the next part of an answer."""
     attempts: Annotated[int, Gt(0)]
     """Requests for one answer before it counts as failed. The openai client waits between them as the endpoint asks (up to
