@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from annotated_types import Ge, Gt, Le
 
 from medrl.algos.departures import Paper
+from medrl.config.bounds import RATE, TOKENS, Most
 from medrl.config.identity import Identified
 from medrl.errors import Problem
 from medrl.models.tokenization import Rendering
@@ -137,11 +138,11 @@ class TrainedAlgo(Algo):
 
     max_steps: Annotated[int, Gt(0)] | None
     """Optimizer steps; null where ``epochs`` says how long."""
-    epochs: Annotated[float, Gt(0)] | None
+    epochs: Annotated[float, Gt(0), Most(10**6, "rows that were seen so often are known by heart")] | None
     """Passes over the drawn rows; null where ``max_steps`` says how long."""
-    batch_size: Annotated[int, Gt(0)]
+    batch_size: Annotated[int, Gt(0), Most(10**6, "the sequences of a step are drawn at once")]
     """Sequences of an optimizer step over all devices; how they are split is hardware's."""
-    learning_rate: Annotated[float, Gt(0)]
+    learning_rate: Annotated[float, Gt(0), RATE]
     """Its highest value, after the warm-up."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"]
     """What the learning rate does after the warm-up; ``constant`` has none, as in transformers."""
@@ -260,7 +261,7 @@ class SamplingAlgo(TrainedAlgo):
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
     uses_rewards: ClassVar[bool] = True
 
-    max_completion_tokens: Annotated[int, Gt(0)]
+    max_completion_tokens: Annotated[int, Gt(0), TOKENS]
     """Longest completion that is sampled."""
     temperature: Annotated[float, Gt(0)]
     """Of sampling."""

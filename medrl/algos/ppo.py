@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le
 from medrl.algos import advantages as maths
 from medrl.algos import completions
 from medrl.algos.base import Footprint, Job, SamplingAlgo
+from medrl.config.bounds import RATE
 from medrl.errors import Problem, UserError
 from medrl.models.generation import Sampling
 from medrl.training.trainer import run_trainer
@@ -62,7 +63,7 @@ class PPO(SamplingAlgo):
     """Furthest that the passes over one set may move a value; null lets them."""
     vf_coef: Annotated[float, Gt(0)]
     """Weight of the value loss beside the policy's."""
-    value_learning_rate: Annotated[float, Gt(0)]
+    value_learning_rate: Annotated[float, Gt(0), RATE]
     """Of the value head: a new layer beside trained ones, which the policy's rate would hardly move from zero."""
     num_mini_batches: Annotated[int, Gt(0)]
     """Optimizer steps among which a pass over a set of completions is divided."""

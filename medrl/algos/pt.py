@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.config.bounds import TOKENS
 from medrl.errors import Problem, UserError
 from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
@@ -28,7 +29,7 @@ class PT(TrainedAlgo):
     kind: ClassVar[str] = "pretrain"
     row_kinds: ClassVar[tuple[Kind, ...]] = ("text",)
 
-    block_tokens: Annotated[int, Gt(1)]
+    block_tokens: Annotated[int, Gt(1), TOKENS]
     """Documents are joined, each with the end-of-sequence token behind it, and cut into blocks of so many tokens."""
 
     def problems(self, run: Sections) -> Iterator[Problem]:

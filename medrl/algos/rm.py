@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.config.bounds import TOKENS
 from medrl.errors import Problem, UserError
 from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
@@ -34,7 +35,7 @@ class RM(TrainedAlgo):
     row_kinds: ClassVar[tuple[Kind, ...]] = ("preference",)
     trains_reward_model: ClassVar[bool] = True
 
-    max_tokens: Annotated[int, Gt(0)]
+    max_tokens: Annotated[int, Gt(0), TOKENS]
     """Pairs with a longer conversation are left out and counted; none is cut."""
     center_rewards_coefficient: Annotated[float, Ge(0)] | None
     """Weight of the squared sum of a pair's scores, which keeps their mean near 0 (Eisenstein et al. 2023, arXiv 2312.09244,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from medrl.algos.base import Footprint, Job, SamplingAlgo
+from medrl.config.bounds import COMPLETIONS
 from medrl.errors import Problem, UserError
 from medrl.grading.answers import opening
 from medrl.models.generation import eos_token_ids
@@ -32,7 +33,7 @@ class OnlineRL(SamplingAlgo):
 
     uses_rollout_engine: ClassVar[bool] = True
 
-    num_generations: Annotated[int, Gt(1)]
+    num_generations: Annotated[int, Gt(1), COMPLETIONS]
     """Completions of a prompt, the group within which advantages are taken."""
     beta: Annotated[float, Ge(0)]
     """KL penalty coefficient against the model before training; 0 keeps no reference model."""

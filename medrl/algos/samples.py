@@ -13,6 +13,7 @@ from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.algos.pairs import Pair, check_published_pairs, pairs_of, published_pair
+from medrl.config.bounds import COMPLETIONS
 from medrl.errors import Problem, UserError
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.tasks.base import Kind
@@ -37,7 +38,7 @@ class SelfSampled(SamplingAlgo):
 
     prompts: Annotated[int, Gt(0)]
     """Rows of the mix that are sampled, the first ones."""
-    num_generations: Annotated[int, Gt(1)]
+    num_generations: Annotated[int, Gt(1), COMPLETIONS]
     """Completions sampled for each."""
 
     def problems(self, run: Sections) -> Iterator[Problem]:

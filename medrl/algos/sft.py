@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.config.bounds import TOKENS
 from medrl.errors import Problem, UserError
 from medrl.tasks.base import Kind
 from medrl.training.trainer import run_trainer
@@ -29,7 +30,7 @@ class SFT(TrainedAlgo):
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation", "preference")
     imitates: ClassVar[bool] = True
 
-    max_tokens: Annotated[int, Gt(0)]
+    max_tokens: Annotated[int, Gt(0), TOKENS]
     """Rows longer than this are left out and counted; none is cut, because a cut answer teaches not to answer."""
     loss_on: Literal["completion", "assistant", "all"]
     """What is imitated: the last answer, every answer of a conversation, or the prompt, too."""

@@ -10,13 +10,14 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 from medrl.algos.base import Algo
-from medrl.config import extensions, rules, suggest
+from medrl.config import bounds, extensions, rules, suggest
 from medrl.config.frozen import Tree
 from medrl.config.identity import Identified
 from medrl.config.schema import Published, Run
@@ -28,6 +29,10 @@ T = TypeVar("T")
 
 SECTIONS = ("model", "data_mix", "reward_set", "judge", "hardware", "eval", "logger")
 """Those that say what is wrong with them alone."""
+
+
+LONGEST = 100
+"""Letters of a value that a message repeats."""
 
 
 class Unbuilt:
@@ -209,6 +214,8 @@ def _call(cls: type, values: dict[str, Any], path: str, problems: list[Problem])
     from pydantic import ValidationError
 
     unbuilt = {key for key, value in values.items() if isinstance(value, Unbuilt)}
+    problems += (beyond := list(bounds.problems(cls, values, path)))
+    unbuilt |= {re.split(r"[.\[]", problem.key.removeprefix(f"{path}.").lstrip("."))[0] for problem in beyond}
     try:
         _adapter(cls)(**{key: value for key, value in values.items() if key not in unbuilt})
     except ValidationError as error:
@@ -237,9 +244,9 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             alternatives = [member["msg"].removeprefix("Input should be ").removeprefix("Value error, ") for member in members]
             expected = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
             expected = expected.removeprefix("string should ") if expected.startswith("string should ") else f"be {expected}"
-            name = key.rpartition(".")[2]
+            name, given = key.rpartition(".")[2], repr(finding["input"])
             secret = SECRET.search(name) or "url" in name
-            given = finding["input"]
-            message = f"{'has a value that is not shown here, and' if secret else f'is {given!r},'} should {expected}"
-            message += "" if secret else suggest.former(key, given)
+            shown = f"is {given if len(given) <= LONGEST else given[: LONGEST - 3] + '...'},"
+            message = f"{'has a value that is not shown here, and' if secret else shown} should {expected}"
+            message += "" if secret else suggest.former(key, finding["input"])
             yield Problem(key, message, of_value=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ Tree = dict[str, Any]
 """A composed configuration as plain dicts, lists and scalars, every interpolation resolved."""
 
 
+@cache
 def root(name: str) -> Path:
     """Folder ``conf`` or ``experiments``: beside the package in a checkout, inside it in an installed wheel."""
     package = Path(__file__).resolve().parents[1]

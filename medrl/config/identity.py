@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ DESCRIPTIONS = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 ABOUT_TRAINING = ("training_args.bin", "trainer_state.json", "complete.json")
 """What lies beside weights, and nobody loads with them."""
 LARGE_BYTES = 32 * 1024 * 1024
-"""A file of this size takes a tenth of a second to hash: its digest is cached, smaller files are hashed each time."""
+"""A file of this size takes a tenth of a second to hash: its digest is kept on the disk, that of a smaller one in the process."""
 
 codes: dict[str, str] = {}
 """Hash of the Python files of each extension, by the modules and packages that it holds (`medrl.config.extensions`)."""
@@ -118,7 +119,7 @@ def of_file(path: Path) -> str:
     try:
         about = path.stat()
         if about.st_size < LARGE_BYTES:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            return _of_small_file(path.resolve(), about.st_size, about.st_mtime_ns)
         cached = _cache() / hashlib.sha256(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()
         if cached.is_file():
             return cached.read_text(encoding="utf-8")
@@ -134,6 +135,12 @@ def of_file(path: Path) -> str:
     except OSError:  # a home that cannot be written to: the file is hashed again next time
         pass
     return found
+
+
+@lru_cache(maxsize=1024)
+def _of_small_file(path: Path, *_size_and_change: int) -> str:
+    """Hashed once in a process: a multirun asks for the same weights at each of its points."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _cache() -> Path:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from annotated_types import Ge, Gt
 
+from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Identified, Values, digest
 from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
 from medrl.data.example import Example
@@ -90,7 +91,7 @@ class DataMix(Identified):
     """Share of the training rows of each task; they sum to 1."""
     held_out: tuple[str, ...]
     """Tasks whose test split is evaluated before and after training."""
-    rows: Annotated[int, Gt(0)]
+    rows: Annotated[int, Gt(0), Most(10**7, "all drawn rows are held in memory")]
     """Rows drawn. A task with fewer than its share is gone through again, in another order."""
     validation_rows: Annotated[int, Gt(0)] | None
     """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
@@ -102,9 +103,9 @@ class DataMix(Identified):
     ``question``: they ask the same few questions again and again."""
     format: Format
     """Shape of a completion that the prompts ask for; a task may have its own."""
-    max_prompt_tokens: Annotated[int, Gt(0)]
+    max_prompt_tokens: Annotated[int, Gt(0), TOKENS]
     """Training rows with a longer prompt, demonstrations included, are dropped and counted. Prompts are never cut."""
-    shots: Annotated[int, Ge(0)]
+    shots: Annotated[int, Ge(0), Most(1000, "every question is shown all of them")]
     """Demonstrations that are shown before each question as turns of the conversation, in training and in evaluation, before it
     and after: rows of the task's own training split, the same ones for every row, seed and model, which are not trained on."""
 

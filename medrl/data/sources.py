@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from annotated_types import Gt
 
+from medrl.config.bounds import Most
 from medrl.config.identity import Identified, Values, of_file, of_files
 from medrl.config.version import __version__
 from medrl.data import hf_hub, readers
@@ -23,6 +24,7 @@ from medrl.data.readers import Row
 from medrl.errors import Problem, UserError
 
 Split = Literal["train", "test"]
+TWINS = Most(10**6, "twins are made anew in every process and held in memory")
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,9 @@ class Embedded(Source):
     name: ClassVar[str] = "embedded"
     synthetic: ClassVar[bool] = True
 
-    train_rows: Annotated[int, Gt(0)]
+    train_rows: Annotated[int, Gt(0), TWINS]
     """Rows of a training split."""
-    test_rows: Annotated[int, Gt(0)]
+    test_rows: Annotated[int, Gt(0), TWINS]
     """Rows of a test split."""
 
     def problems(self, splits: Iterable[tuple[Published, Split]]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from medrl.config.bounds import COMPLETIONS, TOKENS
 from medrl.config.identity import Identified, plain
 from medrl.data.example import LETTERS
 from medrl.data.wordings import MOST
@@ -29,9 +30,9 @@ class Eval(Identified):
     the test split is asked of the chosen ones."""
     limit: Annotated[int, Gt(0)] | None
     """So many examples of each task, a sample by the hash of their ids, the same for every model and seed; null asks all."""
-    samples: Annotated[int, Gt(0)]
+    samples: Annotated[int, Gt(0), COMPLETIONS]
     """Completions of each example; accuracy is their mean, and pass@k and the majority vote stand beside it."""
-    max_new_tokens: Annotated[int, Gt(0)]
+    max_new_tokens: Annotated[int, Gt(0), TOKENS]
     """Longest completion; one that it cuts is truncated."""
     temperature: Annotated[float, Ge(0)]
     """0 is greedy."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from medrl.config import build, compose, identity, options, schema, suggest
+from medrl.config import build, compose, identity, options, schema, suggest, yaml_files
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Interrupted, Problem, UserError
 from medrl.files import explained, read_json, write_atomically
@@ -139,7 +139,8 @@ def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
         mine = tuple(word for word in words if not word.startswith("chain="))
         return Chain(name, mine, resolve_stages(name, mine))
 
-    chains = multirun.checked(lists, resolved)
+    with compose.kept_apart_from_values():
+        chains = multirun.checked(lists, resolved)
     folders = [tuple(stage.folder for stage in each.stages.values()) for each in chains]
     if len(set(folders)) < len(folders):
         raise ConfigError([Problem("chain", "would do the same runs twice; leave out values that are not part of a run's id")])
@@ -153,7 +154,7 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
         UserError: there is no such chain, or its stages go round in a circle.
         ConfigError: every mistake of every stage, its name before the key.
     """
-    stages = parsed(yaml.safe_load(_file(name).read_text(encoding="utf-8")), name)
+    stages = parsed(yaml_files.read(_file(name)), name)
     own: dict[str, list[str]] = {key: [] for key in ("", *stages)}
     for word in overrides:
         key, _, rest = word.partition(".")
@@ -230,7 +231,7 @@ def _links(stage: Stage, found: Mapping[str, ResolvedRun]) -> Iterator[str]:
 
 def _title(chain: Chain, stage: str, chains: Sequence[Chain]) -> str:
     """What a stage is called where several chains have it."""
-    values = multirun.named(chain.overrides, [each.overrides for each in chains])
+    values = multirun.named(chain.overrides, multirun_table.varied([each.overrides for each in chains]))
     return " ".join(filter(None, [f"chain {chain.name}, stage {stage}", values and f"with {values}"]))
 
 

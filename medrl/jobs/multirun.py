@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -33,6 +33,8 @@ PLUGINS = {"joblib": "joblib", "submitit": "submitit", "slurm": "submitit", "ray
 """First word of a launcher's name -> the plugin of Hydra that it needs."""
 ELSEWHERE = ("slurm", "submitit_slurm", "ray")
 """Launchers whose points may run on another machine: GPUs are looked for there and not here."""
+SHOWN_EACH = 100
+"""Points that are checked between two lines about it."""
 T = TypeVar("T")
 AGAIN = "Mend it and run the same command again: finished points are kept."
 
@@ -87,7 +89,8 @@ class Multirun:
         """
         elsewhere = self.launcher.startswith(ELSEWHERE)
         added = [word for word in self.of_hydra if word.startswith(SEARCHPATH)]
-        points = checked(compose.points(self.overrides), lambda words: resolve([*words, *added], elsewhere=elsewhere))
+        with compose.kept_apart_from_values():
+            points = checked(compose.points(self.overrides), lambda words: resolve([*words, *added], elsewhere=elsewhere))
         if shared := list(_shared(points)):
             raise ConfigError(shared)
         return points
@@ -132,9 +135,9 @@ def main(words: Sequence[str]) -> int:
         with locks.locked(folder):
             pending = {number: each for number, each in enumerate(points) if not each.finished()}
             print(f"multirun {len(points)} points, {len(points) - len(pending)} finished; {folder}")
-            overrides = [each.overrides for each in points]
-            for number, each in enumerate(overrides):
-                print(f"point {number}: {named(each, overrides)}{'' if number in pending else '  (finished)'}", flush=True)
+            varied = multirun_table.varied([each.overrides for each in points])
+            for number, each in enumerate(points):
+                print(f"point {number}: {named(each.overrides, varied)}{'' if number in pending else '  (finished)'}", flush=True)
             for path in (folder / STOP, *(folder / f"{number}.{kind}" for number in pending for kind in ("json", "log"))):
                 path.unlink(missing_ok=True)
             notice = "the points that run write checkpoints, then stop (again to stop at once)"
@@ -153,21 +156,23 @@ def checked(points: Sequence[Sequence[str]], resolved: Callable[[Sequence[str]],
         ConfigError: with every mistake in any of them; one that not all have is named by the first point that has it.
     """
     found, found_in = [], dict[Problem, list[Sequence[str]]]()
-    for overrides in points:
+    for number, overrides in enumerate(points):
+        if number and number % SHOWN_EACH == 0:
+            print(f"checked  {number:,} of {len(points):,} points", file=sys.stderr, flush=True)
         try:
             found.append(resolved(overrides))
         except ConfigError as error:
             for problem in error.problems:
                 found_in.setdefault(problem, []).append(overrides)
     if found_in:
-        first = {problem: f" (with {named(by[0], points)})" for problem, by in found_in.items() if len(by) < len(points)}
+        varied = multirun_table.varied(points)
+        first = {problem: f" (with {named(by[0], varied)})" for problem, by in found_in.items() if len(by) < len(points)}
         raise ConfigError([replace(each, message=f"{each.message}{first.get(each, '')}") for each in found_in])
     return found
 
 
-def named(overrides: Sequence[str], points: Sequence[Sequence[str]]) -> str:
-    """The overrides that tell a point from the others."""
-    varied = multirun_table.varied(points)
+def named(overrides: Sequence[str], varied: Collection[str]) -> str:
+    """The overrides that tell a point from the others: those of the options that have several values."""
     return " ".join(word for word in overrides if word.partition("=")[0] in varied)
 
 
@@ -177,8 +182,12 @@ def _shared(points: Sequence[ResolvedRun]) -> Iterator[Problem]:
     for each in points:
         other = first.setdefault(each.folder, each)
         if other is not each:
-            pairs = zip(each.overrides, other.overrides, strict=True)
-            key = next((mine.partition("=")[0] for mine, theirs in pairs if mine != theirs), "")
+            pairs = [pair for pair in zip(each.overrides, other.overrides, strict=True) if len(set(pair)) > 1]
+            if pairs and each.tree == other.tree:
+                same = " and ".join(word.partition("=")[2] for word in reversed(pairs[0]))
+                yield Problem(pairs[0][0].partition("=")[0], f"has one value twice: {same}; leave one of them out")
+                continue
+            key = pairs[0][0].partition("=")[0] if pairs else ""
             again = f"so these points would overwrite each other in {each.folder}"
             if not key:
                 yield Problem("-m", f"gives one run twice, {again}; leave out one of two values that say the same")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 
 from annotated_types import Gt
 
+from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Identified, Values, of_file, of_weights
 from medrl.errors import Problem, UserError
 from medrl.models import architecture, chat_templates, gguf_file, loading
@@ -47,9 +48,9 @@ class Model(Identified, ABC):
     learns_vocabulary: ClassVar[bool] = False
     """Whether the tokenizer is made from the training rows, which then count where nothing is trained, too."""
 
-    context_tokens: Annotated[int, Gt(0)]
+    context_tokens: Annotated[int, Gt(0), TOKENS]
     """Prompt and completion together."""
-    max_new_tokens: Annotated[int, Gt(0)]
+    max_new_tokens: Annotated[int, Gt(0), TOKENS]
     """Longest completion asked of it in evaluation, unless ``eval`` says otherwise."""
     lora: Lora | None
     """null trains all weights."""
@@ -344,6 +345,10 @@ def _code_of_tokenizer(name: str, revision: str, **_: Any) -> set[str]:
     return architecture.code_repositories({"auto_map": kinds if isinstance(kinds, dict) else {"AutoTokenizer": kinds}})
 
 
+MOST_DRAWN = 10**10
+"""Weights of a model that is drawn at random."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scratch(Model):
     """A fresh Qwen2 architecture with random weights and a byte-level BPE tokenizer trained on the mix itself."""
@@ -351,9 +356,9 @@ class Scratch(Model):
     kind: ClassVar[str] = "scratch"
     learns_vocabulary: ClassVar[bool] = True
 
-    vocabulary: Annotated[int, Gt(300)]
+    vocabulary: Annotated[int, Gt(300), Most(10**6, "a tokenizer of more is learned from no text")]
     """Entries of the tokenizer that is trained."""
-    architecture: Mapping[str, int]
+    architecture: Mapping[str, Annotated[int, Gt(0), Most(10**6, "a model is drawn here at random, and trained from nothing")]]
     """Options of transformers' Qwen2Config: hidden_size, num_hidden_layers, ..."""
 
     def tokenizer(self, texts: Texts) -> Any:
@@ -370,6 +375,16 @@ class Scratch(Model):
     def problems(self) -> Iterator[Problem]:
         if self.quantization:
             yield Problem("quantization", f"{self.quantization} is for weights that exist; random ones are trained whole")
+        size = {"intermediate_size": 1, "num_key_value_heads": 1, **self.architecture}
+        hidden, heads = size.get("hidden_size", 1), size.get("num_attention_heads", 1)
+        weights = hidden * (self.vocabulary + size.get("num_hidden_layers", 1) * (2 * hidden + 3 * size["intermediate_size"]))
+        if weights > MOST_DRAWN:
+            yield Problem("architecture", f"makes {weights:.1e} weights, should make at most {MOST_DRAWN:.0e} from nothing")
+        if hidden % heads or heads % size["num_key_value_heads"]:
+            yield Problem(
+                "architecture",
+                "has no whole head: hidden_size should divide by num_attention_heads, and that by num_key_value_heads",
+            )
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         from transformers import AutoModelForCausalLM

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
+from medrl.config.bounds import Most
 from medrl.config.identity import Identified
 from medrl.errors import UserError
 
@@ -22,11 +23,11 @@ class Lora(Identified):
 
     kind: ClassVar[str] = "lora"
 
-    rank: Annotated[int, Gt(0)]
+    rank: Annotated[int, Gt(0), Most(8192, "an adapter of more is no smaller than the layer that it adapts")]
     """Rank of B A, which is the size of the adapter."""
     alpha: Annotated[float, Gt(0)]
     """The update is scaled by alpha / rank."""
-    dropout: Annotated[float, Ge(0)]
+    dropout: Annotated[float, Ge(0), Le(1)]
     """Share of an adapter's inputs that is set to 0 while it trains."""
     modules: Annotated[tuple[str, ...], MinLen(1)] | None
     """Names of the linear layers that get an adapter; null: all of the architecture but its output head."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
+from medrl.config.bounds import Most
 from medrl.config.identity import Identified
 from medrl.errors import Problem
 from medrl.grading.verdicts import Attempt, Verdict
@@ -64,7 +65,7 @@ class Reward(Identified, ABC):
     looks_at_gold: ClassVar[bool] = False
     """Whether it pays for the right answer: a placebo arm takes its information away (`medrl.rewards.controls`)."""
 
-    weight: Annotated[float, Ge(0)]
+    weight: Annotated[float, Ge(0), Most(10**6, "rewards are summed, and beside this one the others would be lost")]
     """What a full score pays."""
 
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
+from medrl.config.bounds import Most
 from medrl.data.units import ngrams, units
 from medrl.rewards.base import Completion, Reward
 
@@ -18,7 +19,7 @@ class Repetition(Reward):
     kind: ClassVar[str] = "repetition"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 0.0)
 
-    n: Annotated[int, Gt(0)]
+    n: Annotated[int, Gt(0), Most(1000, "no completion says so many words again")]
     """Words of an n-gram; characters in scripts without spaces."""
 
     def score(self, completion: Completion) -> float:

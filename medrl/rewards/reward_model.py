@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
+from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Values, of_run, of_weights, planned
 from medrl.errors import UserError
 from medrl.models import architecture, loading
@@ -35,9 +36,9 @@ class RewardModel(Reward):
     """Branch, tag or commit on the hub."""
     sigmoid: bool
     """Squash the logit into (0, 1), so that no outlier outweighs the other rewards."""
-    max_tokens: Annotated[int, Gt(0)]
+    max_tokens: Annotated[int, Gt(0), TOKENS]
     """Longer conversations are cut on the left, so that the answer is read."""
-    batch_size: Annotated[int, Gt(0)]
+    batch_size: Annotated[int, Gt(0), Most(10**6, "a batch is computed at once")]
     """Conversations that are scored at once."""
     any_tokenizer: bool
     """Let the reward model read through a tokenizer and chat template that are not the policy's. It scores text, so it can;

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
+from medrl.config.bounds import TOKENS
 from medrl.errors import Problem
 from medrl.rewards.base import Completion, Reward
 
@@ -22,9 +23,9 @@ class SoftOverlong(Reward):
     kind: ClassVar[str] = "soft_overlong"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 0.0)
 
-    limit_tokens: Annotated[int, Gt(0)]
+    limit_tokens: Annotated[int, Gt(0), TOKENS]
     """Tokens from which on a completion earns -1."""
-    buffer_tokens: Annotated[int, Gt(0)]
+    buffer_tokens: Annotated[int, Gt(0), TOKENS]
     """Tokens before the limit in which the reward falls from 0."""
 
     def problems(self) -> Iterator[Problem]:

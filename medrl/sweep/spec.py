@@ -23,7 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from pydantic import StringConstraints
 
-from medrl.config import build, suggest
+from medrl.config import build, suggest, yaml_files
 from medrl.config.frozen import Tree
 from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError
@@ -157,12 +157,12 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
     if not path.suffix and not path.exists() and (named := Path("sweeps") / f"{path}.yaml").exists():
         path = named
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = yaml_files.read(path, _Loader)
     except (FileNotFoundError, IsADirectoryError):
         beside = {other.stem for folder in (path.parent, Path("sweeps")) for other in folder.glob("[!.]*.yaml")}
         raise UserError(f"There is no sweep file {path}; {suggest.nearest(path.stem, beside)}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}.") from None
+    except ConfigError as error:
+        raise UserError(f"{path} is no YAML: {error.problems[0].message}.") from None
     own = [word for word in overrides if re.split(r"[.=]", word, maxsplit=1)[0] in KEYS]
     if isinstance(content, Mapping):
         content = _overridden(content, own)

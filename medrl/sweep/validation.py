@@ -8,14 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medrl.config import suggest
+from medrl.config import compose, suggest
 from medrl.config.schema import Run
 from medrl.errors import ConfigError, Problem
 from medrl.jobs.resolved import ResolvedRun, resolve
 from medrl.sweep.spec import Spec
 from medrl.tracking import metric_names
 
-MOST_POINTS = 64
+MOST_POINTS = 1000
 """A grid of more is checked at points that show each value once, and the rest as they come."""
 
 NOT_FOR_A_SWEEP = {
@@ -43,11 +43,12 @@ def check(spec: Spec, runs: Path) -> None:
     spec = replace(spec, overrides=tuple(word for word in spec.overrides if "=" in word and not word.startswith("-")))
     whole = spec.method == "grid" and spec.num_points <= MOST_POINTS
     points = spec.grid() if whole else spec.corners()
-    for values in points:
-        try:
-            point(spec, values, runs)
-        except ConfigError as error:
-            problems += [_where(problem, spec) for problem in error.problems]
+    with compose.kept_apart_from_values():
+        for values in points:
+            try:
+                point(spec, values, runs)
+            except ConfigError as error:
+                problems += [_where(problem, spec) for problem in error.problems]
     if not problems:
         problems += metric_mistakes(spec, point(spec, points[0], runs).run)
     if problems:

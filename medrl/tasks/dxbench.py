@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
 
+from medrl.config.bounds import SEED
 from medrl.data import cells
 from medrl.data.decontaminate import DedupKey
 from medrl.data.example import Example
@@ -54,7 +55,7 @@ class DxBench(Task):
     """Cases held out (S3: 300); null holds out all, which leaves none to train on where both read one configuration."""
     shuffle_candidates: bool
     """Show the candidates in an order of their own for each case; false is the published order, for published tables."""
-    split_seed: Annotated[int, Ge(0)]
+    split_seed: Annotated[int, Ge(0), SEED]
     """Decides which cases are held out and how candidates are shuffled: the same for every seed of a run."""
 
     @property

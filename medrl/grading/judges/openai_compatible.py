@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints
 
+from medrl.config.bounds import SEED, TOKENS
 from medrl.errors import Problem
 from medrl.grading.judges.base import Claim, Criterion, Judge
 from medrl.grading.judges.verdict_lines import Verdict, VerdictLine, read_verdict
@@ -52,11 +53,11 @@ class OpenAICompatible(Endpoint[VerdictLine], Judge):
     """The model as the endpoint calls it."""
     temperature: Annotated[float, Ge(0), Le(2)]
     """Of the judge's sampling; 0 is greedy."""
-    seed: int | None
+    seed: Annotated[int, Ge(0), SEED] | None
     """Sent along; an endpoint does its best to answer the same to the same."""
     prompt: Literal["v1"]
     """Version of the system prompt."""
-    max_answer_tokens: Annotated[int, Gt(0)]
+    max_answer_tokens: Annotated[int, Gt(0), TOKENS]
     """Room for the judge's own words; a verdict that does not fit is a failed attempt."""
     max_answer_chars: Annotated[int, Gt(0)]
     """A longer answer is wrong and not sent: cut, it could be called right for what its beginning says."""

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
+from medrl.config.bounds import Most
 from medrl.config.identity import Identified
 from medrl.errors import Problem, UserError
 
@@ -33,13 +34,13 @@ class Limits(Identified):
     max_spend: Annotated[float, Ge(0)] | None
     """US dollars that all judges, or all models, of a runs folder may cost together, now and before. A request that could
     exceed them is not sent, and the run stops."""
-    max_tokens: Annotated[int, Gt(0)] | None
+    max_tokens: Annotated[int, Gt(0), Most(10**12, "no bill has more")] | None
     """The same in tokens, of prompts and answers together; for endpoints that cost no money."""
     usd_per_million_input_tokens: Annotated[float, Ge(0)]
     """Price of a million tokens of prompts, in US dollars."""
     usd_per_million_output_tokens: Annotated[float, Ge(0)]
     """Price of a million tokens of answers, in US dollars."""
-    timeout_seconds: Annotated[float, Gt(0)]
+    timeout_seconds: Annotated[float, Gt(0), Most(10**6, "nobody waits for a week and a half")]
     """Longest time for one request, from the connection to the last byte of its answer."""
     attempts: Annotated[int, Gt(0)]
     """Requests for one answer before it counts as failed. The openai client waits between them as the endpoint asks (up to
