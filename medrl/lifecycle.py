@@ -259,7 +259,8 @@ def join(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
 
 def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it."""
-    from medrl.algos.base import Job
+    from medrl.algos import pass_rate
+    from medrl.algos.base import Job, SamplingAlgo
 
     out, work = folder / "model", folder / "train"
     if not settings.algo.trains or out.exists():
@@ -297,6 +298,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
     if note:
         note()
+    if isinstance(settings.algo, SamplingAlgo) and settings.algo.measures_pass_rate:
+        job = replace(job, rows=pass_rate.chosen(job, settings.algo))
     settings.algo.train(job, out)
 
 
