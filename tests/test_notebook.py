@@ -10,7 +10,7 @@ FILE = Path(__file__).resolve().parents[1] / "examples" / "from_import_to_table.
 
 @pytest.mark.slow
 def test_the_notebook_runs_from_import_to_table(tmp_path, monkeypatch, capsys):
-    """Its cells one by one, which are plain Python, in a folder of their own; it is kept without outputs, which would grow old."""
+    """Its cells one by one, which are plain Python; it is kept without outputs, which would grow old."""
     monkeypatch.chdir(tmp_path)
     notebook = json.loads(FILE.read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
