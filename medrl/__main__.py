@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from string import Template
 from typing import NoReturn
@@ -101,7 +104,13 @@ def _hydra() -> int:
     import hydra
 
     sys.argv[0] = "medrl"  # completion is installed for the program of this name, also by `python -m medrl`
-    hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")(lambda cfg: None)()
+    answered = hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")(lambda cfg: None)
+    if not any(word.startswith("query=") for word in sys.argv):
+        answered()
+        return 0
+    with redirect_stdout(StringIO()) as offered:
+        answered()
+    print(re.sub(r"\S*=_\S*\s?", "", offered.getvalue()), end="")  # a file that begins with _ is no option
     return 0
 
 

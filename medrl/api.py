@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,15 +44,18 @@ class FinishedRun:
         """
         import pandas as pd
 
-        from medrl.evaluation import evaluate
-        from medrl.evaluation.protocols import protocol
+        from medrl.report import kept_texts
 
-        run, models = self._settings, [("base", "before"), ("trained", "after")]
-        files = {name: evaluate.result_files(run, which) for which, name in models[: 1 + run.algo.trains]}  # type: ignore[arg-type]
         rows: list[dict[str, Any]] = []
-        for task in (task for task in files["before"] if protocol(run, task) == "generative"):
-            answers = {name: self._lines(by_task[task]) for name, by_task in files.items()}
-            rows += _rows(task, answers)
+        for task, found in kept_texts.answers(self.folder / "eval", self._settings).items():
+            if found.protocol != "generative":
+                continue
+            pairs = found.paired() if self._settings.algo.trains else [(line,) for line in found.before]
+            if not pairs or len(pairs) != len(found.before):
+                raise UserError(
+                    f"{self.folder / 'eval'} lacks answers to {task}; run the command of {self.folder} again, which asks anew."
+                )
+            rows += (_row(task, lines) for lines in pairs)
         return pd.DataFrame(rows)
 
     def report(self) -> Path:
@@ -71,25 +74,16 @@ class FinishedRun:
 
         return build.unchecked(frozen.load(self.folder))
 
-    def _lines(self, file: str) -> list[dict[str, Any]]:
-        from medrl.files import read_jsonl
 
-        path = self.folder / "eval" / file
-        if not path.exists():
-            raise UserError(f"{path} is missing; run the command of {self.folder} again, which asks anew.")
-        return read_jsonl(path)
-
-
-def _rows(task: str, answers: dict[str, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def _row(task: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Lines of one example put side by side."""
-    for lines in zip(*answers.values(), strict=True):
-        first = lines[0]
-        asked = {"task": task, "id": first["id"], "sample": first["sample"], "question": first["prompt"][-1]["content"]}
-        row = asked | {"gold": first["gold"], "group": first["group"]}
-        for name, line in zip(answers, lines, strict=True):
-            row |= {f"{name}_{key}": line[key] for key in ("text", "verdict", "readable", "credit", "tokens", "finished")}
-            row[f"{name}_answer"] = line["readable_vote"]
-        yield row
+    first = lines[0]
+    asked = {"task": task, "id": first["id"], "sample": first["sample"], "question": first["prompt"][-1]["content"]}
+    row = asked | {"gold": first["gold"], "group": first["group"]}
+    for name, line in zip(("before", "after"), lines, strict=False):
+        row |= {f"{name}_{key}": line[key] for key in ("text", "verdict", "readable", "credit", "tokens", "finished")}
+        row[f"{name}_answer"] = line["readable_vote"]
+    return row
 
 
 def run(*overrides: str) -> FinishedRun:

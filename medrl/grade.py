@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from medrl.config import build, suggest
+from medrl.config import build, extensions, suggest
 from medrl.config.schema import Text
 from medrl.data import cells, readers
 from medrl.data.example import LETTERS, Example
@@ -30,16 +30,17 @@ input        JSON lines, JSON, CSV, TSV, Excel or Parquet, a row each text; colu
              differ from row to row answer_type, format, finished (false: the token limit cut it), accepted (other wordings
              of the gold), lower and upper (limits of a number), question (for the judge), id
 output       JSON lines: verdict, credit, the canonical answer, and both readings of each text
-answer_type  decision, letter, letters, number, date, words, ranking or free_text, where no column says it; else found
-             from the golds
+answer_type  decision, letter, letters, number, date, words, ranking, free_text, or MODULE.CLASS of an extension, where no
+             column says it; else found from the golds
 format       where the answer should stand: xml, think, r1, boxed or plain (default)
 columns.X=Y  the column Y holds X: columns.text=completion columns.gold=target
 judge        grades free_text: lexical (default) or openai, with options as in python -m medrl: judge.base_url=...
++extensions=FOLDER  code of your own, for types of answers and judges
 
 Strict reads the answer where the format has it; readable as a careful reader finds it where that shape is missing, never
 in the thought. What their difference is the shape costs."""
 
-TypeName = Literal["decision", "letter", "letters", "number", "date", "words", "ranking", "free_text"]
+NAMES = (*BY_NAME, "free_text")
 LOOKED_AT = 1000
 """Rows from which the type of the answers is found."""
 
@@ -68,7 +69,7 @@ class Options:
 
     input: Text
     output: Text | None = None
-    answer_type: TypeName | None = None
+    answer_type: Text | None = None
     format: Format = "plain"
     columns: Columns = field(default_factory=Columns)
 
@@ -106,7 +107,7 @@ def _main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, flush=True)
         return 0 if argv else 2
-    options, judge = _options(argv)
+    options, judge = _options(extensions.name(argv))
     graded = grade(options, judge)
     if options.output:
         output = Path(options.output)
@@ -139,6 +140,11 @@ def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
             own[key] = value
     own["columns"] = build.build_as(Columns, own["columns"], "columns", problems)
     options = build.build_as(Options, own, "", problems) if own["columns"] else None
+    if options and options.answer_type:
+        try:
+            _check_type(options.answer_type)
+        except ValueError as error:
+            problems.append(Problem("answer_type", str(error)))
     if problems or options is None:
         raise ConfigError(problems)
     return options, judge
@@ -192,9 +198,12 @@ def _attempt(
     names = options.columns
     kind = cells.optional(row.get(names.answer_type), names.answer_type) or usual
     form = cells.optional(row.get(names.format), names.format) or options.format
-    for name, value, known in ((names.answer_type, kind, (*BY_NAME, "free_text")), (names.format, form, Format.__args__)):  # type: ignore[attr-defined]
-        if value not in known:
-            raise ValueError(f"{name!r} is {value!r:.40}; {suggest.nearest(value, known)}")
+    if form not in Format.__args__:  # type: ignore[attr-defined]
+        raise ValueError(f"{names.format!r} is {form!r:.40}; {suggest.nearest(form, Format.__args__)}")  # type: ignore[attr-defined]
+    try:
+        _check_type(kind)
+    except ValueError as error:
+        raise ValueError(f"{names.answer_type!r} {error}") from None
     choices = _choices(row, names)
     example = Example(
         id=cells.optional(row.get(names.id), names.id),
@@ -250,9 +259,38 @@ def _answers(kind: str, choices: tuple[str, ...], made: dict[str, AnswerType], j
             from medrl.config import compose
 
             made[key] = FreeText(compose.compose(["algo=none", *judge]).run.judge)
-        else:
+        elif kind in BY_NAME:
             made[key] = Decision(tuple(choice.lower() for choice in choices)) if key != kind else BY_NAME[kind]
+        else:
+            made[key] = _of_extension(kind)()
     return made[key]
+
+
+def _check_type(kind: str) -> None:
+    """Raises:
+    ValueError: no type of answers has this name.
+    """
+    if kind not in NAMES:
+        _of_extension(kind)
+
+
+def _of_extension(kind: str) -> type[AnswerType]:
+    """The class that a command or a row names, in the folders and packages that this process knows and in no other module.
+
+    Raises:
+        ValueError: there is none.
+        UserError: its module raises.
+    """
+    module, _, name = kind.rpartition(".")
+    if not extensions.holding(module):
+        raise ValueError(f"is {kind!r:.60}; {suggest.nearest(kind, NAMES)}, or MODULE.CLASS with +extensions=FOLDER")
+    try:
+        found = getattr(extensions.imported(module), name, None)
+    except ModuleNotFoundError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, AnswerType)):
+        raise ValueError(f"is {kind!r:.60}, and {module} holds no AnswerType of this name")
+    return found
 
 
 def _found(rows: Sequence[Row], options: Options) -> str:

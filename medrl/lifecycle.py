@@ -333,7 +333,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
     Raises:
         NotLoaded: the newest checkpoint but those of ``unloaded`` cannot be gone on from.
     """
-    from medrl.algos.base import Job
+    from medrl.algos import pass_rate
+    from medrl.algos.base import Job, SamplingAlgo
 
     out, work = folder / "model", folder / "train"
     if not settings.algo.trains or out.exists():
@@ -371,6 +372,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
     if note:
         note()
+    if isinstance(settings.algo, SamplingAlgo) and settings.algo.measures_pass_rate:
+        job = replace(job, rows=pass_rate.chosen(job, settings.algo))
     settings.algo.train(job, out)
 
 

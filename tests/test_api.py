@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_a_model_is_asked_several_tasks(trained, tmp_path):
     assert not [name for name in answers if name.startswith("after")] and len(answers) == 6
     alone = medrl.evaluate("tiny", "gsm8k", *words)
     assert alone.examples()["id"].tolist() == answers["id"][:2].tolist()
+
+
+def test_examples_are_read_as_the_report_reads_them(trained, tmp_path, monkeypatch):
+    """Where the rows lie no more, too; and what is missing is no shorter table."""
+    folder = shutil.copytree(trained.folder, tmp_path / "run")
+    monkeypatch.setattr("medrl.evaluation.evaluate.held_out", None)
+    assert medrl.load_run(folder).examples().equals(trained.examples())
+    monkeypatch.undo()
+    next((folder / "eval").glob("*-trained-*")).unlink()
+    with pytest.raises(medrl.UserError, match="lacks answers to gsm8k"):
+        medrl.load_run(folder).examples()
 
 
 @pytest.mark.parametrize(

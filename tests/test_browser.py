@@ -101,6 +101,46 @@ def test_a_page_without_texts_has_no_program(compose, tmp_path):
     assert "<script" not in text and "script-src" not in text
 
 
+def preferred(at, chosen, rejected):
+    return {
+        "id": f"pair {at}", "sample": 0, "prompt": [{"role": "user", "content": f"Which {at}?"}], "group": None,
+        "chosen": HOSTILE, "rejected": f"worse {at}", "score_chosen": chosen, "score_rejected": rejected,
+        "verdict": "right" if chosen > rejected else "wrong", "tokens": 9,
+    }  # fmt: skip
+
+
+PAIRS = kept_texts.Answers(
+    "likelihood", [preferred(0, -2, -1), preferred(1, -1, -2)], [preferred(0, -0.5, -1), preferred(1, -1, -3)]
+)
+
+
+def test_preference_pairs_are_among_the_texts():
+    found = str(browser.browser({"pairs": PAIRS}, kept_texts.Completions((), [], 0, 0)))
+    (task,) = json.loads(re.search(r'id="texts">(.*?)</script>', found, re.DOTALL)[1])["sets"]
+    assert task["preference"] and task["rows"][0][1] == [SHOWN, "worse 0"]
+    assert task["rows"][0][5:] == [
+        ["", "wrong", "wrong", "-2 for the better answer, -1 for the worse", 9],
+        ["", "right", "right", "-0.5 for the better answer, -1 for the worse", 9],
+    ]
+
+
+@headless.needed
+def test_pairs_are_shown_side_by_side(folder, tmp_path):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    section = str(browser.browser({"pairs": PAIRS}, kept_texts.Completions((), [], 0, 0)))
+    texts_of = re.compile(r'<script type="application/json" id="texts">.*?</script>', re.DOTALL)
+    (tmp_path / "report.html").write_text(texts_of.sub(lambda _: texts_of.search(section)[0], page), encoding="utf-8")
+    with headless.Browser(tmp_path / "profile") as opened:
+        opened.open(tmp_path / "report.html")
+        assert listed(opened) == ("2 of 2 pairs, page 1 of 1", 2) and texts(opened)[:2] == [SHOWN, "worse 0"]
+        opened.choose("change", "gained")
+        assert listed(opened)[0].startswith("1 of 2 pairs")
+        said = opened.run("document.querySelector('#list article').textContent")
+        assert "After training: right, scored -0.5 for the better answer, -1 for the worse" in said
+        opened.choose("words", "WORSE 1")
+        assert listed(opened)[0].startswith("0 of 2 pairs") and not opened.errors
+
+
 @pytest.fixture(scope="module")
 def page(folder, tmp_path_factory):
     with headless.Browser(tmp_path_factory.mktemp("profile")) as browser:

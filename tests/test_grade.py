@@ -1,10 +1,13 @@
 """``python -m medrl.grade``: files of texts that anybody's model has written."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from medrl import errors
+from medrl.config import extensions, identity
 from medrl.grade import main
 
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "answers.jsonl"
@@ -27,6 +30,23 @@ def test_the_verdicts_of_a_fair_reader(tmp_path, capsys):
     assert sum(as_wanted) >= 0.99 * len(pairs)
     assert not [case["id"] for case, found in pairs if case["want"] == "wrong" and found["verdict"] == "right"]
     assert "strict" in capsys.readouterr().out
+
+
+@pytest.fixture
+def an_extension(tmp_path, monkeypatch):
+    """A folder with one module, which the process knows no longer than the test."""
+    for where, known in ((extensions, "_named"), (identity, "codes")):
+        monkeypatch.setattr(where, known, {})
+    monkeypatch.setattr(errors, "of_others", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def made(name, code):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / f"{name}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return tmp_path / "mine"
+
+    return made
 
 
 ROWS = [
@@ -96,3 +116,47 @@ def test_a_file_that_is_not_there_and_a_command_without_one(tmp_path, capsys):
     assert main([f"input={tmp_path / 'none.jsonl'}"]) == 1 and "none.jsonl" in capsys.readouterr().err
     assert main([]) == 2 and main(["--help"]) == 0
     assert main(["output=x.jsonl"]) == 2 and "input" in capsys.readouterr().err
+
+
+PRESSURE = """
+from medrl.grading.answer_types.base import NOTHING, AnswerType, Reading
+
+
+class Pressure(AnswerType):
+    def read(self, text, example):
+        return Reading(text, float(text == example.gold)) if "/" in text else NOTHING
+"""
+
+
+def test_a_type_of_one_s_own_is_named_by_the_command_or_by_a_row(tmp_path, capsys, an_extension):
+    folder = an_extension("pressures_read", PRESSURE)
+    rows = [{"text": "<answer>120/80</answer>", "gold": "120/80"}, {"text": "<answer>none</answer>", "gold": "120/80"}]
+    own, out = f"+extensions={folder}", tmp_path / "out.jsonl"
+    path = written(tmp_path / "texts.jsonl", rows)
+    assert main([f"input={path}", f"output={out}", own, "format=xml", "answer_type=pressures_read.Pressure"]) == 0
+    assert [line["verdict"] for line in graded(out)] == ["right", "unparsed"]
+    path = written(
+        tmp_path / "named.jsonl",
+        [{**rows[0], "answer_type": "pressures_read.Pressure"}, {"text": "7", "gold": "7", "answer_type": "number"}],
+    )
+    assert main([f"input={path}", f"output={out}", own]) == 0
+    assert "pressures_read.Pressure" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("leter", "did you mean letter?"),
+        ("pressures_wrong.Nothing", "pressures_wrong holds no AnswerType of this name"),
+        ("pressures_wrong.os", "holds no AnswerType"),
+        ("subprocess.Popen", "MODULE.CLASS with +extensions=FOLDER"),
+    ],
+)
+def test_a_type_that_is_none_is_one_sentence(tmp_path, capsys, an_extension, kind, said):
+    folder = an_extension("pressures_wrong", "import os\n" + PRESSURE)
+    path = written(tmp_path / "texts.jsonl", [{"text": "7", "gold": "7"}])
+    assert main([f"input={path}", f"+extensions={folder}", f"answer_type={kind}"]) == 2
+    assert said in capsys.readouterr().err
+    path = written(tmp_path / "named.jsonl", [{"text": "7", "gold": "7", "answer_type": kind}])
+    assert main([f"input={path}", f"+extensions={folder}"]) != 0
+    assert said in capsys.readouterr().err

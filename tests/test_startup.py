@@ -82,7 +82,12 @@ def test_flags(tmp_path):
     assert done.returncode == 2 and "--algo  is no flag; options are written key=value: algo=grpo" in done.stderr
 
 
-TYPED = {"medrl algo=grp": "algo=grpo", "medrl -m data_mix=medq": "data_mix=medqa", "medrl algo=sft algo.loss": "algo.loss_on="}
+TYPED = {
+    "medrl algo=grp": "algo=grpo",
+    "medrl -m data_mix=medq": "data_mix=medqa",
+    "medrl algo=sft algo.loss": "algo.loss_on=",
+    "medrl eval=": "eval=core eval=full eval=quick",
+}
 
 
 def test_bash_completes_what_is_typed(tmp_path):

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le
 
 from medrl.algos.departures import Paper
 from medrl.config.bounds import RATE, TOKENS, Most
-from medrl.config.identity import Identified
+from medrl.config.identity import Identified, Values
 from medrl.errors import Problem
 from medrl.models.tokenization import Rendering
 from medrl.tasks.base import Kind
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from medrl.data.prompts import Messages
     from medrl.jobs.shutdown import GracefulShutdown
     from medrl.models.base import Model
+    from medrl.models.generation import Sampling
+
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 class Footprint(NamedTuple):
@@ -267,9 +270,46 @@ class SamplingAlgo(TrainedAlgo):
     """Of sampling."""
     top_p: Annotated[float, Gt(0), Le(1)]
     """Completions are sampled from the likeliest tokens that make up this share; 1 is all."""
+    pass_rate: tuple[Share, Share] | None
+    """Rows are left out where the model before training is right less or more often than this, of ``pass_rate_samples`` answers;
+    null leaves none out (`medrl.algos.pass_rate`)."""
+    pass_rate_samples: Annotated[int, Gt(0)]
+    """Answers of the model before training to each row, where ``pass_rate`` or ``easy_first`` asks for them."""
+    easy_first: bool
+    """Train on rows by falling pass rate, in each pass over them, and not shuffled."""
+
+    @property
+    def measures_pass_rate(self) -> bool:
+        """Whether the model is asked its training rows before it is trained."""
+        return self.pass_rate is not None or self.easy_first
+
+    def identity(self) -> Values:
+        """Without what was asked before training where nothing is: runs of before there was this keep their ids."""
+        values, unasked = super().identity(), ("pass_rate", "pass_rate_samples", "easy_first")
+        return values if self.measures_pass_rate else {key: values[key] for key in values if key not in unasked}
+
+    def sampling(self, seed: int) -> Sampling:
+        """How completions are drawn."""
+        from medrl.models.generation import Sampling
+
+        return Sampling(self.temperature, self.top_p, self.max_completion_tokens, seed)
+
+    @property
+    def least_rows(self) -> int:
+        """Rows without which not one step can be taken."""
+        return self.batch_size // self.group
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
+        if self.pass_rate and self.pass_rate[0] > self.pass_rate[1]:
+            yield Problem("pass_rate", f"is {list(self.pass_rate)}; write the lower number first")
+        for name, weight in run.data_mix.weights.items() if self.measures_pass_rate else ():
+            task = run.data_mix.tasks.get(name)
+            if weight > 0 and task and not (task.row_kind == "question" and task.answers.graded):
+                option, off = ("pass_rate", "null") if self.pass_rate else ("easy_first", "false")
+                yield Problem(
+                    option, f"reads which answers are right, and nothing grades answers to {name}; write algo.{option}={off}"
+                )
         context, prompt = run.model.context_tokens, run.data_mix.max_prompt_tokens
         if prompt + self.max_completion_tokens > context:
             yield Problem(
@@ -280,3 +320,6 @@ class SamplingAlgo(TrainedAlgo):
 
     def max_prompt_tokens(self, run: Sections) -> int:
         return run.data_mix.max_prompt_tokens
+
+    def arguments(self, job: Job) -> dict[str, Any]:
+        return super().arguments(job) | ({"train_sampling_strategy": "sequential"} if self.easy_first else {})

@@ -75,6 +75,10 @@ class PPO(SamplingAlgo):
         """Completions that are written at once."""
         return self.batch_size * self.num_mini_batches
 
+    @property
+    def least_rows(self) -> int:
+        return self.set_size
+
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.batch_size <= run.data_mix.rows < self.set_size:

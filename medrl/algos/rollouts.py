@@ -62,6 +62,10 @@ class OnlineRL(SamplingAlgo):
     def group(self) -> int:
         return self.num_generations
 
+    @property
+    def least_rows(self) -> int:
+        return super().least_rows * self.num_mini_batches
+
     def steps_per_epoch(self, run: Sections) -> int:
         """TRL leaves the prompts out that do not fill a batch, and uses each set of completions ``num_iterations`` times."""
         return run.data_mix.rows * self.group // self.batch_size * self.num_iterations
@@ -126,6 +130,7 @@ def rollout_arguments(algo: SamplingAlgo, job: Job) -> dict[str, Any]:
         "top_p": algo.top_p,
         "disable_dropout": True,  # it would sample from another model than the one that learns, and make ratios of noise
         "log_completions": True,
+        "shuffle_dataset": not algo.easy_first,
         "num_completions_to_print": 0,  # they go to train/completions/, not to the terminal
     }
     if run.hardware.rollout == "vllm":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
@@ -23,13 +23,15 @@ from medrl.training.distributed import rank, size, wait_for_all
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
     from medrl.data.mix import TrainingRow
-    from medrl.models.generation import Generated
+    from medrl.models.generation import Generated, Sampling
 
 Row = TypeVar("Row")
 Sample = Mapping[str, Any]
 """One graded completion as ``samples.jsonl`` holds it: ``row`` (its place among the rows asked), ``task``, ``id``, ``text``,
 ``finished``, ``tokens``, ``reward``, the ``outcome`` of the task's own grade, and whether the reward set calls it ``right``
 (in a placebo arm another thing; null where a judge abstained)."""
+Grade = Callable[[Job, "Mapping[int, Generated]", "Sequence[tuple[int, TrainingRow]]"], Iterator[dict[str, Any]]]
+"""From completions by their position, and the row of each position with its place, to their lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,51 +43,19 @@ class SelfSampled(SamplingAlgo):
     num_generations: Annotated[int, Gt(1), COMPLETIONS]
     """Completions sampled for each."""
 
+    @property
+    def least_rows(self) -> int:
+        """One; `check_enough` counts what they give."""
+        return 1
+
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
         if self.prompts > run.data_mix.rows:
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
 
     def samples(self, job: Job, rows: Sequence[TrainingRow], path: Path, seed: int) -> list[Sample]:
-        """``num_generations`` graded completions of each row, in the order of the rows; kept in ``path`` and read back.
-
-        They are written to ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several
-        processes each samples every so many-th row with its own copy of the policy, and the first puts them together.
-        """
-        number, processes = rank(), size()
-        if not path.exists():
-            shares = [path.with_name(f"{path.name}.begun-{of}-of-{processes}") for of in range(processes)]
-            self._sample_share(job, [*enumerate(rows)][number::processes], shares[number], seed)
-            wait_for_all()
-            if number == 0:
-                made = [line for share in shares for line in read_jsonl(share, needs=("row", "position"))]
-                made.sort(key=lambda line: (line["row"], line["position"]))
-                write_jsonl(path, ({key: line[key] for key in line if key != "position"} for line in made))
-                run_folder.note_made(path)
-                for share in path.parent.glob(f"{path.name}.begun-*"):
-                    share.unlink()
-            wait_for_all()
-        return read_jsonl(path)
-
-    def _sample_share(self, job: Job, share: Sequence[tuple[int, TrainingRow]], begun: Path, seed: int) -> None:
-        from medrl.models.generation import Sampling, Transformers
-        from medrl.report.progress import Progress
-
-        asked = [entry for entry in share for _ in range(self.num_generations)]
-        done = {line["position"] for line in read_jsonl(begun, needs=("row", "position"))}
-        sampling = Sampling(self.temperature, self.top_p, self.max_completion_tokens, seed)
-        engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
-        count = len(done)
-        progress = Progress("sample", len(asked), count, "completions", shown=rank() == 0)
-        with progress, appending(begun) as file:
-            prompts = [row.messages for _, row in asked]
-            keys = [f"{place}/{sample}" for place, _ in share for sample in range(self.num_generations)]
-            for batch in engine.complete(prompts, keys, sampling, done, progress.partly):
-                for line in _graded(job, batch, asked):
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                file.flush()
-                count += len(batch)
-                progress.update(count)
+        """`sampled` ``num_generations`` times of each row, paid by the reward set."""
+        return sampled(job, rows, path, self.num_generations, self.sampling(seed), _graded)
 
     def check_enough(self, rows: Sequence[Any], what: str) -> None:
         """Raises:
@@ -156,6 +126,61 @@ class SelfSampledPreference(SelfSampled):
         trainer = kind(model=job.policy, args=config, train_dataset=nothing, processing_class=job.tokenizer, **options)
         trainer.train_dataset = Dataset.from_list([dict(row) for row in whole_batches(rows, self.batch_size)])
         return trainer
+
+
+def sampled(
+    job: Job, rows: Sequence[TrainingRow], path: Path, count: int, sampling: Sampling, grade: Grade, key: str = ""
+) -> list[Sample]:
+    """``count`` completions of each row, graded, in the order of the rows; kept in ``path`` and read back.
+
+    They are written to ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several
+    processes each samples every so many-th row with its own copy of the policy, and the first puts them together.
+
+    Args:
+        job: Whose policy writes them.
+        rows: What is asked.
+        path: Of the kept completions.
+        count: How many of each row.
+        sampling: How they are drawn.
+        grade: From completions to what is kept of each.
+        key: Before each key by which a completion is drawn, so that two samplings of one seed are two.
+    """
+    number, processes = rank(), size()
+    if not path.exists():
+        shares = [path.with_name(f"{path.name}.begun-{of}-of-{processes}") for of in range(processes)]
+        _sample_share(job, [*enumerate(rows)][number::processes], shares[number], count, sampling, grade, key)
+        wait_for_all()
+        if number == 0:
+            made = [line for share in shares for line in read_jsonl(share, needs=("row", "position"))]
+            made.sort(key=lambda line: (line["row"], line["position"]))
+            write_jsonl(path, ({key: line[key] for key in line if key != "position"} for line in made))
+            run_folder.note_made(path)
+            for share in path.parent.glob(f"{path.name}.begun-*"):
+                share.unlink()
+        wait_for_all()
+    return read_jsonl(path)
+
+
+def _sample_share(
+    job: Job, share: Sequence[tuple[int, TrainingRow]], begun: Path, count: int, sampling: Sampling, grade: Grade, key: str
+) -> None:
+    from medrl.models.generation import Transformers
+    from medrl.report.progress import Progress
+
+    asked = [entry for entry in share for _ in range(count)]
+    done = {line["position"] for line in read_jsonl(begun, needs=("row", "position"))}
+    engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
+    made = len(done)
+    progress = Progress("sample", len(asked), made, "completions", shown=rank() == 0)
+    with progress, appending(begun) as file:
+        prompts = [row.messages for _, row in asked]
+        keys = [f"{key}{place}/{sample}" for place, _ in share for sample in range(count)]
+        for batch in engine.complete(prompts, keys, sampling, done, progress.partly):
+            for line in grade(job, batch, asked):
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            made += len(batch)
+            progress.update(made)
 
 
 def check_desirable(algo: Any, run: Sections) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl import files
+from medrl.algos import pass_rate
 from medrl.config.frozen import Tree
 from medrl.config.rules import has_placebo
 from medrl.config.schema import Run, arms_id, family_id, rows_from, run_id
@@ -55,7 +56,11 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
         "eval": {**tree["eval"], "generation": generation},
         "asked": {name: counts[name] for name in run.data_mix.held_out if counts[name] and run.eval.split == "test"},
         **summary,
-        "train": {**curves, "warnings": [sign._asdict() for sign in signs]},
+        "train": {
+            **curves,
+            **({"pass_rate": asked} if (asked := pass_rate.of_folder(run.algo, folder / "train")) else {}),
+            "warnings": [sign._asdict() for sign in signs],
+        },
         "departures": run.algo.departures,
         "judge": _judge(run, folder) if done else None,
         **({"api": api} if api else {}),

@@ -23,7 +23,7 @@ from medrl.models.tokenization import Rendering
 from medrl.statistics import power
 
 if TYPE_CHECKING:
-    from medrl.algos.base import TrainedAlgo
+    from medrl.algos.base import SamplingAlgo, TrainedAlgo
     from medrl.config.schema import Run
     from medrl.data.mix import DrawnMix, TrainingRow
     from medrl.planning.reward_audit import Audit
@@ -54,7 +54,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
         tokenizer: Counts the tokens of the rows.
         pace: What a step and an answer took before, from :func:`pace`.
     """
-    from medrl.algos.base import TrainedAlgo
+    from medrl.algos.base import SamplingAlgo, TrainedAlgo
 
     planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
     planned |= {"control": run.control, "chosen": list(run.chosen)}
@@ -63,6 +63,7 @@ def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace:
     planned["evaluation"] = _evaluation(run, pace.answer)
     planned["shots"] = _shots(run, tokenizer)
     planned["departures"] = run.algo.departures
+    planned["pass_rate"] = _pass_rate(run.algo, drawn) if isinstance(run.algo, SamplingAlgo) else None
     if isinstance(run.algo, TrainedAlgo):
         lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
         planned["batch"] = _batch(run, run.algo)
@@ -88,6 +89,15 @@ def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
         prompts = [messages(each, run.data_mix.tasks[name]) for name in rows for each in held_out(run, name)] * run.eval.samples
         found["usd at most"] = run.model.most_cost(prompts, run.eval.sampling(run.seed))
     return found
+
+
+def _pass_rate(algo: SamplingAlgo, drawn: DrawnMix) -> dict[str, Any] | None:
+    """What is asked of the model before training to choose among its rows."""
+    if not algo.measures_pass_rate:
+        return None
+    completions = algo.pass_rate_samples * len({row.example for row in drawn.rows})
+    asked = {"samples": algo.pass_rate_samples, "completions": completions, "easy_first": algo.easy_first}
+    return {**asked, "pass_rate": algo.pass_rate, "tokens at most": completions * algo.max_completion_tokens}
 
 
 def _shots(run: Run, tokenizer: Any) -> dict[str, dict[str, Any]]:

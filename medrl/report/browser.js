@@ -3,7 +3,8 @@
 (() => {
   const PAGE = 50;
   const VERDICTS = ["right", "wrong", "unparsed", "truncated", "ungraded"];
-  // Places in a row of answers, in one of its models' cells, and in a row of completions.
+  // Places in a row of answers, in one of its models' cells, and in a row of completions. A preference pair has both answers
+  // for its gold, and a cell's answer is its scores.
   const ID = 0, GOLD = 1, GROUP = 2, SAMPLE = 3, ASKED = 4, MODELS = 5;
   const TEXT = 0, ANSWER = 3, TOKENS = 4;
   const STEP = 0, PROMPT = 1, WRITTEN = 2, REWARD = 3, ADVANTAGE = 4, SCORES = 5;
@@ -51,7 +52,7 @@
 
   function haystack(row) {
     if (!row.low) {
-      const written = set.rewards ? [row[WRITTEN]] : [row[ID], row[GOLD], ...row.slice(MODELS).map((cell) => cell[TEXT])];
+      const written = set.rewards ? [row[WRITTEN]] : [row[ID], ...[row[GOLD]].flat(), ...row.slice(MODELS).map((cell) => cell[TEXT])];
       row.low = [...written, ...asked(row).map(([, place]) => contents[place])].join("\n").toLowerCase();
     }
     return row.low;
@@ -88,7 +89,7 @@
 
   function show(to) {
     page = to;
-    const pages = Math.max(1, Math.ceil(found.length / PAGE)), what = set.rewards ? "completions" : "answers";
+    const pages = Math.max(1, Math.ceil(found.length / PAGE)), what = set.rewards ? "completions" : set.preference ? "pairs" : "answers";
     byId("count").textContent = `${count(found.length)} of ${count(set.rows.length)} ${what}, page ${page + 1} of ${pages}`;
     byId("previous").disabled = page === 0;
     byId("next").disabled = page + 1 >= pages;
@@ -99,22 +100,30 @@
   function answer(row) {
     const made = element("article", undefined, "sample"), head = element("p");
     head.append("example ", element("code", row[ID]), row[SAMPLE] ? `, answer ${row[SAMPLE] + 1}` : "");
-    head.append(row[GROUP] ? ` · ${row[GROUP]}` : "", " · gold ");
-    const gold = element("strong");
-    gold.append(element("bdi", row[GOLD]));
-    head.append(gold);
-    const texts = element("div", undefined, "texts");
-    row.slice(MODELS).forEach((cell, place) => {
-      const title = element("h4", `${set.models[place]}: `);
-      const [strict, reader] = [cell[1], cell[2]];
-      title.append(element("b", strict));
-      if (reader !== strict) title.append(" (a reader: ", element("b", reader), ")");
-      if (cell[ANSWER]) title.append(", answered ", element("bdi", cell[ANSWER]));
-      title.append(`, ${count(cell[TOKENS])} tokens`);
-      texts.append(written(title, cell[TEXT]));
-    });
-    made.append(head, prompt(row[ASKED]), texts);
+    head.append(row[GROUP] ? ` · ${row[GROUP]}` : "");
+    const titles = row.slice(MODELS).map(judged), texts = element("div", undefined, "texts");
+    made.append(head, prompt(row[ASKED]));
+    if (set.preference) {
+      made.append(...titles);
+      texts.append(...["Better answer", "Worse answer"].map((name, at) => written(element("h4", name), row[GOLD][at])));
+    } else {
+      const gold = element("strong");
+      gold.append(element("bdi", row[GOLD]));
+      head.append(" · gold ", gold);
+      texts.append(...titles.map((title, place) => written(title, row[MODELS + place][TEXT])));
+    }
+    made.append(texts);
     return made;
+  }
+
+  function judged(cell, place) {
+    const title = element("h4", `${set.models[place]}: `);
+    const [strict, reader] = [cell[1], cell[2]];
+    title.append(element("b", strict));
+    if (reader !== strict) title.append(" (a reader: ", element("b", reader), ")");
+    if (cell[ANSWER]) title.append(set.preference ? ", scored " : ", answered ", element("bdi", cell[ANSWER]));
+    title.append(`, ${count(cell[TOKENS])} tokens`);
+    return title;
   }
 
   function completion(row) {

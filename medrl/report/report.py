@@ -66,7 +66,7 @@ def write_html(
         "calibration": ("Confidence", people.calibration(metrics)),
         "trained-on": (
             "What it was trained on",
-            html.render("data", contaminated=contaminated, **mixed),
+            html.render("data", contaminated=contaminated, asked=metrics["train"].get("pass_rate"), **mixed),
         ),
         "audit": ("Reward audit", html.render("audit", **{**audit, **probed})),
         "training": ("Training", training.training(log, tree, metrics)),

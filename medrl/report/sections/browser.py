@@ -22,7 +22,7 @@ Prompt = list[tuple[str, int]]
 def browser(asked: Mapping[str, Answers], sampled: Completions) -> Markup:
     """The section; empty where the run has no text yet."""
     contents: dict[str, int] = {}
-    sets = [_answers(name, each, contents) for name, each in asked.items() if each.protocol == "generative" and each.before]
+    sets = [_answers(name, each, contents) for name, each in asked.items() if each.before]
     if sampled.found:
         sets.append(_completions(sampled, contents))
     if not sets:
@@ -38,22 +38,26 @@ def as_json(value: object) -> Markup:
 
 
 def _answers(name: str, found: Answers, contents: dict[str, int]) -> dict[str, Any]:
-    """One task: a row an answer, with the model's texts before and after training."""
+    """One task: a row an answer, with the model's texts before and after training; or a row a pair, with its two scores."""
     trained = bool(found.after)
     pairs: Iterable[Sequence[Line]] = found.paired() if trained else [(line,) for line in found.before]
     return {
         "name": _shown(name),
         "models": ["Before training", "After training"] if trained else ["Model"],
+        "preference": found.protocol != "generative",
         "rows": [[*_question(lines[0], contents), *map(_answer, lines)] for lines in pairs],
     }
 
 
 def _question(line: Line, contents: dict[str, int]) -> list[Any]:
-    about = [_shown(line[key]) for key in ("id", "gold", "group")]
-    return [*about, line["sample"], _prompt(line["prompt"], contents)]
+    gold = _shown(line["gold"]) if "gold" in line else [_shown(line["chosen"]), _shown(line["rejected"])]
+    return [_shown(line["id"]), gold, _shown(line["group"]), line["sample"], _prompt(line["prompt"], contents)]
 
 
 def _answer(line: Line) -> list[Any]:
+    if "chosen" in line:
+        scores = f"{line['score_chosen']:.4g} for the better answer, {line['score_rejected']:.4g} for the worse"
+        return ["", line["verdict"], line["verdict"], scores, line["tokens"]]
     return [_shown(line["text"]), line["verdict"], _reader(line), _shown(line["answer"]), line["tokens"]]
 
 
