@@ -24,7 +24,7 @@ class Command:
     """``python -m MODULE`` as a process of its own, with the methods of `subprocess.Popen`; its output is read together."""
 
     def __init__(self, module, overrides, folder, variables, before):
-        self._output = tempfile.NamedTemporaryFile()
+        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115 - lives as long as this object
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
         words = (module, overrides, str(folder or Path.cwd()), environment, self._output.name, before)
         self._process = FORKED.Process(target=_run, args=words)

@@ -81,12 +81,7 @@ def check_same(folder, reference):
     assert [(line["step"], line["loss"]) for line in ours] == [(line["step"], line["loss"]) for line in theirs]
 
 
-def by_algorithm(names):
-    """Tests of one algorithm in one worker, so that its unbroken run is made once."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(f"resume {name}")) for name in names]
-
-
-@pytest.fixture(scope="module", params=by_algorithm(TRAINED))
+@pytest.fixture(scope="module", params=TRAINED)
 def reference(compose, request, tmp_path_factory):
     """An algorithm and the folder of its unbroken run, in this process: in another one sets have another order."""
     runs = tmp_path_factory.mktemp("unbroken")
@@ -109,7 +104,7 @@ def test_after_sigkill(reference, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reference", by_algorithm(STOPPED), indirect=True)
+@pytest.mark.parametrize("reference", STOPPED, indirect=True)
 def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     algo, unbroken = reference
     process = start(algo, tmp_path, *BRIEF)
@@ -127,7 +122,7 @@ def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reference", by_algorithm(["sft"]), indirect=True)
+@pytest.mark.parametrize("reference", ["sft"], indirect=True)
 def test_after_a_kill_between_the_last_checkpoint_and_the_model(reference, tmp_path):
     """The last steps are done again, and no more than those."""
     _, unbroken = reference
