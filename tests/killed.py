@@ -29,7 +29,7 @@ class Command:
         words = (module, overrides, str(folder or Path.cwd()), environment, self._output.name, before)
         self._process = FORKED.Process(target=_run, args=words)
         self._process.start()
-        self.pid, self.kill = self._process.pid, self._process.kill
+        self.pid, self.kill, self.log = self._process.pid, self._process.kill, Path(self._output.name)
 
     @property
     def returncode(self):
@@ -43,15 +43,12 @@ class Command:
     def wait(self, timeout=None):
         self._process.join(timeout)
         if self.returncode is None:
-            raise subprocess.TimeoutExpired(["medrl"], timeout, self._said())
+            raise subprocess.TimeoutExpired(["medrl"], timeout, self.log.read_text())
         return self.returncode
 
     def communicate(self, timeout=None):
         self.wait(timeout)
-        return self._said(), None
-
-    def _said(self):
-        return Path(self._output.name).read_text(encoding="utf-8")
+        return self.log.read_text(), None
 
 
 def _run(module, overrides, folder, environment, output, before):
@@ -82,12 +79,18 @@ def medrl(*overrides, folder=None, module="medrl", before=None, **variables):
     return Command(module, overrides, folder, variables, before)
 
 
-def finish(*overrides, **about):
-    """The output of a command that ends well."""
+def ended(*overrides, **about):
+    """A command once it has ended, with its exit code and output."""
     process = medrl(*overrides, **about)
     output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
+    return subprocess.CompletedProcess(overrides, process.returncode, output)
+
+
+def finish(*overrides, **about):
+    """The output of a command that ends well."""
+    done = ended(*overrides, **about)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def wait_until(ready, process=None, seconds=180):
@@ -117,15 +120,12 @@ def kill(process):
 
 @contextmanager
 def serving(module, *words, folder, **variables):
-    """A command that serves at a free port, as a process; its address, and the file of what it says, once it listens.
+    """A command that serves at a free port, as a process; its address, and the file of its output, once it listens.
 
     It is killed at the end, whatever has come of the test.
     """
-    log = folder / "log"
-    command = [sys.executable, "-m", module, *words, "port=0"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
-    with log.open("w") as said:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=said, start_new_session=True)
+    process = medrl(*words, "port=0", module=module, folder=folder, **variables)
+    log = process.log
     try:
         wait_until(lambda: "Ctrl-C ends it" in log.read_text(), process)
         url = next(word for word in log.read_text().split() if word.startswith("http://")).rstrip(";")
