@@ -14,7 +14,8 @@ quickstart: $(VENV)/.ready ## Train and evaluate the embedded model: about two m
 	$(RUN) -m medrl algo=grpo data_mix=pubmed70
 
 # A thread each: two processes whose threads wait for one another on two cores take many times as long.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadgroup
+# A file is one worker's, which makes its fixtures once; tests/conftest.py puts the longest files first.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready-dev ## Run all tests: about 20 minutes on two cores
 	$(PYTEST)

@@ -1,34 +1,96 @@
-"""What a command leaves behind when it is killed, for tests of several kinds of commands."""
+"""Commands as processes that a test can kill, and what they leave behind."""
 
+import multiprocessing
 import os
-import signal
+import runpy
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+# Importing takes longer than most runs of the tests: processes are forked from one that has imported, and done nothing else.
+FORKED = multiprocessing.get_context("forkserver")
+TRAINERS = [f"trl.trainer.{name}_trainer" for name in ("grpo", "sft", "dpo", "reward", "rloo", "kto")]
+FORKED.set_forkserver_preload([*TRAINERS, "transformers.models.qwen2.modeling_qwen2", "medrl.lifecycle", "pandas", "scipy.stats"])
 
 
-def medrl(*overrides, folder, **variables):
-    """``python -m medrl`` as a process whose output is read together."""
-    command = [sys.executable, "-m", "medrl", *overrides]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+class Command:
+    """``python -m MODULE`` as a process of its own, with the methods of `subprocess.Popen`; its output is read together."""
+
+    def __init__(self, module, overrides, folder, variables, before):
+        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115 - lives as long as this object
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
+        words = (module, overrides, str(folder or Path.cwd()), environment, self._output.name, before)
+        self._process = FORKED.Process(target=_run, args=words)
+        self._process.start()
+        self.pid, self.kill, self.log = self._process.pid, self._process.kill, Path(self._output.name)
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, timeout=None):
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(["medrl"], timeout, self.log.read_text())
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        self.wait(timeout)
+        return self.log.read_text(), None
 
 
-def finish(*overrides, folder):
-    """The output of a command that ends well."""
-    process = medrl(*overrides, folder=folder)
+def _run(module, overrides, folder, environment, output, before):
+    """In the new process: become the command."""
+    os.setsid()
+    said = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    if before:
+        before()
+    sys.argv = [module, *overrides]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def medrl(*overrides, folder=None, module="medrl", before=None, **variables):
+    """A command as a process.
+
+    Args:
+        overrides: Its words.
+        folder: Where it runs; None for the current folder.
+        module: The module that is run.
+        before: A function that the process calls first.
+        variables: Environment variables beside ours.
+    """
+    return Command(module, overrides, folder, variables, before)
+
+
+def ended(*overrides, **about):
+    """A command once it has ended, with its exit code and output."""
+    process = medrl(*overrides, **about)
     output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
+    return subprocess.CompletedProcess(overrides, process.returncode, output)
+
+
+def finish(*overrides, **about):
+    """The output of a command that ends well."""
+    done = ended(*overrides, **about)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def wait_until(ready, process=None, seconds=180):
@@ -42,8 +104,10 @@ def wait_until(ready, process=None, seconds=180):
 
 def kill(process):
     """Kill a command as ``kill -9`` does; every process below it has to end with it. How many there were."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
+    below = []
+    with suppress(psutil.NoSuchProcess):  # where it has ended just now
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
     process.wait()
     _, alive = psutil.wait_procs(below, timeout=10)
     said = [name for each in alive if "Agent" not in (name := " ".join(each.cmdline()).strip())]  # of Ray, ends by itself
@@ -56,15 +120,12 @@ def kill(process):
 
 @contextmanager
 def serving(module, *words, folder, **variables):
-    """A command that serves at a free port, as a process; its address, and the file of what it says, once it listens.
+    """A command that serves at a free port, as a process; its address, and the file of its output, once it listens.
 
     It is killed at the end, whatever has come of the test.
     """
-    log = folder / "log"
-    command = [sys.executable, "-m", module, *words, "port=0"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
-    with log.open("w") as said:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=said, start_new_session=True)
+    process = medrl(*words, "port=0", module=module, folder=folder, **variables)
+    log = process.log
     try:
         wait_until(lambda: "Ctrl-C ends it" in log.read_text(), process)
         url = next(word for word in log.read_text().split() if word.startswith("http://")).rstrip(";")

@@ -10,22 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import killed
 import pytest
+from killed import ended as medrl
 
+from medrl import lifecycle
 from medrl.config import build
 from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
 
-SHORT = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "data_mix.rows=50", "algo.max_steps=3")
-SHORT += ("algo.save_steps=1", "algo.batch_size=8", "algo.max_completion_tokens=32")
-
-
-def medrl(*overrides, **options):
-    """The command, its output in one text."""
-    command = [sys.executable, "-m", "medrl", *overrides]
-    # One thread: several that share few cores with other tests wait for each other more than they compute.
-    options["env"] = {**os.environ, "OMP_NUM_THREADS": "1", **options.get("env", {})}
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+FEW = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "eval.max_new_tokens=16")
+SHORT = (*FEW, "data_mix.rows=50", "algo.max_steps=3", "algo.save_steps=1", "algo.batch_size=8", "algo.max_completion_tokens=32")
+ASKED = ("algo=none", *FEW)
 
 
 def check_told(done, *words, code=None):
@@ -39,7 +35,10 @@ def check_told(done, *words, code=None):
 
 
 def without_override_of_permissions():
-    """Give up root's right to write where the permissions forbid it, so that this test means the same for every user."""
+    """Give up root's right to write where the permissions forbid it, so that this test means the same for every user.
+
+    What the process executes next has lost it.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     cap_dac_override, pr_capbset_drop = 1, 24
     if os.geteuid() == 0 and libc.prctl(pr_capbset_drop, cap_dac_override, 0, 0, 0):
@@ -48,9 +47,9 @@ def without_override_of_permissions():
 
 def test_a_read_only_run_folder(tmp_path):
     (tmp_path / "runs").mkdir(mode=0o555)
-    check_told(
-        medrl("algo=none", f"runs={tmp_path / 'runs'}", preexec_fn=without_override_of_permissions), "cannot be written", "runs="
-    )
+    command = [sys.executable, "-m", "medrl", "algo=none", f"runs={tmp_path / 'runs'}"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "check": False}
+    check_told(subprocess.run(command, preexec_fn=without_override_of_permissions, **options), "cannot be written", "runs=")
 
 
 def test_a_file_where_the_runs_should_be(tmp_path):
@@ -58,20 +57,31 @@ def test_a_file_where_the_runs_should_be(tmp_path):
     check_told(medrl("algo=none", f"runs={tmp_path / 'runs'}"), "no folder", "runs=FOLDER")
 
 
+@pytest.fixture(scope="module")
+def asked(compose, tmp_path_factory):
+    """A folder that holds a finished run of `ASKED`."""
+    runs = tmp_path_factory.mktemp("asked")
+    lifecycle.run(compose([*ASKED, f"runs={runs}"]))
+    return runs
+
+
+@pytest.fixture
+def folder(asked, tmp_path):
+    """A copy of that run."""
+    (folder,) = shutil.copytree(asked, tmp_path / "runs").iterdir()
+    return folder
+
+
 @pytest.mark.slow
-def test_two_processes_on_one_run_folder(tmp_path):
-    assert medrl("algo=none", *SHORT[:4], f"runs={tmp_path}").returncode == 0
-    (folder,) = tmp_path.iterdir()
+def test_two_processes_on_one_run_folder(folder):
     with (folder / ".lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        check_told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "in use by another process")
+        check_told(medrl(*ASKED, f"runs={folder.parent}"), "in use by another process")
 
 
 @pytest.mark.slow
-def test_damaged_results_are_named_and_a_damaged_summary_is_made_again(tmp_path):
-    command = ("algo=none", *SHORT[:4], f"runs={tmp_path}")
-    assert medrl(*command).returncode == 0
-    (folder,) = tmp_path.iterdir()
+def test_damaged_results_are_named_and_a_damaged_summary_is_made_again(folder):
+    command = (*ASKED, f"runs={folder.parent}")
     (folder / "metrics.json").write_text('{"run_id": ')
     assert medrl(*command).returncode == 0
     (folder / "metrics.json").unlink()
@@ -80,10 +90,18 @@ def test_damaged_results_are_named_and_a_damaged_summary_is_made_again(tmp_path)
     check_told(medrl(*command), f"{results}:1 is damaged", "remove the file")
 
 
+def little_room():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**22, 2**22))
+
+
 @pytest.mark.slow
-def test_a_damaged_model_folder_is_written_anew(tmp_path):
-    assert medrl(*SHORT, f"runs={tmp_path}").returncode == 0
+def test_a_full_disk_loses_nothing_and_a_damaged_model_is_written_anew(tmp_path):
+    """A limit on the size of files stands for the full disk: the weights (7 MB) do not fit, everything smaller does."""
+    told = medrl(*SHORT, f"runs={tmp_path}", before=little_room)
+    check_told(told, "No room left", "run the same command again")
     (folder,) = tmp_path.iterdir()
+    assert not (folder / "model").exists() and not (folder / "metrics.json").exists()
+    killed.finish(*SHORT, f"runs={tmp_path}")
     (folder / "metrics.json").unlink()
     for results in (folder / "eval").glob("*-trained-*"):
         results.unlink()
@@ -92,37 +110,20 @@ def test_a_damaged_model_folder_is_written_anew(tmp_path):
     weights.write_bytes(before[:1000])
     check_told(medrl(*SHORT, f"runs={tmp_path}"), "cannot be loaded", "remove it")
     shutil.rmtree(folder / "model")
-    assert medrl(*SHORT, f"runs={tmp_path}").returncode == 0
-    assert weights.read_bytes() == before
+    killed.finish(*SHORT, f"runs={tmp_path}")
+    assert weights.read_bytes() == before and (folder / "metrics.json").exists()
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing(tmp_path):
-    """A limit on the size of files stands for the full disk: the weights (7 MB) do not fit, everything smaller does."""
-
-    def little_room():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**22, 2**22))
-
-    check_told(medrl(*SHORT, f"runs={tmp_path}", preexec_fn=little_room), "No room left", "run the same command again")
-    (folder,) = tmp_path.iterdir()
-    assert not (folder / "model").exists() and not (folder / "metrics.json").exists()
-    done = medrl(*SHORT, f"runs={tmp_path}")
-    assert done.returncode == 0, done.stdout
-    assert (folder / "metrics.json").exists()
-
-
-@pytest.mark.slow
-def test_a_disk_that_is_full_from_the_start(tmp_path):
-    assert medrl("algo=none", *SHORT[:4], f"runs={tmp_path}").returncode == 0
-    (folder,) = tmp_path.iterdir()
+def test_a_disk_that_is_full_from_the_start(folder):
     (folder / "metrics.json").unlink()
     (folder / "provenance.json.partial").symlink_to("/dev/full")  # a device on which there is never room
-    check_told(medrl("algo=none", *SHORT[:4], f"runs={tmp_path}"), "No room left to write", "run the same command again")
+    check_told(medrl(*ASKED, f"runs={folder.parent}"), "No room left to write", "run the same command again")
 
 
 def test_a_gpu_preset_without_a_gpu(tmp_path):
     check_told(
-        medrl("hardware=h100", f"runs={tmp_path}", env={"CUDA_VISIBLE_DEVICES": ""}),
+        medrl("hardware=h100", f"runs={tmp_path}", CUDA_VISIBLE_DEVICES=""),
         "asks for a GPU",
         "hardware=cpu",
     )
@@ -141,7 +142,7 @@ def test_a_malformed_local_row_is_named_by_file_and_line(tmp_path):
 
 def test_a_judge_without_a_key_leaves_nothing(tmp_path):
     words = ("algo=none", "data_mix=medical_o1_verifiable", "judge=openai", "hardware=cpu", f"runs={tmp_path / 'runs'}")
-    check_told(medrl(*words, env={"OPENAI_API_KEY": ""}), "OPENAI_API_KEY", code=1)
+    check_told(medrl(*words, OPENAI_API_KEY=""), "OPENAI_API_KEY", code=1)
     assert not (tmp_path / "runs").exists()
 
 
@@ -296,9 +297,8 @@ def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path
 
 @pytest.mark.slow
 def test_a_reward_with_a_hole_is_trained_on_where_one_insists(tmp_path):
-    done = medrl(*HOLE, *SHORT, "reward_set.audit=warn", f"runs={tmp_path}")
-    assert done.returncode == 0, done.stdout
-    assert "a wrong answer earns what the gold earns" in done.stdout and "medrl: " not in done.stdout
+    output = killed.finish(*HOLE, *SHORT, "reward_set.audit=warn", f"runs={tmp_path}")
+    assert "a wrong answer earns what the gold earns" in output and "medrl: " not in output
     (folder,) = tmp_path.iterdir()
     plan = json.loads((folder / "plan.json").read_text())
     assert "base model" in plan["audit"]["matrix"]["pubmedqa"] and plan["audit"]["findings"]

@@ -36,7 +36,6 @@ from medrl.models.base import EMBEDDED
 from medrl.tasks.gsm8k import GSM8K
 from medrl.tasks.pubmedqa import official_test_ids
 
-pytestmark = pytest.mark.xdist_group("hub")  # one worker sets the server up and reads from it, once
 REPOSITORY = Path(__file__).parent.parent
 # What a mix hands to its tasks, and the tasks; rows of one's own are in no repository.
 GIVEN = {"data_mix": {"format": "xml"}, "judge": OmegaConf.load(root("conf") / "judge" / "lexical.yaml")}

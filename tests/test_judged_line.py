@@ -1,31 +1,21 @@
 """The whole line with a judge that is asked over HTTP: what it says is what the table says, and a second run asks nothing."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import killed
 import pytest
 from loopback_judge import LoopbackJudge, Reply
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = 30
 
 
 def medrl(folder, endpoint, *words):
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "medrl", "hardware=cpu", "algo=none", "data_mix=medical_o1_verifiable", "judge=openai"),
-            *(f"judge.base_url={endpoint.url}", f"judge.limits.cache={folder / 'verdicts'}", f"eval.limit={EXAMPLES}"),
-            *(f"runs={folder / 'runs'}", *words),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OPENAI_API_KEY": "sk-loopback", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=600,
+    return killed.ended(
+        *("hardware=cpu", "algo=none", "data_mix=medical_o1_verifiable", "judge=openai", "source.train_rows=200"),
+        *(f"judge.base_url={endpoint.url}", f"judge.limits.cache={folder / 'verdicts'}", f"eval.limit={EXAMPLES}"),
+        *(f"runs={folder / 'runs'}", *words),
+        OPENAI_API_KEY="sk-loopback",
     )
 
 
@@ -47,7 +37,7 @@ def test_the_table_says_what_the_judge_said_and_a_second_run_asks_nothing(tmp_pa
         "".join(json.dumps({"question": "?", "gold": g, "answer": a, "right": r}) + "\n" for g, a, r in labels), encoding="utf-8"
     )
     first = medrl(tmp_path, endpoint, f"judge.calibration_file={sample}")
-    assert first.returncode == 0, first.stderr
+    assert first.returncode == 0, first.stdout
     metrics = metrics_of(tmp_path)
     task, judge = metrics["tasks"]["medical_o1_verifiable"], metrics["judge"]
     (lines,) = (tmp_path / "runs").glob("*/eval/*.jsonl")
@@ -64,7 +54,7 @@ def test_the_table_says_what_the_judge_said_and_a_second_run_asks_nothing(tmp_pa
 
     count = len(endpoint.requests)
     again = medrl(tmp_path, endpoint, f"judge.calibration_file={sample}", "force=true")
-    assert again.returncode == 0, again.stderr
+    assert again.returncode == 0, again.stdout
     assert len(endpoint.requests) == count
     assert metrics_of(tmp_path)["judge"]["calls"]["sent"] == 0
     assert metrics_of(tmp_path)["tasks"]["medical_o1_verifiable"] == task
@@ -76,10 +66,10 @@ def test_the_table_says_what_the_judge_said_and_a_second_run_asks_nothing(tmp_pa
 def test_a_judge_that_fails_stops_or_abstains_and_never_compares_strings(tmp_path, endpoint, failure, code, reply):
     endpoint.otherwise = reply
     ended = medrl(tmp_path, endpoint, f"judge.failure={failure}", "judge.limits.attempts=2", "eval.limit=4")
-    assert ended.returncode == code and "Traceback" not in ended.stderr
+    assert ended.returncode == code and "Traceback" not in ended.stdout
     if failure == "stop":
         host = endpoint.url.split("/")[2]
-        assert host in ended.stderr and "run the same command again" in ended.stderr and "judge.failure=abstain" in ended.stderr
+        assert host in ended.stdout and "run the same command again" in ended.stdout and "judge.failure=abstain" in ended.stdout
         return
     task = metrics_of(tmp_path)["tasks"]["medical_o1_verifiable"]
     assert task["accuracy"] == 0.0 and task["ungraded"] > 0 and "Ungraded:" in ended.stdout
@@ -87,5 +77,5 @@ def test_a_judge_that_fails_stops_or_abstains_and_never_compares_strings(tmp_pat
 
 def test_a_missing_key_is_said_before_anything_is_asked(tmp_path, endpoint):
     ended = medrl(tmp_path, endpoint, "judge.api_key_env=NO_SUCH_KEY")
-    assert ended.returncode == 1 and "NO_SUCH_KEY" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == 1 and "NO_SUCH_KEY" in ended.stdout and "Traceback" not in ended.stdout
     assert not endpoint.requests and not list(tmp_path.glob("runs/*/eval/*"))

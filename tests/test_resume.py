@@ -9,6 +9,7 @@ import time
 import killed
 import pytest
 
+from medrl import lifecycle
 from medrl.config import build
 from medrl.evaluation import evaluate
 from medrl.files import read_jsonl
@@ -52,17 +53,18 @@ ALGOS = {
     ),
 }  # fmt: skip
 TRAINED = [name for name in ALGOS if name != "none"]
-STOPPED = ("grpo", "sft", "dpo")
+STOPPED = ("grpo", "sft")
 """The algorithms that are stopped by a signal, too, which works the same for all of them."""
+BRIEF = ("eval.limit=1", "eval.max_new_tokens=4")
+"""Where the weights are compared."""
 
 
-def start(algo, runs):
-    return killed.medrl(*COMMON, *ALGOS[algo], f"runs={runs}", folder=runs)
+def start(algo, runs, *words):
+    return killed.medrl(*COMMON, *ALGOS[algo], *words, f"runs={runs}", folder=runs)
 
 
-def finish(algo, runs):
-    runs.mkdir(exist_ok=True)
-    output = killed.finish(*COMMON, *ALGOS[algo], f"runs={runs}", folder=runs)
+def finish(algo, runs, *words):
+    output = killed.finish(*COMMON, *ALGOS[algo], *words, f"runs={runs}", folder=runs)
     (folder,) = runs.iterdir()
     return folder, output
 
@@ -80,35 +82,33 @@ def check_same(folder, reference):
     assert said[0] == said[1]
 
 
-def by_algorithm(names):
-    """Tests of one algorithm in one worker, so that its unbroken run is made once."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(f"resume {name}")) for name in names]
-
-
-@pytest.fixture(scope="module", params=by_algorithm(TRAINED))
-def reference(request, tmp_path_factory):
-    """An algorithm and the folder of its unbroken run."""
-    return request.param, finish(request.param, tmp_path_factory.mktemp("unbroken"))[0]
+@pytest.fixture(scope="module", params=TRAINED)
+def reference(compose, request, tmp_path_factory):
+    """An algorithm and the folder of its unbroken run, in this process: in another one sets have another order."""
+    runs = tmp_path_factory.mktemp("unbroken")
+    lifecycle.run(compose([*COMMON, *ALGOS[request.param], *BRIEF, f"runs={runs}"]))
+    (folder,) = runs.iterdir()
+    return request.param, folder
 
 
 @pytest.mark.slow
 def test_after_sigkill(reference, tmp_path):
     algo, unbroken = reference
-    process = start(algo, tmp_path)
+    process = start(algo, tmp_path, *BRIEF)
     wait_for_step(process, tmp_path, 3)
     seed = random.randrange(10**6)
     print(f"seed of the moment: {seed}")
     time.sleep(random.Random(seed).random())  # any moment: in a step, in a checkpoint, between them
     killed.kill(process)
-    folder, _ = finish(algo, tmp_path)
+    folder, _ = finish(algo, tmp_path, *BRIEF)
     check_same(folder, unbroken)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reference", by_algorithm(STOPPED), indirect=True)
+@pytest.mark.parametrize("reference", STOPPED, indirect=True)
 def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     algo, unbroken = reference
-    process = start(algo, tmp_path)
+    process = start(algo, tmp_path, *BRIEF)
     wait_for_step(process, tmp_path, 3)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
@@ -118,19 +118,19 @@ def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     newest = max((folder / "train").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     weights = newest / "optimizer.pt"
     weights.write_bytes(weights.read_bytes()[:1000])  # as a kill in the middle of writing leaves it
-    folder, _ = finish(algo, tmp_path)
+    folder, _ = finish(algo, tmp_path, *BRIEF)
     check_same(folder, unbroken)
 
 
 @pytest.mark.slow
-def test_after_a_kill_between_the_last_checkpoint_and_the_model(tmp_path):
+@pytest.mark.parametrize("reference", ["sft"], indirect=True)
+def test_after_a_kill_between_the_last_checkpoint_and_the_model(reference, tmp_path):
     """The last steps are done again, and no more than those."""
-    folder, _ = finish("sft", tmp_path / "unbroken")
-    killed = tmp_path / "killed" / folder.name
-    shutil.copytree(folder, killed, ignore=shutil.ignore_patterns("model", "eval", "metrics.json"))
-    _, output = finish("sft", tmp_path / "killed")
+    _, unbroken = reference
+    shutil.copytree(unbroken, tmp_path / unbroken.name, ignore=shutil.ignore_patterns("model", "eval", "metrics.json"))
+    folder, output = finish("sft", tmp_path, *BRIEF)
     assert "resume   from step 6" in output  # of 8
-    check_same(killed, folder)
+    check_same(folder, unbroken)
 
 
 @pytest.mark.slow
@@ -267,9 +267,9 @@ def test_a_judge_is_asked_once_for_each_answer(ask, monkeypatch):
 
 @pytest.mark.slow
 def test_after_sigkill_in_the_middle_of_an_evaluation(tmp_path):
-    unbroken, _ = finish("none", tmp_path / "unbroken")
-    runs = tmp_path / "killed"
-    runs.mkdir()
+    for name in ("unbroken", "killed"):
+        (tmp_path / name).mkdir()
+    unbroken, runs = finish("none", tmp_path / "unbroken")[0], tmp_path / "killed"
     process = start("none", runs)
     killed.wait_until(lambda: any(path.stat().st_size for path in runs.glob("*/eval/*.begun")), process)
     killed.kill(process)

@@ -16,6 +16,7 @@ import heapq
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -93,8 +94,28 @@ def scores(task: Task, held_out: Sequence[Example], training: Sequence[Example])
 def of_run(run: Run, name: str, held_out: Sequence[Example]) -> dict[str, dict[str, float]] | None:
     """`scores` of one held-out task of a run; empty where its answers are not closed, None where there are no rows to fit on.
 
-    Those of the hub are read where the run trains on them already: nothing is fetched for a reference row.
+    Those of the hub are read where the run trains on them already: nothing is fetched for a reference row. Computed once in the
+    life of a run, whose page is written at each checkpoint.
     """
+    if _last.run is not run:
+        _last.run, _last.found = run, {}
+    if name not in _last.found:
+        _last.found[name] = _of_run(run, name, held_out)
+    return _last.found[name]
+
+
+@dataclass
+class _Known:
+    """What was computed of the run that was asked about last."""
+
+    run: Run | None = None
+    found: dict[str, dict[str, dict[str, float]] | None] = field(default_factory=dict)
+
+
+_last = _Known()
+
+
+def _of_run(run: Run, name: str, held_out: Sequence[Example]) -> dict[str, dict[str, float]] | None:
     task = run.data_mix.tasks[name]
     if not closed(task):
         return {}
