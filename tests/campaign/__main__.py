@@ -1,8 +1,8 @@
 """Kills, damage, full disks and hostile inputs, with a seed, for as many minutes as there are.
 
-    python tests/campaign KIND... minutes=N seed=S workers=W out=FOLDER [tries=N] [only=NUMBER]
+    python tests/campaign KIND... minutes=N seed=S workers=W out=FOLDER algorithms=A,B tries=N only=NUMBER
 
-KIND is one of those in KINDS, or ``all``, which share the minutes. Every input is made of the kind, the seed and its number. The
+KIND is one of those in KINDS, ``all``, which share the minutes, or ``short``: a little of all, as continuous integration has it. Every input is made of the kind, the seed and its number. The
 journal in ``out`` keeps what was tried, so the same command goes on where it was ended. ``only=NUMBER`` tries one input and shows
 what it was and what came of it. docs/reliability.md says what each kind does.
 """
@@ -26,25 +26,35 @@ os.environ |= {
 }
 sys.path[:0] = [str(ROOT), str(HERE.parent)]  # medrl, and the loopback servers of the tests
 
+import commands  # noqa: E402
 import figures  # noqa: E402
 import forks  # noqa: E402
 
-KINDS = ("kills", "damage", "storage", "command_lines", "values", "yaml_files", "rows", "model_folders", "judge_answers")
+SHORT = {
+    "kills": 2, "damage": 6, "storage": 2, "command_lines": 20, "values": 300, "yaml_files": 30, "rows": 150, "model_folders": 60,
+    "judge_answers": 60,
+}  # fmt: skip
+"""Inputs of each kind in the short form, with one algorithm: about a minute of CPU."""
+KINDS = tuple(SHORT)
 
 
 def main(argv: list[str]) -> int:
     """The number of faults found, at most 100, is the exit code."""
-    options = {"minutes": "10", "seed": "0", "workers": "1", "out": "", "tries": "", "only": ""}
+    options = {"minutes": "10", "seed": "0", "workers": "1", "out": "", "tries": "", "only": "", "algorithms": ""}
     options |= dict(word.split("=", 1) for word in argv if "=" in word)
     kinds = [word for word in argv if "=" not in word]
-    if not kinds or set(kinds) - {*KINDS, "all"} or len(options) > 6:
+    if not kinds or set(kinds) - {*KINDS, "all", "short"} or len(options) > 7:
         print(f"{__doc__}\nKinds: {', '.join(KINDS)}.")
         return 2
     seed, workers = int(options["seed"]), int(options["workers"])
-    chosen = KINDS if "all" in kinds else kinds
+    chosen = KINDS if {"all", "short"} & set(kinds) else kinds
+    if "short" in kinds:
+        options["algorithms"] = options["algorithms"] or "sft"
     out = Path(options["out"] or ROOT / "runs" / f"campaign-{seed}-{figures.commit()}").resolve()
     print(f"campaign seed {seed}, {workers} workers, {options['minutes']} minutes, in {out}", flush=True)
     forks.preload()
+    if options["algorithms"]:
+        commands.keep(options["algorithms"].split(","))
     if options["only"]:
         return show(importlib.import_module(chosen[0]), seed, int(options["only"]), out / chosen[0])
     end = time.monotonic() + 60 * float(options["minutes"])
@@ -57,8 +67,8 @@ def main(argv: list[str]) -> int:
             continue
         numbers = (number for number in kind.numbers(seed) if number not in journal.tried)
         getattr(kind, "warm", lambda: None)()
-        if options["tries"]:
-            numbers = itertools.islice(numbers, int(options["tries"]))
+        if most := SHORT[name] if "short" in kinds else int(options["tries"] or 0):
+            numbers = itertools.islice(numbers, most)
         forks.run(kind, seed, numbers, out / name, workers, now + (end - now) / left, journal.note)
         print(journal.summary(), flush=True)
     text, faults = figures.write(out, seed)

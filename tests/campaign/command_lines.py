@@ -24,7 +24,9 @@ def numbers(seed: int) -> Iterator[int]:
 def lines() -> list[list[str]]:
     """The words of every documented command of ``python -m medrl``, and each of an option's value alone."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    texts = [text for page in pages for text in re.findall(r"^python -m medrl +(\S.*?)(?:  .*)?$", page.read_text(), re.MULTILINE)]
+    texts = [
+        text for page in pages for text in re.findall(r"^python -m medrl +(\S.*?)(?:  .*)?$", page.read_text(), re.MULTILINE)
+    ]
     found = []
     for text in dict.fromkeys(texts):
         try:
@@ -47,10 +49,14 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
         elif what < 0.8 and words:
             del words[at]
         else:
-            words.insert(at, rng.choice([*words, *rng.choice(lines()), *SYNTAX, "--cfg", "--help", "-m", "+a=b", "~algo", "algo@x=sft"]))
+            words.insert(
+                at, rng.choice([*words, *rng.choice(lines()), *SYNTAX, "--cfg", "--help", "-m", "+a=b", "~algo", "algo@x=sft"])
+            )
     words = [word.replace("\x00", "") for word in words]  # which no process is ever given
     words = [word.encode(errors="surrogateescape" if "\udc80" <= word < "\udcff" else "replace").decode() for word in words]
-    describe(folder, "-m" if "-m" in words else "chain" if any(word.startswith("chain=") for word in words) else "run", repr(words))
+    describe(
+        folder, "-m" if "-m" in words else "chain" if any(word.startswith("chain=") for word in words) else "run", repr(words)
+    )
     checked(words)
     return Ended("accepted")
 

@@ -64,6 +64,15 @@ parameters:
   eval.split: {{value: validation}}
   seed: {{values: [0, 1]}}
 """
+
+
+def keep(names: Sequence[str]) -> None:
+    """Leave these commands and algorithms alone."""
+    for commands in (ALGORITHMS, COMMANDS):
+        for name in set(commands) - set(names):
+            del commands[name]
+
+
 SEVERAL = ("multirun", "chain", "sweep")
 """Commands whose runs are processes of their own, so that a kill may hit the parent alone."""
 TIMED = {
@@ -159,12 +168,13 @@ def _main(module: str, words: Sequence[str]) -> int:
     return exit_code(lambda: sweep.main(words))
 
 
-def finish(words: Sequence[str], folder: Path, seconds: float = SECONDS, *, whole: bool = False) -> Ended:
-    """Do a command to its end: right, or what it says."""
+def finish(words: Sequence[str], folder: Path, *, whole: bool = False, meanwhile: Callable[[], bool] = lambda: False) -> Ended:
+    """Do a command to its end, and something else until that is done: right, or what the command says."""
     command = Command(words, folder, whole=whole)
-    if not command.wait(seconds=seconds):
+    command.wait(meanwhile)
+    if not command.wait():
         command.kill(parent_only=False)
-        return Ended("hang", f"over {seconds:g} s", "hang")
+        return Ended("hang", f"over {SECONDS} s", "hang")
     text = command.log.read_text(errors="replace")
     return Ended("right") if command.code == 0 else judged_end(command.code, text)
 

@@ -64,10 +64,9 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
             answers.unlink()
         for last in [each for each in run.glob("train/**/checkpoint-*") if not _goes_on(each)]:
             shutil.rmtree(last)
-    places = sorted(run.glob(file.replace("checkpoint", "train/checkpoint-*")))
+    places = sorted(run.glob(file.replace("checkpoint", "train/**/checkpoint-*")))
     if not places:
-        describe(folder, state, f"{file} {damage}, {algorithm}")
-        return Ended("right", "no such file")
+        return Ended("absent")
     said = damaged(rng, place := rng.choice(places), damage)
     describe(folder, state, f"{file} {damage} {algorithm}: {place.relative_to(run)} {said}")
     where = f"{state} {file} {damage}"
@@ -81,7 +80,9 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
     if ended.result == "right":
         found = [each for each in commands.differences(folder, expected) if not _is_plan(each)]
         if state == "finished":  # what was damaged and is told apart from nothing else needs no mending
-            found = [each for each in found if f"/{place.relative_to(run)}" not in f"/{each}" or file in ("metrics.json", "model/*")]
+            found = [
+                each for each in found if f"/{place.relative_to(run)}" not in f"/{each}" or file in ("metrics.json", "model/*")
+            ]
         ended = Ended("silent", "; ".join(found), where) if found else ended
     return ended if ended.result in ("right", "sentence") else ended._replace(where=f"{where}: {ended.where}")
 

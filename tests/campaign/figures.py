@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -63,7 +64,7 @@ def table(out: Path, seed: int) -> dict[str, Any]:
     """Everything that was found, by kind."""
     kinds = {}
     for path in sorted(out.glob(f"*-{seed}.jsonl")):
-        name, outcomes = path.stem.removesuffix(f"-{seed}"), read(path)
+        name, outcomes = path.stem.removesuffix(f"-{seed}"), [each for each in read(path) if each.result != "absent"]
         bad = [each for each in outcomes if each.result not in GOOD]
         groups: dict[tuple[str, str], list[Outcome]] = {}
         for each in bad:
@@ -71,10 +72,12 @@ def table(out: Path, seed: int) -> dict[str, Any]:
         taken = Counter(each.said for each in outcomes if each.result == "accepted" and each.said)
         kinds[name] = {
             "tried": len(outcomes),
-            **{result: sum(each.result == result for each in outcomes) for result in GOOD},
+            **{result: sum(each.result == result for each in outcomes) for result in GOOD if result != "absent"},
             "faults": dict(Counter(each.result for each in bad)),
             "by_group": by_group(outcomes),
             "accepted_as": dict(taken.most_common(30)),
+            "whole_processes": sum("whole processes" in each.said for each in outcomes),
+            "kills_that_hit": sum(int(hit[1]) for each in outcomes if (hit := re.match(r"(\d+) kills hit", each.said))),
             "seconds": round(sum(each.seconds for each in outcomes), 1),
             "found": [
                 {"result": result, "where": where, "count": len(equal), **smallest(equal, name, seed)}
@@ -120,12 +123,22 @@ def markdown(found: dict[str, Any]) -> str:
         faults = ", ".join(f"{count} {result}" for result, count in kind["faults"].items()) or "0"
         counts = " | ".join(f"{kind[key]:,}" for key in ("tried", "right", "accepted", "sentence"))
         rows.append(f"| {name} | {counts} | {faults} | {kind['seconds'] / 60:.1f} |")
+    if kills := found["kinds"].get("kills"):
+        whole, hit = kills["whole_processes"], kills["kills_that_hit"]
+        after = [
+            "",
+            f"Kills: {hit} hit in the rounds that ended right, of which {whole} were whole processes and the rest forked.",
+        ]
+    else:
+        after = []
     rows += [f"| {name} | skipped: {reason} | | | | | |" for name, reason in found["skipped"].items()]
+    rows += after
     listed = [(name, fault) for name, kind in found["kinds"].items() for fault in kind["found"]]
     if listed:
         rows += ["", "| fault | where | count | the smallest input |", "|---|---|--:|---|"]
         rows += [
-            f"| {name}: {fault['result']} | {fault['where']} | {fault['count']} | `{fault['command']}` |" for name, fault in listed
+            f"| {name}: {fault['result']} | {fault['where']} | {fault['count']} | `{fault['command']}` |"
+            for name, fault in listed
         ]
     return "\n".join(rows) + "\n"
 

@@ -28,8 +28,9 @@ from typing import NamedTuple
 from medrl.errors import Interrupted, UserError
 
 PACKAGE = str(Path(__file__).resolve().parents[2] / "medrl")
-GOOD = ("right", "accepted", "sentence")
-"""Every other end is a fault: a traceback, other numbers without a word (silent), a hang, a death, something that leaked or outlived."""
+GOOD = ("right", "accepted", "sentence", "absent")
+"""Every other end is a fault: a traceback, other numbers without a word (silent), a hang, a death, something that leaked or outlived.
+``absent`` is a case that there is not, such as a file that an algorithm does not write; it is not counted."""
 PRELOADED = (
     "torch transformers trl peft datasets pandas pyarrow.parquet openpyxl openai anyio safetensors.torch scipy.stats "
     "transformers.models.qwen2.modeling_qwen2 transformers.models.qwen2.tokenization_qwen2 trl.trainer.sft_trainer "

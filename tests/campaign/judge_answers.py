@@ -33,7 +33,9 @@ def numbers(seed: int) -> Iterator[int]:
 def node() -> dict[str, Any]:
     from medrl.config import compose
 
-    return compose.tree(["hardware=cpu", "judge=openai", "judge.limits.attempts=2", "judge.limits.requests_per_minute=null"])["judge"]
+    return compose.tree(["hardware=cpu", "judge=openai", "judge.limits.attempts=2", "judge.limits.requests_per_minute=null"])[
+        "judge"
+    ]
 
 
 def warm() -> None:
@@ -97,7 +99,24 @@ def stated(reply: Reply) -> bool | None:
 def drawn(rng: random.Random, elsewhere: str) -> tuple[Reply, str, str]:
     """A reply, what it is about, and its description."""
     content = json.dumps(rng.choice((VERDICT, {**VERDICT, "same": False})))
-    what = rng.choice(("tree", "tree", "text", "text", "envelope", "envelope", "bytes", "status", "redirect", "usage", "finish", "slow", "key", "huge"))
+    what = rng.choice(
+        (
+            "tree",
+            "tree",
+            "text",
+            "text",
+            "envelope",
+            "envelope",
+            "bytes",
+            "status",
+            "redirect",
+            "usage",
+            "finish",
+            "slow",
+            "key",
+            "huge",
+        )
+    )
     if what == "tree":
         value, said = changed_tree(rng, json.loads(content))
         return Reply(content=json.dumps(value)), what, said
@@ -114,8 +133,14 @@ def drawn(rng: random.Random, elsewhere: str) -> tuple[Reply, str, str]:
     if what == "status":
         headers = rng.choice(({}, {"Retry-After": rng.choice(("0", "9999", "-1", "nan", "x"))}, {"Location": elsewhere}))
         status = rng.choice((201, 204, 400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 529))
-        error = rng.choice((None, {"message": f"bad key {KEY}"}, {"code": "insufficient_quota", "message": "\x1b[31m"}, {"code": odd(rng)}))
-        return Reply(status=status, headers=headers, error=json.loads(json.dumps(error, default=repr))), what, f"{status} {headers} {error}"
+        error = rng.choice(
+            (None, {"message": f"bad key {KEY}"}, {"code": "insufficient_quota", "message": "\x1b[31m"}, {"code": odd(rng)})
+        )
+        return (
+            Reply(status=status, headers=headers, error=json.loads(json.dumps(error, default=repr))),
+            what,
+            f"{status} {headers} {error}",
+        )
     if what == "redirect":
         status, path = rng.choice((301, 302, 303, 307, 308)), rng.choice(("/chat/completions", "", "/../x"))
         return Reply(status=status, headers={"Location": elsewhere + path}), what, f"{status} to another port{path}"
@@ -123,12 +148,25 @@ def drawn(rng: random.Random, elsewhere: str) -> tuple[Reply, str, str]:
         usage = rng.choice((odd(rng), {"prompt_tokens": odd(rng), "completion_tokens": odd(rng), "total_tokens": odd(rng)}))
         return Reply(content=content, usage=usage), what, repr(usage)
     if what == "finish":
-        finish, refusal = rng.choice(("length", "content_filter", "tool_calls", None, "stop")), rng.choice((None, None, "no", f"{KEY} \x1b[0m"))
+        finish, refusal = (
+            rng.choice(("length", "content_filter", "tool_calls", None, "stop")),
+            rng.choice((None, None, "no", f"{KEY} \x1b[0m")),
+        )
         return Reply(content=rng.choice((content, "")), finish=finish, refusal=refusal), what, f"{finish} {refusal!r}"
     if what == "slow":
         said = rng.choice(("hold", "cut"))
         return Reply(hold=said == "hold" and rng.random() < 0.2, cut=True, content=content), what, said
     if what == "key":
-        text = rng.choice((f"no verdict but {KEY}", json.dumps({**VERDICT, "reason": KEY}), f"{content} {KEY}", f"\x1b]0;{KEY}\x07"))
+        text = rng.choice(
+            (f"no verdict but {KEY}", json.dumps({**VERDICT, "reason": KEY}), f"{content} {KEY}", f"\x1b]0;{KEY}\x07")
+        )
         return Reply(content=text), what, text
-    return Reply(content=rng.choice(("[" * 100_000, content + " " * 5_000_000, '{"a":' * 9000, '{"reason": "' + "x" * 3_000_000 + '", "same": true}'))), what, "huge"
+    return (
+        Reply(
+            content=rng.choice(
+                ("[" * 100_000, content + " " * 5_000_000, '{"a":' * 9000, '{"reason": "' + "x" * 3_000_000 + '", "same": true}')
+            )
+        ),
+        what,
+        "huge",
+    )

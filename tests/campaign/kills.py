@@ -32,7 +32,7 @@ def order(seed: int) -> list[str]:
     """Every command once, those of several runs at the end of each turn."""
     single = [name for name in commands.COMMANDS if name not in commands.SEVERAL]
     random.Random(seed).shuffle(single)
-    return [*single, *commands.SEVERAL]
+    return [*single, *(name for name in commands.SEVERAL if name in commands.COMMANDS)]
 
 
 def attempt(number: int, seed: int, folder: Path) -> Ended:
@@ -43,9 +43,12 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
     several = name in commands.SEVERAL
     whole, killed = several or rng.random() < 1 / 8, []
     plans = [
-        (rng.choice(("random", "random", *PATTERNS)), rng.random(), several and rng.random() < 0.6) for _ in range(rng.randint(1, 3))
+        (rng.choice(("random", "random", *PATTERNS)), rng.random(), several and rng.random() < 0.6)
+        for _ in range(rng.randint(1, 3))
     ]
-    describe(folder, name, f"whole process: {whole}", *(f"{what} {moment:.3f} parent only: {alone}" for what, moment, alone in plans))
+    describe(
+        folder, name, f"whole process: {whole}", *(f"{what} {moment:.3f} parent only: {alone}" for what, moment, alone in plans)
+    )
     for what, moment, alone in plans:
         command = commands.Command(words, folder, whole=whole)
         if what == "random":

@@ -21,10 +21,22 @@ from mutations import changed_bytes, changed_text, changed_tree, describe, numbe
 SHARE, SECONDS = 20, 30
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "medrl" / "models" / "assets" / "tiny"
-FILES = ("config.json", "config.json", "tokenizer_config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json", "model.safetensors")
+FILES = (
+    "config.json",
+    "config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "model.safetensors",
+)
 MESSAGES = [{"role": "system", "content": "Answer."}, {"role": "user", "content": "What is 2 + 3? caf\u00e9 \u7247"}]
 BOUNDS = ("model.context_tokens=512", "data_mix.max_prompt_tokens=256", "eval.max_new_tokens=32", "algo.max_tokens=256")
-SMALL = {"auto_map": {"AutoConfig": "code.Config"}, "quantization_config": {"quant_method": "gptq", "bits": 4}, "model_type": "llama"}
+SMALL = {
+    "auto_map": {"AutoConfig": "code.Config"},
+    "quantization_config": {"quant_method": "gptq", "bits": 4},
+    "model_type": "llama",
+}
 
 
 def numbers(seed: int) -> Iterator[int]:
@@ -69,7 +81,11 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
             changed[key], said = SMALL[key], f"{key} = {SMALL[key]}"
         path.write_text(json.dumps(changed))
     describe(folder, path.name, said)
-    found, right = numbers_of(model), undamaged()
+    loaded, right = load(model), undamaged()
+    try:
+        found = numbers_of(*loaded)
+    except Exception as error:  # it would be one of the first step
+        return Ended("traceback", str(error), f"{type(error).__name__} of the first step")
     if found == right:
         return Ended("right")
     what = next(name for name in right if found[name] != right[name])
@@ -80,23 +96,30 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
 
 @cache
 def undamaged() -> dict[str, Any]:
-    return numbers_of(SOURCE)
+    return numbers_of(*load(SOURCE))
 
 
-def numbers_of(weights: Path) -> dict[str, Any]:
-    """What a run computes from a folder: tokens of a prompt, a loss, a greedy answer."""
-    import torch
-
+def load(weights: Path) -> tuple[Any, Any]:
+    """Tokenizer and model, as a run loads them."""
     from medrl.config import build
-    from medrl.models.tokenization import Rendering
 
     config = tree()
     settings = build.check({**config, "model": {**config["model"], "weights": str(weights)}})
     tokenizer = settings.model.tokenizer(lambda: iter(()))
+    return tokenizer, settings.model.policy(tokenizer, settings.hardware, 0)
+
+
+def numbers_of(tokenizer: Any, policy: Any) -> dict[str, Any]:
+    """What a run computes first: tokens of a prompt, a loss, a greedy answer."""
+    import torch
+
+    from medrl.models.tokenization import Rendering
+
     prompt = Rendering(tokenizer).prompt(MESSAGES)
-    policy = settings.model.policy(tokenizer, settings.hardware, 0)
     tokens = torch.tensor([prompt])
     with torch.no_grad():
         loss = policy(input_ids=tokens, labels=tokens).loss.item()
-        answer = policy.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=4, do_sample=False)[0, len(prompt) :]
+        answer = policy.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=4, do_sample=False)[
+            0, len(prompt) :
+        ]
     return {"tokens": prompt, "loss": loss, "answer": tokenizer.decode(answer)}

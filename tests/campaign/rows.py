@@ -22,12 +22,20 @@ KINDS = {
     "number": [{"question": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(8)],
     "letter": [{"question": f"Which is {n}?", "A": f"{n}", "B": f"{n + 1}", "C": "none", "answer": "A"} for n in range(8)],
     "options": [{"question": f"Which is {n}?", "options": {"A": f"{n}", "B": f"{n + 9}"}, "answer_idx": "B"} for n in range(8)],
-    "decision": [{"question": f"Does {n} help?", "context": f"It was {n}.", "answer": ("yes", "no", "maybe")[n % 3]} for n in range(8)],
+    "decision": [
+        {"question": f"Does {n} help?", "context": f"It was {n}.", "answer": ("yes", "no", "maybe")[n % 3]} for n in range(8)
+    ],
     "free_text": [{"question": f"Name disease {n}.", "answer": f"the disease of {n} caf\u00e9s \u7247"} for n in range(8)],
     "messages": [
-        {"messages": [{"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": f"So be it: {n}."}]} for n in range(8)
+        {"messages": [{"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": f"So be it: {n}."}]}
+        for n in range(8)
     ],
     "date": [{"question": f"When was {n}?", "answer": f"2024-05-{n + 1:02}"} for n in range(8)],
+}
+ALGORITHMS = {
+    "sft": ["data_mix.rows=6", "algo.batch_size=2"],
+    "grpo": ["data_mix.rows=6", "algo.batch_size=4", "algo.num_generations=2"],
+    "none": [],
 }
 FILES = (".jsonl", ".jsonl", ".json", ".csv", ".csv", ".tsv", ".parquet", ".xlsx", ".jsonl.gz")
 
@@ -40,12 +48,12 @@ def numbers(seed: int) -> Iterator[int]:
 def tree(algo: str) -> dict[str, Any]:
     from medrl.config import compose
 
-    words = ["data_mix.tasks.rows.train=train.jsonl", "data_mix.tasks.rows.test=test.jsonl", "data_mix.rows=6", "logger=none"]
+    words = ["data_mix.tasks.rows.train=train.jsonl", "data_mix.tasks.rows.test=test.jsonl", "logger=none", *ALGORITHMS[algo]]
     return compose.tree(["hardware=cpu", "data_mix=rows", f"algo={algo}", *words])
 
 
 def warm() -> None:
-    for algo in ("sft", "none", "grpo"):
+    for algo in ALGORITHMS:
         tree(algo)
 
 

@@ -1,6 +1,6 @@
 """A disk without room, without inodes, or read-only: one sentence, and with room again the same command ends as undisturbed.
 
-Each round mounts a small tmpfs of its own, which root may.
+``small`` has too little room from the beginning, ``filled`` loses what is left when a file of a kind appears. Each round mounts a small tmpfs of its own, which root may.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 
 import commands
 from forks import Ended
+from kills import PATTERNS
 from mutations import describe, number_of
 
 SHARE, SECONDS = 1, 600
-FAULTS = ("full", "full", "inodes", "read-only unfinished", "read-only finished")
+FAULTS = ("small", "filled", "filled", "filled", "inodes", "read-only unfinished", "read-only finished")
 
 
 def impossible() -> str:
@@ -38,12 +39,15 @@ def numbers(seed: int) -> Iterator[int]:
 
 def attempt(number: int, seed: int, folder: Path) -> Ended:
     rng = number_of("storage", seed, number)
-    algorithm, fault = rng.choice([*commands.ALGORITHMS, "none"]), rng.choice(FAULTS)
+    algorithm, fault = rng.choice([*commands.ALGORITHMS]), rng.choice(FAULTS)
     undisturbed, words = commands.reference(algorithm, folder.parents[1]), commands.COMMANDS[algorithm].split()
     files = [path for path in (undisturbed / "R").rglob("*") if path.is_file()]
     room = rng.randrange(1 << 16, max(1 << 17, sum(path.stat().st_size for path in files)))
-    limit = {"full": f"size={room}", "inodes": f"nr_inodes={rng.randrange(3, len(files) + 8)}"}.get(fault, "size=1g")
-    describe(folder, fault, f"{limit} {algorithm}")
+    limit = {"small": f"size={room}", "filled": "size=200m", "inodes": f"nr_inodes={rng.randrange(3, len(files) + 8)}"}.get(
+        fault, "size=1g"
+    )
+    pattern, spare = rng.choice(PATTERNS), rng.choice((0, 1, 5, 50, 500, 5000))
+    describe(folder, fault, f"{limit} {algorithm}", *([f"at {pattern}, but for {spare} KiB"] if fault == "filled" else []))
     runs = folder / "R"
     runs.mkdir()
     mount(runs, limit)
@@ -54,7 +58,11 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
             if fault.endswith("unfinished"):
                 (run / "metrics.json").unlink()
             mount(runs, "remount,ro")
-        first = commands.finish(words, folder)
+        if fault == "filled":
+            first = commands.finish(words, folder, meanwhile=lambda: _fill(runs, pattern, spare))
+            (runs / "filler").unlink(missing_ok=True)
+        else:
+            first = commands.finish(words, folder)
         if fault == "read-only finished" and first.result == "sentence":
             return Ended("refused", first.said, f"{fault}: {first.said[:60]}")
         if first.result not in ("sentence", "right"):
@@ -69,6 +77,19 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
         return first if first.result == "sentence" else ended
     finally:
         subprocess.run(["umount", "-l", str(runs)], check=True)
+
+
+def _fill(runs: Path, pattern: str, spare: int) -> bool:
+    """Whether a file of the pattern stands, and the disk is full since then."""
+    if not any(runs.glob(f"*/{pattern}")):
+        return False
+    with (runs / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            os.ftruncate(file.fileno(), max(0, file.tell() - (spare << 10)))
+    return True
 
 
 def mount(folder: Path, options: str) -> None:

@@ -14,7 +14,15 @@ from mutations import changed_text, changed_tree, describe, number_of
 
 SHARE, SECONDS = 10, 60
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = {"algo": "", "data_mix": "algo=sft", "reward_set": "algo=grpo", "eval": "", "model": "algo=sft", "judge": "", "hardware": ""}
+GROUPS = {
+    "algo": "",
+    "data_mix": "algo=sft",
+    "reward_set": "algo=grpo",
+    "eval": "",
+    "model": "algo=sft",
+    "judge": "",
+    "hardware": "",
+}
 
 
 def numbers(seed: int) -> Iterator[int]:
@@ -60,5 +68,7 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
         return Ended("accepted")
     from medrl.config import compose
 
-    compose.compose([f"hydra.searchpath=[file://{folder / 'conf'}]", "hardware=cpu", *GROUPS[group].split(), f"{group}=mine"][:: 1])
+    compose.compose(
+        [f"hydra.searchpath=[file://{folder / 'conf'}]", "hardware=cpu", *GROUPS[group].split(), f"{group}=mine"][::1]
+    )
     return Ended("accepted")
