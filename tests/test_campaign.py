@@ -1,6 +1,6 @@
 """The campaign's short form: a little of every kind, with a seed, and no traceback, no hang and no other number without a word.
 
-tests/campaign does the work in a process of its own, whose children are forked; docs/reliability.md has the figures of the long form.
+tests/campaign does the work in a process of its own, whose children are forked; docs/reliability.md has the long form's figures.
 """
 
 import json

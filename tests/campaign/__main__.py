@@ -2,9 +2,9 @@
 
     python tests/campaign KIND... minutes=N seed=S workers=W out=FOLDER algorithms=A,B tries=N only=NUMBER
 
-KIND is one of those in KINDS, ``all``, which share the minutes, or ``short``: a little of all, as continuous integration has it. Every input is made of the kind, the seed and its number. The
-journal in ``out`` keeps what was tried, so the same command goes on where it was ended. ``only=NUMBER`` tries one input and shows
-what it was and what came of it. docs/reliability.md says what each kind does.
+KIND is one of those in KINDS; ``all`` shares the minutes among them; ``short`` is a little of all, for continuous integration.
+Every input is made of the kind, the seed and its number. The journal in ``out`` keeps what was tried, so the same command goes on
+where it was ended. ``only=NUMBER`` tries one input and shows it and what came of it. docs/reliability.md describes the kinds.
 """
 
 from __future__ import annotations

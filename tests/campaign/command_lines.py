@@ -1,4 +1,4 @@
-"""Command lines: those of the documents with one to three changes, composed and checked as before a run, a multirun or a chain."""
+"""Command lines: those of the documents with one to three changes, composed and checked as before a run, multirun or chain."""
 
 from __future__ import annotations
 

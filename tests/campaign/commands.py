@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,8 @@ from forks import Ended
 
 SECONDS = 300
 """Longest time for one command."""
-SMALL = (
-    "hardware=cpu logger=none source.train_rows=24 source.test_rows=4 eval.max_new_tokens=16 data_mix.rows=24 "
-    "algo.epochs=null algo.max_steps=4 algo.save_steps=1 runs=R"
-)
+EVALUATED = "hardware=cpu logger=none source.test_rows=4 eval.max_new_tokens=16 runs=R"
+SMALL = f"{EVALUATED} source.train_rows=24 data_mix.rows=24 algo.epochs=null algo.max_steps=4 algo.save_steps=1"
 GSM8K, ONLINE = "data_mix=gsm8k", "algo.batch_size=8 algo.num_generations=4 algo.max_completion_tokens=24 data_mix=gsm8k"
 SAMPLED = "algo.batch_size=2 algo.num_generations=4 algo.max_completion_tokens=24 algo.prompts=8 data_mix=pubmedqa"
 ALGORITHMS = {
@@ -48,14 +46,14 @@ ALGORITHMS = {
     "ppo": f"{GSM8K} algo.batch_size=8 algo.num_mini_batches=2 algo.max_completion_tokens=24",
 }
 COMMANDS = {name: f"algo={name} {SMALL} {words}" for name, words in ALGORITHMS.items()} | {
-    "none": f"algo=none {GSM8K} eval.samples=3 eval.temperature=0.7 hardware=cpu logger=none source.test_rows=8 eval.max_new_tokens=64 runs=R",
+    "none": f"algo=none {EVALUATED} {GSM8K} eval.samples=3 eval.temperature=0.7 eval.max_new_tokens=64",
     "multirun": f"-m algo=sft {SMALL} {ALGORITHMS['sft']} seed=0,1",
-    "chain": f"chain=sft_grpo hardware=cpu logger=none source.train_rows=24 source.test_rows=4 eval.max_new_tokens=16 {GSM8K} runs=R "
-    "algo.epochs=null algo.max_steps=3 algo.save_steps=1 algo.batch_size=8",
+    "chain": f"chain=sft_grpo {SMALL} {GSM8K} algo.max_steps=3 algo.batch_size=8 grpo.algo.num_generations=4",
     "sweep": "medrl.sweep sweep.yaml runs=R",
 }
+POINT = ", ".join(f'"{word}"' for word in COMMANDS["sft"].split() if word != "runs=R")
 SWEEP = f"""program: medrl
-command: ["${{env}}", python, -m, medrl, {", ".join(f'"{word}"' for word in f"algo=sft {SMALL} {ALGORITHMS['sft']}".split() if word != "runs=R")}, "${{args_no_hyphens}}"]
+command: ["${{env}}", python, -m, medrl, {POINT}, "${{args_no_hyphens}}"]
 name: campaign
 method: grid
 metric: {{name: validation/gsm8k/accuracy, goal: maximize}}
@@ -76,8 +74,8 @@ def keep(names: Sequence[str]) -> None:
 SEVERAL = ("multirun", "chain", "sweep")
 """Commands whose runs are processes of their own, so that a kill may hit the parent alone."""
 TIMED = {
-    "time", "seconds", "step_time", "peak_memory_gib", "gpu_hours", "commit", "dirty", "tokens_per_second", "begin", "end", "created", "cost_of",
-    "throughput", "memory", "patch", "patch_bytes", "untracked", "command", "pid", "mean_seconds", "steps_per_second", "pace", "wall",
+    "time", "seconds", "step_time", "peak_memory_gib", "gpu_hours", "tokens_per_second", "begin", "end",
+    "command", "commit", "dirty",
 }  # fmt: skip
 """Fields that say when and where, and not what."""
 
@@ -150,10 +148,8 @@ class Command:
 
 @contextmanager
 def _gone() -> Iterator[None]:
-    try:
+    with suppress(psutil.NoSuchProcess):
         yield
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _main(module: str, words: Sequence[str]) -> int:
@@ -208,8 +204,8 @@ def differences(folder: Path, undisturbed: Path) -> list[str]:
 
 
 COMPARED = (
-    r"[^/]+/(model/.+|train/(log|pairs\S*|samples\S*)\.jsonl|train/completions/.+|eval/.+|metrics\.json|plan\.json|contaminated\.jsonl)"
-    r"|(sweep|multirun|chain)-[^/]+/(results|metrics|table)\S*"
+    r"[^/]+/(model/.+|eval/.+|metrics\.json|plan\.json|contaminated\.jsonl"
+    r"|train/(log|pairs\S*|samples\S*)\.jsonl|train/completions/.+)|(sweep|multirun|chain)-[^/]+/(results|metrics|table)\S*"
 )
 
 

@@ -1,7 +1,7 @@
 """Every file of a run that stopped, of a finished one, and of its model, damaged in every way; then the command again.
 
-The order is drawn from the seed, so that a budget of minutes takes a fair sample of all. Right is: ends as the undamaged one, or one
-sentence. ``unfinished`` goes on from its checkpoints, ``finished`` prints its table, ``model`` is where the next run starts.
+The order is drawn from the seed, so that a budget of minutes takes a fair sample of all. Right is: ends as the undamaged one,
+or one sentence. ``unfinished`` goes on from its checkpoints, ``finished`` prints its table, ``model`` is where another begins.
 """
 
 from __future__ import annotations
@@ -17,19 +17,15 @@ from mutations import describe, number_of
 
 SHARE, SECONDS = 1, 400
 DAMAGES = ("truncated", "emptied", "bit", "deleted", "link", "folder")
-NEXT = "algo=none model=from_run model.run={run} data_mix=gsm8k hardware=cpu logger=none source.test_rows=4 eval.max_new_tokens=16 runs=R"
+NEXT = f"algo=none model=from_run model.run={{run}} data_mix=gsm8k {commands.EVALUATED}"
+MODEL = "config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json chat_template.jinja"
+STATE = "optimizer.pt scheduler.pt rng_state.pth trainer_state.json training_args.bin complete.json value_head.pt"
+LOGS = "train/log.jsonl train/pairs.jsonl train/completions/*.parquet"
+RUN = f"config.yaml provenance.json plan.json contaminated.jsonl eval/*.jsonl {LOGS}"
 FILES = {
-    "unfinished": (
-        "config.yaml provenance.json plan.json contaminated.jsonl train/log.jsonl train/pairs.jsonl train/completions/*.parquet eval/*.jsonl "
-        "checkpoint/config.json checkpoint/generation_config.json checkpoint/model.safetensors checkpoint/optimizer.pt checkpoint/scheduler.pt "
-        "checkpoint/rng_state.pth checkpoint/trainer_state.json checkpoint/training_args.bin checkpoint/tokenizer.json "
-        "checkpoint/tokenizer_config.json checkpoint/chat_template.jinja checkpoint/complete.json checkpoint/value/* checkpoint/*.jsonl"
-    ).split(),
-    "finished": "config.yaml provenance.json plan.json metrics.json contaminated.jsonl train/log.jsonl eval/*.jsonl model/* .lock".split(),
-    "model": (
-        "model/config.json model/generation_config.json model/model.safetensors model/tokenizer.json model/tokenizer_config.json "
-        "model/chat_template.jinja config.yaml provenance.json metrics.json"
-    ).split(),
+    "unfinished": [*RUN.split(), *(f"checkpoint/{name}" for name in f"{MODEL} {STATE}".split())],
+    "finished": [*RUN.split(), "metrics.json", "model/*", ".lock"],
+    "model": [*(f"model/{name}" for name in MODEL.split()), "config.yaml", "provenance.json", "metrics.json"],
 }
 
 

@@ -1,7 +1,7 @@
 """Inputs tried in forked children of a process that has imported what a run imports: thousands a minute on a core.
 
-A child takes a few inputs, one after the other, and writes a line of JSON for each into a pipe. One that hangs or dies costs its own
-input alone: the rest of its share goes to the next child.
+A child takes a few inputs, one after the other, and writes a line of JSON for each into a pipe. One that hangs or dies costs its
+own input alone: the rest of its share goes to the next child.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,14 +30,14 @@ from medrl.errors import Interrupted, UserError
 
 PACKAGE = str(Path(__file__).resolve().parents[2] / "medrl")
 GOOD = ("right", "accepted", "sentence", "absent")
-"""Every other end is a fault: a traceback, other numbers without a word (silent), a hang, a death, something that leaked or outlived.
+"""Every other end is a fault: a traceback, other numbers without a word (silent), a hang, a death, what leaked or outlived.
 ``absent`` is a case that there is not, such as a file that an algorithm does not write; it is not counted."""
-PRELOADED = (
-    "torch transformers trl peft datasets pandas pyarrow.parquet openpyxl openai anyio safetensors.torch scipy.stats "
-    "transformers.models.qwen2.modeling_qwen2 transformers.models.qwen2.tokenization_qwen2 trl.trainer.sft_trainer "
-    "trl.trainer.grpo_trainer trl.trainer.dpo_trainer trl.trainer.kto_trainer trl.trainer.reward_trainer trl.trainer.rloo_trainer "
-    "medrl.__main__ medrl.lifecycle medrl.jobs.chain medrl.jobs.multirun medrl.sweep.__main__ medrl.config.compose"
-).split()
+PRELOADED = [
+    "torch", "transformers", "trl", "peft", "datasets", "pandas", "pyarrow.parquet", "openpyxl", "openai", "anyio", "scipy.stats",
+    "safetensors.torch", "transformers.models.qwen2.modeling_qwen2", "transformers.models.qwen2.tokenization_qwen2",
+    *(f"trl.trainer.{name}_trainer" for name in ("sft", "grpo", "dpo", "kto", "reward", "rloo")),
+    *(f"medrl.{name}" for name in ("__main__", "lifecycle", "jobs.chain", "jobs.multirun", "sweep.__main__", "config.compose")),
+]  # fmt: skip
 MEMORY_BYTES = 16 << 30
 """Address space of a child, so that an input that asks for all memory is a MemoryError of its own."""
 
@@ -156,10 +157,8 @@ class Child:
         except NoSuchProcess:
             below = []
         for pid in (self.pid, *(each.pid for each in below)):
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         os.close(self.pipe)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 

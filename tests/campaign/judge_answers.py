@@ -1,7 +1,7 @@
-"""Answers of a judge's endpoint: a server on the loopback address that behaves badly. A verdict is what it said, or there is none.
+"""Answers of a judge's endpoint, a server on the loopback address that behaves badly: a verdict is what it said, or none.
 
-A verdict out of anything but one JSON object of a reason and ``same`` is guessed; a key in a message or a file, or a request at another
-host, has leaked.
+A verdict out of anything but one JSON object of a reason and ``same`` is guessed; a key in a message or a file, or a request at
+another host, has leaked.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from forks import Ended
+from loopback_api import USAGE
 from loopback_judge import LoopbackJudge, Reply
 from mutations import changed_bytes, changed_text, changed_tree, describe, number_of, odd
 
@@ -125,7 +126,8 @@ def drawn(rng: random.Random, elsewhere: str) -> tuple[Reply, str, str]:
         return Reply(content=text.encode(errors="replace").decode()), what, said
     if what in ("envelope", "bytes"):
         message = {"role": "assistant", "content": content, "refusal": None}
-        whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}}  # fmt: skip
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": dict(USAGE)}
         value, said = changed_tree(rng, whole) if what == "envelope" else changed_bytes(rng, json.dumps(whole).encode())
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         headers = rng.choice(({}, {}, {"Content-Type": "text/html"}, {"Content-Encoding": "gzip"}, {"Content-Length": "9999"}))

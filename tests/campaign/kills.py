@@ -1,7 +1,7 @@
 """SIGKILL at any moment, of everything or of the parent alone; then the same command to its end, equal to an undisturbed one.
 
-A round is one to three kills of a command, at random or when a file of a kind appears. Single runs are forked children of a process
-that has imported torch, but for one in eight, which is a whole process; runs of a chain, a multirun and a sweep always are.
+A round is one to three kills of a command, at random or when a file of a kind appears. Single runs are forked children of a
+process that has imported torch, but for one in eight, which is a whole process; runs of chains, multiruns and sweeps always are.
 """
 
 from __future__ import annotations
@@ -17,11 +17,21 @@ from forks import Ended
 from mutations import describe, number_of
 
 SHARE, SECONDS = 1, 1200
-PATTERNS = (
-    "provenance.json", "plan.json", "train/log.jsonl", "train/checkpoint-*", "train/checkpoint-*/*.safetensors", "train/checkpoint-*/optimizer.pt",
-    "train/checkpoint-*/trainer_state.json", "train/checkpoint-*/complete.json*", "train/checkpoint-2", "train/checkpoint-3", "train/*.jsonl*",
-    "model.partial", "model", "eval/*.begun", "eval/*base*.jsonl", "eval/*trained*", "metrics.json*", "report.html*",
-)  # fmt: skip
+CHECKPOINT = "train/checkpoint-*"
+PATTERNS = [
+    *[
+        "provenance.json",
+        "plan.json",
+        "train/log.jsonl",
+        "train/*.jsonl*",
+        "model.partial",
+        "model",
+        "metrics.json*",
+        "report.html*",
+    ],
+    *(f"{CHECKPOINT}{each}" for each in ("", "/*.safetensors", "/optimizer.pt", "/trainer_state.json", "/complete.json*")),
+    *["train/checkpoint-2", "train/checkpoint-3", "eval/*.begun", "eval/*base*.jsonl", "eval/*trained*"],
+]
 
 
 def numbers(seed: int) -> Iterator[int]:
@@ -54,7 +64,7 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
         if what == "random":
             command.wait(seconds=moment * (length + (3 if whole else 0)))
         else:
-            before = {path for path in folder.glob(f"R/*/{what}")}
+            before = set(folder.glob(f"R/*/{what}"))
             if command.wait(lambda what=what, before=before: set(folder.glob(f"R/*/{what}")) - before, seconds=3 * length + 20):
                 break
             command.wait(seconds=0.05 * moment)

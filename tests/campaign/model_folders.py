@@ -1,7 +1,7 @@
 """Model folders of the user's: the embedded model with a file damaged or a value changed, loaded, and asked for one loss.
 
-What loads and answers as before is right. Other numbers are accepted where the change asks for them: a folder of one's own has no seal.
-They are silent faults where a file is missing, or where a number is none.
+What loads and answers as before is right. Other numbers are accepted where the change asks for them: a folder of one's own has no
+seal. They are silent faults where a file is missing, or where a number is none.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
         return Ended("right")
     what = next(name for name in right if found[name] != right[name])
     where = f"{path.name} {said if how == 'gone' else what}"
-    faulty = how == "gone" and path.name != "generation_config.json" or found["loss"] != found["loss"]
+    faulty = (how == "gone" and path.name != "generation_config.json") or found["loss"] != found["loss"]
     return Ended("silent" if faulty else "accepted", f"other {what}: {path.name} {said if how == 'tree' else how}"[:100], where)
 
 

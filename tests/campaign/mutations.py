@@ -8,72 +8,19 @@ from pathlib import Path
 from typing import Any
 
 NUMBERS = (
-    0,
-    -1,
-    1,
-    2,
-    7,
-    10**9,
-    10**20,
-    -(10**30),
-    2**63,
-    0.0,
-    -0.0,
-    1e-320,
-    1e30,
-    1e308,
-    float("nan"),
-    float("inf"),
-    float("-inf"),
+    *(0, -1, 1, 2, 7, 10**9, 10**20, -(10**30), 2**63),
+    *map(float, ["0.0", "-0.0", "1e-320", "1e30", "1e308", "nan", "inf", "-inf"]),
 )
 WORDS = (
-    "", " ", "x", "null", "true", "~", "NaN", "1e5", "0x1F", "012", "a" * 300, "../../etc", "/", ".", "a/b", "\x00", "\x1b[31m", "\u202e",
-    "\ud83d\ude00", "caf\u00e9", "cafe\u0301", "\u7247", "${seed}", "${oc.env:HOME}", "${", "{{7*7}}", "%s%n", "<script>", "=1+1", "a,b", "[", "{a: b}",
-    "'", '"', "\\", "\n", "\t", "\r\n", "!!python/object:os.system", "&a *a", "_target_", "https://user:pw@host/x?key=sk-1", "<think>", "</answer>",
+    "", " ", "x", "null", "true", "~", "NaN", "1e5", "0x1F", "012", "a" * 300, "../../etc", "/", ".", "a/b", "\x00", "\x1b[31m",
+    "\u202e", "\U0001f600", "caf\u00e9", "cafe\u0301", "\u7247", "${seed}", "${oc.env:HOME}", "${", "{{7*7}}", "%s%n", "=1+1", "a,b",
+    "[", "{a: b}", "'", '"', "\\", "\n", "\t", "\r\n", "!!python/object:os.system", "&a *a", "_target_", "<script>", "<think>",
+    "</answer>", "https://user:pw@host/x?key=sk-1",
 )  # fmt: skip
 NESTED = (
-    None,
-    True,
-    False,
-    [],
-    {},
-    [[]],
-    [None],
-    {"": None},
-    {"a": {"b": []}},
-    [1, "a"],
-    {"_target_": "os.system"},
-    {"_target_": 3},
-)
-SYNTAX = (
-    "\t",
-    "\x00",
-    ": ",
-    "- ",
-    "{",
-    "}",
-    "[",
-    "]",
-    "'",
-    '"',
-    "#",
-    "&a ",
-    "*a ",
-    "!!",
-    "|",
-    ">",
-    "---\n",
-    "...\n",
-    "\ufeff",
-    "%",
-    "@",
-    "`",
-    ",",
-    "=",
-    "\r",
-    "\u2028",
-    "\ud800",
-)
+    None, True, False, [], {}, [[]], [None], {"": None}, {"a": {"b": []}}, [1, "a"], {"_target_": "os.system"}, {"_target_": 3},
+)  # fmt: skip
+SYNTAX = (*"{}[]'\"#|>%@`,=\t\x00\ufeff\r\u2028\ud800", ": ", "- ", "&a ", "*a ", "!!", "---\n", "...\n")
 
 
 def number_of(kind: str, seed: int, number: int) -> random.Random:

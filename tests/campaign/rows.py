@@ -1,4 +1,4 @@
-"""Files of rows: JSON lines, JSON, CSV, TSV, Parquet and Excel, with odd cells, keys and bytes, planned as ``dry_run=true`` does."""
+"""Files of rows: JSON lines, JSON, CSV, TSV, Parquet, Excel, with odd cells, keys and bytes, planned as ``dry_run=true`` does."""
 
 from __future__ import annotations
 

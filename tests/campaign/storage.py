@@ -1,6 +1,7 @@
 """A disk without room, without inodes, or read-only: one sentence, and with room again the same command ends as undisturbed.
 
-``small`` has too little room from the beginning, ``filled`` loses what is left when a file of a kind appears. Each round mounts a small tmpfs of its own, which root may.
+``small`` has too little room from the beginning, ``filled`` loses what is left when a file of a kind appears. Each round mounts a
+small tmpfs of its own, which root may.
 """
 
 from __future__ import annotations

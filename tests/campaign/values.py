@@ -12,12 +12,17 @@ from forks import Ended
 from mutations import changed_tree, describe, number_of
 
 SHARE, SECONDS = 200, 30
-CONFIGURATIONS = (
-    "algo=grpo", "algo=ppo", "algo=dapo", "algo=sft", "algo=dpo", "algo=kto", "algo=orpo", "algo=iterative_dpo", "algo=rejection_sampling",
-    "algo=distillation algo.teacher.weights=embedded:tiny", "algo=pt data_mix=medicalgpt_pt", "algo=rm data_mix=medicalgpt_preference",
-    "algo=none data_mix=dxbench model=openai_compatible model.name=a", "reward_set=hierarchy model/lora=all_linear model.lora.rank=4",
-    "data_mix=medical_o1_verifiable reward_set=xr1 judge=openai", "model=tiny_scratch", "eval=full", "paper=grpo_medical hardware=cpu",
-)  # fmt: skip
+ALGORITHMS = "grpo ppo dapo sft dpo kto orpo iterative_dpo rejection_sampling"
+CONFIGURATIONS = [
+    *(f"algo={name}" for name in ALGORITHMS.split()),
+    "algo=distillation algo.teacher.weights=embedded:tiny",
+    "algo=pt data_mix=medicalgpt_pt",
+    "algo=rm data_mix=medicalgpt_preference",
+    "algo=none data_mix=dxbench model=openai_compatible model.name=a",
+    "reward_set=hierarchy model/lora=all_linear model.lora.rank=4",
+    "data_mix=medical_o1_verifiable reward_set=xr1 judge=openai",
+    *["model=tiny_scratch", "eval=full", "paper=grpo_medical"],
+]
 
 
 def numbers(seed: int) -> Iterator[int]:

@@ -63,12 +63,10 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
         from medrl.sweep import spec, validation
 
         sweep = spec.read(path, ["hardware=cpu"])
-        if sweep.method == "grid" and sweep.num_points <= 2 or rng.random() < 0.05:
+        if (sweep.method == "grid" and sweep.num_points <= 2) or rng.random() < 0.05:
             validation.check(sweep, folder)
         return Ended("accepted")
     from medrl.config import compose
 
-    compose.compose(
-        [f"hydra.searchpath=[file://{folder / 'conf'}]", "hardware=cpu", *GROUPS[group].split(), f"{group}=mine"][::1]
-    )
+    compose.compose([f"hydra.searchpath=[file://{folder / 'conf'}]", "hardware=cpu", *GROUPS[group].split(), f"{group}=mine"])
     return Ended("accepted")
