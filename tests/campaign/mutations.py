@@ -13,7 +13,8 @@ NUMBERS = (
 )
 WORDS = (
     "", " ", "x", "null", "true", "~", "NaN", "1e5", "0x1F", "012", "a" * 300, "../../etc", "/", ".", "a/b", "\x00", "\x1b[31m",
-    "\u202e", "\U0001f600", "caf\u00e9", "cafe\u0301", "\u7247", "${seed}", "${oc.env:HOME}", "${", "{{7*7}}", "%s%n", "=1+1", "a,b",
+    "\u202e", "\U0001f600", "caf\u00e9", "cafe\u0301", "\u7247", "${seed}", "${oc.env:HOME}", "${", "{{7*7}}", "%s%n",
+    "=1+1", "a,b",
     "[", "{a: b}", "'", '"', "\\", "\n", "\t", "\r\n", "!!python/object:os.system", "&a *a", "_target_", "<script>", "<think>",
     "</answer>", "https://user:pw@host/x?key=sk-1",
 )  # fmt: skip
@@ -75,8 +76,8 @@ def paths(tree: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [place for key, value in inside for place in ((*above, key), *paths(value, (*above, key)))]
 
 
-def changed_tree(rng: random.Random, tree: Any) -> tuple[Any, str]:
-    """A copy of a tree with one value replaced, removed or added, and what it was."""
+def changed_tree(rng: random.Random, tree: Any, keys: tuple[Any, ...] = WORDS) -> tuple[Any, str]:
+    """A copy of a tree with one value replaced, removed or added (under one of ``keys``), and what it was."""
     tree = copy.deepcopy(tree)
     places = paths(tree)
     if not places:
@@ -91,7 +92,7 @@ def changed_tree(rng: random.Random, tree: Any) -> tuple[Any, str]:
         return tree, f"{name} removed"
     value = odd(rng, node[place[-1]])
     if what < 0.3 and isinstance(node, dict):
-        key = rng.choice((*WORDS, 7, None, True, 1.5))
+        key = rng.choice(keys)
         node[key] = value
         return tree, f"{name.rpartition('.')[0]} + {key!r}: {value!r}"
     node[place[-1]] = value

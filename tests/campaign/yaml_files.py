@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 from forks import Ended
-from mutations import changed_text, changed_tree, describe, number_of
+from mutations import WORDS, changed_text, changed_tree, describe, number_of
 
 SHARE, SECONDS = 10, 60
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def changed(rng: random.Random, text: str) -> tuple[str, list[str]]:
         except (yaml.YAMLError, ValueError, RecursionError):
             tree = None
         if isinstance(tree, (dict, list)) and rng.random() < 0.5:
-            value, what = changed_tree(rng, tree)
+            value, what = changed_tree(rng, tree, (*WORDS, 7, None, True, 1.5))
             text = yaml.safe_dump(value, allow_unicode=rng.random() < 0.5)
         else:
             text, what = changed_text(rng, text)
