@@ -1,10 +1,11 @@
 """Kills, damage, full disks and hostile inputs, with a seed, for as many minutes as there are.
 
-    python tests/campaign KIND... minutes=N seed=S workers=W out=FOLDER algorithms=A,B tries=N only=NUMBER
+    python tests/campaign KIND... minutes=N seed=S workers=W out=FOLDER algorithms=A,B tries=N only=NUMBER page=FILE
 
 KIND is one of those in KINDS; ``all`` shares the minutes among them; ``short`` is a little of all, for continuous integration.
 Every input is made of the kind, the seed and its number. The journal in ``out`` keeps what was tried, so the same command goes on
-where it was ended. ``only=NUMBER`` tries one input and shows it and what came of it. docs/reliability.md describes the kinds.
+where it was ended. ``only=NUMBER`` tries one input and shows it and what came of it. ``page=docs/reliability.md`` puts
+the table of ``out`` into that page, which describes the kinds; without a KIND nothing else is done.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ KINDS = tuple(SHORT)
 
 def main(argv: list[str]) -> int:
     """The number of faults found, at most 100, is the exit code."""
-    options = {"minutes": "10", "seed": "0", "workers": "1", "out": "", "tries": "", "only": "", "algorithms": ""}
+    options = {"minutes": "10", "seed": "0", "workers": "1", "out": "", "tries": "", "only": "", "algorithms": "", "page": ""}
     options |= dict(word.split("=", 1) for word in argv if "=" in word)
     kinds = [word for word in argv if "=" not in word]
-    if not kinds or set(kinds) - {*KINDS, "all", "short"} or len(options) > 7:
+    if not (kinds or options["page"]) or set(kinds) - {*KINDS, "all", "short"} or len(options) > 8:
         print(f"{__doc__}\nKinds: {', '.join(KINDS)}.")
         return 2
     seed, workers = int(options["seed"]), int(options["workers"])
@@ -51,6 +52,8 @@ def main(argv: list[str]) -> int:
     if "short" in kinds:
         options["algorithms"] = options["algorithms"] or "sft"
     out = Path(options["out"] or ROOT / "runs" / f"campaign-{seed}-{figures.commit()}").resolve()
+    if not kinds:
+        return figures.put(out, seed, Path(options["page"]))
     print(f"campaign seed {seed}, {workers} workers, {options['minutes']} minutes, in {out}", flush=True)
     forks.preload()
     if options["algorithms"]:
@@ -73,6 +76,8 @@ def main(argv: list[str]) -> int:
         print(journal.summary(), flush=True)
     text, faults = figures.write(out, seed)
     print(text)
+    if options["page"]:
+        figures.put(out, seed, Path(options["page"]))
     return min(faults, 100)
 
 

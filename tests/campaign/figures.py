@@ -143,6 +143,17 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
+BEGIN, END = "<!-- the campaign's table begins -->\n", "<!-- the campaign's table ends -->"
+
+
+def put(out: Path, seed: int, page: Path) -> int:
+    """Write the table into a page, in the place of the one that stands there."""
+    text = page.read_text()
+    before, rest = text.split(BEGIN)
+    page.write_text(before + BEGIN + markdown(table(out, seed)) + END + rest.split(END)[1])
+    return 0
+
+
 def write(out: Path, seed: int) -> tuple[str, int]:
     """Write both files and return the text and the number of faults."""
     found = table(out, seed)
