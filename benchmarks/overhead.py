@@ -2,8 +2,10 @@
 
     python benchmarks/overhead.py [--runs 3] [--steps 8]
 
-The two take turns, so that a machine whose speed drifts slows both. Prints the seconds of each run, the ratio of each
-pair and its median, and whether the losses are the same. Promised: a median of at most 1.10, and equal losses.
+They take turns, so that a machine whose speed drifts slows all. medrl runs twice: as it comes, and with
+hardware.shared_prompts=false, which computes what TRL computes, so that losses are the same to the last bit. Prints
+the seconds of each run, the ratios to plain TRL and their medians. Promised: at most 1.05, at most 1.10 with TRL's own
+padding, and equal losses.
 """
 
 import argparse
@@ -50,19 +52,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         dump_rows(overrides, folder / "rows.jsonl")
-        ratios, same = [], []
+        ratios: dict[str, list[float]] = {"true": [], "false": []}
+        same = []
         for number in range(options.runs):
-            ours = [sys.executable, "-m", "medrl", *overrides, f"runs={folder / f'ours{number}'}"]
             plain_out = folder / f"plain{number}"
             plain = [sys.executable, "benchmarks/plain_trl.py", str(ROOT / "medrl" / "models" / "assets" / "tiny")]
-            a, b = seconds(ours), seconds([*plain, str(folder / "rows.jsonl"), str(plain_out), str(options.steps)])
-            ratios.append(a / b)
-            log = next((folder / f"ours{number}").glob("*/train/log.jsonl"))
-            our_losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
-            same.append(our_losses == json.loads((plain_out / "losses.json").read_text()))
-            print(f"run {number + 1}: medrl {a:6.1f} s   plain TRL {b:6.1f} s   ratio {a / b:.3f}   same losses: {same[-1]}")
-    print(f"median ratio {statistics.median(ratios):.3f} (promised: at most 1.10); losses equal in {sum(same)} of {len(same)}")
-    sys.exit(0 if all(same) and statistics.median(ratios) <= 1.10 else 1)
+            yardstick = seconds([*plain, str(folder / "rows.jsonl"), str(plain_out), str(options.steps)])
+            for shared, found in ratios.items():
+                runs = folder / f"{shared}{number}"
+                words = [*overrides, f"hardware.shared_prompts={shared}", f"runs={runs}"]
+                found.append(seconds([sys.executable, "-m", "medrl", *words]) / yardstick)
+            log = next(runs.glob("*/train/log.jsonl"))
+            losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
+            same.append(losses == json.loads((plain_out / "losses.json").read_text()))
+            print(
+                f"run {number + 1}: plain TRL {yardstick:6.1f} s   medrl {ratios['true'][-1]:.3f} of it, "
+                f"with TRL's padding {ratios['false'][-1]:.3f}, losses equal: {same[-1]}",
+                flush=True,
+            )
+    quick, padded = (statistics.median(found) for found in ratios.values())
+    print(f"medians {quick:.3f} (promised: at most 1.05) and {padded:.3f} (1.10); losses equal in {sum(same)} of {len(same)}")
+    sys.exit(0 if all(same) and quick <= 1.05 and padded <= 1.10 else 1)
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def test_dead_groups_are_replaced(compose, tmp_path):
     method = trl.GRPOTrainer._generate_and_score_completions
     assert list(inspect.signature(method).parameters) == ["self", "inputs"]
     assert "self._generate_and_score_completions(generation_batch)" in inspect.getsource(trl.GRPOTrainer._prepare_inputs)
-    kind = dynamic_sampling.trainer_class(1)
+    kind = dynamic_sampling.trainer_class(trl.GRPOTrainer, 1)
     own = [name for name, value in vars(kind).items() if callable(value)]
     assert own == ["_generate_and_score_completions"] and issubclass(kind, trl.GRPOTrainer)
 

@@ -49,11 +49,10 @@ Pairs = Sequence[tuple[int, int]]
 """``(dead group, the fresh group that replaces it)``."""
 
 
-def trainer_class(rounds: int) -> type[Any]:
-    """TRL's GRPOTrainer, with up to so many rounds of replacing dead groups in each batch that it generates."""
-    from trl import GRPOTrainer
+def trainer_class(base: type[Any], rounds: int) -> type[Any]:
+    """A GRPOTrainer with up to so many rounds of replacing dead groups in each batch that it generates."""
 
-    class DynamicSampling(GRPOTrainer):
+    class DynamicSampling(base):
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
             return filled(self, super()._generate_and_score_completions, inputs, rounds)
 

@@ -60,8 +60,11 @@ class GRPO(OnlineRL):
         from trl import GRPOConfig, GRPOTrainer
 
         from medrl.algos import dynamic_sampling
+        from medrl.training.rollout.trainer import trainer_class
 
-        kind = dynamic_sampling.trainer_class(self.dynamic_sampling_rounds) if self.dynamic_sampling_rounds else GRPOTrainer
+        kind = trainer_class(GRPOTrainer, job)
+        if self.dynamic_sampling_rounds:
+            kind = dynamic_sampling.trainer_class(kind, self.dynamic_sampling_rounds)
         return kind(args=GRPOConfig(**self.arguments(job)), **self.materials(job))
 
     def arguments(self, job: Job) -> dict[str, Any]:

@@ -39,7 +39,9 @@ class RLOO(OnlineRL):
     def trainer(self, job: Job) -> Any:
         from trl import RLOOConfig, RLOOTrainer
 
-        trainer = RLOOTrainer(args=RLOOConfig(**self.arguments(job)), **self.materials(job))
+        from medrl.training.rollout.trainer import trainer_class
+
+        trainer = trainer_class(RLOOTrainer, job)(args=RLOOConfig(**self.arguments(job)), **self.materials(job))
         trainer.add_callback(completions.kept(trainer, job.folder / "completions"))
         return trainer
 

@@ -1,0 +1,180 @@
+"""Log-probabilities of completions without padding, with the prompt of a group computed once.
+
+The completions of a group have one prompt. TRL computes it with each of them, and pads all rows to the longest. Here the rows of
+a micro-batch stand one behind the other in one row: the prompt once, then each of its completions, which sees the prompt and
+itself alone. Positions are those of the row by itself, so that values and gradients are those of the padded rows, to rounding.
+
+The last token of a prompt predicts the first token of every completion. A position has one label, so each completion begins
+with a copy of that token.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+ATTENTION = "medrl_shared_prompts"
+"""Name under which transformers finds `_attention`."""
+BLOCK = 128
+"""A row is filled up to a multiple of this many tokens: the blocks of FlexAttention, and few lengths to compile for."""
+SHARED, FILLING, UNSCORED = -1, -1, -100
+
+
+class Layout(NamedTuple):
+    """A micro-batch in one row."""
+
+    ids: torch.Tensor
+    """Tokens, (1, tokens)."""
+    positions: torch.Tensor
+    """Position of each within its own text, (1, tokens)."""
+    labels: torch.Tensor
+    """The token that each one predicts, (1, tokens); `UNSCORED` where that is not asked."""
+    group: torch.Tensor
+    """Which prompt each belongs to, (tokens,); `FILLING` behind the last."""
+    branch: torch.Tensor
+    """Which completion each belongs to, (tokens,); `SHARED` in a prompt."""
+    places: torch.Tensor
+    """Where the log-probability of each completion's token stands, (rows, completion tokens); 0 where it has none."""
+    scored: torch.Tensor
+    """Whether it has one, (rows, completion tokens)."""
+
+    def may_see(self, _batch: Any, _head: Any, query: Any, key: Any) -> Any:
+        """Whether a token attends to another, in the form that FlexAttention and `torch.Tensor` take alike."""
+        branch = self.branch[key]
+        own = (branch == SHARED) | (branch == self.branch[query])
+        return (query >= key) & (self.group[query] == self.group[key]) & own
+
+
+def laid_out(input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int) -> Layout:
+    """Put rows one behind the other.
+
+    Args:
+        input_ids: (rows, tokens), prompts padded on the left, completions on the right; rows of one prompt stand together.
+        attention_mask: The same, 0 for padding.
+        keep: Tokens of the completions, padding included.
+    """
+    import torch
+
+    rows, mask = input_ids.tolist(), attention_mask.tolist()
+    split = input_ids.shape[1] - keep
+    texts = [
+        ([token for token, real in zip(row[:split], real_row[:split], strict=True) if real],
+         [token for token, real in zip(row[split:], real_row[split:], strict=True) if real])
+        for row, real_row in zip(rows, mask, strict=True)
+    ]  # fmt: skip
+    tokens: list[tuple[int, int, int, int, int]] = []  # id, position, label, group, branch
+    starts: list[int] = []
+    for group, (prompt, members) in enumerate(groupby(texts, key=lambda text: text[0])):
+        last = len(prompt) - 1
+        tokens += [(token, place, UNSCORED, group, SHARED) for place, token in enumerate(prompt[:last])]
+        for _, completion in members:
+            branch = len(starts)
+            starts.append(len(tokens))
+            following = [*completion, UNSCORED]
+            for place, (token, label) in enumerate(zip([prompt[last], *completion], following, strict=True)):
+                tokens.append((token, last + place, label, group, branch))
+    tokens += [(0, 0, UNSCORED, FILLING, SHARED)] * (-len(tokens) % BLOCK)
+    ids, positions, labels, groups, branches = torch.tensor(tokens, device=input_ids.device).unbind(1)
+    scored = attention_mask[:, split:].bool()
+    # Of a completion's n-th token, the log-probability stands n places behind the copy of the prompt's last token.
+    places = torch.tensor(starts, device=input_ids.device)[:, None] + scored.cumsum(1) - 1
+    return Layout(ids[None], positions[None], labels[None], groups, branches, places.where(scored, 0), scored)
+
+
+def mask(layout: Layout, device: torch.device) -> Any:
+    """What FlexAttention takes on a GPU, and PyTorch's fused attention elsewhere."""
+    import torch
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    tokens = layout.ids.shape[1]
+    if device.type == "cuda":
+        return create_block_mask(layout.may_see, None, None, tokens, tokens, device=device, BLOCK_SIZE=BLOCK)
+    place = torch.arange(tokens, device=device)
+    return layout.may_see(None, None, place[:, None], place[None, :])[None, None]
+
+
+def log_probs(model: Any, layout: Layout) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probability and entropy of each completion's token, (rows, completion tokens); 0 for padding.
+
+    The entropy is None of a model whose head does not compute it: TRL's reference.
+
+    Args:
+        model: Prepared by `prepare`, with TRL's fused head.
+        layout: The micro-batch.
+    """
+    outputs = model(
+        input_ids=layout.ids,
+        position_ids=layout.positions,
+        attention_mask=mask(layout, layout.ids.device),
+        shift_labels=layout.labels,
+        fused_lm_head=True,
+    )
+
+    def of_rows(flat: torch.Tensor) -> torch.Tensor:
+        return flat[0][layout.places].where(layout.scored, 0.0)
+
+    return of_rows(outputs.log_probs), None if outputs.entropy is None else of_rows(outputs.entropy)
+
+
+def laid_out_together(input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, most: int) -> list[slice]:
+    """Which consecutive rows share a layout: ``most`` on a GPU; those of one prompt elsewhere.
+
+    FlexAttention computes the blocks of one prompt and its completions alone. Without it every token is compared with every other
+    of the layout, so that rows of different prompts are kept apart.
+    """
+    if input_ids.device.type == "cuda":
+        return [slice(start, start + most) for start in range(0, len(input_ids), most)]
+    prompts = (input_ids * attention_mask)[:, :-keep].tolist()
+    ends = [*accumulate(len(list(members)) for _, members in groupby(prompts))]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def obstacle(model: Any) -> str | None:
+    """Why a model cannot attend to rows laid out here; None where it can."""
+    config = model.config.get_text_config()
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if not model._supports_attention_backend:
+        return f"{type(model).__name__} computes attention in a way of its own"
+    if layers != {"full_attention"} or windowed:
+        return f"{type(model).__name__} has layers that do not see a whole text"
+    if getattr(config, "output_router_logits", False):
+        return f"{type(model).__name__} learns to spread tokens over experts, padding included"
+    return None
+
+
+def prepare(model: Any) -> None:
+    """Let a model attend through `_attention`, which leaves everything but rows laid out here as it was."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    model.set_attn_implementation(ATTENTION)
+
+
+def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
+    from torch.nn.attention.flex_attention import BlockMask
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if not isinstance(attention_mask, BlockMask):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    attended = _compiled()(query, key, value, block_mask=attention_mask, scale=options.get("scaling"), enable_gqa=True)
+    return attended.transpose(1, 2).contiguous(), None
+
+
+def _compiled() -> Any:
+    """FlexAttention, compiled once for every length: otherwise each new one takes seconds (unsloth-zoo #868)."""
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    global _flex
+    if _flex is None:
+        _flex = torch.compile(flex_attention, dynamic=True)
+    return _flex
+
+
+_flex: Any = None

@@ -1,0 +1,170 @@
+"""TRL's online trainers with the steps left out that change nothing: padding, repeated prompts, a second forward pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from medrl.errors import UserError
+from medrl.training.rollout import shared_prompts
+
+if TYPE_CHECKING:
+    import torch
+
+    from medrl.algos.base import Job
+
+PARTED = 0.5
+"""Mean difference of the log-probability of a token, sampler against trainer, at which a run stops. 16-bit rounding makes 0.01 to
+0.03; a sampler with other weights makes several."""
+
+
+def trainer_class(kind: type[Any], job: Job) -> type[Any]:
+    """TRL's GRPOTrainer or RLOOTrainer for a job, with prompts shared where its hardware says so and its model can."""
+    if not job.run.hardware.shared_prompts:
+        return kind
+    if obstacle := shared_prompts.obstacle(job.policy):
+        print(f"prompts  computed again for each completion: {obstacle}", flush=True)
+        return kind
+    return sharing(kind)
+
+
+def sharing(kind: type[Any]) -> type[Any]:
+    """A subclass of TRL's GRPOTrainer or RLOOTrainer that learns the same from fewer computed tokens.
+
+    - Log-probabilities are computed by `shared_prompts`, so groups stay together when a round of generation is shuffled.
+    - With vLLM, TRL computes the log-probabilities of each completion once more before training, to compare them with the
+      sampler's. Where the policy has not changed since (one mini-batch, one iteration), the loss's own pass yields the same.
+    """
+
+    class SharedPrompts(kind):  # type: ignore[misc]
+        _buffered_inputs: Any
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            for model in (self.accelerator.unwrap_model(self.model), self.ref_model):
+                if model is not None:
+                    shared_prompts.prepare(model)
+            self._in_loss: dict[str, Any] | None = None
+            """The micro-batch whose loss is computed, where that finds the sampler's ratio, too."""
+
+        def _prepare_inputs(self, generation_batch: Any) -> Any:
+            """As TRL, but that whole groups are shuffled, so that the rows of a prompt stand together."""
+            import torch
+            from trl.trainer.utils import split_tensor_dict
+
+            if not self.model.training:
+                return super()._prepare_inputs(generation_batch)
+            rounds = self.args.steps_per_generation
+            if self._step % (rounds * self.num_iterations) == 0 or self._buffered_inputs is None:
+                batch = self._generate_and_score_completions(generation_batch)
+                rows = len(batch["completion_ids"])
+                groups = torch.arange(rows).split(self.num_generations)
+                order = torch.cat([groups[at] for at in torch.randperm(len(groups))])
+                shuffled = {name: value[order.to(value.device)] if value.ndim else value for name, value in batch.items()}
+                self._buffered_inputs = split_tensor_dict(shuffled, rounds)
+            return self._buffered_inputs[self._step % rounds]
+
+        def _get_per_token_logps_and_entropies(
+            self,
+            model: Any,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor,
+            logits_to_keep: int,
+            batch_size: int | None = None,
+            compute_entropy: bool = False,
+            **others: Any,
+        ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+            import torch
+
+            if unknown := sorted(name for name, value in others.items() if value not in (None, False)):
+                raise RuntimeError(
+                    f"This version of TRL hands over {', '.join(unknown)}, which medrl's shared prompts do not know."
+                )
+            parts = []
+            most = batch_size or len(input_ids)
+            for rows in shared_prompts.laid_out_together(input_ids, attention_mask, logits_to_keep, most):
+                layout = shared_prompts.laid_out(input_ids[rows], attention_mask[rows], logits_to_keep)
+                with self.accelerator.autocast():
+                    parts.append(shared_prompts.log_probs(model, layout))
+            values = torch.cat([part for part, _ in parts])
+            if self._in_loss is not None:
+                self._compare(self._in_loss, values.detach())
+            return values, torch.cat([entropy for _, entropy in parts]) if compute_entropy else None, None
+
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            """As TRL; without the log-probabilities that the loss's own pass yields as well."""
+            corrects = self._corrects_in_loss()
+            if corrects:
+                self.vllm_importance_sampling_correction = False
+            try:
+                return super()._generate_and_score_completions(inputs)
+            finally:
+                if corrects:
+                    self.vllm_importance_sampling_correction = True
+
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+            self._in_loss = inputs if self._corrects_in_loss() else None
+            try:
+                return super()._compute_loss(model, inputs)
+            finally:
+                self._in_loss = None
+
+        def _corrects_in_loss(self) -> bool:
+            rounds = self.args.steps_per_generation * self.num_iterations
+            return (
+                self.use_vllm
+                and getattr(self, "vllm_importance_sampling_correction", False)
+                and self.args.gradient_accumulation_steps % rounds == 0
+            )
+
+        def _compare(self, batch: dict[str, Any], trained: torch.Tensor) -> None:
+            """Put the ratio between trainer and sampler into a micro-batch, as TRL has it, and note how far the two are apart."""
+            sampled, mask = batch["sampling_per_token_logps"], batch["completion_mask"]
+            ratio = importance_ratio(
+                trained,
+                sampled,
+                mask,
+                self.vllm_importance_sampling_mode,
+                (self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max),
+            )
+            batch["importance_sampling_ratio"] = ratio
+            apart = (trained - sampled).abs()[mask.bool() & ~sampled.isnan()]
+            mean, most = (apart.mean(), apart.max()) if apart.numel() else (apart.new_zeros(()), apart.new_zeros(()))
+            noted = self._metrics["train"]
+            noted["sampling/sampling_logp_difference/mean"].append(self.accelerator.gather(mean).mean().item())
+            noted["sampling/sampling_logp_difference/max"].append(self.accelerator.gather(most).max().item())
+            kept = ratio if ratio.shape[1] == 1 else ratio[mask.bool()]
+            for name, value in {"min": kept.min(), "mean": kept.mean(), "max": kept.max()}.items():
+                noted[f"sampling/importance_sampling_ratio/{name}"].append(self.accelerator.gather(value).mean().item())
+            if noted["sampling/sampling_logp_difference/mean"][-1] > PARTED:
+                raise UserError(
+                    "vLLM samples from another model than the one that is trained: the log-probabilities of the same tokens are "
+                    f"{noted['sampling/sampling_logp_difference/mean'][-1]:.2f} apart on average (rounding makes 0.03 at most). "
+                    "Write hardware.rollout=transformers."
+                )
+
+    return SharedPrompts
+
+
+def importance_ratio(
+    trained: torch.Tensor, sampled: torch.Tensor, mask: torch.Tensor, mode: str, clip: tuple[float | None, float | None]
+) -> torch.Tensor:
+    """What the loss of a token is weighed with, because it was drawn by the sampler and not by the trainer.
+
+    Args:
+        trained: Log-probabilities by the trainer, (rows, tokens).
+        sampled: By the sampler; NaN where it gave none, which counts as equal.
+        mask: 1 for real tokens.
+        mode: TRL's ``vllm_importance_sampling_mode``.
+        clip: Lowest and highest ratio; None for no bound.
+
+    Returns:
+        (rows, tokens), or (rows, 1) in the modes of whole sequences.
+    """
+    level, _, what = mode.partition("_")
+    difference = ((trained - sampled) * mask).nan_to_num(nan=0.0)
+    ratio = (difference.sum(-1, keepdim=True) if level == "sequence" else difference).exp()
+    low, high = clip
+    if what == "truncate":
+        return ratio.clamp(min=low, max=high)
+    outside = (ratio < (low if low is not None else 0.0)) | (ratio > (high if high is not None else float("inf")))
+    return ratio.masked_fill(outside, 0.0)
