@@ -12,7 +12,7 @@ from medrl.config.compose import compose
 from medrl.errors import UserError
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.training.rollout import shared_prompts
-from medrl.training.rollout.trainer import sharing, trainer_class
+from medrl.training.rollout.online_trainer import sharing, trainer_class
 
 SHORT = (
     "source.train_rows=60", "source.test_rows=10", "data_mix.rows=24", "algo.batch_size=16", "algo.num_generations=4",

@@ -60,7 +60,7 @@ class GRPO(OnlineRL):
         from trl import GRPOConfig, GRPOTrainer
 
         from medrl.algos import dynamic_sampling
-        from medrl.training.rollout.trainer import trainer_class
+        from medrl.training.rollout.online_trainer import trainer_class
 
         kind = trainer_class(GRPOTrainer, job)
         if self.dynamic_sampling_rounds:

@@ -39,7 +39,7 @@ class RLOO(OnlineRL):
     def trainer(self, job: Job) -> Any:
         from trl import RLOOConfig, RLOOTrainer
 
-        from medrl.training.rollout.trainer import trainer_class
+        from medrl.training.rollout.online_trainer import trainer_class
 
         trainer = trainer_class(RLOOTrainer, job)(args=RLOOConfig(**self.arguments(job)), **self.materials(job))
         trainer.add_callback(completions.kept(trainer, job.folder / "completions"))
