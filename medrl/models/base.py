@@ -210,7 +210,8 @@ class Pretrained(Model):
             raise UserError(
                 f"The code of {self.weights} was written for an older transformers: it cannot generate; choose another."
             )
-        return neutral(policy, tokenizer)
+        with loading.explained(self.weights):  # of what generation_config.json says
+            return neutral(policy, tokenizer)
 
     def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """Raises:
@@ -428,7 +429,7 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
     with loading.explained(str(folder), loading.WRITE_AGAIN, "cannot be loaded"):
         options = {"dtype": weight_dtype(model, hardware), "trust_remote_code": _trusts(model)}
         loaded = loading.weights(head.from_pretrained, str(folder), **options)
-    return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
+        return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
 
 
 def written_tokenizer(model: Model, folder: Path, todo: str = loading.WRITE_AGAIN) -> Any:

@@ -109,6 +109,7 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    tokenizer = _tokenizer(weights, revision)
     with _explained(weights):
         config = AutoConfig.from_pretrained(weights, revision=revision, trust_remote_code=False)
         if config.num_labels != 1:
@@ -119,7 +120,6 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
             architecture.check_size(Path(weights), config.to_dict(), lambda: head.from_config(config))
         options = {"revision": revision, "trust_remote_code": False, "dtype": torch.float32}
         model = loading.weights(head.from_pretrained, weights, **options)
-    tokenizer = _tokenizer(weights, revision)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
 
