@@ -193,8 +193,13 @@ class Pretrained(Model):
             self._check("AutoModelForCausalLM")
         if self.lora:
             self.adapter_config()
-        load = partial(loading.tokenizer, AutoTokenizer.from_pretrained, self._declared(), self.chat_format, self.weights)
-        return self._fetched(load, **self._pinned())
+        declared = self._declared()
+
+        def made(name: str, **options: Any) -> Any:
+            found = loading.tokenizer(AutoTokenizer.from_pretrained, declared, self.weights, name, **options)
+            return chat_templates.ready(found, self.chat_format, self.weights)
+
+        return self._fetched(made, **self._pinned())
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """Raises:
@@ -449,7 +454,8 @@ def written_tokenizer(model: Model, folder: Path, todo: str = loading.WRITE_AGAI
         config = folder / "config.json"  # an adapter is held against its base
         declared = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
         load = AutoTokenizer.from_pretrained
-        return loading.tokenizer(load, declared, None, str(folder), str(folder), trust_remote_code=_trusts(model))
+        found = loading.tokenizer(load, declared, str(folder), str(folder), trust_remote_code=_trusts(model))
+        return chat_templates.ready(found, None, str(folder))
 
 
 def _trusts(model: Model) -> bool:

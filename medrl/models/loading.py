@@ -14,9 +14,8 @@ from typing import Any
 
 from medrl.data.hf_hub import hub_error
 from medrl.errors import UserError
-from medrl.models import architecture, chat_templates
+from medrl.models import architecture
 from medrl.models.architecture import Declared
-from medrl.models.chat_templates import ChatFormat
 
 NO_MODEL = "holds no model that transformers can read"
 COPY_AGAIN = "copy or fetch its files again, or choose another"
@@ -66,15 +65,12 @@ def _damaged_json(folder: Path) -> str:
     return ""
 
 
-def tokenizer(
-    load: Callable[..., Any], declared: Declared, form: ChatFormat | None, called: str, source: str, **options: Any
-) -> Any:
-    """A tokenizer with its chat format. Stands inside `explained`.
+def tokenizer(load: Callable[..., Any], declared: Declared, called: str, source: str, **options: Any) -> Any:
+    """A tokenizer, not yet with its chat format. Stands inside `explained`.
 
     Args:
         load: A ``from_pretrained``.
         declared: ``config.json`` of the weights that it is to read for; empty where they are held against it later.
-        form: Chat format in the place of the tokenizer's own.
         called: What the user calls the source.
         source: Folder or hub id.
         **options: Of `load`.
@@ -87,7 +83,7 @@ def tokenizer(
     architecture.check_layers(declared, called)
     found = load(source, **options)
     check_vocabulary(found, declared, called)
-    return chat_templates.ready(found, form, called)
+    return found
 
 
 def check_vocabulary(found: Any, declared: Declared, source: str) -> None:

@@ -15,6 +15,7 @@ from annotated_types import Gt
 from medrl.config.identity import Values, of_run, of_weights, planned
 from medrl.errors import UserError
 from medrl.models import architecture, loading
+from medrl.models.chat_templates import ready
 from medrl.models.tokenization import Rendering
 from medrl.rewards.base import Completion, Reward, Scores
 
@@ -131,8 +132,13 @@ def _tokenizer(weights: str, revision: str | None) -> Any:
 
     with _explained(weights):
         declared = PretrainedConfig.get_config_dict(weights, revision=revision)[0]
+        if not declared:
+            raise OSError("it has no config.json")
         options = {"revision": revision, "trust_remote_code": False}
-        return loading.tokenizer(AutoTokenizer.from_pretrained, declared, None, weights, weights, **options)
+        tokenizer = loading.tokenizer(AutoTokenizer.from_pretrained, declared, weights, weights, **options)
+        if tokenizer.chat_template is None:
+            raise UserError(f"{weights} has no chat template; a reward model reads prompt and completion through its own.")
+        return ready(tokenizer, None, weights)
 
 
 def _explained(weights: str) -> AbstractContextManager[None]:
