@@ -30,7 +30,7 @@ MODEL   an option of model (tiny, qwen2_5_0_5b_instruct, ...), a folder of weigh
 port    7860
 host    127.0.0.1, which this machine alone can reach; 0.0.0.0: every machine of the network can, without a password
 task    the task of the run's mix in whose words it is asked (default: the one that most rows are of); none: in no words
-KEY     of a run hardware, eval.KEY and seed; of a model everything that python -m medrl takes
+KEY     of a run hardware, eval.KEY, seed and model.trust_remote_code; of a model everything that python -m medrl takes
 
 The page asks nothing of the internet and tells nobody that it is used. Ctrl-C ends it."""
 OPTIONS = ("host", "port", "task")

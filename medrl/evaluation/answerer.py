@@ -221,7 +221,7 @@ def _of_run(folder: Path, overrides: Sequence[str]) -> Run:
     overrides = [word for word in overrides if word != frozen.TRUSTING]
     keys = [word.partition("=")[0] for word in overrides]
     if fixed := [key for key in keys if key == "eval" or key.partition(".")[0] not in OF_A_RUN]:
-        said = "is part of what the run was made with; here there are hardware, eval.KEY and seed"
+        said = "is part of what the run was made with; here there are hardware, eval.KEY, seed and model.trust_remote_code"
         raise ConfigError([Problem(key, said) for key in fixed])
     settings = build.unchecked(_here(tree, overrides))
     run_folder.check_policy(settings, folder)

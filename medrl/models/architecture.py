@@ -16,6 +16,7 @@ Declared = Mapping[str, Any]
 """``config.json``."""
 ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation")
 """What ``config.json`` may name a kernel of the hub with, which transformers would fetch and run."""
+MOST_LAYERS = 1000
 LONGEST_HEADER = 100_000_000
 """Bytes that safetensors allows for the header of a file."""
 Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
@@ -129,6 +130,7 @@ def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> Non
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     )
 
+    check_layers(declared, weights)
     kind, code = declared.get("model_type"), declared.get("auto_map") or {}
     if declared.get("quantization_config") or declared.get("compression_config"):
         how = (declared.get("quantization_config") or {}).get("quant_method", "compressed")
@@ -174,6 +176,17 @@ def check_context(declared: Declared, weights: str, context_tokens: int) -> None
         raise UserError(f"{weights} reads at most {reach} tokens; set model.context_tokens={reach} or less.")
 
 
+def check_layers(declared: Declared, weights: str) -> None:
+    """Whether there are not so many layers that transformers would count them for hours. Seen before it reads ``config.json``.
+
+    Raises:
+        UserError: there are.
+    """
+    for key in ("num_hidden_layers", "n_layer", "num_layers"):
+        if isinstance(layers := declared.get(key), int) and layers > MOST_LAYERS:
+            raise UserError(f"{weights}: config.json says {layers:.3g} layers ({key}), which no model has; copy that file again.")
+
+
 def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) -> None:
     """Whether the weights in a folder are as many as its ``config.json`` says, before room is made for them.
 
@@ -188,10 +201,7 @@ def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) ->
     import torch
 
     sizes = [size for file in folder.glob("*.safetensors") for size in _sizes(file)]
-    layers = next((declared[key] for key in ("num_hidden_layers", "n_layer") if isinstance(declared.get(key), int)), 0)
     todo = "one of the two is damaged or of another model; copy both again"
-    if sizes and layers > len(sizes):
-        raise UserError(f"{folder}: config.json says {layers:,} layers, and there are {len(sizes):,} weights: {todo}.")
     with torch.device("meta"):
         wanted = sum(weight.numel() for weight in skeleton().parameters()) if sizes else 0
     if wanted > sum(sizes):

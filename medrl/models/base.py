@@ -197,8 +197,13 @@ class Pretrained(Model):
             self._check("AutoModelForCausalLM")
         if self.lora:
             self.adapter_config()
-        load = partial(loading.tokenizer, AutoTokenizer.from_pretrained, self._declared(), self.chat_format, self.weights)
-        return self._fetched(load, **self._pinned())
+        declared = self._declared()
+
+        def made(name: str, **options: Any) -> Any:
+            found = loading.tokenizer(AutoTokenizer.from_pretrained, declared, self.weights, name, **options)
+            return chat_templates.ready(found, self.chat_format, self.weights)
+
+        return self._fetched(made, **self._pinned())
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """Raises:
@@ -214,7 +219,8 @@ class Pretrained(Model):
             raise UserError(
                 f"The code of {self.weights} was written for an older transformers: it cannot generate; choose another."
             )
-        return neutral(policy, tokenizer)
+        with loading.explained(self.weights):  # of what generation_config.json says
+            return neutral(policy, tokenizer)
 
     def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """Raises:
@@ -448,7 +454,7 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
     with loading.explained(str(folder), loading.WRITE_AGAIN, "cannot be loaded"):
         options = {"dtype": weight_dtype(model, hardware), "trust_remote_code": _trusts(model)}
         loaded = loading.weights(head.from_pretrained, str(folder), **options)
-    return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
+        return (loaded if classifier else neutral(loaded, tokenizer)).to(hardware.device), tokenizer
 
 
 def written_tokenizer(model: Model, folder: Path, todo: str = loading.WRITE_AGAIN) -> Any:
@@ -468,7 +474,8 @@ def written_tokenizer(model: Model, folder: Path, todo: str = loading.WRITE_AGAI
         config = folder / "config.json"  # an adapter is held against its base
         declared = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
         load = AutoTokenizer.from_pretrained
-        return loading.tokenizer(load, declared, None, str(folder), str(folder), trust_remote_code=_trusts(model))
+        found = loading.tokenizer(load, declared, str(folder), str(folder), trust_remote_code=_trusts(model))
+        return chat_templates.ready(found, None, str(folder))
 
 
 def _trusts(model: Model) -> bool:

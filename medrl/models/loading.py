@@ -5,17 +5,17 @@ another model) is refused.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medrl.data.hf_hub import first_line, hub_error
+from medrl.data.hf_hub import hub_error
 from medrl.errors import UserError
-from medrl.models import architecture, chat_templates
+from medrl.models import architecture
 from medrl.models.architecture import Declared
-from medrl.models.chat_templates import ChatFormat
 
 NO_MODEL = "holds no model that transformers can read"
 COPY_AGAIN = "copy or fetch its files again, or choose another"
@@ -46,20 +46,31 @@ def explained(source: str, todo: str = COPY_AGAIN, said: str = NO_MODEL, *, on_h
             raise hub_error("model", source, error) from error
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             todo = "choose a smaller model, write model.quantization=nf4, or free memory"
-        plain = isinstance(error, OSError | ValueError | UserWarning)
-        cause = first_line(error) if plain else f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{source} {said} ({cause}); {todo}.") from error
+        raise UserError(f"{source} {said} ({_damaged_json(Path(source)) or _cause(error)}); {todo}.") from error
 
 
-def tokenizer(
-    load: Callable[..., Any], declared: Declared, form: ChatFormat | None, called: str, source: str, **options: Any
-) -> Any:
-    """A tokenizer with its chat format. Stands inside `explained`.
+def _cause(error: BaseException) -> str:
+    """What an error says, with its kind where that is not one that speaks to users."""
+    said = " ".join(str(error).split())[:200].rstrip(" .:")
+    return said if said and isinstance(error, OSError | ValueError | UserWarning) else f"{type(error).__name__}: {said}"
+
+
+def _damaged_json(folder: Path) -> str:
+    """The first file of a folder that is no JSON, which errors of loaders rarely name."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            return f"{path.name} is no JSON: {_cause(error)}"
+    return ""
+
+
+def tokenizer(load: Callable[..., Any], declared: Declared, called: str, source: str, **options: Any) -> Any:
+    """A tokenizer, not yet with its chat format. Stands inside `explained`.
 
     Args:
         load: A ``from_pretrained``.
         declared: ``config.json`` of the weights that it is to read for; empty where they are held against it later.
-        form: Chat format in the place of the tokenizer's own.
         called: What the user calls the source.
         source: Folder or hub id.
         **options: Of `load`.
@@ -69,9 +80,10 @@ def tokenizer(
     """
     if Path(source).is_dir() and (said := architecture.no_tokenizer(Path(source))):
         raise UserError(f"{said}.")
+    architecture.check_layers(declared, called)
     found = load(source, **options)
     check_vocabulary(found, declared, called)
-    return chat_templates.ready(found, form, called)
+    return found
 
 
 def check_vocabulary(found: Any, declared: Declared, source: str) -> None:
@@ -112,7 +124,13 @@ def weights(load: Callable[..., Any], source: str, *, fresh_head: bool = False, 
     """
     if (Path(source) / "adapter_config.json").exists():  # which transformers would follow to the base that it names
         raise UserError(f"{source} holds an adapter beside its weights (adapter_config.json); take one of the two away.")
-    model, report = load(source, output_loading_info=True, **options)
+    model, report = load(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, held, wanted = mismatched[0]
+        raise UserError(
+            f"{source}: {name} has the shape {list(held)} among its weights and {list(wanted)} by its config.json (of "
+            f"{len(mismatched)} such); {COPY_AGAIN}."
+        )
     body = f"{model.base_model_prefix}."
     for keys, which in ((report["missing_keys"], "not among"), (report["unexpected_keys"], "among")):
         if strange := sorted(key for key in keys if key.startswith(body) or not fresh_head):

@@ -16,6 +16,7 @@ from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Values, of_run, of_weights, planned
 from medrl.errors import UserError
 from medrl.models import architecture, loading
+from medrl.models.chat_templates import ready
 from medrl.models.tokenization import Rendering
 from medrl.rewards.base import Completion, Reward, Scores
 
@@ -110,6 +111,7 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    tokenizer = _tokenizer(weights, revision)
     with _explained(weights):
         config = AutoConfig.from_pretrained(weights, revision=revision, trust_remote_code=False)
         if config.num_labels != 1:
@@ -120,7 +122,6 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
             architecture.check_size(Path(weights), config.to_dict(), lambda: head.from_config(config))
         options = {"revision": revision, "trust_remote_code": False, "dtype": torch.float32}
         model = loading.weights(head.from_pretrained, weights, **options)
-    tokenizer = _tokenizer(weights, revision)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
 
@@ -132,8 +133,13 @@ def _tokenizer(weights: str, revision: str | None) -> Any:
 
     with _explained(weights):
         declared = PretrainedConfig.get_config_dict(weights, revision=revision)[0]
+        if not declared:
+            raise OSError("it has no config.json")
         options = {"revision": revision, "trust_remote_code": False}
-        return loading.tokenizer(AutoTokenizer.from_pretrained, declared, None, weights, weights, **options)
+        tokenizer = loading.tokenizer(AutoTokenizer.from_pretrained, declared, weights, weights, **options)
+        if tokenizer.chat_template is None:
+            raise UserError(f"{weights} has no chat template; a reward model reads prompt and completion through its own.")
+        return ready(tokenizer, None, weights)
 
 
 def _explained(weights: str) -> AbstractContextManager[None]:

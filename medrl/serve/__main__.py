@@ -23,7 +23,7 @@ port    8000
 host    127.0.0.1, which this machine alone can reach; 0.0.0.0: every machine of the network can, without a password
 engine  vllm (default on a GPU) or transformers (default on a CPU, one answer at a time)
 task    the task of the run's mix in whose words it is asked (default: the one that most rows are of); none: in no words
-KEY     of a run hardware, eval.KEY and seed; of a model everything that python -m medrl takes
+KEY     of a run hardware, eval.KEY, seed and model.trust_remote_code; of a model everything that python -m medrl takes
 
 OpenAI's interface: POST /v1/chat/completions, GET /v1/models. What a request leaves out is as the run was measured: the
 system message, the demonstrations, greedy, eval.max_new_tokens. Ctrl-C ends the server."""
