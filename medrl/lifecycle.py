@@ -188,6 +188,10 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
         _check_inputs(folder, before, now)
         run_folder.check_readable(folder)
         _restore_log(folder)
+        checkpoints.check_model(folder / "model")
+        for name in run_folder.edited(folder):
+            if name.endswith(".jsonl"):
+                files.read_jsonl(folder / name)  # names the line, where one is damaged
         _check_files(folder, "begun")
         if run_folder.metrics_changed(folder):
             print(f"metrics  {folder / 'metrics.json'} is not what was written; it is made again of the answers")
@@ -447,18 +451,23 @@ def _page_so_far(tree: Tree, settings: Run, folder: Path) -> None:
         print(f"warning  {folder / 'report.html'} could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 
-def _beside(folder: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Metrics of the finished runs beside a run that are of its ``family`` or have its ``arms``, its own among them."""
+def _beside(folder: Path, metrics: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Metrics of the finished runs of the folder that holds a run's folder, its own among them; where ``metrics`` are given, of
+    those with the same ``family`` or ``arms``, whose files are then held against what their runs wrote.
+    """
     found = []
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             each = files.read_json(path, needs=NEIGHBOUR)
-            alike = any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
-            if alike and not run_folder.metrics_changed(path.parent):
+            if metrics is None or (_related(each, metrics) and not run_folder.metrics_changed(path.parent)):
                 found.append(each)
         except (OSError, UserError):  # being written by another process, or another program's
             continue
     return found
+
+
+def _related(each: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    return any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
 
 
 def _alike(kind: str, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:

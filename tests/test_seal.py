@@ -147,7 +147,7 @@ def test_a_damaged_file_of_a_run_is_told_before_anything_is_done(again, monkeypa
     (folder / "metrics.json").unlink()
     (folder / name).write_text('{"commit"\n')
     monkeypatch.setattr(lifecycle, "evaluate_models", None)
-    with pytest.raises(UserError, match=rf"{name}(:1)? is damaged \(.*\); (bring|remove)"):
+    with pytest.raises(UserError, match=rf"{name}(:1)? is damaged; (bring|remove)"):
         lifecycle.run(tree)
 
 
