@@ -88,8 +88,8 @@ def check_model(folder: Path) -> None:
     """
     if (folder / COMPLETE).exists() and (said := fault(folder)):
         raise UserError(
-            f"{folder} cannot be loaded ({said}); remove it and run the command that made it again, which writes it anew from the "
-            "newest checkpoint, or bring the file back."
+            f"{folder} cannot be loaded ({said}); remove it and run the command that made it again, which writes it anew "
+            "from the newest checkpoint, or bring the file back."
         )
 
 
