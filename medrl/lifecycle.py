@@ -24,9 +24,11 @@ from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate, further, run_metrics
 from medrl.evaluation.settings import Eval
+from medrl.grading.judges.base import Judge
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
+from medrl.models.base import Model
 from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
@@ -115,15 +117,16 @@ def _print_finished(tree: Tree, settings: Run, folder: Path, done: dict[str, Any
 @contextmanager
 def counting(settings: Run, folder: Path) -> Iterator[None]:
     """Keep in the run's folder, as it happens, what is asked of its judge and of a model behind an API."""
-    kept = []
-    for whom, asked in (("judge", settings.judge), ("api", settings.model)):
-        kept.append(run_folder.Tally(folder, whom, asked.tally))
-        asked.follow(kept[-1].note)
+    asked: dict[str, Judge | Model] = {"judge": settings.judge, "api": settings.model}
+    kept = {whom: run_folder.Tally(folder, whom, each.tally) for whom, each in asked.items()}
+    for whom, each in asked.items():
+        each.follow(kept[whom].note)
     try:
         yield
     finally:
-        for each in kept:
-            each.note()
+        for whom, each in asked.items():
+            kept[whom].note()
+            each.follow(lambda: None)  # what this process asks later is no longer this run's
 
 
 def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
