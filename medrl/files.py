@@ -17,6 +17,8 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 START_OVER = "bring it back, or start the run over with force=true"
 """The way out of a damaged file that nothing else says again."""
+REMOVE = "remove the file, or this line, and run the same command again"
+"""That of a damaged line which is made again, or whose loss is small."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -52,7 +54,7 @@ def guarded(place: object, mend: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{place} cannot be read ({os.strerror(error.errno or errno.EIO)}); {mend}.") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{place} is damaged ({' '.join(str(error).split())[:120]}); {mend}.") from None
+        raise UserError(f"{place} is damaged; {mend} ({' '.join(str(error).split())[:120]}).") from None
 
 
 def read_json(path: Path, mend: str = START_OVER, needs: Iterable[str] = ()) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def read_json(path: Path, mend: str = START_OVER, needs: Iterable[str] = ()) -> 
         return _object(json.loads(path.read_bytes()), needs)
 
 
-def read_jsonl(path: Path, mend: str = "remove this line and run the same command again", needs: Iterable[str] = ()) -> list[Any]:
+def read_jsonl(path: Path, mend: str = REMOVE, needs: Iterable[str] = ()) -> list[Any]:
     """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out, and no file has no lines.
 
     Args:

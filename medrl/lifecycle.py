@@ -24,10 +24,12 @@ from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate, further, run_metrics
 from medrl.evaluation.settings import Eval
+from medrl.grading.judges.base import Judge
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import base
 from medrl.models.api import ledger
+from medrl.models.base import Model
 from medrl.models.tokenization import Rendering
 from medrl.planning import plan, reward_audit
 from medrl.report import report, terminal
@@ -116,15 +118,16 @@ def _print_finished(tree: Tree, settings: Run, folder: Path, done: dict[str, Any
 @contextmanager
 def counting(settings: Run, folder: Path) -> Iterator[None]:
     """Keep in the run's folder, as it happens, what is asked of its judge and of a model behind an API."""
-    kept = []
-    for whom, asked in (("judge", settings.judge), ("api", settings.model)):
-        kept.append(run_folder.Tally(folder, whom, asked.tally))
-        asked.follow(kept[-1].note)
+    asked: dict[str, Judge | Model] = {"judge": settings.judge, "api": settings.model}
+    kept = {whom: run_folder.Tally(folder, whom, each.tally) for whom, each in asked.items()}
+    for whom, each in asked.items():
+        each.follow(kept[whom].note)
     try:
         yield
     finally:
-        for each in kept:
-            each.note()
+        for whom, each in asked.items():
+            kept[whom].note()
+            each.follow(lambda: None)  # what this process asks later is no longer this run's
 
 
 def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
@@ -189,6 +192,10 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
         _check_inputs(folder, before, now)
         run_folder.check_readable(folder)
         _restore_log(folder)
+        checkpoints.check_model(folder / "model")
+        for name in run_folder.edited(folder):
+            if name.endswith(".jsonl"):
+                files.read_jsonl(folder / name)  # names the line, where one is damaged
         _check_files(folder, "begun")
         if run_folder.metrics_changed(folder):
             print(f"metrics  {folder / 'metrics.json'} is not what was written; it is made again of the answers")
@@ -451,18 +458,23 @@ def _page_so_far(tree: Tree, settings: Run, folder: Path) -> None:
         print(f"warning  {folder / 'report.html'} could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 
-def _beside(folder: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Metrics of the finished runs beside a run that are of its ``family`` or have its ``arms``, its own among them."""
+def _beside(folder: Path, metrics: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Metrics of the finished runs of the folder that holds a run's folder, its own among them; where ``metrics`` are given, of
+    those with the same ``family`` or ``arms``, whose files are then held against what their runs wrote.
+    """
     found = []
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             each = files.read_json(path, needs=NEIGHBOUR)
-            alike = any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
-            if alike and not run_folder.metrics_changed(path.parent):
+            if metrics is None or (_related(each, metrics) and not run_folder.metrics_changed(path.parent)):
                 found.append(each)
         except (OSError, UserError):  # being written by another process, or another program's
             continue
     return found
+
+
+def _related(each: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    return any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
 
 
 def _alike(kind: str, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -112,10 +112,10 @@ def test_a_torn_line_in_the_middle_is_no_kill(tmp_path):
 def test_a_damaged_file_is_named_with_its_fault_and_the_way_out(tmp_path, content, fault):
     path = tmp_path / "a.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match=rf"a\.json is damaged \(.*{fault}.*\); mend it this way\."):
+    with pytest.raises(UserError, match=rf"a\.json is damaged; mend it this way \(.*{fault}.*\)\."):
         read_json(path, "mend it this way", needs=["step"])
     path.write_bytes(path.read_bytes() + b"\n")
-    with pytest.raises(UserError, match=rf"a\.json:1 is damaged \(.*{fault}.*\); mend it this way\."):
+    with pytest.raises(UserError, match=rf"a\.json:1 is damaged; mend it this way \(.*{fault}.*\)\."):
         read_jsonl(path, "mend it this way", needs=["step"])
 
 
@@ -269,7 +269,9 @@ def test_one_bit_is_noticed_and_the_checkpoint_before_is_taken(tmp_path, name, c
     (damaged / name).write_bytes(content)
     assert newest(tmp_path) == whole and not damaged.exists()
     assert f"checkpoint-20 is damaged ({name} is not what was written)" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"checkpoint-10 is damaged: model\.safetensors is not what was written\. Bring"):
+    with pytest.raises(
+        UserError, match=r"checkpoint-10 cannot be loaded \(model\.safetensors is not what was written\); remove it"
+    ):
         (whole / "model.safetensors").write_bytes(b"v" * 1000)
         check_model(whole)
 

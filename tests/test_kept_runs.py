@@ -50,6 +50,17 @@ def test_a_running_run_has_a_page_with_what_is_known(tree, tmp_path):
     assert "What these numbers say" not in text
 
 
+def test_a_clock_that_was_set_back_turns_no_period_around(tree, tmp_path):
+    log = steps(4)
+    kept = kept_run(tmp_path / "run", tree, log=log)
+    write(tree, kept)
+    assert "clock went back" not in text_of(kept / "report.html")
+    log[2]["time"] -= 5 * 365 * 86400
+    kept = kept_run(tmp_path / "set back", tree, log=log)
+    write(tree, kept)
+    assert re.search(r"2022-01-1\d .* to 2027-01-15 .*; in between the machine.+s clock went back", text_of(kept / "report.html"))
+
+
 def test_what_was_killed_is_stopped(tree, tmp_path):
     folder = kept_run(tmp_path / "run", tree, log=steps(4))
     assert write(tree, folder).state == "stopped"

@@ -15,6 +15,7 @@ from medrl.evaluation import evaluate
 from medrl.files import read_jsonl, write_jsonl
 from medrl.models.base import EMBEDDED
 from medrl.tracking import run_folder
+from medrl.training import checkpoints
 
 WORDS = ("algo=none", "data_mix=gsm8k", "hardware=cpu", "eval.limit=6", "eval.max_new_tokens=48")
 
@@ -77,13 +78,76 @@ def test_metrics_that_were_changed_are_made_again(again, capsys, monkeypatch, da
     assert json.loads((folder / "metrics.json").read_text())["tasks"] == whole["tasks"]
 
 
+def test_a_stage_is_as_long_as_it_took_whatever_the_clock_says(tmp_path, monkeypatch):
+    now = [1.8e9]
+    monkeypatch.setattr(run_folder.time, "time", lambda: now[0])
+    monkeypatch.setattr(run_folder, "_now", lambda: str(now[0]))
+    with run_folder.stage(tmp_path, "train"):
+        now[0] -= 1e8
+    (stage,) = run_folder.stages(tmp_path)
+    assert stage["end"] < stage["begin"] and 0 <= stage["seconds"] < 60
+
+
+def test_a_checkpoint_that_does_not_load_gives_way_to_the_one_before(compose, tmp_path, monkeypatch, capsys):
+    settings = build.check(compose(["algo=sft", "data_mix=medical_o1_sft", "hardware=cpu"]))
+    for step in (4, 8):
+        path = tmp_path / "train" / f"checkpoint-{step}"
+        path.mkdir(parents=True)
+        (path / "trainer_state.json").write_text(f'{{"global_step": {step}, "max_steps": 9}}')
+        checkpoints.mark_complete(path)
+    tried = []
+
+    def train(settings, folder, stop, unloaded):
+        tried.append(checkpoints.newest(folder / "train", unloaded).name)
+        if broken(tried[-1]):
+            raise checkpoints.NotLoaded(folder / "train" / tried[-1], RuntimeError("no\nsuch tensor"))
+
+    monkeypatch.setattr(lifecycle, "train", train)
+    broken = "checkpoint-8".__eq__
+    lifecycle._train_here_or_in_processes(settings, tmp_path, None)
+    assert tried == ["checkpoint-8", "checkpoint-4"] and (tmp_path / "train" / "checkpoint-8").exists()
+    assert "checkpoint-8 does not load (RuntimeError: no such tensor); the one before is taken" in capsys.readouterr().out
+    broken = bool
+    with pytest.raises(UserError, match=r"checkpoint-4 does not load \(RuntimeError: no such tensor\)\. Mend that, or remove it"):
+        lifecycle._train_here_or_in_processes(settings, tmp_path, None)
+
+
+def test_a_log_that_was_lost_after_training_is_brought_back_or_missed(tmp_path):
+    log, copy = tmp_path / "train" / "log.jsonl", tmp_path / "train" / "checkpoint-9" / "log.jsonl"
+    copy.parent.mkdir(parents=True)
+    with run_folder.stage(tmp_path, "train"):
+        for path in (log, copy):
+            write_jsonl(path, [{"step": 1, "seconds": 1.0}])
+        run_folder.note_file(tmp_path, log)
+    for damage in (log.unlink, lambda: log.write_text("")):
+        damage()
+        lifecycle._restore_log(tmp_path)
+        assert log.read_bytes() == copy.read_bytes()
+    copy.unlink()
+    log.unlink()
+    with pytest.raises(UserError, match=r"log\.jsonl is not what training wrote, and no checkpoint has it"):
+        lifecycle._restore_log(tmp_path)
+
+
+def test_a_file_that_the_model_lacks_is_no_finished_run(tmp_path):
+    with run_folder.stage(tmp_path, "train"):
+        for name in ("model/config.json", "eval/a.jsonl"):
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_text("{}")
+            run_folder.note_file(tmp_path, tmp_path / name)
+    assert run_folder.edited(tmp_path) == []
+    (tmp_path / "eval/a.jsonl").unlink()  # is asked again
+    (tmp_path / "model/config.json").unlink()
+    assert run_folder.edited(tmp_path) == ["model/config.json"]
+
+
 @pytest.mark.parametrize("name", ["provenance.json", "plan.json", "contaminated.jsonl", "judge.jsonl"])
 def test_a_damaged_file_of_a_run_is_told_before_anything_is_done(again, monkeypatch, name):
     tree, folder = again
     (folder / "metrics.json").unlink()
     (folder / name).write_text('{"commit"\n')
     monkeypatch.setattr(lifecycle, "evaluate_models", None)
-    with pytest.raises(UserError, match=rf"{name}(:1)? is damaged \(.*\); (bring|remove)"):
+    with pytest.raises(UserError, match=rf"{name}(:1)? is damaged; (bring|remove)"):
         lifecycle.run(tree)
 
 

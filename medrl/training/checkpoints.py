@@ -88,8 +88,8 @@ def check_model(folder: Path) -> None:
     """
     if (folder / COMPLETE).exists() and (said := fault(folder)):
         raise UserError(
-            f"{folder} is damaged: {said}. Bring the file back; or remove the folder and run the command that made it again, "
-            "which goes on from the newest checkpoint; or start over with force=true."
+            f"{folder} cannot be loaded ({said}); remove it and run the command that made it again, which writes it anew "
+            "from the newest checkpoint, or bring the file back."
         )
 
 
