@@ -5,6 +5,7 @@ import copy
 import csv
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -222,6 +223,8 @@ def test_what_a_model_card_says_of_a_run_is_inert():
         card._base(None, {"repository": "a/b](http://h)"}) == "[a/b\\](http://h)](https://huggingface.co/a/b%5D%28http%3A//h%29)"
     )
     assert_plain_markdown(card._inert(BAD))
+    run = SimpleNamespace(model=SimpleNamespace(weights="embedded:x`\n![x](http://h)`<b>"))
+    assert card._base(run, {}) == "`embedded:x' ![x](http://h)'<b>`, the model in medrl's package"
 
 
 def test_visible_shows_what_cannot_be_seen():
