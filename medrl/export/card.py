@@ -161,7 +161,9 @@ def _base(run: Run, found: Mapping[str, str]) -> str:
     if not weights:
         return "Random weights"
     embedded = weights.startswith("embedded:")
-    return f"{weights}, the model in medrl's package" if embedded else f"{Path(weights).name}, weights in a folder"
+    named = " ".join(visible(weights if embedded else Path(weights).name).replace("`", "'").split())
+    what = "the model in medrl's package" if embedded else "weights in a folder"
+    return Markup(f"`{named}`, {what}")
 
 
 def _data(source: Source) -> Iterator[dict[str, Any]]:

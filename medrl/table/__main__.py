@@ -11,6 +11,7 @@ from pathlib import Path
 from medrl.config import frozen, options, suggest
 from medrl.errors import UserError, exit_code
 from medrl.files import explained, write_atomically
+from medrl.safe_text import printable
 from medrl.table import formats, published, readme, results
 from medrl.table.join import Comparison, joined, of_setting
 from medrl.table.results import Record, Results
@@ -78,7 +79,7 @@ def _answer(parsed: argparse.Namespace) -> str:
     runs = next((word.removeprefix("runs=") for word in parsed.what if word.startswith("runs=")), None)
     shown, left_out = tables(words, runs, parsed.metric)
     for remark in left_out:
-        print(f"medrl: left out: {remark}", file=sys.stderr)
+        print(f"medrl: left out: {printable(remark)}", file=sys.stderr)
     return FORMATS[parsed.format](shown)
 
 

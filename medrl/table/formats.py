@@ -167,9 +167,13 @@ def _runs(records: Sequence[Record]) -> Iterator[str]:
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:
     """Every number of every table, a line for each published one it is compared with; numbers whole and in their own unit."""
+    return cells_of([line for each in comparisons for row in each.rows for line in _lines(each.setting.name, row)])
+
+
+def cells_of(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Lines as CSV, in which no text is a formula."""
     from pandas import DataFrame
 
-    lines = (line for each in comparisons for row in each.rows for line in _lines(each.setting.name, row))
     found = [{key: spreadsheet(cell) if isinstance(cell, str) else cell for key, cell in line.items()} for line in lines]
     # As objects, so that whole numbers stay whole beside empty cells.
     return str(DataFrame(found, columns=list(CSV_COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n"))
