@@ -597,3 +597,27 @@ def test_a_model_that_is_not_trained_needs_no_training_rows(compose, tmp_path, c
     assert planned["source"] == "own.jsonl" and "rows 5 rows" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"has no rows of your own; write data_mix\.tasks\.rows\.train=FILE"):
         build.check(compose([*words, "algo=sft"]))
+
+
+def test_a_time_that_no_calendar_has(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    for name, column in (
+        ("days", pyarrow.array([10**9], pyarrow.date32())),
+        ("time", pyarrow.array([2**62], pyarrow.duration("s"))),
+    ):
+        parquet.write_table(pyarrow.table({"question": ["Which day?"], "when": column}), tmp_path / f"{name}.parquet")
+        with pytest.raises(
+            UserError, match=rf"{name}\.parquet holds a time after line 0 that no calendar has .+; write it as text"
+        ):
+            list(readers.read(tmp_path / f"{name}.parquet"))
+
+
+def test_a_workbook_whose_xml_is_damaged(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "rows.xlsx", "w") as book:
+        book.writestr("[Content_Types].xml", "<Types><")
+    with pytest.raises(UserError, match=r"rows\.xlsx is damaged after line 0 \(ParseError: .+\); fetch it again"):
+        list(readers.read(tmp_path / "rows.xlsx"))
