@@ -155,7 +155,8 @@ def count(distribution: Any) -> int:
         return len(distribution.choices)
     if distribution.step is None or distribution.log:
         return 0
-    return int(round((distribution.high - distribution.low) / distribution.step)) + 1
+    steps: float = (distribution.high - distribution.low) / distribution.step
+    return round(steps) + 1
 
 
 def grid(distribution: Any) -> tuple[Any, ...]:
