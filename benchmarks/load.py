@@ -2,10 +2,10 @@
 
     python benchmarks/load.py [neighbours grid sweep rows long_row examples memory]
 
-Each case is a process of its own; printed are its wall time, the time that a core worked for it and its peak memory. On a busy machine
-the second is the one to compare. `neighbours` starts a dry run beside none and beside 5,000 finished runs, `grid` and `sweep` check 1,000
-points, `rows` plans on 100,000 rows, `long_row` on one of 10 MB, `examples` evaluates 10,000, and `memory` trains 2,000 steps and prints
-the resident memory on its way.
+Each case is a process of its own; printed are its wall time, the time that a core worked for it and its peak memory. On a busy
+machine the second is the one to compare. `neighbours` starts a dry run beside none and beside 5,000 finished runs, `grid` and
+`sweep` check 1,000 points, `rows` plans on 100,000 rows, `long_row` on one of 10 MB, `examples` evaluates 10,000, and `memory`
+trains 2,000 steps and prints the resident memory on its way.
 """
 
 import argparse
