@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from math import ceil
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 SPARE_BYTES = 64 * 2**20
 """Room for logs, completions and results beside the checkpoints."""
 
+LOOKED_AT = 200
+"""Finished runs beside this one that are asked for their pace: of thousands, reading all would take longer than the plan."""
 MEASURED_ROWS = 256
 """DrawnMix rows whose tokens are counted; the draw is shuffled, so they stand for the others."""
 
@@ -191,23 +195,31 @@ def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
 
 def pace(run: Run, folder: Path) -> Pace:
     """What a step and an answer took in this run so far, or else in a finished run beside it that differs in the seed alone."""
-    folders = _alike(run, folder)
-    return Pace(next(filter(None, map(_step, folders)), None), next(filter(None, map(_answer, folders)), None))
+    steps, answers = itertools.tee(_alike(run, folder))
+    return Pace(next(filter(None, map(_step, steps)), None), next(filter(None, map(_answer, answers)), None))
 
 
-def _alike(run: Run, folder: Path) -> list[Path]:
-    """The folder of a run, and of those that differ in the seed alone."""
+def _alike(run: Run, folder: Path) -> Iterator[Path]:
+    """The folder of a run, and of the newest beside it those that differ in the seed alone."""
     from medrl.config import build, frozen
 
-    found, family = [folder], family_id(run)
-    for path in sorted(folder.parent.glob("*/metrics.json")):
+    yield folder
+    family = family_id(run)
+    for path in sorted(folder.parent.glob("*/metrics.json"), key=_changed, reverse=True)[:LOOKED_AT]:
         try:
             alike = json.loads(path.read_text(encoding="utf-8"))["family"] == family
             if alike and build.build(frozen.load(path.parent)["hardware"]) == run.hardware:
-                found.append(path.parent)
+                yield path.parent
         except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
             continue
-    return found
+
+
+def _changed(path: Path) -> int:
+    """When a file was written last; 0 of one that has gone meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _step(folder: Path) -> dict[str, Any] | None:
