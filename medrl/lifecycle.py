@@ -553,7 +553,7 @@ def _rows(settings: Run) -> tuple[Any, DrawnMix]:
     drawn = settings.data_mix.draw(
         settings.source,
         settings.seed,
-        (lambda messages: len(rendering.prompt(messages))) if rendering else None,
+        (lambda messages: rendering.prompt_length(messages, settings.data_mix.max_prompt_tokens)) if rendering else None,
         imitated=settings.algo.imitates,
     )
     return tokenizer, drawn

@@ -374,3 +374,13 @@ def test_an_empty_thought_is_read_and_not_learned():
     thought = rendering.tokens(ASKED, "<think>\nHot.\n</think>\nyes").labelled()
     assert tokenizer.decode([token for token in thought["labels"] if token != IGNORED]) == "Hot.\n</think>\nyes<|im_end|>"
     assert len(row["labels"]) == len(row["input_ids"])
+
+
+def test_a_prompt_that_is_far_too_long_is_not_tokenized_whole(monkeypatch):
+    rendering, seen = Rendering(tokenizer_of()), []
+    ids = rendering._control.ids
+    monkeypatch.setattr(rendering._control, "ids", lambda text: seen.append(len(text)) or ids(text))
+    assert rendering.prompt_length([{"role": "user", "content": "word " * 100_000}], 10) > 20 and max(seen) == 200
+    for text in ("a word", "word " * 30):
+        row = [{"role": "user", "content": text}]
+        assert rendering.prompt_length(row, 10) == len(rendering.prompt(row))

@@ -26,6 +26,7 @@ from medrl.grading.judges import lexical
 from medrl.grading.judges.base import Claim, Judge
 from medrl.grading.judges.lexical import Lexical
 from medrl.planning import reward_audit
+from medrl.rewards import base as base_rewards
 from medrl.rewards.base import Completion, Reward, RewardSet, graded
 from medrl.rewards.correctness import Correctness
 from medrl.rewards.integer_answer import IntegerAnswer
@@ -941,3 +942,22 @@ def test_shares_of_answers_are_logged():
         "answers/placed": pytest.approx(4 / 9),  # A, B and the two rankings
         "answers/first_choice": pytest.approx(3 / 4),  # all of them but B
     }
+
+
+@pytest.mark.parametrize("says", [math.nan, math.inf])
+def test_a_score_that_is_no_number_stops_in_training(says):
+    """TRL would take NaN for a reward that abstains, and train on."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Broken(Reward):
+        kind = "broken"
+
+        def score(self, completion):
+            return says
+
+    rewards_here = RewardSet(rewards={"mine": Broken(weight=1)}, normalize=False, audit="warn")
+    completion = SimpleNamespace(text="an answer", verdict=None)
+    with pytest.raises(
+        UserError, match=f"The reward mine is {says}, which is no finite number, for 'an answer'; mend its `score`"
+    ):
+        base_rewards.finite("mine", [completion], rewards_here.rewards["mine"].score_all([completion]))

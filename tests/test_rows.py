@@ -597,3 +597,21 @@ def test_a_model_that_is_not_trained_needs_no_training_rows(compose, tmp_path, c
     assert planned["source"] == "own.jsonl" and "rows 5 rows" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"has no rows of your own; write data_mix\.tasks\.rows\.train=FILE"):
         build.check(compose([*words, "algo=sft"]))
+
+
+@pytest.mark.parametrize(
+    "column", [pyarrow.array([10**9], pyarrow.date32()), pyarrow.array([2**62], pyarrow.duration("s"))], ids=["days", "seconds"]
+)
+def test_a_time_that_no_calendar_has(tmp_path, column):
+    parquet.write_table(pyarrow.table({"question": ["Which day?"], "when": column}), tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match=r"rows\.parquet holds a time after line 0 that no calendar has .+; write it as text"):
+        list(readers.read(tmp_path / "rows.parquet"))
+
+
+def test_a_workbook_whose_xml_is_damaged(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "rows.xlsx", "w") as book:
+        book.writestr("[Content_Types].xml", "<Types><")
+    with pytest.raises(UserError, match=r"rows\.xlsx is damaged after line 0 \(ParseError: .+\); fetch it again"):
+        list(readers.read(tmp_path / "rows.xlsx"))

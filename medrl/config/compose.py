@@ -230,7 +230,11 @@ def _composed_by_hydra(words: Sequence[str]) -> DictConfig:
     yaml_files.check(words, own_folders(words))
     with initialize_config_dir(version_base="1.3", config_dir=str(frozen.root("conf"))):
         # `hydra:` would ask a global that hydra.main sets; the same values are in the composition.
-        cfg = hydra_compose("config", [word.replace("${hydra:", "${hydra.") for word in words], return_hydra_config=True)
+        said = [word.replace("${hydra:", "${hydra.") for word in words]
+        try:
+            cfg = hydra_compose("config", said, return_hydra_config=True)
+        except (TypeError, AttributeError, AssertionError, LookupError, RecursionError) as error:  # of values of another kind
+            raise HydraException(f"cannot be composed ({type(error).__name__}: {error})") from error
     OmegaConf.set_struct(cfg, False)
     return cfg
 
@@ -316,12 +320,17 @@ def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]
     for word in words:
         try:
             yield parser.parse_override(word)
-        except HydraException:
+        except (HydraException, ValueError, RecursionError):  # ValueError: a number of thousands of digits
             key, _, value = word.partition("=")
             if re.search("[ ,]", value) and value[0] not in "[{" and not re.search("[ ,]", key):  # Hydra's own, but for quotes
                 problems.append(Problem(key, f"is not in quotes of its own; write '{key}=\"{value}\"'"))
             else:
-                problems.append(Problem(word, "is no option; options are written key=value"))
+                problems.append(Problem(shortened(word), "is no option; options are written key=value"))
+
+
+def shortened(word: str) -> str:
+    """A word as a message repeats it."""
+    return word if len(word) <= 100 else f"{word[:97]}..."
 
 
 def _usable(overrides: Sequence[str], problems: list[Problem]) -> Iterator[Override]:

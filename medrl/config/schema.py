@@ -45,7 +45,7 @@ class Published:
 class Run(Sections):
     """A whole configuration. The YAML files of ``conf`` hold every value; the classes hold names, types and meaning."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
     """First half of the run folder's name; ALGO-MODEL-DATA_MIX where none is given."""
     paper: str | None
     """Option of ``experiments/paper``: a published setting."""

@@ -107,10 +107,16 @@ def read(path: Path, config: str = "") -> Iterator[Row]:
                 yield Row(values, f"{path}:{number}", config)
     except UserError:
         raise
-    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise _damaged(path, number, "it is not UTF-8; save it as UTF-8 if it is whole") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError, csv.Error) as error:
         raise _damaged(path, number, error) from None
     except OSError as error:
         raise unreadable(path, error) from None
+    except OverflowError as error:
+        raise UserError(f"{path} holds a time after line {number} that no calendar has ({error}); write it as text.") from None
+    except Exception as error:  # of pyarrow, of openpyxl and of what they call: each has kinds of its own
+        raise _damaged(path, number, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
 
 
 def unreadable(path: Path, error: OSError) -> UserError:

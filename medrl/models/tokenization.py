@@ -18,6 +18,8 @@ from medrl.models.control_tokens import ControlTokens
 
 IGNORED = -100
 """Label of a token that has no loss."""
+LONG = 20
+"""Letters for each token that a prompt may have, above which its beginning is looked at first: a word has 1 to 5 for each."""
 
 
 class Pair(NamedTuple):
@@ -70,6 +72,19 @@ class Rendering:
             UserError: the chat template refuses the conversation.
         """
         return self._control.ids(self._prompt(messages))
+
+    def prompt_length(self, messages: Messages, most: int) -> int:
+        """Tokens of a prompt. Of one that is many times longer than ``most``, those of its beginning, which are too many as well:
+        a row of 10 MB takes as long as thousands of others.
+
+        Raises:
+            UserError: the chat template refuses the conversation.
+        """
+        text = self._prompt(messages)
+        beginning = text[: LONG * most]
+        if len(beginning) < len(text) and (count := len(self._control.ids(beginning))) > 2 * most:
+            return count
+        return len(self._control.ids(text))
 
     def pair(self, prompt: Messages, answer: str, *, finished: bool = True) -> Pair:
         """Prompt and completion as text, for people: as tokens they may say more than one thing.

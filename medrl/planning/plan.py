@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from math import ceil
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 SPARE_BYTES = 64 * 2**20
 """Room for logs, completions and results beside the checkpoints."""
 
+LOOKED_AT = 200
+"""Finished runs beside this one that are asked for their pace: of thousands, reading all would take longer than the plan."""
 MEASURED_ROWS = 256
 """DrawnMix rows whose tokens are counted; the draw is shuffled, so they stand for the others."""
 
@@ -202,8 +205,8 @@ def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
 
 def pace(run: Run, folder: Path) -> Pace:
     """What a step and an answer took in this run so far, or else in a finished run beside it that differs in the seed alone."""
-    folders = _alike(run, folder)
-    return Pace(_first(_step, folders), _first(_answer, folders))
+    steps, answers = itertools.tee(_alike(run, folder))
+    return Pace(_first(_step, steps), _first(_answer, answers))
 
 
 def _first(measure: Callable[[Path], dict[str, Any] | None], folders: Iterable[Path]) -> dict[str, Any] | None:
@@ -218,19 +221,27 @@ def _first(measure: Callable[[Path], dict[str, Any] | None], folders: Iterable[P
     return None
 
 
-def _alike(run: Run, folder: Path) -> list[Path]:
-    """The folder of a run, and of those that differ in the seed alone."""
+def _alike(run: Run, folder: Path) -> Iterator[Path]:
+    """The folder of a run, and of the newest beside it those that differ in the seed alone."""
     from medrl.config import build, frozen
 
-    found, family = [folder], family_id(run)
-    for path in sorted(folder.parent.glob("*/metrics.json")):
+    yield folder
+    family = family_id(run)
+    for path in sorted(folder.parent.glob("*/metrics.json"), key=_changed, reverse=True)[:LOOKED_AT]:
         try:
             alike = read_json(path, needs=("family",))["family"] == family
             if alike and build.build(frozen.load(path.parent)["hardware"]) == run.hardware:
-                found.append(path.parent)
+                yield path.parent
         except (OSError, ValueError, LookupError, TypeError, UserError):  # being written, or another program's
             continue
-    return found
+
+
+def _changed(path: Path) -> int:
+    """When a file was written last; 0 of one that has gone meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _step(folder: Path) -> dict[str, Any] | None:

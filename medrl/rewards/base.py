@@ -13,7 +13,7 @@ from annotated_types import Ge
 
 from medrl.config.bounds import Most
 from medrl.config.identity import Identified
-from medrl.errors import Problem
+from medrl.errors import Problem, UserError
 from medrl.grading.verdicts import Attempt, Verdict
 from medrl.statistics.confusion import commonest
 
@@ -136,8 +136,12 @@ class RewardSet(Identified):
         return {name: reward.score_all(seen) for name, reward in self.rewards.items()}
 
     def totals(self, completions: Sequence[Completion]) -> list[float]:
-        """Weighted sums of all rewards that do not abstain, as TRL adds them up."""
-        return self.weighted(self.scores(completions))
+        """Weighted sums of all rewards that do not abstain, as TRL adds them up.
+
+        Raises:
+            UserError: a score is no finite number.
+        """
+        return self.weighted({name: finite(name, completions, scores) for name, scores in self.scores(completions).items()})
 
     def weighted(self, scores: Mapping[str, Scores]) -> list[float]:
         """Weighted sums of scores that are known already."""
@@ -221,9 +225,25 @@ def _constant(batch: Sequence[Completion]) -> float | None:
     return max(shares, default=None)
 
 
+def finite(name: str, completions: Sequence[Completion], scores: Scores) -> Scores:
+    """The scores of a reward, all of them numbers: TRL would take NaN for one that abstains.
+
+    Raises:
+        UserError: one is none.
+    """
+    for completion, score in zip(completions, scores, strict=True):
+        if score is not None and not math.isfinite(score):
+            raise UserError(
+                f"The reward {name} is {score}, which is no finite number, for {completion.text!r:.80}; mend its `score`, which "
+                "may return None to abstain."
+            )
+    return scores
+
+
 def _function(name: str, reward: Reward, shared: _Completions) -> Callable[..., Scores]:
     def function(*, completions: Any, completion_ids: Any, row: list[int], log_metric: Any, **_: Any) -> Scores:
-        return reward.score_all(shared.of(completions, completion_ids, row, log_metric))
+        batch = shared.of(completions, completion_ids, row, log_metric)
+        return finite(name, batch, reward.score_all(batch))
 
     function.__name__ = name  # TRL names the curves after it
     return function

@@ -28,6 +28,12 @@ EVEN = ("uniform", "int_uniform", "q_uniform")
 LOGARITHMIC = (
     "log_uniform", "log_uniform_values", "inv_log_uniform", "inv_log_uniform_values", "q_log_uniform", "q_log_uniform_values",
 )  # fmt: skip
+EXPONENTS = ("log_uniform", "inv_log_uniform", "q_log_uniform")
+"""Those whose ends are exponents of e."""
+MOST_EXPONENT = 69
+"""e to this is 1e30, which float32 still holds."""
+MOST_VALUES = 10_000
+"""Of a grid, or of one of its parameters."""
 DISTRIBUTIONS = ("constant", "categorical", *EVEN, *LOGARITHMIC)
 REFUSED = ("categorical_w_probabilities", "normal", "log_normal", "q_normal", "q_log_normal", "beta", "q_beta")
 """Those of W&B that Optuna does not have."""
@@ -78,6 +84,12 @@ class Range:
             yield Problem(f"{path}.min", f"is {self.min}, should be above 0 ({name} samples the logarithm)")
         if name == "int_uniform" and not all(float(end).is_integer() for end in (self.min, self.max)):
             yield Problem(path, f"min {self.min} and max {self.max} should be whole numbers")
+        if name in EXPONENTS and max(abs(self.min), abs(self.max)) > MOST_EXPONENT:
+            yield Problem(
+                path, f"min and max of {name} are exponents of e, and should lie between -{MOST_EXPONENT} and {MOST_EXPONENT}"
+            )
+        if name == "q_uniform" and self.max - self.min > MOST_VALUES * self.q:
+            yield Problem(f"{path}.q", f"is {self.q:g}, which makes more than {MOST_VALUES:,} values")
         if self.q != 1 and name != "q_uniform":
             yield Problem(f"{path}.q", "has no place here; Optuna samples steps of another size than 1 for q_uniform alone")
 
@@ -137,14 +149,21 @@ def value(drawn: Any) -> Any:
     return _rounded(drawn) if isinstance(drawn, float) else drawn
 
 
+def count(distribution: Any) -> int:
+    """How many values there are; 0 where they cannot be counted."""
+    if hasattr(distribution, "choices"):
+        return len(distribution.choices)
+    if distribution.step is None or distribution.log:
+        return 0
+    steps: float = (distribution.high - distribution.low) / distribution.step
+    return round(steps) + 1
+
+
 def grid(distribution: Any) -> tuple[Any, ...]:
     """Every value, in order; none where they cannot be counted."""
     if hasattr(distribution, "choices"):
         return tuple(distribution.choices)
-    if distribution.step is None or distribution.log:
-        return ()
-    count = round((distribution.high - distribution.low) / distribution.step) + 1
-    return tuple(value(distribution.low + number * distribution.step) for number in range(count))
+    return tuple(value(distribution.low + number * distribution.step) for number in range(count(distribution)))
 
 
 def corners(distribution: Any) -> tuple[Any, ...]:

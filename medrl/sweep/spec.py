@@ -255,9 +255,13 @@ def _search_mistakes(parts: Mapping[str, Any]) -> Iterator[Problem]:
     """What the method says of the parameters."""
     parameters = parts.get("parameters") or {}
     if parts.get("method") == "grid":
-        for key, each in parameters.items():
-            if not search_space.grid(each):
+        counts = {key: search_space.count(each) for key, each in parameters.items()}
+        for key, count in counts.items():
+            if not count:
                 yield Problem(f"parameters.{key}", "is continuous, which no grid can list; write values, or method: random")
+        if (points := math.prod(counts.values())) > search_space.MOST_VALUES:
+            most = f"{search_space.MOST_VALUES:,}"
+            yield Problem("parameters", f"make a grid of {points:,} points, should make at most {most}; or write method: random")
     elif parts.get("method") in ("random", "bayes") and "run_cap" not in parts:
         yield Problem("run_cap", f"is missing: how many points a {parts['method']} search tries")
     if parameters and all(each.single() for each in parameters.values()):
