@@ -124,7 +124,7 @@ def kill(process):
         below = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(below, timeout=10)
+    _, alive = psutil.wait_procs(below, timeout=60)
     said = [name for each in alive if "Agent" not in (name := " ".join(each.cmdline()).strip())]  # of Ray, ends by itself
     for each in alive:
         each.kill()
