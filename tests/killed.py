@@ -20,16 +20,21 @@ TRAINERS = [f"trl.trainer.{name}_trainer" for name in ("grpo", "sft", "dpo", "re
 FORKED.set_forkserver_preload([*TRAINERS, "transformers.models.qwen2.modeling_qwen2", "medrl.lifecycle", "pandas", "scipy.stats"])
 
 
+def environment(**variables):
+    """That of a command: ours, in which it finds the package, with these variables."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
+
+
 class Command:
     """``python -m MODULE`` as a process of its own, with the methods of `subprocess.Popen`; its output is read together."""
 
     def __init__(self, module, overrides, folder, variables, before):
-        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115 - lives as long as this object
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
-        words = (module, overrides, str(folder or Path.cwd()), environment, self._output.name, before)
+        descriptor, log = tempfile.mkstemp()
+        os.close(descriptor)
+        words = (module, overrides, str(folder or Path.cwd()), environment(**variables), log, before)
         self._process = FORKED.Process(target=_run, args=words)
         self._process.start()
-        self.pid, self.kill, self.log = self._process.pid, self._process.kill, Path(self._output.name)
+        self.pid, self.kill, self.log = self._process.pid, self._process.kill, Path(log)
 
     @property
     def returncode(self):
@@ -48,7 +53,9 @@ class Command:
 
     def communicate(self, timeout=None):
         self.wait(timeout)
-        return self.log.read_text(), None
+        text = self.log.read_text()
+        self.log.unlink()
+        return text, None
 
 
 def _run(module, overrides, folder, environment, output, before):
@@ -79,6 +86,13 @@ def medrl(*overrides, folder=None, module="medrl", before=None, **variables):
     return Command(module, overrides, folder, variables, before)
 
 
+def launched(*overrides, folder):
+    """``python -m medrl`` started as a shell does, for what starts processes in ways of its own: a launcher of Hydra."""
+    command, pipe = [sys.executable, "-m", "medrl", *overrides], subprocess.PIPE
+    options = {"env": environment(), "stdout": pipe, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    return subprocess.Popen(command, cwd=folder, **options)
+
+
 def ended(*overrides, **about):
     """A command once it has ended, with its exit code and output."""
     process = medrl(*overrides, **about)
@@ -86,11 +100,12 @@ def ended(*overrides, **about):
     return subprocess.CompletedProcess(overrides, process.returncode, output)
 
 
-def finish(*overrides, **about):
+def finish(*overrides, start=medrl, **about):
     """The output of a command that ends well."""
-    done = ended(*overrides, **about)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    process = start(*overrides, **about)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
 
 
 def wait_until(ready, process=None, seconds=180):
@@ -109,7 +124,7 @@ def kill(process):
         below = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(below, timeout=10)
+    _, alive = psutil.wait_procs(below, timeout=60)
     said = [name for each in alive if "Agent" not in (name := " ".join(each.cmdline()).strip())]  # of Ray, ends by itself
     for each in alive:
         each.kill()
@@ -139,4 +154,4 @@ def serving(module, *words, folder, **variables):
         yield process, url, log
     finally:
         process.kill()
-        process.wait()
+        process.communicate()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import killed
 import pytest
-from killed import wait_until
 from loopback_api import LoopbackApi, Reply
 from metrics_examples import TRAINED, arm, metrics_of
 
@@ -31,7 +27,6 @@ from medrl.statistics.metrics import mcnemar
 from medrl.table import formats, published, side_by_side
 from medrl.table.join import join
 
-ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-a-key-of-the-tests"
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=50, seed=0)
 DRAWN = replace(GREEDY, temperature=0.7, top_p=0.9)
@@ -413,17 +408,14 @@ def test_two_models_under_one_name_are_said(compose, tmp_path, doctor, capsys):
 
 def test_a_kill_loses_no_answer_that_came(tmp_path):
     with Doctor(delay=0.2) as doctor:
-        command = [sys.executable, "-m", "medrl", *line(tmp_path / "runs", doctor, "model.limits.concurrency=2")]
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: len(doctor.requests) >= 6, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        words = line(tmp_path / "runs", doctor, "model.limits.concurrency=2")
+        process = killed.medrl(*words)
+        killed.wait_until(lambda: len(doctor.requests) >= 6, process)
+        killed.kill(process)
         time.sleep(0.5)
         before = len(doctor.requests)
         assert before < 20
-        ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-        assert ended.returncode == 0, ended.stderr
+        killed.finish(*words)
         assert len(doctor.requests) <= 20 + 2  # two were under way
         (found,) = (tmp_path / "runs").glob("*/metrics.json")
         assert json.loads(found.read_text(encoding="utf-8"))["tasks"]["pubmedqa"]["n"] == 20

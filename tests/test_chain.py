@@ -15,7 +15,7 @@ from medrl.errors import ConfigError, UserError
 from medrl.jobs import chain
 from medrl.models import from_run
 
-SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=16", "data_mix.rows=64", "eval.max_new_tokens=48")
+SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=8", "data_mix.rows=64", "eval.max_new_tokens=32")
 STAGES = {
     # Two steps a stage: what each learns is seen in experiments/, here is seen that they follow one another.
     "pt": ("pt.algo.max_steps=2", "pt.algo.epochs=null", "pt.algo.batch_size=4"),

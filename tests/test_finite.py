@@ -1,10 +1,9 @@
 """A run that is no longer learning numbers stops; and its learning rate, from the first step to the last."""
 
 import math
-import subprocess
-import sys
 from types import SimpleNamespace
 
+import killed
 import pytest
 import torch
 from transformers import TrainerState, TrainingArguments, get_scheduler
@@ -90,6 +89,6 @@ def test_a_run_that_diverges_writes_no_model(compose, tmp_path, algo):
 @pytest.mark.slow
 def test_two_processes_stop_with_one_sentence(tmp_path):
     words = [*SFT, "hardware.gpus=2", f"runs={tmp_path}", "algo.max_steps=3", "algo.learning_rate=1e30", "algo.warmup_ratio=0"]
-    done = subprocess.run([sys.executable, "-m", "medrl", *words], capture_output=True, text=True, timeout=180)
-    assert done.returncode == 1 and done.stderr.count("no finite number") == 1, done.stderr
-    assert "Traceback" not in done.stderr and not list(tmp_path.glob("*/model*"))
+    done = killed.ended(*words)
+    assert done.returncode == 1 and done.stdout.count("no finite number") == 1, done.stdout
+    assert "Traceback" not in done.stdout and not list(tmp_path.glob("*/model*"))

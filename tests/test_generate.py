@@ -96,7 +96,7 @@ def test_draws_follow_the_distribution(policy):
     import torch
 
     tokenizer, temperature, top_p = tokenizer_that_opens(""), 4.0, 0.5
-    prompt = Transformers(policy, tokenizer, 2048, None).rendering.prompt(PROMPTS[0])
+    prompt = Transformers(policy, tokenizer, 2048, None).rendering.prompt(PROMPTS[0])[:8]
     drawn = sample(policy, tokenizer, [Asked(prompt, 1, str(key)) for key in range(4000)], Sampling(temperature, top_p, 1, 0))
     with torch.no_grad():
         logits = policy(torch.tensor([prompt])).logits[0, -1] / temperature

@@ -12,9 +12,11 @@ from medrl import lifecycle
 from medrl.config import build, frozen, schema
 from medrl.files import read_jsonl
 
-SMALL = ("source.train_rows=300", "source.test_rows=24", "data_mix.rows=120")
+SMALL = ("source.train_rows=300", "source.test_rows=12", "data_mix.rows=120")
+BRIEF = ("eval.limit=4", "eval.max_new_tokens=24")
+"""Where it is enough that questions are asked."""
 LORA = ("model/lora=all_linear", "model.lora.rank=8", "model.lora.alpha=16", "model.lora.modules=[q_proj,v_proj]")
-DPO = ("algo=dpo", "algo.num_generations=4", "algo.max_completion_tokens=96")
+DPO = ("algo=dpo", "algo.num_generations=4", "algo.max_completion_tokens=48")
 
 
 def folder_of(tree):
@@ -61,14 +63,14 @@ def test_metrics_agree_with_the_lines_on_disk(grpo):
     for name, task in metrics["tasks"].items():
         (after,) = (folder / "eval").glob(f"{name}-v*-trained-*.jsonl")
         lines = read_jsonl(after)
-        assert len(lines) == task["n"] == 24
-        assert task["accuracy"] == sum(line["verdict"] == "right" for line in lines) / 24
+        assert len(lines) == task["n"] == 12
+        assert task["accuracy"] == sum(line["verdict"] == "right" for line in lines) / 12
         assert task["ci95"][0] <= task["accuracy"] <= task["ci95"][1]
         assert {"id", "sample", "prompt", "text", "answer", "gold", "verdict", "credit", "tokens"} <= set(lines[0])
         assert task["samples"] == 1 and {line["sample"] for line in lines} == {0} and task["scorer"] == "strict"
-        assert task["mean_credit"] == pytest.approx(sum(line["credit"] for line in lines) / 24)
+        assert task["mean_credit"] == pytest.approx(sum(line["credit"] for line in lines) / 12)
         assert task["reference"]["majority"]["accuracy"] == max(
-            sum(line["gold"] == gold for line in lines) / 24 for gold in {line["gold"] for line in lines}
+            sum(line["gold"] == gold for line in lines) / 12 for gold in {line["gold"] for line in lines}
         )
 
 
@@ -132,21 +134,21 @@ def test_another_evaluation_keeps_the_trained_model(grpo):
 @pytest.mark.parametrize(
     ("overrides", "curve"),
     [
-        (["algo=sft", "data_mix=medical_o1_sft", "algo.max_steps=4", "algo.max_tokens=512"], "loss"),
+        (["algo=sft", "data_mix=medical_o1_sft", "algo.max_steps=2", "algo.max_tokens=512"], "loss"),
         ([*DPO, "algo.prompts=16", "algo.batch_size=4"], "loss"),
-        (["algo=sft", "data_mix=medicalgpt_sft", "algo.max_steps=3", "algo.max_tokens=512"], "loss"),
+        (["algo=sft", "data_mix=medicalgpt_sft", "algo.max_steps=2", "algo.max_tokens=512"], "loss"),
         ([*DPO, "data_mix=medicalgpt_preference", "algo.prompts=16", "algo.batch_size=4"], "loss"),
         (["algo=none"], None),
         (["reward_set=hierarchy", "algo.max_steps=1", "algo.batch_size=8"], "reward/valid_answer"),
         (["reward_set=exact", "algo.max_steps=1", "algo.batch_size=8", "data_mix=gsm8k", "algo.beta=0.04"], "reward"),
-        ([*LORA, "algo.max_steps=1"], "reward"),
+        ([*LORA, "algo.max_steps=1", "algo.batch_size=8"], "reward"),
     ],
     ids=["sft", "dpo", "conversations", "pairs", "none", "hierarchy", "kl", "lora"],
 )
 def test_algorithms_run_on_embedded_rows(compose, tmp_path, overrides, curve):
-    metrics = lifecycle.run(compose([*overrides, *SMALL, f"runs={tmp_path}"]))
+    metrics = lifecycle.run(compose([*overrides, *SMALL, *BRIEF, f"runs={tmp_path}"]))
     task = metrics["tasks"]["gsm8k" if "data_mix=gsm8k" in overrides else "pubmedqa"]
-    assert task["n"] == 24 and 0 <= task["accuracy"] <= 1
+    assert task["n"] == 4 and 0 <= task["accuracy"] <= 1
     if curve is None:
         assert task["change"] is None and not list(tmp_path.glob("*/model"))
     else:
@@ -158,12 +160,14 @@ def test_algorithms_run_on_embedded_rows(compose, tmp_path, overrides, curve):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_quickstart_learns(compose, tmp_path, seed):
-    """The promise of the README: reinforcement learning alone, on default values, visibly improves the embedded model."""
-    change = lifecycle.run(compose(["data_mix.held_out=[pubmedqa]", f"seed={seed}", f"runs={tmp_path}"]))["tasks"]["pubmedqa"][
-        "change"
-    ]
+    """The promise of the README: reinforcement learning alone, on default values, visibly improves the embedded model.
+
+    A third of its rows is enough to tell the 37 points that it gains from 15.
+    """
+    words = ["data_mix.held_out=[pubmedqa]", "eval.limit=100", f"seed={seed}", f"runs={tmp_path}"]
+    change = lifecycle.run(compose(words))["tasks"]["pubmedqa"]["change"]
     assert change["difference"] >= 0.15
     assert change["p_value"] < 0.01
 
@@ -172,12 +176,12 @@ def test_quickstart_learns(compose, tmp_path, seed):
 def test_ranking_beats_what_needs_no_model(compose, tmp_path, capsys):
     """DxBench's twins, paid by the inverse rank of the gold: better than the order that was shown, the prior, and shortcuts.
 
-    The embedded model ranks 82 % right before training, and 25 steps change nothing that could be shown (experiments/LOG.md).
+    So does the embedded model before training: one step is enough.
     """
-    more = ["source.test_rows=800", "data_mix.tasks.dxbench.test_cases=800"]
-    metrics = lifecycle.run(compose(["data_mix=dxbench", "reward_set=inverse_rank", *more, f"runs={tmp_path}"]))
+    words = ["data_mix=dxbench", "reward_set=inverse_rank", "algo.max_steps=1", "algo.batch_size=8"]
+    metrics = lifecycle.run(compose([*words, f"runs={tmp_path}"]))
     task, printed = metrics["tasks"]["dxbench"], capsys.readouterr().out
-    assert task["n"] == 800
+    assert task["n"] == 300
     assert task["scorer"] == "strict" and task["split"] == "DxBench/zh, candidates shuffled"
     assert set(task["reference"]) == {"majority", "random", "copy_order", "prior", "shortcut"}
     assert all(task["accuracy"] > reference["accuracy"] for reference in task["reference"].values())

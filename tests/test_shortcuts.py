@@ -9,7 +9,7 @@ from conftest import Compose
 
 from medrl.config.build import check
 from medrl.data.example import Example
-from medrl.evaluation import shortcuts
+from medrl.evaluation import evaluate, shortcuts
 from medrl.tasks.base import Task
 
 MOST = 0.10
@@ -120,3 +120,12 @@ def test_no_held_out_row_is_fitted_on(find: Find) -> None:
 
 def test_the_floor_is_the_same_every_time(find: Find) -> None:
     assert shortcuts.shortcut_floor(*find("pubmedqa")) == shortcuts.shortcut_floor(*find("pubmedqa"))
+
+
+def test_the_training_rows_of_a_run_are_read_once(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its page is written at each checkpoint."""
+    run = check(compose(["algo=none", "data_mix=pubmedqa", "source.train_rows=40", "source.test_rows=8"]))
+    examples = evaluate.held_out(run, "pubmedqa")
+    first = shortcuts.of_run(run, "pubmedqa", examples)
+    monkeypatch.setattr(type(run.source), "rows", lambda *_: pytest.fail("read again"))
+    assert first and shortcuts.of_run(run, "pubmedqa", examples) == first

@@ -2,16 +2,14 @@
 
 import json
 import math
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import killed
 import pytest
 import yaml
 from killed import wait_until
@@ -26,7 +24,6 @@ from medrl.sweep.trial_records import TrialRecords
 from medrl.sweep.trials import Trials
 
 FILES = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
-STAND_IN = Path(__file__).parent / "stand_in_point.py"
 SMALL = """
 program: medrl
 command: ["${env}", python, -m, medrl, "${args_no_hyphens}"]
@@ -411,9 +408,7 @@ def small(folder, **keys):
 
 
 def begin(path, runs, workers=1, **variables):
-    code = [sys.executable, str(STAND_IN), str(path), str(runs), str(workers)]
-    environment = {**os.environ, **variables}
-    return subprocess.Popen(code, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return killed.medrl(str(path), str(runs), str(workers), module="stand_in_point", **variables)
 
 
 def finished(process, code=0):
@@ -457,12 +452,11 @@ def test_a_sweep_killed_in_the_middle_goes_on_without_repeating(tmp_path):
     path, runs = small(tmp_path), tmp_path / "runs"
     wait = random.Random(5)
     for _ in range(2):
-        killed = begin(path, runs, workers=2, SECONDS="1.5")
+        process = begin(path, runs, workers=2, SECONDS="1.5")
         so_far = len(tries(runs, "ended"))
-        wait_until(lambda: len(tries(runs, "ended")) > so_far, killed)  # noqa: B023
+        wait_until(lambda: len(tries(runs, "ended")) > so_far, process)  # noqa: B023
         time.sleep(wait.uniform(0, 0.5))
-        killed.kill()
-        killed.communicate()
+        killed.kill(process)
     wait_until(lambda: not any(map(locks.is_held, runs.glob("*/.lock"))))  # its points end with it
     finished(begin(path, runs, workers=2))
     assert sorted(Counter(tries(runs, "ended")).values()) == [1] * 6
