@@ -64,6 +64,8 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             settings.model.ready()
             if run_metrics.asks_judge(settings):
                 settings.judge.ready()
+            if settings.reward_set.monitor:
+                settings.reward_set.monitor.judge.ready()
         folder.mkdir(parents=True, exist_ok=True)
         with locks.locked(folder):
             if settings.force:
@@ -93,6 +95,8 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 raise
             finally:  # what a process asked was paid for, however it ended
                 run_folder.note_tally(folder, "judge", settings.judge.tally())
+                if monitor := settings.reward_set.monitor:
+                    run_folder.note_tally(folder, "second_judge", monitor.judge.tally())
                 run_folder.note_tally(folder, "api", settings.model.tally())
             _print_over_seeds(metrics, _beside(folder))
             return metrics

@@ -9,7 +9,7 @@ from typing import Any
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import run_folder
-from medrl.training import checkpoints, distributed, finite, schedule
+from medrl.training import checkpoints, distributed, finite, schedule, second_judge
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
@@ -48,6 +48,10 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     trainer.remove_callback(PrinterCallback)
     first = distributed.rank() == 0
     tracker = run_folder.callback(log, before, job.run.eval.eval_steps, job.ask if first else None, job.note)
+    watched = job.run.reward_set.monitor
+    watching = second_judge.callback(job, watched, checkpoint_every, done) if watched else None
+    if watching:
+        trainer.add_callback(watching)  # before what writes the log, which its numbers are a part of
     if first:
         run_folder.cut_back(log, before + done)
         trainer.add_callback(tracker)
@@ -59,6 +63,8 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
             trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     finally:
         tracker.close()
+    if watching:
+        watching.stop(trainer.state.global_step)
     if job.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(
             f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint written. "
