@@ -70,6 +70,8 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             settings.model.ready()
             if run_metrics.asks_judge(settings):
                 settings.judge.ready()
+            if settings.reward_set.monitor:
+                settings.reward_set.monitor.judge.ready()
         with ExitStack() as held:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -117,8 +119,10 @@ def _print_finished(tree: Tree, settings: Run, folder: Path, done: dict[str, Any
 
 @contextmanager
 def counting(settings: Run, folder: Path) -> Iterator[None]:
-    """Keep in the run's folder, as it happens, what is asked of its judge and of a model behind an API."""
+    """Keep in the run's folder, as it happens, what is asked of its judges and of a model behind an API."""
     asked: dict[str, Judge | Model] = {"judge": settings.judge, "api": settings.model}
+    if settings.reward_set.monitor:
+        asked["second_judge"] = settings.reward_set.monitor.judge
     kept = {whom: run_folder.Tally(folder, whom, each.tally) for whom, each in asked.items()}
     for whom, each in asked.items():
         each.follow(kept[whom].note)

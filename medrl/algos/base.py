@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, lcm
 from pathlib import Path
@@ -67,6 +67,8 @@ class Job:
     """From the model, as it is while it trains, to what its validation rows say (`Eval.eval_steps`); None where nobody asks."""
     note: Callable[[], None] | None = None
     """Called at each checkpoint and when validation rows were asked: writes the report so far; None in all processes but one."""
+    scored: list[Any] = field(default_factory=list)
+    """The completions that this process's rewards scored last (`medrl.rewards.base.Completion`)."""
 
     @cached_property
     def rendering(self) -> Rendering:
@@ -90,6 +92,8 @@ class Algo(Identified, ABC):
     """Whether it writes a reward model, a classifier with one output, and no policy."""
     uses_rollout_engine: ClassVar[bool] = False
     """Whether ``hardware.rollout`` writes the completions that it learns from."""
+    scores_while_training: ClassVar[bool] = False
+    """Whether completions are sampled and scored at each step, so that they can be watched."""
     not_learned: ClassVar[frozenset[str]] = frozenset({"published"})
 
     published: tuple[Paper, ...]

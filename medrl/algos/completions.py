@@ -72,7 +72,9 @@ class BatchScorer:
 
     def __init__(self, job: Job) -> None:
         self.job, self.eos = job, eos_token_ids(job.policy, job.tokenizer)
-        self.functions: list[Callable[..., Scores]] = job.run.reward_set.functions(job.rows, self.eos, opening(job.tokenizer))
+        self.functions: list[Callable[..., Scores]] = job.run.reward_set.functions(
+            job.rows, self.eos, opening(job.tokenizer), job.scored
+        )
 
     def score(self, episodes: Sequence[Episode]) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Decode and score.

@@ -50,6 +50,7 @@ class PPO(SamplingAlgo):
 
     kind: ClassVar[str] = "ppo"
     shards: ClassVar[bool] = False
+    scores_while_training: ClassVar[bool] = True
 
     beta: Annotated[float, Ge(0)]
     """KL penalty coefficient against the model before training, taken off each token's reward; 0 keeps no reference."""

@@ -32,6 +32,7 @@ class OnlineRL(SamplingAlgo):
     """
 
     uses_rollout_engine: ClassVar[bool] = True
+    scores_while_training: ClassVar[bool] = True
 
     num_generations: Annotated[int, Gt(1), COMPLETIONS]
     """Completions of a prompt, the group within which advantages are taken."""
@@ -114,7 +115,7 @@ class OnlineRL(SamplingAlgo):
         eos = eos_token_ids(job.policy, job.tokenizer)
         return {
             "model": job.policy,
-            "reward_funcs": list(job.run.reward_set.functions(job.rows, eos, opening(job.tokenizer))),
+            "reward_funcs": list(job.run.reward_set.functions(job.rows, eos, opening(job.tokenizer), job.scored)),
             "train_dataset": prompts(job),
             "processing_class": job.rendering.chat_tokenizer(),
             "peft_config": job.run.model.adapter_config(),

@@ -30,6 +30,7 @@ def problems(run: Run) -> Iterator[Problem]:
     yield from _hardware(run)
     yield from _eval(run)
     yield from _control(run)
+    yield from _monitor(run)
 
 
 def _model(run: Run) -> Iterator[Problem]:
@@ -128,6 +129,25 @@ def _eval(run: Run) -> Iterator[Problem]:
         protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks
     ):
         yield Problem("eval.eval_steps", "asks questions, and none is held out for this algorithm; write null")
+
+
+def _monitor(run: Run) -> Iterator[Problem]:
+    """A second judge where there is no first one, or no completion to grade."""
+    monitor = run.reward_set.monitor
+    if not monitor:
+        return
+    trained = [
+        run.data_mix.tasks[name] for name, weight in run.data_mix.weights.items() if weight > 0 and name in run.data_mix.tasks
+    ]
+    rewards = [reward for reward in run.reward_set.rewards.values() if reward.weight > 0 and reward.looks_at_gold]
+    if not run.algo.scores_while_training:
+        yield Problem("reward_set.monitor", "watches completions that are scored at each step; write algo=grpo, rloo or ppo")
+    elif not any(task.answers.judged for task in trained) and not any(hasattr(reward, "judge") for reward in rewards):
+        yield Problem("reward_set.monitor", "is a second judge, and no judge pays here; leave it out")
+    elif monitor.judge.identity() == run.judge.identity():
+        yield Problem("reward_set.monitor.judge", "is the judge that pays; name another model, which nothing is learned from")
+    for problem in monitor.judge.problems():
+        yield problem.within("reward_set.monitor.judge")
 
 
 def has_placebo(run: Run) -> bool:

@@ -15,7 +15,7 @@ from medrl.evaluation import evaluate, further, metrics_json
 from medrl.models.api.api_model import ApiModel
 from medrl.table.results import METRICS_SCHEMA
 from medrl.tracking import run_folder
-from medrl.training import warnings
+from medrl.training import second_judge, warnings
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -37,7 +37,9 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
     generation: dict[str, Any] = next((each["generation"] for each in reversed(stages) if each.get("generation")), {})
     counts = run_folder.times_asked(folder.parent)
     summary, curves = metrics_json.summarise(run, folder / "eval", done=done), _curves(log)
+    parted = (second_judge.of_folder(run, folder / "train") or {}).get("parted")
     signs = [*warnings.warnings(log), *warnings.constant_answers(summary["tasks"], curves["steps"])]
+    signs += [warnings.TrainingWarning("judges have parted", parted["step"], parted["message"])] if parted else []
     api = _api(run, folder) if done else None
     return {
         "schema": METRICS_SCHEMA,
@@ -58,6 +60,7 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
         **summary,
         "train": {
             **curves,
+            **({"monitor": watched} if (watched := second_judge.of_folder(run, folder / "train")) else {}),
             **({"pass_rate": asked} if (asked := pass_rate.of_folder(run.algo, folder / "train")) else {}),
             "warnings": [sign._asdict() for sign in signs],
         },

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Ge
 
 from medrl.config.bounds import Most
 from medrl.config.identity import Identified
 from medrl.errors import Problem, UserError
+from medrl.grading.judges.base import Judge
+from medrl.grading.judges.monitor import Monitor
 from medrl.grading.verdicts import Attempt, Verdict
 from medrl.statistics.confusion import commonest
 
 if TYPE_CHECKING:
     from medrl.data.mix import TrainingRow
+    from medrl.tasks.base import Task
 
 Scores = list[float | None]
 """One a completion; None where a reward abstains."""
@@ -97,7 +100,7 @@ class RewardSet(Identified):
     """Rewards by name; the names are those of the curves."""
 
     kind: ClassVar[str] = "reward_set"
-    not_learned: ClassVar[frozenset[str]] = frozenset({"audit"})
+    not_learned: ClassVar[frozenset[str]] = frozenset({"audit", "monitor"})
 
     rewards: Mapping[str, Reward]
     """Each reward by its name; ``weight`` is its price."""
@@ -105,6 +108,8 @@ class RewardSet(Identified):
     """Divide the weights by their sum, so that a full total is 1."""
     audit: Literal["stop", "warn"]
     """What to do where a known hack earns more than the gold."""
+    monitor: Monitor | None = None
+    """A second judge that watches training and teaches nothing; a placebo has none."""
 
     def problems(self) -> Iterator[Problem]:
         if not self.rewards:
@@ -155,23 +160,47 @@ class RewardSet(Identified):
         """`totals` of one."""
         return self.totals([completion])[0]
 
-    def functions(self, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str) -> list[Callable[..., Scores]]:
+    def paid_by_judge(self, completions: Sequence[Completion], judge: Judge | None = None) -> Scores:
+        """What the rewards that pay for right answers pay each completion, as a share of the most; None where all abstain.
+
+        Args:
+            completions: Of the policy.
+            judge: Who grades in the place of the judge of the rewards and of the tasks; None: they do.
+        """
+        asked = [name for name, reward in self.rewards.items() if reward.looks_at_gold and reward.weight > 0]
+        if judge:
+            completions = [replace(each, row=replace(each.row, task=_judged_by(each.row.task, judge))) for each in completions]
+        seen = graded(completions)
+        scores = {name: _judged_by(self.rewards[name], judge).score_all(seen) for name in asked}
+        paid: Scores = []
+        for at in range(len(seen)):
+            known = {name: score for name in asked if (score := scores[name][at]) is not None}
+            most = math.fsum(self.rewards[name].weight * self.rewards[name].bounds[1] for name in known)
+            paid.append(math.fsum(self.rewards[name].weight * score for name, score in known.items()) / most if known else None)
+        return paid
+
+    def functions(
+        self, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str, scored: list[Completion] | None = None
+    ) -> list[Callable[..., Scores]]:
         """The rewards as TRL calls them: one function a reward, named by its YAML key.
 
         Args:
             rows: Training rows; TRL's batches carry the position of each in the column ``row``.
             eos_token_ids: A completion that does not end in one of these was cut by the token limit.
             opening: What the chat template writes of every completion itself.
+            scored: Is made to hold the completions of the last batch.
         """
-        shared = _Completions(self, rows, eos_token_ids, opening)
+        shared = _Completions(self, rows, eos_token_ids, opening, [] if scored is None else scored)
         return [_function(name, reward, shared) for name, reward in self.rewards.items()]
 
 
 class _Completions:
     """The completions of the batch that TRL scores, made and graded once and not again for each reward."""
 
-    def __init__(self, rewards: RewardSet, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str) -> None:
-        self.rewards, self.rows, self.eos_token_ids, self.opening = rewards, rows, eos_token_ids, opening
+    def __init__(
+        self, rewards: RewardSet, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str, scored: list[Completion]
+    ) -> None:
+        self.rewards, self.rows, self.eos_token_ids, self.opening, self.scored = rewards, rows, eos_token_ids, opening, scored
         self.key: object = None
         self.batch: Sequence[Completion] = []
 
@@ -189,6 +218,7 @@ class _Completions:
             for name, value in _answer_metrics(graded(made)).items():  # by their own golds, whatever is paid
                 log_metric(name, value)
             self.batch = graded(self.rewards.seen(made))
+            self.scored[:] = made
         return self.batch
 
 
@@ -238,6 +268,14 @@ def finite(name: str, completions: Sequence[Completion], scores: Scores) -> Scor
                 "may return None to abstain."
             )
     return scores
+
+
+Part = TypeVar("Part", "Task", Reward)
+
+
+def _judged_by(part: Part, judge: Judge | None) -> Part:
+    """A task or a reward that asks another judge, where it asks one at all."""
+    return replace(part, judge=judge) if judge and hasattr(part, "judge") else part  # type: ignore[call-arg]
 
 
 def _function(name: str, reward: Reward, shared: _Completions) -> Callable[..., Scores]:

@@ -9,7 +9,7 @@ from typing import Any
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import run_folder
-from medrl.training import checkpoints, distributed, finite, schedule
+from medrl.training import checkpoints, distributed, finite, schedule, second_judge
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
@@ -49,6 +49,10 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     trainer.remove_callback(PrinterCallback)
     first = distributed.rank() == 0
     tracker = run_folder.callback(log, before, job.run.eval.eval_steps, job.ask if first else None, job.note)
+    watched = job.run.reward_set.monitor
+    watching = second_judge.callback(job, watched, checkpoint_every, done) if watched else None
+    if watching:
+        trainer.add_callback(watching)  # before what writes the log, which its numbers are a part of
     if first:
         lines = checkpoints.restore_log(log, job.checkpoint, before + done)
         if hasattr(trainer, "_total_train_tokens"):  # which those of TRL's trainers that count here keep in no checkpoint
@@ -67,6 +71,8 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
         raise checkpoints.NotLoaded(job.checkpoint, error) from error
     finally:
         tracker.close()
+    if watching:
+        watching.stop(trainer.state.global_step)
     if job.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(
             f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint written. "
