@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         return show(importlib.import_module(chosen[0]), seed, int(options["only"]), out / chosen[0])
     end = time.monotonic() + 60 * float(options["minutes"])
     for left, name in zip(range(len(chosen), 0, -1), chosen, strict=True):
-        kind, now = importlib.import_module(name), time.monotonic()
+        kind = importlib.import_module(name)
         journal = figures.Journal(out, name, seed)
         if reason := getattr(kind, "impossible", lambda: "")():
             print(f"{name}: skipped, {reason}", flush=True)
@@ -70,6 +70,7 @@ def main(argv: list[str]) -> int:
             continue
         numbers = (number for number in kind.numbers(seed) if number not in journal.tried)
         getattr(kind, "warm", lambda: None)()
+        now = time.monotonic()
         if most := SHORT[name] if "short" in kinds else int(options["tries"] or 0):
             numbers = itertools.islice(numbers, most)
         forks.run(kind, seed, numbers, out / name, workers, now + (end - now) / left, journal.note)
