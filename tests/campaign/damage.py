@@ -15,7 +15,7 @@ import commands
 from forks import Ended
 from mutations import describe, number_of
 
-SHARE, SECONDS = 1, 400
+SHARE, SECONDS = 1, 3600
 DAMAGES = ("truncated", "emptied", "bit", "deleted", "link", "folder")
 NEXT = f"algo=none model=from_run model.run={{run}} data_mix=gsm8k {commands.EVALUATED}"
 MODEL = "config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json chat_template.jinja"
