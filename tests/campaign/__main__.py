@@ -53,7 +53,10 @@ def main(argv: list[str]) -> int:
         options["algorithms"] = options["algorithms"] or "sft"
     out = Path(options["out"] or ROOT / "runs" / f"campaign-{seed}-{figures.commit()}").resolve()
     if not kinds:
-        return figures.put(out, seed, Path(options["page"]))
+        return figures.put(out, Path(options["page"]))
+    if not figures.same_commit(out):
+        print(f"{out} holds what was found at {(out / 'commit').read_text()}; name another folder.")
+        return 2
     print(f"campaign seed {seed}, {workers} workers, {options['minutes']} minutes, in {out}", flush=True)
     forks.preload()
     if options["algorithms"]:
@@ -78,7 +81,7 @@ def main(argv: list[str]) -> int:
     text, faults = figures.write(out, seed)
     print(text)
     if options["page"]:
-        figures.put(out, seed, Path(options["page"]))
+        figures.put(out, Path(options["page"]))
     return min(faults, 100)
 
 
