@@ -32,8 +32,8 @@ import figures  # noqa: E402
 import forks  # noqa: E402
 
 SHORT = {
-    "kills": 2, "damage": 10, "storage": 2, "command_lines": 20, "values": 300, "yaml_files": 30, "rows": 150, "model_folders": 60,
-    "judge_answers": 60,
+    "kills": 2, "damage": 10, "storage": 2, "command_lines": 20, "values": 300, "yaml_files": 30, "rows": 150,
+    "model_folders": 60, "judge_answers": 60,
 }  # fmt: skip
 """Inputs of each kind in the short form, with one algorithm: about a minute of CPU."""
 KINDS = tuple(SHORT)
