@@ -32,8 +32,8 @@ import figures  # noqa: E402
 import forks  # noqa: E402
 
 SHORT = {
-    "kills": 2, "damage": 6, "storage": 2, "command_lines": 20, "values": 300, "yaml_files": 30, "rows": 150, "model_folders": 60,
-    "judge_answers": 60,
+    "kills": 2, "damage": 10, "storage": 2, "command_lines": 20, "values": 300, "yaml_files": 30, "rows": 150,
+    "model_folders": 60, "judge_answers": 60,
 }  # fmt: skip
 """Inputs of each kind in the short form, with one algorithm: about a minute of CPU."""
 KINDS = tuple(SHORT)
@@ -53,7 +53,10 @@ def main(argv: list[str]) -> int:
         options["algorithms"] = options["algorithms"] or "sft"
     out = Path(options["out"] or ROOT / "runs" / f"campaign-{seed}-{figures.commit()}").resolve()
     if not kinds:
-        return figures.put(out, seed, Path(options["page"]))
+        return figures.put(out, Path(options["page"]))
+    if not figures.same_commit(out):
+        print(f"{out} holds what was found at {(out / 'commit').read_text()}; name another folder.")
+        return 2
     print(f"campaign seed {seed}, {workers} workers, {options['minutes']} minutes, in {out}", flush=True)
     forks.preload()
     if options["algorithms"]:
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> int:
         return show(importlib.import_module(chosen[0]), seed, int(options["only"]), out / chosen[0])
     end = time.monotonic() + 60 * float(options["minutes"])
     for left, name in zip(range(len(chosen), 0, -1), chosen, strict=True):
-        kind, now = importlib.import_module(name), time.monotonic()
+        kind = importlib.import_module(name)
         journal = figures.Journal(out, name, seed)
         if reason := getattr(kind, "impossible", lambda: "")():
             print(f"{name}: skipped, {reason}", flush=True)
@@ -70,6 +73,7 @@ def main(argv: list[str]) -> int:
             continue
         numbers = (number for number in kind.numbers(seed) if number not in journal.tried)
         getattr(kind, "warm", lambda: None)()
+        now = time.monotonic()
         if most := SHORT[name] if "short" in kinds else int(options["tries"] or 0):
             numbers = itertools.islice(numbers, most)
         forks.run(kind, seed, numbers, out / name, workers, now + (end - now) / left, journal.note)
@@ -77,7 +81,7 @@ def main(argv: list[str]) -> int:
     text, faults = figures.write(out, seed)
     print(text)
     if options["page"]:
-        figures.put(out, seed, Path(options["page"]))
+        figures.put(out, Path(options["page"]))
     return min(faults, 100)
 
 

@@ -21,7 +21,7 @@ import forks
 import psutil
 from forks import Ended
 
-SECONDS = 300
+SECONDS = 900
 """Longest time for one command."""
 EVALUATED = "hardware=cpu logger=none source.test_rows=4 eval.max_new_tokens=16 runs=R"
 SMALL = f"{EVALUATED} source.train_rows=24 data_mix.rows=24 algo.epochs=null algo.max_steps=4 algo.save_steps=1"
@@ -75,7 +75,7 @@ SEVERAL = ("multirun", "chain", "sweep")
 """Commands whose runs are processes of their own, so that a kill may hit the parent alone."""
 TIMED = {
     "time", "seconds", "step_time", "peak_memory_gib", "gpu_hours", "tokens_per_second", "begin", "end",
-    "command", "commit", "dirty",
+    "command", "commit", "dirty", "wall_seconds", "machine",
 }  # fmt: skip
 """Fields that say when and where, and not what."""
 
@@ -205,7 +205,7 @@ def differences(folder: Path, undisturbed: Path) -> list[str]:
 
 COMPARED = (
     r"[^/]+/(model/.+|eval/.+|metrics\.json|plan\.json|contaminated\.jsonl"
-    r"|train/(log|pairs\S*|samples\S*)\.jsonl|train/completions/.+)|(sweep|multirun|chain)-[^/]+/(results|metrics|table)\S*"
+    r"|train/(round-\d+/)?(\w+\.jsonl|model/.+|completions/.+))|sweep-[^/]+/results\S*|(multirun|chain)-[^/]+\.\w+"
 )
 
 

@@ -15,12 +15,12 @@ import commands
 from forks import Ended
 from mutations import describe, number_of
 
-SHARE, SECONDS = 1, 400
+SHARE, SECONDS = 1, 3600
 DAMAGES = ("truncated", "emptied", "bit", "deleted", "link", "folder")
 NEXT = f"algo=none model=from_run model.run={{run}} data_mix=gsm8k {commands.EVALUATED}"
 MODEL = "config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json chat_template.jinja"
 STATE = "optimizer.pt scheduler.pt rng_state.pth trainer_state.json training_args.bin complete.json value_head.pt"
-LOGS = "train/log.jsonl train/pairs.jsonl train/completions/*.parquet"
+LOGS = "train/log.jsonl train/*.jsonl train/completions/*.parquet train/round-1/*.jsonl train/round-1/model/*"
 RUN = f"config.yaml provenance.json plan.json contaminated.jsonl eval/*.jsonl {LOGS}"
 FILES = {
     "unfinished": [*RUN.split(), *(f"checkpoint/{name}" for name in f"{MODEL} {STATE}".split())],

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True)
     return found.stdout.strip() or "no-git"
 
 
@@ -146,11 +146,20 @@ def markdown(found: dict[str, Any]) -> str:
 BEGIN, END = "<!-- the campaign's table begins -->\n", "<!-- the campaign's table ends -->"
 
 
-def put(out: Path, seed: int, page: Path) -> int:
-    """Write the table into a page, in the place of the one that stands there."""
+def same_commit(out: Path) -> bool:
+    """Whether what ``out`` holds was found at this commit: outcomes of two are no table."""
+    out.mkdir(parents=True, exist_ok=True)
+    noted = out / "commit"
+    if not noted.exists():
+        noted.write_text(commit())
+    return noted.read_text() == commit()
+
+
+def put(out: Path, page: Path) -> int:
+    """Write the table of ``figures.json`` into a page, in the place of the one that stands there."""
     text = page.read_text()
     before, rest = text.split(BEGIN)
-    page.write_text(before + BEGIN + markdown(table(out, seed)) + END + rest.split(END)[1])
+    page.write_text(before + BEGIN + markdown(json.loads((out / "figures.json").read_text())) + END + rest.split(END)[1])
     return 0
 
 

@@ -16,7 +16,7 @@ import commands
 from forks import Ended
 from mutations import describe, number_of
 
-SHARE, SECONDS = 1, 1200
+SHARE, SECONDS = 1, 3600
 CHECKPOINT = "train/checkpoint-*"
 PATTERNS = [
     *[

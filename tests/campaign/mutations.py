@@ -32,7 +32,7 @@ def number_of(kind: str, seed: int, number: int) -> random.Random:
 def odd(rng: random.Random, like: Any = None) -> Any:
     """An odd value, more often of the kind that stands there: what is checked by its type alone says little."""
     if isinstance(like, (int, float)) and rng.random() < 0.7:
-        return rng.choice((*NUMBERS, like * 2, -like, like + 1, int(like)))
+        return rng.choice((*NUMBERS, like * 2, -like, like + 1))
     if isinstance(like, str) and rng.random() < 0.5:
         return rng.choice((changed_text(rng, like)[0], rng.choice(WORDS)))
     return copy.deepcopy(rng.choice(rng.choice((NUMBERS, WORDS, NESTED))))

@@ -19,7 +19,7 @@ from forks import Ended
 from kills import PATTERNS
 from mutations import describe, number_of
 
-SHARE, SECONDS = 1, 600
+SHARE, SECONDS = 1, 3600
 FAULTS = ("small", "filled", "filled", "filled", "inodes", "read-only unfinished", "read-only finished")
 
 
