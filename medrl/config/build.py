@@ -93,7 +93,12 @@ def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]
     """
     extensions.check(tree)
     sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
-    rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(tree["published"])]
+    given = tree.get("published")
+    if not isinstance(given, list):
+        message = f"is {given!r:.40}, should be a list of published rows; write published=[] for none"
+        problems.append(Problem("published", message, of_value=True))
+        given = []
+    rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(given)]
     problems += [found for found in _secrets(tree, "") if found.key not in {each.key for each in problems}]
     sections["published"] = tuple(rows) if None not in rows else Unbuilt()
     return sections, _call(Run, sections, "", problems)
@@ -245,7 +250,7 @@ def _problems(error: Any, cls: type, values: Mapping[str, Any], path: str) -> It
             expected = " or ".join(dict.fromkeys(word[:1].lower() + word[1:] for word in alternatives))
             expected = expected.removeprefix("string should ") if expected.startswith("string should ") else f"be {expected}"
             name, given = key.rpartition(".")[2], repr(finding["input"])
-            secret = SECRET.search(name) or "url" in name
+            secret = (SECRET.search(name) and not name.endswith("_tokens")) or "url" in name
             shown = f"is {given if len(given) <= LONGEST else given[: LONGEST - 3] + '...'},"
             message = f"{'has a value that is not shown here, and' if secret else shown} should {expected}"
             message += "" if secret else suggest.former(key, finding["input"])

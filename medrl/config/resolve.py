@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from medrl.config import frozen, options
 from medrl.config.frozen import Tree
@@ -43,7 +43,8 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
         _choose_length(cfg.algo, set_keys)
     if isinstance(cfg.get("hardware"), DictConfig):
         _fill_hardware(cfg.hardware)
-    for row in cfg.get("published") or ():
+    published = cfg.get("published")
+    for row in published if isinstance(published, ListConfig) else ():
         if isinstance(row, DictConfig) and isinstance(row.get("ours"), DictConfig):
             row.ours = is_ours(row.ours, choices)
     for key in ("name", "paper", "study"):
@@ -142,7 +143,8 @@ def _yaml(value: Any) -> str:
 
 
 def _weights_before(folder: str) -> str:
-    """The weights that a chain of runs began with."""
+    """The weights that a chain of runs began with; empty where no run is named."""
+    model: Mapping[str, Any] = {}
     while folder:
         model = _run_before(folder)["model"]
         folder = model.get("run", "")

@@ -272,8 +272,9 @@ class Pretrained(Model):
     def _check(self, head: architecture.Head) -> None:
         """Whether this can be run, asked of ``config.json`` alone."""
         declared = self._declared()
-        architecture.check(declared, self.weights, head, trusted=self.trust_remote_code)
-        architecture.check_context(declared, self.weights, self.context_tokens)
+        with loading.explained(self.weights):  # a value of another type than it has to have
+            architecture.check(declared, self.weights, head, trusted=self.trust_remote_code)
+            architecture.check_context(declared, self.weights, self.context_tokens)
 
     def _declared(self) -> architecture.Declared:
         """``config.json``."""
@@ -309,7 +310,8 @@ class Pretrained(Model):
 
     def _code_repositories(self) -> set[str]:
         """Where ``config.json`` and ``tokenizer_config.json`` say that code is; ``""`` for beside the weights."""
-        return architecture.code_repositories(self._declared()) | self._fetched(_code_of_tokenizer)
+        with loading.explained(self.weights):
+            return architecture.code_repositories(self._declared()) | self._fetched(_code_of_tokenizer)
 
     def _code_commit(self, repository: str) -> str:
         from medrl.data.hf_hub import hub_commit

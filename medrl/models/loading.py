@@ -139,8 +139,24 @@ def weights(load: Callable[..., Any], source: str, *, fresh_head: bool = False, 
                 f"{source}: {named} {'is' if len(strange) == 1 else 'are'} {which} its weights, which are of another model than "
                 f"its config.json says; {COPY_AGAIN}."
             )
+    check_special_tokens(model, source)
     check_finite(model, source)
     return model
+
+
+def check_special_tokens(model: Any, source: str) -> None:
+    """Raises:
+    UserError: ``generation_config.json`` names a token that there is not.
+    """
+    declared, count = getattr(model, "generation_config", None), model.get_input_embeddings().num_embeddings
+    for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
+        value = getattr(declared, name, None)
+        for token in value if isinstance(value, list) else [value]:
+            if token is not None and (type(token) is not int or not 0 <= token < count):
+                raise UserError(
+                    f"{source}: generation_config.json says that {name} is {token!r:.40}, and its tokens are the numbers 0 to "
+                    f"{count - 1:,}; {COPY_AGAIN}."
+                )
 
 
 def check_finite(model: Any, source: str) -> None:
