@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from medrl.config import command_words
 from medrl.data.prompts import Messages
-from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.errors import ConfigError, Problem, UserError, answered
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.grading.thoughts import Parted
@@ -34,16 +34,10 @@ OPTIONS = ("question", "compare", "task")
 
 def main(argv: Sequence[str]) -> int:
     """Talk; 0 when all went well, 130 after Ctrl-C."""
-    try:
-        return exit_code(lambda: _main(argv))
-    except KeyboardInterrupt:
-        return 130
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if argv else 2
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.chat RUN|MODEL [question=...] [compare=true]")
     if own.get("compare", "false") not in ("true", "false"):
         raise ConfigError([Problem("compare", f"is {own['compare']!r}, should be true or false")])

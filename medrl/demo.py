@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrl.config import command_words
 from medrl.data.prompts import Messages
-from medrl.errors import UserError, exit_code
+from medrl.errors import UserError, answered
 from medrl.evaluation import answerer, evaluate
 from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.evaluation.protocols import evaluated_tasks
@@ -40,16 +40,10 @@ EXAMPLES = 6
 
 def main(argv: Sequence[str]) -> int:
     """Show the page until Ctrl-C."""
-    try:
-        return exit_code(lambda: _main(argv))
-    except KeyboardInterrupt:
-        return 130
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if argv else 2
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.demo RUN|MODEL [port=7860] [host=127.0.0.1]")
     if not find_spec("gradio"):
         raise UserError("The page is made with Gradio, which is not installed: pip install 'medrl[demo]'.")

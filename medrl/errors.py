@@ -145,6 +145,27 @@ def exit_code(command: Callable[[], int]) -> int:
         return _exit_code(command)
 
 
+def answered(words: Sequence[str], usage: str, command: Callable[[Sequence[str]], int]) -> int:
+    """The exit code of a command of its own: its usage where that is asked for; 130 after Ctrl-C.
+
+    Args:
+        words: Of the command line.
+        usage: Printed for ``--help``, and where nothing is said.
+        command: What it does with its words.
+    """
+
+    def answer() -> int:
+        if words and words[0] not in ("-h", "--help"):
+            return command(words)
+        print(usage, flush=True)
+        return 0 if words else 2
+
+    try:
+        return exit_code(answer)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
 def _exit_code(command: Callable[[], int]) -> int:
     try:
         return command()

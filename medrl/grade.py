@@ -14,7 +14,7 @@ from medrl.config.schema import Text
 from medrl.data import cells, readers
 from medrl.data.example import LETTERS, Example
 from medrl.data.readers import Row
-from medrl.errors import ConfigError, Problem, RowError, UserError, exit_code
+from medrl.errors import ConfigError, Problem, RowError, UserError, answered
 from medrl.files import explained, write_jsonl
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.by_name import BY_NAME
@@ -100,13 +100,10 @@ def _reading(verdict: Verdict) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """Grade a file; 0 when all went well."""
-    return exit_code(lambda: _main(argv))
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, flush=True)
-        return 0 if argv else 2
     options, judge = _options(extensions.name(argv))
     graded = grade(options, judge)
     if options.output:

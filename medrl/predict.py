@@ -14,7 +14,7 @@ from medrl.config.identity import digest, of_weights
 from medrl.data import readers
 from medrl.data.columns import Columns, asked
 from medrl.data.example import Example
-from medrl.errors import ConfigError, Problem, RowError, UserError, exit_code
+from medrl.errors import ConfigError, Problem, RowError, UserError, answered
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import Answerer
 from medrl.files import appending, explained, read_jsonl, write_jsonl
@@ -43,13 +43,10 @@ READ = ("system", "context", "question", "choices", "conversation", "id")
 
 def main(argv: Sequence[str]) -> int:
     """Predict; 0 when every row has its line."""
-    return exit_code(lambda: _main(argv))
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if argv else 2
     known = ("input", "output", "task", *(f"columns.{name}" for name in READ))
     name, own, overrides = command_words.parted(argv, known, "python -m medrl.predict RUN|MODEL input=FILE output=FILE")
     if missing := [Problem(key, "is missing; name a file") for key in ("input", "output") if not own.get(key)]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.config import build, extensions, frozen
 from medrl.config.schema import Run
-from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.errors import ConfigError, Problem, UserError, answered
 from medrl.files import read_jsonl
 
 if TYPE_CHECKING:
@@ -49,15 +49,12 @@ class Checked(NamedTuple):
 
 def main(argv: Sequence[str]) -> int:
     """Verify a run; 0 where everything is the same."""
-    return exit_code(lambda: _main(argv))
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
     argv = extensions.name(argv)
     folders = [word for word in argv if "=" not in word]
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if argv else 2
     if len(folders) != 1:
         raise UserError("Name one run folder: python -m medrl.verify RUN [share=0.05] [seed=0]")
     share, seed = _options([word for word in argv if "=" in word and word != frozen.TRUSTING])

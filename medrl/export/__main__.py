@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from medrl.config import build, extensions, frozen, suggest
-from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.errors import ConfigError, Problem, UserError, answered
 from medrl.export import asked_again, exporting, push
 from medrl.export.exporting import Options
 from medrl.files import explained
@@ -38,13 +38,10 @@ nothing is written, and the exit status is 1."""
 
 def main(argv: Sequence[str]) -> int:
     """Export a run; 0 where everything agrees."""
-    return exit_code(lambda: _main(argv))
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, flush=True)
-        return 0 if argv else 2
     options = _options(extensions.name(argv))
     with explained(options.where), GracefulShutdown().listening():
         record = exporting.export(options)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrl.config import build, extensions, frozen
-from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.errors import ConfigError, Problem, UserError, answered
 from medrl.files import read_json
 from medrl.report import kept_runs
 
@@ -21,13 +21,10 @@ Each page is one file that needs no network."""
 
 def main(argv: Sequence[str]) -> int:
     """Write a page; 0 when it stands."""
-    return exit_code(lambda: _main(argv))
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if argv else 2
     folders, options = _words(argv)
     output = Path(options["output"]) if "output" in options else None
     if "inspect" in options:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from medrl.config import command_words
-from medrl.errors import ConfigError, Problem, UserError, exit_code
+from medrl.errors import ConfigError, Problem, UserError, answered
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import Answerer
 from medrl.serve import listening
@@ -33,16 +33,10 @@ ENGINES = ("vllm", "transformers")
 
 def main(argv: Sequence[str]) -> int:
     """Serve until Ctrl-C."""
-    try:
-        return exit_code(lambda: _main(argv))
-    except KeyboardInterrupt:
-        return 130
+    return answered(argv, USAGE, _main)
 
 
 def _main(argv: Sequence[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if argv else 2
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.serve RUN|MODEL [port=8000] [host=127.0.0.1]")
     if (engine := own.get("engine")) not in (None, *ENGINES):
         raise ConfigError([Problem("engine", f"is {engine!r}, should be {' or '.join(ENGINES)}")])
