@@ -102,7 +102,7 @@ def refused(*parts):
         (["model.quantization=nf4"], "model.quantization", "write null"),
         (["model.limits.max_spend=1"], "model.limits.max_spend", "needs a price"),
         (["model.base_url=api.openai.com"], "model.base_url", "http"),
-        (["model.api_key_env=sk-proj-key"], "model.api_key_env", "sk-proj-key"),
+        (["model.api_key_env=sk-proj-key"], "model.api_key_env", "has a value that is not shown here"),
     ],
 )
 def test_what_an_api_cannot_be_asked_is_one_sentence(compose, words, key, part):

@@ -40,7 +40,7 @@ from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 import figures, forks
 from medrl.errors import UserError
-from medrl.files import read_jsonl
+from medrl.files import read_jsonl, write_jsonl
 
 def attempt(number, seed, folder):
     (folder / "input").write_text("x" * (1 + number))
@@ -50,7 +50,7 @@ def attempt(number, seed, folder):
         os._exit(3)
     if number in (2, 3):
         read_jsonl(Path(os.devnull) / "lines")
-        read_jsonl(object())
+        write_jsonl(object(), [])
     if number == 4:
         raise UserError("Write another.")
     return forks.Ended("accepted")

@@ -69,6 +69,9 @@ def overrides_of(group, option, tmp_path):
         asked = ["algo.teacher.weights=embedded:tiny"]
     if (group, option) == ("source", "local"):
         asked = [f"source.root={tmp_path}"]
+    if group == "monitor":
+        asked = ["data_mix=medical_o1_verifiable", "judge=openai", "judge.model=another", "eval.eval_steps=null"]
+        return [f"+monitor@reward_set.monitor={option}", *asked]
     if group in PARTS:
         return [f"+{group}@{PARTS[group]}.another={option}", *asked]
     return [f"{group}={option}", *asked]

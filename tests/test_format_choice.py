@@ -176,6 +176,7 @@ def test_the_plan_says_what_was_chosen(words, nobody_is_asked):
         "shots": {},
         "detectable": None,
         "time": None,
+        "pass_rate": None,
         "chosen": run.chosen,
     }
     assert "format   gsm8k: boxed (right of 1 rows" in plan.describe(planned)

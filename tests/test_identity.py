@@ -65,7 +65,7 @@ ONE_RUN = [
     ("algo=none", "algo=none source.train_rows=70"),
     ("algo=none", "algo=none source=hub"),
     (JUDGED, f"{JUDGED} judge.limits.concurrency=3 judge.limits.max_spend=1 judge.limits.cache=elsewhere"),
-    (PAID, f"{PAID} judge.limits.timeout_seconds=7 judge.api_key_env=OTHER"),
+    (PAID, f"{PAID} judge.limits.timeout_seconds=7 judge.api_key_env=OTHER_KEY"),
     (SFT_JUDGED, f"{SFT_JUDGED} judge.model=other"),
     ("", "data_mix.tasks.pubmedqa.test=pqa_labeled/test data_mix.tasks.gsm8k.test=main/test"),
 ]

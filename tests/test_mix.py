@@ -429,7 +429,7 @@ def test_an_answer_that_has_no_place_for_a_reasoning_is_demonstrated_as_publishe
 @cases(
     "mix",
     "mistakes_are_named",
-    ({"weights": {"pubmedqa": float("nan")}}, "data_mix.weights", "sum to nan"),
+    ({"weights": {"pubmedqa": float("nan")}}, "data_mix.weights.pubmedqa", "is nan, should be a finite number"),
 )
 def test_mistakes_are_named(compose, change, key, said):
     tree = compose()

@@ -261,4 +261,4 @@ def test_the_audit_finds_the_holes_and_warns(sets):
         assert sets[name].audit == "warn"
         reward_audit.stop_on(found, sets[name])
     with pytest.raises(UserError, match=r"reward_set\.audit=warn"):
-        reward_audit.stop_on(found, RewardSet(rewards=sets["xr1_original"].rewards, normalize=False, audit="stop"))
+        reward_audit.stop_on(found, RewardSet(rewards=sets["xr1_original"].rewards, normalize=False, audit="stop", monitor=None))

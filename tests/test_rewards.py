@@ -156,7 +156,7 @@ def paid(rewards, text, row):
 
 def made(rewards, *, normalize=False):
     """A set of one's own."""
-    return RewardSet(rewards=rewards, normalize=normalize, audit="stop")
+    return RewardSet(rewards=rewards, normalize=normalize, audit="stop", monitor=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -955,7 +955,7 @@ def test_a_score_that_is_no_number_stops_in_training(says):
         def score(self, completion):
             return says
 
-    rewards_here = RewardSet(rewards={"mine": Broken(weight=1)}, normalize=False, audit="warn")
+    rewards_here = RewardSet(rewards={"mine": Broken(weight=1)}, normalize=False, audit="warn", monitor=None)
     completion = SimpleNamespace(text="an answer", verdict=None)
     with pytest.raises(
         UserError, match=f"The reward mine is {says}, which is no finite number, for 'an answer'; mend its `score`"

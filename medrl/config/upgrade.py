@@ -64,6 +64,8 @@ def _renamed(node: Any, names: dict[str, str]) -> Any:
             found.setdefault("match", "first")  # before there was another
         if target.endswith(".FromRun"):
             found.setdefault("trust_remote_code", False)
+        if target.endswith(".RewardSet"):
+            found.setdefault("monitor", None)
         if target.endswith(".Limits"):
             found.setdefault("max_tokens", None)
         start = next((old for old in MOVED if target == old or target.startswith(f"{old}.")), None)

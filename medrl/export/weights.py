@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medrl.config.schema import Run
 from medrl.files import write_atomically
+from medrl.training.checkpoints import COMPLETE
 
 
 def write_adapter(folder: Path, out: Path, base: str | None) -> None:
@@ -19,7 +20,7 @@ def write_adapter(folder: Path, out: Path, base: str | None) -> None:
         out: Folder to write.
         base: What the adapter shall name as the model that it sits on; None leaves what the run has written.
     """
-    shutil.copytree(folder / "model", out)
+    shutil.copytree(folder / "model", out, ignore=shutil.ignore_patterns(COMPLETE))  # which is of the run's own files
     path = out / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     write_atomically(path, json.dumps({**config, "base_model_name_or_path": base or config["base_model_name_or_path"]}, indent=2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -33,6 +34,8 @@ PLUGINS = {"joblib": "joblib", "submitit": "submitit", "slurm": "submitit", "ray
 """First word of a launcher's name -> the plugin of Hydra that it needs."""
 ELSEWHERE = ("slurm", "submitit_slurm", "ray")
 """Launchers whose points may run on another machine: GPUs are looked for there and not here."""
+N_JOBS = "hydra.launcher.n_jobs="
+"""How many processes joblib starts, whether there is work for them or not."""
 SHOWN_EACH = 100
 """Points that are checked between two lines about it."""
 T = TypeVar("T")
@@ -104,6 +107,8 @@ class Multirun:
         needed = [gpus.needed(each.tree["hardware"]) for each in pending.values()]
         sweeper = {"cwd": str(Path.cwd()), "pending": list(pending), "gpus": needed}
         words = [override("hydra.sweep.dir", str(folder)), *(override(f"hydra.sweeper.{key}", sweeper[key]) for key in sweeper)]
+        if self.launcher == "joblib" and not any(word.startswith(N_JOBS) for word in self.of_hydra):
+            words.append(f"{N_JOBS}{min(len(pending), os.cpu_count() or 1)}")  # an idle worker lives on for minutes after a kill
         before, sys.argv = sys.argv, [sys.argv[0], "-m", *self.overrides, *self.of_hydra, *words]
         main = hydra.main(version_base="1.3", config_path=str(frozen.root("conf")), config_name="config")
         try:

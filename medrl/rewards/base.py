@@ -108,7 +108,7 @@ class RewardSet(Identified):
     """Divide the weights by their sum, so that a full total is 1."""
     audit: Literal["stop", "warn"]
     """What to do where a known hack earns more than the gold."""
-    monitor: Monitor | None = None
+    monitor: Monitor | None
     """A second judge that watches training and teaches nothing; a placebo has none."""
 
     def problems(self) -> Iterator[Problem]:

@@ -44,7 +44,8 @@ def controlled(rewards: RewardSet, control: Control, seed: int, rows: Sequence[T
             for name, reward in paid.items()
         }
     golds = permuted([row for row in rows if not row.example.rejected], seed)
-    return Placebo(rewards=paid, normalize=False, audit=rewards.audit, golds=golds, coin=seed if control == "coin" else None)
+    coin = seed if control == "coin" else None
+    return Placebo(rewards=paid, normalize=False, audit=rewards.audit, monitor=None, golds=golds, coin=coin)
 
 
 @dataclass(frozen=True, kw_only=True)

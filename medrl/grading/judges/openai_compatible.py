@@ -121,7 +121,7 @@ class OpenAICompatible(Endpoint[VerdictLine], Judge):
         return request if self.seed is None else {**request, "seed": self.seed}
 
     def _judge(self, claims: Sequence[Claim | Criterion], account: Account[VerdictLine]) -> list[bool | None]:
-        verdicts, tally = account.kept, account.tally
+        verdicts = account.kept
         verdicts.refresh()
         keys = [self._key(claim) for claim in claims]
         different = dict(zip(keys, claims, strict=True))
@@ -132,11 +132,8 @@ class OpenAICompatible(Endpoint[VerdictLine], Judge):
         }
         cached = {key: verdicts.known[key].same for key in different if key in verdicts.known and key not in found}
         wanted = {key: self._request(claim) for key, claim in different.items() if key not in found and key not in cached}
-        tally["claims"] += len(claims)
-        tally["duplicate"] += len(claims) - len(different)
-        tally["unasked"] += len(found)
-        tally["cached"] += len(cached)
-        account.noted()
+        duplicate = len(claims) - len(different)
+        account.count(claims=len(claims), duplicate=duplicate, unasked=len(found), cached=len(cached))
         asked = self.ask(wanted, self.max_answer_tokens) if wanted else {}
         found |= cached | {key: line.same for key, line in asked.items()}
         return [found.get(key) for key in keys]

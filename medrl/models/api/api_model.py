@@ -265,7 +265,7 @@ class Asking:
         with account.lock:
             account.kept.refresh()
             known = {place: account.kept.known[key] for place, (key, _) in asked.items() if key in account.kept.known}
-            account.tally["cached"] += len({line.key for line in known.values()})
+            account.count(cached=len({line.key for line in known.values()}))
         if known:
             yield {place: _generated(line) for place, line in known.items()}
         if wanted := {key: body for place, (key, body) in asked.items() if place not in known}:

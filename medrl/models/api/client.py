@@ -82,6 +82,11 @@ class Account(Generic[L]):
         """What further attempts of the questions under way may take at most; what was sent stands in the ledger."""
         self._slots: list[_Slot] = []
 
+    def count(self, **more: int) -> None:
+        """Add to the tally, and have it kept."""
+        self.tally.update(more)
+        self.noted()
+
     @property
     def spend(self) -> float:
         """US dollars, by what the answers said to this process."""
@@ -340,8 +345,7 @@ class _Round(Generic[L]):
             account.reserved += sent.most * -1
             sent.requests += 1
             sent.unmetered += 1
-            account.tally["sent"] += 1
-            account.noted()  # before it goes out: what a kill cuts off was sent, too
+            account.count(sent=1)  # before it goes out: what a kill cuts off was sent, too
             async with asyncio.timeout(self.limits.timeout_seconds):
                 response = await pass_on(ours)
                 body = await read_body(response)
@@ -387,7 +391,7 @@ class _Round(Generic[L]):
             Failure: there is no answer.
             UserError: it is useless to ask anything further.
         """
-        account, tally, attempts = self.account, self.account.tally, self.limits.attempts
+        account, attempts = self.account, self.limits.attempts
         cost = await self._affordable(request)
         if self._stopped():
             return
@@ -405,11 +409,12 @@ class _Round(Generic[L]):
             account.reserved += cost * (sent.requests - attempts)
             self.under_way -= 1
             self.ended.set()
-            tally["retried"] += max(0, sent.requests - 1)
-            tally["unmetered"] += sent.unmetered
-            tally["answered"] += key in self.found
-            tally["failed"] += sent.requests > 0 and key not in self.found
-            account.noted()
+            account.count(
+                retried=max(0, sent.requests - 1),
+                unmetered=sent.unmetered,
+                answered=key in self.found,
+                failed=sent.requests > 0 and key not in self.found,
+            )
 
     async def _affordable(self, request: Mapping[str, Any]) -> Cost:
         """The most that one request can take, as soon as all its attempts could be paid beside what is under way.
