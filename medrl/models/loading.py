@@ -148,7 +148,8 @@ def check_special_tokens(model: Any, source: str) -> None:
     """Raises:
     UserError: ``generation_config.json`` names a token that there is not.
     """
-    declared, count = getattr(model, "generation_config", None), model.get_input_embeddings().num_embeddings
+    declared = getattr(model, "generation_config", None)
+    count = getattr(model.config.get_text_config(), "vocab_size", 2**31)  # code of others may call it otherwise
     for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
         value = getattr(declared, name, None)
         for token in value if isinstance(value, list) else [value]:
