@@ -53,7 +53,7 @@ def soft_format(completions, **_):
 
 def strict_format(completions, **_):
     """The shape newline for newline."""
-    shape = re.compile(r"<reasoning>\n[^<]*\S[^<]*\n</reasoning>\n<answer>\n[^<]*\S[^<]*\n</answer>\n?")
+    shape = re.compile(r"<reasoning>\n[^<]*[^<\s][^<]*\n</reasoning>\n<answer>\n[^<]*[^<\s][^<]*\n</answer>\n?")
     return [float(bool(shape.fullmatch(text))) for text in texts(completions)]
 
 
