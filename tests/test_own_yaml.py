@@ -55,6 +55,13 @@ def test_a_composition_looks_at_its_files_first(tmp_path):
         composing.compose(["algo=mine", f"hydra.searchpath=[file://{tmp_path}]", "hardware=cpu"])
 
 
+def test_a_key_that_omegaconf_alone_takes_for_a_number(tmp_path):
+    (tmp_path / "algo").mkdir()
+    (tmp_path / "algo" / "mine.yaml").write_text(f"{BASE}1e5: 7\n")
+    with pytest.raises(ConfigError, match=r"algo\.100000\.0  is a key that is no word"):
+        composing.compose(["algo=mine", f"hydra.searchpath=[file://{tmp_path}]", "hardware=cpu"])
+
+
 def test_what_is_allowed_is_read(tmp_path):
     (path := tmp_path / "a.yaml").write_text("\ufeffa: &a {b: 0, c: 0x10, d: 1_000}\ne: *a\n<<: *a\n'7': x\n", encoding="utf-8")
     assert yaml_files.read(path) == {"a": (a := {"b": 0, "c": 16, "d": 1000}), "e": a, "7": "x", **a}

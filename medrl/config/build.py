@@ -142,6 +142,10 @@ def build_as(cls: type[T], values: Any, path: str, problems: list[Problem]) -> T
 def _construct(node: Any, path: str, problems: list[Problem]) -> Any:
     """Depth first: children become objects before the class that holds them checks its own fields."""
     if isinstance(node, Mapping):
+        if strange := [key for key in node if not isinstance(key, str)]:
+            message = "is a key that is no word; write it in quotes if it is meant as one"
+            problems += [Problem(f"{path}.{key}".lstrip("."), message) for key in strange]
+            return Unbuilt()
         built = {key: _construct(value, f"{path}.{key}", problems) for key, value in node.items() if key != "_target_"}
         if "_target_" not in node:
             return Unbuilt() if any(isinstance(value, Unbuilt) for value in built.values()) else built

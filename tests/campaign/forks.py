@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from medrl.errors import Interrupted, UserError
+from medrl.errors import Interrupted, UserError, of_system
 
 PACKAGE = str(Path(__file__).resolve().parents[2] / "medrl")
 GOOD = ("right", "accepted", "sentence", "absent")
@@ -77,9 +77,11 @@ def preload() -> None:
 
 
 def judged(error: BaseException) -> Ended:
-    """A user's mistake is a sentence; everything else is a traceback."""
+    """A user's mistake is a sentence, and what `medrl.errors.exit_code` makes one of; everything else is a traceback."""
     if isinstance(error, (UserError, Interrupted)):
         return Ended("sentence", str(error))
+    if isinstance(error, OSError) and (said := of_system(error)):
+        return Ended("sentence", said)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(PACKAGE)]
     if not frames:
         return Ended("mistaken", str(error), f"the campaign itself: {type(error).__name__}")
