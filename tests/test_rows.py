@@ -615,3 +615,9 @@ def test_a_workbook_whose_xml_is_damaged(tmp_path):
         book.writestr("[Content_Types].xml", "<Types><")
     with pytest.raises(UserError, match=r"rows\.xlsx is damaged after line 0 \(ParseError: .+\); fetch it again"):
         list(readers.read(tmp_path / "rows.xlsx"))
+
+
+@pytest.mark.parametrize("written", ['["a", "\\ud800"]', "{'A': 'a', 'B': '\\ud800'}", "['a' '\\ud800']"])
+def test_half_a_character_in_a_list_that_a_cell_spells_is_refused(written):
+    with pytest.raises(ValueError, match="half of a character stands alone"):
+        cells.options(written, "options")

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from medrl.data.example import LETTERS, Example
+from medrl.data.readers import check_characters
 from medrl.grading.answer_types.date import Date
 from medrl.grading.answer_types.letter import LEADING
 from medrl.grading.answer_types.number import Number
@@ -114,13 +115,16 @@ def _written_list(value: str, name: str) -> list[Any] | dict[str, Any] | None:
         quoted = _QUOTED.findall(inner)
         between = _QUOTED.sub("", inner)
         if inner[:1] == "[" and re.fullmatch(r"\[[\s,]*\](?:,\s*dtype=\w+\))?", between):  # NumPy writes no commas
-            return [ast.literal_eval(item) for item in quoted]
+            items = [ast.literal_eval(item) for item in quoted]
+            check_characters(items, written)
+            return items
         if "..." in between:
             raise ValueError(f"{name!r} was cut where it was written, is {value!r:.80}") from None
         try:
             found = ast.literal_eval(written)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
+    check_characters(found, written)
     return list(found) if isinstance(found, tuple) else found if isinstance(found, list | dict) else None
 
 

@@ -168,12 +168,19 @@ def _loads(text: str) -> Any:
         ValueError: it is none, a key stands twice, a number is infinite, or half of a character stands alone.
     """
     values = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
-    if "\\ud" in text.lower():
+    check_characters(values, text)
+    return values
+
+
+def check_characters(values: Any, written: str) -> None:
+    """Raises:
+    ValueError: half of a character stands alone in what a text spells, which no tokenizer reads and no file holds.
+    """
+    if "\\ud" in written.lower():
         try:
-            json.dumps(values, ensure_ascii=False).encode()
+            json.dumps(values, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError:
             raise ValueError("half of a character stands alone, a lone surrogate") from None
-    return values
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
