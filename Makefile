@@ -20,7 +20,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loa
 test: $(VENV)/.ready-dev ## Run all tests: about 20 minutes on two cores
 	$(PYTEST)
 
-test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: about five minutes on two cores
+test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: about seven minutes on two cores
 	$(PYTEST) -m "not slow"
 
 check: $(VENV)/.ready-dev ## Format check, lint, types

@@ -57,8 +57,9 @@ def test_batches_are_filled_from_the_start():
     assert whole_batches([1, 2, 3], 3) == [1, 2, 3]
 
 
-def test_orpo_is_equation_6_of_the_paper(compose, tmp_path):
+def test_orpo_is_equation_6_of_the_paper(compose, tmp_path, monkeypatch):
     """Computed anew for two pairs: the mean log-probability of a completion's tokens, and the odds ratio of two of them."""
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")  # as training does
     from trl.experimental.orpo import ORPOConfig
 
     words = (*PAIRS[:4], "algo.prompts=2", "algo.batch_size=2", "algo.beta=0.5", "hardware=cpu")
