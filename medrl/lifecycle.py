@@ -20,6 +20,7 @@ from medrl.config.build import check
 from medrl.config.frozen import Tree
 from medrl.config.identity import digest, of_file
 from medrl.config.schema import Run, family_id, run_dir, run_id
+from medrl.data.hf_hub import Unreachable
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate, further, run_metrics
@@ -31,7 +32,7 @@ from medrl.models import base
 from medrl.models.api import ledger
 from medrl.models.base import Model
 from medrl.models.tokenization import Rendering
-from medrl.planning import plan, reward_audit
+from medrl.planning import fit, plan, reward_audit
 from medrl.report import report, terminal
 from medrl.rewards.controls import controlled
 from medrl.tracking import run_folder, standing, trackers
@@ -169,7 +170,10 @@ def _check_files(folder: Path, state: str) -> None:
 def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
     base.quiet()
-    tokenizer, drawn = _rows(settings)
+    try:
+        tokenizer, drawn = _rows(settings)
+    except Unreachable as error:
+        return _dry_run_of_limits(settings, folder, error)
     settings.algo.check_rows(drawn.rows, tokenizer)
     audited = plan.audit_of(settings, drawn, dry=True)
     planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(settings, folder))
@@ -177,6 +181,18 @@ def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
     if audited:
         print(audited.describe())
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
+    return planned
+
+
+def _dry_run_of_limits(settings: Run, folder: Path, error: Unreachable) -> dict[str, Any]:
+    """The plan where the hub cannot be asked, of what is known without it: the configuration's limits and the model's shape.
+
+    Raises:
+        Unreachable: the model is none whose shape is known.
+    """
+    planned = plan.plan(settings, None, None, None, plan.pace(settings, folder))
+    planned["unread"] = f"planned at the limits, without rows, their tokens and the reward audit. {error}"
+    print(plan.describe(planned))
     return planned
 
 
@@ -356,9 +372,11 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
     settings.algo.check_rows(drawn.rows, tokenizer)
     checkpoint = checkpoints.newest(work, unloaded, verified=distributed.size() > 1)  # the parent has looked
     first = distributed.rank() == 0
+    asked, fitted = settings, fit.fitted(settings)
+    settings = fitted.run
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
-        planned = plan.plan(settings, drawn, audited, tokenizer, plan.pace(settings, folder))
+        planned = plan.plan(asked, drawn, audited, tokenizer, plan.pace(asked, folder), fitted)
         if not checkpoint:
             files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
             run_folder.write_json(folder / "plan.json", planned)

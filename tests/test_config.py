@@ -511,7 +511,7 @@ TYPED = [
     ("data_mix=pubmedqa70", "data_mix", "did you mean pubmed70 or pubmedqa?"),
     ("data_mix=rows.jsonl", "data_mix", "write data_mix=rows data_mix.tasks.rows.train=rows.jsonl"),
     ("hardware=gpu", "hardware", "hardware=auto, the default, takes the NVIDIA GPU that is here"),
-    ("hardware=v100", "hardware", "; hardware=auto"),
+    ("hardware=k80", "hardware", "; hardware=auto"),
     ("model=qwen", "model", "there is: qwen2_5_0_5b, "),
     ("model=org/name", "model", "write model=pretrained model.weights=org/name"),
     ("model.name=x", "model.name", "model=pretrained model.weights="),

@@ -12,12 +12,12 @@ import pynvml
 import pytest
 
 from medrl import lifecycle
-from medrl.config import build
+from medrl.config import build, frozen
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
-from medrl.training import distributed, hardware, processes
+from medrl.training import cards, distributed, hardware, processes
 
 SFT = (
     "algo=sft", "data_mix=pubmedqa", "data_mix.rows=48", "source.train_rows=100", "source.test_rows=8", "algo.batch_size=8",
@@ -74,34 +74,45 @@ def test_the_batch_is_global(made):
 
 CARDS = [
     # What NVIDIA's driver says of a card, and what is taken from it; those with a preset get what the preset says.
-    ("t4", (7, 5), 15360, ("fp16", 2, "transformers", 15)),
-    ("l4", (8, 9), 23034, ("bf16", 2, "vllm", 22)),
-    ("a10g", (8, 6), 23028, ("bf16", 2, "vllm", 22)),
-    ("a100", (8, 0), 40960, ("bf16", 8, "vllm", 40)),
-    ("h200", (9, 0), 143771, ("bf16", 16, "vllm", 140)),
-    ("", (6, 0), 16384, ("fp16", 2, "transformers", 16)),  # P100
-    ("", (7, 0), 32768, ("fp16", 8, "transformers", 32)),  # V100
-    ("", (8, 6), 49140, ("bf16", 8, "vllm", 47)),  # A6000
-    ("", (8, 9), 46068, ("bf16", 8, "vllm", 44)),  # L40S
-    ("", (8, 9), 8188, ("bf16", 1, "vllm", 7)),  # a laptop's RTX
-    ("", (10, 0), 183359, ("bf16", 16, "vllm", 179)),  # B200
+    ("p100", "Tesla P100-PCIE-16GB", (6, 0), 16280, ("fp16", "transformers", 15)),
+    ("v100", "Tesla V100-SXM2-16GB", (7, 0), 16160, ("fp16", "transformers", 15)),
+    ("t4", "Tesla T4", (7, 5), 15360, ("fp16", "transformers", 15)),
+    ("a10", "NVIDIA A10", (8, 6), 23028, ("bf16", "vllm", 22)),
+    ("a10g", "NVIDIA A10G", (8, 6), 23028, ("bf16", "vllm", 22)),
+    ("l4", "NVIDIA L4", (8, 9), 23034, ("bf16", "vllm", 22)),
+    ("rtx3090", "NVIDIA GeForce RTX 3090", (8, 6), 24576, ("bf16", "vllm", 24)),
+    ("rtx4090", "NVIDIA GeForce RTX 4090", (8, 9), 24564, ("bf16", "vllm", 23)),
+    ("rtx5090", "NVIDIA GeForce RTX 5090", (12, 0), 32607, ("bf16", "vllm", 31)),
+    ("a6000", "NVIDIA RTX A6000", (8, 6), 49140, ("bf16", "vllm", 47)),
+    ("l40s", "NVIDIA L40S", (8, 9), 46068, ("bf16", "vllm", 44)),
+    ("a100", "NVIDIA A100-SXM4-40GB", (8, 0), 40960, ("bf16", "vllm", 40)),
+    ("a100_80gb", "NVIDIA A100-SXM4-80GB", (8, 0), 81920, ("bf16", "vllm", 80)),
+    ("h100", "NVIDIA H100 80GB HBM3", (9, 0), 81559, ("bf16", "vllm", 79)),
+    ("h200", "NVIDIA H200", (9, 0), 143771, ("bf16", "vllm", 140)),
+    ("b200", "NVIDIA B200", (10, 0), 183359, ("bf16", "vllm", 179)),
+    (None, "NVIDIA GeForce RTX 4090 Laptop GPU", (8, 9), 16376, ("bf16", "vllm", 15)),
+    (None, "NVIDIA GeForce RTX 4060 Laptop GPU", (8, 9), 8188, ("bf16", "vllm", 7)),
 ]
 
 
-@pytest.mark.parametrize(("preset", "capability", "mebibytes", "taken"), CARDS)
-def test_any_gpu_is_taken_as_it_is(compose, monkeypatch, preset, capability, mebibytes, taken):
-    monkeypatch.setattr(hardware, "detected_gpus", lambda: ("a card",))
+@pytest.mark.parametrize(("preset", "name", "capability", "mebibytes", "taken"), CARDS)
+def test_any_gpu_is_taken_as_it_is(compose, monkeypatch, preset, name, capability, mebibytes, taken):
+    monkeypatch.setattr(hardware, "detected_gpus", lambda: (name,))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", lambda handle: capability)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(total=mebibytes * 2**20))
     found = composing.tree(["hardware=auto"])["hardware"]
-    keys = ("precision", "micro_batch_size", "rollout", "memory_gib")
-    assert tuple(found[key] for key in keys) == taken and found["gradient_checkpointing"] is True
+    assert tuple(found[key] for key in ("precision", "rollout", "memory_gib")) == taken and found["card"] == preset
+    assert {found[key] for key in hardware.FITTED} == {"auto"}  # the model decides, too: tests/test_fit.py
     if preset:
-        told = compose([f"hardware={preset}"])["hardware"]
-        assert {key: found[key] for key in keys} == {key: told[key] for key in keys}
+        assert found == compose([f"hardware={preset}"])["hardware"]
     assert composing.tree(["hardware=auto", "hardware.precision=fp32"])["hardware"]["precision"] == "fp32"
+
+
+def test_every_card_has_a_preset_and_stands_in_the_test_above():
+    presets = {path.stem for path in (frozen.root("conf") / "hardware").glob("[!_]*.yaml")} - {"auto", "cpu"}
+    assert presets == set(cards.known()) == {preset for preset, *_ in CARDS if preset}
 
 
 def test_without_a_gpu_auto_is_the_cpu(compose, monkeypatch):

@@ -142,6 +142,8 @@ class TrainedAlgo(Algo):
     not_learned: ClassVar[frozenset[str]] = frozenset({"save_steps"})
     shards: ClassVar[bool] = True
     """False where weights are handled whole, so that they cannot be divided among processes."""
+    least_micro_batch: ClassVar[int] = 1
+    """Sequences without which a micro-batch teaches nothing."""
 
     max_steps: Annotated[int, Gt(0)] | None
     """Optimizer steps; null where ``epochs`` says how long."""

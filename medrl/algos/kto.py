@@ -30,6 +30,7 @@ class KTO(SelfSampledPreference):
     """All samples in TRL's KTOTrainer, labelled desirable or not. Of a preference pair both answers are taken, one of each."""
 
     kind: ClassVar[str] = "kto"
+    least_micro_batch: ClassVar[int] = 2  # TRL refuses one, because it estimates the divergence within a micro-batch
 
     beta: Annotated[float, Gt(0)]
     """KL penalty coefficient against the model before training."""
@@ -42,8 +43,7 @@ class KTO(SelfSampledPreference):
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         yield from super().problems(run)
-        if not self.batch_size % run.hardware.processes and run.hardware.split(self.batch_size)[0] < 2:
-            # TRL refuses one, because it estimates the divergence within a micro-batch.
+        if not self.batch_size % run.hardware.processes and run.hardware.split(self.batch_size)[0] < self.least_micro_batch:
             yield Problem("batch_size", f"{self.batch_size} leaves one completion to a micro-batch; KTO needs two or more")
         yield from check_desirable(self, run)
 

@@ -181,20 +181,23 @@ def _choose_length(algo: DictConfig, set_keys: Collection[str]) -> None:
 
 
 def _fill_hardware(hardware: DictConfig) -> None:
-    """``auto``: as the GPU wants it that NVIDIA's driver reports, or the CPU."""
-    undecided = [key for key in hardware if hardware[key] == AUTO]
+    """``auto``: as the card wants it that is named or that NVIDIA's driver reports, or the CPU. What depends on the model, too,
+    is left for `medrl.planning.fit`.
+    """
+    undecided = [str(key) for key in hardware if hardware[key] == AUTO]
     if not undecided:
         return
-    from medrl.training.hardware import device_settings
+    from medrl.training.hardware import FITTED, card_settings
 
+    named, device = hardware.get("card"), hardware.get("device")
     try:
-        here = device_settings()
+        found = {} if device == "cpu" else card_settings(None if named == AUTO else named, device)
     except UserError as error:
         raise ConfigError([Problem("hardware", str(error))]) from None
     folder = frozen.root("conf") / "hardware"
-    settings = {**_file(folder / "_base.yaml"), **({} if here else _file(folder / "cpu.yaml")), **here}
+    settings = {**_file(folder / "_base.yaml"), **(found or _file(folder / "cpu.yaml"))}
     for key in undecided:
-        hardware[key] = settings.get(str(key))
+        hardware[key] = AUTO if found and key in FITTED else settings.get(key)
 
 
 def _file(path: Path) -> dict[str, Any]:

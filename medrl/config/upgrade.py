@@ -43,6 +43,8 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
                 tree[section].pop(key, None)
     if isinstance(tree.get("data_mix"), dict):
         tree["data_mix"].setdefault("shots", 0)
+    if isinstance(tree.get("hardware"), dict):
+        tree["hardware"] = {"card": None, "shared_prompts": False, **tree["hardware"]}
     if isinstance(tree.get("logger"), dict):
         tree["logger"].setdefault("completions", False)
     if "algo" not in tree:

@@ -16,10 +16,20 @@ from medrl.files import NO_RIGHT, NO_ROOM
 T = TypeVar("T")
 Kind = Literal["dataset", "model"]
 """Of a repository on the hub."""
+
+
+class Unreachable(UserError):
+    """The hub cannot be asked now: not what was asked for is wrong, but the way there."""
+
+
 ELSEWHERE = {
     "dataset": "read the rows from elsewhere with source=local source.root=FOLDER or source=embedded",
     "model": "set model.weights to a folder that holds the weights",
 }
+
+UNSET = "unset HF_HUB_OFFLINE"
+AGAIN = "run the same command again later, check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read from the cache"
+"""What helps where nothing but the way to the hub is wrong."""
 
 
 @cache
@@ -146,7 +156,8 @@ def hub_error(kind: Kind, repository: str, error: BaseException, part: str = "")
 
     reason, remedy = _diagnosis(kind, repository, error)
     what = f"{repository} ({part})" if part else repository
-    return UserError(f"{what} cannot be read from {ENDPOINT}: {reason}; {remedy}, or {ELSEWHERE[kind]}.")
+    said = Unreachable if remedy in (UNSET, AGAIN) else UserError
+    return said(f"{what} cannot be read from {ENDPOINT}: {reason}; {remedy}, or {ELSEWHERE[kind]}.")
 
 
 def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, str]:
@@ -166,13 +177,12 @@ def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, 
         return f"the cache cannot be written ({refused})", "make room or set HF_HOME to another folder"
     noun, section = ("data set", "source") if kind == "dataset" else ("model", "model")
     cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
-    again = "run the same command again later, check the network and HF_ENDPOINT, set HF_HUB_OFFLINE=1 to read from the cache"
 
     def caused_by(*classes: type[BaseException]) -> bool:
         return any(isinstance(cause, classes) for cause in causes)
 
     if caused_by(errors.OfflineModeIsEnabled):
-        return "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it", "unset HF_HUB_OFFLINE"
+        return "it is not in the cache, and HF_HUB_OFFLINE=1 forbids to fetch it", UNSET
     if status == 403 or caused_by(errors.GatedRepoError):
         return f"its owner has to permit it ({status})", "accept its terms on its page and set HF_TOKEN"
     if caused_by(errors.RevisionNotFoundError):
@@ -181,9 +191,9 @@ def _diagnosis(kind: Kind, repository: str, error: BaseException) -> tuple[str, 
         remedy = "check the name, set HF_TOKEN to a valid token if it is private"
         return f"there is no such {noun}, or it is private ({status})", remedy
     if status == 429 or status >= 500:
-        return f"the hub answered {status}", again
+        return f"the hub answered {status}", AGAIN
     if caused_by(httpx.TransportError):
-        return f"the hub or the network is in trouble ({text})", again
+        return f"the hub or the network is in trouble ({text})", AGAIN
     if caused_by(DatasetGenerationError, SafetensorError, ArrowException):
         reason = f"its files are damaged or not of the format that their names say ({text})"
         return reason, f"remove {cached} and run the same command again"

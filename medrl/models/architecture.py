@@ -217,6 +217,15 @@ def skeleton(config: Any, *, trusted: bool = False) -> Any:
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
 
 
+def known_skeleton(hub_id: str) -> Any:
+    """The same of a model whose shape is kept in ``configs.yaml``, so that the hub need not be asked; None for any other."""
+    import yaml
+    from transformers import AutoConfig
+
+    shapes = yaml.safe_load(Path(__file__).with_name("configs.yaml").read_text(encoding="utf-8"))
+    return skeleton(AutoConfig.for_model(**shapes[hub_id])) if hub_id in shapes else None
+
+
 def code_repositories(declared: Declared) -> set[str]:
     """Other repositories that hold the code of a model or of its tokenizer; ``""`` for its own.
 

@@ -129,15 +129,33 @@ def fitting_tokens(policy: Any) -> int:
         return CPU_TOKENS
     shape = policy.config.get_text_config()
     head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    cache = 4 * shape.num_hidden_layers * (getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads) * head
-    reading = 8 * (getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size)
-    drawing = shape.vocab_size * 32 // 128  # the distribution of a row, four copies in 64 bit; a row has 128 tokens or more
+    keys = (getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads) * head
+    inner = getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size
     free, total = torch.cuda.mem_get_info(policy.device)
-    a_token = cache + reading + drawing
-    tokens: int = min(MOST_TOKENS, total // 4 // a_token)
-    while tokens > CPU_TOKENS and tokens * a_token > free // 2:
+    tokens = fitting_budget(shape.num_hidden_layers, keys, inner, shape.vocab_size, total)
+    while tokens > CPU_TOKENS and tokens * _token_bytes(shape.num_hidden_layers, keys, inner, shape.vocab_size) > free // 2:
         tokens //= 2
     return max(CPU_TOKENS, tokens)
+
+
+def fitting_budget(layers: int, keys: int, intermediate: int, vocabulary: int, memory: int) -> int:
+    """Tokens of a batch that a quarter of a GPU's memory holds.
+
+    Args:
+        layers: Of the model.
+        keys: Width of the keys of a layer, all heads together.
+        intermediate: Width of the feed-forward block.
+        vocabulary: Words.
+        memory: Of the GPU, in bytes.
+    """
+    return max(CPU_TOKENS, min(MOST_TOKENS, memory // 4 // _token_bytes(layers, keys, intermediate, vocabulary)))
+
+
+def _token_bytes(layers: int, keys: int, intermediate: int, vocabulary: int) -> int:
+    """Keys and values, what reading a prompt holds, and the distribution of a row, four copies in 64 bit: a row has 128 tokens or
+    more.
+    """
+    return 4 * layers * keys + 8 * intermediate + vocabulary * 32 // 128
 
 
 CPU_TOKENS = 2**14

@@ -14,6 +14,9 @@ from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from medrl.data.hf_hub import Unreachable
+from medrl.models.architecture import known_skeleton
+
 if TYPE_CHECKING:
     from medrl.algos.base import Footprint, TrainedAlgo
     from medrl.config.schema import Run
@@ -28,6 +31,7 @@ SHARDED = {
     "zero3": frozenset({"weights", "adapter", "gradients", "optimizer", "copies"}),
     "fsdp": frozenset({"weights", "adapter", "gradients", "optimizer", "copies"}),
 }
+GIB = 2**30
 TILE_TOKENS, TILE_WORDS = 4096, 32768
 """Logits that TRL's fused head has room for, of however small a vocabulary (trl 1.16: kernels/chunked_logprob.py)."""
 
@@ -310,11 +314,23 @@ class Estimate(NamedTuple):
 
 
 def measure(model: Model) -> Shape | None:
-    """The architecture of a model, without its weights; None for one that is no transformer with attention heads."""
+    """The architecture of a model, without its weights; None for one that is no transformer with attention heads.
+
+    Raises:
+        Unreachable: its ``config.json`` cannot be fetched, and its shape is not kept here.
+        UserError: it can be fetched, and not be read.
+    """
     from medrl.models.base import Pretrained
 
-    embedded = model.path if isinstance(model, Pretrained) and model.embedded else None
-    return stored_shape(embedded) if embedded else shape(model.skeleton())
+    if isinstance(model, Pretrained) and model.embedded:
+        return stored_shape(model.path)
+    try:
+        return shape(model.skeleton())
+    except Unreachable:
+        known = known_skeleton(model.weights) if isinstance(model, Pretrained) else None
+        if known is None:
+            raise
+        return shape(known)
 
 
 def training(hardware: Hardware, model: Model, measured: Shape) -> Training:
@@ -353,7 +369,7 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
     if "weights" in SHARDED[run.hardware.sharding]:  # a layer is gathered whole, the next one meanwhile
         parts["weights"] += min(whole["weights"], 2 * ceil(whole["weights"] / measured.layers))
     parts |= {
-        "activations": held.activations(at_once, work.tokens, hardware.gradient_checkpointing),
+        "activations": held.activations(at_once, work.tokens, hardware.gradient_checkpointing is True),
         "logits": held.head(at_once * work.scored, work.fused),
         "key-value cache": _generation(run, algo, held, work),
         "vllm": _vllm(run, work),
@@ -391,6 +407,12 @@ def _generation(run: Run, algo: TrainedAlgo, held: Training, work: Footprint) ->
 
 def _vllm(run: Run, work: Footprint) -> int:
     """The share of the GPU that vLLM takes for its own weights and cache, where the GPU's size is known."""
-    if not work.completion or run.hardware.rollout != "vllm" or not run.hardware.memory_gib:
+    share = run.hardware.vllm_memory_share
+    if not work.completion or run.hardware.rollout != "vllm" or not run.hardware.memory_gib or isinstance(share, str):
         return 0
-    return int(run.hardware.vllm_memory_share * run.hardware.memory_gib * 2**30)
+    return int(share * run.hardware.memory_gib * GIB)
+
+
+def in_gib(size: float) -> str:
+    """A size in words."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.1f} MiB"

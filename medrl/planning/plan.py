@@ -21,6 +21,9 @@ from medrl.files import read_json, read_jsonl
 from medrl.models.api.api_model import ApiModel
 from medrl.models.chat_templates import notes
 from medrl.models.tokenization import Rendering
+from medrl.planning import duration, fit
+from medrl.planning.fit import Fitted
+from medrl.planning.memory import GIB, Shape, estimate, in_gib, measure
 from medrl.statistics import power
 
 if TYPE_CHECKING:
@@ -47,51 +50,97 @@ class Pace(NamedTuple):
     """The record of the stages, how many answers they made, and the seconds of one, with the loading of the model in it."""
 
 
-def plan(run: Run, drawn: DrawnMix, audited: Audit | None, tokenizer: Any, pace: Pace) -> dict[str, Any]:
+def plan(
+    run: Run, drawn: DrawnMix | None, audited: Audit | None, tokenizer: Any, pace: Pace, fitted: Fitted | None = None
+) -> dict[str, Any]:
     """The plan as ``plan.json`` holds it.
 
     Args:
         run: The configuration.
-        drawn: Its training rows.
+        drawn: Its training rows; None where they, or the tokenizer, cannot be read, and the plan is made of limits.
         audited: What the reward audit found, for algorithms that train on rewards.
         tokenizer: Counts the tokens of the rows.
         pace: What a step and an answer took before, from :func:`pace`.
+        fitted: The hardware that was decided, where it was.
+
+    Raises:
+        UserError: nothing is known of the model either.
     """
     from medrl.algos.base import SamplingAlgo, TrainedAlgo
 
-    planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report}
-    planned |= {"control": run.control, "chosen": list(run.chosen)}
-    planned["template"] = notes(tokenizer)
-    planned |= {"decontaminate": drawn.rule, "batch": {}, "tokens": None, "memory": None, "time": None}
-    planned["evaluation"] = _evaluation(run, pace.answer)
-    planned["shots"] = _shots(run, tokenizer)
+    fitted = fitted or fit.fitted(run)
+    asked, run = run, fitted.run
+    planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report if drawn else {}}
+    planned |= {"control": run.control, "chosen": list(run.chosen), "card": fit.of_card(run.hardware), "fit": fitted.said}
+    planned |= {"unread": None, "template": notes(tokenizer) if drawn else []}
+    planned |= {"decontaminate": drawn.rule if drawn else None, "batch": {}, "tokens": None, "memory": None, "time": None}
+    planned["evaluation"] = _evaluation(run, pace.answer, read=drawn is not None)
+    planned["shots"] = _shots(run, tokenizer) if drawn else {}
     planned["departures"] = run.algo.departures
-    planned["pass_rate"] = _pass_rate(run.algo, drawn) if isinstance(run.algo, SamplingAlgo) else None
+    planned["pass_rate"] = _pass_rate(run.algo, drawn) if drawn and isinstance(run.algo, SamplingAlgo) else None
+    measured = fitted.shape
     if isinstance(run.algo, TrainedAlgo):
-        lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer)
+        limit = run.algo.max_prompt_tokens(run)
+        lengths = _lengths(run.algo, drawn.rows[:MEASURED_ROWS], tokenizer) if drawn else []
+        measured = measured or measure(run.model)
         planned["batch"] = _batch(run, run.algo)
         planned["tokens"] = _tokens(run, run.algo, lengths)
-        planned["memory"] = _memory(run, run.algo, tokenizer, max(lengths))
+        planned["memory"] = _memory(run, run.algo, asked, measured, max(lengths, default=limit))
         planned["time"] = _time(planned["batch"], pace.step)
-    planned["detectable"] = _detectable(run) if run.algo.trains else None
+    planned["estimate"] = _estimate(run, measured, planned)
+    planned["detectable"] = _detectable(run, planned["evaluation"]["rows"]) if run.algo.trains else None
     planned["audit"] = audited.as_json() if audited else None
     return planned
 
 
-def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
-    """What is asked of the model before training and after it, and how many tokens and seconds that can take to answer."""
+def _evaluation(run: Run, pace: dict[str, Any] | None, *, read: bool) -> dict[str, Any]:
+    """What is asked of the model before training and after it, and how many tokens and seconds that can take to answer.
+
+    Args:
+        run: The configuration.
+        pace: What an answer took before.
+        read: Whether the rows can be read; if not, `_published_rows` counts, and a task is null whose size is not known.
+    """
     from medrl.evaluation.evaluate import held_out
     from medrl.evaluation.protocols import evaluated_tasks, protocol
 
-    rows = {name: len(held_out(run, name)) for name in evaluated_tasks(run)}
-    answered = sum(count for name, count in rows.items() if protocol(run, name) == "generative")
+    rows = {name: len(held_out(run, name)) if read else _published_rows(run, name) for name in evaluated_tasks(run)}
+    answered = sum(count or 0 for name, count in rows.items() if protocol(run, name) == "generative")
     completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
     time = pace and {**pace, "seconds in all": pace["seconds an answer"] * completions}
     found = {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens, "time": time}
-    if isinstance(run.model, ApiModel):
+    if isinstance(run.model, ApiModel) and read:
         prompts = [messages(each, run.data_mix.tasks[name]) for name in rows for each in held_out(run, name)] * run.eval.samples
         found["usd at most"] = run.model.most_cost(prompts, run.eval.sampling(run.seed))
     return found
+
+
+def _published_rows(run: Run, name: str) -> int | None:
+    """How many rows of a held-out task are asked, by what is published of its size; None where that is not known here."""
+    task, limit = run.data_mix.tasks[name], run.eval.limit
+    if run.eval.split == "validation":
+        known = run.data_mix.validation_rows
+    else:
+        sizes = yaml.safe_load(Path(__file__).with_name("published_rows.yaml").read_text(encoding="utf-8"))
+        known = sizes.get(f"{task.kind} {task.test}", getattr(task, "test_cases", None))
+    return limit if known is None else min(known, limit or known)
+
+
+def _estimate(run: Run, measured: Shape | None, planned: dict[str, Any]) -> dict[str, Any] | None:
+    """Seconds of training and of answering, for what nothing was measured of; None on a card that is not known."""
+    from medrl.algos.base import TrainedAlgo
+
+    measured = measured or (measure(run.model) if run.hardware.known_card and run.model.runs_here else None)
+    if measured is None or not (found := duration.pace(run, measured)):
+        return None
+    new, steps = run.eval.max_new_tokens, planned["batch"].get("steps in all")
+    prompt = min(run.data_mix.max_prompt_tokens, run.model.context_tokens - new)
+    answers = duration.of_answers(run, found, planned["evaluation"]["completions"], prompt, new)
+    seconds: dict[str, Any] = {"card": found.card.name, "step": None, "training": None, "evaluation": answers}
+    if isinstance(run.algo, TrainedAlgo):
+        took = duration.of_training(run, run.algo, found, min(planned["tokens"]["mean"], run.algo.max_prompt_tokens(run)))
+        seconds |= {"step": took.step, "training": steps and took.before + steps * took.step}
+    return seconds
 
 
 def _pass_rate(algo: SamplingAlgo, drawn: DrawnMix) -> dict[str, Any] | None:
@@ -110,12 +159,11 @@ def _shots(run: Run, tokenizer: Any) -> dict[str, dict[str, Any]]:
     return {name: found._asdict() for name, found in evaluate.shown(run, tokenizer).items()}
 
 
-def _detectable(run: Run) -> dict[str, dict[str, float | None]]:
+def _detectable(run: Run, rows: dict[str, int | None]) -> dict[str, dict[str, float | None]]:
     """For each task that has an accuracy, the change that so many examples can show, by the share of them that will change."""
-    from medrl.evaluation.evaluate import held_out
-    from medrl.evaluation.protocols import evaluated_tasks, protocol
+    from medrl.evaluation.protocols import protocol
 
-    return {name: power.planned(len(held_out(run, name))) for name in evaluated_tasks(run) if protocol(run, name) != "perplexity"}
+    return {name: power.planned(count) for name, count in rows.items() if count and protocol(run, name) != "perplexity"}
 
 
 def audit_of(run: Run, drawn: DrawnMix, *, dry: bool) -> Audit | None:
@@ -162,9 +210,9 @@ def _lengths(algo: TrainedAlgo, rows: list[TrainingRow], tokenizer: Any) -> list
 
 
 def _tokens(run: Run, algo: TrainedAlgo, lengths: list[int]) -> dict[str, Any]:
-    """Tokens of an optimizer step, all devices together, padding left out."""
-    mean = statistics.fmean(lengths)
+    """Tokens of an optimizer step, all devices together, padding left out; at the limits where no row was measured."""
     limit = algo.max_prompt_tokens(run)
+    mean = statistics.fmean(lengths) if lengths else limit
     most, drawn = (algo.footprint(run, known) for known in (limit, min(round(mean), limit)))
     return {
         "a step at most": algo.batch_size * most.sequences * most.tokens,
@@ -173,33 +221,37 @@ def _tokens(run: Run, algo: TrainedAlgo, lengths: list[int]) -> dict[str, Any]:
         "completion at most": most.tokens - algo.max_prompt_tokens(run),
         "rows measured": len(lengths),
         "mean": round(mean, 1),
-        "longest": max(lengths),
+        "longest": max(lengths, default=limit),
     }
 
 
-def _memory(run: Run, algo: TrainedAlgo, tokenizer: Any, longest: int) -> dict[str, Any] | None:
+def _memory(run: Run, algo: TrainedAlgo, asked: Run, measured: Shape | None, longest: int) -> dict[str, Any] | None:
     """The estimate for the longest sequences that the limits allow, and its peak for the longest that were measured."""
-    from medrl.planning.memory import estimate, measure
-
-    measured = measure(run.model)
     if measured is None:
         return None
     most = estimate(run, algo, measured, algo.max_prompt_tokens(run))
     drawn = estimate(run, algo, measured, min(longest, algo.max_prompt_tokens(run)))
-    gpu = int(run.hardware.memory_gib * 2**30) if run.hardware.memory_gib else None
+    gpu = int(run.hardware.memory_gib * GIB) if run.hardware.memory_gib else None
     found = {"parts": most.parts, "phases": most.phases, "peak": most.peak, "peak as drawn": drawn.peak, "gpu": gpu}
-    return {**found, "warning": _warning(run, most.largest, found) if gpu and most.peak > gpu else None}
+    if gpu is None or most.peak <= gpu:
+        return {**found, "warning": None}
+    mend = fit.ways_out(asked, measured) if run.hardware.device == "cuda" else _advice(run, most.largest)
+    return {**found, "warning": _warning(most.largest, found, mend)}
 
 
-def _warning(run: Run, largest: str, memory: dict[str, Any]) -> str:
-    """One sentence: how much too much, which part takes most, what to do."""
-    advice = yaml.safe_load(Path(__file__).with_name("memory_advice.yaml").read_text(encoding="utf-8"))
+def _advice(run: Run, largest: str) -> str:
+    """What makes the largest part smaller."""
+    advice: dict[str, str] = yaml.safe_load(Path(__file__).with_name("memory_advice.yaml").read_text(encoding="utf-8"))
     checkpointed = largest == "activations" and run.hardware.gradient_checkpointing
-    mend = advice["activations with checkpointing" if checkpointed else largest]
-    fits = "" if memory["peak as drawn"] > memory["gpu"] else f" (rows as drawn: {_gib(memory['peak as drawn'])}, which fits)"
+    return advice["activations with checkpointing" if checkpointed else largest]
+
+
+def _warning(largest: str, memory: dict[str, Any], mend: str) -> str:
+    """One sentence: how much too much, which part takes most, what to do."""
+    fits = "" if memory["peak as drawn"] > memory["gpu"] else f" (rows as drawn: {in_gib(memory['peak as drawn'])}, which fits)"
     return (
-        f"{_gib(memory['peak'])} are estimated at the limits{fits} and the GPU has {_gib(memory['gpu'])}; most of it, "
-        f"{_gib(memory['parts'][largest])}, are {largest}: {mend}"
+        f"{in_gib(memory['peak'])} are estimated at the limits{fits} and the GPU has {in_gib(memory['gpu'])}; most of it, "
+        f"{in_gib(memory['parts'][largest])}, are {largest}: {mend}"
     )
 
 
@@ -281,13 +333,9 @@ def describe(plan: dict[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["size"] = _gib
+    environment.filters["size"] = in_gib
     template = Path(__file__).with_name("plan.txt.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(plan).rstrip("\n")
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
 
 
 def check_room(run: Run, policy: Any, folder: Path) -> None:
