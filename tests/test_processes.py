@@ -74,7 +74,7 @@ def test_the_batch_is_global(made):
 
 CARDS = [
     # What NVIDIA's driver says of a card, and what is taken from it; those with a preset get what the preset says.
-    ("t4", (7, 5), 15360, ("fp16", 2, "transformers", 15)),
+    ("t4", (7, 5), 15360, ("fp16", 2, "vllm", 15)),
     ("l4", (8, 9), 23034, ("bf16", 2, "vllm", 22)),
     ("a10g", (8, 6), 23028, ("bf16", 2, "vllm", 22)),
     ("a100", (8, 0), 40960, ("bf16", 8, "vllm", 40)),

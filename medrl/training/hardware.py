@@ -169,31 +169,31 @@ def device_settings() -> dict[str, Any]:
     """
     if not detected_gpus():
         return {}
-    major, gib = _capability_and_memory()
-    # bf16 came with compute capability 8.0 (Ampere); what is older computes fast in fp16, and vLLM is slow or absent there.
-    modern = major >= 8
+    capability, gib = _capability_and_memory()
     return {
         "device": "cuda",
-        "precision": "bf16" if modern else "fp16",
+        "precision": "bf16" if capability >= BF16 else "fp16",
         "micro_batch_size": next(size for least, size in MICRO_BATCHES if gib >= least),
-        "rollout": "vllm" if modern else "transformers",
+        "rollout": "vllm" if capability >= VLLM else "transformers",
         "memory_gib": gib,
     }
 
 
+BF16, VLLM = (8, 0), (7, 5)
+"""The compute capabilities with which bf16 came (Ampere), and from which on vLLM runs (its installation page: a T4 has 7.5)."""
 MICRO_BATCHES = ((60, 16), (32, 8), (14, 2), (0, 1))
 """GiB of a GPU, and the micro-batch of the presets of that size."""
 
 
-def _capability_and_memory() -> tuple[int, int]:
-    """Major compute capability and whole GiB of memory of the first GPU that this process may use."""
+def _capability_and_memory() -> tuple[tuple[int, int], int]:
+    """Compute capability and whole GiB of memory of the first GPU that this process may use."""
     import pynvml
 
     first = (_visible_devices() or ["0"])[0]
     by_index = first.isdigit()
     handle: Any = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
-    major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return int(major), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**30
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return (int(major), int(minor)), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**30
 
 
 def visible_gpus() -> tuple[str, ...]:
