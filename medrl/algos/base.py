@@ -113,6 +113,10 @@ class Algo(Identified, ABC):
         """Models that it reads besides the policy and does not train, a teacher; rewards have theirs."""
         return ()
 
+    def earlier(self, work: Path) -> dict[str, Path]:
+        """Models that training has kept on the way in ``work`` (``train/``): they are asked what the last one is asked."""
+        return {}
+
     @property
     def checkpoint_every(self) -> int:
         """A checkpoint may be written after any multiple of this many steps."""
