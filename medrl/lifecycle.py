@@ -413,6 +413,11 @@ def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
     for which in ("base", "trained") if settings.algo.trains else ("base",):
         if further.missing(settings, which, results):
             _answer(tree, settings, folder, which, *load(settings, folder, which))
+    for which, weights in settings.algo.earlier(folder / "train").items():
+        if further.missing(settings, which, results):
+            checkpoints.check_model(weights)
+            model = base.trained(settings.model, settings.hardware, settings.seed, weights)
+            _answer(tree, settings, folder, which, *model)
 
 
 def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:

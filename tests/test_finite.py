@@ -36,6 +36,15 @@ def rates(tmp_path, kind, steps, warmup_steps, resume_after=None):
     return found
 
 
+def test_a_warm_up_may_be_counted(compose, tmp_path):
+    counted, shared, whole, none = (
+        build.unchecked(compose(["algo=sft", *words])).algo.warm_up
+        for words in (["algo.warmup_steps=2"], ["algo.warmup_ratio=0.25"], ["algo.warmup_ratio=1"], ["algo.warmup_steps=0"])
+    )
+    assert rates(tmp_path, "linear", 8, counted) == rates(tmp_path, "linear", 8, shared)
+    assert rates(tmp_path, "linear", 4, whole)[-1] < 2 and rates(tmp_path, "linear", 4, none)[0] == 2
+
+
 def test_each_step_of_a_schedule_learns(tmp_path):
     assert rates(tmp_path, "linear", 8, 0.25) == pytest.approx([1, 2, 2, 5 / 3, 4 / 3, 1, 2 / 3, 1 / 3])
     assert rates(tmp_path, "linear", 4, 0.0) == pytest.approx([2, 1.5, 1, 0.5])

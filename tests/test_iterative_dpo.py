@@ -8,9 +8,13 @@ from dataclasses import replace
 import pytest
 from test_pairs import SMALL, job_of
 
+from medrl import lifecycle
+from medrl.config import build, schema
 from medrl.errors import Interrupted
+from medrl.evaluation import evaluate
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.table.join import joined
 
 LORA = "model.lora={_target_:medrl.models.lora.Lora,rank:8,alpha:16,dropout:0.0,modules:[q_proj,v_proj],rslora:false,dora:false}"
 ROUNDS = (
@@ -94,3 +98,28 @@ def test_a_round_without_pairs_ends_with_the_round_before(compose, tmp_path, cap
     first, second = read_jsonl(job.folder / "rounds.jsonl")
     assert first["trained"] and not second["trained"] and second["without_pair"] == 1 and second["steps"] == 1
     assert weights(model) and not (job.folder / "round-1" / "model").exists() and not (job.folder / "round-3").exists()
+
+
+@pytest.mark.slow
+def test_each_kept_round_is_asked_what_the_last_one_is(compose, tmp_path, capsys, monkeypatch):
+    words = ["data_mix=dxbench", "reward_set=inverse_rank", "data_mix.rows=20", "eval.limit=6", "eval.max_new_tokens=48"]
+    tree = compose([*words, *ROUNDS, "algo.max_steps=1", "algo.rounds=3", "hardware=cpu", f"runs={tmp_path}"])
+    found = lifecycle.run(tree)
+    folder = schema.run_dir(build.unchecked(tree))
+    task = found["tasks"]["dxbench"]
+    assert list(task["earlier"]) == ["round-1", "round-2"]
+    for which, numbers in task["earlier"].items():
+        (file,) = (folder / "eval").glob(f"dxbench-*-{which}-*.jsonl")
+        lines = read_jsonl(file)
+        assert [line["id"] for line in lines] == [line["id"] for line in read_jsonl(next((folder / "eval").glob("*-trained-*")))]
+        assert numbers["accuracy"] == sum(line["verdict"] == "right" for line in lines) / 6
+    said = capsys.readouterr().out
+    assert (
+        said.index("before training") < said.index("after round 1") < said.index("after round 2") < said.index("after training")
+    )
+    shown = [row.who for row in joined([("here", found)])[0].rows if row.kind == "earlier"]
+    assert [who.rpartition(", ")[2] for who in shown] == ["after round 1", "after round 2"]
+    assert "After round 2" in (folder / "report.html").read_text("utf-8")
+    monkeypatch.setattr(evaluate, "grader_of", lambda run: "another")  # who grades them again, too
+    stale = evaluate.graded_otherwise(build.unchecked(tree), folder)
+    assert len(stale) == 4 and sum("-round-" in path.name for path in stale) == 2

@@ -39,12 +39,23 @@ TASKS = {
 TWINS = Embedded(train_rows=400, test_rows=40)
 
 
-def mix(weights, held_out=(), rows=100, max_prompt_tokens=1024, form="xml", kind=DataMix, decontaminate="question", **more):
+def mix(
+    weights,
+    held_out=(),
+    rows=100,
+    max_prompt_tokens=1024,
+    form="xml",
+    kind=DataMix,
+    decontaminate="question",
+    take="random",
+    **more,
+):
     return kind(
         tasks={name: replace(task, format=form) for name, task in TASKS.items()},
         weights=weights,
         held_out=tuple(held_out),
         rows=rows,
+        take=take,
         validation_rows=None,
         decontaminate=decontaminate,
         format=form,
@@ -120,6 +131,16 @@ def test_another_seed_is_another_order_and_another_choice():
     assert Counter(ids(one)) == Counter(ids(two))  # all rows are wanted, so they are the same ones
     part = mix({"gsm8k": 1.0}, rows=50)
     assert set(ids(part.draw(TWINS, 1, None))) != set(ids(part.draw(TWINS, 2, None)))
+
+
+def test_the_first_rows_are_those_that_nothing_leaves_out(tmp_path):
+    source = written(tmp_path, gsm8k_train=sums(20), gsm8k_test=sums(2))  # the first two are held out
+    taken = [mix({"gsm8k": 1.0}, ["gsm8k"], 5, take="first").draw(source, seed, None).rows for seed in (0, 1)]
+    asked = [{row.example.question for row in rows} for rows in taken]
+    assert asked[0] == asked[1] == {f"What is {n} + {n}?" for n in range(2, 7)}
+    assert [row.example.id for row in taken[0]] != [row.example.id for row in taken[1]]  # in an order of the seed
+    again = mix({"gsm8k": 1.0}, ["gsm8k"], 40, take="first").draw(source, 0, None)
+    assert again.report["gsm8k"]["repeated"] == 22
 
 
 def test_a_task_draws_the_same_rows_whatever_stands_beside_it():

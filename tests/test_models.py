@@ -357,6 +357,8 @@ WRITTEN = {
     "<|im_end|><|start_header_id|>assistant<|end_header_id|>\n\n",
     "human_bot": "Be brief.\n<human>:Q1\n<bot>:A1<|im_end|>\n<human>:Q2\n<bot>:",
     "instruction": "Be brief.\n\n### Instruction:\nQ1\n\n### Response:\nA1<|im_end|>\n\n### Instruction:\nQ2\n\n### Response:\n",
+    "instruction_think": "Be brief.\n\n### Instruction:\nQ1\n\n### Response:\nA1<|im_end|>\n\n### Instruction:\nQ2\n\n"
+    "### Response:\n<think>\n",
     "baichuan2": "Be brief.<reserved_106>Q1<reserved_107>A1<|im_end|><reserved_106>Q2<reserved_107>",
 }
 

@@ -113,6 +113,10 @@ class Algo(Identified, ABC):
         """Models that it reads besides the policy and does not train, a teacher; rewards have theirs."""
         return ()
 
+    def earlier(self, work: Path) -> dict[str, Path]:
+        """Models that training has kept on the way in ``work`` (``train/``): they are asked what the last one is asked."""
+        return {}
+
     @property
     def checkpoint_every(self) -> int:
         """A checkpoint may be written after any multiple of this many steps."""
@@ -139,7 +143,7 @@ class Algo(Identified, ABC):
 class TrainedAlgo(Algo):
     """What all algorithms that take optimizer steps share."""
 
-    not_learned: ClassVar[frozenset[str]] = frozenset({"save_steps"})
+    not_learned: ClassVar[frozenset[str]] = frozenset({"save_steps", "save_total_limit"})
     shards: ClassVar[bool] = True
     """False where weights are handled whole, so that they cannot be divided among processes."""
     least_micro_batch: ClassVar[int] = 1
@@ -157,6 +161,8 @@ class TrainedAlgo(Algo):
     """What the learning rate does after the warm-up; ``constant`` has none, as in transformers."""
     warmup_ratio: Annotated[float, Ge(0), Le(1)]
     """Share of the steps in which the learning rate rises to the full one; the first step has its part of it, and not 0."""
+    warmup_steps: Annotated[int, Ge(0), Most(10**9, "no run takes more steps")] | None
+    """The same as a number of steps, in the place of ``warmup_ratio``; null takes the share."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
     """AdamW (Loshchilov and Hutter 2019), its states in 32 bits, in 8, or in 8 that are paged to the CPU."""
     adam_beta1: Annotated[float, Ge(0), Le(1)]
@@ -169,6 +175,13 @@ class TrainedAlgo(Algo):
     """Gradients are scaled down to this norm."""
     save_steps: Annotated[int, Gt(0)]
     """A checkpoint is written after every so many steps, and after the last."""
+    save_total_limit: Annotated[int, Ge(2), Most(10**6, "no run writes more checkpoints")]
+    """So many checkpoints are kept while a run trains: the newest, and at least one to fall back on while the next is written."""
+
+    def identity(self) -> Values:
+        """Without the share of the warm-up where its steps are counted."""
+        values = super().identity()
+        return values if self.warmup_steps is None else {key: values[key] for key in values if key != "warmup_ratio"}
 
     def problems(self, run: Sections) -> Iterator[Problem]:
         if (self.max_steps is None) == (self.epochs is None):
@@ -199,6 +212,13 @@ class TrainedAlgo(Algo):
         """The multiples of `divisor` next to the batch size."""
         lower = self.batch_size // divisor * divisor
         return "write " + " or ".join(str(size) for size in (lower, lower + divisor) if size)
+
+    @property
+    def warm_up(self) -> float:
+        """As transformers takes it: a number below 1 is a share of the steps, any other a count."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return self.warmup_ratio if self.warmup_ratio < 1 else 1e9
 
     @property
     def group(self) -> int:
@@ -239,15 +259,14 @@ class TrainedAlgo(Algo):
             "gradient_accumulation_steps": accumulation,
             "learning_rate": self.learning_rate,
             "lr_scheduler_type": self.lr_scheduler_type,
-            # transformers reads a float below 1 as a share of the steps and 1 and above as a count.
-            "warmup_steps": self.warmup_ratio if self.warmup_ratio < 1 else 1e9,
+            "warmup_steps": self.warm_up,
             "optim": "adamw_torch" if self.optimizer == "adamw" else self.optimizer,
             "adam_beta1": self.adam_beta1,
             "adam_beta2": self.adam_beta2,
             "weight_decay": self.weight_decay,
             "max_grad_norm": self.max_grad_norm,
             "save_steps": every,
-            "save_total_limit": 2,  # the newest, and one to fall back on while the next is written
+            "save_total_limit": self.save_total_limit,
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "report_to": [],

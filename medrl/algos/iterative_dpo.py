@@ -47,7 +47,7 @@ class IterativeDPO(SelfSampledPreference):
     beta: Annotated[float, Gt(0)]
     """KL penalty coefficient against the model of the round's start."""
     keep_rounds: bool
-    """Keep the model of every round, to evaluate each; otherwise only the last stays."""
+    """Keep the model of every round and ask each what the last one is asked; otherwise only the last stays."""
 
     def train(self, job: Job, out: Path) -> None:
         last = max((number for number in range(1, self.rounds + 1) if _model(job, number).exists()), default=0)
@@ -71,6 +71,12 @@ class IterativeDPO(SelfSampledPreference):
             self._clean(job, last)
             _publish(_model(job, last), out, keep=self.keep_rounds)
         wait_for_all()
+
+    def earlier(self, work: Path) -> dict[str, Path]:
+        """The models of the rounds before the last one that trained."""
+        kept = {f"round-{number}": work / f"round-{number}" / "model" for number in range(1, self.rounds + 1)}
+        standing = [(name, model) for name, model in kept.items() if model.exists()]
+        return dict(standing[:-1])
 
     def rows(self, rows: Sequence[TrainingRow], number: int) -> list[TrainingRow]:
         """The rows of a round: each goes on where the one before ended, and begins anew at the end of the mix."""

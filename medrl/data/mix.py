@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge, Gt
 
@@ -93,6 +93,8 @@ class DataMix(Identified):
     """Tasks whose test split is evaluated before and after training."""
     rows: Annotated[int, Gt(0), Most(10**7, "all drawn rows are held in memory")]
     """Rows drawn. A task with fewer than its share is gone through again, in another order."""
+    take: Literal["random", "first"]
+    """Which rows of a task are drawn: any, by the seed, or the first as published that nothing leaves out."""
     validation_rows: Annotated[int, Gt(0)] | None
     """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
     (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
@@ -110,9 +112,9 @@ class DataMix(Identified):
     and after: rows of the task's own training split, the same ones for every row, seed and model, which are not trained on."""
 
     def identity(self) -> Values:
-        """Without `shots` where none are shown: runs of before there were any keep their ids."""
-        values = super().identity()
-        return values if self.shots else {key: value for key, value in values.items() if key != "shots"}
+        """Without `shots` and `take` where they say nothing: runs of before there were these keep their ids."""
+        neutral = {"shots": 0, "take": "random"}
+        return {key: value for key, value in super().identity().items() if neutral.get(key, ...) != value}
 
     def problems(self) -> Iterator[Problem]:
         """Mistakes in weights and names."""
@@ -337,7 +339,8 @@ class DataMix(Identified):
                 "repeated": 0,
             }
         )
-        order.shuffle(examples)
+        if self.take == "random":
+            order.shuffle(examples)
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         shown, shortest = {replace(example, id="") for example in self.shown(source, name)}, 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from medrl.config.identity import code_of, digest, of_files
 from medrl.config.schema import Run
@@ -28,7 +28,8 @@ from medrl.statistics import metrics
 from medrl.tasks.base import Task
 from medrl.tracking import run_folder
 
-Which = Literal["base", "trained"]
+Which = str
+"""A model of a run: ``base`` before training, ``trained`` after it, or one that training has kept on the way (`Algo.earlier`)."""
 Lines = dict[int, dict[str, Any]]
 """Lines by their position in the file."""
 
@@ -163,7 +164,7 @@ class Regraded(NamedTuple):
 def graded_otherwise(run: Run, folder: Path) -> dict[Path, tuple[str, str]]:
     """Result files of a run folder that another grader has graded: the task of each, and that grader."""
     noted, found = run_folder.noted_files(folder), {}
-    whiches: tuple[Which, ...] = ("base", "trained") if run.algo.trains else ("base",)
+    whiches = ("base", "trained", *run.algo.earlier(folder / "train")) if run.algo.trains else ("base",)
     for name, file in ((name, file) for which in whiches for name, file in result_files(run, which).items()):
         grader = noted.get(f"eval/{file}", {}).get("grader", "unknown")
         if protocol(run, name) == "generative" and (folder / "eval" / file).exists() and grader != grader_of(run):

@@ -58,9 +58,17 @@ def summarise(run: Run, folder: Path, *, done: bool = True) -> dict[str, Any]:
             summary["perplexity"][name] = {**about, **perplexity.summary(before, after, trained=trained)}
         else:
             ways = further.summary(run, name, folder) if done else {}
-            summary["tasks"][name] = {**about, **_metrics(run, name, before, after, trained=trained), **ways}
+            on_the_way = _earlier(run, name, folder)
+            summary["tasks"][name] = {**about, **_metrics(run, name, before, after, trained=trained), **on_the_way, **ways}
     paired.correct([task for part in summary.values() for task in part.values()])
     return summary
+
+
+def _earlier(run: Run, name: str, folder: Path) -> dict[str, Any]:
+    """``earlier``: the numbers of each model that training has kept on the way; nothing where it has kept none."""
+    files = {which: folder / result_files(run, which)[name] for which in run.algo.earlier(folder.parent / "train")}
+    found = {which: _accuracy(read_jsonl(file)) for which, file in files.items() if file.exists()}
+    return {"earlier": found} if found else {}
 
 
 def _part(run: Run, task: Task) -> str:

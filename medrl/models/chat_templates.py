@@ -13,7 +13,7 @@ import yaml
 from medrl.errors import UserError
 from medrl.models.template_sandbox import TemplateRefused, render
 
-ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "baichuan2"]
+ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "instruction_think", "baichuan2"]
 """How the turns of a conversation are marked: the formats of ``chat_formats.yaml``."""
 
 SENTINEL = "an answer"
@@ -54,7 +54,9 @@ def template(form: ChatFormat, tokenizer: Any) -> str:
         texts |= {role: marks[role][0], f"after_{role}": ("" if role == "assistant" else between) + marks[role][1]}
     quoted = {name: json.dumps(text) for name, text in texts.items()}
     source = string.Template((folder / "chat_template.jinja").read_text(encoding="utf-8").strip())
-    return source.substitute(quoted, bos="{{- bos_token -}}" if adds_bos(tokenizer) else "")
+    bos = "{{- bos_token -}}" if adds_bos(tokenizer) else ""
+    opening = f"{{{{- {json.dumps(marks['opens'])} -}}}}" if "opens" in marks else ""
+    return source.substitute(quoted, bos=bos, opening=opening)
 
 
 def ready(tokenizer: Any, form: ChatFormat | None, weights: str) -> Any:

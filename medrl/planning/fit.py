@@ -161,7 +161,7 @@ def of_card(hardware: Hardware) -> str | None:
     }
     said = f"{card.name}, {hardware.memory_gib or card.memory_gib:g} GiB, compute capability {card.capability}: "
     said += f"{hardware.precision}, {why[hardware.precision]}; rollouts by {hardware.rollout}"
-    said += " (vLLM is for newer cards)" if not modern and hardware.rollout == "transformers" else ""
+    said += " (vLLM is for newer cards)" if card.capability < cards.VLLM_SINCE else ""
     if card.capability < cards.CUDA_13_SINCE:
         said += "; CUDA 13 has no compiler for it, so take a PyTorch that was built with CUDA 12"
     return said

@@ -175,6 +175,8 @@ def _rows(task: Task) -> Iterator[list[Cell]]:
     """What answered, how many examples, and its numbers."""
     if task["change"]:
         yield from _model_rows(phrases.before(task), task, task["base"], "base")
+        for which, numbers in task.get("earlier", {}).items():
+            yield from _model_rows(f"after {which.replace('-', ' ')}", task, numbers, which)
         yield from _model_rows("after training", task, task, "accuracy")
     else:
         yield from _model_rows("model", task, task, "accuracy")
@@ -197,7 +199,7 @@ def _model_rows(what: str, task: Task, numbers: Mapping[str, Any], which: str) -
         passed = {which: numbers.get(which, {}).get(str(samples)) for which in ("pass_at", "pass_at_ci95")}
         yield [f"  pass@{samples}", task["n"], f"{passed['pass_at']:.1%}", phrases.interval(passed["pass_at_ci95"]), "", ""]
     for key, graded in task["compat"].items():
-        if graded[which]:
+        if graded.get(which):
             yield [f"  as {key} grades", asked, *_share(graded[which]), "", ""]
 
 

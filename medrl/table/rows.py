@@ -35,7 +35,8 @@ MARGIN = 0.05
 COST = ("seconds", "gpu_hours", "usd", "tokens", "peak_memory_gib")
 """What a run took; ``usd`` only of a model behind an API."""
 READABLE = "as a reader finds it"
-Kind = Literal["published", "measured", "before", "compat", "reference"]
+Kind = Literal["published", "measured", "before", "earlier", "compat", "reference"]
+"""``earlier``: a model that training has kept on the way, compared with nothing."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Row:
     @property
     def cost(self) -> dict[str, float] | None:
         """What one run took, as a mean over its seeds; None where nothing was trained for the number."""
-        if not self.records or self.kind == "before":
+        if not self.records or self.kind in ("before", "earlier"):
             return None
         costs = [{**record["cost"], "seconds": record["train"]["seconds"]} for record in self.records]
         return {key: fmean(cost.get(key) or 0 for cost in costs) for key in COST}
@@ -207,6 +208,8 @@ def measured(group: Group, metric: str) -> Iterator[Row]:
         before = f"{name}, {phrases.before(metrics)}"
         yield from _row(group, metric, "before", before, "base")
         yield from _row(group, metric, "before", f"{before}, {READABLE}", "base", "readable", scorer="readable")
+    for which in metrics.get("earlier", {}):
+        yield from _row(group, metric, "earlier", f"{name}, after {which.replace('-', ' ')}", "earlier", which)
     yield from _row(group, metric, "measured", " ".join([name, *group.overrides]))
     yield from _row(group, metric, "compat", f"{name}, {READABLE}", "readable", scorer="readable")
     for key in metrics.get("compat", {}) if metric == "accuracy" else ():
