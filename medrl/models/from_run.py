@@ -12,14 +12,13 @@ from medrl.config import build, extensions, frozen, identity
 from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
 from medrl.errors import Problem
+from medrl.files import write_atomically
 from medrl.models import loading
 from medrl.models.base import Model, Pretrained, Stored, Texts, written_tokenizer
 
 if TYPE_CHECKING:
     from medrl.training.hardware import Hardware
 
-MADE_OF = "made_of"
-"""File of ``merged/``: the hash of the adapter's folder, and that of its own files."""
 MAKE_AGAIN = "start from another run, or make this one again with force=true"
 planned: dict[Path, Tree] = {}
 """Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
@@ -143,7 +142,7 @@ class FromRun(Model):
             return folder / "model"
         out = folder / "merged"
         made_of = of_weights(folder / "model")["sha256"]
-        if distributed.rank() == 0 and not _is_whole(out, made_of):
+        if distributed.rank() == 0 and not _is_ours(out, made_of):
             # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
             before = replace(self._before(), quantization=None)
             tokenizer = before.tokenizer(lambda: ())
@@ -154,17 +153,32 @@ class FromRun(Model):
                 adapted = loading.adapter(base, folder / "model")
             adapted.merge_and_unload().save_pretrained(partial)
             self.tokenizer(lambda: ()).save_pretrained(partial)
-            (partial / MADE_OF).write_text(f"{made_of}\n{of_weights(partial)['sha256']}\n")
             shutil.rmtree(out, ignore_errors=True)
             partial.replace(out)
+            _note_made(out, made_of)
         distributed.wait_for_all()
         return out
 
 
-def _is_whole(merged: Path, made_of: str) -> bool:
-    """Whether whole weights are there, undamaged, and of this adapter."""
+def _noted(made_of: str) -> Path:
+    """File that holds the hash of the sum of an adapter which this user has made last. It is in the user's cache: what the other
+    run's folder says of its ``merged/`` may be anybody's word.
+    """
+    return identity.cache("merged") / made_of
+
+
+def _note_made(merged: Path, made_of: str) -> None:
     try:
-        return (merged / MADE_OF).read_text() == f"{made_of}\n{of_weights(merged)['sha256']}\n"
+        _noted(made_of).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_noted(made_of), of_weights(merged)["sha256"])
+    except OSError:  # a home that cannot be written to: it is made again next time
+        pass
+
+
+def _is_ours(merged: Path, made_of: str) -> bool:
+    """Whether whole weights are there, undamaged, and this user has made them of this adapter."""
+    try:
+        return _noted(made_of).read_text(encoding="utf-8") == of_weights(merged)["sha256"]
     except (OSError, UnicodeDecodeError):
         return False
 
