@@ -6,6 +6,7 @@ import pickle
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from medrl.config import build, frozen, identity
 from medrl.errors import UserError
 from medrl.evaluation import answerer
 from medrl.jobs import chain
-from medrl.models import base, from_run, template_sandbox
+from medrl.models import base, from_run, loading, template_sandbox
 from medrl.models.base import EMBEDDED
 from medrl.models.template_sandbox import TemplateRefused, render
 from medrl.rewards import reward_model
@@ -343,10 +344,13 @@ def test_the_sum_that_a_run_folder_holds_is_believed_only_where_this_user_has_ma
     below.save_pretrained(run / "model")
     before.tokenizer(list).save_pretrained(run / "model")
     model = build.build(compose(["model=from_run", f"model.run={run}", "model.lora=null"])["model"])
-    merged = model._start(CPU)
+    made, adapter = [], loading.adapter
+    monkeypatch.setattr(loading, "adapter", lambda *about: made.append(about) or adapter(*about))
+    with ThreadPoolExecutor(2) as pool:  # two points of a grid that start from it
+        merged, _ = pool.map(model._start, [CPU, CPU])
+    assert len(made) == 1
     ours = load_file(merged / "model.safetensors")
-    begun = merged.stat().st_ino
-    assert model._start(CPU).stat().st_ino == begun  # made once
+    assert model._start(CPU) == merged and len(made) == 1
     forged = {name: torch.zeros_like(weight) for name, weight in ours.items()}
     save_file(forged, merged / "model.safetensors", metadata={"format": "pt"})
     hashes = [identity.of_weights(folder)["sha256"] for folder in (run / "model", merged)]

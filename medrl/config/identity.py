@@ -144,5 +144,5 @@ def _of_small_file(path: Path, *_size_and_change: int) -> str:
 
 
 def cache(name: str) -> Path:
-    """A folder of digests in the user's cache, one file each, so that several processes need no lock."""
+    """A folder of the user's cache; what lies in it is a file each, so that several processes need no lock."""
     return Path(os.environ.get("MEDRL_CACHE") or "~/.cache/medrl").expanduser() / name

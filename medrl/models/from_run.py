@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from medrl.config import build, extensions, frozen, identity
 from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
-from medrl.errors import Problem
-from medrl.files import write_atomically
+from medrl.errors import Problem, UserError
+from medrl.jobs import locks
 from medrl.models import loading
 from medrl.models.base import Model, Pretrained, Stored, Texts, written_tokenizer
 
@@ -143,34 +143,35 @@ class FromRun(Model):
         out = folder / "merged"
         made_of = of_weights(folder / "model")["sha256"]
         if distributed.rank() == 0 and not _is_ours(out, made_of):
-            # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
-            before = replace(self._before(), quantization=None)
-            tokenizer = before.tokenizer(lambda: ())
-            base = before.adapter_base(tokenizer, hardware, frozen.load(folder)["seed"])
-            partial = folder / "merged.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            with loading.explained(str(folder / "model"), MAKE_AGAIN, "cannot be loaded"):
-                adapted = loading.adapter(base, folder / "model")
-            adapted.merge_and_unload().save_pretrained(partial)
-            self.tokenizer(lambda: ()).save_pretrained(partial)
-            shutil.rmtree(out, ignore_errors=True)
-            partial.replace(out)
-            _note_made(out, made_of)
+            lock = locks.acquire_when_free(folder / "merged.lock", give_up=lambda: False)  # of two points of a grid one makes it
+            assert lock
+            with lock:
+                if not _is_ours(out, made_of):
+                    self._merge(hardware, folder, out)
+                    _note_made(out, made_of)
         distributed.wait_for_all()
         return out
 
-
-def _noted(made_of: str) -> Path:
-    """File that holds the hash of the sum of an adapter which this user has made last. It is in the user's cache: what the other
-    run's folder says of its ``merged/`` may be anybody's word.
-    """
-    return identity.cache("merged") / made_of
+    def _merge(self, hardware: Hardware, folder: Path, out: Path) -> None:
+        """Write the sum of a run's adapter and its base."""
+        # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
+        before = replace(self._before(), quantization=None)
+        base = before.adapter_base(before.tokenizer(lambda: ()), hardware, frozen.load(folder)["seed"])
+        partial = folder / "merged.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        with loading.explained(str(folder / "model"), MAKE_AGAIN, "cannot be loaded"):
+            adapted = loading.adapter(base, folder / "model")
+        adapted.merge_and_unload().save_pretrained(partial)
+        self.tokenizer(lambda: ()).save_pretrained(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
 
 
 def _note_made(merged: Path, made_of: str) -> None:
+    note = _note(merged, made_of)
     try:
-        _noted(made_of).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(_noted(made_of), of_weights(merged)["sha256"])
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
     except OSError:  # a home that cannot be written to: it is made again next time
         pass
 
@@ -178,9 +179,16 @@ def _note_made(merged: Path, made_of: str) -> None:
 def _is_ours(merged: Path, made_of: str) -> bool:
     """Whether whole weights are there, undamaged, and this user has made them of this adapter."""
     try:
-        return _noted(made_of).read_text(encoding="utf-8") == of_weights(merged)["sha256"]
-    except (OSError, UnicodeDecodeError):
+        return merged.is_dir() and _note(merged, made_of).exists()
+    except (OSError, UserError):  # a file of it cannot be read
         return False
+
+
+def _note(merged: Path, made_of: str) -> Path:
+    """File that says that this user has made such weights of such an adapter. It is in the user's cache: what the other run's
+    folder says of its ``merged/`` may be anybody's word.
+    """
+    return identity.cache("merged") / f"{made_of}-{of_weights(merged)['sha256']}"
 
 
 def stack(below: Path, above: Path) -> None:
