@@ -377,8 +377,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
     audited = plan.audit_of(settings, drawn, dry=False) if first and not checkpoint else None
     if first:
         planned = plan.plan(asked, drawn, audited, tokenizer, plan.pace(asked, folder), fitted)
+        files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)  # which says "none" where it is lost
         if not checkpoint:
-            files.write_jsonl(folder / "contaminated.jsonl", drawn.contaminated)
             run_folder.write_json(folder / "plan.json", planned)
         print(f"run      {folder}\n{plan.describe(planned)}", flush=True)
     if audited:

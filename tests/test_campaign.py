@@ -72,3 +72,12 @@ def test_a_fault_is_counted_named_and_kept(tmp_path):
     (raised,) = [fault for fault in found["found"] if fault["result"] == "traceback"]
     assert raised["where"].startswith("AttributeError files.py:") and raised["command"].endswith("faulty seed=0 only=2")
     assert sorted(path.name for path in (tmp_path / "faulty").iterdir()) == ["0", "1", "2"]
+    page, figures = tmp_path / "page.md", tmp_path / "figures.json"
+    page.write_text((CAMPAIGN.parents[1] / "docs" / "reliability.md").read_text())
+    words = [f"page={page}", f"figures={figures},{figures}"]
+    subprocess.run([sys.executable, str(CAMPAIGN), *words], check=True, timeout=60)
+    assert "| faulty | 14 | 0 | 4 | 2 | 4 traceback, 2 death, 2 hang |" in page.read_text()
+    other = tmp_path / "other.json"
+    other.write_text(figures.read_text().replace('"commit": "', '"commit": "not-'))
+    done = subprocess.run([sys.executable, str(CAMPAIGN), words[0], f"figures={figures},{other}"], capture_output=True, text=True)
+    assert done.returncode == 2 and "outcomes of two are no table" in done.stdout

@@ -372,6 +372,7 @@ BAD = {
     "a number": (Reply(content='{"reason": "x", "same": 1}'), "no verdict"),
     "cut": (Reply(content='{"reason": "x", "same": true}', finish="length"), "cut off (length)"),
     "filtered": (Reply(content='{"reason": "x", "same": true}', finish="content_filter"), "cut off (content_filter)"),
+    "call of a tool": (Reply(content='{"reason": "x", "same": true}', finish="tool_calls"), "cut off (tool_calls)"),
     "refusal": (Reply(refusal="I'm sorry."), "refused: I'm sorry"),
 }
 

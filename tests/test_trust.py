@@ -6,6 +6,7 @@ import pickle
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,11 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from medrl.config import build, frozen
+from medrl.config import build, frozen, identity
 from medrl.errors import UserError
 from medrl.evaluation import answerer
 from medrl.jobs import chain
-from medrl.models import base, from_run, template_sandbox
+from medrl.models import base, from_run, loading, template_sandbox
 from medrl.models.base import EMBEDDED
 from medrl.models.template_sandbox import TemplateRefused, render
 from medrl.rewards import reward_model
@@ -204,6 +205,7 @@ STRANGE = {
     "no words": (lambda folder: (folder / "tokenizer.json").unlink(), "holds no tokenizer.json"),
     "no tokenizer": (lambda folder: (folder / "tokenizer_config.json").unlink(), "holds no tokenizer_config.json"),
     "another tokenizer": (another_tokenizer, r"the tokenizer has \d+ tokens, and config.json says 1,536"),
+    "no base of the positions": (lambda folder: declare(folder, rope_theta=0, rope_parameters=None), "frequencies .* rope_theta"),
     "another end": (lambda folder: declare(folder, eos_token_id=900), "token 900 ends a text, and to the tokenizer .* the word"),
     "NaN": (with_weights(first_nan), r"no finite numbers \(1 of \d+ tensors, the first is model\."),
     "a layer less": (
@@ -327,3 +329,31 @@ def test_adapters_on_untied_embeddings_and_heads_merge_and_stack_alike(compose, 
         from_run.stack(tmp_path / "below", tmp_path / "above")
         stacked = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(untied), tmp_path / "above").eval()
         assert torch.allclose(stacked(ids).logits, both, atol=1e-3) and not torch.allclose(one, both, atol=0.1)
+
+
+def test_the_sum_that_a_run_folder_holds_is_believed_only_where_this_user_has_made_it(compose, tmp_path, monkeypatch):
+    """Whoever hands on a run folder may have put other weights beside the adapter, and any hash beside them."""
+    monkeypatch.setenv("MEDRL_CACHE", str(tmp_path / "cache"))
+    run, words = tmp_path / "run", ["algo=sft", "data_mix=gsm8k", "model/lora=all_linear", "model.lora.rank=4"]
+    run.mkdir()
+    frozen.freeze(tree := compose(words), run)
+    for name in ("provenance.json", "metrics.json"):
+        (run / name).write_text('{"run_id": "12345678"}')
+    before = build.build(tree["model"])
+    below = adapted(before.lora, before.lora.targets(before.skeleton()), AutoModelForCausalLM.from_pretrained(TINY), 0)
+    below.save_pretrained(run / "model")
+    before.tokenizer(list).save_pretrained(run / "model")
+    model = build.build(compose(["model=from_run", f"model.run={run}", "model.lora=null"])["model"])
+    made, adapter = [], loading.adapter
+    monkeypatch.setattr(loading, "adapter", lambda *about: made.append(about) or adapter(*about))
+    with ThreadPoolExecutor(2) as pool:  # two points of a grid that start from it
+        merged, _ = pool.map(model._start, [CPU, CPU])
+    assert len(made) == 1
+    ours = load_file(merged / "model.safetensors")
+    assert model._start(CPU) == merged and len(made) == 1
+    forged = {name: torch.zeros_like(weight) for name, weight in ours.items()}
+    save_file(forged, merged / "model.safetensors", metadata={"format": "pt"})
+    hashes = [identity.of_weights(folder)["sha256"] for folder in (run / "model", merged)]
+    (merged / "made_of").write_text("\n".join(hashes) + "\n")  # which an earlier version believed
+    monkeypatch.setenv("MEDRL_CACHE", str(tmp_path / "of somebody else"))
+    assert all(torch.equal(weight, ours[name]) for name, weight in load_file(model._start(CPU) / "model.safetensors").items())

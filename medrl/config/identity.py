@@ -120,7 +120,7 @@ def of_file(path: Path) -> str:
         about = path.stat()
         if about.st_size < LARGE_BYTES:
             return _of_small_file(path.resolve(), about.st_size, about.st_mtime_ns)
-        cached = _cache() / hashlib.sha256(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()
+        cached = cache("sha256") / hashlib.sha256(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()
         if cached.is_file():
             return cached.read_text(encoding="utf-8")
         with path.open("rb") as file:
@@ -143,6 +143,6 @@ def _of_small_file(path: Path, *_size_and_change: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _cache() -> Path:
-    """Folder of the digests, one file each, so that several processes need no lock."""
-    return Path(os.environ.get("MEDRL_CACHE") or "~/.cache/medrl").expanduser() / "sha256"
+def cache(name: str) -> Path:
+    """A folder of the user's cache; what lies in it is a file each, so that several processes need no lock."""
+    return Path(os.environ.get("MEDRL_CACHE") or "~/.cache/medrl").expanduser() / name

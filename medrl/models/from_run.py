@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from medrl.config import build, extensions, frozen, identity
 from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
-from medrl.errors import Problem
+from medrl.errors import Problem, UserError
+from medrl.jobs import locks
 from medrl.models import loading
 from medrl.models.base import Model, Pretrained, Stored, Texts, written_tokenizer
 
 if TYPE_CHECKING:
     from medrl.training.hardware import Hardware
 
-MADE_OF = "made_of"
-"""File of ``merged/``: the hash of the adapter's folder, and that of its own files."""
 MAKE_AGAIN = "start from another run, or make this one again with force=true"
 planned: dict[Path, Tree] = {}
 """Configurations of runs that a chain is about to do, by folder: later stages are checked before the first has begun."""
@@ -143,30 +142,53 @@ class FromRun(Model):
             return folder / "model"
         out = folder / "merged"
         made_of = of_weights(folder / "model")["sha256"]
-        if distributed.rank() == 0 and not _is_whole(out, made_of):
-            # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
-            before = replace(self._before(), quantization=None)
-            tokenizer = before.tokenizer(lambda: ())
-            base = before.adapter_base(tokenizer, hardware, frozen.load(folder)["seed"])
-            partial = folder / "merged.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            with loading.explained(str(folder / "model"), MAKE_AGAIN, "cannot be loaded"):
-                adapted = loading.adapter(base, folder / "model")
-            adapted.merge_and_unload().save_pretrained(partial)
-            self.tokenizer(lambda: ()).save_pretrained(partial)
-            (partial / MADE_OF).write_text(f"{made_of}\n{of_weights(partial)['sha256']}\n")
-            shutil.rmtree(out, ignore_errors=True)
-            partial.replace(out)
+        if distributed.rank() == 0 and not _is_ours(out, made_of):
+            lock = locks.acquire_when_free(folder / "merged.lock", give_up=lambda: False)  # of two points of a grid one makes it
+            assert lock
+            with lock:
+                if not _is_ours(out, made_of):
+                    self._merge(hardware, folder, out)
+                    _note_made(out, made_of)
         distributed.wait_for_all()
         return out
 
+    def _merge(self, hardware: Hardware, folder: Path, out: Path) -> None:
+        """Write the sum of a run's adapter and its base."""
+        # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
+        before = replace(self._before(), quantization=None)
+        base = before.adapter_base(before.tokenizer(lambda: ()), hardware, frozen.load(folder)["seed"])
+        partial = folder / "merged.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        with loading.explained(str(folder / "model"), MAKE_AGAIN, "cannot be loaded"):
+            adapted = loading.adapter(base, folder / "model")
+        adapted.merge_and_unload().save_pretrained(partial)
+        self.tokenizer(lambda: ()).save_pretrained(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
 
-def _is_whole(merged: Path, made_of: str) -> bool:
-    """Whether whole weights are there, undamaged, and of this adapter."""
+
+def _note_made(merged: Path, made_of: str) -> None:
+    note = _note(merged, made_of)
     try:
-        return (merged / MADE_OF).read_text() == f"{made_of}\n{of_weights(merged)['sha256']}\n"
-    except (OSError, UnicodeDecodeError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+    except OSError:  # a home that cannot be written to: it is made again next time
+        pass
+
+
+def _is_ours(merged: Path, made_of: str) -> bool:
+    """Whether whole weights are there, undamaged, and this user has made them of this adapter."""
+    try:
+        return merged.is_dir() and _note(merged, made_of).exists()
+    except (OSError, UserError):  # a file of it cannot be read
         return False
+
+
+def _note(merged: Path, made_of: str) -> Path:
+    """File that says that this user has made such weights of such an adapter. It is in the user's cache: what the other run's
+    folder says of its ``merged/`` may be anybody's word.
+    """
+    return identity.cache("merged") / f"{made_of}-{of_weights(merged)['sha256']}"
 
 
 def stack(below: Path, above: Path) -> None:

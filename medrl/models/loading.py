@@ -162,8 +162,14 @@ def check_special_tokens(model: Any, source: str) -> None:
 
 def check_finite(model: Any, source: str) -> None:
     """Raises:
-    UserError: a weight is no finite number.
+    UserError: a weight is no finite number, or a frequency of the positions, which ``config.json`` says.
     """
+    for name, frequencies in model.named_buffers():
+        if name.endswith("inv_freq") and not _is_finite(frequencies):
+            raise UserError(
+                f"{source}: the positions have frequencies that are no finite numbers ({name}); mend rope_theta and the other "
+                f"values of rope_parameters in its config.json."
+            )
     floats = {name: weight.detach() for name, weight in model.named_parameters() if weight.is_floating_point()}
     if broken := [name for name, weight in floats.items() if weight.numel() and not _is_finite(weight)]:
         raise UserError(

@@ -45,7 +45,9 @@ ALGORITHMS = {
     "rloo": ONLINE,
     "ppo": f"{GSM8K} algo.batch_size=8 algo.num_mini_batches=2 algo.max_completion_tokens=24",
 }
-COMMANDS = {name: f"algo={name} {SMALL} {words}" for name, words in ALGORITHMS.items()} | {
+LORA = "model/lora=all_linear model.lora.rank=4"
+ALGORITHMS |= {f"{name}_lora": f"{ALGORITHMS[name]} {LORA}" for name in ("sft", "grpo")}
+COMMANDS = {name: f"algo={name.removesuffix('_lora')} {SMALL} {words}" for name, words in ALGORITHMS.items()} | {
     "none": f"algo=none {EVALUATED} {GSM8K} eval.samples=3 eval.temperature=0.7 eval.max_new_tokens=64",
     "multirun": f"-m algo=sft {SMALL} {ALGORITHMS['sft']} seed=0,1",
     "chain": f"chain=sft_grpo {SMALL} {GSM8K} algo.max_steps=3 algo.batch_size=8 grpo.algo.num_generations=4",
@@ -180,19 +182,35 @@ def judged_end(code: int | None, text: str) -> Ended:
 
 
 def reference(name: str, out: Path) -> Path:
-    """The folder of an undisturbed command, made by whoever comes first; ``seconds`` in it says how long it took."""
-    folder = out / "references" / name
+    """The folder of an undisturbed command, in ``R``; ``seconds`` beside it says how long it took."""
+    return made_once(out / "references" / name, lambda folder: undisturbed(COMMANDS[name].split(), folder))
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder that whoever comes first makes, and others wait for."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{name}.lock").open("w") as lock:
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "seconds").exists():
             shutil.rmtree(folder, ignore_errors=True)
             begun = time.monotonic()
-            ended = finish(COMMANDS[name].split(), folder)
-            if ended.result != "right":
-                raise RuntimeError(f"The undisturbed {name} failed: {(folder / 'log').read_text()[-2000:]}")
+            make(folder)
             (folder / "seconds").write_text(str(time.monotonic() - begun))
     return folder
+
+
+def undisturbed(words: Sequence[str], folder: Path) -> None:
+    """Do a command that has to end well."""
+    if finish(words, folder).result != "right":
+        raise RuntimeError(f"Undisturbed, {' '.join(words)} failed: {(folder / 'log').read_text()[-2000:]}")
+
+
+def killed(words: Sequence[str], folder: Path, pattern: str) -> None:
+    """Do a command until a file of its run appears."""
+    command = Command(words, folder)
+    if command.wait(lambda: any(folder.glob(f"R/*/{pattern}"))):
+        raise RuntimeError(f"{' '.join(words)} was over before there was {pattern}: {command.log.read_text()[-2000:]}")
+    command.kill(parent_only=False)
 
 
 def differences(folder: Path, undisturbed: Path) -> list[str]:

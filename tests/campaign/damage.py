@@ -1,7 +1,8 @@
-"""Every file of a run that stopped, of a finished one, and of its model, damaged in every way; then the command again.
+"""Every file of a run that was killed, of a finished one, and of its model, damaged in every way; then the command again.
 
 The order is drawn from the seed, so that a budget of minutes takes a fair sample of all. Right is: ends as the undamaged one,
-or one sentence. ``unfinished`` goes on from its checkpoints, ``finished`` prints its table, ``model`` is where another begins.
+or one sentence. ``unfinished`` goes on from its checkpoints, ``finished`` prints its table, ``model`` is where another begins;
+``several`` are the folders of a chain, a multirun and a sweep. ``*`` is any file that no other pattern of the state names.
 """
 
 from __future__ import annotations
@@ -17,27 +18,35 @@ from mutations import describe, number_of
 
 SHARE, SECONDS = 1, 3600
 DAMAGES = ("truncated", "emptied", "bit", "deleted", "link", "folder")
-NEXT = f"algo=none model=from_run model.run={{run}} data_mix=gsm8k {commands.EVALUATED}"
-MODEL = "config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json chat_template.jinja"
-STATE = "optimizer.pt scheduler.pt rng_state.pth trainer_state.json training_args.bin complete.json value_head.pt"
-LOGS = "train/log.jsonl train/*.jsonl train/completions/*.parquet train/round-1/*.jsonl train/round-1/model/*"
-RUN = f"config.yaml provenance.json plan.json contaminated.jsonl eval/*.jsonl {LOGS}"
+WEIGHTS = "config.json model.safetensors adapter_config.json adapter_model.safetensors"
+WORDS = "generation_config.json tokenizer.json tokenizer_config.json chat_template.jinja"
+MODEL = [f"model/{name}" for name in f"{WEIGHTS} {WORDS} complete.json".split()]
+STATE = "optimizer.pt scheduler.pt rng_state.pth trainer_state.json training_args.bin value_head.pt log.jsonl complete.json"
+CHECKPOINT = [f"train/**/checkpoint-*/{name}" for name in f"{WEIGHTS} {WORDS} {STATE}".split()]
+LOGS = "train/log.jsonl train/[!l]*.jsonl train/completions/*.parquet train/round-*/*.jsonl train/round-*/model/*"
+RUN = f"config.yaml provenance.json plan.json contaminated.jsonl eval/*.jsonl .lock {LOGS}".split()
 FILES = {
-    "unfinished": [*RUN.split(), *(f"checkpoint/{name}" for name in f"{MODEL} {STATE}".split())],
-    "finished": [*RUN.split(), "metrics.json", "model/*", ".lock"],
-    "model": [*(f"model/{name}" for name in MODEL.split()), "config.yaml", "provenance.json", "metrics.json"],
+    "unfinished": [*RUN, *CHECKPOINT, "*"],
+    "finished": [*RUN, *MODEL, "metrics.json", "report.html", "*"],
+    "model": [*MODEL, "merged/*", "config.yaml", "provenance.json", "metrics.json"],
+    "several": ["*.json*", "*.md", "*.csv", "sweep-*/*", "*/*.json", "*/*.yaml", "*/train/*.jsonl", "*/model/*", "*/eval/*"],
 }
+NEXT = "algo=none model=from_run model.run={run} model.lora=null data_mix=gsm8k " + commands.EVALUATED
+KILLED_AT = {"iterative_dpo": "train/round-2/checkpoint-1/complete.json"}
+"""When the run is killed that goes on; others at their third checkpoint."""
+Case = tuple[str, str, str, str]
+"""Command, state, file, damage."""
 
 
-def cases(seed: int) -> list[tuple[str, str, str, str]]:
-    """(algorithm, state, file, damage): everything there is, in an order of the seed."""
+def cases(seed: int) -> list[Case]:
+    """Everything there is, in an order of the seed."""
     found = [
-        (algorithm, state, file, damage)
-        for algorithm in commands.ALGORITHMS
+        (name, state, file, damage)
         for state, files in FILES.items()
+        for name in (commands.SEVERAL if state == "several" else commands.ALGORITHMS)
         for file in files
         for damage in DAMAGES
-        if not (state == "model" and algorithm == "rm")  # a reward model answers nothing
+        if name in commands.COMMANDS and not (state == "model" and name == "rm")  # a reward model answers nothing
     ]
     random.Random(seed).shuffle(found)
     return found
@@ -48,57 +57,55 @@ def numbers(seed: int) -> Iterator[int]:
 
 
 def attempt(number: int, seed: int, folder: Path) -> Ended:
-    algorithm, state, file, damage = cases(seed)[number]
-    rng = number_of("damage", seed, number)
-    undisturbed = commands.reference(algorithm, folder.parents[1])
-    shutil.copytree(undisturbed / "R", folder / "R", symlinks=True)
-    (run,) = (folder / "R").iterdir()
-    if state == "unfinished":
-        for name in ("model", "metrics.json", "report.html"):
-            shutil.rmtree(run / name) if name == "model" else (run / name).unlink()
-        for answers in run.glob("eval/*trained*"):
-            answers.unlink()
-        for last in [each for each in run.glob("train/**/checkpoint-*") if not _goes_on(each)]:
-            shutil.rmtree(last)
-    places = sorted(run.glob(file.replace("checkpoint", "train/**/checkpoint-*")))
-    if not places:
+    name, state, file, damage = cases(seed)[number]
+    rng, out = number_of("damage", seed, number), folder.parents[1]
+    source, expected, words = begun(name, state, out)
+    runs = Path(shutil.copytree(source / "R", folder / ("before" if state == "model" else "R"), symlinks=True))
+    place = drawn(rng, runs, state, file)
+    if not place:
         return Ended("absent")
-    said = damaged(rng, place := rng.choice(places), damage)
-    describe(folder, state, f"{file} {damage} {algorithm}: {place.relative_to(run)} {said}")
+    said = damaged(rng, place, damage)
     where = f"{state} {file} {damage}"
+    describe(folder, state, f"{file} {damage} {name}: {place.relative_to(runs)} {said}")
     if state == "model":
-        words, expected = NEXT.format(run=run).split(), _next(algorithm, folder.parents[1])
-        shutil.move(folder / "R", folder / "before")
-        words = [word.replace(str(run), str(folder / "before" / run.name)) for word in words]
-    else:
-        words, expected = commands.COMMANDS[algorithm].split(), undisturbed
+        words = NEXT.format(run=next(runs.iterdir())).split()
     ended = commands.finish(words, folder)
     if ended.result == "right":
-        found = [each for each in commands.differences(folder, expected) if not _is_plan(each)]
-        if state == "finished":  # what was damaged and is told apart from nothing else needs no mending
-            found = [
-                each for each in found if f"/{place.relative_to(run)}" not in f"/{each}" or file in ("metrics.json", "model/*")
-            ]
+        found = [each for each in commands.differences(folder, expected) if "/plan.json" not in each]
+        if state in ("finished", "several") and not {"metrics.json", "model"} & {place.name, place.parent.name}:
+            # What was damaged and is told apart from nothing else needs no mending.
+            found = [each for each in found if not each.startswith(str(place.relative_to(runs)))]
         ended = Ended("silent", "; ".join(found), where) if found else ended
     return ended if ended.result in ("right", "sentence") else ended._replace(where=f"{where}: {ended.where}")
 
 
-def _goes_on(checkpoint: Path) -> bool:
-    """Whether steps are left after it. Of several rounds the earlier ones stay."""
-    return "round" in str(checkpoint) or int(checkpoint.name.rpartition("-")[2]) < 4
+def begun(name: str, state: str, out: Path) -> tuple[Path, Path, list[str]]:
+    """What is damaged, what the command should end as, and the command."""
+    undisturbed, words = commands.reference(name, out), commands.COMMANDS[name].split()
+    if state == "unfinished":
+        pattern = KILLED_AT.get(name, "train/checkpoint-3/complete.json")
+        stopped = out / "references" / f"{name}-killed"
+        return commands.made_once(stopped, lambda folder: commands.killed(words, folder, pattern)), undisturbed, words
+    if state != "model":
+        return undisturbed, undisturbed, words
+
+    def follow(folder: Path) -> None:
+        (run,) = Path(shutil.copytree(undisturbed / "R", folder / "before" / "R")).iterdir()
+        commands.undisturbed(NEXT.format(run=run).split(), folder)
+
+    following = commands.made_once(out / "references" / f"{name}-next", follow)
+    return following / "before", following, words
 
 
-def _is_plan(said: str) -> bool:
-    return "/plan.json" in said
-
-
-def _next(algorithm: str, out: Path) -> Path:
-    """The answers of the next run, from an undamaged one."""
-    name = f"next-{algorithm}"
-    before = commands.reference(algorithm, out)
-    (run,) = (before / "R").iterdir()
-    commands.COMMANDS[name] = NEXT.format(run=run)
-    return commands.reference(name, out)
+def drawn(rng: random.Random, runs: Path, state: str, file: str) -> Path | None:
+    """A file of a pattern; None where there is none."""
+    (top,) = [runs] if state == "several" else [each for each in runs.iterdir() if each.is_dir()]
+    if file == "*":
+        named = {path for pattern in FILES[state] if pattern != "*" for path in top.glob(pattern)}
+        found = [path for path in top.rglob("*") if path.is_file() and path not in named]
+    else:
+        found = [path for path in top.glob(file) if path.is_file()]
+    return rng.choice(sorted(found)) if found else None
 
 
 def damaged(rng: random.Random, path: Path, damage: str) -> str:

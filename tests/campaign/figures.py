@@ -79,8 +79,9 @@ def table(out: Path, seed: int) -> dict[str, Any]:
             "whole_processes": sum("whole processes" in each.said for each in outcomes),
             "kills_that_hit": sum(int(hit[1]) for each in outcomes if (hit := re.match(r"(\d+) kills hit", each.said))),
             "seconds": round(sum(each.seconds for each in outcomes), 1),
+            "cpu_seconds": round(sum(each.cpu for each in outcomes), 1),
             "found": [
-                {"result": result, "where": where, "count": len(equal), **smallest(equal, name, seed)}
+                {"result": result, "where": where, "count": len(equal), **smallest(equal, name, seed, out)}
                 for (result, where), equal in sorted(groups.items(), key=lambda item: -len(item[1]))
             ],
         }
@@ -95,45 +96,71 @@ def cpu() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def by_group(outcomes: list[Outcome]) -> dict[str, str]:
-    """Good ones of all, by the first word of the input's description."""
-    tried, good = Counter(), Counter()
+def by_group(outcomes: list[Outcome]) -> dict[str, dict[str, int]]:
+    """How many ended how, by the first word of the input's description."""
+    groups: dict[str, dict[str, int]] = {}
     for each in outcomes:
-        group = each.group.partition(":")[0].strip()
-        tried[group] += 1
-        good[group] += each.result in GOOD
-    return {group: f"{good[group]} of {count}" for group, count in tried.most_common(40)}
+        counts = groups.setdefault(each.group.partition(":")[0].strip(), {"tried": 0, "good": 0})
+        counts["tried"] += 1
+        counts["good"] += each.result in GOOD
+    return dict(sorted(groups.items(), key=lambda item: -item[1]["tried"])[:40])
 
 
-def smallest(equal: list[Outcome], kind: str, seed: int) -> dict[str, str]:
+def smallest(equal: list[Outcome], kind: str, seed: int, out: Path) -> dict[str, Any]:
+    """Of equal faults the one with the smallest input: what it said, the command that repeats it, and the end of its output."""
     least = min(equal, key=lambda each: each.size)
-    return {"said": least.said, "command": f"python tests/campaign {kind} seed={seed} only={least.number}"}
+    kept = [path for name in ("traceback", "log") if (path := out / kind / str(least.number) / name).exists()]
+    output = kept[0].read_text(errors="replace")[-1500:] if kept else ""
+    command = f"python tests/campaign {kind} seed={seed} only={least.number}"
+    return {"said": least.said, "size": least.size, "command": command, "output": output}
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """The table of figures, the faults below it."""
-    packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
-    rows = [
-        f"Commit {found['commit']}, seed {found['seed']}; {found['machine']}; {packages}.",
-        "",
-        "| kind | tried | right | accepted | one sentence | faults | minutes of work |",
-        "|---|--:|--:|--:|--:|---|--:|",
-    ]
-    for name, kind in found["kinds"].items():
-        faults = ", ".join(f"{count} {result}" for result, count in kind["faults"].items()) or "0"
-        counts = " | ".join(f"{kind[key]:,}" for key in ("tried", "right", "accepted", "sentence"))
-        rows.append(f"| {name} | {counts} | {faults} | {kind['seconds'] / 60:.1f} |")
-    if kills := found["kinds"].get("kills"):
-        whole, hit = kills["whole_processes"], kills["kills_that_hit"]
-        after = [
-            "",
-            f"Kills: {hit} hit in the rounds that ended right, of which {whole} were whole processes and the rest forked.",
+def added(values: list[Any]) -> Any:
+    """Figures of several campaigns as one: numbers added, of equal faults the smallest input's."""
+    first = values[0]
+    if isinstance(first, dict):
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: added([value[key] for value in values if key in value]) for key in keys}
+    if isinstance(first, list):
+        groups: dict[tuple[str, str], list[Any]] = {}
+        for fault in (fault for value in values for fault in value):
+            groups.setdefault((fault["result"], fault["where"]), []).append(fault)
+        least = [
+            {**min(equal, key=lambda each: each["size"]), "count": sum(x["count"] for x in equal)} for equal in groups.values()
         ]
-    else:
-        after = []
-    rows += [f"| {name} | skipped: {reason} | | | | | |" for name, reason in found["skipped"].items()]
-    rows += after
-    listed = [(name, fault) for name, kind in found["kinds"].items() for fault in kind["found"]]
+        return sorted(least, key=lambda each: -each["count"])
+    return sum(values)
+
+
+def markdown(found: list[dict[str, Any]]) -> str:
+    """The table of the figures of one or more campaigns, added up; the faults below it."""
+    lines = [f"Commit {found[0]['commit']}."]
+    for each in found:
+        packages = ", ".join(f"{name} {number}" for name, number in each["packages"].items())
+        lines.append(f"Seed {each['seed']}: {each['machine']}; {packages}.")
+    kinds = added([each["kinds"] for each in found])
+    rows = [
+        *lines,
+        "",
+        "| kind | tried | right | accepted | one sentence | faults | minutes of work | of a core |",
+        "|---|--:|--:|--:|--:|---|--:|--:|",
+    ]
+    for name, kind in kinds.items():
+        most_first = sorted(kind["faults"].items(), key=lambda item: (-item[1], item[0]))
+        faults = ", ".join(f"{count} {result}" for result, count in most_first) or "0"
+        counts = " | ".join(f"{kind[key]:,}" for key in ("tried", "right", "accepted", "sentence"))
+        rows.append(f"| {name} | {counts} | {faults} | {kind['seconds'] / 60:.1f} | {kind['cpu_seconds'] / 60:.1f} |")
+    skipped = {name: reason for each in found for name, reason in each["skipped"].items()}
+    rows += [f"| {name} | skipped: {reason} | | | | | | |" for name, reason in skipped.items()]
+    if kills := kinds.get("kills"):
+        whole, hit = kills["whole_processes"], kills["kills_that_hit"]
+        rounds = ", ".join(f"{name} {counts['good']} of {counts['tried']}" for name, counts in kills["by_group"].items())
+        rows += [
+            "",
+            f"Kills: {hit} hit in the rounds that ended right, of which {whole} were whole processes and the rest forked. "
+            f"Rounds that ended right: {rounds}.",
+        ]
+    listed = [(name, fault) for name, kind in kinds.items() for fault in kind["found"]]
     if listed:
         rows += ["", "| fault | where | count | the smallest input |", "|---|---|--:|---|"]
         rows += [
@@ -155,17 +182,19 @@ def same_commit(out: Path) -> bool:
     return noted.read_text() == commit()
 
 
-def put(out: Path, page: Path) -> int:
-    """Write the table of ``figures.json`` into a page, in the place of the one that stands there."""
-    text = page.read_text()
-    before, rest = text.split(BEGIN)
-    page.write_text(before + BEGIN + markdown(json.loads((out / "figures.json").read_text())) + END + rest.split(END)[1])
+def put(found: list[dict[str, Any]], page: Path) -> int:
+    """Write the table of figures into a page, in the place of the one that stands there; the exit code."""
+    if len(commits := {each["commit"] for each in found}) > 1:
+        print(f"These figures are of several commits ({', '.join(sorted(commits))}); outcomes of two are no table.")
+        return 2
+    before, rest = page.read_text().split(BEGIN)
+    page.write_text(before + BEGIN + markdown(found) + END + rest.split(END)[1])
     return 0
 
 
-def write(out: Path, seed: int) -> tuple[str, int]:
-    """Write both files and return the text and the number of faults."""
+def write(out: Path, seed: int) -> tuple[dict[str, Any], int]:
+    """Write both files and return the figures and the number of faults."""
     found = table(out, seed)
     (out / "figures.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    (out / "figures.md").write_text(markdown(found))
-    return markdown(found), sum(sum(kind["faults"].values()) for kind in found["kinds"].values())
+    (out / "figures.md").write_text(markdown([found]))
+    return found, sum(sum(kind["faults"].values()) for kind in found["kinds"].values())

@@ -38,8 +38,8 @@ PRELOADED = [
     *(f"trl.trainer.{name}_trainer" for name in ("sft", "grpo", "dpo", "kto", "reward", "rloo")),
     *(f"medrl.{name}" for name in ("__main__", "lifecycle", "jobs.chain", "jobs.multirun", "sweep.__main__", "config.compose")),
 ]  # fmt: skip
-MEMORY_BYTES = 16 << 30
-"""Address space of a child, so that an input that asks for all memory is a MemoryError of its own."""
+MEMORY_BYTES = 12 << 30
+"""Address space of a child beside what it begins with, so that an input that asks for all memory is a MemoryError of its own."""
 
 
 class Ended(NamedTuple):
@@ -64,11 +64,14 @@ class Outcome:
     size: int
     """Letters of the input's description: of equal faults the one with the smallest is kept."""
     seconds: float
+    cpu: float
+    """Seconds that a core worked for it, in this process and those below it that have ended."""
 
 
 def preload() -> None:
     for name in PRELOADED:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):  # a package that one kind needs: it is skipped, and says so
+            importlib.import_module(name)
     import torch
 
     torch.set_num_threads(1)
@@ -104,7 +107,7 @@ def attempt(kind: ModuleType, seed: int, number: int, folder: Path) -> Outcome:
     """Try one input in this process; ``folder`` is its own, and holds ``input``, its description, afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    begun = time.monotonic()
+    begun, worked = time.monotonic(), sum(os.times()[:4])
     try:
         ended = kind.attempt(number, seed, folder)
     except BaseException as error:  # what it is, is the question
@@ -113,8 +116,8 @@ def attempt(kind: ModuleType, seed: int, number: int, folder: Path) -> Outcome:
     described = folder / "input"
     text = described.read_text(errors="replace") if described.exists() else ""
     said = re.sub(r"\s+", " ", ended.said).encode(errors="replace").decode()[:300]
-    size, seconds = len(text), round(time.monotonic() - begun, 3)
-    return Outcome(number, ended.result, said, ended.where, text.split("\n")[0][:40], size, seconds)
+    seconds, cpu = round(time.monotonic() - begun, 3), round(sum(os.times()[:4]) - worked, 3)
+    return Outcome(number, ended.result, said, ended.where, text.split("\n")[0][:40], len(text), seconds, cpu)
 
 
 class Child:
@@ -131,7 +134,8 @@ class Child:
             return
         try:
             os.setsid()
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+            most = MEMORY_BYTES + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
             quiet = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(quiet, descriptor)
@@ -175,7 +179,8 @@ def run(kind: ModuleType, seed: int, numbers, out: Path, workers: int, until: fl
         described = out / str(number) / "input"
         text = described.read_text(errors="replace") if described.exists() else ""
         seconds = round(time.monotonic() - child.since, 1)
-        note(Outcome(number, result, said, f"{result} {text.split(':')[0]}"[:80], text.split("\n")[0][:40], len(text), seconds))
+        where, group = f"{result} {text.split(':')[0]}"[:80], text.split("\n")[0][:40]
+        note(Outcome(number, result, said, where, group, len(text), seconds, seconds))
         waiting.extend(child.left)
 
     while True:

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from mutations import changed_bytes, changed_text, changed_tree, describe, numbe
 SHARE, SECONDS = 50, 30
 KEY = "sk-campaign-0123456789abcdef"
 VERDICT = {"reason": "They mean the same.", "same": True}
+
+
+def impossible() -> str:
+    """Why this machine cannot do it."""
+    return "" if find_spec("openai") and find_spec("httpx") else "needs the packages openai and httpx"
 
 
 def numbers(seed: int) -> Iterator[int]:
@@ -85,9 +91,11 @@ def stated(reply: Reply) -> bool | None:
     """The verdict that an answer states, read strictly and apart from medrl's reader; None where it states none."""
     content, found = reply.content, []
     try:
+        finish = reply.finish
         if reply.body is not None:
-            content = json.loads(reply.body)["choices"][0]["message"]["content"]
-        if reply.status != 200 or reply.cut or reply.hold or reply.refusal or reply.finish not in ("stop", None):
+            choice = json.loads(reply.body)["choices"][0]
+            content, finish = choice["message"]["content"], choice.get("finish_reason")
+        if reply.status != 200 or reply.cut or reply.hold or reply.refusal or finish not in ("stop", None):
             return None
         text = content.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
         value = json.loads(text, object_pairs_hook=lambda pairs: found.append(pairs) or dict(pairs))

@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,17 @@ ALGORITHMS = {
     "grpo": ["data_mix.rows=6", "algo.batch_size=4", "algo.num_generations=2"],
     "none": [],
 }
-FILES = (".jsonl", ".jsonl", ".json", ".csv", ".csv", ".tsv", ".parquet", ".xlsx", ".jsonl.gz")
+FILES = [
+    ".jsonl",
+    ".jsonl",
+    ".json",
+    ".csv",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".jsonl.gz",
+    *([".xlsx"] if find_spec("openpyxl") else []),
+]
 
 
 def numbers(seed: int) -> Iterator[int]:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from medrl.models.api.cache import Line
 from medrl.models.api.replies import Completion, Malformed, read_json, short
 
+WHOLE = ("stop", None)
+"""What an endpoint says of an answer that the model has ended itself; some endpoints say nothing."""
+
 
 class Verdict(BaseModel):
     """What the model must answer, and nothing else."""
@@ -32,8 +35,8 @@ def read_verdict(completion: Completion) -> Verdict:
     message, finish = completion.choices[0].message, completion.choices[0].finish_reason
     if message.refusal:
         raise Malformed(f"the model refused: {short(message.refusal)}")
-    if finish in ("length", "content_filter"):
-        raise Malformed(f"the verdict was cut off ({finish})")
+    if finish not in WHOLE:
+        raise Malformed(f"the verdict was cut off ({short(finish or '')})")
     try:
         return Verdict.model_validate(read_json(message.content or ""))
     except (ValidationError, Malformed):
