@@ -23,7 +23,7 @@ from medrl.config.schema import Run, family_id, run_dir, run_id
 from medrl.data.hf_hub import Unreachable
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
-from medrl.evaluation import evaluate, further, run_metrics
+from medrl.evaluation import base_answers, evaluate, further, run_metrics
 from medrl.evaluation.settings import Eval
 from medrl.grading.judges.base import Judge
 from medrl.jobs import gpus, locks
@@ -407,34 +407,62 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
 
 
 def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
-    """Ask the held-out tasks of the model before and after training."""
+    """Ask the held-out tasks of the model before and after training; what another run knows of the one before is taken over."""
     results = folder / "eval"
     base.quiet()
-    for which in ("base", "trained") if settings.algo.trains else ("base",):
+    if further.missing(settings, "base", results):
+        with base_answers.held(settings) as shared:
+            if shared and not settings.force:
+                _take_over(tree, settings, folder, shared)
+            if further.missing(settings, "base", results):
+                _answer(tree, settings, folder, "base", shared)
+    for which in ("trained", *settings.algo.earlier(folder / "train")) if settings.algo.trains else ():
         if further.missing(settings, which, results):
-            _answer(tree, settings, folder, which, *load(settings, folder, which))
-    for which, weights in settings.algo.earlier(folder / "train").items():
-        if further.missing(settings, which, results):
-            checkpoints.check_model(weights)
-            model = base.trained(settings.model, settings.hardware, settings.seed, weights)
-            _answer(tree, settings, folder, which, *model)
+            _answer(tree, settings, folder, which)
+
+
+def _take_over(tree: Tree, settings: Run, folder: Path, shared: Path) -> None:
+    """Take the answers that another run's model, the same before training, has given: a stage of the run, where there are any."""
+    found = base_answers.found(settings, shared, folder / "eval")
+    if not found:
+        return
+    (folder / "eval").mkdir(exist_ok=True)
+    with run_folder.stage(folder, "take over") as entry:
+        entry["model"] = "base"
+        for path, taken in found.items():
+            entry["generation"] = taken.generation
+            files.write_atomically(path, taken.text)
+            path.with_name(path.name + ".begun").unlink(missing_ok=True)
+            run_folder.note_file(folder, path, grader=evaluate.grader_of(settings), taken_from=taken.run)
+    origins = ", ".join(sorted({taken.run for taken in found.values()}))
+    print(f"base     answers before training ({len(found)} of the files in eval/) are those of {origins}", flush=True)
+    _page_so_far(tree, settings, folder)
 
 
 def load(settings: Run, folder: Path, which: str) -> tuple[Any, Any]:
-    """Model and tokenizer of a run before training or after it."""
+    """Model and tokenizer of a run before training or after it, or of what training has kept on the way."""
     if which == "base":
         tokenizer = settings.model.tokenizer(_texts(settings))
         evaluate.shown(settings, tokenizer)  # refuses what has no room for an answer, before weights load
         return _base(settings, tokenizer), tokenizer
+    weights = settings.algo.earlier(folder / "train").get(which)
+    if weights:
+        checkpoints.check_model(weights)
     classifier = settings.algo.trains_reward_model
-    return base.trained(settings.model, settings.hardware, settings.seed, folder / "model", classifier=classifier)
+    return base.trained(settings.model, settings.hardware, settings.seed, weights or folder / "model", classifier=classifier)
 
 
-def _answer(tree: Tree, settings: Run, folder: Path, which: evaluate.Which, model: Any, tokenizer: Any) -> None:
-    """One model answers what it has not yet answered: a stage of the run, and a line a task in the ledger of test splits."""
+def _answer(tree: Tree, settings: Run, folder: Path, which: evaluate.Which, shared: Path | None = None) -> None:
+    """One model answers what it has not yet answered: a stage of the run, and a line a task in the ledger of test splits.
+
+    Each file goes to ``shared``, too, where other runs take it from.
+    """
+    model, tokenizer = load(settings, folder, which)
 
     def note(asked: Run, name: str, path: Path) -> None:
         run_folder.note_file(folder, path, grader=evaluate.grader_of(settings))
+        if shared:
+            base_answers.keep(settings, shared, path, entry.get("generation", {}))
         if settings.eval.split == "test" and not settings.source.invents(asked.data_mix.tasks[name], "test"):
             run_folder.note_asked(folder.parent, {"task": name, "run": folder.name, "model": which, "limit": settings.eval.limit})
         _page_so_far(tree, settings, folder)

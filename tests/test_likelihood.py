@@ -11,7 +11,7 @@ from metrics_examples import metrics_of
 
 from medrl.config import build
 from medrl.data.example import Example
-from medrl.evaluation import evaluate, metrics_json, perplexity, preferences
+from medrl.evaluation import evaluate, further, metrics_json, perplexity, preferences
 from medrl.files import read_jsonl
 from medrl.models import likelihood
 from medrl.models.likelihood import NegativeLogLikelihood, Passage, Window
@@ -247,7 +247,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_lines(held_out_kinds, tmp_pat
 
     monkeypatch.setattr(NegativeLogLikelihood, "values", breaking)
     kills = 0
-    while evaluate.missing(settings, "base", tmp_path / "killed"):
+    while further.missing(settings, "base", tmp_path / "killed"):
         try:
             evaluate.answer_tasks(settings, "base", policy, tokenizer, tmp_path / "killed")
         except Killed:

@@ -11,7 +11,7 @@ import pytest
 
 from medrl import lifecycle
 from medrl.config import build
-from medrl.evaluation import evaluate
+from medrl.evaluation import evaluate, further
 from medrl.files import read_jsonl
 from medrl.grading.judges.lexical import Lexical
 from medrl.models.generation import Generated, Transformers
@@ -188,11 +188,11 @@ def ask(compose, monkeypatch, tmp_path):
         (file,) = evaluate.result_files(settings, "base").values()
         if batches is None:
             evaluate.answer_tasks(settings, "base", None, None, tmp_path / folder)
-            assert not evaluate.missing(settings, "base", tmp_path / folder)
+            assert not further.missing(settings, "base", tmp_path / folder)
         else:
             with pytest.raises(Killed):
                 evaluate.answer_tasks(settings, "base", None, None, tmp_path / folder)
-            assert evaluate.missing(settings, "base", tmp_path / folder)
+            assert further.missing(settings, "base", tmp_path / folder)
         return stub.asked, tmp_path / folder / file
 
     return asked

@@ -64,11 +64,6 @@ def asked_digest(run: Run) -> str:
     return digest(about | run.eval.further())
 
 
-def missing(run: Run, which: Which, folder: Path) -> bool:
-    """Whether any held-out task still has to be asked."""
-    return any(not (folder / file).exists() for file in result_files(run, which).values())
-
-
 def held_out(run: Run, name: str) -> list[Example]:
     """The examples of one held-out task, in published order; validation rows in an order of their own.
 
@@ -137,12 +132,17 @@ def grader_digest() -> str:
 
     A comment counts, too: a grade is computed again in a second, and a change that was thought harmless is noticed.
     """
-    package = Path(__file__).resolve().parents[1]
-    files = (path for part in GRADED_BY for path in sorted((package / part).rglob("*")) if path.is_file())
-    return of_files((path.relative_to(package).as_posix(), path) for path in files if path.suffix not in (".pyc", ""))[:8]
+    return code_digest(GRADED_BY)
 
 
 GRADED_BY = ("data", "grading", "tasks")
+
+
+def code_digest(parts: Sequence[str]) -> str:
+    """Eight hex digits of all files in folders of the package."""
+    package = Path(__file__).resolve().parents[1]
+    files = (path for part in parts for path in sorted((package / part).rglob("*")) if path.is_file())
+    return of_files((path.relative_to(package).as_posix(), path) for path in files if path.suffix not in (".pyc", ""))[:8]
 
 
 def grader_of(run: Run) -> str:

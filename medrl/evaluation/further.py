@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,16 @@ def asked(run: Run) -> list[Run]:
     return [run, *(variant.run for variant in robustness.every(run))]
 
 
+def files(run: Run, which: Which) -> Iterator[tuple[Run, str, str]]:
+    """Every file of results: the run of `asked` that it belongs to, its task, its name."""
+    for each in asked(run):
+        yield from ((each, name, file) for name, file in evaluate.result_files(each, which).items())
+    yield from ((run, name, file) for name, file in calibration.files(run, which).items())
+
+
 def missing(run: Run, which: Which, folder: Path) -> bool:
     """Whether anything still has to be asked."""
-    likelihoods = any(not (folder / file).exists() for file in calibration.files(run, which).values())
-    return likelihoods or any(evaluate.missing(each, which, folder) for each in asked(run))
+    return any(not (folder / file).exists() for *_, file in files(run, which))
 
 
 def answer(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Note) -> None:

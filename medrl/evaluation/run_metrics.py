@@ -40,7 +40,7 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
     parted = (second_judge.of_folder(run, folder / "train") or {}).get("parted")
     signs = [*warnings.warnings(log), *warnings.constant_answers(summary["tasks"], curves["steps"])]
     signs += [warnings.TrainingWarning("judges have parted", parted["step"], parted["message"])] if parted else []
-    api = _api(run, folder) if done else None
+    api, taken = _api(run, folder) if done else None, run_folder.taken_over(folder)
     return {
         "schema": METRICS_SCHEMA,
         "run_id": run_id(run),
@@ -57,6 +57,7 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
         "dirty": any(each["dirty"] for each in stages) or provenance["dirty"],
         "eval": {**tree["eval"], "generation": generation},
         "asked": {name: counts[name] for name in run.data_mix.held_out if counts[name] and run.eval.split == "test"},
+        **({"taken_over": taken} if taken else {}),
         **summary,
         "train": {
             **curves,

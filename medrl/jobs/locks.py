@@ -53,8 +53,12 @@ def acquire_when_free(path: Path, give_up: Callable[[], bool]) -> IO[str] | None
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; a job, which others count on, waits for one that another process holds.
+def locked(folder: Path, *, waits: bool = False) -> Iterator[None]:
+    """Hold a folder for this process.
+
+    Args:
+        folder: It exists.
+        waits: Whether to wait for another process that holds it; a job, which others count on, always does.
 
     Raises:
         UserError: another process holds it.
@@ -63,7 +67,7 @@ def locked(folder: Path) -> Iterator[None]:
     file = acquire_when_free(path, lambda: time.monotonic() > deadline)
     if file is None:
         held = f"{folder} is in use by another process (pid {path.read_text('utf-8', 'replace').strip() or 'unknown'})"
-        if die_with_parent.VARIABLE not in os.environ:
+        if not waits and die_with_parent.VARIABLE not in os.environ:
             raise UserError(f"{held}; wait for it, or change the seed.")
         print(f"waiting  {held}", flush=True)
         file = acquire_when_free(path, lambda: False)

@@ -63,24 +63,32 @@ def commit(repository: Path = CHECKOUT) -> dict[str, Any]:
 
 def provenance() -> dict[str, Any]:
     """Everything that decides a number and is not in the configuration."""
-    from medrl.training.hardware import detected_gpus
-
     return {
         **commit(),
         "command": [*_program(), *map(masked, sys.argv[1:])],
+        **machine(),
+        "extensions": {Path(each.name).name: each.sha256 for each in extensions.known()},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What computes: Python, the machine, and the packages that decide a number."""
+    from medrl.training.hardware import detected_gpus
+
+    return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "gpus": list(detected_gpus()),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "extensions": {Path(each.name).name: each.sha256 for each in extensions.known()},
     }
 
 
 @contextmanager
 def stage(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """A stage of a run (``train``, ``evaluate``, ``grade``) that is appended to ``provenance.json``, where no stage is replaced.
+    """A stage of a run (``train``, ``evaluate``, ``grade``, ``take over``) that is appended to ``provenance.json``, where none is
+    ever replaced.
 
     It stands there from its beginning, with code, command and machine; at its end come the numerics, and what the caller has
     put into the entry. `note_file` records a file as soon as it is whole.
@@ -153,6 +161,13 @@ def note_made(file: Path) -> None:
 def noted_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Every file that a stage has recorded, as the last one did."""
     return {name: about for each in stages(folder) for name, about in each.get("files", {}).items()}
+
+
+def taken_over(folder: Path) -> dict[str, str]:
+    """The files of answers that a run has taken over from another, and the name of that one's folder."""
+    made = [each for each in stages(folder) if each["stage"] != "grade"]  # which leaves the texts as they are
+    origins = {name: about.get("taken_from") for each in made for name, about in each.get("files", {}).items()}
+    return {name: origin for name, origin in origins.items() if origin}
 
 
 def check_policy(run: Run, folder: Path) -> None:

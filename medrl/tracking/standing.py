@@ -13,7 +13,12 @@ from medrl.tracking import run_folder
 
 ENDED = "ended"
 """Key of ``provenance.json``: how the last command of an unfinished run ended, and when."""
-DOING = {"train": "training", "evaluate": "asking held-out questions", "grade": "grading kept answers anew"}
+DOING = {
+    "train": "training",
+    "evaluate": "asking held-out questions",
+    "grade": "grading kept answers anew",
+    "take over": "taking over what another run was answered",
+}
 """By the kind of the last stage."""
 
 
