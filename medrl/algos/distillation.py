@@ -69,6 +69,8 @@ class Distillation(SamplingAlgo):
     def train(self, job: Job, out: Path) -> None:
         from trl import DistillationConfig, DistillationTrainer
 
+        from medrl.training.rollout import colocated
+
         check_padding(job.policy)
         ours, theirs = (model.get_text_config().vocab_size for model in (job.policy.config, self.teacher.skeleton().config))
         if ours != theirs:  # Qwen2.5 fills its table up to another size from 7B on
@@ -77,7 +79,7 @@ class Distillation(SamplingAlgo):
                 "numbers alone; choose a teacher whose config.json has the same vocab_size."
             )
         teacher = self.teacher.policy(job.tokenizer, job.run.hardware, job.run.seed).requires_grad_(False).eval()
-        trainer = DistillationTrainer(
+        trainer = colocated.trainer_class(DistillationTrainer, job)(
             model=job.policy,
             teacher_model=teacher,
             args=DistillationConfig(**self.arguments(job)),

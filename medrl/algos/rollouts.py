@@ -140,6 +140,7 @@ def rollout_arguments(algo: SamplingAlgo, job: Job) -> dict[str, Any]:
             "use_vllm": True,
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": run.hardware.vllm_memory_share,
+            "vllm_enable_sleep_mode": run.hardware.sleeps,
             "vllm_max_model_length": run.data_mix.max_prompt_tokens + algo.max_completion_tokens,
         }
     return options

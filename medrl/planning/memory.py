@@ -375,19 +375,20 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
         "vllm": _vllm(run, work),
         "update": held.update(algo.optimizer) if hardware.device == "cuda" else 0,
     }
-    return Estimate({part: size for part, size in parts.items() if size}, _phases(parts, accumulation))
+    return Estimate({part: size for part, size in parts.items() if size}, _phases(parts, accumulation, hardware.sleeps))
 
 
-def _phases(parts: dict[str, int], accumulation: int) -> dict[str, int]:
+def _phases(parts: dict[str, int], accumulation: int, vllm_sleeps: bool) -> dict[str, int]:
     """What is held together in each phase of a step."""
-    always = sum(parts[part] for part in ("weights", "adapter", "optimizer", "copies", "vllm"))
+    always = sum(parts[part] for part in ("weights", "adapter", "optimizer", "copies"))
+    learning = always + (0 if vllm_sleeps else parts["vllm"])
     transient = parts["activations"] + parts["logits"]
     # In the first micro-batch activations are freed as gradients are made; later ones find the gradients there already.
     backward = transient + parts["gradients"] if accumulation > 1 else max(transient, parts["gradients"])
     return {
-        "training": always + backward,
-        "generation": always + parts["key-value cache"],
-        "update": always + parts["gradients"] + parts["update"],
+        "training": learning + backward,
+        "generation": always + parts["vllm"] + parts["key-value cache"],
+        "update": learning + parts["gradients"] + parts["update"],
     }
 
 

@@ -34,7 +34,7 @@ class Hardware(Identified):
     not_learned: ClassVar[frozenset[str]] = frozenset(
         {
             "device", "card", "gpus", "nodes", "node_rank", "rendezvous", "sharding", "micro_batch_size",
-            "gradient_checkpointing", "shared_prompts", "vllm_memory_share", "memory_gib",
+            "gradient_checkpointing", "shared_prompts", "vllm_memory_share", "vllm_sleep", "memory_gib",
         }
     )  # fmt: skip
 
@@ -69,6 +69,9 @@ class Hardware(Identified):
     vllm_memory_share: Annotated[float, Gt(0), Le(1)] | Literal["auto"]
     """Share of the GPU's memory that a colocated vLLM takes. ``auto`` holds its weights and the cache of a round of completions,
     or less of the cache where training would not fit beside it."""
+    vllm_sleep: bool | None
+    """vLLM gives its memory back while the policy learns, and takes its weights anew each time it wakes; null: on a GPU of less
+    than 40 GiB."""
     memory_gib: Annotated[float, Gt(0)] | None
     """What of a GPU's memory a process can use; null where the plan shall not compare its estimate with it."""
 
@@ -111,6 +114,12 @@ class Hardware(Identified):
     def known_card(self) -> Card | None:
         """What is known of the card."""
         return cards.known()[self.card] if self.card else None
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether vLLM gives its memory back while the policy learns."""
+        small = self.memory_gib is not None and self.memory_gib < MEMORY_FOR_BOTH
+        return small if self.vllm_sleep is None else self.vllm_sleep
 
     def sharding_arguments(self) -> dict[str, Any]:
         """The same for transformers' trainers."""
@@ -199,6 +208,10 @@ def card_settings(card: str | None, device: str) -> dict[str, Any]:
         capability, gib = _capability_and_memory()
         return {"card": cards.key_of(names[0], gib), **cards.settings(capability, gib)}
     return {"card": None, **cards.settings(cards.BF16_SINCE, None)} if device == "cuda" else {}
+
+
+MEMORY_FOR_BOTH = 40
+"""GiB of a GPU on which vLLM stays awake while the policy learns."""
 
 
 def _capability_and_memory() -> tuple[float, int]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medrl.errors import UserError
-from medrl.training.rollout import shared_prompts
+from medrl.training.rollout import colocated, shared_prompts
 
 if TYPE_CHECKING:
     import torch
 
     from medrl.algos.base import Job
 
-PARTED = 0.5
-"""Mean difference of the log-probability of a token, sampler against trainer, at which a run stops. 16-bit rounding makes 0.01 to
-0.03; a sampler with other weights makes several."""
-
 
 def trainer_class(kind: type[Any], job: Job) -> type[Any]:
-    """TRL's GRPOTrainer or RLOOTrainer for a job, with prompts shared where its hardware says so and its model can."""
+    """TRL's GRPOTrainer or RLOOTrainer for a job, with our vLLM and with prompts shared where its hardware says so.
+
+    Prompts are shared where its model can.
+    """
+    kind = colocated.trainer_class(kind, job)
     if not job.run.hardware.shared_prompts:
         return kind
     if obstacle := shared_prompts.obstacle(job.policy):
@@ -130,17 +129,11 @@ def sharing(kind: type[Any]) -> type[Any]:
             apart = (trained - sampled).abs()[mask.bool() & ~sampled.isnan()]
             mean, most = (apart.mean(), apart.max()) if apart.numel() else (apart.new_zeros(()), apart.new_zeros(()))
             noted = self._metrics["train"]
-            noted["sampling/sampling_logp_difference/mean"].append(self.accelerator.gather(mean).mean().item())
+            noted[colocated.APART].append(self.accelerator.gather(mean).mean().item())
             noted["sampling/sampling_logp_difference/max"].append(self.accelerator.gather(most).max().item())
             kept = ratio if ratio.shape[1] == 1 else ratio[mask.bool()]
             for name, value in {"min": kept.min(), "mean": kept.mean(), "max": kept.max()}.items():
                 noted[f"sampling/importance_sampling_ratio/{name}"].append(self.accelerator.gather(value).mean().item())
-            if noted["sampling/sampling_logp_difference/mean"][-1] > PARTED:
-                raise UserError(
-                    "vLLM samples from another model than the one that is trained: the log-probabilities of the same tokens are "
-                    f"{noted['sampling/sampling_logp_difference/mean'][-1]:.2f} apart on average (rounding makes 0.03 at most). "
-                    "Write hardware.rollout=transformers."
-                )
 
     return SharedPrompts
 

@@ -1,0 +1,166 @@
+"""vLLM on the trainer's own GPU, which samples from exactly the policy that is trained."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, MutableMapping
+from copy import deepcopy
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from medrl.errors import UserError
+
+if TYPE_CHECKING:
+    from medrl.algos.base import Job
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Precision of a run, and what vLLM computes in."""
+APART = "sampling/sampling_logp_difference/mean"
+"""TRL's name for the mean difference of the log-probability of a token, sampler against trainer."""
+PARTED = 0.5
+"""Such a difference at which a run stops. 16-bit rounding makes 0.01 to 0.03; a sampler with other weights makes several."""
+
+
+def trainer_class(kind: type[Any], job: Job) -> type[Any]:
+    """One of TRL's online trainers; where vLLM generates, with our engine, and with a stop where that parts from the policy.
+
+    TRL finds its engine as `VLLMGeneration` in the trainer's module; that name stands for ours while a trainer is made.
+    """
+    if job.run.hardware.rollout != "vllm":
+        return kind
+    from medrl.models.generation import eos_token_ids
+
+    module: Any = sys.modules[kind.__module__]
+    ends = sorted(eos_token_ids(job.policy, job.tokenizer))
+    made = {"seed": job.run.seed, "dtype": DTYPES[job.run.hardware.precision], "ends": ends}
+
+    class Colocated(kind):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            theirs, ours = module.VLLMGeneration, engine_class()
+            module.VLLMGeneration = lambda **named: ours(**named, **made)
+            try:
+                super().__init__(*args, **options)
+            finally:
+                module.VLLMGeneration = theirs
+
+        def _compute_loss(self, *args: Any, **options: Any) -> Any:
+            loss = super()._compute_loss(*args, **options)
+            check_together(self._metrics["train"])
+            return loss
+
+    return Colocated
+
+
+def check_together(noted: MutableMapping[str, list[float]]) -> None:
+    """Whether the sampler has drawn from the model that is trained.
+
+    Args:
+        noted: A trainer's metrics since it last logged.
+
+    Raises:
+        UserError: it has not.
+    """
+    if noted.get(APART) and noted[APART][-1] > PARTED:
+        raise UserError(
+            "vLLM samples from another model than the one that is trained: the log-probabilities of the same tokens are "
+            f"{noted[APART][-1]:.2f} apart on average (rounding makes 0.03 at most). Write hardware.rollout=transformers."
+        )
+
+
+def engine_class() -> type[Any]:
+    """TRL's colocated vLLM with exact weights.
+
+    - TRL merges an adapter into its base as that is stored, so that a base in 4 bits is rounded to 4 bits again, and so is vLLM's
+      copy. Here vLLM computes in the run's precision and is handed `merged_weights`, all in one call.
+    - Its weights are drawn at random until then: nothing is read from the disk twice, and a model that is nowhere on the disk
+      is sampled from, too.
+    - Its seed is the run's; TRL's is the number of the process in every run.
+
+    Weights that are divided among processes (FSDP, ZeRO-3) are gathered as TRL gathers them, and are in 16 bits there.
+    """
+    import torch
+    from trl.generation.vllm_generation import VLLMGeneration, empty_cache
+    from trl.trainer.utils import ensure_master_addr_port
+
+    from medrl.models.merged import merged_weights
+
+    class Engine(VLLMGeneration):  # type: ignore[misc]
+        def __init__(self, *, seed: int, dtype: str, ends: list[int], **options: Any) -> None:
+            """As TRL's, and: the run's seed, what vLLM computes in, and the tokens that end a completion."""
+            self._seed, self._dtype = seed, dtype
+            sampling = {"stop_token_ids": ends, "detokenize": False}
+            super().__init__(**options | {"generation_kwargs": sampling | (options.get("generation_kwargs") or {})})
+
+        def _init_vllm(self) -> None:
+            from vllm import LLM
+
+            place = self.accelerator
+            os.environ["RANK"], os.environ["LOCAL_RANK"] = str(place.process_index), str(place.local_process_index)
+            os.environ["WORLD_SIZE"] = str(place.num_processes)
+            ensure_master_addr_port()
+            self.llm = LLM(
+                model=str(described(self.model)),
+                load_format="dummy",
+                dtype=self._dtype,
+                seed=self._seed + place.process_index,
+                gpu_memory_utilization=self.gpu_memory_utilization,
+                max_model_len=self.max_model_length,
+                max_num_seqs=self.max_num_seqs,
+                max_num_batched_tokens=4096,  # TRL's: with more, vLLM's own estimate of its memory is too high
+                enable_prefix_caching=True,
+                enable_sleep_mode=self.enable_sleep_mode,
+                skip_tokenizer_init=True,
+                generation_config="vllm",
+                logprobs_mode="processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
+                model_impl=self.model_impl,
+                trust_remote_code=self.trust_remote_code,
+                distributed_executor_backend="external_launcher",
+            )
+            if self.enable_sleep_mode:
+                self.llm.sleep(level=2)
+            self._llm_weights_sleeping = self.enable_sleep_mode
+            place.wait_for_everyone()
+
+        def sync_weights(self) -> None:
+            if self.enable_sleep_mode:
+                empty_cache()
+                self.llm.wake_up(tags=["weights"])
+                self._llm_weights_sleeping = False
+            divided = self._dist.is_zero3 or self._dist.is_fsdp
+            weights = self._iter_named_params() if divided else merged_weights(self.model)
+            with torch.no_grad():
+                self.llm.apply_model(lambda model: _load(model, weights))
+            if not self.llm.reset_prefix_cache():
+                raise RuntimeError("vLLM keeps keys and values that other weights have made.")
+
+    return Engine
+
+
+def _load(model: Any, weights: Iterable[tuple[str, Any]]) -> None:
+    """Give vLLM's model all of its weights."""
+    taken = model.load_weights(weights)
+    if taken is not None and (left := sorted({name for name, _ in model.named_parameters()} - taken)):
+        raise RuntimeError(f"vLLM's {type(model).__name__} was handed no weights for {', '.join(left[:3])}.")
+
+
+def described(policy: Any) -> Path:
+    """A folder with the config.json of the plain model, which vLLM makes its own of; no weights.
+
+    It lies beside the graphs that vLLM compiles, which are kept by its name: the same for the same model, in every run.
+    """
+    from vllm import envs
+
+    config = deepcopy(policy.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    root = Path(envs.VLLM_CACHE_ROOT) / "medrl"
+    folder = root / sha256(config.to_json_string().encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=root) as fresh:
+        config.save_pretrained(fresh)
+        for written in Path(fresh).iterdir():
+            written.replace(folder / written.name)
+    return folder
