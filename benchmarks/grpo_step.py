@@ -38,7 +38,7 @@ import torch
 import trl
 from peft import LoraConfig
 from record import ROOT, options, write
-from shapes import SEVEN, SHAPES, TINY, written
+from shapes import SEVEN, SHAPES, TINY, asked, written
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 from trl.trainer import grpo_trainer
 
@@ -51,7 +51,6 @@ from medrl.training.trainer import fit
 
 CUDA = torch.cuda.is_available()
 WARM_UP = 2
-WORDS = ("study", "patient", "treatment", "group", "outcome", "dose", "trial", "risk", "after", "with")
 SIDES = ("trl", "medrl", "padded")
 
 
@@ -62,14 +61,7 @@ def source(chosen: Namespace, folder: Path) -> list[str]:
         root.mkdir(parents=True)
         (root / "train.jsonl.gz").write_bytes(chosen.rows.read_bytes())
         return ["data_mix=pubmedqa", "source=local", f"source.root={folder / 'root'}", "data_mix.decontaminate=none"]
-    draw, count = random.Random(0), AutoTokenizer.from_pretrained(chosen.tokenizer)
-    text = " ".join(draw.choices(WORDS, k=chosen.prompt_tokens))
-    most = count.decode(count(text)["input_ids"][: chosen.prompt_tokens])
-    for split in ("train", "test"):
-        rows = [{"question": f"{split} {number}: {most}", "answer": str(number)} for number in range(64)]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    named = [f"data_mix.tasks.rows.{split}={folder / split}.jsonl" for split in ("train", "test")]
-    return ["data_mix=rows", "data_mix.rows=64", "data_mix.decontaminate=none", *named]
+    return asked(AutoTokenizer.from_pretrained(chosen.tokenizer), chosen.prompt_tokens, folder)
 
 
 def configured(chosen: Namespace, side: str, prompts: Sequence[str], weights: Path, runs: Path) -> Run:
@@ -205,9 +197,9 @@ class Watch(TrainerCallback):
             own = type(llm).generate
 
             def stopping(prompts: Any, sampling_params: Any, **named: Any) -> Any:
-                each = [sampling_params.clone() for _ in wanted]
-                for params, most in zip(each, wanted, strict=True):
-                    params.max_tokens, params.ignore_eos, params.min_tokens = most, True, 0
+                each = [sampling_params.clone() for _ in prompts]  # completions that are asked for together have one length
+                for params, most in zip(each, wanted[:: len(wanted) // len(each)], strict=True):
+                    params.max_tokens, params.ignore_eos = most, True
                 return own(llm, prompts, sampling_params=each, **named)
 
             llm.generate = stopping
@@ -398,6 +390,8 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, *sys.argv[1:], "--child", name, folder], check=True, cwd=ROOT)
             found |= json.loads((scratch / f"{name}.json").read_text())
     check, trls = found.pop("check", {}), found.pop("trl", None)
+    if not found:
+        write(chosen.out, "grpo_step", f"{setting(chosen)}, TRL alone", {"trl": trls}, None)
     for side, ours in found.items():
         figures = {"medrl": ours, "trl": trls} | ({"check": check} if check and side == "medrl" else {})
         ratio = trls and ours["step_s"] / ours["completions"] / (trls["step_s"] / trls["completions"])

@@ -1,5 +1,7 @@
 """Models of real shapes with random weights, so that a benchmark downloads none."""
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,14 @@ def written(shape: str, tokenizer: Path, folder: Path) -> Path:
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def asked(tokenizer: Any, tokens: int, folder: Path) -> list[str]:
+    """Options of a run on made-up questions of a length, which are written to ``folder``."""
+    words = ("study", "patient", "treatment", "group", "outcome", "dose", "trial", "risk", "after", "with")
+    text = tokenizer(" ".join(random.Random(0).choices(words, k=tokens)))["input_ids"][:tokens]
+    for split in ("train", "test"):
+        rows = [{"question": f"{split} {number}: {tokenizer.decode(text)}", "answer": str(number)} for number in range(64)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = [f"data_mix.tasks.rows.{split}={folder / split}.jsonl" for split in ("train", "test")]
+    return ["data_mix=rows", "data_mix.rows=64", "data_mix.decontaminate=none", *named]

@@ -67,3 +67,15 @@ def test_every_baseline_is_whole_and_its_benchmark_is_there():
     for each in compare.baselines().values():
         assert each.keys() == {"benchmark", "setting", "figures", "ratio", "wanted", "versions", "machine", "date", "commit"}
         assert (BENCHMARKS / f"{each['benchmark']}.py").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["data_prep", "grpo_step", "rewards", "sft_tokens"])
+def test_the_short_form_measures_both_sides_of_the_same_work(name):
+    lines = compare.run(name, ["--tiny"])
+    assert lines and all(each["benchmark"] == name and each["ratio"] > 0 for each in lines)
+    if name == "grpo_step":
+        check = lines[0]["figures"]["check"]
+        assert check["apart"] < 1e-4 and check["loss_medrl"] == pytest.approx(check["loss_trl"], rel=1e-3)
+    if name == "sft_tokens":
+        assert lines[0]["figures"]["medrl"]["loss"] == pytest.approx(lines[0]["figures"]["trl"]["loss"], rel=1e-4)
