@@ -1,47 +1,58 @@
-"""What `medrl.planning.memory` estimates beside what is measured, as a Markdown table.
+"""What `medrl.planning.memory` estimates beside what is measured.
 
-    python benchmarks/memory.py           on a CPU: bytes that autograd keeps for toy models, counted tensor by tensor
-    python benchmarks/memory.py --gpu     on one GPU: peak of the allocator over SFT steps at Qwen2.5-3B's shape
+    python benchmarks/memory.py                             on a CPU: bytes that autograd keeps for toy models, as a table
+    python benchmarks/memory.py --gpu --out memory.jsonl    on one GPU: the allocator's peak of 16 configurations, a line each
+    python benchmarks/memory.py --cap --out memory.jsonl    presets on S0's model, within their cards' memory
+    python benchmarks/memory.py --gpu --tiny                a line an algorithm of a tiny model, on whatever is here
 
-Nothing is downloaded: models are made from a configuration, with random weights. nf4 rows appear where bitsandbytes is
-installed. The GPU part is made for 140 GiB; ``--layers N`` shrinks it.
+Nothing is downloaded: models have Qwen2.5's shapes and random weights. A configuration that the file has a line of already is
+left out, so that what was stopped goes on. Two steps of an algorithm, completions by transformers' ``generate``. With ``--cap``
+the allocator refuses what is more than the card's memory less vLLM's share; prompts and completions are nearly as long as S0
+allows.
 """
 
-import argparse
 import gc
-import random
+import json
+import statistics
+import sys
 import tempfile
 import time
+from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
+from record import options, write
+from shapes import SEVEN, TINY, asked
+from shapes import config as architecture
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+from medrl import lifecycle
 from medrl.algos.base import Job
 from medrl.config import build, compose
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models.architecture import skeleton
-from medrl.models.base import EMBEDDED
+from medrl.models.generation import neutral
 from medrl.models.lora import Lora
-from medrl.planning.memory import Training, estimate, shape
+from medrl.planning.memory import Estimate, Training, estimate, shape
 
-SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 HEADS = {"num_attention_heads": 4, "vocab_size": 1000}
 TOY = (
     Qwen2Config(hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_key_value_heads=2, **HEADS),
     LlamaConfig(hidden_size=256, intermediate_size=1024, num_hidden_layers=6, num_key_value_heads=4, **HEADS),
 )
-QWEN_3B = {
-    "vocab_size": 151936,
-    "hidden_size": 2048,
-    "intermediate_size": 11008,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 2,
-    "tie_word_embeddings": True,
-}
+CASES = (
+    *((shape, precision, "sft") for shape in ("0.5b", "1.5b", "3b", "7b") for precision in ("bf16", "nf4")),
+    *(("0.5b", "bf16", "dpo"), ("1.5b", "nf4", "dpo"), ("3b", "bf16", "dpo"), ("7b", "nf4", "dpo")),
+    *(("0.5b", "nf4", "grpo"), ("1.5b", "bf16", "grpo"), ("3b", "nf4", "grpo"), ("7b", "bf16", "grpo")),
+)
+"""Shape, how the base is held, algorithm; LoRA on seven layers, every other one with recomputed activations."""
+CARDS = {"l4 and a10g": "l4", "t4": "t4"}
+"""Presets; those of an L4 and an A10G are the same."""
+PROMPT, COMPLETION = 384, 128
+"""Tokens."""
 
 
 def kept_bytes(model, sequences: int, tokens: int, bf16: bool, padded: bool = True) -> int:
@@ -123,20 +134,16 @@ def in_four_bits(model):
     """Every linear layer outside the head as bitsandbytes' nf4 with double quantization, which loading from disk would give."""
     import bitsandbytes
 
+    computed = model.dtype
+
     head = model.get_output_embeddings()
     for parent in list(model.modules()):
         for name, linear in list(parent.named_children()):
             if isinstance(linear, torch.nn.Linear) and linear is not head:
-                packed = bitsandbytes.nn.Linear4bit(
-                    linear.in_features,
-                    linear.out_features,
-                    bias=linear.bias is not None,
-                    compute_dtype=torch.bfloat16,
-                    quant_type="nf4",
-                )
-                weight = linear.weight.data.cpu()
+                sizes = {"bias": linear.bias is not None, "compute_dtype": computed, "quant_type": "nf4"}
+                packed = bitsandbytes.nn.Linear4bit(linear.in_features, linear.out_features, **sizes)
                 packed.weight = bitsandbytes.nn.Params4bit(
-                    weight, requires_grad=False, quant_type="nf4", compress_statistics=True
+                    linear.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
                 )
                 if linear.bias is not None:
                     packed.bias = torch.nn.Parameter(linear.bias.data, requires_grad=False)
@@ -145,91 +152,138 @@ def in_four_bits(model):
     return model
 
 
-def step_on_gpu(layers: int, tokens: int, overrides: list[str]) -> tuple[str, str]:
-    """Two SFT steps of sequences of up to ``tokens``: a table row, and the parts of its estimate."""
+def trainer(job: Job, tokens: int) -> Any:
+    """TRL's trainer on sequences of so many tokens; GRPO makes its own."""
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import DPOConfig, DPOTrainer
 
-    run = build.check(compose.tree([*overrides, "algo=sft", "hardware=h100", f"algo.max_tokens={tokens}", "algo.max_steps=2"]))
-    config = Qwen2Config(**QWEN_3B, num_hidden_layers=layers)
-    guess = estimate(run, run.algo, shape(skeleton(config, trusted=False)), tokens)
-    torch.manual_seed(0)
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    dtype = torch.bfloat16 if run.model.lora else torch.float32
-    with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    if run.model.quantization:
-        model = in_four_bits(model)
-        gc.collect()
-        torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    loaded = torch.cuda.memory_allocated()
-    pick = random.Random(0)
-    lengths = [tokens - pick.randrange(tokens // 10) * (index % 2) for index in range(2 * run.algo.batch_size)]
-    rows = [{"input_ids": [pick.randrange(1000) for _ in range(length)]} for length in lengths]
+    from medrl.algos.sft import imitating
+
+    algo = job.run.algo
+    if algo.kind == "grpo":
+        return algo.trainer(job)
+    ids = [number % 1000 for number in range(tokens)]
+    if algo.kind == "sft":
+        return imitating(algo, job, Dataset.from_list([{"input_ids": ids, "labels": ids}] * 2 * algo.batch_size))
+    pair = {"prompt_ids": ids[:-COMPLETION], "chosen_ids": ids[-COMPLETION:], "rejected_ids": ids[-COMPLETION:]}
+    config = DPOConfig(**algo.arguments(job), beta=algo.beta, max_length=None)
+    return algo.trainer(DPOTrainer, config, job, [pair] * 2 * algo.batch_size, ref_model=None)
+
+
+def peak(sizes: Qwen2Config, words: list[str], prompt: int) -> tuple[int, int, Estimate]:
+    """Bytes of the weights and at the most, over a run's steps, and their estimate."""
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(run, (), None, None, Path(scratch), None, GracefulShutdown())
-        arguments = run.algo.arguments(job) | {
-            "max_length": None,
-            "save_strategy": "no",
-            "logging_strategy": "no",
-            "disable_tqdm": True,
-        }
-        trainer = SFTTrainer(
-            model=model,
-            args=SFTConfig(**arguments),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=AutoTokenizer.from_pretrained(EMBEDDED / "tiny"),
-            peft_config=run.model.lora.peft_config(run.model.lora.targets(model), "CAUSAL_LM") if run.model.lora else None,
-        )
-        trainer.train()
-    peak = torch.cuda.max_memory_allocated()
-    trained = "all weights" if not run.model.lora else f"LoRA {run.model.quantization or 'bf16'}"
-    checkpointing = "yes" if run.hardware.gradient_checkpointing else "no"
-    micro, accumulation = run.hardware.split(run.algo.batch_size)
-    row = (
-        f"| {trained} | {checkpointing} | {micro} x {tokens}, {accumulation} accumulated | {loaded / 2**30:.2f} "
-        f"| {guess.parts['weights'] / 2**30:.2f} | {peak / 2**30:.1f} | {guess.peak / 2**30:.1f} | {guess.peak / peak - 1:+.1%} |"
-    )
-    return row, ", ".join(f"{part} {size / 2**30:.2f}" for part, size in guess.parts.items())
+        folder = Path(scratch)
+        tokenizer = build.check(compose.tree(["model=tiny", "hardware=cpu"])).model.tokenizer(lambda: ())
+        run = build.check(compose.tree([*words, *asked(tokenizer, prompt, folder), "model=pretrained", f"model.weights={TINY}"]))
+        drawn = lifecycle._rows(run)[1]
+        job = Job(run, drawn.rows, None, tokenizer, folder, None, GracefulShutdown())
+        known = max(len(job.rendering.prompt(row.messages)) for row in drawn.rows)
+        whole = known + COMPLETION
+        guess = estimate(run, run.algo, shape(skeleton(sizes, trusted=False)), whole if run.algo.kind == "sft" else known)
+        device = run.hardware.device
+        torch.manual_seed(0)
+        gc.collect()
+        with torch.device(device):
+            kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[run.hardware.precision]
+            model = AutoModelForCausalLM.from_config(sizes, dtype=kind)
+        model = neutral(in_four_bits(model) if run.model.quantization else model, tokenizer)
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        loaded = torch.cuda.memory_allocated() if device == "cuda" else 0
+        trainer(replace(job, policy=model), whole).train()
+        return loaded, torch.cuda.max_memory_allocated() if device == "cuda" else 0, guess
 
 
-def on_gpu(layers: int) -> None:
-    """LoRA with and without checkpointing, all weights, nf4."""
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {layers} layers of Qwen2.5-3B's shape, GiB\n")
-    print(
-        "| trained | checkpointing | sequences | weights | estimated | peak | estimated | error |\n" + "|---" * 8 + "|",
-        flush=True,
-    )
-    model = "model=qwen2_5_3b_instruct"
-    cases = [
-        (912, [model, "model.quantization=null", "hardware.gradient_checkpointing=false"], 16, 16),
-        (912, [model, "model.quantization=null", "hardware.gradient_checkpointing=true"], 16, 16),
-        (2048, [model, "model.quantization=null", "hardware.gradient_checkpointing=true"], 16, 8),
-        (912, [model, "model.quantization=null", "model.lora=null", "hardware.gradient_checkpointing=true"], 16, 8),
+def words_of(case: tuple[str, str, str], checkpointing: bool) -> list[str]:
+    """The configuration of a case; the model's own sizes come with its weights."""
+    _, precision, algo = case
+    sampling = {"grpo": ["algo.num_generations=8", "algo.beta=0"], "dpo": ["algo.prompts=16"]}.get(algo, [])
+    sampling += [f"algo.max_completion_tokens={COMPLETION}"] * (algo != "sft")
+    return [
+        f"algo={algo}",
+        "reward_set=exact",
+        "model/lora=all_linear",
+        "model.lora.rank=64",
+        f"model.quantization={'nf4' if precision == 'nf4' else 'null'}",
+        "algo.max_steps=2",
+        "algo.epochs=null",
+        "algo.batch_size=16",
+        "algo.optimizer=adamw",
+        "algo.save_steps=1000000",
+        f"hardware={'h200' if torch.cuda.is_available() else 'cpu'}",
+        "hardware.rollout=transformers",
+        "hardware.shared_prompts=false",
+        f"hardware.micro_batch_size={4 if case[0] == '7b' else 8}",
+        f"hardware.gradient_checkpointing={str(checkpointing).lower()}",
+        *sampling,
     ]
-    if find_spec("bitsandbytes"):
-        cases += [(912, [model, f"hardware.gradient_checkpointing={on}"], 16, 16) for on in ("false", "true")]
-    parts = []
-    for tokens, overrides, batch, micro in cases:
+
+
+def note(out: Path | None, setting: str, measure: tuple[int, int, Estimate], start: float) -> float:
+    """Write a line, and return how far the estimate is off."""
+    loaded, most, guess = measure
+    off = guess.peak / most - 1 if most else 0.0
+    figures = {"weights_gib": loaded / 2**30, "peak_gib": most / 2**30, "estimated_gib": guess.peak / 2**30, "error": off}
+    parts = {part: size / 2**30 for part, size in guess.parts.items()}
+    write(out, "memory", setting, figures | {"parts_gib": parts, "s": time.perf_counter() - start}, None)
+    return off
+
+
+def on_gpu(chosen: Namespace, done: set[str]) -> None:
+    """All configurations that the file lacks, and how far all of them are off."""
+    errors = []
+    cases = [("tiny", "bf16", algo) for algo in ("sft", "dpo", "grpo")] if chosen.tiny else CASES
+    for number, case in enumerate(cases):
+        checkpointing = number % 2 == 1
+        setting = " ".join(case) + ", checkpointing" * checkpointing
+        if setting not in done:
+            start = time.perf_counter()
+            errors.append(
+                abs(note(chosen.out, setting, peak(architecture(case[0]), words_of(case, checkpointing), PROMPT), start))
+            )
+    if errors:
+        print(
+            f"{len(errors)} measured: off by {statistics.median(errors):.1%} in the median, by {max(errors):.1%} at most",
+            file=sys.stderr,
+        )
+
+
+def on_cards(chosen: Namespace, done: set[str]) -> None:
+    """S0's model and lengths with each card's preset, within its memory."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    for cards, card in CARDS.items():
+        if (setting := f"3b S0 on {cards}") in done:
+            continue
+        words = ["algo=grpo", "reward_set=exact", "model/lora=all_linear", "model.lora.rank=64", "model.quantization=nf4"]
+        words += ["algo.max_steps=1", "algo.save_steps=1000000", "algo.optimizer=adamw_8bit", "algo.beta=0", f"hardware={card}"]
+        run = build.check(compose.tree(words))
+        share = run.hardware.vllm_memory_share if run.hardware.rollout == "vllm" else 0.0
+        cap = run.hardware.memory_gib * (1 - share)
+        torch.cuda.set_per_process_memory_fraction(cap * 2**30 / total)
         start = time.perf_counter()
-        row, guess = step_on_gpu(layers, tokens, [*overrides, f"algo.batch_size={batch}", f"hardware.micro_batch_size={micro}"])
-        print(row, flush=True)
-        parts.append(f"{time.perf_counter() - start:.0f} s: {guess}")
-    print("\n" + "\n".join(parts))
+        try:
+            measure = peak(architecture("3b"), [*words, "hardware.rollout=transformers"], 800)
+            note(chosen.out, setting, measure, start)
+        except torch.OutOfMemoryError as error:
+            write(chosen.out, "memory", setting, {"cap_gib": cap, "out_of_memory": str(error).splitlines()[0]}, None)
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the table, or a line a configuration."""
+    parser = options(__doc__)
     parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--layers", type=int, default=36)
-    options = parser.parse_args()
-    if options.gpu:
-        on_gpu(options.layers)
-    else:
+    parser.add_argument("--cap", action="store_true")
+    chosen = parser.parse_args()
+    lines = chosen.out.read_text().splitlines() if chosen.out and chosen.out.exists() else []
+    done = {line["setting"] for line in map(json.loads, lines) if line["benchmark"] == "memory"}
+    if chosen.gpu:
+        on_gpu(chosen, done)
+    if chosen.cap:
+        on_cards(chosen, done)
+    if not chosen.gpu and not chosen.cap:
         on_cpu()
 
 

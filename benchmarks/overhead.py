@@ -1,28 +1,24 @@
 """What medrl costs over plain TRL: a short GRPO run as a whole process against `plain_trl.py` doing the same work.
 
-    python benchmarks/overhead.py [--runs 3] [--steps 8]
+    python benchmarks/overhead.py [--runs 3] [--steps 8] [--out FILE]
 
-They take turns, so that a machine whose speed drifts slows all. medrl runs twice: as it comes, and with
-hardware.shared_prompts=false, which computes what TRL computes, so that losses are the same to rounding. Prints
-the seconds of each run, the ratios to plain TRL and their medians. Promised: at most 1.05, at most 1.10 with TRL's own
-padding, and equal losses.
+They take turns. medrl runs twice: as it comes, and with hardware.shared_prompts=false, which computes what TRL computes, so that
+losses have to be the same to rounding; exits with 1 where they are not. The ratios are medians over the runs, of processor
+seconds.
 """
 
-import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from importlib import metadata
 from math import isclose
 from pathlib import Path
 
+from record import ROOT, options, processor_seconds, write
+
 from medrl.config import build, compose
 
-ROOT = Path(__file__).resolve().parent.parent
+WANTED = {"shared": 1.05, "padded": 1.10}
 
 
 def dump_rows(overrides: list[str], path: Path) -> None:
@@ -34,47 +30,41 @@ def dump_rows(overrides: list[str], path: Path) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def seconds(command: list[str]) -> float:
-    """Wall time of a process from start to end."""
-    start = time.perf_counter()
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def losses_of(path: Path) -> list[float]:
+    """The losses that a run has logged."""
+    return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
 
 
 def main() -> None:
-    """Run the pairs and print what they took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run both sides in turn and write a line for each way of ours."""
+    parser = options(__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
-    options = parser.parse_args()
-    overrides = [f"algo.max_steps={options.steps}", "data_mix.held_out=[]", "hardware=cpu"]
-    versions = " ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "trl"))
-    print(f"{platform.platform()}, Python {platform.python_version()}, {versions}; {options.steps} steps of 64 completions")
+    chosen = parser.parse_args()
+    rounds, steps = (1, 2) if chosen.tiny else (chosen.runs, chosen.steps)
+    overrides = [f"algo.max_steps={steps}", "data_mix.held_out=[]", "hardware=cpu"]
+    ratios: dict[str, list[float]] = {"shared": [], "padded": []}
+    plain: list[float] = []
+    same = True
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         dump_rows(overrides, folder / "rows.jsonl")
-        ratios: dict[str, list[float]] = {"true": [], "false": []}
-        same = []
-        for number in range(options.runs):
-            plain_out = folder / f"plain{number}"
-            plain = [sys.executable, "benchmarks/plain_trl.py", str(ROOT / "medrl" / "models" / "assets" / "tiny")]
-            yardstick = seconds([*plain, str(folder / "rows.jsonl"), str(plain_out), str(options.steps)])
-            for shared, found in ratios.items():
-                runs = folder / f"{shared}{number}"
-                words = [*overrides, f"hardware.shared_prompts={shared}", f"runs={runs}"]
-                found.append(seconds([sys.executable, "-m", "medrl", *words]) / yardstick)
-            log = next(runs.glob("*/train/log.jsonl"))
-            losses = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
-            theirs = json.loads((plain_out / "losses.json").read_text())
-            same.append(all(isclose(one, other, rel_tol=1e-3, abs_tol=1e-6) for one, other in zip(losses, theirs, strict=True)))
-            print(
-                f"run {number + 1}: plain TRL {yardstick:6.1f} s   medrl {ratios['true'][-1]:.3f} of it, "
-                f"with TRL's padding {ratios['false'][-1]:.3f}, losses equal: {same[-1]}",
-                flush=True,
-            )
-    quick, padded = (statistics.median(found) for found in ratios.values())
-    print(f"medians {quick:.3f} (promised: at most 1.05) and {padded:.3f} (1.10); losses equal in {sum(same)} of {len(same)}")
-    sys.exit(0 if all(same) and quick <= 1.05 and padded <= 1.10 else 1)
+        for number in range(rounds):
+            out = folder / f"plain{number}"
+            words = [str(ROOT / "medrl/models/assets/tiny"), str(folder / "rows.jsonl"), str(out), str(steps)]
+            plain.append(processor_seconds([sys.executable, "benchmarks/plain_trl.py", *words]))
+            for way, found in ratios.items():
+                runs = folder / f"{way}{number}"
+                ours = [*overrides, f"hardware.shared_prompts={str(way == 'shared').lower()}", f"runs={runs}"]
+                found.append(processor_seconds([sys.executable, "-m", "medrl", *ours]) / plain[-1])
+            theirs = json.loads((out / "losses.json").read_text())
+            here = losses_of(next(runs.glob("*/train/log.jsonl")))
+            same &= all(isclose(one, other, rel_tol=1e-3, abs_tol=1e-6) for one, other in zip(here, theirs, strict=True))
+    for way, found in ratios.items():
+        figures = {"plain_cpu_s": statistics.median(plain), "steps": steps, "rounds": rounds, "padded_losses_equal": same}
+        setting = f"tiny {way}" if chosen.tiny else way
+        write(chosen.out, "overhead", setting, figures, statistics.median(found), WANTED[way])
+    sys.exit(not same)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
 """How fast rewards are: completions a second on one core, for every reward set that needs no model.
 
-    python benchmarks/rewards.py [--completions 2048] [--rounds 5]
+    python benchmarks/rewards.py [--completions 2048] [--rounds 5] [--out FILE]
 
 Completions are seeded, of 300 tokens (about 1,300 characters): two in five right, two in five wrong, one in five unparsed.
 They go through the functions that TRL calls, in batches of 64, made anew for every round, so that extraction, grade and
 each reward are paid for. Processor time is what counts, and the best round: other processes on the machine take none of it.
-Promised: at least 20,000 a second for each set that rules grade. The lexical judge is shown apart.
+The ratio of every case is to the five functions of `plain_trl.py` on the completions of the first. Wanted: at least 20,000 a
+second for each set that rules grade; the lexical judge is beside them.
 """
 
-import argparse
 import gc
-import platform
 import random
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import medrl
+import plain_trl
+from record import options, write
+
 from medrl.config import build, compose
 from medrl.data.mix import TrainingRow
 from medrl.grading.answers import layout, tags
 from medrl.rewards.base import RewardSet
 from medrl.tasks import lexicon
 
-LEAST_PER_SECOND = 20_000
 CHARACTERS, TOKENS, BATCH, EOS = 1300, 300, 64, 2
 CHINESE = "患者主诉发热咳嗽乏力已有数天查体未见明显异常考虑感染可能性较大需要结合检查结果进一步判断并排除其他疾病"
 
@@ -34,8 +33,6 @@ class Case(NamedTuple):
 
     name: str
     overrides: tuple[str, ...]
-    ruled: bool = True
-    """Whether the promise holds for it."""
 
 
 CASES = (
@@ -53,7 +50,7 @@ CASES = (
             *(f"data_mix.tasks.dxbench.{split}=DxBench/en" for split in ("train", "test")),
         ),
     ),
-    Case("xr1, lexical judge", ("reward_set=xr1", "data_mix=medical_o1_verifiable"), ruled=False),
+    Case("xr1, lexical judge", ("reward_set=xr1", "data_mix=medical_o1_verifiable")),
 )
 
 
@@ -124,31 +121,50 @@ def one_round(rewards: RewardSet, rows: Sequence[TrainingRow], batches: Sequence
     return time.process_time() - start
 
 
+def plainly(rows: Sequence[TrainingRow], batches: Sequence[tuple[list[int], list[str]]]) -> float:
+    """Processor seconds of the five functions of `plain_trl.py`, written by hand for the first case."""
+    functions = (
+        plain_trl.xml_count,
+        plain_trl.soft_format,
+        plain_trl.strict_format,
+        plain_trl.integer_answer,
+        plain_trl.correctness,
+    )
+    gc.collect()
+    start = time.process_time()
+    for places, texts in batches:
+        columns = {
+            "completions": [[{"role": "assistant", "content": text}] for text in texts],
+            "gold": [rows[place].example.gold for place in places],
+            "numeric": [rows[place].task.answers.numeric for place in places],
+        }
+        for function in functions:
+            function(**columns)
+    return time.process_time() - start
+
+
 def main() -> None:
-    """Time every case, print the rates, and fail where one breaks the promise."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Time every case and write a line for it."""
+    parser = options(__doc__)
     parser.add_argument("--completions", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    print(f"{platform.platform()}, Python {platform.python_version()}, medrl {medrl.__version__}; one core")
-    kept = True
+    chosen = parser.parse_args()
+    count, rounds = (128, 1) if chosen.tiny else (chosen.completions, chosen.rounds)
+    plain: list[float] = []
     for case in CASES:
         small = ("source=embedded", "hardware=cpu", "data_mix.rows=256", "source.train_rows=256", "source.test_rows=8")
         run = build.check(compose.tree([*small, *case.overrides]))
         rows = run.data_mix.draw(run.source, 0, None).rows
-        taken, characters = [], []
-        for number in range(options.rounds):
-            batches = drawn(random.Random(number), rows, options.completions)
-            texts = [text for _, batch in batches for text in batch]
-            characters.append(sum(map(len, texts)) / len(texts))
-            taken.append(one_round(run.reward_set, rows, batches) / len(texts))
-        rate = 1 / min(taken)
-        held = rate >= LEAST_PER_SECOND
-        kept = kept and (held or not case.ruled)
-        verdict = ("kept" if held else "BROKEN") if case.ruled else "no promise"
-        print(f"{case.name:<20} {rate:>10,.0f} a second   {sum(characters) / len(characters):,.0f} characters   {verdict}")
-    print(f"promised: at least {LEAST_PER_SECOND:,} a second")
-    sys.exit(0 if kept else 1)
+        taken = []
+        for number in range(rounds):
+            batches = drawn(random.Random(number), rows, count)
+            completions = sum(len(texts) for _, texts in batches)
+            taken.append(one_round(run.reward_set, rows, batches) / completions)
+            if case is CASES[0]:
+                plain.append(plainly(rows, batches) / completions)
+        figures = {"completions_a_second": 1 / min(taken), "plain_completions_a_second": 1 / min(plain)}
+        setting = f"tiny {case.name}" if chosen.tiny else case.name
+        write(chosen.out, "rewards", setting, figures, min(taken) / min(plain), None)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ import pytest
 import torch
 import transformers
 import trl
+from torch.nn.attention import flex_attention
 
 from medrl import lifecycle
 from medrl.algos.base import Job
 from medrl.config import build
 from medrl.config.compose import compose
 from medrl.jobs.shutdown import GracefulShutdown
-from medrl.training.rollout import shared_prompts
+from medrl.training.rollout import micro_batches, shared_prompts
 from medrl.training.rollout.online_trainer import sharing, trainer_class
 
 SHORT = (
@@ -125,6 +126,96 @@ def test_losses_and_gradients_are_trls(grpo, loss, level):
     assert_same(*(loss_and_gradient(each, batch) for each in (plain, ours)))
     there, here = (trainer._metrics["train"]["entropy"][-1] for trainer in (plain, ours))
     assert here == pytest.approx(there, rel=1e-4)
+
+
+@pytest.fixture
+def flex(monkeypatch):
+    """What a GPU computes, on a processor: FlexAttention without its kernels, which PyTorch allows there for answers alone."""
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    monkeypatch.setattr(shared_prompts, "fused", lambda _: True)
+    calls = []
+
+    def attend(*args, **options):
+        calls.append(options["block_mask"])
+        return flex_attention.flex_attention(*args, **options)
+
+    monkeypatch.setattr(shared_prompts, "_compiled", lambda: attend)
+    yield
+    assert calls
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile", "ignore:The .grad attribute")
+@pytest.mark.parametrize("loss", ["grpo", "dapo", "cispo"])
+def test_flex_attention_gives_trls_losses_and_gradients(grpo, flex, loss):
+    plain, ours, batch = grpo
+    torch.manual_seed(2)
+    with torch.no_grad():
+        now = scores(plain, batch)
+        assert torch.allclose(
+            scores(ours, batch)[batch["completion_mask"].bool()], now[batch["completion_mask"].bool()], atol=1e-4
+        )
+    batch = batch | {"old_per_token_logps": now + 0.1 * torch.randn(now.shape)}
+    for trainer in (plain, ours):
+        trainer.loss_type, trainer.importance_sampling_level = loss, "token"
+    assert_same(*(loss_and_gradient(each, batch) for each in (plain, ours)))
+
+
+def test_micro_batches_are_cut_by_tokens():
+    ids = torch.tensor([[0, 5, 6]] * 3 + [[1, 2, 3]] * 3)
+    mask = torch.tensor([[1] * wide + [0] * (5 - wide) for wide in (5, 1, 1, 2, 5, 1)])
+    batch = {
+        "prompt_ids": ids,
+        "prompt_mask": ids.clamp(max=1),
+        "completion_ids": mask,
+        "completion_mask": mask,
+        "all": ids.sum(),
+    }
+    parts = micro_batches.cut(batch, 3)  # of TRL's three, each has two rows of 3 + 5 tokens
+    assert [part[micro_batches.SHARE] for part in parts] == [0.0, 4 / 2, 2 / 2]  # 2 + 5, 1 + 1, 1 + 1, 3 + 2 are 16
+    assert parts[1]["prompt_ids"].tolist() == ids[:4].tolist() and parts[2]["completion_mask"].tolist() == mask[4:].tolist()
+    assert parts[1]["all"] == batch["all"]
+    full = batch | {"completion_mask": torch.ones(6, 5, dtype=torch.long), "prompt_mask": torch.ones(6, 3, dtype=torch.long)}
+    full["prompt_ids"] = torch.arange(18).reshape(6, 3)  # nothing to gain: TRL's own
+    assert [len(part["all_rows"]) for part in micro_batches.cut(full | {"all_rows": ids}, 3)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_step_cut_by_tokens_has_trls_gradient(grpo, monkeypatch, loss, level):
+    """Both steps of a round of two mini-batches, of two micro-batches each: TRL's, by rows, and ours, which computes fewer."""
+    plain, ours, batch = grpo
+    lengths = torch.tensor([9, 2, 3, 1, 4, 2, 1, 3]) * 2
+    mask = (torch.arange(batch["completion_ids"].shape[1]) < lengths[:, None]).long()
+    batch = batch | {"completion_mask": mask, "num_items_in_batch": mask.sum()}
+    torch.manual_seed(2)
+    with torch.no_grad():
+        now = scores(plain, batch)
+    batch |= {"old_per_token_logps": now + 0.1 * torch.randn(now.shape)}
+    found = []
+    for trainer in (plain, ours):
+        for name, value in (("steps_per_generation", 4), ("gradient_accumulation_steps", 2)):
+            monkeypatch.setattr(trainer.args, name, value)
+        monkeypatch.setattr(trainer, "_generate_and_score_completions", lambda _: dict(batch))
+        monkeypatch.setattr(trainer, "_buffered_inputs", None)
+        trainer.loss_type, trainer.importance_sampling_level = loss, level
+        trainer.current_gradient_accumulation_steps, trainer._step = 2, 0
+        monkeypatch.setattr(torch, "randperm", lambda size, **_: torch.arange(size))  # TRL shuffles rows, ours groups
+        micro = []
+        for step in range(2):
+            trainer.model.zero_grad()
+            for _ in range(2):
+                inputs = trainer._prepare_inputs(None)
+                micro.append(len(inputs.get("completion_ids", ())))
+                trainer._compute_loss(trainer.model, inputs).backward()
+                trainer._step += 1
+            gradients = [each.grad.flatten().double() for each in trainer.model.parameters() if each.grad is not None]
+            found.append((trainer, step, torch.cat(gradients)))
+        by_rows = trainer is plain or loss == "bnpo"
+        assert micro == ([2, 2, 2, 2] if by_rows else [0, 4, 0, 4])
+    for _, step, there in found[:2]:
+        here = found[2 + step][2]
+        assert there.norm() > 0 and (there - here).norm() <= 1e-4 * there.norm()
 
 
 def scores(trainer, batch):

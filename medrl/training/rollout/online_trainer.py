@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medrl.training.rollout import colocated, shared_prompts
+from medrl.training.rollout import colocated, micro_batches, shared_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ def sharing(kind: type[Any]) -> type[Any]:
     """A subclass of TRL's GRPOTrainer or RLOOTrainer that learns the same from fewer computed tokens.
 
     - Log-probabilities are computed by `shared_prompts`, so groups stay together when a round of generation is shuffled.
+    - Micro-batches hold so many tokens and not so many rows (`micro_batches`).
     - With vLLM, TRL computes the log-probabilities of each completion once more before training, to compare them with the
       sampler's. Where the policy has not changed since (one mini-batch, one iteration), the loss's own pass yields the same.
     """
@@ -59,7 +60,12 @@ def sharing(kind: type[Any]) -> type[Any]:
                 groups = torch.arange(rows).split(self.num_generations)
                 order = torch.cat([groups[at] for at in torch.randperm(len(groups))])
                 shuffled = {name: value[order.to(value.device)] if value.ndim else value for name, value in batch.items()}
-                self._buffered_inputs = split_tensor_dict(shuffled, rounds)
+                if self._cuts_by_tokens():
+                    parts = self.args.gradient_accumulation_steps
+                    steps = split_tensor_dict(shuffled, rounds // parts)
+                    self._buffered_inputs = [part for step in steps for part in micro_batches.cut(step, parts)]
+                else:
+                    self._buffered_inputs = split_tensor_dict(shuffled, rounds)
             return self._buffered_inputs[self._step % rounds]
 
         def _get_per_token_logps_and_entropies(
@@ -100,12 +106,22 @@ def sharing(kind: type[Any]) -> type[Any]:
                 if corrects:
                     self.vllm_importance_sampling_correction = True
 
+        def _cuts_by_tokens(self) -> bool:
+            """Not where processes gather each other's weights: then all have to compute equally many micro-batches."""
+            whole = self.args.steps_per_generation % self.args.gradient_accumulation_steps == 0
+            apart = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+            return whole and apart and getattr(self, "loss_type", None) not in micro_batches.OF_ITS_TOKENS
+
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+            share = inputs.get(micro_batches.SHARE, 1.0)
+            if not share:
+                return micro_batches.nothing(model)
             self._in_loss = inputs if self._corrects_in_loss() else None
             try:
-                return super()._compute_loss(model, inputs)
+                loss = super()._compute_loss(model, inputs)
             finally:
                 self._in_loss = None
+            return loss if getattr(self, "loss_type", None) in micro_batches.OF_ALL_TOKENS else loss * share
 
         def _corrects_in_loss(self) -> bool:
             rounds = self.args.steps_per_generation * self.num_iterations

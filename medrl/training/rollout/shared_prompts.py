@@ -10,6 +10,7 @@ with a copy of that token.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,11 +42,18 @@ class Layout(NamedTuple):
     scored: torch.Tensor
     """Whether it has one, (rows, completion tokens)."""
 
-    def may_see(self, _batch: Any, _head: Any, query: Any, key: Any) -> Any:
-        """Whether a token attends to another, in the form that FlexAttention and `torch.Tensor` take alike."""
-        branch = self.branch[key]
-        own = (branch == SHARED) | (branch == self.branch[query])
-        return (query >= key) & (self.group[query] == self.group[key]) & own
+    @property
+    def may_see(self) -> Callable[[Any, Any, Any, Any], Any]:
+        """Whether a token attends to another, in the form that FlexAttention and `torch.Tensor` take alike: a function of batch,
+        head, query and key that holds no more than tensors (FlexAttention counts a method's ``self`` as an argument).
+        """
+        groups, branches = self.group, self.branch
+
+        def seen(_batch: Any, _head: Any, query: Any, key: Any) -> Any:
+            own = (branches[key] == SHARED) | (branches[key] == branches[query])
+            return (query >= key) & (groups[query] == groups[key]) & own
+
+        return seen
 
 
 def laid_out(input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int) -> Layout:
@@ -84,16 +92,27 @@ def laid_out(input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int) -
     return Layout(ids[None], positions[None], labels[None], groups, branches, places.where(scored, 0), scored)
 
 
+def fused(device: torch.device) -> bool:
+    """Whether FlexAttention computes attention: its kernels for training are for GPUs."""
+    return bool(device.type == "cuda")
+
+
 def mask(layout: Layout, device: torch.device) -> Any:
     """What FlexAttention takes on a GPU, and PyTorch's fused attention elsewhere."""
     import torch
+
+    if fused(device):
+        return block_mask(layout)
+    place = torch.arange(layout.ids.shape[1], device=device)
+    return layout.may_see(None, None, place[:, None], place[None, :])[None, None]
+
+
+def block_mask(layout: Layout) -> Any:
+    """The same as FlexAttention takes it: which blocks of tokens are computed."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     tokens = layout.ids.shape[1]
-    if device.type == "cuda":
-        return create_block_mask(layout.may_see, None, None, tokens, tokens, device=device, BLOCK_SIZE=BLOCK)
-    place = torch.arange(tokens, device=device)
-    return layout.may_see(None, None, place[:, None], place[None, :])[None, None]
+    return create_block_mask(layout.may_see, None, None, tokens, tokens, device=layout.ids.device, BLOCK_SIZE=BLOCK)
 
 
 def log_probs(model: Any, layout: Layout) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -125,7 +144,7 @@ def laid_out_together(input_ids: torch.Tensor, attention_mask: torch.Tensor, kee
     FlexAttention computes the blocks of one prompt and its completions alone. Without it every token is compared with every other
     of the layout, so that rows of different prompts are kept apart.
     """
-    if input_ids.device.type == "cuda":
+    if fused(input_ids.device):
         return [slice(start, start + most) for start in range(0, len(input_ids), most)]
     prompts = (input_ids * attention_mask)[:, :-keep].tolist()
     ends = [*accumulate(len(list(members)) for _, members in groupby(prompts))]

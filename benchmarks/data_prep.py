@@ -1,0 +1,125 @@
+"""Rows made ready for training: read, mapped, filtered, mixed, decontaminated and turned into tokens, by medrl and row by row.
+
+    python benchmarks/data_prep.py [--rows 200000] [--out FILE]
+
+Seeded rows in the columns of PubMedQA and GSM8K, 70 and 30 %, with words by Zipf's law, lie in a folder laid out as on the hub.
+The other side is code as a notebook has it: `datasets`, a function a row for each stage, `apply_chat_template` a row, and a set
+of the held-out questions' 13-grams. Both draw every row that is there. Processor seconds of whole processes on one thread, less
+those of one with 40 rows. Each runs twice: ``again`` is the second time, when what is cached lies there.
+"""
+
+import gzip
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from decontamination import Writer
+from record import options, processor_seconds, write
+
+from medrl.models.base import EMBEDDED
+
+TINY = EMBEDDED / "tiny"
+SYSTEM = "Answer within <reasoning> and <answer> tags."
+
+
+def lay_out(root: Path, count: int) -> None:
+    """Write the rows."""
+    writer, draw = Writer(0), random.Random(0)
+    pubmedqa = lambda number: {  # noqa: E731
+        "pubid": number,
+        "question": f"{writer.text(12, False)} {number}?",
+        "context": {"contexts": [writer.text(40, False) for _ in range(draw.randint(2, 5))]},
+        "long_answer": writer.text(20, False),
+        "final_decision": draw.choice(("yes", "no", "maybe")),
+    }
+    gsm8k = lambda number: {"question": f"{writer.text(40, False)} {number}?", "answer": f"So #### {number}"}  # noqa: E731
+    held_out = max(count // 200, 20)
+    for name, make, start, rows in (
+        ("qiaojin/PubMedQA/pqa_artificial/train", pubmedqa, 0, count * 7 // 10),
+        ("qiaojin/PubMedQA/pqa_labeled/train", pubmedqa, 10**7, held_out),
+        ("openai/gsm8k/main/train", gsm8k, 0, count * 3 // 10),
+        ("openai/gsm8k/main/test", gsm8k, 10**7, held_out),
+    ):
+        path = root / f"{name}.jsonl.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(path, "wt", compresslevel=1) as file:
+            for number in range(start, start + rows):
+                file.write(json.dumps(make(number)) + "\n")
+
+
+def by_medrl(root: Path, count: int) -> int:
+    """As a run does it."""
+    from medrl import lifecycle
+    from medrl.config import build, compose
+
+    words = ["algo=grpo", "model=tiny", "hardware=cpu", "source=local", f"source.root={root}", f"data_mix.rows={count}"]
+    words += ["data_mix=pubmed70", "data_mix.weights={pubmedqa:0.7,gsm8k:0.3}", "data_mix.held_out=[pubmedqa,gsm8k]"]
+    return len(lifecycle._rows(build.check(compose.tree(words)))[1].rows)
+
+
+def grams(text: str) -> Iterator[str]:
+    """Its runs of 13 words."""
+    words = text.lower().split()
+    return (" ".join(words[at : at + 13]) for at in range(len(words) - 12))
+
+
+def by_row(root: Path, cache: Path) -> int:
+    """As a notebook does it."""
+    from datasets import concatenate_datasets, load_dataset
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+
+    def read(name: str) -> Any:
+        return load_dataset("json", data_files=str(root / f"{name}.jsonl.gz"), split="train", cache_dir=str(cache))
+
+    def ask(text: str, answer: str) -> dict[str, Any]:
+        return {"prompt": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}], "gold": answer}
+
+    def context(row: Any) -> str:
+        return "\n".join(row["context"]["contexts"])
+
+    pubmedqa = read("qiaojin/PubMedQA/pqa_artificial/train").filter(lambda row: len(context(row)) < 1024)
+    pubmedqa = pubmedqa.map(lambda row: ask(f"{context(row)}\n{row['question']}", row["final_decision"]))
+    gsm8k = read("openai/gsm8k/main/train").map(lambda row: ask(row["question"], row["answer"].split("####")[1].strip()))
+    mixed = concatenate_datasets([each.select_columns(["prompt", "gold"]) for each in (pubmedqa, gsm8k)]).shuffle(seed=0)
+    tests = [read("qiaojin/PubMedQA/pqa_labeled/train"), read("openai/gsm8k/main/test")]
+    held_out = {gram for test in tests for row in test for gram in grams(row["question"])}
+    clean = mixed.filter(lambda row: not any(gram in held_out for gram in grams(row["prompt"][1]["content"])))
+    tokens = clean.map(lambda row: {"ids": tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]})
+    return len(tokens.filter(lambda row: len(row["ids"]) <= 1024))
+
+
+def main() -> None:
+    """Write the rows, run both sides twice, and write a line for each time."""
+    parser = options(__doc__)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--child", nargs=2, metavar=("SIDE", "FOLDER"), help="what a process is started with by this one")
+    chosen = parser.parse_args()
+    rows = 2000 if chosen.tiny else chosen.rows
+    if chosen.child:
+        folder = Path(chosen.child[1])
+        made = {"medrl": lambda: by_medrl(folder / "root", rows), "row": lambda: by_row(folder / "root", folder / "cache")}
+        print(made[chosen.child[0]]())
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        lay_out(Path(scratch) / "root", rows)
+        (Path(scratch) / "empty").mkdir()
+        lay_out(Path(scratch) / "empty" / "root", 40)
+        child = [sys.executable, __file__, "--child"]
+        start = {}
+        for side in ("medrl", "row"):
+            start[side] = processor_seconds([*child, side, str(Path(scratch) / "empty"), "--rows", "40"])
+        for when in ("first", "again"):
+            taken = {side: processor_seconds([*child, side, scratch, "--rows", str(rows)]) - start[side] for side in start}
+            figures = {"medrl_cpu_s": taken["medrl"], "row_by_row_cpu_s": taken["row"], "rows": rows}
+            setting = f"{'tiny ' * chosen.tiny}{rows} rows, {when}"
+            write(chosen.out, "data_prep", setting, figures, taken["medrl"] / taken["row"], 0.2 if when == "first" else None)
+
+
+if __name__ == "__main__":
+    main()
