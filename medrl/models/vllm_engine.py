@@ -72,7 +72,10 @@ class Vllm(Engine):
         Raises:
             UserError: vLLM cannot run the model.
         """
-        made = {at: ids for batch in self._written(dict(enumerate(asked)), sampling, None) for at, ids in batch.items()}
+        import torch
+
+        with torch.autocast(self.policy.device.type, enabled=False):  # a trainer's, which would round what is merged
+            made = {at: ids for batch in self._written(dict(enumerate(asked)), sampling, None) for at, ids in batch.items()}
         return [made[at] for at in range(len(asked))]
 
     def _completed(
@@ -140,9 +143,6 @@ def stop() -> None:
         end(_started.pop().llm)
 
 
-atexit.register(stop)
-
-
 def end(llm: Any) -> None:
     """Take from an engine all that it holds: ours, or the one that a trainer of TRL's has started.
 
@@ -172,10 +172,10 @@ def _awake(policy: Any, context_tokens: int, hardware: Hardware) -> Iterator[Any
         policy.to("cpu")
         _collect()
     try:
-        with torch.autocast(device.type, enabled=False):  # a trainer's, which would round the merge
-            llm = _engine_for(policy, context_tokens, hardware, wanted)
-            if device.type == "cuda" and llm.llm_engine.is_sleeping():
-                llm.wake_up()
+        llm = _engine_for(policy, context_tokens, hardware, wanted)
+        if device.type == "cuda" and llm.llm_engine.is_sleeping():
+            llm.wake_up()
+        with torch.no_grad():
             llm.apply_model(lambda model: _load(model, policy))
         llm.reset_prefix_cache()
         yield llm
@@ -230,6 +230,7 @@ def _engine_for(policy: Any, context_tokens: int, hardware: Hardware, wanted: in
     with loading.explained(name, todo, "cannot be run by vLLM"):
         llm = _new({**declared, "architectures": [type(plain).__name__]}, context_tokens, hardware, wanted)
     _started.append(_Started(shape, llm))
+    atexit.register(stop)  # before what vLLM and torch have registered is done
     gc.unfreeze()  # vLLM freezes what is there when it starts, a policy that is soon to go among it
     return llm
 
@@ -247,8 +248,6 @@ def _new(declared: Mapping[str, Any], context_tokens: int, hardware: Hardware, w
     if hardware.device == "cuda":
         total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         options = {"gpu_memory_utilization": wanted / total, "enable_sleep_mode": True}
-    else:  # where only tests come; a processor's generator cannot be set back behind a part of a prompt
-        options = {"enforce_eager": True, "enable_chunked_prefill": False}
     if distributed.size() > 1:  # each process has an engine of its own, on its own GPU, and torch.distributed is in use
         options["distributed_executor_backend"] = "external_launcher"
     folder = Path(envs.VLLM_CACHE_ROOT, "medrl", digest(declared))  # the same for the next command, which finds its compiled code
@@ -279,5 +278,5 @@ def _load(model: Any, policy: Any) -> None:
         RuntimeError: it has some that the policy lacks; they would be random.
     """
     loaded = model.load_weights(merged_weights(policy))
-    if missing := sorted({name for name, _ in model.named_parameters()} - loaded):
+    if loaded is not None and (missing := sorted({name for name, _ in model.named_parameters()} - loaded)):
         raise RuntimeError(f"vLLM's {type(model).__name__} has weights that the policy lacks: {', '.join(missing[:3])}")
