@@ -28,7 +28,7 @@ from medrl.evaluation.settings import Eval
 from medrl.grading.judges.base import Judge
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
-from medrl.models import base
+from medrl.models import base, vllm_engine
 from medrl.models.api import ledger
 from medrl.models.base import Model
 from medrl.models.tokenization import Rendering
@@ -86,6 +86,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             if done := finished(settings, folder):
                 return _print_finished(tree, settings, folder, done, writable=True)
             held.enter_context(counting(settings, folder))  # what a process asks is paid for, however it ends
+            held.callback(vllm_engine.stop)
             try:
                 gpus.claim_for_this_process(count)
                 begin(tree, settings, folder)
@@ -471,7 +472,9 @@ def _answer(tree: Tree, settings: Run, folder: Path, which: evaluate.Which, shar
         entry["model"] = which
         _page_so_far(tree, settings, folder)
         if not settings.algo.trains_reward_model:
-            entry["generation"] = settings.model.decoding(settings.eval.sampling(settings.seed), model, tokenizer)
+            entry["generation"] = settings.model.decoding(
+                settings.eval.sampling(settings.seed), model, tokenizer, settings.hardware
+            )
         further.answer(settings, which, model, tokenizer, folder / "eval", note)
 
 

@@ -174,7 +174,7 @@ def _asked_digest(answering: Answerer, examples: Sequence[Example]) -> str:
         "trained": of_weights(answering.written) if answering.written else None,
         "precision": settings.hardware.precision,
         "sampling": vars(settings.eval.sampling(settings.seed)),
-        "decoding": decoding_digest(),
+        "decoding": decoding_digest(settings.model.engine_name(settings.hardware)),
         "prompts": [answering.prompt(example) for example in examples],
     }
     return digest(about)

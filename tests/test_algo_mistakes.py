@@ -5,7 +5,6 @@ import pytest
 from medrl.config import build
 from medrl.errors import ConfigError
 
-PPO = "algo=ppo data_mix=pubmedqa source.train_rows=200 data_mix.rows=100 algo.batch_size=16 algo.max_completion_tokens=64"
 NOT_ALONE = "leaves one completion to a micro-batch"
 MISTAKES = [
     # batches
@@ -51,7 +50,6 @@ MISTAKES = [
     ("hardware.sharding=zero2 hardware.gpus=2", "hardware.sharding", "needs GPUs"),
     ("algo=ppo hardware.gpus=2 hardware.sharding=fsdp", "algo", "handles weights whole; write hardware.sharding=none"),
     ("algo=iterative_dpo hardware.gpus=2 hardware.sharding=fsdp", "algo", "handles weights whole"),
-    (f"{PPO} hardware=h100", "algo", "add hardware.rollout=transformers"),
 ]
 
 

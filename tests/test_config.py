@@ -91,6 +91,16 @@ def check(tree):
         assert "NVIDIA's driver reports none here; write hardware=cpu" in str(error)
 
 
+def test_vllm_has_to_be_here_where_it_answers(compose, monkeypatch):
+    monkeypatch.setattr("medrl.training.hardware.detected_gpus", lambda: ("NVIDIA H200",))
+    monkeypatch.setattr("medrl.config.rules.find_spec", lambda _: None)
+    for words in (["algo=none"], ["algo=dpo"], ["algo=grpo"]):
+        with pytest.raises(ConfigError, match=r"hardware.rollout  is vllm, which is not here: pip install 'medrl\[vllm\]'"):
+            build.check(compose([*words, "hardware=h200"]))
+        build.check(compose([*words, "hardware=h200", "hardware.rollout=transformers"]))
+    build.check(compose(["algo=rm", "data_mix=medicalgpt_preference", "hardware=h200"]))  # reads, and writes nothing
+
+
 # --- Every file ------------------------------------------------------------------------------------------------------
 
 

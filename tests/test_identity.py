@@ -61,7 +61,6 @@ ONE_RUN = [
     ("", "data_mix.validation_rows=null"),
     ("algo=sft", "algo=sft reward_set=exact"),
     ("algo=sft", "algo=sft hardware.rollout=vllm"),
-    ("algo=dpo", "algo=dpo hardware.rollout=vllm"),
     ("algo=none", "algo=none reward_set=exact"),
     ("algo=none", "algo=none data_mix=gsm8k"),
     ("algo=none", "algo=none data_mix.rows=7"),
@@ -73,6 +72,8 @@ ONE_RUN = [
     (SFT_JUDGED, f"{SFT_JUDGED} judge.model=other"),
     ("", "data_mix.tasks.pubmedqa.test=pqa_labeled/test data_mix.tasks.gsm8k.test=main/test"),
 ]
+SAMPLING = ("dpo", "iterative_dpo", "kto", "orpo", "rejection_sampling", "ppo")
+"""Learn from completions that ``hardware.rollout`` writes outside TRL's trainers."""
 TWO_RUNS = [
     ("", "seed=1"),
     ("", "algo=dapo"),
@@ -85,6 +86,7 @@ TWO_RUNS = [
     ("algo=none", "algo=none model.context_tokens=1000"),
     ("algo=none", "algo=none seed=1"),
     ("", "hardware.rollout=vllm"),
+    *((f"algo={algo}", f"algo={algo} hardware.rollout=vllm") for algo in SAMPLING),
     ("", "reward_set=exact"),
     ("", "reward_set.rewards.soft_format.weight=0.4"),
     ("", "reward_set.normalize=true"),

@@ -61,7 +61,7 @@ def test_each_row_is_asked_once_kept_and_never_asked_again(job, monkeypatch):
     for line in lines:
         row = job.rows[line["row"]]
         assert line["right"] == (row.task.grade(line["text"], row.example, finished=line["finished"]).outcome == "right")
-    monkeypatch.delattr("medrl.models.generation.Transformers.complete")
+    monkeypatch.delattr("medrl.models.generation.Engine.complete")
     assert pass_rate.chosen(job, job.run.algo) == kept
 
 

@@ -91,7 +91,9 @@ class Algo(Identified, ABC):
     trains_reward_model: ClassVar[bool] = False
     """Whether it writes a reward model, a classifier with one output, and no policy."""
     uses_rollout_engine: ClassVar[bool] = False
-    """Whether ``hardware.rollout`` writes the completions that it learns from."""
+    """Whether ``hardware.rollout`` writes the completions that it learns from, in a trainer of TRL's."""
+    samples_itself: ClassVar[bool] = False
+    """Whether it asks `medrl.models.base.Model.engine` for them."""
     scores_while_training: ClassVar[bool] = False
     """Whether completions are sampled and scored at each step, so that they can be watched."""
     not_learned: ClassVar[frozenset[str]] = frozenset({"published"})

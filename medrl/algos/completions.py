@@ -29,10 +29,15 @@ class Episode(NamedTuple):
 
 
 def episodes(job: Job, policy: Any, rows: Sequence[int], sampling: Sampling) -> list[Episode]:
-    """A completion for each of the training rows at these positions, in one batch."""
+    """A completion for each of the training rows at these positions, in one batch, of the policy as it is now."""
     prompts = [job.rendering.prompt(job.rows[row].messages) for row in rows]
     asked = [Asked(prompt, sampling.max_new_tokens, str(place)) for place, prompt in enumerate(prompts)]
-    written = sample(policy, job.tokenizer, asked, sampling)
+    if job.run.hardware.rollout == "vllm":
+        from medrl.models.vllm_engine import Vllm
+
+        written = Vllm(policy, job.tokenizer, job.run.model.context_tokens, job.run.hardware).sample(asked, sampling)
+    else:
+        written = sample(policy, job.tokenizer, asked, sampling)
     return [Episode(*episode) for episode in zip(rows, prompts, written, strict=True)]
 
 

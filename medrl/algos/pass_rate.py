@@ -30,8 +30,9 @@ FILE = "pass_rate.jsonl"
 def chosen(job: Job, algo: SamplingAlgo) -> list[TrainingRow]:
     """The rows of a job that an algorithm trains on, in its order.
 
-    Each is answered ``pass_rate_samples`` times before training, as completions are drawn in training, by transformers. A placebo
-    reads the pass rate of its own labels (`RewardSet.right`), so that which rows it keeps tells nothing of the golds either.
+    Each is answered ``pass_rate_samples`` times before training, as completions are drawn in training, by the engine of
+    ``hardware.rollout``. A placebo reads the pass rate of its own labels (`RewardSet.right`), so that which rows it keeps tells
+    nothing of the golds either.
 
     Raises:
         UserError: too few rows are left for a step.

@@ -50,6 +50,7 @@ class PPO(SamplingAlgo):
 
     kind: ClassVar[str] = "ppo"
     shards: ClassVar[bool] = False
+    samples_itself: ClassVar[bool] = True
     scores_while_training: ClassVar[bool] = True
 
     beta: Annotated[float, Ge(0)]
@@ -88,8 +89,6 @@ class PPO(SamplingAlgo):
                 f"{self.num_mini_batches} times batch_size={self.batch_size} asks for {self.set_size} rows, and the mix draws "
                 f"data_mix.rows={run.data_mix.rows}",
             )
-        if run.hardware.rollout == "vllm":
-            yield Problem("", "writes its completions with transformers; add hardware.rollout=transformers")
 
     def steps_per_epoch(self, run: Sections) -> int:
         """Of whole sets of completions."""

@@ -38,6 +38,8 @@ Grade = Callable[[Job, "Mapping[int, Generated]", "Sequence[tuple[int, TrainingR
 class SelfSampled(SamplingAlgo):
     """What algorithms share that sample completions, grade them with the reward set, and learn from what they are then."""
 
+    samples_itself: ClassVar[bool] = True
+
     prompts: Annotated[int, Gt(0)]
     """Rows of the mix that are sampled, the first ones."""
     num_generations: Annotated[int, Gt(1), COMPLETIONS]
@@ -164,12 +166,11 @@ def sampled(
 def _sample_share(
     job: Job, share: Sequence[tuple[int, TrainingRow]], begun: Path, count: int, sampling: Sampling, grade: Grade, key: str
 ) -> None:
-    from medrl.models.generation import Transformers
     from medrl.report.progress import Progress
 
     asked = [entry for entry in share for _ in range(count)]
     done = {line["position"] for line in read_jsonl(begun, needs=("row", "position"))}
-    engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
+    engine = job.run.model.engine(job.policy, job.tokenizer, job.run.hardware, job.run.eval.batch_tokens)
     made = len(done)
     progress = Progress("sample", len(asked), made, "completions", shown=rank() == 0)
     with progress, appending(begun) as file:

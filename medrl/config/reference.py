@@ -41,7 +41,7 @@ option's value; `auto` is found out.
 *Id* says whether an option is part of the run's id, and so whether another value is another run: **yes**; **content**: not
 the word, but what it leads to (the bytes of weights, the rows, another run); no. `reward_set`, `reward` and `judge` count
 where the algorithm reads rewards, `data_mix`, `task` and `source` where something is trained, `hardware.rollout` where
-completions are sampled while it trains. A null is as if it were not there. [Which commands are one
+it samples completions. A null is as if it were not there. [Which commands are one
 run](experiments.md#which-commands-are-one-run) says more.
 
 An editor completes the YAML files when it has the schema: `python -m medrl.config.json_schema FOLDER` writes it and prints

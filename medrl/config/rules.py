@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 
 from medrl.config.schema import Run
 from medrl.data.wordings import WORDINGS
@@ -95,8 +96,10 @@ def _hardware(run: Run) -> Iterator[Problem]:
     if not run.model.runs_here:
         return
     if hardware.device == "cuda" and not run.dry_run:  # a plan may be for the GPUs of another machine
-        for problem in hardware.missing():
-            yield problem.within("hardware")
+        lacking = [problem.within("hardware") for problem in hardware.missing()]
+        yield from lacking
+        if not lacking and hardware.rollout == "vllm" and _generates(run) and not find_spec("vllm"):
+            yield Problem("hardware.rollout", "is vllm, which is not here: pip install 'medrl[vllm]', or write transformers")
     if hardware.device == "cpu" and quantized:
         needed = f"model.quantization={quantized} needs a GPU"
         yield Problem("hardware", f"{needed}; write model.quantization=null, or hardware=t4 dry_run=true to plan for one")
@@ -105,6 +108,12 @@ def _hardware(run: Run) -> Iterator[Problem]:
             "hardware.sharding",
             f"{hardware.sharding} would divide 4-bit weights; write none or zero2, or model.quantization=null",
         )
+
+
+def _generates(run: Run) -> bool:
+    """Whether anything is completed with the engine of ``hardware.rollout``."""
+    asked = any(protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks)
+    return asked or run.algo.samples_itself or run.algo.uses_rollout_engine
 
 
 def _eval(run: Run) -> Iterator[Problem]:

@@ -93,7 +93,9 @@ def arms_id(run: Run) -> str:
 def _learned(run: Run) -> Values:
     """What decides the weights that a run ends with; a section that its algorithm never reads is left out."""
     hardware = run.hardware.identity()
-    if not run.algo.uses_rollout_engine:
+    # Where we sample, transformers wrote all completions before vLLM did: what it writes keeps its id.
+    ours = run.algo.samples_itself and run.hardware.rollout == "vllm"
+    if not (run.algo.uses_rollout_engine or ours):
         hardware.pop("rollout")
     learned = {"model": run.model, "algo": run.algo, **({"hardware": hardware} if run.model.runs_here else {})}
     if run.algo.trains or run.model.learns_vocabulary:

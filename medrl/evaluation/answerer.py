@@ -138,20 +138,22 @@ class Answerer:
         Raises:
             UserError: as `load`.
         """
-        return self.settings.model.engine(*self.load(which), self.settings.eval.batch_tokens)
+        settings = self.settings
+        return settings.model.engine(*self.load(which), settings.hardware, settings.eval.batch_tokens)
 
     def talking(self, which: Which) -> Transformers:
-        """`engine` of a model that is here, so that its words can be read as they come.
+        """A model that is here, by transformers, so that its words can be read as they come.
 
         Raises:
             UserError: it is asked through an API; or as `load`.
         """
+        from medrl.models.generation import Transformers
+
         if not self.settings.model.runs_here:
             raise UserError(
                 f"{self.name} is asked through an API, and only models that are here are talked to; medrl.predict asks it."
             )
-        engine: Transformers = self.engine(which)
-        return engine
+        return Transformers(*self.load(which), self.settings.model.context_tokens, self.settings.eval.batch_tokens)
 
 
 def _type(task: Task | None, example: Example) -> AnswerType:

@@ -40,7 +40,7 @@ def result_files(run: Run, which: Which) -> dict[str, str]:
     """
     splits: list[Split] = ["test"] if run.eval.split == "test" else ["train", "test"]
     about_all: dict[str, Any] = {"which": which, "eval": Eval.asking(vars(run.eval)), "seed": run.seed}
-    about_all["decoding"] = decoding_digest()
+    about_all["decoding"] = decoding_digest(run.model.engine_name(run.hardware))
     if run.eval.limit is not None:
         about_all["sample"] = "by hash"
     if run.eval.split == "validation":
@@ -265,7 +265,7 @@ def missing_lines(
     done: Collection[int],
     tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
-    """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Transformers.complete`."""
+    """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Engine.complete`."""
     task, kind = run.data_mix.tasks[name], protocol(run, name)
     if kind == "generative":
         return completions(run, task, examples, model, done, tick)
@@ -286,7 +286,7 @@ def completions(
     tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
     """Graded completions, all samples of an example together."""
-    return completed(run, task, examples, run.model.engine(*model, run.eval.batch_tokens), done, tick)
+    return completed(run, task, examples, run.model.engine(*model, run.hardware, run.eval.batch_tokens), done, tick)
 
 
 def completed(
@@ -297,7 +297,7 @@ def completed(
     done: Collection[int],
     tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
-    """The same by any engine that has the ``complete`` of `Transformers`."""
+    """The same by any engine that has the ``complete`` of `medrl.models.generation.Engine`."""
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
     keys = [f"{task.name}/{example.id}/{sample}" for example, sample in asking]
@@ -341,7 +341,8 @@ def voted(lines: Sequence[Mapping[str, Any]]) -> metrics.Vote | None:
 def while_training(run: Run, tokenizer: Any) -> Callable[[Any], dict[str, float]] | None:
     """What `Eval.eval_steps` asks: a function from the model, as it is now, to the accuracy on each task's validation rows.
 
-    Nothing that training depends on changes: neither the state of random numbers nor the model's mode.
+    Nothing that training depends on changes: neither the state of random numbers nor the model's mode. transformers writes the
+    answers, whatever ``hardware.rollout`` says: beside a trainer's vLLM there is no room for another.
     """
     if run.eval.eval_steps is None:
         return None
@@ -350,10 +351,13 @@ def while_training(run: Run, tokenizer: Any) -> Callable[[Any], dict[str, float]
     def ask(model: Any) -> dict[str, float]:
         import torch
 
+        from medrl.models.generation import Transformers
+
         training, found = model.training, {}
+        engine = Transformers(model, tokenizer, run.model.context_tokens, run.eval.batch_tokens)
         with torch.random.fork_rng():
             for name, rows in examples.items():
-                batches = completions(run, run.data_mix.tasks[name], rows, (model, tokenizer), ())
+                batches = completed(run, run.data_mix.tasks[name], rows, engine, ())
                 verdicts = [line["verdict"] for batch in batches for line in batch.values()]
                 found[f"validation/{name}/accuracy"] = verdicts.count("right") / len(verdicts)
         model.train(training)

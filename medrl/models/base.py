@@ -20,7 +20,7 @@ from medrl.models.chat_templates import ChatFormat
 from medrl.models.lora import Lora, Task
 
 if TYPE_CHECKING:
-    from medrl.models.generation import Sampling
+    from medrl.models.generation import EngineName, Sampling
     from medrl.training.hardware import Hardware
 
 T = TypeVar("T")
@@ -65,21 +65,31 @@ class Model(Identified, ABC):
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         """The model before training, without an adapter."""
 
-    def engine(self, policy: Any, tokenizer: Any, batch_tokens: int | None) -> Any:
-        """What completes prompts: it has the ``complete`` of `medrl.models.generation.Transformers`.
+    def engine(self, policy: Any, tokenizer: Any, hardware: Hardware, batch_tokens: int | None) -> Any:
+        """What completes prompts outside TRL's trainers: it has the ``complete`` of `medrl.models.generation.Engine`.
 
         Args:
             policy: The model, before training or after it.
             tokenizer: Its tokenizer.
-            batch_tokens: Most tokens of a batch, padding and completions included; None for what suits the device.
+            hardware: ``rollout`` says which engine it is.
+            batch_tokens: Most tokens of a batch, padding and completions included, where transformers completes; None for what
+                suits the device.
         """
         from medrl.models.generation import Transformers
 
+        if hardware.rollout == "vllm":
+            from medrl.models.vllm_engine import Vllm
+
+            return Vllm(policy, tokenizer, self.context_tokens, hardware)
         return Transformers(policy, tokenizer, self.context_tokens, batch_tokens)
 
-    def decoding(self, sampling: Sampling, policy: Any, tokenizer: Any) -> dict[str, Any]:
+    def engine_name(self, hardware: Hardware) -> EngineName:
+        """Whose completions those of `engine` are."""
+        return hardware.rollout if self.runs_here else "transformers"
+
+    def decoding(self, sampling: Sampling, policy: Any, tokenizer: Any, hardware: Hardware) -> dict[str, Any]:
         """The effective generation configuration, for the record."""
-        return sampling.as_json(policy, tokenizer)
+        return sampling.as_json(policy, tokenizer, self.engine_name(hardware))
 
     def ready(self) -> None:
         """See that it can be asked, before anything is begun. Asks nothing.

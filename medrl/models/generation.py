@@ -8,10 +8,11 @@ and what after it are the same policy's, and two models of one table are decoded
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from medrl.config.identity import digest
 from medrl.data.prompts import Messages
@@ -60,12 +61,20 @@ NO_DECODING = frozenset(
 )  # fmt: skip
 """Fields that change no completion here: of caches, of outputs, of an assistant model; ``max_length`` yields to the limit of
 new tokens. A test fails where transformers has a field that is in none of these lists."""
-DRAWN = "by the inverse of the distribution function, with a generator of each example and sample"
+EngineName = Literal["transformers", "vllm"]
+DRAWN: dict[EngineName, str] = {
+    "transformers": "by the inverse of the distribution function, with a generator of each example and sample",
+    "vllm": "by vLLM, with a generator of each example and sample",
+}
+"""How each engine draws."""
 
 
-def decoding_digest() -> str:
-    """Eight hex digits of what decides a completion besides the model, its prompt and `Sampling`."""
-    return digest({"neutral": NEUTRAL, "drawn": DRAWN})
+def decoding_digest(engine: EngineName) -> str:
+    """Eight hex digits of what decides a completion besides the model, its prompt and `Sampling`.
+
+    Two engines round otherwise, so that their greedy completions part, too, where two tokens are nearly as likely.
+    """
+    return digest({"neutral": NEUTRAL, "drawn": DRAWN[engine]})
 
 
 def neutral(policy: Any, tokenizer: Any) -> Any:
@@ -92,14 +101,17 @@ class Sampling:
     max_new_tokens: int
     seed: int
 
-    def as_json(self, policy: Any, tokenizer: Any) -> dict[str, Any]:
-        """The effective generation configuration, every field that changes a completion, in transformers' names."""
+    def as_json(self, policy: Any, tokenizer: Any, engine: EngineName) -> dict[str, Any]:
+        """The effective generation configuration, every field that changes a completion, in transformers' names; and whose
+        completions they are.
+        """
         sampled = self.temperature > 0
         asked = (sampled, self.temperature if sampled else None, 0, self.top_p if sampled else None, self.max_new_tokens)
         own = policy.generation_config
         ids = (sorted(eos_token_ids(policy, tokenizer)), tokenizer.pad_token_id, own.bos_token_id)
-        drawn = {"drawn": DRAWN, "seed": self.seed} if sampled else {}
-        return {**dict(zip(ASKED, asked, strict=True)), **NEUTRAL, **dict(zip(IDS, ids, strict=True)), **drawn}
+        drawn = {"drawn": DRAWN[engine], "seed": self.seed} if sampled else {}
+        about = {**dict(zip(ASKED, asked, strict=True)), **NEUTRAL, **dict(zip(IDS, ids, strict=True)), **drawn}
+        return {"engine": engine, **about}
 
 
 Tell = Callable[[str], bool | None]
@@ -176,18 +188,17 @@ def batches(lengths: Sequence[int], new_tokens: int, budget: int) -> Iterator[li
         yield batch
 
 
-class Transformers:
-    """Batched generation with transformers, on whatever device the policy is."""
+class Engine(ABC):
+    """Completes prompts."""
 
-    def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, budget: int | None) -> None:
+    def __init__(self, policy: Any, tokenizer: Any, context_tokens: int) -> None:
         """Args:
         policy: The model, with its adapter where it has one.
         tokenizer: The model's.
         context_tokens: Longest prompt and completion together.
-        budget: Most tokens of a batch, padding and completions included; None for what suits the device.
         """
         self.policy, self.tokenizer, self.rendering = policy.eval(), tokenizer, Rendering(tokenizer)
-        self.context_tokens, self.budget = context_tokens, budget or fitting_tokens(policy)
+        self.context_tokens = context_tokens
 
     def complete(
         self,
@@ -200,21 +211,23 @@ class Transformers:
         """Complete the prompts that are not ``done``, batch by batch: yields each batch as ``{position: completion}``.
 
         A completion depends on its own prompt, its own key (`Asked.key`) and the seed, and on nothing that it is batched with.
-        A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut. After each token
-        of a batch, ``tick`` hears how many completions of it are made, were each as long as it may be.
+        A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut. While a batch is
+        written, ``tick`` hears how many completions of it are made.
         """
-        left = [position for position in range(len(prompts)) if position not in set(done)]
         asked = {}
-        for position in left:
-            ids = self.rendering.prompt(prompts[position])
-            asked[position] = Asked(ids, min(sampling.max_new_tokens, self.context_tokens - len(ids)), keys[position])
+        for position in range(len(prompts)):
+            if position not in set(done):
+                ids = self.rendering.prompt(prompts[position])
+                asked[position] = Asked(ids, min(sampling.max_new_tokens, self.context_tokens - len(ids)), keys[position])
         if too_long := {position: Generated("", 0, False) for position, each in asked.items() if each.limit <= 0}:
             yield too_long
-        room = [position for position in left if position not in too_long]
-        for batch in batches([len(asked[position].ids) for position in room], sampling.max_new_tokens, self.budget):
-            positions = [room[index] for index in batch]
-            made = self._batch([asked[position] for position in positions], sampling, tick)
-            yield dict(zip(positions, made, strict=True))
+        yield from self._completed({at: each for at, each in asked.items() if at not in too_long}, sampling, tick)
+
+    @abstractmethod
+    def _completed(
+        self, asked: Mapping[int, Asked], sampling: Sampling, tick: Callable[[float], None] | None
+    ) -> Iterator[dict[int, Generated]]:
+        """Completions of prompts by their positions, batch by batch."""
 
     def asked(self, prompt: Messages, key: str, sampling: Sampling) -> Asked:
         """A conversation as it is completed.
@@ -228,6 +241,25 @@ class Transformers:
             raise UserError(f"The conversation has {len(ids)} tokens, and the model's context is {self.context_tokens}.")
         return Asked(ids, limit, key)
 
+    def _generated(self, ids: list[int]) -> Generated:
+        finished = ids[-1] in eos_token_ids(self.policy, self.tokenizer)
+        kept = ids[:-1] if finished else ids
+        return Generated(self.rendering.opening + self.tokenizer.decode(kept, skip_special_tokens=True), len(kept), finished)
+
+
+class Transformers(Engine):
+    """Batched generation with transformers, on whatever device the policy is."""
+
+    def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, budget: int | None) -> None:
+        """Args:
+        policy: The model, with its adapter where it has one.
+        tokenizer: The model's.
+        context_tokens: Longest prompt and completion together.
+        budget: Most tokens of a batch, padding and completions included; None for what suits the device.
+        """
+        super().__init__(policy, tokenizer, context_tokens)
+        self.budget = budget or fitting_tokens(policy)
+
     def stream(self, prompt: Messages, key: str, sampling: Sampling, tell: Tell) -> Generated:
         """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first.
 
@@ -239,13 +271,16 @@ class Transformers:
         (made,) = sample(self.policy, self.tokenizer, [asked], sampling, tell=tell)
         return self._generated(made)
 
+    def _completed(
+        self, asked: Mapping[int, Asked], sampling: Sampling, tick: Callable[[float], None] | None
+    ) -> Iterator[dict[int, Generated]]:
+        positions = [*asked]
+        for batch in batches([len(each.ids) for each in asked.values()], sampling.max_new_tokens, self.budget):
+            chosen = [positions[index] for index in batch]
+            yield dict(zip(chosen, self._batch([asked[position] for position in chosen], sampling, tick), strict=True))
+
     def _batch(self, asked: list[Asked], sampling: Sampling, tick: Callable[[float], None] | None) -> list[Generated]:
         return [self._generated(ids) for ids in sample(self.policy, self.tokenizer, asked, sampling, tick)]
-
-    def _generated(self, ids: list[int]) -> Generated:
-        finished = ids[-1] in eos_token_ids(self.policy, self.tokenizer)
-        kept = ids[:-1] if finished else ids
-        return Generated(self.rendering.opening + self.tokenizer.decode(kept, skip_special_tokens=True), len(kept), finished)
 
 
 def sample(
@@ -339,8 +374,12 @@ def _uniform(asked: Asked, seed: int, count: int) -> Any:
     """Numbers between 0 and 1, one a token."""
     import torch
 
-    own = int.from_bytes(hashlib.sha256(f"{seed}/{asked.key}".encode()).digest()[:8], "big", signed=True)
-    return torch.rand(count, generator=torch.Generator().manual_seed(own), dtype=torch.float64)
+    return torch.rand(count, generator=torch.Generator().manual_seed(own_seed(asked, seed)), dtype=torch.float64)
+
+
+def own_seed(asked: Asked, seed: int) -> int:
+    """The seed of one completion, a signed number of 64 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{asked.key}".encode()).digest()[:8], "big", signed=True)
 
 
 def _ended(ids: list[int], eos: set[int]) -> list[int]:

@@ -138,7 +138,7 @@ def place(run: Run, name: str) -> Path:
     about = {
         "model": {key: value for key, value in run.model.identity().items() if key != "lora"},
         "new_tokens": run.model.max_new_tokens,
-        "decoding": decoding_digest(),
+        "decoding": decoding_digest("transformers"),
         "task": {key: value for key, value in task.identity().items() if key != "format"},
         "rows": [run.source.identity_of(task, split) for split in ("train", "test")],
         "decontaminate": mix.decontaminate,

@@ -132,10 +132,10 @@ class ApiModel(Endpoint[AnswerLine], Model):
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> None:
         """None: there are no weights here."""
 
-    def engine(self, policy: Any, tokenizer: Any, batch_tokens: int | None) -> Asking:
+    def engine(self, policy: Any, tokenizer: Any, hardware: Hardware, batch_tokens: int | None) -> Asking:
         return Asking(self)
 
-    def decoding(self, sampling: Sampling, policy: Any, tokenizer: Any) -> dict[str, Any]:
+    def decoding(self, sampling: Sampling, policy: Any, tokenizer: Any, hardware: Hardware) -> dict[str, Any]:
         """What is sent, and where; the seed is that of the run, of which each request's own is made."""
         sent = self._decoding(sampling, "")
         if "seed" in sent:
@@ -239,7 +239,7 @@ def _text(message: Message) -> str:
 
 
 class Asking:
-    """Completes prompts by asking; it has the ``complete`` of `medrl.models.generation.Transformers`."""
+    """Completes prompts by asking; it has the ``complete`` of `medrl.models.generation.Engine`."""
 
     def __init__(self, model: ApiModel) -> None:
         self.model = model

@@ -1,0 +1,285 @@
+"""Generation with vLLM outside TRL's trainers, in this process: one engine, which takes over the weights of whatever policy asks.
+
+- An engine starts empty, from the shape of the policy alone, when the first prompt comes; that takes a minute on a GPU. Every
+  policy of this shape answers through it: the model before training, after it, at each step of PPO.
+- Before each set of prompts it is handed the policy's weights as they are now, adapters merged and 4 bits unpacked
+  (`medrl.models.merged`), in the precision of the hardware.
+- While nothing is asked it sleeps and leaves its memory on the GPU to others; its compiled code and graphs stay.
+- vLLM runs in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), so that it ends with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from medrl import files
+from medrl.config.identity import digest
+from medrl.models import loading
+from medrl.models.generation import Asked, Engine, Generated, Sampling, eos_token_ids, own_seed
+from medrl.models.merged import merged_weights
+from medrl.training import distributed
+
+if TYPE_CHECKING:
+    from medrl.training.hardware import Hardware
+
+WRITTEN_AT_ONCE = 64
+"""Completions that are handed on together: a kill loses no more finished ones."""
+BESIDE_WEIGHTS = 4 * 2**30
+"""Least memory on a GPU that vLLM takes beside the weights, in bytes: for keys and values, and what it computes with."""
+USUAL_SHARE = 0.3
+"""Share of a GPU's memory that vLLM takes where ``hardware.vllm_memory_share`` is ``auto``, which is decided for training."""
+NO_SHAPE = frozenset(
+    {
+        "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "quantization_config",
+        "transformers_version", "use_cache",
+    }
+)  # fmt: skip
+"""Entries of ``config.json`` in which policies of one shape differ."""
+
+
+class _Started(NamedTuple):
+    shape: tuple[str, str, int]
+    """``config.json``, precision, most tokens of a sequence."""
+    llm: Any
+
+
+_started: list[_Started] = []
+"""The engine of this process, where one has started."""
+
+
+class Vllm(Engine):
+    """Completions by vLLM, of the policy as it is when `complete` or `sample` is called."""
+
+    def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, hardware: Hardware) -> None:
+        """Args:
+        policy: The model, with its adapter where it has one.
+        tokenizer: The model's.
+        context_tokens: Longest prompt and completion together.
+        hardware: Its precision, and the share of the GPU's memory that vLLM takes.
+        """
+        super().__init__(policy, tokenizer, context_tokens)
+        self.hardware = hardware
+
+    def sample(self, asked: list[Asked], sampling: Sampling) -> list[list[int]]:
+        """Complete prompts: for each the ids of the completion, with its closing token unless the token limit cut it.
+
+        Raises:
+            UserError: vLLM cannot run the model.
+        """
+        import torch
+
+        with torch.autocast(self.policy.device.type, enabled=False):  # a trainer's, which would round what is merged
+            made = {at: ids for batch in self._written(dict(enumerate(asked)), sampling, None) for at, ids in batch.items()}
+        return [made[at] for at in range(len(asked))]
+
+    def _completed(
+        self, asked: Mapping[int, Asked], sampling: Sampling, tick: Callable[[float], None] | None
+    ) -> Iterator[dict[int, Generated]]:
+        for batch in self._written(asked, sampling, tick):
+            yield {position: self._generated(ids) for position, ids in batch.items()}
+
+    def _written(
+        self, asked: Mapping[int, Asked], sampling: Sampling, tick: Callable[[float], None] | None
+    ) -> Iterator[dict[int, list[int]]]:
+        """The ids of completions by their positions, as they end: vLLM begins another where one has ended.
+
+        Samples of one prompt are a request each, with a seed of its own: vLLM makes the same of a request for ``n``, with seeds
+        that count on. Either way the prefix cache computes their prompt once.
+        """
+        if not asked:
+            return
+        eos = sorted(eos_token_ids(self.policy, self.tokenizer))
+        with _awake(self.policy, self.context_tokens, self.hardware) as llm:
+            engine, left, ended = llm.llm_engine, set(asked), dict[int, list[int]]()
+            try:
+                for position, each in asked.items():
+                    engine.add_request(str(position), {"prompt_token_ids": each.ids}, parameters(each, sampling, eos))
+                while left:
+                    for output in engine.step():
+                        ended[int(output.request_id)] = list(output.outputs[0].token_ids)
+                        left.remove(int(output.request_id))
+                    if tick:
+                        tick(len(ended))
+                    if len(ended) >= WRITTEN_AT_ONCE or not left:
+                        yield ended
+                        ended = {}
+            finally:  # whoever asks may go away in between
+                engine.abort_request([str(position) for position in left])
+
+
+def parameters(asked: Asked, sampling: Sampling, eos: list[int]) -> Any:
+    """One prompt's ``SamplingParams`` of vLLM: what `Sampling` asks for, and no decoding of the model's own."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    sampled = sampling.temperature > 0
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p if sampled else 1.0,
+        seed=own_seed(asked, sampling.seed) & (2**63 - 1) if sampled else None,  # vLLM takes -1 for none
+        max_tokens=asked.limit,
+        stop_token_ids=eos,
+        ignore_eos=True,  # but for these
+        top_k=0,
+        min_p=0.0,
+        min_tokens=0,
+        repetition_penalty=1.0,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def stop() -> None:
+    """End the engine of this process and give its memory back; nothing where none has started."""
+    if _started:
+        end(_started.pop().llm)
+
+
+def end(llm: Any) -> None:
+    """Take from an engine all that it holds: ours, or the one that a trainer of TRL's has started.
+
+    A process that trains together with others keeps it until it ends itself, which is soon: vLLM would end their group, too.
+    """
+    if distributed.size() > 1:
+        return
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    llm.llm_engine.engine_core.shutdown()
+    del llm.llm_engine
+    cleanup_dist_env_and_memory()
+
+
+@contextmanager
+def _awake(policy: Any, context_tokens: int, hardware: Hardware) -> Iterator[Any]:
+    """The engine with the weights of a policy.
+
+    On a GPU it takes ``hardware.vllm_memory_share`` of the memory, or more where that does not hold the weights. The policy stays
+    beside it where there is room, and waits in the memory of the CPU where there is not.
+    """
+    import torch
+
+    device = policy.device
+    wanted = _wanted(policy, hardware) if device.type == "cuda" else 0
+    if moved := wanted > _free(device):
+        policy.to("cpu")
+        _collect()
+    try:
+        llm = _engine_for(policy, context_tokens, hardware, wanted)
+        if device.type == "cuda" and llm.llm_engine.is_sleeping():
+            llm.wake_up()
+        with torch.no_grad():
+            llm.apply_model(lambda model: _load(model, policy))
+        llm.reset_prefix_cache()
+        yield llm
+    finally:
+        if _started and device.type == "cuda":
+            _started[0].llm.sleep(level=2)
+        if moved:
+            policy.to(device)
+
+
+def _wanted(policy: Any, hardware: Hardware) -> int:
+    """Bytes that vLLM takes of a GPU."""
+    import torch
+
+    total = torch.cuda.get_device_properties(policy.device).total_memory
+    plain = policy.get_base_model() if hasattr(policy, "peft_config") else policy
+    weights = plain.num_parameters() * (4 if hardware.precision == "fp32" else 2)
+    asked = hardware.vllm_memory_share
+    share = max(USUAL_SHARE if isinstance(asked, str) else asked, (weights + BESIDE_WEIGHTS) / total)
+    return int(min(0.92, share) * total)
+
+
+def _free(device: Any) -> int:
+    """Bytes of a GPU that nothing holds."""
+    import torch
+
+    if device.type != "cuda":
+        return 0
+    _collect()
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def _collect() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _engine_for(policy: Any, context_tokens: int, hardware: Hardware, wanted: int) -> Any:
+    """The engine of this process where it has the policy's shape, else a new one."""
+    plain = policy.get_base_model() if hasattr(policy, "peft_config") else policy
+    declared = {
+        key: value for key, value in json.loads(plain.config.to_json_string(use_diff=False)).items() if key not in NO_SHAPE
+    }
+    shape = (json.dumps(declared, sort_keys=True), hardware.precision, context_tokens)
+    if _started and _started[0].shape == shape:
+        return _started[0].llm
+    stop()
+    name = str(plain.name_or_path or type(plain).__name__)
+    todo = "raise hardware.vllm_memory_share, or write hardware.rollout=transformers"
+    with loading.explained(name, todo, "cannot be run by vLLM"):
+        llm = _new({**declared, "architectures": [type(plain).__name__]}, context_tokens, hardware, wanted)
+    _started.append(_Started(shape, llm))
+    atexit.register(stop)  # before what vLLM and torch have registered is done
+    gc.unfreeze()  # vLLM freezes what is there when it starts, a policy that is soon to go among it
+    return llm
+
+
+def _new(declared: Mapping[str, Any], context_tokens: int, hardware: Hardware, wanted: int) -> Any:
+    """An engine without weights. The global random states are those of before."""
+    import numpy
+    import torch
+
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from vllm import LLM, envs
+
+    options: dict[str, Any] = {}
+    if hardware.device == "cuda":
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        options = {"gpu_memory_utilization": wanted / total, "enable_sleep_mode": True}
+    if distributed.size() > 1:  # each process has an engine of its own, on its own GPU, and torch.distributed is in use
+        options["distributed_executor_backend"] = "external_launcher"
+    folder = Path(envs.VLLM_CACHE_ROOT, "medrl", digest(declared))  # the same for the next command, which finds its compiled code
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(folder / "config.json", json.dumps(declared))
+    states = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng():
+        llm = LLM(
+            model=str(folder),
+            load_format="dummy",
+            skip_tokenizer_init=True,
+            generation_config="vllm",
+            dtype={"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[hardware.precision],
+            max_model_len=context_tokens,
+            seed=0,
+            disable_log_stats=True,
+            **options,
+        )
+    random.setstate(states[0])
+    numpy.random.set_state(states[1])
+    return llm
+
+
+def _load(model: Any, policy: Any) -> None:
+    """Hand vLLM's model the weights of a policy.
+
+    Raises:
+        RuntimeError: it has some that the policy lacks; they would be random.
+    """
+    loaded = model.load_weights(merged_weights(policy))
+    if loaded is not None and (missing := sorted({name for name, _ in model.named_parameters()} - loaded)):
+        raise RuntimeError(f"vLLM's {type(model).__name__} has weights that the policy lacks: {', '.join(missing[:3])}")
