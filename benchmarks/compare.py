@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,22 @@ def accept(lines: Iterable[Line], folder: Path = BASELINES) -> None:
         (folder / f"{name}.json").write_text(f"[\n{text}\n]\n", encoding="utf-8")
 
 
+def flat(figures: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """Names and values, those of a side under its name; of lists the line alone holds the values."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{of}{name} ")
+        elif not isinstance(value, list):
+            yield f"{of}{name} {value}"
+
+
 def tables(lines: Iterable[Line]) -> str:
     """A section a benchmark: what was measured, on what and when."""
     parts: dict[str, list[str]] = {}
     for line in lines:
         ratio, wanted = line["ratio"], line["wanted"]
         kept = "" if None in (ratio, wanted) else f"{wanted:g}, {'kept' if ratio <= wanted else 'missed'}"
-        figures = ", ".join(f"{name} {value}" for name, value in line["figures"].items())
+        figures = ", ".join(flat(line["figures"]))
         machine, versions = line["machine"], line["versions"]
         on = (
             f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; {line['date']}, commit {line['commit']}; "

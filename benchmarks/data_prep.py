@@ -32,7 +32,7 @@ def lay_out(root: Path, count: int) -> None:
     pubmedqa = lambda number: {  # noqa: E731
         "pubid": number,
         "question": f"{writer.text(12, False)} {number}?",
-        "context": {"contexts": [writer.text(40, False) for _ in range(draw.randint(2, 5))]},
+        "context": {"contexts": [writer.text(40, False) for _ in range(draw.randint(2, 3))]},
         "long_answer": writer.text(20, False),
         "final_decision": draw.choice(("yes", "no", "maybe")),
     }
@@ -57,7 +57,11 @@ def by_medrl(root: Path, count: int) -> int:
     from medrl.config import build, compose
 
     words = ["algo=grpo", "model=tiny", "hardware=cpu", "source=local", f"source.root={root}", f"data_mix.rows={count}"]
-    words += ["data_mix=pubmed70", "data_mix.weights={pubmedqa:0.7,gsm8k:0.3}", "data_mix.held_out=[pubmedqa,gsm8k]"]
+    words += [
+        "data_mix=pubmed70",
+        "data_mix.weights={pubmedqa:0.7,gsm8k:0.3,health_benchmarks:0}",
+        "data_mix.held_out=[pubmedqa,gsm8k]",
+    ]
     return len(lifecycle._rows(build.check(compose.tree(words)))[1].rows)
 
 

@@ -57,6 +57,10 @@ def test_a_line_says_what_was_measured_on_what(tmp_path, capsys):
     assert found["machine"].keys() <= {"cpu", "cores", "load", "gpu", "gpus", "gpu_gib"}  # no name of a machine
 
 
+def test_figures_of_a_side_stand_under_its_name():
+    assert [*compare.flat({"s": 1, "trl": {"step_s": 2.0, "steps": [1, 2]}})] == ["s 1", "trl step_s 2.0"]
+
+
 def test_the_page_is_made_of_the_baselines():
     text = compare.PAGE.read_text(encoding="utf-8")
     assert compare.page(text) == text
@@ -66,7 +70,7 @@ def test_the_page_is_made_of_the_baselines():
 def test_every_baseline_is_whole_and_its_benchmark_is_there():
     for each in compare.baselines().values():
         assert each.keys() == {"benchmark", "setting", "figures", "ratio", "wanted", "versions", "machine", "date", "commit"}
-        assert (BENCHMARKS / f"{each['benchmark']}.py").exists()
+        assert any(f'write(chosen.out, "{each["benchmark"]}"' in path.read_text() for path in BENCHMARKS.glob("*.py"))
 
 
 @pytest.mark.slow
