@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from medrl import lifecycle
-from medrl.config import build, schema
+from medrl.config import build, frozen, schema
 from medrl.config import compose as composing
 from medrl.config.options import group_options
 from medrl.data.hf_hub import Unreachable
 from medrl.errors import UserError
+from medrl.files import read_json
 from medrl.models import architecture
 from medrl.planning import duration, fit, memory
 from medrl.training import cards
@@ -110,10 +111,14 @@ def test_what_is_said_of_it(planned):
         "micro-batch 8 with checkpointing would take 19.9 GiB",
         "vLLM 51%: 11.2 GiB, of which 5.7 GiB are its 16-bit weights",
     ]
-    assert fit.of_card(run.hardware) == "L4, 22 GiB, compute capability 8.9: bf16, which is fast there; rollouts by vllm"
-    old = fit.of_card(planned("p100", "qwen2_5_3b_instruct").hardware)
-    assert "fp16, which is fast there; bf16 is from 8.0 on" in old and "a PyTorch that was built with CUDA 12" in old
-    asked = planned("t4", "qwen2_5_3b_instruct", "hardware.precision=bf16 hardware.memory_gib=8").hardware
+    assert fit.of_card(run) == "L4, 22 GiB, compute capability 8.9: bf16, which is fast there; rollouts by vllm"
+    old = fit.of_card(planned("p100", "qwen2_5_3b_instruct", "algo=sft"))
+    assert (
+        "fp16, which is fast there; bf16 is from 8.0 on" in old
+        and "a PyTorch that was built with CUDA 12" in old
+        and "rollouts" not in old
+    )
+    asked = planned("t4", "qwen2_5_3b_instruct", "hardware.precision=bf16 hardware.memory_gib=8")
     assert fit.of_card(asked).startswith("T4, 8 GiB, compute capability 7.5: bf16, asked for; it is slow below 8.0")
 
 
@@ -172,9 +177,11 @@ def test_a_full_scale_command_is_planned_without_the_hub(cut_off, compose, capsy
     said = capsys.readouterr().out
     assert "warning  planned at the limits" in said and "HF_HUB_OFFLINE=1 forbids to fetch it" in said
     assert found["evaluation"]["rows"] == {"pubmedqa": 500, "gsm8k": 1319, "health_benchmarks": None}
-    assert "health_benchmarks of unknown size rows: 3,638 completions" in said
+    assert "health_benchmarks (size not known here, not counted) rows by what is published: 3,638 completions" in said
     assert found["memory"]["peak"] < 15 * memory.GIB and "T4, 15 GiB" in said and "fit      micro-batch 1 " in said
     assert "s a step, " in said and "an estimate of what T4's data sheet promises" in said
+    twins = lifecycle.run(compose([*words, "source=embedded", "source.test_rows=12", "source.train_rows=100"]))
+    assert twins["evaluation"]["rows"] == dict.fromkeys(found["evaluation"]["rows"], 12)  # which need no hub; the tokenizer does
     limited = lifecycle.run(compose([*words, "eval=quick"]))
     assert limited["evaluation"]["rows"] == {"pubmedqa": 100, "gsm8k": 100, "health_benchmarks": 100}
     assert limited["estimate"]["evaluation"] < found["estimate"]["evaluation"]
@@ -224,3 +231,28 @@ def test_a_card_is_known_by_its_name_or_refused():
     with pytest.raises(UserError, match=r"hardware\.card  k80 is none of p100"):
         composing.compose(["hardware=t4", "hardware.card=k80", "dry_run=true"])
     assert composing.tree(["hardware=auto", "hardware.card=l40s"])["hardware"]["memory_gib"] == cards.known()["l40s"].memory_gib
+
+
+# --- Training --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_trains_with_what_was_decided(compose, tmp_path):
+    words = [
+        "algo=sft",
+        "data_mix=pubmedqa",
+        "data_mix.rows=48",
+        "source.train_rows=100",
+        "source.test_rows=8",
+        "algo.max_steps=1",
+    ]
+    words += ["algo.batch_size=16", "eval.limit=1", "eval.max_new_tokens=8", "hardware=cpu", f"runs={tmp_path}"]
+    tree = compose(words)
+    undecided = dict.fromkeys(("micro_batch_size", "gradient_checkpointing"), "auto")  # as on a GPU
+    metrics = lifecycle.run({**tree, "hardware": {**tree["hardware"], **undecided, "memory_gib": 0.6}})
+    (folder,) = tmp_path.glob("sft-*")
+    planned = read_json(folder / "plan.json")
+    assert 1 < planned["batch"]["micro-batch"] < 16 and planned["fit"][0].startswith("micro-batch ")
+    assert planned["memory"]["peak"] <= fit.FULL * 0.6 * memory.GIB
+    assert metrics["run_id"] == schema.run_id(build.check(tree))  # as with any other split
+    assert frozen.load(folder)["hardware"]["micro_batch_size"] == "auto"
