@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from medrl import lifecycle
-from medrl.config import build, frozen, schema
+from medrl.config import build, frozen, json_schema, schema
 from medrl.config import compose as composing
 from medrl.config.options import group_options
 from medrl.data.hf_hub import Unreachable
@@ -76,16 +76,11 @@ def test_the_shapes_that_are_kept_have_the_weights_that_are_published():
     assert {name: sum(shape_of(name).parameters) for name in PARAMETERS} == PARAMETERS
 
 
-def test_the_shape_of_every_model_on_the_hub_is_kept(compose):
-    kept = yaml.safe_load((Path(architecture.__file__).with_name("configs.yaml")).read_text(encoding="utf-8"))
-    trees = {option: compose([f"model={option}", "hardware=t4", "dry_run=true"]) for option in options_of_models()}
-    named = {build.build(tree["model"]).weights for tree in trees.values()}
-    assert len(named) > 15 and named - set(kept) == {"baichuan-inc/Baichuan2-7B-Chat"}  # it comes with code of its own
-
-
-def options_of_models():
-    own = {"tiny", "tiny_scratch", "from_run", "openai_compatible", "pretrained", "ziya_llama_13b"}
-    return [option for option in group_options("model") if option not in own]
+def test_the_shape_of_every_model_on_the_hub_is_kept():
+    kept = yaml.safe_load(Path(architecture.__file__).with_name("configs.yaml").read_text(encoding="utf-8"))
+    named = {str(json_schema.values("model", option).get("weights", "")) for option in group_options("model")}
+    on_hub = {name for name in named if "/" in name}
+    assert len(on_hub) > 15 and on_hub - set(kept) == {"baichuan-inc/Baichuan2-7B-Chat"}  # it comes with code of its own
 
 
 @pytest.mark.parametrize(("card", "model", "more", "decided"), DECIDED)
@@ -131,7 +126,7 @@ def test_a_users_value_wins_and_the_others_are_fitted_to_it(planned):
     assert of("hardware.gradient_checkpointing=true") == (24, True, 0.28)
     assert of("hardware.micro_batch_size=4") == (4, True, 0.28)
     assert of("hardware.micro_batch_size=4", "hardware.gradient_checkpointing=false") == (4, False, 0.2)  # with less cache
-    assert of("hardware.vllm_memory_share=0.5")[1:] == (True, 0.5)
+    assert of("hardware.vllm_memory_share=0.5") == (1, False, 0.5)
     assert of("hardware.memory_gib=80") == (6, False, 0.14)
     whole = "hardware.micro_batch_size=3", "hardware.gradient_checkpointing=true", "hardware.vllm_memory_share=0.4"
     assert of(*whole) == (3, True, 0.4)
@@ -185,6 +180,14 @@ def test_a_full_scale_command_is_planned_without_the_hub(cut_off, compose, capsy
     limited = lifecycle.run(compose([*words, "eval=quick"]))
     assert limited["evaluation"]["rows"] == {"pubmedqa": 100, "gsm8k": 100, "health_benchmarks": 100}
     assert limited["estimate"]["evaluation"] < found["estimate"]["evaluation"]
+
+
+def test_the_plan_names_what_makes_a_run_fit(cut_off, compose, capsys, tmp_path):
+    words = ["source=hub", "model=qwen2_5_7b_instruct", "hardware=t4", "dry_run=true", f"runs={tmp_path}"]
+    found = lifecycle.run(compose(words))
+    assert found["memory"]["peak"] > 15 * memory.GIB
+    said = "are key-value cache: algo.batch_size=6 makes it 12.5 GiB\n"
+    assert found["memory"]["warning"].endswith(said.strip()) and said in capsys.readouterr().out
 
 
 def test_a_model_that_nothing_is_known_of_needs_the_hub(cut_off, compose, tmp_path):
