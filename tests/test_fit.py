@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from medrl import lifecycle
-from medrl.config import build, schema
+from medrl.config import build, frozen, json_schema, schema
 from medrl.config import compose as composing
 from medrl.config.options import group_options
 from medrl.data.hf_hub import Unreachable
 from medrl.errors import UserError
+from medrl.files import read_json
 from medrl.models import architecture
 from medrl.planning import duration, fit, memory
 from medrl.training import cards
@@ -75,16 +76,11 @@ def test_the_shapes_that_are_kept_have_the_weights_that_are_published():
     assert {name: sum(shape_of(name).parameters) for name in PARAMETERS} == PARAMETERS
 
 
-def test_the_shape_of_every_model_on_the_hub_is_kept(compose):
-    kept = yaml.safe_load((Path(architecture.__file__).with_name("configs.yaml")).read_text(encoding="utf-8"))
-    trees = {option: compose([f"model={option}", "hardware=t4", "dry_run=true"]) for option in options_of_models()}
-    named = {build.build(tree["model"]).weights for tree in trees.values()}
-    assert len(named) > 15 and named - set(kept) == {"baichuan-inc/Baichuan2-7B-Chat"}  # it comes with code of its own
-
-
-def options_of_models():
-    own = {"tiny", "tiny_scratch", "from_run", "openai_compatible", "pretrained", "ziya_llama_13b"}
-    return [option for option in group_options("model") if option not in own]
+def test_the_shape_of_every_model_on_the_hub_is_kept():
+    kept = yaml.safe_load(Path(architecture.__file__).with_name("configs.yaml").read_text(encoding="utf-8"))
+    named = {str(json_schema.values("model", option).get("weights", "")) for option in group_options("model")}
+    on_hub = {name for name in named if "/" in name}
+    assert len(on_hub) > 15 and on_hub - set(kept) == {"baichuan-inc/Baichuan2-7B-Chat"}  # it comes with code of its own
 
 
 @pytest.mark.parametrize(("card", "model", "more", "decided"), DECIDED)
@@ -110,10 +106,14 @@ def test_what_is_said_of_it(planned):
         "micro-batch 8 with checkpointing would take 19.9 GiB",
         "vLLM 51%: 11.2 GiB, of which 5.7 GiB are its 16-bit weights",
     ]
-    assert fit.of_card(run.hardware) == "L4, 22 GiB, compute capability 8.9: bf16, which is fast there; rollouts by vllm"
-    old = fit.of_card(planned("p100", "qwen2_5_3b_instruct").hardware)
-    assert "fp16, which is fast there; bf16 is from 8.0 on" in old and "a PyTorch that was built with CUDA 12" in old
-    asked = planned("t4", "qwen2_5_3b_instruct", "hardware.precision=bf16 hardware.memory_gib=8").hardware
+    assert fit.of_card(run) == "L4, 22 GiB, compute capability 8.9: bf16, which is fast there; rollouts by vllm"
+    old = fit.of_card(planned("p100", "qwen2_5_3b_instruct", "algo=sft"))
+    assert (
+        "fp16, which is fast there; bf16 is from 8.0 on" in old
+        and "a PyTorch that was built with CUDA 12" in old
+        and "rollouts" not in old
+    )
+    asked = planned("t4", "qwen2_5_3b_instruct", "hardware.precision=bf16 hardware.memory_gib=8")
     assert fit.of_card(asked).startswith("T4, 8 GiB, compute capability 7.5: bf16, asked for; it is slow below 8.0")
 
 
@@ -126,7 +126,7 @@ def test_a_users_value_wins_and_the_others_are_fitted_to_it(planned):
     assert of("hardware.gradient_checkpointing=true") == (24, True, 0.28)
     assert of("hardware.micro_batch_size=4") == (4, True, 0.28)
     assert of("hardware.micro_batch_size=4", "hardware.gradient_checkpointing=false") == (4, False, 0.2)  # with less cache
-    assert of("hardware.vllm_memory_share=0.5")[1:] == (True, 0.5)
+    assert of("hardware.vllm_memory_share=0.5") == (1, False, 0.5)
     assert of("hardware.memory_gib=80") == (6, False, 0.14)
     whole = "hardware.micro_batch_size=3", "hardware.gradient_checkpointing=true", "hardware.vllm_memory_share=0.4"
     assert of(*whole) == (3, True, 0.4)
@@ -172,12 +172,22 @@ def test_a_full_scale_command_is_planned_without_the_hub(cut_off, compose, capsy
     said = capsys.readouterr().out
     assert "warning  planned at the limits" in said and "HF_HUB_OFFLINE=1 forbids to fetch it" in said
     assert found["evaluation"]["rows"] == {"pubmedqa": 500, "gsm8k": 1319, "health_benchmarks": None}
-    assert "health_benchmarks of unknown size rows: 3,638 completions" in said
+    assert "health_benchmarks (size not known here, not counted) rows by what is published: 3,638 completions" in said
     assert found["memory"]["peak"] < 15 * memory.GIB and "T4, 15 GiB" in said and "fit      micro-batch 1 " in said
     assert "s a step, " in said and "an estimate of what T4's data sheet promises" in said
+    twins = lifecycle.run(compose([*words, "source=embedded", "source.test_rows=12", "source.train_rows=100"]))
+    assert twins["evaluation"]["rows"] == dict.fromkeys(found["evaluation"]["rows"], 12)  # which need no hub; the tokenizer does
     limited = lifecycle.run(compose([*words, "eval=quick"]))
     assert limited["evaluation"]["rows"] == {"pubmedqa": 100, "gsm8k": 100, "health_benchmarks": 100}
     assert limited["estimate"]["evaluation"] < found["estimate"]["evaluation"]
+
+
+def test_the_plan_names_what_makes_a_run_fit(cut_off, compose, capsys, tmp_path):
+    words = ["source=hub", "model=qwen2_5_7b_instruct", "hardware=t4", "dry_run=true", f"runs={tmp_path}"]
+    found = lifecycle.run(compose(words))
+    assert found["memory"]["peak"] > 15 * memory.GIB
+    said = "are key-value cache: algo.batch_size=6 makes it 12.5 GiB\n"
+    assert found["memory"]["warning"].endswith(said.strip()) and said in capsys.readouterr().out
 
 
 def test_a_model_that_nothing_is_known_of_needs_the_hub(cut_off, compose, tmp_path):
@@ -224,3 +234,28 @@ def test_a_card_is_known_by_its_name_or_refused():
     with pytest.raises(UserError, match=r"hardware\.card  k80 is none of p100"):
         composing.compose(["hardware=t4", "hardware.card=k80", "dry_run=true"])
     assert composing.tree(["hardware=auto", "hardware.card=l40s"])["hardware"]["memory_gib"] == cards.known()["l40s"].memory_gib
+
+
+# --- Training --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_trains_with_what_was_decided(compose, tmp_path):
+    words = [
+        "algo=sft",
+        "data_mix=pubmedqa",
+        "data_mix.rows=48",
+        "source.train_rows=100",
+        "source.test_rows=8",
+        "algo.max_steps=1",
+    ]
+    words += ["algo.batch_size=16", "eval.limit=1", "eval.max_new_tokens=8", "hardware=cpu", f"runs={tmp_path}"]
+    tree = compose(words)
+    undecided = dict.fromkeys(("micro_batch_size", "gradient_checkpointing"), "auto")  # as on a GPU
+    metrics = lifecycle.run({**tree, "hardware": {**tree["hardware"], **undecided, "memory_gib": 2.0}})
+    (folder,) = tmp_path.glob("sft-*")
+    planned = read_json(folder / "plan.json")
+    assert planned["batch"]["micro-batch"] == 4 and planned["fit"][0].startswith("micro-batch ")
+    assert planned["memory"]["peak"] <= fit.FULL * 2 * memory.GIB
+    assert metrics["run_id"] == schema.run_id(build.check(tree))  # as with any other split
+    assert frozen.load(folder)["hardware"]["micro_batch_size"] == "auto"

@@ -47,6 +47,7 @@ ONE_RUN = [
     ("", "hardware.nodes=2 hardware.rendezvous=host:1234"),
     ("", "hardware.gradient_checkpointing=true"),
     ("", "hardware.memory_gib=3"),
+    ("hardware=a100", "hardware=h200"),
     ("", "hardware=t4 hardware.precision=fp32 hardware.rollout=transformers"),
     ("", "eval=quick"),
     ("", "eval=full"),

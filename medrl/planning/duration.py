@@ -51,6 +51,11 @@ class Pace(NamedTuple):
         """Of the model, in numbers."""
         return sum(self.shape.parameters)
 
+    @property
+    def host_seconds(self) -> float:
+        """What one pass through all layers takes the host, however little there is to compute."""
+        return LAYER_SECONDS[self.held.quantized] * self.shape.layers
+
     def pass_seconds(self, tokens: float, passes: float) -> float:
         """Products of so many passes through the weights: forward is one, back through the activations another."""
         return 2 * passes * self.weights * tokens / (self.card.tflops * 1e12 * REACHED_TFLOPS)
@@ -61,8 +66,7 @@ class Pace(NamedTuple):
         cached = 4 * shape.layers * shape.key_value_heads * shape.head_dim * (prompt + new / 2)  # keys and values in 16 bits
         weights = 2 * self.weights if vllm else self.held.weights()
         reading = (weights + completions * cached) / (self.card.gb_s * 1e9 * REACHED_BANDWIDTH)
-        host = LAYER_SECONDS[self.held.quantized] * shape.layers
-        token = reading + VLLM_SECONDS if vllm else max(reading, host)
+        token = reading + VLLM_SECONDS if vllm else max(reading, self.host_seconds)
         return new * token + self.pass_seconds(completions * prompt, 1)
 
 
@@ -88,6 +92,8 @@ def of_training(run: Run, algo: TrainedAlgo, found: Pace, known: float) -> Durat
     vllm = hardware.rollout == "vllm" and algo.uses_rollout_engine
     passes += vllm and not hardware.shared_prompts  # TRL's old log-probabilities
     seconds = found.pass_seconds(share * work.sequences * work.tokens, passes)
+    _, micro_batches = hardware.split(algo.batch_size)
+    seconds = max(seconds, micro_batches * passes * found.host_seconds)  # of a small model
     rounds = getattr(algo, "num_mini_batches", 1)
     if work.completion:
         written = ceil(share * rounds)

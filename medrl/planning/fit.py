@@ -22,7 +22,6 @@ from medrl.training.hardware import AUTO, FITTED
 if TYPE_CHECKING:
     from medrl.algos.base import TrainedAlgo
     from medrl.config.schema import Run
-    from medrl.training.hardware import Hardware
 
 FULL = 0.9
 """Share of the memory that an estimate may fill. The rest is for what it leaves out, the CUDA context and fragmentation."""
@@ -149,8 +148,9 @@ def _words(run: Run, algo: TrainedAlgo) -> str:
     )
 
 
-def of_card(hardware: Hardware) -> str | None:
+def of_card(run: Run) -> str | None:
     """What a card is, and what follows from that alone; None where it is not known."""
+    hardware = run.hardware
     if not (card := hardware.known_card):
         return None
     modern = card.capability >= cards.BF16_SINCE
@@ -160,8 +160,10 @@ def of_card(hardware: Hardware) -> str | None:
         "bf16": "which is fast there" if modern else f"asked for; it is slow below {cards.BF16_SINCE}, where fp16 is fast",
     }
     said = f"{card.name}, {hardware.memory_gib or card.memory_gib:g} GiB, compute capability {card.capability}: "
-    said += f"{hardware.precision}, {why[hardware.precision]}; rollouts by {hardware.rollout}"
-    said += " (vLLM is for newer cards)" if card.capability < cards.VLLM_SINCE else ""
+    said += f"{hardware.precision}, {why[hardware.precision]}"
+    if run.algo.uses_rollout_engine:
+        said += f"; rollouts by {hardware.rollout}"
+        said += " (vLLM is for newer cards)" if card.capability < cards.VLLM_SINCE else ""
     if card.capability < cards.CUDA_13_SINCE:
         said += "; CUDA 13 has no compiler for it, so take a PyTorch that was built with CUDA 12"
     return said

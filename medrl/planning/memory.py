@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from medrl.models.architecture import known_skeleton
 if TYPE_CHECKING:
     from medrl.algos.base import Footprint, TrainedAlgo
     from medrl.config.schema import Run
-    from medrl.models.base import Model
+    from medrl.models.base import Model, Pretrained
     from medrl.models.lora import Lora
     from medrl.training.hardware import Hardware
 
@@ -324,11 +325,17 @@ def measure(model: Model) -> Shape | None:
 
     if isinstance(model, Pretrained) and model.embedded:
         return stored_shape(model.path)
+    on_hub = isinstance(model, Pretrained) and not model.path.exists()
+    return _shape_on_hub(model) if on_hub else shape(model.skeleton())
+
+
+@cache
+def _shape_on_hub(model: Pretrained) -> Shape | None:
+    """The same of a model on the hub, asked once; where the hub cannot be, of the shapes that are kept here."""
     try:
         return shape(model.skeleton())
     except Unreachable:
-        known = known_skeleton(model.weights) if isinstance(model, Pretrained) else None
-        if known is None:
+        if (known := known_skeleton(model.weights)) is None:
             raise
         return shape(known)
 

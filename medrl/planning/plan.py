@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from medrl.config.schema import family_id, rows_from
+from medrl.data.hf_hub import Unreachable
 from medrl.data.prompts import messages
 from medrl.errors import UserError
 from medrl.files import read_json, read_jsonl
@@ -71,10 +72,10 @@ def plan(
     fitted = fitted or fit.fitted(run)
     asked, run = run, fitted.run
     planned: dict[str, Any] = {"source": rows_from(run)[0], "tuned": list(run.tuned), "mix": drawn.report if drawn else {}}
-    planned |= {"control": run.control, "chosen": list(run.chosen), "card": fit.of_card(run.hardware), "fit": fitted.said}
+    planned |= {"control": run.control, "chosen": list(run.chosen), "card": fit.of_card(run), "fit": fitted.said}
     planned |= {"unread": None, "template": notes(tokenizer) if drawn else []}
     planned |= {"decontaminate": drawn.rule if drawn else None, "batch": {}, "tokens": None, "memory": None, "time": None}
-    planned["evaluation"] = _evaluation(run, pace.answer, read=drawn is not None)
+    planned["evaluation"] = _evaluation(run, pace.answer)
     planned["shots"] = _shots(run, tokenizer) if drawn else {}
     planned["departures"] = run.algo.departures
     planned["pass_rate"] = _pass_rate(run.algo, drawn) if drawn and isinstance(run.algo, SamplingAlgo) else None
@@ -93,23 +94,28 @@ def plan(
     return planned
 
 
-def _evaluation(run: Run, pace: dict[str, Any] | None, *, read: bool) -> dict[str, Any]:
+def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
     """What is asked of the model before training and after it, and how many tokens and seconds that can take to answer.
 
-    Args:
-        run: The configuration.
-        pace: What an answer took before.
-        read: Whether the rows can be read; if not, `_published_rows` counts, and a task is null whose size is not known.
+    Rows that are on a hub that cannot be asked are counted by what is published of them; null where that is not known here.
     """
     from medrl.evaluation.evaluate import held_out
     from medrl.evaluation.protocols import evaluated_tasks, protocol
 
-    rows = {name: len(held_out(run, name)) if read else _published_rows(run, name) for name in evaluated_tasks(run)}
+    rows: dict[str, int | None] = {}
+    unread = False
+    for name in evaluated_tasks(run):
+        try:
+            rows[name] = len(held_out(run, name))
+        except Unreachable:
+            rows[name], unread = _published_rows(run, name), True
     answered = sum(count or 0 for name, count in rows.items() if protocol(run, name) == "generative")
     completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
     time = pace and {**pace, "seconds in all": pace["seconds an answer"] * completions}
     found = {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens, "time": time}
-    if isinstance(run.model, ApiModel) and read:
+    if unread:
+        found["unread"] = True
+    elif isinstance(run.model, ApiModel):
         prompts = [messages(each, run.data_mix.tasks[name]) for name in rows for each in held_out(run, name)] * run.eval.samples
         found["usd at most"] = run.model.most_cost(prompts, run.eval.sampling(run.seed))
     return found
