@@ -61,6 +61,7 @@ ONE_RUN = [
     ("", "algo.epsilon_high=null"),
     ("", "data_mix.validation_rows=null"),
     ("algo=sft", "algo=sft reward_set=exact"),
+    ("algo=sft", "algo=sft algo.eval_steps=null algo.load_best_model_at_end=false algo.early_stopping_patience=null"),
     ("algo=sft", "algo=sft hardware.rollout=vllm"),
     ("algo=none", "algo=none reward_set=exact"),
     ("algo=none", "algo=none data_mix=gsm8k"),

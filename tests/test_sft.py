@@ -1,11 +1,18 @@
 """What supervised fine-tuning imitates, and rows packed into one sequence."""
 
+from dataclasses import replace
+
 import pytest
+import torch
+from safetensors.torch import load_file
+from test_iterative_dpo import StopAfter
 from test_pairs import job_of
 
 from medrl.algos.sft import check_apart
-from medrl.errors import UserError
+from medrl.config import build
+from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
+from medrl.training import checkpoints
 
 ROWS = ("algo=sft", "source.train_rows=60", "source.test_rows=10", "data_mix.rows=8", "algo.max_steps=1", "algo.max_tokens=2048")
 
@@ -32,8 +39,6 @@ def test_packed_rows_do_not_see_each_other(compose, tmp_path):
 @pytest.mark.slow
 def test_what_the_loss_is_taken_on(compose, tmp_path):
     """Each of three choices is another set of words, checked against the likelihood of those words."""
-    import torch
-
     mix = ("data_mix=medicalgpt_sft", "algo.batch_size=8")
     found, jobs = {}, {}
     for on in ("completion", "assistant", "all"):
@@ -63,3 +68,53 @@ def test_what_the_loss_is_taken_on(compose, tmp_path):
     for on in found:
         assert found[on] == pytest.approx(sums[on] / counts[on], rel=1e-3)
     assert len({round(loss, 4) for loss in found.values()}) == 3
+
+
+KEEPING = (
+    "algo=sft", "data_mix=medicalgpt_sft", "data_mix.held_out=[medicalgpt_sft]", "data_mix.rows=40",
+    "data_mix.validation_rows=10", "source.train_rows=80", "source.test_rows=10", "algo.batch_size=4", "algo.max_steps=8",
+    "algo.learning_rate=4e-2", "algo.warmup_steps=8", "algo.save_steps=1", "algo.eval_steps=1",
+    "algo.load_best_model_at_end=true", "algo.early_stopping_patience=2", "hardware=cpu",
+)  # fmt: skip
+
+
+def kept(compose, folder, *words, **changes):
+    """The losses on validation rows, and the weights that it ends with."""
+    job = replace(job_of(compose([*KEEPING, *words]), folder), **changes)
+    job.run.algo.train(job, folder / "model")
+    losses = [line["eval_loss"] for line in read_jsonl(folder / "log.jsonl") if "eval_loss" in line]
+    return losses, (folder / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_best_model_on_validation_rows_is_kept_and_training_ends_early(compose, tmp_path):
+    losses, weights = kept(compose, tmp_path / "whole")
+    lowest = losses.index(min(losses))
+    assert len(losses) == lowest + 3 < 8  # steps that grow too large, so that two are no better than the best
+    folder = tmp_path / "whole"
+    (best,) = (path for path in folder.glob("checkpoint-*") if path.name == f"checkpoint-{lowest + 1}")  # however old it is
+    of_best, of_model = (load_file(each / "model.safetensors") for each in (best, folder / "model"))
+    assert of_best.keys() == of_model.keys() and all(torch.equal(of_best[name], of_model[name]) for name in of_model)
+    # Stopped by a signal and gone on with, it ends after the same step with the same weights.
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Interrupted, match="Stopped after step 2 of 8"):
+        kept(compose, stopped, stop=StopAfter(stopped / "log.jsonl", 2))  # a line of the first step, one of its loss
+    resumed = kept(compose, stopped, checkpoint=checkpoints.newest(stopped))
+    assert resumed == (losses, weights)
+    # A run that was killed before its model was written takes its last steps again, from the best or from the step before.
+    assert checkpoints.step_of(checkpoints.newest(folder)) < len(losses)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["algo.eval_steps=null"], "algo.early_stopping_patience  reads the loss on validation rows, and none is computed"),
+        (["data_mix.validation_rows=null"], "algo.eval_steps  computes the loss on validation rows, and none are kept"),
+        (["algo.save_steps=2"], "algo.save_steps  is 2 and eval_steps is 1"),
+        (["data_mix=medical_o1_sft", "data_mix.held_out=[pubmedqa]"], "algo.eval_steps  reads tasks that are"),
+    ],
+)  # fmt: skip
+def test_mistakes_about_the_best_model_are_told(compose, words, said):
+    with pytest.raises(ConfigError) as error:
+        build.check(compose([*KEEPING, *words]))
+    assert said in str(error.value)

@@ -361,6 +361,8 @@ def callback(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "train_runtime" in logs:  # the trainer's closing summary
                 return
+            if "eval_loss" in logs:  # a line of its own, without what else the trainer counts of it
+                logs = {"eval_loss": logs["eval_loss"]}
             last, self.clock = self.clock, time.perf_counter()
             seconds = round(self.clock - last, 3)  # kept a step, so that a resumed run does not count its pause
             cost = {"seconds": seconds, "peak_memory_gib": peak_memory_gib()}
