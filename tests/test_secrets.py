@@ -5,6 +5,8 @@ endpoint and weights; a key where the name of a variable belongs; and an endpoin
 """
 
 import json
+import subprocess
+import sys
 
 import killed
 import pytest
@@ -39,16 +41,20 @@ REFUSED = {
     # What a user may write by mistake: a command with a secret in it, which ends in a sentence without it.
     "an endpoint with a password": ("algo=none", "judge=openai", f"judge.base_url=https://me:{PLANTED['URL']}@host/v1"),
     "an endpoint with a query": ("algo=none", "judge=openai", f"judge.base_url={QUERY}"),
+    "the same in quotes": ("algo=none", "judge=openai", f"judge.base_url='{QUERY}'"),
     "a key for the name of a variable": ("algo=none", "judge=openai", f"judge.api_key_env=sk-{PLANTED['URL']}"),
     "a key for a name": (*SFT, f"name=sk-{PLANTED['URL']}"),
     "a key of the environment": (*SFT, f"name={PLANTED['DB_PASSWORD']}"),
     "weights at an address": (*SFT, "model=pretrained", f"model.weights=https://me:{PLANTED['URL']}@host/m"),
-    "a folder of runs": (*SFT, f"runs={QUERY}"),
+    "a folder of runs": (*SFT, f"runs='{QUERY}'"),
     "a key of an option": (*SFT, f"model.api_key={PLANTED['URL']}"),
-    "a hub that cannot be reached": (*SFT, "source=hub", "model.context_tokens=256"),
-    "weights on that hub": (*SFT, "model=qwen2_5_0_5b_instruct"),
-    "a row of a grid": ("-m", *SFT, f"judge.base_url=https://me:{PLANTED['URL']}@host/v1,http://b"),
-    "a stage of a chain": ("chain=sft_grpo", f"sft.model.weights=https://me:{PLANTED['URL']}@host/m"),
+    "a point of a grid": ("-m", "algo=none", "judge=openai", f"judge.base_url=https://me:{PLANTED['URL']}@host/v1,http://b"),
+    "a stage of a chain": ("chain=sft_grpo", "sft.model=pretrained", f"sft.model.weights=https://me:{PLANTED['URL']}@host/m"),
+}
+HUB = {
+    # What ends at a hub that cannot be reached, whose address holds a password.
+    "rows": ("algo=sft", "data_mix=gsm8k", "source=hub", "hardware=cpu"),
+    "weights": (*SFT, "model=qwen2_5_0_5b_instruct"),
 }
 
 
@@ -81,8 +87,8 @@ def said(place, variables):
         assert (done.returncode == 0) == (ends == 0), (words, done.stdout)
 
     with LoopbackJudge() as endpoint:
-        keys = f"{PLANTED['JUDGE_KEY']} {PLANTED['DB_PASSWORD']}"
-        endpoint.otherwise = Reply(content=json.dumps({"reason": f"With {keys} I say so.", "same": True}), served=keys)
+        key = PLANTED["JUDGE_KEY"]
+        endpoint.otherwise = Reply(content=json.dumps({"reason": f"With {key} I say so.", "same": True}), served=key)
         judge = ("judge=openai", f"judge.base_url={endpoint.url}", "judge.api_key_env=JUDGE_KEY")
         run(
             "algo=sft",
@@ -94,10 +100,10 @@ def said(place, variables):
             "model/lora=all_linear",
         )
         folder = next((place / "runs").glob("judged-*"))
-        assert endpoint.requests and endpoint.requests[0].headers["Authorization"] == f"Bearer {PLANTED['JUDGE_KEY']}"
-        endpoint.otherwise = Reply(status=401, error={"message": f"no such key: {keys}", "code": keys})
+        assert endpoint.requests and endpoint.requests[0].headers["Authorization"] == f"Bearer {key}"
+        endpoint.otherwise = Reply(status=401, error={"message": f"no such key: {key}", "code": key})
         run("algo=none", "data_mix=medical_o1_verifiable", *judge, *SMALL[:3], "name=refused", "eval.limit=2", ends=1)
-        endpoint.otherwise = Reply(content=json.dumps({"reason": keys, "same": False}))
+        endpoint.otherwise = Reply(content=json.dumps({"reason": key, "same": False}))
         (place / "texts.jsonl").write_text('{"text": "It is gout.", "gold": "flu"}\n')
         run("input=texts.jsonl", "output=graded.jsonl", "answer_type=free_text", *judge, module="medrl.grade")
         (place / "questions.jsonl").write_text('{"question": "What is 2 + 3?"}\n')
@@ -125,6 +131,11 @@ def said(place, variables):
     run(str(folder), "question=What is 2 + 3?", module="medrl.chat")
     for words in REFUSED.values():
         run(*words, ends=1)
+    for words in HUB.values():  # processes of their own: the hub's address is read as its library is imported
+        command = [sys.executable, "-m", "medrl", *words]
+        done = subprocess.run(command, cwd=place, env=killed.environment(**variables), capture_output=True, text=True)
+        printed[" ".join(("medrl", *words))] = done.stdout + done.stderr
+        assert done.returncode == 1, done.stderr
     return printed
 
 
@@ -133,7 +144,7 @@ def planted_in(text):
 
 
 def test_no_command_prints_a_secret(said):
-    assert len(said) > len(REFUSED) + 15 and all(said.values())
+    assert len(said) > len(REFUSED) + len(HUB) + 15 and all(said.values())
     assert not {words: planted_in(text) for words, text in said.items() if planted_in(text)}
 
 
@@ -145,6 +156,6 @@ def test_no_file_holds_a_secret(said, place):
 
 
 def test_a_mistake_is_one_sentence_that_says_what_it_is(said):
-    for name, words in REFUSED.items():
+    for name, words in (REFUSED | HUB).items():
         text = said[" ".join(("medrl", *words))]
         assert "Traceback" not in text and "medrl: " in text, (name, text)

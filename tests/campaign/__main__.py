@@ -8,7 +8,7 @@ of, or what the minutes allow; ``short`` is a little of all, for continuous inte
 and its number. The journal in ``out`` keeps what was tried, so the same command goes on where it was ended. ``only=NUMBER`` tries
 one input and shows it and what came of it. ``page=docs/reliability.md`` puts the table of ``out`` into that page, which describes
 the kinds; without a KIND nothing else is done, and ``figures`` names the ``figures.json`` of several machines or seeds, which are
-added up.
+added up. ``commit=ID`` says what was copied to a machine without its history.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ KINDS = tuple(VOLUMES["short"])
 def main(argv: list[str]) -> int:
     """The number of faults found, at most 100, is the exit code."""
     options = {"minutes": "10", "seed": "0", "workers": "1"}
-    options |= dict.fromkeys(("out", "tries", "only", "algorithms", "page", "figures"), "")
+    options |= dict.fromkeys(("out", "tries", "only", "algorithms", "page", "figures", "commit"), "")
     known = set(options)
     options |= dict(word.split("=", 1) for word in argv if "=" in word)
     kinds = [word for word in argv if "=" not in word]
     if not (kinds or options["page"]) or set(kinds) - {*KINDS, "all", *VOLUMES} or set(options) - known:
         print(f"{__doc__}\nKinds: {', '.join(KINDS)}.")
         return 2
+    if options["commit"]:
+        os.environ[figures.NAMED] = options["commit"]
     seed, workers = int(options["seed"]), int(options["workers"])
     chosen = kinds if set(kinds) <= set(KINDS) else KINDS
     volume = next((VOLUMES[word] for word in kinds if word in VOLUMES), {})
