@@ -52,7 +52,7 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
     rng = number_of("damage", seed, number)
     undisturbed = commands.reference(algorithm, folder.parents[1])
     shutil.copytree(undisturbed / "R", folder / "R", symlinks=True)
-    (run,) = (folder / "R").iterdir()
+    (run,) = (folder / "R").glob("[!.]*")
     if state == "unfinished":
         for name in ("model", "metrics.json", "report.html"):
             shutil.rmtree(run / name) if name == "model" else (run / name).unlink()
@@ -96,7 +96,7 @@ def _next(algorithm: str, out: Path) -> Path:
     """The answers of the next run, from an undamaged one."""
     name = f"next-{algorithm}"
     before = commands.reference(algorithm, out)
-    (run,) = (before / "R").iterdir()
+    (run,) = (before / "R").glob("[!.]*")
     commands.COMMANDS[name] = NEXT.format(run=run)
     return commands.reference(name, out)
 
