@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import copy
+import gc
 import hashlib
 import os
 import pickle
@@ -77,6 +78,16 @@ def each_composition_is_made_once(tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(composing, "_hydra", kept)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_is_no_garbage() -> None:
+    """Libraries ask for collections, statsmodels at each call of `multipletests`: half a second each where trl is imported.
+
+    What lives by now is left out of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

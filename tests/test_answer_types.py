@@ -158,6 +158,7 @@ def test_no_text_breaks_a_type(name, text):
     assert answers.place(reading, asked) in (None, *range(len(asked.choices)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*TYPES, "ranking"])
 def test_a_megabyte_is_read(name):
     answers = TYPES.get(name, Ranking())

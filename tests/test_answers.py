@@ -84,6 +84,7 @@ HUGE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_megabyte_is_read(form):
     """Whatever grows with the square of the length does not come to an end here."""

@@ -11,7 +11,8 @@ import pytest
 
 import medrl
 
-SFT = ("algo=sft", "data_mix=gsm8k", "algo.max_steps=1", "algo.epochs=null", "data_mix.rows=32", "hardware=cpu", "eval.limit=4")
+SFT = ("algo=sft", "data_mix=gsm8k", "algo.max_steps=1", "algo.epochs=null", "data_mix.rows=32", "hardware=cpu", "eval.limit=4",
+       "source.train_rows=60", "source.test_rows=60")  # fmt: skip
 SURFACE = {
     "ConfigError": "(problems: 'Sequence[Problem]') -> 'None'",
     "FinishedRun": "(folder: 'Path') -> None",
@@ -63,7 +64,7 @@ def test_examples_stand_side_by_side(trained):
 
 
 def test_a_model_is_asked_several_tasks(trained, tmp_path):
-    words = ("eval.limit=2", "eval.max_new_tokens=16", "hardware=cpu", f"runs={tmp_path}")
+    words = ("eval.limit=2", "eval.max_new_tokens=16", "hardware=cpu", "source.train_rows=60", f"runs={tmp_path}")
     found = medrl.evaluate(trained.folder, ["gsm8k", "medqa", "pubmedqa"], *words)
     assert list(found.metrics["tasks"]) == ["gsm8k", "medqa", "pubmedqa"] and found.folder.parent == tmp_path
     answers = found.examples()

@@ -344,7 +344,7 @@ def doctor():
 
 def line(folder, endpoint, *words):
     return [
-        *WORDS, "data_mix=pubmedqa", "eval.limit=20", f"model.base_url={endpoint.url}", f"runs={folder}",
+        *WORDS, "data_mix=pubmedqa", "eval.limit=20", "source.train_rows=60", f"model.base_url={endpoint.url}", f"runs={folder}",
         "model.limits.usd_per_million_input_tokens=10", "model.limits.usd_per_million_output_tokens=100", *words,
     ]  # fmt: skip
 

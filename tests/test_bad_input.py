@@ -68,7 +68,7 @@ def asked(compose, tmp_path_factory):
 @pytest.fixture
 def folder(asked, tmp_path):
     """A copy of that run."""
-    (folder,) = shutil.copytree(asked, tmp_path / "runs").iterdir()
+    (folder,) = shutil.copytree(asked, tmp_path / "runs").glob("[!.]*")
     return folder
 
 
@@ -99,7 +99,7 @@ def test_a_full_disk_loses_nothing_and_a_damaged_model_is_written_anew(tmp_path)
     """A limit on the size of files stands for the full disk: the weights (7 MB) do not fit, everything smaller does."""
     told = medrl(*SHORT, f"runs={tmp_path}", before=little_room)
     check_told(told, "No room left", "run the same command again")
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     assert not (folder / "model").exists() and not (folder / "metrics.json").exists()
     killed.finish(*SHORT, f"runs={tmp_path}")
     (folder / "metrics.json").unlink()
@@ -289,7 +289,7 @@ def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path
     said = ("The reward audit found", "pubmedqa: a wrong answer earns what the gold earns", "reward_set.audit=warn")
     check_told(medrl(*options), *said, code=1)
     assert not list(tmp_path.glob("runs/*/train/log.jsonl"))
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("[!.]*")
     findings = json.loads((folder / "plan.json").read_text())["audit"]["findings"]
     assert {finding["task"] for finding in findings} == {"pubmedqa", "gsm8k", "health_benchmarks"}
     check_told(medrl(*options, "dry_run=true"), *said, code=1)
@@ -299,7 +299,7 @@ def test_a_reward_that_pays_for_wrong_answers_stops_before_weights_load(tmp_path
 def test_a_reward_with_a_hole_is_trained_on_where_one_insists(tmp_path):
     output = killed.finish(*HOLE, *SHORT, "reward_set.audit=warn", f"runs={tmp_path}")
     assert "a wrong answer earns what the gold earns" in output and "medrl: " not in output
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     plan = json.loads((folder / "plan.json").read_text())
     assert "base model" in plan["audit"]["matrix"]["pubmedqa"] and plan["audit"]["findings"]
     assert (folder / "metrics.json").exists()

@@ -12,7 +12,7 @@ from medrl.evaluation import base_answers, evaluate, further
 from medrl.models.generation import Transformers
 from medrl.tracking import run_folder
 
-WORDS = ("algo=none", "data_mix=gsm8k", "hardware=cpu", "eval.limit=6", "eval.max_new_tokens=32")
+WORDS = ("algo=none", "data_mix=gsm8k", "hardware=cpu", "eval.limit=6", "eval.max_new_tokens=32", "source.train_rows=60")
 TRAINED = ("algo=grpo", "data_mix=gsm8k", "hardware=cpu", "eval.limit=4", "eval.max_new_tokens=24", "source.train_rows=40",
            "algo.max_steps=1", "algo.batch_size=8", "algo.num_generations=4", "algo.max_completion_tokens=24")  # fmt: skip
 
@@ -84,6 +84,14 @@ def test_answers_that_are_asked_again_are_nobody_elses(compose, runs, asked, mon
     path.unlink()
     assert "taken_over" not in lifecycle.run(tree) and len(asked) == 6  # another grader's are not taken
     assert path.exists()
+
+
+def test_a_removed_file_comes_back(compose, first, asked):
+    (path,) = (first / "eval").iterdir()
+    whole = path.read_bytes()
+    path.unlink()
+    metrics = lifecycle.run(compose([*WORDS, "name=first", f"runs={first.parent}"]))
+    assert path.read_bytes() == whole and not asked and "taken_over" not in metrics  # it is its own
 
 
 def test_force_asks_again(compose, runs, asked):
@@ -162,7 +170,11 @@ def test_other_code_or_another_machine_shares_nothing(compose, tmp_path, monkeyp
     assert not _shared(compose, tmp_path, [], [], lambda: monkeypatch.setattr(module, name, lambda *_: value))
 
 
-def _shared(compose, folder, before, after, meanwhile=None):
+def test_what_a_judge_left_ungraded_is_not_shared(compose, tmp_path):
+    assert not _shared(compose, tmp_path, [], [], line='{"verdict": "right"}\n{"verdict": "ungraded"}\n')
+
+
+def _shared(compose, folder, before, after, meanwhile=None, line="{}\n"):
     """Whether a run takes what another has kept."""
     begin = ["algo=grpo", "data_mix=gsm8k", f"runs={folder}"]
     one, two = (build.unchecked(compose([*begin, *words])) for words in (before, after))
@@ -170,7 +182,7 @@ def _shared(compose, folder, before, after, meanwhile=None):
     results.mkdir(parents=True)
     with base_answers.held(one) as shared:
         for *_, file in further.files(one, "base") if shared else ():
-            (results / file).write_text("{}\n")
+            (results / file).write_text(line)
             base_answers.keep(one, shared, results / file, {})
     if meanwhile:
         meanwhile()

@@ -103,6 +103,7 @@ def problems(*words):
     return "; ".join(f"{problem.key} {problem.message}" for problem in error.value.problems)
 
 
+@pytest.mark.slow
 def test_what_one_cannot_start_from_is_said(compose, tmp_path):
     assert problems() == "model.run model=from_run needs model.run=FOLDER, the folder of a finished run."
     assert problems("model.run=none") == "model.run none is no run folder: there is no such folder."
@@ -163,13 +164,13 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
     )
     words = ["algo=sft", "data_mix=pubmedqa", "algo.max_steps=3", "algo.batch_size=8", "algo.learning_rate=5e-3", *SMALL]
     first = lifecycle.run(compose([*words, lora, f"runs={tmp_path / 'first'}"]))
-    (folder,) = (tmp_path / "first").iterdir()
+    (folder,) = (tmp_path / "first").glob("[!.]*")
     for adapter in ("merged", "stacked"):
         start = ["model=from_run", f"model.run={folder}", f"model.adapter={adapter}", "seed=1"]
         again = lifecycle.run(compose([*words, *start, f"runs={tmp_path / adapter}"]))
         ours, theirs = again["tasks"]["pubmedqa"]["base"], first["tasks"]["pubmedqa"]
         assert ours["accuracy"] == theirs["accuracy"] and ours["mean_tokens"] == theirs["mean_tokens"]
-        (made,) = (tmp_path / adapter).iterdir()
+        (made,) = (tmp_path / adapter).glob("[!.]*")
         written = json.loads((made / "model" / "adapter_config.json").read_text())
         assert written["r"] == (4 if adapter == "merged" else 8)
         base = written["base_model_name_or_path"]
@@ -177,6 +178,7 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
     assert (folder / "merged" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_chain_for_each_seed_and_with_m_for_each_combination(tmp_path):
     words = ["chain=dxbench", *SMALL, "rft.algo.prompts=64", f"runs={tmp_path}"]
     chains = chain.resolve_all([*words, "seed=0,1"], several=False)
@@ -192,6 +194,7 @@ def test_a_chain_for_each_seed_and_with_m_for_each_combination(tmp_path):
         chain.resolve_all([*words, "seed=0,0"], several=False)
 
 
+@pytest.mark.slow
 def test_every_stage_is_shown_and_planned_before_the_first_has_begun(tmp_path, capsys):
     words = ["chain=medicalgpt", *SMALL, *(word for stage in STAGES.values() for word in stage), f"runs={tmp_path}"]
     assert chain.main(words, show="configurations") == 0

@@ -16,7 +16,8 @@ from medrl.evaluation import answerer, evaluate
 from medrl.grading.thoughts import Parted, spoken
 from medrl.models.generation import Sampling, Transformers
 
-WORDS = ("algo=sft", "data_mix=gsm8k", "algo.max_steps=1", "algo.epochs=null", "data_mix.rows=32", "hardware=cpu", "eval.limit=2")
+WORDS = ("algo=sft", "data_mix=gsm8k", "algo.max_steps=1", "algo.epochs=null", "data_mix.rows=32", "hardware=cpu", "eval.limit=2",
+         "source.train_rows=60")  # fmt: skip
 QUESTION = "Ben has 4 boxes with 12 eggs in each. How many eggs does he have?"
 
 

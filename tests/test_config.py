@@ -126,6 +126,7 @@ def test_no_block_is_repeated():
     assert seen and not {block: found for block, found in seen.items() if len(found) > 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAINS)
 def test_every_chain_composes_and_checks(tmp_path, name):
     (resolved,) = chain.resolve_all([f"chain={name}", "hardware=cpu", f"runs={tmp_path}"], several=False)

@@ -91,7 +91,7 @@ def test_the_new_reward_is_audited_on_the_new_task(extended):
 def test_the_new_algorithm_trains_in_two_processes_and_is_talked_to(extended):
     ended = run(extended, *shlex.split(COMMANDS[2]), "runs=trained", "hardware=cpu", "hardware.gpus=2")
     assert ended.returncode == 0, ended.stdout
-    (folder,) = (extended / "trained").iterdir()
+    (folder,) = (extended / "trained").glob("[!.]*")
     assert (folder / "model" / "model.safetensors").exists()
     assert "noise_alpha: 5.0" in (folder / "config.yaml").read_text(encoding="utf-8")
     talk = ["-m", "medrl.chat", str(folder), "question=Is it true?", "hardware=cpu", "eval.max_new_tokens=8"]

@@ -73,6 +73,7 @@ def test_a_chosen_format_makes_the_run_that_naming_it_makes(words, nobody_is_ask
     assert named.tree["chosen"] == []
 
 
+@pytest.mark.slow
 def test_seeds_arms_and_algorithms_share_a_choice_and_other_rows_or_shots_do_not(words, nobody_is_asked):
     def place(*more):
         run = opened(*words, AUTO, *more)

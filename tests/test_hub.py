@@ -383,6 +383,7 @@ def test_old_rows_of_the_cache_never_stand_in_for_new_ones(came, came_late, hub)
     assert re.match(pattern, came_late["moved/gsm8k"]["error"])
 
 
+@pytest.mark.slow
 def test_offline_reads_what_was_fetched_before_and_asks_nobody(came, hub, home):
     asked = len(hub.requests)
     wanted = {
@@ -424,7 +425,7 @@ def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
     )
     done = medrl(tmp_path, hub.url, *asked)
     assert done.returncode == 0, done.stderr
-    (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())  # beside the ledger of test splits
+    (folder,) = (path for path in (tmp_path / "runs").glob("[!.]*") if path.is_dir())  # beside the ledger of test splits
     provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     about = {"repository": "openai/gsm8k", "config": "main", "commit": commit_of(GSM8K_FILES)}
     assert provenance["data"] == {f"gsm8k/{side}": {**about, "split": side} for side in ("train", "test")}
@@ -438,6 +439,7 @@ def test_a_run_reads_data_and_weights_from_the_hub(hub, tmp_path):
     assert metrics["source"] == "hub" and metrics["synthetic"] is False and metrics["tasks"]["gsm8k"]["n"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "more", "what", "why"),
     [

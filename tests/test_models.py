@@ -184,6 +184,7 @@ def test_layers_that_are_there_are_taken_as_named(folders, model_of, modules):
     get_peft_model(model.policy(model.tokenizer(list), CPU, 0), model.adapter_config())
 
 
+@pytest.mark.slow
 def test_the_command_line_switches_between_full_lora_and_qlora(compose):
     assert compose(["model=qwen2_5_3b"])["model"]["lora"]["rank"] == 32
     assert compose(["model=qwen2_5_3b", "model.lora=null"])["model"]["lora"] is None
@@ -560,6 +561,7 @@ def test_dora_with_rslora_and_checkpointing_trains_and_is_saved_for_plain_peft(c
 # --- What is written about it -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_documentation_lists_every_model_and_layer(compose):
     text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     options = sorted({path.stem for path in (ROOT / "conf" / "model").glob("[!_]*.yaml")} - {"from_run"})

@@ -285,6 +285,7 @@ def completions(algo):
     return algo["max_steps"] // algo.get("num_iterations", 1) * algo["batch_size"]
 
 
+@pytest.mark.slow
 def test_studies_compare_at_equal_completions(compose):
     compared = []
     for words in commands("study", "algorithms"):

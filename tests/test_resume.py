@@ -65,7 +65,7 @@ def start(algo, runs, *words):
 
 def finish(algo, runs, *words):
     output = killed.finish(*COMMON, *ALGOS[algo], *words, f"runs={runs}", folder=runs)
-    (folder,) = runs.iterdir()
+    (folder,) = runs.glob("[!.]*")
     return folder, output
 
 
@@ -87,7 +87,7 @@ def reference(compose, request, tmp_path_factory):
     """An algorithm and the folder of its unbroken run, in this process: in another one sets have another order."""
     runs = tmp_path_factory.mktemp("unbroken")
     lifecycle.run(compose([*COMMON, *ALGOS[request.param], *BRIEF, f"runs={runs}"]))
-    (folder,) = runs.iterdir()
+    (folder,) = runs.glob("[!.]*")
     return request.param, folder
 
 
@@ -114,7 +114,7 @@ def test_after_sigterm_and_a_torn_checkpoint(reference, tmp_path):
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "with a checkpoint written" in output and "Traceback" not in output
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     newest = max((folder / "train").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     weights = newest / "optimizer.pt"
     weights.write_bytes(weights.read_bytes()[:1000])  # as a kill in the middle of writing leaves it

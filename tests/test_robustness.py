@@ -93,7 +93,7 @@ def test_a_run_reports_all_of_it(compose: Compose, tmp_path, capsys):
     words += ["eval.max_new_tokens=100", f"runs={tmp_path}"]
     further = ["eval.wordings=2", "eval.option_orders=2", "eval.calibration=true"]
     found = lifecycle.run(compose([*words, *further]))["tasks"]
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     for task in found.values():
         assert task["robustness"]["wordings"]["ways"] == task["robustness"]["option_orders"]["ways"] == 2
         assert task["robustness"]["wordings"]["accuracies"][0] == pytest.approx(task["accuracy"])

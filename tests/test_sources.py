@@ -16,7 +16,7 @@ from medrl.config import build
 from medrl.config import compose as composing
 from medrl.config.frozen import root
 from medrl.config.identity import of_file
-from medrl.data import readers
+from medrl.data import readers, sources
 from medrl.data.sources import Embedded, Local
 from medrl.errors import ConfigError, RowError, UserError
 from medrl.tasks.base import Location
@@ -57,9 +57,28 @@ def test_twins_are_rows_of_their_task_and_the_same_every_time(name):
             assert example.task == task.name and example.id and example.gold
             assert bool(example.question) == (task.row_kind != "text")
             assert bool(example.rejected) == (task.row_kind == "preference")
+    sources._twin.cache_clear()
     assert list(TWINS.rows(task, "train")) == found["train"]
     assert list(Embedded(train_rows=90, test_rows=40).rows(task, "train"))[:60] == found["train"]
-    assert TWINS.fingerprint(task, "train") == TWINS.fingerprint(task_of(name), "train") != TWINS.fingerprint(task, "test")
+    fingerprint = TWINS.fingerprint(task, "train")
+    sources._twin.cache_clear()
+    assert fingerprint == TWINS.fingerprint(task_of(name), "train") != TWINS.fingerprint(task, "test")
+
+
+def test_a_twin_is_made_once(monkeypatch):
+    """A run reads its training rows about ten times; what a task's own fields do not decide is made each time."""
+    made, twin = [], GSM8K.twin
+    monkeypatch.setattr(GSM8K, "twin", lambda self, rng, config: made.append(self) or twin(self, rng, config))
+    sources._twin.cache_clear()
+    for task in (task_of("gsm8k"), task_of("gsm8k")):
+        assert len(list(TWINS.rows(task, "train"))) == 60
+    once = len(made)
+    assert once < 2 * 60 and len(list(TWINS.rows(task_of("gsm8k", test="main/other"), "train"))) == 60
+    assert len(made) == 2 * once  # another task
+    monkeypatch.setattr(GSM8K, "__hash__", None)
+    for count in (3, 4):
+        assert len(list(TWINS.rows(task_of("gsm8k"), "train"))) == 60 and len(made) == count * once
+    sources._twin.cache_clear()
 
 
 def test_twins_of_all_configurations_take_turns():

@@ -23,7 +23,7 @@ from medrl.tracking import wandb as tracking
 from medrl.tracking.wandb import Follower
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.test_rows=4", "hardware=cpu")
+QUICK = ("algo=none", "data_mix=pubmedqa", "eval.limit=2", "source.train_rows=40", "source.test_rows=4", "hardware=cpu")
 
 SESSION = """
 import json, os, sys, time

@@ -1,6 +1,6 @@
 """Answers of models before training, kept beside the runs, so that the arms of a grid ask the same model the same rows once.
 
-``RUNS/base-answers/DIGEST/`` holds copies of the files of answers that runs have made, each with a record beside it, which is
+``RUNS/.base-answers/DIGEST/`` holds copies of the files of answers that runs have made, each with a record beside it, which is
 written last. The digest is over what decides an answer beside rows, prompts and decoding, which the name of each file is made of.
 """
 
@@ -21,7 +21,7 @@ from medrl.evaluation import evaluate, further
 from medrl.jobs import locks
 from medrl.tracking import run_folder
 
-FOLDER = "base-answers"
+FOLDER = ".base-answers"
 ABOUT = "about.json"
 """What the digest is over, for who wants to know why two runs share nothing."""
 
@@ -74,7 +74,7 @@ def found(run: Run, folder: Path, results: Path) -> dict[Path, Taken]:
 
 
 def keep(run: Run, folder: Path, path: Path, generation: dict[str, Any]) -> None:
-    """Keep a file of answers for other runs.
+    """Keep a file of answers for other runs; not one of which a judge has left something ungraded, who may be better tomorrow.
 
     Args:
         run: The run that has made it.
@@ -82,6 +82,8 @@ def keep(run: Run, folder: Path, path: Path, generation: dict[str, Any]) -> None
         path: The file, in ``eval/`` of the run.
         generation: The effective generation configuration.
     """
+    if any(line.get("verdict") == "ungraded" for line in files.read_jsonl(path)):
+        return
     kept = folder / _names(run)[path.name]
     files.write_atomically(kept, path.read_text(encoding="utf-8"))
     about = {"sha256": of_file(path), "run": path.parents[1].name, "generation": generation}

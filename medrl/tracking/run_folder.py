@@ -167,7 +167,7 @@ def taken_over(folder: Path) -> dict[str, str]:
     """The files of answers that a run has taken over from another, and the name of that one's folder."""
     made = [each for each in stages(folder) if each["stage"] != "grade"]  # which leaves the texts as they are
     origins = {name: about.get("taken_from") for each in made for name, about in each.get("files", {}).items()}
-    return {name: origin for name, origin in origins.items() if origin}
+    return {name: origin for name, origin in origins.items() if origin not in (None, folder.name)}
 
 
 def check_policy(run: Run, folder: Path) -> None:

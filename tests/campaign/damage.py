@@ -68,7 +68,7 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
     where = f"{state} {file} {damage}"
     describe(folder, state, f"{file} {damage} {name}: {place.relative_to(runs)} {said}")
     if state == "model":
-        words = NEXT.format(run=next(runs.iterdir())).split()
+        words = NEXT.format(run=next(runs.glob("[!.]*"))).split()
     ended = commands.finish(words, folder)
     if ended.result == "right":
         found = [each for each in commands.differences(folder, expected) if "/plan.json" not in each]
@@ -90,7 +90,7 @@ def begun(name: str, state: str, out: Path) -> tuple[Path, Path, list[str]]:
         return undisturbed, undisturbed, words
 
     def follow(folder: Path) -> None:
-        (run,) = Path(shutil.copytree(undisturbed / "R", folder / "before" / "R")).iterdir()
+        (run,) = Path(shutil.copytree(undisturbed / "R", folder / "before" / "R")).glob("[!.]*")
         commands.undisturbed(NEXT.format(run=run).split(), folder)
 
     following = commands.made_once(out / "references" / f"{name}-next", follow)
@@ -99,7 +99,7 @@ def begun(name: str, state: str, out: Path) -> tuple[Path, Path, list[str]]:
 
 def drawn(rng: random.Random, runs: Path, state: str, file: str) -> Path | None:
     """A file of a pattern; None where there is none."""
-    (top,) = [runs] if state == "several" else [each for each in runs.iterdir() if each.is_dir()]
+    (top,) = [runs] if state == "several" else [each for each in runs.glob("[!.]*") if each.is_dir()]
     if file == "*":
         named = {path for pattern in FILES[state] if pattern != "*" for path in top.glob(pattern)}
         found = [path for path in top.rglob("*") if path.is_file() and path not in named]

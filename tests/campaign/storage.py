@@ -55,7 +55,7 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
     try:
         if fault.startswith("read-only"):
             shutil.copytree(undisturbed / "R", runs, dirs_exist_ok=True)
-            (run,) = runs.iterdir()
+            (run,) = runs.glob("[!.]*")
             if fault.endswith("unfinished"):
                 (run / "metrics.json").unlink()
             mount(runs, "remount,ro")
