@@ -13,15 +13,17 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import math
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl import files
 from medrl.config.identity import digest
+from medrl.errors import UserError
 from medrl.models import loading
 from medrl.models.generation import Asked, Engine, Generated, Sampling, eos_token_ids, own_seed
 from medrl.models.merged import merged_weights
@@ -32,8 +34,15 @@ if TYPE_CHECKING:
 
 WRITTEN_AT_ONCE = 64
 """Completions that are handed on together: a kill loses no more finished ones."""
+LEAST_CACHE = 2**28
+"""Least bytes of keys and values with which an engine is started."""
 BESIDE_WEIGHTS = 4 * 2**30
 """Least memory on a GPU that vLLM takes beside the weights, in bytes: for keys and values, and what it computes with."""
+COMPUTING = 2 * 2**30
+"""Memory on a GPU that vLLM computes with, and that its graphs take, in bytes: beside the weights and the cache.
+Not measured; meant as enough."""
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""Precision of a run, and what vLLM computes in."""
 USUAL_SHARE = 0.3
 """Share of a GPU's memory that vLLM takes where ``hardware.vllm_memory_share`` is ``auto``, which is decided for training."""
 NO_SHAPE = frozenset(
@@ -178,7 +187,7 @@ def _awake(policy: Any, context_tokens: int, hardware: Hardware) -> Iterator[Any
         if device.type == "cuda" and llm.llm_engine.is_sleeping():
             llm.wake_up()
         with torch.no_grad():
-            llm.apply_model(lambda model: _load(model, policy))
+            llm.apply_model(lambda model: take(model, merged_weights(policy)))
         llm.reset_prefix_cache()
         yield llm
     finally:
@@ -194,10 +203,42 @@ def _wanted(policy: Any, hardware: Hardware) -> int:
 
     total = torch.cuda.get_device_properties(policy.device).total_memory
     plain = policy.get_base_model() if hasattr(policy, "peft_config") else policy
-    weights = plain.num_parameters() * (4 if hardware.precision == "fp32" else 2)
     asked = hardware.vllm_memory_share
-    share = max(USUAL_SHARE if isinstance(asked, str) else asked, (weights + BESIDE_WEIGHTS) / total)
+    share = max(
+        USUAL_SHARE if isinstance(asked, str) else asked, (weight_bytes(plain, hardware.precision) + BESIDE_WEIGHTS) / total
+    )
     return int(min(0.92, share) * total)
+
+
+def weight_bytes(plain: Any, precision: str) -> int:
+    """What the weights of a model without adapters take in a precision."""
+    return int(plain.num_parameters()) * (4 if precision == "fp32" else 2)
+
+
+def memory_options(wanted: int, weights: int) -> dict[str, Any]:
+    """How much of a GPU an engine takes, in vLLM's words.
+
+    The cache is said in bytes. Left to itself, vLLM measures what is free before and after a step, and ends with an error where
+    another process gives memory back in between: several runs could not share a card.
+
+    Args:
+        wanted: Bytes in all.
+        weights: Bytes of the weights.
+
+    Raises:
+        UserError: they leave no room for a cache.
+    """
+    import torch
+
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    if (cache := wanted - weights - COMPUTING) < LEAST_CACHE:
+        enough = math.ceil(100 * (weights + COMPUTING + LEAST_CACHE) / total) / 100
+        raise UserError(
+            f"vLLM is given {wanted / 2**30:.1f} GiB of the GPU, of which its weights take {weights / 2**30:.1f} GiB and its "
+            f"computation {COMPUTING / 2**30:.1f}; write hardware.vllm_memory_share={enough:g} or more, or "
+            "hardware.rollout=transformers."
+        )
+    return {"gpu_memory_utilization": wanted / total, "kv_cache_memory_bytes": cache}
 
 
 def _free(device: Any) -> int:
@@ -221,9 +262,7 @@ def _collect() -> None:
 def _engine_for(policy: Any, context_tokens: int, hardware: Hardware, wanted: int) -> Any:
     """The engine of this process where it has the policy's shape, else a new one."""
     plain = policy.get_base_model() if hasattr(policy, "peft_config") else policy
-    declared = {
-        key: value for key, value in json.loads(plain.config.to_json_string(use_diff=False)).items() if key not in NO_SHAPE
-    }
+    declared = shape_of(plain)
     shape = (json.dumps(declared, sort_keys=True), hardware.precision, context_tokens)
     if _started and _started[0].shape == shape:
         return _started[0].llm
@@ -231,39 +270,35 @@ def _engine_for(policy: Any, context_tokens: int, hardware: Hardware, wanted: in
     name = str(plain.name_or_path or type(plain).__name__)
     todo = "raise hardware.vllm_memory_share, or write hardware.rollout=transformers"
     with loading.explained(name, todo, "cannot be run by vLLM"):
-        llm = _new({**declared, "architectures": [type(plain).__name__]}, context_tokens, hardware, wanted)
+        options = memory_options(wanted, weight_bytes(plain, hardware.precision)) if hardware.device == "cuda" else {}
+        llm = _new(declared, context_tokens, hardware, options)
     _started.append(_Started(shape, llm))
     atexit.register(stop)  # before what vLLM and torch have registered is done
     gc.unfreeze()  # vLLM freezes what is there when it starts, a policy that is soon to go among it
     return llm
 
 
-def _new(declared: Mapping[str, Any], context_tokens: int, hardware: Hardware, wanted: int) -> Any:
+def _new(declared: Mapping[str, Any], context_tokens: int, hardware: Hardware, options: dict[str, Any]) -> Any:
     """An engine without weights. The global random states are those of before."""
     import numpy
     import torch
 
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    from vllm import LLM, envs
+    from vllm import LLM
 
-    options: dict[str, Any] = {}
     if hardware.device == "cuda":
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        options = {"gpu_memory_utilization": wanted / total, "enable_sleep_mode": True}
+        options["enable_sleep_mode"] = True
     if distributed.size() > 1:  # each process has an engine of its own, on its own GPU, and torch.distributed is in use
         options["distributed_executor_backend"] = "external_launcher"
-    folder = Path(envs.VLLM_CACHE_ROOT, "medrl", digest(declared))  # the same for the next command, which finds its compiled code
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(folder / "config.json", json.dumps(declared))
     states = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng():
         llm = LLM(
-            model=str(folder),
+            model=str(described(declared)),
             load_format="dummy",
             skip_tokenizer_init=True,
             generation_config="vllm",
-            dtype={"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[hardware.precision],
+            dtype=DTYPES[hardware.precision],
             max_model_len=context_tokens,
             seed=0,
             disable_log_stats=True,
@@ -274,12 +309,31 @@ def _new(declared: Mapping[str, Any], context_tokens: int, hardware: Hardware, w
     return llm
 
 
-def _load(model: Any, policy: Any) -> None:
-    """Hand vLLM's model the weights of a policy.
+def shape_of(plain: Any) -> dict[str, Any]:
+    """Of the ``config.json`` of a model without adapters, what it is built from."""
+    declared = json.loads(plain.config.to_json_string(use_diff=False))
+    return {key: value for key, value in declared.items() if key not in NO_SHAPE} | {"architectures": [type(plain).__name__]}
+
+
+def described(shape: Mapping[str, Any]) -> Path:
+    """A folder with a ``config.json`` and no weights, which vLLM makes its model of.
+
+    It lies beside the graphs that vLLM compiles, which are kept by its name: the same for the same shape, in every run.
+    """
+    from vllm import envs
+
+    folder = Path(envs.VLLM_CACHE_ROOT, "medrl", digest(shape))
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(folder / "config.json", json.dumps(shape))
+    return folder
+
+
+def take(model: Any, weights: Iterable[tuple[str, Any]]) -> None:
+    """Give vLLM's model all of its weights.
 
     Raises:
-        RuntimeError: it has some that the policy lacks; they would be random.
+        RuntimeError: it has some that are not among them; they would be random.
     """
-    loaded = model.load_weights(merged_weights(policy))
+    loaded = model.load_weights(weights)
     if loaded is not None and (missing := sorted({name for name, _ in model.named_parameters()} - loaded)):
-        raise RuntimeError(f"vLLM's {type(model).__name__} has weights that the policy lacks: {', '.join(missing[:3])}")
+        raise RuntimeError(f"vLLM's {type(model).__name__} was handed no weights for {', '.join(missing[:3])}.")

@@ -15,6 +15,7 @@ import yaml
 
 from medrl.algos import base
 from medrl.config import build, frozen
+from medrl.models.vllm_engine import COMPUTING
 from medrl.planning.memory import GIB, Estimate, Shape, estimate, in_gib, measure
 from medrl.training import cards
 from medrl.training.hardware import AUTO, FITTED
@@ -28,8 +29,6 @@ FULL = 0.9
 BUSY_TOKENS = 1024
 """Tokens of a micro-batch from which a card is taken to be busy with matrix products, so that computing activations twice costs
 more than a larger micro-batch gains. Not measured card by card."""
-VLLM_SPARE = 2 * GIB
-"""What vLLM holds beside weights and cache: the activations of a prompt, logits, CUDA graphs. Not measured; meant as enough."""
 
 
 class Fitted(NamedTuple):
@@ -118,7 +117,7 @@ def _shares(run: Run, algo: TrainedAlgo, measured: Shape) -> Iterator[float]:
     a_sequence = work.tokens * measured.layers * 2 * measured.key_value_heads * measured.head_dim * 2
     sequences = ceil(algo.batch_size * getattr(algo, "num_mini_batches", 1) / run.hardware.processes)
     while True:
-        yield min(0.95, ceil(100 * (weights + VLLM_SPARE + sequences * a_sequence) / memory) / 100)
+        yield min(0.95, ceil(100 * (weights + COMPUTING + sequences * a_sequence) / memory) / 100)
         if sequences == 1:
             return
         sequences = ceil(sequences / 2)

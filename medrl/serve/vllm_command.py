@@ -11,8 +11,8 @@ from medrl.errors import UserError
 from medrl.evaluation.answerer import Answerer
 from medrl.models import base
 from medrl.models.tokenization import Rendering
+from medrl.models.vllm_engine import DTYPES
 
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The largest ranks of an adapter for which vLLM makes room (``vllm.config.lora.MaxLoRARanks``)."""
 WORDS_FIRST = """\

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, MutableMapping
-from copy import deepcopy
-from hashlib import sha256
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from medrl.errors import UserError
+from medrl.models import vllm_engine
 
 if TYPE_CHECKING:
     from medrl.algos.base import Job
 
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""Precision of a run, and what vLLM computes in."""
 APART = "sampling/sampling_logp_difference/mean"
 """TRL's name for the mean difference of the log-probability of a token, sampler against trainer."""
 PARTED = 0.5
@@ -35,7 +30,7 @@ def trainer_class(kind: type[Any], job: Job) -> type[Any]:
 
     module: Any = sys.modules[kind.__module__]
     ends = sorted(eos_token_ids(job.policy, job.tokenizer))
-    made = {"seed": job.run.seed, "dtype": DTYPES[job.run.hardware.precision], "ends": ends}
+    made = {"seed": job.run.seed, "precision": job.run.hardware.precision, "ends": ends}
 
     class Colocated(kind):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -88,9 +83,9 @@ def engine_class() -> type[Any]:
     from medrl.models.merged import merged_weights
 
     class Engine(VLLMGeneration):  # type: ignore[misc]
-        def __init__(self, *, seed: int, dtype: str, ends: list[int], **options: Any) -> None:
-            """As TRL's, and: the run's seed, what vLLM computes in, and the tokens that end a completion."""
-            self._seed, self._dtype = seed, dtype
+        def __init__(self, *, seed: int, precision: str, ends: list[int], **options: Any) -> None:
+            """As TRL's, and: the run's seed and precision, and the tokens that end a completion."""
+            self._seed, self._precision = seed, precision
             sampling = {"stop_token_ids": ends, "detokenize": False}
             super().__init__(**options | {"generation_kwargs": sampling | (options.get("generation_kwargs") or {})})
 
@@ -101,12 +96,16 @@ def engine_class() -> type[Any]:
             os.environ["RANK"], os.environ["LOCAL_RANK"] = str(place.process_index), str(place.local_process_index)
             os.environ["WORLD_SIZE"] = str(place.num_processes)
             ensure_master_addr_port()
+            plain = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+            options = {}
+            if place.device.type == "cuda":
+                wanted = int(self.gpu_memory_utilization * torch.cuda.get_device_properties(place.device).total_memory)
+                options = vllm_engine.memory_options(wanted, vllm_engine.weight_bytes(plain, self._precision))
             self.llm = LLM(
-                model=str(described(self.model)),
+                model=str(vllm_engine.described(vllm_engine.shape_of(plain))),
                 load_format="dummy",
-                dtype=self._dtype,
+                dtype=vllm_engine.DTYPES[self._precision],
                 seed=self._seed + place.process_index,
-                gpu_memory_utilization=self.gpu_memory_utilization,
                 max_model_len=self.max_model_length,
                 max_num_seqs=self.max_num_seqs,
                 max_num_batched_tokens=4096,  # TRL's: with more, vLLM's own estimate of its memory is too high
@@ -118,6 +117,7 @@ def engine_class() -> type[Any]:
                 model_impl=self.model_impl,
                 trust_remote_code=self.trust_remote_code,
                 distributed_executor_backend="external_launcher",
+                **options,
             )
             if self.enable_sleep_mode:
                 self.llm.sleep(level=2)
@@ -132,35 +132,8 @@ def engine_class() -> type[Any]:
             divided = self._dist.is_zero3 or self._dist.is_fsdp
             weights = self._iter_named_params() if divided else merged_weights(self.model)
             with torch.no_grad():
-                self.llm.apply_model(lambda model: _load(model, weights))
+                self.llm.apply_model(lambda model: vllm_engine.take(model, weights))
             if not self.llm.reset_prefix_cache():
                 raise RuntimeError("vLLM keeps keys and values that other weights have made.")
 
     return Engine
-
-
-def _load(model: Any, weights: Iterable[tuple[str, Any]]) -> None:
-    """Give vLLM's model all of its weights."""
-    taken = model.load_weights(weights)
-    if taken is not None and (left := sorted({name for name, _ in model.named_parameters()} - taken)):
-        raise RuntimeError(f"vLLM's {type(model).__name__} was handed no weights for {', '.join(left[:3])}.")
-
-
-def described(policy: Any) -> Path:
-    """A folder with the config.json of the plain model, which vLLM makes its own of; no weights.
-
-    It lies beside the graphs that vLLM compiles, which are kept by its name: the same for the same model, in every run.
-    """
-    from vllm import envs
-
-    config = deepcopy(policy.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    root = Path(envs.VLLM_CACHE_ROOT) / "medrl"
-    folder = root / sha256(config.to_json_string().encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=root) as fresh:
-        config.save_pretrained(fresh)
-        for written in Path(fresh).iterdir():
-            written.replace(folder / written.name)
-    return folder
