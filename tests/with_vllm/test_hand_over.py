@@ -147,3 +147,11 @@ def greedy(engine, prompts):
     asked = SamplingParams(temperature=0.0, max_tokens=24, **engine.generation_kwargs)
     outputs = engine.llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], asked, use_tqdm=False)
     return [list(output.outputs[0].token_ids) for output in outputs]
+
+
+def test_vllm_makes_the_plain_model_of_a_base_in_4_bits():
+    folder = colocated.described(policy_of("nf4"))
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert config.hidden_size == 160 and not hasattr(config, "quantization_config")
+    assert colocated.described(policy_of("nf4_dora")) == folder != colocated.described(policy_of("full"))
