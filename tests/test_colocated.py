@@ -113,8 +113,10 @@ def keywords(method, called):
 
 def test_trl_starts_vllm_with_nothing_that_ours_does_not_know():
     theirs, ours = keywords(VLLMGeneration._init_vllm, "LLM"), keywords(colocated.engine_class()._init_vllm, "LLM")
-    assert theirs - ours == {"tensor_parallel_size", "quantization"}  # 1 and none, vLLM's defaults
-    assert ours - theirs == {"load_format", "dtype", "enable_prefix_caching", "skip_tokenizer_init", "generation_config"}
+    apart = {"tensor_parallel_size", "quantization", "gpu_memory_utilization"}  # 1 and none, vLLM's defaults; memory_options
+    assert theirs - ours == apart
+    given = {"load_format", "dtype", "enable_prefix_caching", "skip_tokenizer_init", "generation_config"}
+    assert ours - theirs == given | {None}  # **options
 
 
 def test_trl_asks_for_the_weights_as_ours_hands_them_over():

@@ -203,10 +203,8 @@ def _wanted(policy: Any, hardware: Hardware) -> int:
 
     total = torch.cuda.get_device_properties(policy.device).total_memory
     plain = policy.get_base_model() if hasattr(policy, "peft_config") else policy
-    asked = hardware.vllm_memory_share
-    share = max(
-        USUAL_SHARE if isinstance(asked, str) else asked, (weight_bytes(plain, hardware.precision) + BESIDE_WEIGHTS) / total
-    )
+    asked = USUAL_SHARE if isinstance(hardware.vllm_memory_share, str) else hardware.vllm_memory_share
+    share = max(asked, (weight_bytes(plain, hardware.precision) + BESIDE_WEIGHTS) / total)
     return int(min(0.92, share) * total)
 
 
