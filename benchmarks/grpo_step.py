@@ -9,7 +9,8 @@
 The sides: ``trl``, a GRPOTrainer and nothing of medrl; ``medrl``, with shared prompts; ``padded``, medrl without them. LoRA of
 rank 64 on seven layers. Weights are random, so that no run ends by itself: the engine stops each completion at 512 tokens, or at
 a length drawn from a log-normal distribution (mean 40 % of 512, sigma 0.6). The lengths of a step are the same for all sides.
-Medians of the steps after two to warm up. Sides that use the same engine take turns in one process and share it.
+Medians of the steps after two to warm up. Each side is a process with an engine of its own; ``--side all`` measures ``padded``,
+too.
 
 ``--check`` compares losses and gradients on one batch: log-normal lengths, random advantages, LoRA matrices drawn anew.
 ``apart`` is the norm of the difference of two gradients over the norm of TRL's: ours and TRL's; TRL's and the same rows in two
@@ -18,7 +19,6 @@ halves, which is what rounding does; and (bf16) each of them and the gradient in
 With vLLM there is a second line, ``qlora_sync``: how long the engine takes to get the weights.
 """
 
-import copy
 import json
 import math
 import random
@@ -28,8 +28,8 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -133,26 +133,6 @@ def plain(run: Run, rows: Sequence[Any], folder: Path, weights: Path, vllm: bool
     )
 
 
-@contextmanager
-def engine_of(trainer: Any) -> Iterator[None]:
-    """A trainer that is made within takes the vLLM engine of another one, and hands it its own weights."""
-    if not trainer or not trainer.use_vllm:
-        yield
-        return
-    own = grpo_trainer.VLLMGeneration
-
-    def shared(*, model: Any, accelerator: Any, **_: Any) -> Any:
-        taken = copy.copy(trainer.vllm_generation)
-        taken.model, taken.accelerator = model, accelerator
-        return taken
-
-    grpo_trainer.VLLMGeneration = shared
-    try:
-        yield
-    finally:
-        grpo_trainer.VLLMGeneration = own
-
-
 def lengths(chosen: Namespace, count: int, step: int) -> list[int]:
     """How many tokens each completion of a step has."""
     if chosen.lengths == "fixed":
@@ -232,38 +212,29 @@ def now() -> float:
     return time.perf_counter()
 
 
-def measured(chosen: Namespace, sides: Sequence[str], scratch: Path) -> dict[str, Any]:
-    """Each side's figures, one after the other in this process."""
-    found: dict[str, Any] = {}
-    first = None
-    for side in sides:
-        s0 = chosen.s0 and side == "trl"
-        mine = Namespace(**vars(chosen) | ({"completions": 6, "checkpointing": True} if s0 else {}))
-        run = configured(mine, side, json.loads((scratch / "prompts.json").read_text()), scratch / "weights", scratch / "runs")
-        tokenizer, drawn = lifecycle._rows(run)
-        folder = scratch / side
-        folder.mkdir()
-        if CUDA:
-            torch.cuda.reset_peak_memory_stats()
-        with engine_of(first):
-            if side == "trl":
-                trainer = plain(run, drawn.rows, folder, scratch / "weights", CUDA and not s0)
-                watch = Watch(trainer, mine)
-                trainer.train()
-            else:
-                policy = run.model.policy(tokenizer, run.hardware, run.seed)
-                job = Job(run, drawn.rows, policy, tokenizer, folder, None, GracefulShutdown())
-                trainer = run.algo.trainer(job)
-                watch = Watch(trainer, mine)
-                fit(trainer, job, folder / "log.jsonl")
-        found[side] = watch.figures() | {"completions": mine.completions}
-        if CUDA:
-            found[side]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        if side == "medrl" and chosen.check:
-            found["check"] = checked(trainer, [job.rendering.prompt(row.messages) for row in drawn.rows[:2]])
-        first = first or trainer
-        trainer.model.zero_grad(set_to_none=True)
-        trainer.optimizer = None
+def measured(chosen: Namespace, side: str, scratch: Path) -> dict[str, Any]:
+    """A side's figures."""
+    s0 = chosen.s0 and side == "trl"
+    mine = Namespace(**vars(chosen) | ({"completions": 6, "checkpointing": True} if s0 else {}))
+    run = configured(mine, side, json.loads((scratch / "prompts.json").read_text()), scratch / "weights", scratch / "runs")
+    tokenizer, drawn = lifecycle._rows(run)
+    folder = scratch / side
+    folder.mkdir()
+    if side == "trl":
+        trainer = plain(run, drawn.rows, folder, scratch / "weights", CUDA and not s0)
+        watch = Watch(trainer, mine)
+        trainer.train()
+    else:
+        policy = run.model.policy(tokenizer, run.hardware, run.seed)
+        job = Job(run, drawn.rows, policy, tokenizer, folder, None, GracefulShutdown())
+        trainer = run.algo.trainer(job)
+        watch = Watch(trainer, mine)
+        fit(trainer, job, folder / "log.jsonl")
+    found = watch.figures() | {"completions": mine.completions}
+    if CUDA:
+        found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    if side == "medrl" and chosen.check:
+        found["check"] = checked(trainer, [job.rendering.prompt(row.messages) for row in drawn.rows[:2]])
     return found
 
 
@@ -320,14 +291,6 @@ def checked(trainer: Any, two: Sequence[list[int]]) -> dict[str, float]:
     return found
 
 
-def groups(chosen: Namespace) -> list[list[str]]:
-    """Which sides a process measures: those that have the same engine. In 4 bits TRL's holds other weights than ours may."""
-    sides = {"both": SIDES, "trl": SIDES[:1], "medrl": SIDES[1:]}[chosen.side]
-    if chosen.precision == "bf16" or len(sides) < len(SIDES) or not CUDA:
-        return [[*sides]]
-    return [[*sides[:1]], [*sides[1:]]]
-
-
 def setting(chosen: Namespace) -> str:
     """The name under which a line is compared."""
     prompts = "PubMedQA" if chosen.rows else f"{chosen.prompt_tokens} tokens"
@@ -363,10 +326,10 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--vllm-share", type=float, default=0.15)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--side", choices=["trl", "medrl", "both"], default="both")
+    parser.add_argument("--side", choices=["trl", "medrl", "padded", "both", "all"], default="both")
     parser.add_argument("--check", action="store_true", help="compare losses and gradients, too")
     parser.add_argument("--s0", action="store_true", help="plain TRL generates 6 completions a step with transformers, in nf4")
-    parser.add_argument("--child", nargs=2, metavar=("SIDES", "FOLDER"), help="what a process is started with by this one")
+    parser.add_argument("--child", nargs=2, metavar=("SIDE", "FOLDER"), help="what a process is started with by this one")
     chosen = parser.parse_args()
     if chosen.tiny:
         chosen.tokens, chosen.prompt_tokens, chosen.completions, chosen.generations, chosen.steps = 16, 48, 8, 4, 2
@@ -374,9 +337,8 @@ def main() -> None:
     if chosen.s0:
         chosen.precision, chosen.completions, chosen.generations = "nf4", 48, 6
     if chosen.child:
-        scratch = Path(chosen.child[1])
-        sides = chosen.child[0].split(",")
-        (scratch / f"{chosen.child[0]}.json").write_text(json.dumps(measured(chosen, sides, scratch)))
+        side, scratch = chosen.child[0], Path(chosen.child[1])
+        (scratch / f"{side}.json").write_text(json.dumps(measured(chosen, side, scratch)))
         return
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -385,11 +347,10 @@ def main() -> None:
         (scratch / "prompts.json").write_text(json.dumps(source(chosen, scratch)))
         if CUDA:
             torch.cuda.empty_cache()
-        for sides in groups(chosen):
-            name = ",".join(sides)
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--child", name, folder], check=True, cwd=ROOT)
-            found |= json.loads((scratch / f"{name}.json").read_text())
-    check, trls = found.pop("check", {}), found.pop("trl", None)
+        for side in {"both": SIDES[:2], "all": SIDES}.get(chosen.side, (chosen.side,)):
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--child", side, folder], check=True, cwd=ROOT)
+            found[side] = json.loads((scratch / f"{side}.json").read_text())
+    check, trls = found.get("medrl", {}).pop("check", {}), found.pop("trl", None)
     if not found:
         write(chosen.out, "grpo_step", f"{setting(chosen)}, TRL alone", {"trl": trls}, None)
     for side, ours in found.items():
