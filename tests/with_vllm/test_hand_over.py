@@ -120,8 +120,11 @@ def test_vllm_has_the_exact_weights_and_says_what_transformers_says(trainer, mon
     engine, policy = trainer.vllm_generation, policy_of(kind)
     monkeypatch.setattr(engine, "model", policy)
     prompts = trainer._tokenize_prompts([row["prompt"] for row in trainer.train_dataset.select(range(12))])[0]
+    longest = max(prompts, key=len)
     said_before = greedy(engine, prompts)
+    assert cached(engine, longest) > 0  # keys and values are kept from one call to the next
     engine.sync_weights()
+    assert cached(engine, longest) == 0  # and those of other weights are not
 
     found, wanted = held(engine), as_vllm_has_them(policy)
     assert found.keys() == wanted.keys()
@@ -132,7 +135,7 @@ def test_vllm_has_the_exact_weights_and_says_what_transformers_says(trainer, mon
     plain = transformers.AutoModelForCausalLM.from_pretrained(str(EMBEDDED / "tiny"), dtype=torch.bfloat16)
     plain.load_state_dict(dict(merged_weights(policy)), strict=False)
     said, ties = greedy(engine, prompts), 0
-    assert said != said_before  # the prompts' keys and values are not those of the weights before
+    assert said != said_before
     for prompt, answer in zip(prompts, said, strict=True):
         with torch.no_grad():
             logits = plain(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].float()
@@ -142,12 +145,21 @@ def test_vllm_has_the_exact_weights_and_says_what_transformers_says(trainer, mon
     assert ties <= len(prompts) // 2
 
 
-def greedy(engine, prompts):
+def written(engine, prompts):
     from vllm import SamplingParams
 
     asked = SamplingParams(temperature=0.0, max_tokens=24, **engine.generation_kwargs)
-    outputs = engine.llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], asked, use_tqdm=False)
-    return [list(output.outputs[0].token_ids) for output in outputs]
+    return engine.llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], asked, use_tqdm=False)
+
+
+def greedy(engine, prompts):
+    return [list(output.outputs[0].token_ids) for output in written(engine, prompts)]
+
+
+def cached(engine, prompt):
+    """Tokens of a prompt whose keys and values were there already."""
+    (output,) = written(engine, [prompt])
+    return output.num_cached_tokens
 
 
 def test_vllm_makes_the_plain_model_of_a_base_in_4_bits():
