@@ -144,6 +144,7 @@ def engine_of(trainer: Any) -> Iterator[None]:
     def shared(*, model: Any, accelerator: Any, **_: Any) -> Any:
         taken = copy.copy(trainer.vllm_generation)
         taken.model, taken.accelerator = model, accelerator
+        taken.__dict__.pop("sync_weights", None)  # what is timed there hands over the other trainer's weights
         return taken
 
     grpo_trainer.VLLMGeneration = shared
