@@ -76,7 +76,7 @@ CARDS = [
     # What NVIDIA's driver says of a card, and what is taken from it; those with a preset get what the preset says.
     ("p100", "Tesla P100-PCIE-16GB", (6, 0), 16280, ("fp16", "transformers", 15)),
     ("v100", "Tesla V100-SXM2-16GB", (7, 0), 16160, ("fp16", "transformers", 15)),
-    ("t4", "Tesla T4", (7, 5), 15360, ("fp16", "transformers", 15)),
+    ("t4", "Tesla T4", (7, 5), 15360, ("fp16", "vllm", 15)),
     ("a10", "NVIDIA A10", (8, 6), 23028, ("bf16", "vllm", 22)),
     ("a10g", "NVIDIA A10G", (8, 6), 23028, ("bf16", "vllm", 22)),
     ("l4", "NVIDIA L4", (8, 9), 23034, ("bf16", "vllm", 22)),

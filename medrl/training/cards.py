@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import yaml
 
 BF16_SINCE = 8.0
-"""Compute capability (Ampere) from which bf16 is fast, and from which vLLM is used here."""
+"""Compute capability (Ampere) from which bf16 is fast."""
+VLLM_SINCE = 7.5
+"""Compute capability (Turing) from which vLLM runs, by its installation page."""
 CUDA_13_SINCE = 7.5
 """Compute capability (Turing) from which CUDA 13 compiles: its release notes take Pascal and Volta out."""
 
@@ -45,10 +47,9 @@ def key_of(driver_name: str, gib: int) -> str | None:
 
 def settings(capability: float, gib: int | None) -> dict[str, Any]:
     """What a card alone decides of ``hardware``; the model's shape decides the rest (`medrl.planning.fit`)."""
-    modern = capability >= BF16_SINCE
     return {
         "device": "cuda",
-        "precision": "bf16" if modern else "fp16",
-        "rollout": "vllm" if modern else "transformers",
+        "precision": "bf16" if capability >= BF16_SINCE else "fp16",
+        "rollout": "vllm" if capability >= VLLM_SINCE else "transformers",
         "memory_gib": gib,
     }
