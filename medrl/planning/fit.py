@@ -162,7 +162,7 @@ def of_card(run: Run) -> str | None:
     said += f"{hardware.precision}, {why[hardware.precision]}"
     if run.algo.uses_rollout_engine:
         said += f"; rollouts by {hardware.rollout}"
-        said += " (vLLM is for newer cards)" if card.capability < cards.VLLM_SINCE else ""
+        said += f" (vLLM begins at {cards.VLLM_SINCE})" if card.capability < cards.VLLM_SINCE else ""
     if card.capability < cards.CUDA_13_SINCE:
         said += "; CUDA 13 has no compiler for it, so take a PyTorch that was built with CUDA 12"
     return said

@@ -12,7 +12,7 @@ import yaml
 BF16_SINCE = 8.0
 """Compute capability (Ampere) from which bf16 is fast."""
 VLLM_SINCE = 7.5
-"""The same (Turing) from which vLLM runs: its installation page."""
+"""Compute capability (Turing) from which vLLM runs, by its installation page."""
 CUDA_13_SINCE = 7.5
 """Compute capability (Turing) from which CUDA 13 compiles: its release notes take Pascal and Volta out."""
 
