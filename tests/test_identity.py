@@ -17,7 +17,7 @@ import pytest
 
 import medrl
 from medrl import lifecycle
-from medrl.config import build, frozen, identity, schema
+from medrl.config import build, frozen, identity, schema, upgrade
 from medrl.config.identity import Identified
 from medrl.data.sources import Embedded
 from medrl.errors import ConfigError
@@ -355,3 +355,14 @@ def test_a_folder_of_before_is_still_a_start(compose, tmp_path):
     assert identity.of_run(tmp_path) == "89abcdef"
     assert frozen.load(tmp_path) == compose(["algo=sft"])
     assert build.check(compose(["model=from_run", f"model.run={tmp_path}"])).model.kind == "from_run"
+
+
+@pytest.mark.parametrize("algo", ["sft", "grpo", "none"])
+def test_a_configuration_of_before_the_newest_options_is_the_run_that_it_was(compose, algo):
+    tree = compose([f"algo={algo}"])
+    before = {section: dict(values) if isinstance(values, dict) else values for section, values in tree.items()}
+    later = ("take", "warmup_steps", "save_total_limit", "eval_steps", "load_best_model_at_end", "early_stopping_patience")
+    for section in ("data_mix", "algo"):
+        before[section] = {key: value for key, value in before[section].items() if key not in later}
+    assert before != tree
+    assert schema.run_id(build.unchecked(upgrade.upgraded(before, {}))) == schema.run_id(build.unchecked(tree))

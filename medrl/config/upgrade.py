@@ -42,14 +42,20 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
             for key in GONE.get(section, ()):
                 tree[section].pop(key, None)
     if isinstance(tree.get("data_mix"), dict):
-        tree["data_mix"].setdefault("shots", 0)
+        tree["data_mix"] = {"shots": 0, "take": "random", **tree["data_mix"]}
     if isinstance(tree.get("hardware"), dict):
-        tree["hardware"] = {"card": None, "shared_prompts": False, **tree["hardware"]}
+        tree["hardware"] = {"card": None, "shared_prompts": False, "vllm_sleep": None, **tree["hardware"]}
     if isinstance(tree.get("logger"), dict):
         tree["logger"].setdefault("completions", False)
     if "algo" not in tree:
         return tree
-    steps = {"num_mini_batches": 1} if str(tree["algo"].get("_target_")).endswith(".PPO") else {}  # before it could divide a set
+    steps: dict[str, Any] = (
+        {"num_mini_batches": 1} if str(tree["algo"].get("_target_")).endswith(".PPO") else {}
+    )  # before it could divide a set
+    if "learning_rate" in tree["algo"]:
+        steps |= {"warmup_steps": None, "save_total_limit": 2}
+    if str(tree["algo"].get("_target_")).endswith(".SFT"):
+        steps |= {"eval_steps": None, "load_best_model_at_end": False, "early_stopping_patience": None}
     algo = {"published": [], **steps, **tree["algo"]}
     later = {key: tree.get(key, default) for key, default in LATER.items()}
     return {**tree, **later, "algo": algo}
