@@ -15,6 +15,9 @@ SHORTEST = 8
 """A shorter value of such a variable is no key: it says "none", "true" or "0". Nor is a path."""
 _USER = re.compile(r"(?<=://)[^\s'\"<>]*@|[^\s'\"<>()=/@:]+:[^\s'\"<>()/@]+@(?=[\w\[])")
 _QUERY = re.compile(r"(://[^\s'\"<>?]+)\?[^\s'\"<>)]+")
+_SECRET_QUERY = re.compile(
+    r"://\S*[?&](?:[\w.-]*(?:key|token|secret|passw|signature|credential)[\w.-]*|sig)=[^\s&]", re.IGNORECASE
+)
 _KEY = re.compile(
     r"(?<![A-Za-z0-9_-])(?:sk-[\w-]{6,}|(?:gsk|hf|xai|pplx|nvapi)[_-][A-Za-z0-9]{12,}|gh[pousr]_\w{12,}"
     r"|github_pat_\w{12,}|AKIA[A-Z0-9]{12,}|AIza[\w-]{20,})"
@@ -57,7 +60,8 @@ def secrets() -> list[str]:
 
 def holds_secret(text: str) -> bool:
     """Whether a text holds a key or a password, and so may not be written down."""
-    return bool(_KEY.search(text) or re.search(r"://[^\s/]*@", text) or any(secret in text for secret in secrets()))
+    address = re.search(r"://[^\s/]*@", text) or _SECRET_QUERY.search(text)
+    return bool(address or _KEY.search(text) or any(secret in text for secret in secrets()))
 
 
 def masked(text: str) -> str:

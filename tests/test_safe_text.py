@@ -52,6 +52,7 @@ def test_secrets_of_the_environment_are_masked_and_paths_and_words_are_not(monke
         monkeypatch.setenv(name, value)
     assert masked(f"{PASSWORD} true /etc/key.pem not-a-secret") == "*** true /etc/key.pem not-a-secret"
     assert holds_secret(f"x{PASSWORD}") and not holds_secret("https://host/@me?x=1")
+    assert holds_secret("https://host/x?a=1&api-key=another") and not holds_secret("https://openreview.net/forum?id=tokens")
 
 
 def test_every_user_error_is_masked_and_obeys_nothing(monkeypatch):

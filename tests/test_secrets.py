@@ -78,7 +78,7 @@ def variables(place):
 
 @pytest.fixture(scope="module")
 def said(place, variables):
-    """What every command has printed, by its words; all but those of `REFUSED` have ended well."""
+    """What every command has printed, by its words."""
     printed = {}
 
     def run(*words, module="medrl", ends=0):
@@ -129,33 +129,43 @@ def said(place, variables):
     run(str(folder), "formats=adapter,merged", "rows=2", module="medrl.export")
     run(str(folder), "input=questions.jsonl", "output=ours.jsonl", module="medrl.predict")
     run(str(folder), "question=What is 2 + 3?", module="medrl.chat")
-    for words in REFUSED.values():
-        run(*words, ends=1)
-    for words in HUB.values():  # processes of their own: the hub's address is read as its library is imported
+    return printed
+
+
+@pytest.fixture(scope="module")
+def refused(place, variables):
+    """What the commands of `REFUSED` and `HUB` have printed, by name; none of them has ended well."""
+    printed = {}
+    for name, words in REFUSED.items():
+        done = killed.ended(*words, folder=place, **variables)
+        printed[name] = (done.returncode, done.stdout)
+    for name, words in HUB.items():  # processes of their own: the hub's address is read as its library is imported
         command = [sys.executable, "-m", "medrl", *words]
         done = subprocess.run(command, cwd=place, env=killed.environment(**variables), capture_output=True, text=True)
-        printed[" ".join(("medrl", *words))] = done.stdout + done.stderr
-        assert done.returncode == 1, done.stderr
-    return printed
+        printed[name] = (done.returncode, done.stdout + done.stderr)
+    assert all(code for code, _ in printed.values())
+    return {name: text for name, (_, text) in printed.items()}
 
 
 def planted_in(text):
     return [name for name, value in PLANTED.items() if value in text]
 
 
+def test_a_mistake_is_one_sentence_without_the_secret(refused):
+    assert len(refused) == len(REFUSED) + len(HUB)
+    for name, text in refused.items():
+        assert "Traceback" not in text and "medrl: " in text and not planted_in(text), (name, text)
+
+
 def test_no_command_prints_a_secret(said):
-    assert len(said) > len(REFUSED) + len(HUB) + 15 and all(said.values())
+    assert len(said) > 15 and all(said.values())
     assert not {words: planted_in(text) for words, text in said.items() if planted_in(text)}
 
 
-def test_no_file_holds_a_secret(said, place):
+def test_no_file_holds_a_secret(refused, said, place):
     files = [path for path in place.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert {"config.yaml", "verdicts.jsonl", "report.html", "provenance.json"} & {path.name for path in files}
-    held = {str(path.relative_to(place)): planted_in(path.read_bytes().decode("latin-1")) for path in files}
+    assert {"config.yaml", "verdicts.jsonl", "report.html", "provenance.json"} <= {path.name for path in files}
+    held = {
+        name: planted_in(name + path.read_bytes().decode("latin-1")) for path in files if (name := str(path.relative_to(place)))
+    }
     assert not {name: found for name, found in held.items() if found}
-
-
-def test_a_mistake_is_one_sentence_that_says_what_it_is(said):
-    for name, words in (REFUSED | HUB).items():
-        text = said[" ".join(("medrl", *words))]
-        assert "Traceback" not in text and "medrl: " in text, (name, text)

@@ -22,6 +22,8 @@ MIXES = {
 
 def problems(run: Run) -> Iterator[Problem]:
     """Mistakes that two or more sections make together; the algorithm looks for those that it is part of itself."""
+    if "://" in run.runs:
+        yield Problem("runs", "is an address, and runs lie in a folder of this machine; name one")
     if run.model.runs_here:
         yield from _model(run)
     else:
