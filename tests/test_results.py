@@ -20,7 +20,7 @@ FILES = sorted((ROOT / "experiments" / "results").glob("*.json"))
 @pytest.fixture(scope="module")
 def record():
     """A real record: GRPO on the twins."""
-    return results.stages(results.read(ROOT / "experiments/results/chain-algorithms.json"))["grpo"]
+    return json.loads((ROOT / "tests/cases/record.json").read_text(encoding="utf-8"))
 
 
 def folder_of(record, path, command=("python", "-m", "medrl", "algo=grpo")):
