@@ -335,6 +335,7 @@ def test_a_part_taken_away_hides_no_other_mistake():
 
 def test_what_a_guessed_option_lacks_is_no_second_mistake():
     assert [problem.key for problem in mistakes("algo=distilation").problems] == ["algo"]
+    assert [problem.key for problem in mistakes("hardware=rtx490").problems] == ["hardware"]  # rtx4090 is not here either
     named = mistakes("algo=distilation", "algo.teacher.weights=/nowhere").problems
     assert [problem.key for problem in named] == ["algo", "algo.teacher.weights"]
 

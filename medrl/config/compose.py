@@ -275,7 +275,7 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
             return cfg
         # What is missing only because its override was set aside, or what an option lacks that was guessed from a misspelt one,
         # is no mistake of the user's.
-        typed = {str(word.key_or_group) for word in words}
+        typed = {str(word.key_or_group) for word in words} - set(guessed)
         problems += [
             problem
             for problem in more
