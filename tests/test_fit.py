@@ -214,15 +214,18 @@ def test_what_is_wrong_with_a_request_is_no_missing_hub():
 
 def test_the_estimate_of_time_gives_what_was_measured_on_an_h200(planned):
     more = "algo.batch_size=64 algo.num_generations=8 algo.max_completion_tokens=512 model.quantization=null algo.beta=0"
-    split = "hardware.micro_batch_size=16 hardware.gradient_checkpointing=true"
+    split = "hardware.micro_batch_size=16 hardware.gradient_checkpointing=true hardware.shared_prompts=false"
     run = fit.fitted(planned("h200", "qwen2_5_3b_instruct", f"{more} {split}")).run
     found = duration.pace(run, shape_of("Qwen/Qwen2.5-3B"))
     # GRPO of 64 completions of 512 tokens to prompts of 375 on average: 10.0 s a step.
     assert duration.of_training(run, run.algo, found, 375).step == pytest.approx(10.0, rel=0.15)
-    small = planned("h200", "qwen2_5_0_5b_instruct", "algo=none")
+    small = planned("h200", "qwen2_5_0_5b_instruct", "algo=none hardware.rollout=transformers")
     # 1,819 questions, up to 512 tokens each: 65 to 70 s, most of them ended earlier.
     pace = duration.pace(small, shape_of("Qwen/Qwen2.5-0.5B"))
     assert 65 < duration.of_answers(small, pace, 1819, 200, 512) < 130
+    by_vllm = planned("h200", "qwen2_5_0_5b_instruct", "algo=none")
+    few, many = (duration.of_answers(by_vllm, pace, count, 200, 512) for count in (10, 10_000))
+    assert few > duration.of_answers(small, pace, 10, 200, 512) and many < duration.of_answers(small, pace, 10_000, 200, 512)
 
 
 def test_a_slower_card_takes_longer(planned):

@@ -25,6 +25,10 @@ REACHED_BANDWIDTH = 0.9
 """Share of the sheet's bandwidth that reading reached: 4.3 of 4.8 TB/s."""
 VLLM_SECONDS = 0.0048
 """What a token of all completions takes vLLM beside reading weights and cache: 3.4 s for 512 tokens of 64 completions."""
+VLLM_START = 60.0
+"""Seconds until vLLM answers: it compiles, and records its graphs."""
+VLLM_AT_ONCE = 256
+"""Completions that vLLM writes at a time, or more on large cards."""
 LAYER_SECONDS = {False: 0.00113, True: 0.00138}
 """What a layer takes transformers' ``generate`` for a token of all completions, which is the host's time: 20.9 s for 512 tokens
 in 36 layers; with weights in 4 bits 25.5."""
@@ -105,9 +109,12 @@ def of_training(run: Run, algo: TrainedAlgo, found: Pace, known: float) -> Durat
 
 
 def of_answers(run: Run, found: Pace, completions: int, prompt: float, new: int) -> float:
-    """Seconds in which transformers writes so many completions, in batches that suit the card."""
+    """Seconds in which so many completions are written outside training; by transformers in batches that suit the card."""
     if not completions:
         return 0.0
+    if run.hardware.rollout == "vllm":
+        at_once = min(completions, VLLM_AT_ONCE)
+        return VLLM_START + ceil(completions / at_once) * found.completion_seconds(at_once, prompt, new, vllm=True)
     shape, memory = found.shape, int((run.hardware.memory_gib or found.card.memory_gib) * GIB)
     budget = run.eval.batch_tokens or fitting_budget(
         shape.layers, shape.key_value_heads * shape.head_dim, shape.intermediate, shape.vocabulary, memory
