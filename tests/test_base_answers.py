@@ -1,7 +1,9 @@
 """Runs that begin with the same model ask it once: what is shared, what is not, and what kills and damage leave."""
 
 import json
+import os
 import shutil
+import signal
 
 import killed
 import pytest
@@ -206,6 +208,7 @@ def test_a_second_run_waits_and_goes_on_where_the_first_is_killed(tmp_path):
     words = [*WORDS[:3], "eval.limit=48", "eval.max_new_tokens=32", "eval.batch_tokens=600", f"runs={tmp_path}"]
     one = killed.medrl(*words, "name=one")
     killed.wait_until(lambda: any(path.stat().st_size for path in tmp_path.glob("one-*/eval/*.begun")), one)
+    os.kill(one.pid, signal.SIGSTOP)  # however fast it answers, it is in the middle of it
     two = killed.medrl(*words, "name=two")
     killed.wait_until(lambda: "is in use by another process" in two.log.read_text(), two)
     killed.kill(one)

@@ -61,7 +61,7 @@ def test_trls_trainers_are_made_with_our_engine(made, kind, config, words):
     engine = trainer.vllm_generation
     assert type(engine) is ours and trainer.use_vllm
     assert engine.model is trainer.model and engine.enable_sleep_mode
-    assert (engine._seed, engine._dtype) == (5, "float32")
+    assert (engine._seed, engine._precision) == (5, "fp32")
     assert engine.generation_kwargs == {"stop_token_ids": sorted(trainer.eos_token_ids), "detokenize": False}
 
 
