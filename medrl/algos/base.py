@@ -163,7 +163,7 @@ class TrainedAlgo(Algo):
     """What the learning rate does after the warm-up; ``constant`` has none, as in transformers."""
     warmup_ratio: Annotated[float, Ge(0), Le(1)]
     """Share of the steps in which the learning rate rises to the full one; the first step has its part of it, and not 0."""
-    warmup_steps: Annotated[int, Ge(0), Most(10**9, "no run takes more steps")] | None
+    warmup_steps: Annotated[int, Ge(0), Most(10**8, "no run takes more steps")] | None
     """The same as a number of steps, in the place of ``warmup_ratio``; null takes the share."""
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
     """AdamW (Loshchilov and Hutter 2019), its states in 32 bits, in 8, or in 8 that are paged to the CPU."""

@@ -36,7 +36,7 @@ class SFT(TrainedAlgo):
     """Rows longer than this are left out and counted; none is cut, because a cut answer teaches not to answer."""
     loss_on: Literal["completion", "assistant", "all"]
     """What is imitated: the last answer, every answer of a conversation, or the prompt, too."""
-    eval_steps: Annotated[int, Gt(0), Most(10**9, "no run takes more steps")] | None
+    eval_steps: Annotated[int, Gt(0), Most(10**8, "no run takes more steps")] | None
     """After every so many steps, and after the last, the loss on validation rows is computed (``eval_loss`` in the log): those of
     `DataMix.validation_rows` of the tasks that are both trained on and held out. null computes none."""
     load_best_model_at_end: bool
