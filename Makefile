@@ -5,7 +5,7 @@ VLLM_VENV ?= .venv-vllm
 WORKERS ?= 2
 RUN := $(VENV)/bin/python
 
-.PHONY: help quickstart test test-fast test-vllm check docs tiny clean
+.PHONY: help quickstart test test-long test-fast test-vllm check docs tiny clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -18,8 +18,11 @@ quickstart: $(VENV)/.ready ## Train and evaluate the embedded model: about two m
 # A file is one worker's, which makes its fixtures once; tests/conftest.py puts the longest files first.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.ready-dev ## Run all tests: about 20 minutes on two cores
-	$(PYTEST)
+test: $(VENV)/.ready-dev ## Run the tests: about half an hour on two cores
+	$(PYTEST) -m "not long"
+
+test-long: $(VENV)/.ready-dev ## Run those that take minutes each: seeds of the quickstart, campaign, secrets, terminals, benchmarks
+	$(PYTEST) -m long
 
 test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: about seven minutes on two cores
 	$(PYTEST) -m "not slow"

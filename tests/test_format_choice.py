@@ -179,7 +179,10 @@ def test_the_plan_says_what_was_chosen(words, nobody_is_asked):
         "time": None,
         "pass_rate": None,
         "chosen": run.chosen,
-        **{"unread": None, "card": None, "fit": [], "estimate": None},
+        "unread": None,
+        "card": None,
+        "fit": [],
+        "estimate": None,
     }
     assert "format   gsm8k: boxed (right of 1 rows" in plan.describe(planned)
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from killed import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 WORDS = (
     *("algo=sft", "data_mix=gsm8k", "hardware=cpu", "source.train_rows=40", "source.test_rows=4", "data_mix.rows=40"),
     *("algo.epochs=null", "algo.batch_size=2", "algo.save_steps=1", "eval.max_new_tokens=8", "eval.limit=4", "runs=R"),

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from loopback_judge import LoopbackJudge, Reply
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 PLANTED = {
     name: f"planted{number:02}-3f9Zq7Lw{name.lower()[:3]}x81"
     for number, name in enumerate(

@@ -41,7 +41,7 @@ class SFT(TrainedAlgo):
     `DataMix.validation_rows` of the tasks that are both trained on and held out. null computes none."""
     load_best_model_at_end: bool
     """The model is that of the checkpoint with the lowest ``eval_loss``, and not that of the last step."""
-    early_stopping_patience: Annotated[int, Gt(0), Most(10**9, "no run is evaluated more often")] | None
+    early_stopping_patience: Annotated[int, Gt(0), Most(10**8, "no run is evaluated more often")] | None
     """Training ends where ``eval_loss`` was so many times in a row no lower than at its lowest; null goes on to the last step."""
     packing: bool
     """Put several rows into one sequence of up to ``max_tokens``, where they do not see each other; ``batch_size`` then counts
