@@ -15,6 +15,7 @@ from medrl.errors import ConfigError, UserError
 from medrl.files import read_jsonl
 from medrl.models.base import EMBEDDED
 from medrl.planning import plan
+from medrl.planning.memory import measure
 
 SHORT = ("algo=distillation", "algo.max_steps=2", "algo.batch_size=4", "algo.save_steps=2", "algo.warmup_ratio=0")
 
@@ -119,5 +120,5 @@ def test_the_teacher_counts_in_the_id_the_plan_and_the_record(compose, teacher, 
     shutil.copytree(tmp_path / "teacher", tmp_path / "moved")
     assert id_of(word) == id_of(f"algo.teacher.weights={tmp_path / 'moved'}")
     run = check(compose([*SHORT, word]))
-    assert plan._memory(run, run.algo, None, 100)["parts"]["copies"] == 4 * 1_837_120  # the weights of the embedded model
+    assert plan._memory(run, run.algo, run, measure(run.model), 100)["parts"]["copies"] == 4 * 1_837_120  # the embedded model's
     assert [model.weights for model in build(compose([*SHORT, word])["algo"]).others] == [str(tmp_path / "teacher")]
