@@ -584,9 +584,9 @@ def test_configurations_of_one_name_are_told_apart_by_their_words():
 
 
 def test_tables_of_one_answer_do_not_contradict_one_another(tmp_path, capsys):
-    stored = copy.deepcopy(results.stored()["without_format"])
-    stored["runs"][0]["tasks"]["gsm8k"]["accuracy"] = 0.123
+    stored = copy.deepcopy(results.stored()["paper-pangu_dxbench"])
+    stored["runs"][0]["tasks"]["dxbench"]["accuracy"] = 0.123
     (tmp_path / "other.json").write_text(json.dumps(stored), encoding="utf-8")
-    assert main([str(tmp_path / "other.json"), "study=without_format"]) == 1  # a file, and a study with a table of its own
+    assert main([str(tmp_path / "other.json"), "paper=pangu_dxbench"]) == 1  # a file, and a paper with a table of its own
     said = capsys.readouterr()
-    assert not said.out and f"both claim run {stored['runs'][0]['run_id']}" in said.err and "gsm8k" in said.err
+    assert not said.out and f"both claim run {stored['runs'][0]['run_id']}" in said.err and "dxbench" in said.err
