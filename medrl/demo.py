@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrl.config import command_words
 from medrl.data.prompts import Messages
-from medrl.errors import UserError, answered
+from medrl.errors import UserError, command
 from medrl.evaluation import answerer, evaluate
 from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.evaluation.protocols import evaluated_tasks
@@ -38,12 +38,9 @@ EXAMPLES = 6
 """Held-out questions that are offered."""
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Show the page until Ctrl-C."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.demo RUN|MODEL [port=7860] [host=127.0.0.1]")
     if not find_spec("gradio"):
         raise UserError("The page is made with Gradio, which is not installed: pip install 'medrl[demo]'.")

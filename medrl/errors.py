@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 
 from medrl.safe_text import guarded, masked, printable_lines
@@ -145,25 +146,32 @@ def exit_code(command: Callable[[], int]) -> int:
         return _exit_code(command)
 
 
-def answered(words: Sequence[str], usage: str, command: Callable[[Sequence[str]], int]) -> int:
-    """The exit code of a command of its own: its usage where that is asked for; 130 after Ctrl-C.
+Main = Callable[[Sequence[str]], int]
+"""What a command does with its words, and the exit code of that."""
 
-    Args:
-        words: Of the command line.
-        usage: Printed for ``--help``, and where nothing is said.
-        command: What it does with its words.
+
+def command(usage: str) -> Callable[[Main], Main]:
+    """A decorator for the ``main`` of a command: it prints the usage for ``--help`` and without words, and gives 130 after
+    Ctrl-C; else what `exit_code` gives.
     """
 
-    def answer() -> int:
-        if words and words[0] not in ("-h", "--help"):
-            return command(words)
-        print(usage, flush=True)
-        return 0 if words else 2
+    def made(main: Main) -> Main:
+        @wraps(main)
+        def answered(words: Sequence[str]) -> int:
+            def answer() -> int:
+                if words and words[0] not in ("-h", "--help"):
+                    return main(words)
+                print(usage, flush=True)
+                return 0 if words else 2
 
-    try:
-        return exit_code(answer)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+            try:
+                return exit_code(answer)
+            except KeyboardInterrupt:
+                return 128 + signal.SIGINT
+
+        return answered
+
+    return made
 
 
 def _exit_code(command: Callable[[], int]) -> int:

@@ -139,10 +139,8 @@ def _cut_torn(path: Path) -> None:
 def explained(folder: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write under ``folder`` into one sentence.
 
-    torch and safetensors report a full disk as errors of their own kinds, so those are told by their text.
-
-    Raises:
-        UserError: no room, no right, no such place to write to, or another refusal.
+    torch and safetensors report a full disk as errors of their own kinds, so those are told by their text. Raises `UserError` for
+    no room, no right, no such place to write to, and other refusals.
     """
     kept = "What was written before is kept: make room and run the same command again."
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.config import build, extensions, frozen
 from medrl.config.schema import Run
-from medrl.errors import ConfigError, Problem, UserError, answered
+from medrl.errors import ConfigError, Problem, UserError, command
 from medrl.files import read_jsonl
 
 if TYPE_CHECKING:
@@ -47,12 +47,9 @@ class Checked(NamedTuple):
         return not self.sealed or self.grades > 0 or self.texts > 0
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Verify a run; 0 where everything is the same."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     argv = extensions.name(argv)
     folders = [word for word in argv if "=" not in word]
     if len(folders) != 1:
@@ -66,9 +63,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _options(words: Sequence[str]) -> tuple[float, int]:
-    """Raises:
-    ConfigError: an option that there is not, or a value that is none.
-    """
+    """Raises `ConfigError` for an option that there is not, or a value that is none."""
     values, problems = {"share": "0.05", "seed": "0"}, []
     for word in words:
         key, _, value = word.partition("=")

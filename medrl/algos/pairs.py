@@ -66,9 +66,7 @@ def published_pair(row: TrainingRow) -> Pair:
 
 
 def check_published_pairs(rows: Sequence[TrainingRow]) -> None:
-    """Raises:
-    UserError: a row's better answer is its worse one.
-    """
+    """Raises `UserError` where a row's better answer is its worse one."""
     for row in rows:
         if row.example.rejected and row.example.rejected == row.example.gold:
             raise UserError(

@@ -32,10 +32,7 @@ def chosen(job: Job, algo: SamplingAlgo) -> list[TrainingRow]:
 
     Each is answered ``pass_rate_samples`` times before training, as completions are drawn in training, by the engine of
     ``hardware.rollout``. A placebo reads the pass rate of its own labels (`RewardSet.right`), so that which rows it keeps tells
-    nothing of the golds either.
-
-    Raises:
-        UserError: too few rows are left for a step.
+    nothing of the golds either. Raises `UserError` where too few rows are left for a step.
     """
     asked = list({row.example: row for row in job.rows}.values())  # one that is drawn again is asked once
     samples = sampled(

@@ -104,9 +104,7 @@ class PPO(SamplingAlgo):
         return self.num_mini_batches * self.num_iterations
 
     def train(self, job: Job, out: Path) -> None:
-        """Raises:
-        UserError: the mix holds fewer rows than a set takes.
-        """
+        """Raises `UserError` where the mix holds fewer rows than a set takes."""
         if len(job.rows) < self.set_size:
             raise UserError(
                 f"{len(job.rows)} rows are fewer than algo.batch_size times algo.num_mini_batches, {self.set_size}; raise "

@@ -66,9 +66,7 @@ class PT(TrainedAlgo):
         run_trainer(trainer, job, out, self)
 
     def _blocks(self, job: Job) -> list[list[int]]:
-        """Raises:
-        UserError: they do not fill one batch.
-        """
+        """Raises `UserError` where they do not fill one batch."""
         documents = ([*job.rendering.document(row.example.gold), job.tokenizer.eos_token_id] for row in job.rows)
         found = blocks(documents, self.block_tokens)
         if len(found) < self.batch_size:

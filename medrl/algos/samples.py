@@ -60,9 +60,7 @@ class SelfSampled(SamplingAlgo):
         return sampled(job, rows, path, self.num_generations, self.sampling(seed), _graded)
 
     def check_enough(self, rows: Sequence[Any], what: str) -> None:
-        """Raises:
-        UserError: there is less than a batch to learn from.
-        """
+        """Raises `UserError` where there is less than a batch to learn from."""
         if len(rows) < self.batch_size:
             raise UserError(
                 f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "

@@ -131,11 +131,7 @@ class SFT(TrainedAlgo):
         run_trainer(trainer, job, out, self)
 
     def _validation(self, job: Job) -> Any:
-        """The validation rows as tokens; None where nothing is computed on them.
-
-        Raises:
-            UserError: all of them are too long.
-        """
+        """The validation rows as tokens; None where nothing is computed on them. Raises `UserError` where all are too long."""
         from datasets import Dataset
 
         if self.eval_steps is None:
@@ -210,10 +206,8 @@ def imitating(algo: TrainedAlgo, job: Job, rows: Any, packed: int | None = None,
 
 
 def check_apart(policy: Any) -> None:
-    """Put two documents into one sequence, as packing does, and change the first: the second must not notice.
-
-    Raises:
-        UserError: it does, because the model or its attention takes no heed of positions that begin anew.
+    """Put two documents into one sequence, as packing does, and change the first. Raises `UserError` where the second notices:
+    the model or its attention takes no heed of positions that begin anew.
     """
     import torch
 

@@ -74,9 +74,7 @@ def _check_published(algo: Algo, problems: list[Problem]) -> None:
 
 def unchecked(tree: Tree) -> Run:
     """Build a configuration that is valid by itself, whatever this machine lacks for it: to name a run that another one does.
-
-    Raises:
-        ConfigError: with every mistake inside a section.
+    Raises `ConfigError` with every mistake inside a section.
     """
     problems: list[Problem] = []
     _, run = _sections(tree, problems)
@@ -86,11 +84,7 @@ def unchecked(tree: Tree) -> Run:
 
 
 def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]:
-    """Every section of a configuration, and the whole where all could be built.
-
-    Raises:
-        UserError: an extension that it was made with is not here.
-    """
+    """Every section, and the whole where all could be built. Raises `UserError` where an extension of theirs is not here."""
     extensions.check(tree)
     sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
     given = tree.get("published")
@@ -117,11 +111,7 @@ def _secrets(node: Any, path: str) -> Iterator[Problem]:
 
 
 def build(node: Any) -> Any:
-    """Make the object of one node.
-
-    Raises:
-        ConfigError: with every mistake in it.
-    """
+    """Make the object of one node. Raises `ConfigError` with every mistake in it."""
     problems: list[Problem] = []
     built = _construct(node, "", problems)
     if problems:

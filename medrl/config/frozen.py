@@ -35,11 +35,7 @@ def freeze(tree: Tree, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tree:
-    """Read a frozen configuration back.
-
-    Raises:
-        UserError: the folder holds none, or it cannot be read.
-    """
+    """Read a frozen configuration back. Raises `UserError` where the folder holds none, or it cannot be read."""
     import yaml
 
     path = folder / "config.yaml"

@@ -26,11 +26,7 @@ def file_of(key: str, cfg: DictConfig) -> str:
 
 
 def check_sections(cfg: DictConfig) -> None:
-    """Whether the file of each section names its class.
-
-    Raises:
-        ConfigError: those that do not.
-    """
+    """Raises `ConfigError` for each section whose file names no class."""
     problems = []
     for section, path in _chosen_files(cfg):
         node = cfg.get(section)

@@ -55,10 +55,8 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
 
 
 def _check_rows_of_paper(choices: Mapping[Any, Any], set_keys: Collection[str]) -> None:
-    """A paper with the embedded model is tried in small: that it reads published rows nevertheless is for the user to say.
-
-    Raises:
-        ConfigError: the user has not said where the rows come from.
+    """A paper with the embedded model is tried in small: that it reads published rows nevertheless is for the user to say. Raises
+    `ConfigError` where the user has not said where the rows come from.
     """
     paper, source = choices.get("paper"), choices.get("source")
     said = any(key.partition(".")[0] == "source" for key in set_keys)
@@ -118,10 +116,8 @@ def _run_before(folder: str | None) -> Tree:
 
 
 def _tune(cfg: DictConfig, set_keys: Collection[str]) -> None:
-    """Values tuned for the embedded model (docs/decisions/0003). A study and the command line win over them.
-
-    Raises:
-        ConfigError: the option is that of the embedded model and the weights are others.
+    """Values tuned for the embedded model (docs/decisions/0003), over which a study and the command line win. Raises
+    `ConfigError` where the option is that of the embedded model and the weights are others.
     """
     table = cfg.model.pop("tuned", None)
     if table is not None and not str(cfg.model.get("weights")).startswith("embedded:"):

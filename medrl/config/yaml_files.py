@@ -93,9 +93,7 @@ def _defaults(path: Path | None, group: str) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _defaults_of(path: Path, group: str, *_about: int) -> list[tuple[str, str]]:
-    """Raises:
-    ConfigError: the file cannot be read, or its defaults are none.
-    """
+    """Raises `ConfigError` where the file cannot be read, or its defaults are none."""
     text = _checked(path, mapping=True)
     if "defaults" not in text:
         return []
@@ -127,11 +125,7 @@ def _refused(path: Path, mistake: _Mistake) -> ConfigError:
 
 
 def _checked(path: Path, *, mapping: bool = False) -> str:
-    """The text of a file in which nothing is wrong.
-
-    Raises:
-        ConfigError: something is.
-    """
+    """The text of a file in which nothing is wrong; else raises `ConfigError`."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -176,9 +170,7 @@ class _Level:
 
 
 def _look(text: str, *, mapping: bool) -> None:
-    """Raises:
-    _Mistake, yaml.YAMLError: something is wrong.
-    """
+    """Raises `_Mistake` or `yaml.YAMLError` where something is wrong."""
     if re.match(r"\s*#\s*@package\s*(\n|$)", text):
         raise _Mistake(1, "names no package; write `# @package _global_`, say")
     levels: list[_Level] = []

@@ -68,10 +68,8 @@ def held_out(run: Run, name: str) -> list[Example]:
     """The examples of one held-out task, in published order; validation rows in an order of their own.
 
     ``eval.limit`` takes those whose ids have the smallest hashes: a sample that is the same for every model and seed, where the
-    first rows would often be of one kind (the first 100 of MMLU's medical rows are all anatomy).
-
-    Raises:
-        UserError: there is none.
+    first rows would often be of one kind (the first 100 of MMLU's medical rows are all anatomy). Raises `UserError` where there
+    is none.
     """
     mix = run.data_mix
     if run.eval.split == "validation":
@@ -96,10 +94,8 @@ class Shown(NamedTuple):
 
 
 def shown(run: Run, tokenizer: Any) -> dict[str, Shown]:
-    """For each held-out task with demonstrations, what they take of its prompts; nothing is known of a model behind an API.
-
-    Raises:
-        UserError: a prompt leaves no room for an answer.
+    """What each held-out task's demonstrations take of its prompts; nothing is known of a model behind an API. Raises `UserError`
+    where a prompt leaves no room for an answer.
     """
     if not run.model.runs_here:
         return {}

@@ -50,9 +50,7 @@ class Streamed:
         """Whether one of the texts that end it was written."""
 
     def __iter__(self) -> Iterator[tuple[bool, str]]:
-        """Raises:
-        Exception: what has ended the generation.
-        """
+        """Raises whatever has ended the generation."""
         heard: SimpleQueue[str | Exception | None] = SimpleQueue()
         gone = threading.Event()
         threading.Thread(target=self._write, args=(heard, gone), daemon=True).start()

@@ -111,9 +111,7 @@ def _head(config: Mapping[str, Any]) -> int:
 
 
 def _add_shape(writer: Any, config: Mapping[str, Any]) -> None:
-    """Raises:
-    UserError: llama.cpp computes positions otherwise.
-    """
+    """Raises `UserError` where llama.cpp computes positions otherwise."""
     from gguf import RopeScalingType
 
     writer.add_vocab_size(config["vocab_size"])

@@ -55,9 +55,7 @@ class LlamaCpp:
                 yield {place: self._answer(prompt, sampling.max_new_tokens)}
 
     def _answer(self, prompt: Messages, most: int) -> Generated:
-        """Raises:
-        UserError: llama.cpp answers with an error.
-        """
+        """Raises `UserError` where llama.cpp answers with an error."""
         length = len(self._rendering.prompt(prompt))
         if length >= self._context_tokens:  # no room for a completion, as in `Transformers`
             return Generated("", 0, False)

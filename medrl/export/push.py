@@ -16,10 +16,8 @@ RECORD = "export.json"
 
 
 def check(repository: str) -> None:
-    """Whether an export may be pushed there, asked before anything is computed.
-
-    Raises:
-        UserError: no token, no such name, no answer, or the repository holds what no export has written.
+    """Whether an export may be pushed there, asked before anything is computed. Raises `UserError` for no token, no such name, no
+    answer, or a repository with what no export has written.
     """
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -72,9 +70,7 @@ def push(out: Path, repository: str, *, private: bool) -> str:
 
 @contextmanager
 def _explained(repository: str, state: str) -> Iterator[None]:
-    """Raises:
-    UserError: for anything that goes wrong between here and the hub; ``state`` says what is left of the work.
-    """
+    """Raises `UserError` for anything that goes wrong between here and the hub; ``state`` says what is left of the work."""
     import httpx
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HfHubHTTPError

@@ -94,10 +94,8 @@ def needed(hardware: Mapping[str, Any]) -> int:
 
 
 def workers(asked: int | None, hardware: Mapping[str, Any]) -> int:
-    """How many jobs run at once: as asked, or as many as the visible GPUs serve, or one.
-
-    Raises:
-        UserError: more are asked than the GPUs of this machine serve.
+    """How many jobs run at once: as asked, or as many as the visible GPUs serve, or one. Raises `UserError` where they do not
+    serve as many.
     """
     count = needed(hardware)
     found = len(visible_gpus()) if count else 0

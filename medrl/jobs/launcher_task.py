@@ -67,21 +67,15 @@ class Point:
         )
 
     def stop_requested(self) -> bool:
-        """Whether the whole multirun is to stop.
-
-        Raises:
-            Interrupted: the command that started it was killed.
-        """
+        """Whether the whole multirun is to stop. Raises `Interrupted` where the command that started it was killed."""
         if self.attended and not locks.is_held(self.folder / ".lock"):
             raise Interrupted("The command that started this point has ended.", signal.SIGKILL)
         return (self.folder / STOP).exists()
 
 
 def run_point(cfg: DictConfig) -> int:
-    """Do one point or continue it; its exit code. Hydra's job function: a launcher calls it once for each point.
-
-    Raises:
-        Interrupted: a signal came for this process alone; the point wrote a checkpoint.
+    """Do one point or continue it; its exit code. Hydra's job function: a launcher calls it once for each point. Raises
+    `Interrupted` where a signal came for this process alone; the point wrote a checkpoint.
     """
     hydra = HydraConfig.get()
     point = Point.of(hydra, hydra.job.num, list(hydra.overrides.task))
@@ -131,11 +125,7 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
 
 
 def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] | None = None) -> JobResult:
-    """Do a point as a job and write down how it ended.
-
-    Raises:
-        Interrupted: a second signal came, or the command that started it was killed.
-    """
+    """Do a point as a job and note how it ended. Raises `Interrupted` at a second signal, or where its command was killed."""
 
     def stopped() -> bool:
         return point.stop_requested() or shutdown.signal is not None or shutdown.repeated

@@ -166,22 +166,14 @@ def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> Non
 
 
 def check_context(declared: Declared, weights: str, context_tokens: int) -> None:
-    """Whether its positions reach as far as the configuration asks.
-
-    Raises:
-        UserError: they do not.
-    """
+    """Raises `UserError` where its positions do not reach as far as the configuration asks."""
     reach = declared.get("max_position_embeddings")
     if isinstance(reach, int) and reach < context_tokens:
         raise UserError(f"{weights} reads at most {reach} tokens; set model.context_tokens={reach} or less.")
 
 
 def check_layers(declared: Declared, weights: str) -> None:
-    """Whether there are not so many layers that transformers would count them for hours. Seen before it reads ``config.json``.
-
-    Raises:
-        UserError: there are.
-    """
+    """Raises `UserError` for layers that transformers would count for hours. Asked before it reads ``config.json``."""
     for key in ("num_hidden_layers", "n_layer", "num_layers"):
         if isinstance(layers := declared.get(key), int) and layers > MOST_LAYERS:
             raise UserError(f"{weights}: config.json says {layers:.3g} layers ({key}), which no model has; copy that file again.")

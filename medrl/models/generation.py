@@ -230,11 +230,7 @@ class Engine(ABC):
         """Completions of prompts by their positions, batch by batch."""
 
     def asked(self, prompt: Messages, key: str, sampling: Sampling) -> Asked:
-        """A conversation as it is completed.
-
-        Raises:
-            UserError: it leaves no room for a completion, or the chat template refuses it.
-        """
+        """A conversation as it is completed. Raises `UserError` where it leaves no room, or the chat template refuses it."""
         ids = self.rendering.prompt(prompt)
         limit = min(sampling.max_new_tokens, self.context_tokens - len(ids))
         if limit <= 0:
@@ -261,10 +257,8 @@ class Transformers(Engine):
         self.budget = budget or fitting_tokens(policy)
 
     def stream(self, prompt: Messages, key: str, sampling: Sampling, tell: Tell) -> Generated:
-        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first.
-
-        Raises:
-            UserError: the prompt leaves no room for a completion.
+        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first. Raises
+        `UserError` where the prompt leaves no room for a completion.
         """
         asked = self.asked(prompt, key, sampling)
         tell(self.rendering.opening)

@@ -87,10 +87,8 @@ def tokenizer(load: Callable[..., Any], declared: Declared, called: str, source:
 
 
 def check_vocabulary(found: Any, declared: Declared, source: str) -> None:
-    """Hold a tokenizer against the ``config.json`` of weights. Weights may have some rows more than there are tokens.
-
-    Raises:
-        UserError: it was not made for them.
+    """Raises `UserError` for a tokenizer of other weights than this ``config.json`` has, which may have some rows more than
+    tokens.
     """
     rows = declared.get("vocab_size") or (declared.get("text_config") or {}).get("vocab_size")
     if not isinstance(rows, int):
@@ -145,9 +143,7 @@ def weights(load: Callable[..., Any], source: str, *, fresh_head: bool = False, 
 
 
 def check_special_tokens(model: Any, source: str) -> None:
-    """Raises:
-    UserError: ``generation_config.json`` names a token that there is not.
-    """
+    """Raises `UserError` where ``generation_config.json`` names a token that there is not."""
     declared = getattr(model, "generation_config", None)
     count = getattr(model.config.get_text_config(), "vocab_size", 2**31)  # code of others may call it otherwise
     for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
@@ -161,9 +157,7 @@ def check_special_tokens(model: Any, source: str) -> None:
 
 
 def check_finite(model: Any, source: str) -> None:
-    """Raises:
-    UserError: a weight is no finite number, or a frequency of the positions, which ``config.json`` says.
-    """
+    """Raises `UserError` where a weight is no finite number, or a frequency of the positions, which ``config.json`` says."""
     for name, frequencies in model.named_buffers():
         if name.endswith("inv_freq") and not _is_finite(frequencies):
             raise UserError(
@@ -184,11 +178,8 @@ def _is_finite(weight: Any) -> bool:
 
 
 def adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
-    """A model with the adapter of a run on it. Stands inside `explained`.
-
-    Raises:
-        UserWarning: the folder lacks weights of the adapter, where peft would go on with the base in silence.
-        UserError: a weight is no finite number.
+    """A model with the adapter of a run on it. Stands inside `explained`. Raises `UserWarning` where weights of the adapter are
+    missing, where peft would go on with the base in silence, and `UserError` where one is no finite number.
     """
     from peft import PeftModel
 

@@ -66,19 +66,12 @@ class Rendering:
         self._control = ControlTokens(tokenizer)
 
     def prompt(self, messages: Messages) -> list[int]:
-        """Token ids of a prompt: what generation reads.
-
-        Raises:
-            UserError: the chat template refuses the conversation.
-        """
+        """Token ids of a prompt: what generation reads. Raises `UserError` where the chat template refuses the conversation."""
         return self._control.ids(self._prompt(messages))
 
     def prompt_length(self, messages: Messages, most: int) -> int:
         """Tokens of a prompt. Of one that is many times longer than ``most``, those of its beginning, which are too many as well:
-        a row of 10 MB takes as long as thousands of others.
-
-        Raises:
-            UserError: the chat template refuses the conversation.
+        a row of 10 MB takes as long as thousands of others. Raises `UserError` where the chat template refuses the conversation.
         """
         text = self._prompt(messages)
         beginning = text[: LONG * most]

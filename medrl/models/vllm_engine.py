@@ -78,10 +78,8 @@ class Vllm(Engine):
         self.hardware = hardware
 
     def sample(self, asked: list[Asked], sampling: Sampling) -> list[list[int]]:
-        """Complete prompts: for each the ids of the completion, with its closing token unless the token limit cut it.
-
-        Raises:
-            UserError: vLLM cannot run the model.
+        """The ids of each completion, with its closing token unless the limit cut it. Raises `UserError` where vLLM cannot run
+        the model.
         """
         import torch
 
@@ -327,11 +325,7 @@ def described(shape: Mapping[str, Any]) -> Path:
 
 
 def take(model: Any, weights: Iterable[tuple[str, Any]]) -> None:
-    """Give vLLM's model all of its weights.
-
-    Raises:
-        RuntimeError: it has some that are not among them; they would be random.
-    """
+    """Give vLLM's model all of its weights. Raises `RuntimeError` where it has others, which would be random."""
     loaded = model.load_weights(weights)
     if loaded is not None and (missing := sorted({name for name, _ in model.named_parameters()} - loaded)):
         raise RuntimeError(f"vLLM's {type(model).__name__} was handed no weights for {', '.join(missing[:3])}.")

@@ -42,11 +42,7 @@ class Fitted(NamedTuple):
 
 
 def fitted(run: Run) -> Fitted:
-    """Decide what is ``auto`` still.
-
-    Raises:
-        UserError: the model's ``config.json`` cannot be read.
-    """
+    """Decide what is ``auto`` still. Raises `UserError` where the model's ``config.json`` cannot be read."""
     if not isinstance(run.algo, base.TrainedAlgo) or not any(getattr(run.hardware, key) == AUTO for key in FITTED):
         return Fitted(run, None, [])
     measured = measure(run.model)

@@ -163,11 +163,7 @@ def _ask_in_a_process(tree: Tree, run: Run, names: Sequence[str]) -> None:
 
 
 def ask(run: Run, name: str, model: Any, tokenizer: Any) -> dict[str, Any]:
-    """Ask the validation rows of a task in each format, greedily; keep and return the choice, and keep every answer.
-
-    Raises:
-        UserError: there is no row to ask.
-    """
+    """Ask validation rows in each format, greedily; keep all answers and return the choice. Raises `UserError` for no rows."""
     from medrl.report.progress import Progress
 
     mix, source = run.data_mix, run.source

@@ -315,11 +315,9 @@ class Estimate(NamedTuple):
 
 
 def measure(model: Model) -> Shape | None:
-    """The architecture of a model, without its weights; None for one that is no transformer with attention heads.
-
-    Raises:
-        Unreachable: its ``config.json`` cannot be fetched, and its shape is not kept here.
-        UserError: it can be fetched, and not be read.
+    """The architecture of a model, without its weights; None for one that is no transformer with attention heads. Raises
+    `Unreachable` where its ``config.json`` cannot be fetched, and its shape is not kept here, and `UserError` where it can be
+    fetched, and not be read.
     """
     from medrl.models.base import Pretrained
 

@@ -345,11 +345,7 @@ def describe(plan: dict[str, Any]) -> str:
 
 
 def check_room(run: Run, policy: Any, folder: Path) -> None:
-    """Compare the free disk with what the checkpoints will take.
-
-    Raises:
-        UserError: there is not enough.
-    """
+    """Raises `UserError` where the free disk is less than what the checkpoints will take."""
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     weights = sum(parameter.numel() * parameter.element_size() for parameter in policy.parameters())
     # A full checkpoint holds the weights and AdamW's two moments in float32; an adapter is small beside its base.

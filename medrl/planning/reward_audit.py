@@ -242,11 +242,7 @@ def sampled(job: Job, algo: Algo) -> list[Completion]:
 
 
 def stop_on(found: Audit, rewards: RewardSet, control: Control = "none") -> None:
-    """Stop where there is a finding and the reward set says so; a placebo is not paid what was audited.
-
-    Raises:
-        UserError: a hack earns more than the gold, or no reward has an opinion.
-    """
+    """Stop with a `UserError` on a finding, where the reward set says so; a placebo is not paid what was audited."""
     if found.findings and rewards.audit == "stop" and control == "none":
         listed = "\n".join(f"  {finding.task}: {finding.message}" for finding in found.findings)
         raise UserError(

@@ -84,11 +84,7 @@ class Reward(Identified, ABC):
         return iter(())
 
     def check_tokenizer(self, tokenizer: Any) -> None:
-        """Asked before weights load.
-
-        Raises:
-            UserError: it cannot score what a policy with this tokenizer writes.
-        """
+        """Raises `UserError`, before weights load, where it cannot score what a policy with this tokenizer writes."""
 
     def fingerprint(self) -> dict[str, str]:
         """What tells the weights of a reward from any others; empty where it has none."""
@@ -141,10 +137,8 @@ class RewardSet(Identified):
         return {name: reward.score_all(seen) for name, reward in self.rewards.items()}
 
     def totals(self, completions: Sequence[Completion]) -> list[float]:
-        """Weighted sums of all rewards that do not abstain, as TRL adds them up.
-
-        Raises:
-            UserError: a score is no finite number.
+        """Weighted sums of the rewards that do not abstain, as TRL adds them up. Raises `UserError` for a score that is not
+        finite.
         """
         return self.weighted({name: finite(name, completions, scores) for name, scores in self.scores(completions).items()})
 
@@ -256,11 +250,7 @@ def _constant(batch: Sequence[Completion]) -> float | None:
 
 
 def finite(name: str, completions: Sequence[Completion], scores: Scores) -> Scores:
-    """The scores of a reward, all of them numbers: TRL would take NaN for one that abstains.
-
-    Raises:
-        UserError: one is none.
-    """
+    """The scores of a reward. Raises `UserError` where one is no number: TRL would take NaN for a reward that abstains."""
     for completion, score in zip(completions, scores, strict=True):
         if score is not None and not math.isfinite(score):
             raise UserError(

@@ -159,18 +159,14 @@ def application(answerer: Answerer, engines: Mapping[str, Transformers], closing
 
 
 def _known(engines: Mapping[str, Transformers], name: str) -> Transformers:
-    """Raises:
-    Refused: no model is called so.
-    """
+    """Raises `Refused` where no model is called so."""
     if name not in engines:
         raise Refused(f"There is no model {name!r}; there is {' and '.join(engines)}.", "model_not_found", status=404)
     return engines[name]
 
 
 def _answer(answerer: Answerer, engines: Mapping[str, Transformers], closing: threading.Event, body: bytes) -> Response:
-    """Raises:
-    Refused: the request is mistaken, or the server is closing.
-    """
+    """Raises `Refused` where the request is mistaken, or the server is closing."""
     from starlette.responses import JSONResponse, StreamingResponse
 
     asked = _read(body)
@@ -198,9 +194,7 @@ def _answer(answerer: Answerer, engines: Mapping[str, Transformers], closing: th
 
 
 def _read(body: bytes) -> Asked:
-    """Raises:
-    Refused: the body is no JSON, or something in it is mistaken; the first mistake is named.
-    """
+    """Raises `Refused` where the body is no JSON, or something in it is mistaken; the first mistake is named."""
     try:
         return Asked.model_validate_json(body)
     except ValidationError as error:

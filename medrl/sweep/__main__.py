@@ -53,10 +53,8 @@ OPTIONS = tuple(field.name for field in fields(Options))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a sweep; 0 when every point has ended as it should.
-
-    Raises:
-        UserError, Interrupted: what a user can mend, or a signal; points that are done stay done.
+    """Run a sweep; 0 when every point has ended as it should. Raises `UserError` for what can be mended, `Interrupted` at a
+    signal; points that are done stay done.
     """
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
@@ -104,11 +102,7 @@ def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tu
 
 
 def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
-    """Our own options, and the overrides.
-
-    Raises:
-        ConfigError: one of ours holds what it cannot.
-    """
+    """Our own options, and the overrides. Raises `ConfigError` where one of ours holds what it cannot."""
     said = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
     own = {key: yaml.safe_load(value) if key in ("workers", "dry_run") else value for key, value in said.items()}
     problems: list[Problem] = []

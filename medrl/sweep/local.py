@@ -46,10 +46,8 @@ class LocalSweep:
     """What a user does to go on with it."""
 
     def __init__(self, spec: Spec, runs: Path, workers: int | None, shutdown: GracefulShutdown) -> None:
-        """Open the sweep's folder. ``workers`` are points at once; None for one a GPU.
-
-        Raises:
-            UserError: what stands there is damaged, or workers need more GPUs than there are.
+        """Open the sweep's folder. ``workers`` are points at once; None for one a GPU. Raises `UserError` where what stands there
+        is damaged, or workers need more GPUs than there are.
         """
         self.spec, self.runs, self.shutdown = spec, runs, shutdown
         first = validation.point(spec, spec.corners()[0], runs)

@@ -171,9 +171,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
 
 def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The content of a file with keys of its own set by the command line, one level deep: ``parameters.seed={values: [0]}``.
-
-    Raises:
-        ConfigError: one is no ``KEY=VALUE``.
+    Raises `ConfigError` for any other word.
     """
     found, parser = dict(content), OverridesParser.create()
     for word in overrides:
@@ -187,11 +185,7 @@ def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
 
 
 def parsed(content: Any, path: Path, overrides: Sequence[str] = ()) -> Spec:
-    """A sweep out of the content of a file.
-
-    Raises:
-        ConfigError: with every mistake in it, its file before each key.
-    """
+    """A sweep out of the content of a file. Raises `ConfigError` with every mistake in it, its file before each key."""
     problems: list[Problem] = []
     if not isinstance(content, Mapping):
         raise ConfigError([Problem(str(path), "is no sweep file: a mapping with method, metric, parameters and command")])

@@ -45,11 +45,7 @@ class TrialRecords:
     """The points of one sweep, by the names of their run folders."""
 
     def __init__(self, spec: Spec, runs: Path, *, backend: str, sweep_id: str, workers: int) -> None:
-        """Open the folder of a sweep, which is made where there is none.
-
-        Raises:
-            UserError: what stands there is damaged.
-        """
+        """Open the folder of a sweep, or make it. Raises `UserError` where what stands there is damaged."""
         self.spec, self.runs, self.backend, self.sweep_id, self.workers = spec, runs, backend, sweep_id, workers
         self.folder = runs / f"sweep-{spec.name}-{sweep_id}"
         (self.folder / "points").mkdir(parents=True, exist_ok=True)

@@ -175,11 +175,7 @@ class AgentSweep:
         return wandb.Api()
 
     def _server_runs(self) -> list[Any]:
-        """The W&B runs of the sweep.
-
-        Raises:
-            UserError: the server does not list them.
-        """
+        """The W&B runs of the sweep. Raises `UserError` where the server does not list them."""
         with _refused(f"W&B does not list the runs of {self.sweep.path}", f"; {self.again}."):
             self._api.flush()
             project = f"{self.sweep.entity}/{self.sweep.project}"
@@ -227,10 +223,8 @@ def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
 
 
 def _on_server(spec: Spec, joined: str | None) -> WandbSweep:
-    """The sweep that was created, or that is to be joined.
-
-    Raises:
-        UserError: no login, or the server does not answer, refuses, or knows no such sweep, or one of another file.
+    """The sweep that was created, or that is to be joined. Raises `UserError` for no login, and where the server does not answer,
+    refuses, or has no such sweep.
     """
     import wandb
 
@@ -269,11 +263,7 @@ def sent(spec: Spec) -> dict[str, Any]:
 
 
 def check_joined(spec: Spec, sweep: WandbSweep) -> None:
-    """Check that a sweep on the server is the one that the command line describes.
-
-    Raises:
-        UserError: it has another command, metric or other parameters.
-    """
+    """Raises `UserError` where a sweep on the server has another command, metric or parameters than the command line."""
     if other := [word for word in spec.overrides if word not in sweep.words]:
         raise UserError(
             f"The sweep {sweep.id} has its command already; leave out {' '.join(other)}, or start a sweep of your own by "

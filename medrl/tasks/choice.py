@@ -37,12 +37,7 @@ class Layout:
         return {self.question, *options, self.gold, self.words} - {""} <= row.keys()
 
     def choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """The options of a row; gaps at the end are none.
-
-        Raises:
-            KeyError: a column is missing.
-            ValueError: they are no options.
-        """
+        """The options of a row; gaps at the end are none. Raises `KeyError` for a missing column, `ValueError` for no options."""
         if isinstance(self.options, str):
             return cells.options(row[self.options], self.options)
         return cells.options([row[column] for column in self.options], " ".join(self.options))

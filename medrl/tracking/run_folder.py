@@ -108,20 +108,12 @@ def stage(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def stages(folder: Path) -> list[dict[str, Any]]:
-    """The stages of a run, the oldest first; of a run of before there was this list, none.
-
-    Raises:
-        UserError: ``provenance.json`` is damaged.
-    """
+    """The stages of a run, the oldest first; none of an old run. Raises `UserError` where ``provenance.json`` is damaged."""
     return list(read(folder / "provenance.json").get("stages", []))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON file of a run folder; empty where there is none.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """A JSON file of a run folder; empty where there is none. Raises `UserError` where it is damaged."""
     try:
         return read_json(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -132,11 +124,7 @@ PLAN_GONE = "remove it and run the same command again: the report then lacks the
 
 
 def check_readable(folder: Path) -> None:
-    """Read what the end of a run will read, before anything is done for it.
-
-    Raises:
-        UserError: a file is damaged.
-    """
+    """Read what the end of a run will read, before anything is done for it. Raises `UserError` where a file is damaged."""
     if (plan := folder / "plan.json").exists():
         read_json(plan, PLAN_GONE)
     for name in ("contaminated", "judge", "api"):
@@ -171,11 +159,7 @@ def taken_over(folder: Path) -> dict[str, str]:
 
 
 def check_policy(run: Run, folder: Path) -> None:
-    """Look whether a finished run has a model that writes texts.
-
-    Raises:
-        UserError: it has trained a reward model, or lost what it has trained.
-    """
+    """Raises `UserError` for a run that has trained a reward model, or lost what it has trained."""
     if run.algo.trains_reward_model:
         raise UserError(f"{folder} has trained a reward model, which scores texts and writes none; name another run.")
     if run.algo.trains and not (folder / "model").is_dir():

@@ -81,11 +81,7 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def check_model(folder: Path) -> None:
-    """Look whether a trained model is what was written; one of before there were hashes is taken as it is.
-
-    Raises:
-        UserError: a file of it is missing or holds something else.
-    """
+    """Raises `UserError` where a trained model is not what was written; one of before there were hashes is taken as it is."""
     if (folder / COMPLETE).exists() and (said := fault(folder)):
         raise UserError(
             f"{folder} cannot be loaded ({said}); remove it and run the command that made it again, which writes it anew "

@@ -44,11 +44,7 @@ def callback(before: int = 0) -> Any:
 
 @contextmanager
 def explained(trainer: Any, before: int = 0) -> Iterator[None]:
-    """Say in one sentence that a policy has no probabilities left to sample from, which PyTorch says when it draws.
-
-    Raises:
-        UserError: instead of PyTorch's error.
-    """
+    """Turn the error of PyTorch that a policy has no probabilities left to sample from into a `UserError`."""
     try:
         yield
     except RuntimeError as error:

@@ -65,9 +65,7 @@ def callback(job: Job, settings: monitor.Monitor, checkpoint_every: int, done: i
                 print(f"warning  step {step}: {self.said}", flush=True)
 
         def stop(self, step: int) -> None:
-            """Raises:
-            UserError: training was ended here.
-            """
+            """Raises `UserError` where training was ended here."""
             if self.said and settings.action == "stop":
                 raise UserError(_sentence(step, self.said))
 

@@ -124,11 +124,7 @@ def write_sharded(model: Any, folder: Path) -> None:
 
 
 def check_written(model: Any, folder: Path) -> None:
-    """Count what was written against what was trained: sharded weights have to be gathered, and that can fail in silence.
-
-    Raises:
-        UserError: something is missing.
-    """
+    """Raises `UserError` for fewer weights than were trained: sharded ones have to be gathered, which can fail in silence."""
     from safetensors import safe_open
 
     trained = len([each for each in getattr(model, "policy", model).parameters() if each.requires_grad])

@@ -60,11 +60,7 @@ class AnswerType(ABC):
         return self
 
     def check_gold(self, example: Example) -> str:
-        """The gold in canonical form.
-
-        Raises:
-            ValueError: no answer could ever equal it.
-        """
+        """The gold in canonical form. Raises `ValueError` where no answer could ever equal it."""
         return example.gold
 
     def options(self, example: Example) -> Sequence[str]:

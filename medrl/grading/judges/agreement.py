@@ -25,11 +25,8 @@ class Labelled(NamedTuple):
 def labelled_rows(path: Path) -> list[Labelled]:
     """Read a labelled sample: a JSON object a line with ``question``, ``gold``, ``answer`` and ``right``.
 
-    Other columns are passed over.
-
-    Raises:
-        UserError: no such file, it is damaged or empty.
-        RowError: a line that is no such object.
+    Other columns are passed over. Raises `UserError` where there is no such file, or it is damaged or empty, and `RowError` for a
+    line that is no such object.
     """
     found = readers.parsed(readers.read(path), _labelled)
     if not found:

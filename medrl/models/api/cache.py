@@ -44,10 +44,8 @@ class Kept(Generic[L]):
         self._read = 0
 
     def refresh(self) -> None:
-        """Read what this and other processes have added since. The first line of a key stands; a damaged line is none.
-
-        Raises:
-            UserError: the file is there and cannot be read.
+        """Read what this and other processes have added since. The first line of a key stands; a damaged line is none. Raises
+        `UserError` where the file is there and cannot be read.
         """
         with self._explained("read"), suppress(FileNotFoundError), self.path.open("rb") as file:
             file.seek(self._read)
@@ -59,21 +57,13 @@ class Kept(Generic[L]):
                     self.known.setdefault(read.key, read)
 
     def ready(self) -> None:
-        """See that lines can be written, before anything is paid for.
-
-        Raises:
-            UserError: they cannot.
-        """
+        """See that lines can be written, before anything is paid for; else raise `UserError`."""
         with self._explained("written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("ab").close()
 
     def add(self, line: L) -> None:
-        """Keep a line, known to every process when this returns.
-
-        Raises:
-            UserError: no room.
-        """
+        """Keep a line, known to every process when this returns. Raises `UserError` where there is no room."""
         written = f"\n{line.model_dump_json()}\n".encode()  # a line that a kill or a full disk tore ends here
         with self._explained("written"), self.path.open("ab", buffering=0) as file:
             if file.write(written) != len(written):

@@ -57,11 +57,7 @@ class Ledger:
         return self._total
 
     def ready(self) -> None:
-        """See that it can be written, before anything is paid for.
-
-        Raises:
-            UserError: it cannot.
-        """
+        """See that it can be written, before anything is paid for; else raise `UserError`."""
         with self._explained("written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("ab").close()
@@ -88,11 +84,7 @@ class Ledger:
         return request, ""
 
     def end(self, request: str, took: Cost) -> None:
-        """Count what a request took.
-
-        Raises:
-            UserError: the ledger cannot be written.
-        """
+        """Count what a request took. Raises `UserError` where the ledger cannot be written."""
         with self._explained("written"), self.path.open("ab", buffering=0) as file:
             self._write(file.fileno(), request, took)
 
