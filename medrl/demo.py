@@ -55,12 +55,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def application(asked: Answerer, engines: Sequence[Transformers], closing: threading.Event) -> tuple[Any, Callable[[], None]]:
-    """The page as an ASGI application, and what ends its open connections.
-
-    Args:
-        asked: In whose words the models are asked.
-        engines: The models, in the order of `Answerer.whiches`.
-        closing: Ends all that is being written, when it is set.
+    """The page as an ASGI application, for models in the order of `Answerer.whiches`; and what ends its open connections.
+    ``closing`` ends all that is being written.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     import gradio

@@ -36,12 +36,7 @@ class BadRows(RowError):
     """Rows that cannot be read, all of them counted and the first ten named."""
 
     def __init__(self, refused: Sequence[str], rows: int) -> None:
-        """Say one in a sentence and several in a list.
-
-        Args:
-            refused: What is said of each, with file and line.
-            rows: How many there are, those that can be read included.
-        """
+        """Say one in a sentence and several, each with file and line, in a list; ``rows`` counts those that can be read, too."""
         self.refused = tuple(refused)
         more = len(refused) - 10
         title = f"{len(refused):,} of {rows:,} rows cannot be read:"
@@ -122,10 +117,7 @@ MENDS = {
 
 def of_system(error: OSError, folder: Path | None = None) -> str | None:
     """One sentence about an error of the operating system; None where it names no path and none of `MENDS` is known for it.
-
-    Args:
-        error: The error.
-        folder: Named where the error names no path of its own.
+    ``folder`` is named where the error names no path of its own.
     """
     if error.errno is None or not (error.filename or error.errno in MENDS):
         return None

@@ -141,14 +141,8 @@ def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
 
 
 def grade(options: Options, judge: Sequence[str] = ()) -> list[Graded]:
-    """Every text of the input with both verdicts, in order.
-
-    Args:
-        options: What is read, and how.
-        judge: Options of the judge, as on the command line of ``python -m medrl``.
-
-    Raises:
-        UserError: the file cannot be read, or rows of it are none; the first ten are named.
+    """Every text of the input with both verdicts, in order; ``judge`` are its options as on the command line of ``python -m
+    medrl``. Raises `UserError` where the file cannot be read, or rows of it are none; the first ten are named.
     """
     rows = list(readers.read(Path(options.input)))
     if not rows:

@@ -551,11 +551,8 @@ def _renew_report(tree: Tree, settings: Run, folder: Path, metrics: dict[str, An
 
 
 def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, name: True) -> dict[str, Any]:
-    """What tells the data and the weights of a run from any others: file hashes, commits on the hub.
-
-    Args:
-        settings: The configuration.
-        wanted: Of which part (``model``, ``rewards``, ``others``, ``data``) and name.
+    """What tells the data and the weights of a run from any others: file hashes, commits on the hub; of those ``wanted``, by part
+    (``model``, ``rewards``, ``others``, ``data``) and name.
     """
     tasks = settings.data_mix.tasks
     read = [(name, split) for name, split in settings.data_mix.splits(settings.algo.trains) if wanted("data", f"{name}/{split}")]

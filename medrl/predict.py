@@ -111,15 +111,8 @@ def _own_rows() -> Rows:
 
 
 def predict(answering: Answerer, examples: Sequence[Example], output: Path) -> None:
-    """Answer the examples that an earlier call has not, and write all of them in one step.
-
-    Args:
-        answering: Who answers.
-        examples: The questions.
-        output: A JSON line each, in their order.
-
-    Raises:
-        UserError: the file is being written by another process, or was begun with something else.
+    """Answer the examples that an earlier call has not, and write a JSON line each, in their order, in one step. Raises
+    `UserError` where the file is being written by another process, or was begun with something else.
     """
     from medrl.report.progress import Progress
 

@@ -236,13 +236,8 @@ class Learner:
             self.reference = copy.deepcopy(job.policy).eval().requires_grad_(False)
 
     def collect(self, trainer: Any) -> dict[str, float | None]:
-        """Write and score a set of completions and find out what each token was worth; kept in ``written``.
-
-        Args:
-            trainer: Whose model writes.
-
-        Returns:
-            What the log says of all processes' completions.
+        """Write and score a set of completions with the trainer's model and find out what each token was worth, kept in
+        ``written``; what the log says of all processes' completions.
         """
         import torch
         from accelerate.utils import gather_object

@@ -194,11 +194,8 @@ def check_desirable(algo: Any, run: Sections) -> Iterator[Problem]:
 
 
 def desirable(sample: Sample, reward: float | None) -> bool | None:
-    """Whether a completion is a good one; None where a judge left it open.
-
-    Args:
-        sample: The completion.
-        reward: What a good one is paid at least, and it must have ended by itself; None: one that the reward set calls right.
+    """Whether a completion is a good one; None where a judge left it open. A good one is paid ``reward`` at least, and has ended
+    by itself; without ``reward`` it is one that the reward set calls right.
     """
     if reward is None:
         right: bool | None = sample["right"]

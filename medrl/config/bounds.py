@@ -41,12 +41,8 @@ LEAST = 1e-30
 
 
 def problems(cls: type, values: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    """Every number among the values of a class that is none, or beyond its ceiling.
-
-    Args:
-        cls: A dataclass whose fields these are.
-        values: By field; objects that were built and checked before are not looked into.
-        path: Of the object in the configuration.
+    """Every number among the values of a dataclass's fields that is none, or beyond its ceiling; ``path`` is where the object
+    stands. Objects that were built and checked before are not looked into.
     """
     limits = _limits(cls)
     for name, value in values.items():

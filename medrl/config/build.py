@@ -40,14 +40,8 @@ class Unbuilt:
 
 
 def check(tree: Tree, *, aside: Collection[str] = ()) -> Run:
-    """Build a whole configuration and ask every section what is wrong with it in company of the others.
-
-    Args:
-        tree: The configuration.
-        aside: Sections that are not asked.
-
-    Raises:
-        ConfigError: with every mistake that was found.
+    """Build a whole configuration and ask every section what is wrong with it in company of the others, but those set ``aside``.
+    Raises `ConfigError` with every mistake.
     """
     problems: list[Problem] = []
     sections, run = _sections(tree, problems)

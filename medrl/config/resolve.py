@@ -22,14 +22,8 @@ NAMED = ("pretrained", "openai_compatible")
 
 
 def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
-    """Fill in, in place, what the YAML files leave open.
-
-    Args:
-        cfg: What Hydra composed, its own node ``hydra`` included.
-        set_keys: Keys that the command line sets, whose values win over any that are filled in.
-
-    Raises:
-        ConfigError: something that is needed for it is wrong.
+    """Fill in, in place, what the YAML files leave open in what Hydra composed, its own node included; the keys that the command
+    line sets win. Raises `ConfigError` where something that is needed for it is wrong.
     """
     choices = cfg.hydra.runtime.choices
     if choices.get("paper") and choices.get("study"):
@@ -68,11 +62,8 @@ def _check_rows_of_paper(choices: Mapping[Any, Any], set_keys: Collection[str]) 
 
 
 def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
-    """Whether a run with these options of groups is meant to give a published number.
-
-    Args:
-        ours: A boolean, or the options that a run has to have for it: ``{algo: ppo}``.
-        choices: The options of the run.
+    """Whether a run with these options of groups is meant to give a published number: ``ours`` is a boolean, or the options that
+    a run has to have for it (``{algo: ppo}``).
     """
     return all(choices.get(group) == option for group, option in ours.items()) if isinstance(ours, Mapping) else bool(ours)
 

@@ -40,15 +40,8 @@ class _Mistake(Exception):
 
 
 def read(path: Path, loader: Any = yaml.SafeLoader) -> Any:
-    """What a file says.
-
-    Args:
-        path: A file of a user's.
-        loader: One of PyYAML's safe loaders.
-
-    Raises:
-        ConfigError: it cannot be read; with its line.
-        OSError: there is no such file.
+    """What a user's file says, by one of PyYAML's safe loaders. Raises `ConfigError` with its line where it cannot be read,
+    `OSError` where there is none.
     """
     text = _checked(path)
     try:
@@ -58,14 +51,8 @@ def read(path: Path, loader: Any = yaml.SafeLoader) -> Any:
 
 
 def check(words: Sequence[str], more: Sequence[Path]) -> None:
-    """Look at every file that a composition reads, in the order in which Hydra will.
-
-    Args:
-        words: Of the command line.
-        more: Folders of options beside ours.
-
-    Raises:
-        ConfigError: one cannot be read, or its defaults go round in a circle.
+    """Look at every file that a composition reads, in the order in which Hydra will; ``more`` are folders of options beside ours.
+    Raises `ConfigError` where one cannot be read, or its defaults go round in a circle.
     """
     said = {word.partition("=")[0].lstrip("+").partition("@")[0]: word.partition("=")[2] for word in words}
     by_default = [entry for entry in _defaults(option_file("", "config"), "") if entry[0] not in said]

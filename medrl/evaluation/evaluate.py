@@ -169,12 +169,8 @@ def graded_otherwise(run: Run, folder: Path) -> dict[Path, tuple[str, str]]:
 
 
 def regrade(run: Run, folder: Path, stale: Mapping[Path, tuple[str, str]]) -> Regraded:
-    """Grade the texts of these files again; what answers another question than is asked now is left to be asked again.
-
-    Args:
-        run: The configuration.
-        folder: Of the run, in a stage.
-        stale: From `graded_otherwise`.
+    """Grade the texts of these files (`graded_otherwise`) again; what answers another question than is asked now is left to be
+    asked again.
     """
     total = Regraded(0, 0, 0)
     for path, (name, _) in stale.items():
@@ -211,15 +207,9 @@ def regraded(run: Run, name: str, lines: Sequence[dict[str, Any]]) -> Lines:
 def answer_tasks(
     run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Callable[[str, Path], None] | None = None
 ) -> None:
-    """Ask one model every held-out task and write a line a completion, pair or document; no line is made twice.
-
-    Args:
-        run: The whole configuration.
-        which: Before or after training.
-        model: A policy; of a run that trains a reward model, a classifier with one output.
-        tokenizer: Its tokenizer.
-        folder: ``eval/`` of the run.
-        note: Told of each task and its file as soon as it is whole.
+    """Ask one model every held-out task and write a line a completion, pair or document into ``eval/``; no line is made twice.
+    The model is a policy, or a classifier of one output where the run trains a reward model. ``note`` is told of each task and
+    its file as soon as it is whole.
     """
     folder.mkdir(exist_ok=True)
     for name, file in result_files(run, which).items():

@@ -13,11 +13,8 @@ METHOD = "Bonferroni over the groups of a task"
 
 
 def summary(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
-    """``harm`` of one task: the lost examples by id, and the change of each group; groups are empty where there is one alone.
-
-    Args:
-        before: Lines of ``eval/*.jsonl``, samples of an example together.
-        after: The same examples after training, in the same order.
+    """``harm`` of one task: the lost examples by id, and the change of each group; groups are empty where there is one alone. The
+    lines of ``eval/*.jsonl`` are of the same examples in the same order, samples of an example together.
     """
     old, new = by_example(before), by_example(after)
     shares: tuple[dict[str, list[float]], dict[str, list[float]]] = (defaultdict(list), defaultdict(list))

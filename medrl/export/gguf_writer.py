@@ -31,12 +31,7 @@ QUANTIZED_ROW = 32
 
 
 def not_writable(architecture: str, tokenizer: Path) -> str:
-    """Why a model cannot be written as GGUF; empty where it can.
-
-    Args:
-        architecture: The ``model_type`` of its configuration.
-        tokenizer: Its ``tokenizer.json``.
-    """
+    """Why a model of this ``model_type`` and ``tokenizer.json`` cannot be written as GGUF; empty where it can."""
     if architecture not in ARCHITECTURES:
         return f"GGUF is written of {', '.join(ARCHITECTURES)}, and this is {architecture}"
     if not tokenizer.exists() or not _splitting(tokenizer):

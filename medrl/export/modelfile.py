@@ -55,13 +55,8 @@ def _system(questions: Questions) -> str:
 
 
 def template(source: Path) -> str:
-    """A chat template of transformers in Ollama's language, read off what it makes of a conversation of placeholders.
-
-    Args:
-        source: Folder with the tokenizer.
-
-    Raises:
-        UserError: its turns do not simply follow each other.
+    """A chat template of transformers in Ollama's language, read off what it makes of a conversation of placeholders. Raises
+    `UserError` where its turns do not simply follow each other.
     """
     from transformers import AutoTokenizer
 

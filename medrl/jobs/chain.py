@@ -118,14 +118,8 @@ def main(overrides: Sequence[str], *, several: bool = False, show: str | None = 
 
 
 def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
-    """A chain for each combination of the values, composed and checked.
-
-    Args:
-        overrides: ``chain=NAME`` among them.
-        several: Whether options besides the seed may have several values.
-
-    Raises:
-        ConfigError: with every mistake in any stage of any of them.
+    """A chain for each combination of the values, composed and checked; ``several`` lets options besides the seed have several.
+    Raises `ConfigError` with every mistake in any stage of any of them.
     """
     lists = compose.points(overrides)
     varied = multirun_table.varied(lists)

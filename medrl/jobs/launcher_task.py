@@ -98,14 +98,8 @@ def run_point(cfg: DictConfig) -> int:
 
 
 def run_here(points: Sequence[Point], at_once: int | None) -> None:
-    """Do points on this machine; the command that waits for them stops them with the file `STOP`.
-
-    Args:
-        points: In order.
-        at_once: How many of them; None for as many as the visible GPUs serve.
-
-    Raises:
-        Interrupted: a second signal came.
+    """Do points on this machine in order, ``at_once`` or as many as the visible GPUs serve; the command that waits for them stops
+    them with the file `STOP`. Raises `Interrupted` at a second signal.
     """
     shutdown = GracefulShutdown()  # does not listen, because the command does
     most = max(point.gpus for point in points)

@@ -113,16 +113,8 @@ def no_tokenizer(folder: Path) -> str:
 
 
 def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> None:
-    """Whether transformers can run the model with this head.
-
-    Args:
-        declared: Its ``config.json``.
-        weights: What the configuration calls it.
-        head: A classifier is made of any language model; a language model only of what was saved as one.
-        trusted: Whether Python code that comes with it may be run.
-
-    Raises:
-        UserError: it cannot.
+    """Raises `UserError` where transformers cannot run the model with this head. A classifier is made of any language model; a
+    language model only of what was saved as one. Python code that comes with it is run where it is ``trusted``.
     """
     from transformers import CONFIG_MAPPING, __version__
     from transformers.models.auto.modeling_auto import (
@@ -180,15 +172,8 @@ def check_layers(declared: Declared, weights: str) -> None:
 
 
 def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) -> None:
-    """Whether the weights in a folder are as many as its ``config.json`` says, before room is made for them.
-
-    Args:
-        folder: Of the weights; pickled ones say nothing before they are read.
-        declared: ``config.json``.
-        skeleton: Makes the model; on the meta device, so without its weights.
-
-    Raises:
-        UserError: they are fewer.
+    """Raises `UserError` where the weights in a folder are fewer than its ``config.json`` says, before room is made for them.
+    Pickled ones say nothing before they are read. ``skeleton`` makes the model, here on the meta device.
     """
     import torch
 
@@ -219,10 +204,8 @@ def known_skeleton(hub_id: str) -> Any:
 
 
 def code_repositories(declared: Declared) -> set[str]:
-    """Other repositories that hold the code of a model or of its tokenizer; ``""`` for its own.
-
-    Args:
-        declared: ``config.json`` or ``tokenizer_config.json``.
+    """Other repositories with the code of a model or tokenizer, by its ``config.json`` or ``tokenizer_config.json``; ``""``
+    for its own.
     """
     classes = (declared.get("auto_map") or {}).values()  # a tokenizer names two, of which one may be null
     names = [name for each in classes for name in (each if isinstance(each, list) else [each]) if name]

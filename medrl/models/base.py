@@ -66,14 +66,8 @@ class Model(Identified, ABC):
         """The model before training, without an adapter."""
 
     def engine(self, policy: Any, tokenizer: Any, hardware: Hardware, batch_tokens: int | None) -> Any:
-        """What completes prompts outside TRL's trainers: it has the ``complete`` of `medrl.models.generation.Engine`.
-
-        Args:
-            policy: The model, before training or after it.
-            tokenizer: Its tokenizer.
-            hardware: ``rollout`` says which engine it is.
-            batch_tokens: Most tokens of a batch, padding and completions included, where transformers completes; None for what
-                suits the device.
+        """What completes prompts outside TRL's trainers, with the ``complete`` of `medrl.models.generation.Engine`: transformers
+        in batches of at most ``batch_tokens``, padding and completions included (None: what suits the device), or vLLM.
         """
         from medrl.models.generation import Transformers
 
@@ -414,17 +408,8 @@ class Scratch(Model):
 
 
 def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classifier: bool = False) -> tuple[Any, Any]:
-    """Model and tokenizer as a run's ``model/`` holds them; an adapter is put on its base.
-
-    Args:
-        model: What the run began with.
-        hardware: Where the model goes, and its precision.
-        seed: The run's.
-        folder: ``model/``.
-        classifier: Whether the run has trained a reward model.
-
-    Raises:
-        UserError: the folder is damaged.
+    """Model and tokenizer as a run's ``model/`` holds them; an adapter is put on its base, what the run began with.
+    ``classifier``: the run has trained a reward model. Raises `UserError` where the folder is damaged.
     """
     import transformers
 
@@ -446,16 +431,7 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
 
 
 def written_tokenizer(model: Model, folder: Path, todo: str = loading.WRITE_AGAIN) -> Any:
-    """The tokenizer in a run's ``model/``.
-
-    Args:
-        model: What the run began with.
-        folder: ``model/``.
-        todo: What the user can do where it cannot be read.
-
-    Raises:
-        UserError: it is damaged, or another model's.
-    """
+    """The tokenizer in a run's ``model/``. Raises `UserError`, with what is to do, where it is damaged or another model's."""
     from transformers import AutoTokenizer
 
     with loading.explained(str(folder), todo, "cannot be loaded"):

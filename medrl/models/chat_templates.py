@@ -121,15 +121,8 @@ def _rendered(tokenizer: Any, source: str, messages: list[dict[str, str]]) -> tu
 
 
 def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool) -> str:
-    """What the tokenizer's template makes of a conversation, as ``apply_chat_template`` does, within limits.
-
-    Args:
-        tokenizer: With a chat template.
-        messages: The conversation.
-        prompt: Whether an answer is to follow.
-
-    Raises:
-        UserError: the template refuses it.
+    """What the tokenizer's template makes of a conversation, as ``apply_chat_template`` does, within limits; of a ``prompt`` with
+    the beginning of an answer. Raises `UserError` where the template refuses it.
     """
     try:
         return render(tokenizer.get_chat_template(), messages, **tokenizer.special_tokens_map, add_generation_prompt=prompt)

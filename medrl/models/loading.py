@@ -24,16 +24,8 @@ WRITE_AGAIN = "remove it and run the same command again to write it anew"
 
 @contextmanager
 def explained(source: str, todo: str = COPY_AGAIN, said: str = NO_MODEL, *, on_hub: bool = False) -> Iterator[None]:
-    """Turn whatever a loader raises into one sentence: there are a dozen kinds, and they share no base.
-
-    Args:
-        source: Folder or hub id that is loaded.
-        todo: What the user can do.
-        said: What the sentence says of the source.
-        on_hub: Whether the source is a hub id.
-
-    Raises:
-        UserError: instead of any other error.
+    """Turn whatever a loader raises into one sentence, a `UserError`: there are a dozen kinds, and they share no base. The
+    sentence has what is ``said`` of the source, a folder or hub id, and what is to do.
     """
     try:
         yield
@@ -66,17 +58,8 @@ def _damaged_json(folder: Path) -> str:
 
 
 def tokenizer(load: Callable[..., Any], declared: Declared, called: str, source: str, **options: Any) -> Any:
-    """A tokenizer, not yet with its chat format. Stands inside `explained`.
-
-    Args:
-        load: A ``from_pretrained``.
-        declared: ``config.json`` of the weights that it is to read for; empty where they are held against it later.
-        called: What the user calls the source.
-        source: Folder or hub id.
-        **options: Of `load`.
-
-    Raises:
-        UserError: it is no tokenizer of these weights.
+    """A tokenizer by a ``from_pretrained`` and its options, not yet with its chat format. Stands inside `explained`. Raises
+    `UserError` where it is no tokenizer of the weights of this ``config.json``, empty where they are held against it later.
     """
     if Path(source).is_dir() and (said := architecture.no_tokenizer(Path(source))):
         raise UserError(f"{said}.")
@@ -109,16 +92,8 @@ def check_vocabulary(found: Any, declared: Declared, source: str) -> None:
 
 
 def weights(load: Callable[..., Any], source: str, *, fresh_head: bool = False, **options: Any) -> Any:
-    """A model whose every weight was on the disk. Stands inside `explained`.
-
-    Args:
-        load: A ``from_pretrained``.
-        source: Folder or hub id.
-        fresh_head: Whether the head is drawn, and another one left out.
-        **options: Of `load`.
-
-    Raises:
-        UserError: weights are missing, left over, or no finite numbers.
+    """A model by a ``from_pretrained`` and its options, whose every weight was on the disk but for a ``fresh_head``. Stands
+    inside `explained`. Raises `UserError` where weights are missing, left over, or no finite numbers.
     """
     if (Path(source) / "adapter_config.json").exists():  # which transformers would follow to the base that it names
         raise UserError(f"{source} holds an adapter beside its weights (adapter_config.json); take one of the two away.")

@@ -56,9 +56,7 @@ class Rendering:
     """What one tokenizer and its chat template make of conversations."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Args:
-        tokenizer: With a chat template, as a `medrl.models.base.Model` hands it out.
-        """
+        """The tokenizer has a chat template, as a `medrl.models.base.Model` hands it out."""
         self.tokenizer = tokenizer
         self.opening, self.ending = opening(tokenizer), ending(tokenizer)
         self.bos: list[int] = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []

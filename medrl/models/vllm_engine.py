@@ -68,12 +68,6 @@ class Vllm(Engine):
     """Completions by vLLM, of the policy as it is when `complete` or `sample` is called."""
 
     def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, hardware: Hardware) -> None:
-        """Args:
-        policy: The model, with its adapter where it has one.
-        tokenizer: The model's.
-        context_tokens: Longest prompt and completion together.
-        hardware: Its precision, and the share of the GPU's memory that vLLM takes.
-        """
         super().__init__(policy, tokenizer, context_tokens)
         self.hardware = hardware
 

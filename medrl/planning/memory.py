@@ -69,14 +69,7 @@ class Shape:
 
 
 def shape(model: Any) -> Shape | None:
-    """Measure an architecture.
-
-    Args:
-        model: A language model; on the meta device, where tensors have shapes and no storage, it costs nothing.
-
-    Returns:
-        None for one that is no transformer with attention heads.
-    """
+    """Measure a language model, for nothing on the meta device; None for one that is no transformer with attention heads."""
     import torch
 
     text = model.config.get_text_config()
@@ -349,14 +342,7 @@ def training(hardware: Hardware, model: Model, measured: Shape) -> Training:
 
 
 def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estimate:
-    """What a process of a run takes.
-
-    Args:
-        run: The configuration.
-        algo: Its algorithm.
-        measured: Its architecture.
-        known: Tokens of a sequence that are known before anything is generated, as `TrainedAlgo.max_prompt_tokens` counts them.
-    """
+    """What a process of a run takes; ``known`` tokens of a sequence as `TrainedAlgo.max_prompt_tokens` counts them."""
     held, hardware, work = training(run.hardware, run.model, measured), run.hardware, algo.footprint(run, known)
     others = [training(hardware, model, found).weights() for model in algo.others if (found := measure(model))]
     micro, accumulation = hardware.split(algo.batch_size)

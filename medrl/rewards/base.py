@@ -156,10 +156,7 @@ class RewardSet(Identified):
 
     def paid_by_judge(self, completions: Sequence[Completion], judge: Judge | None = None) -> Scores:
         """What the rewards that pay for right answers pay each completion, as a share of the most; None where all abstain.
-
-        Args:
-            completions: Of the policy.
-            judge: Who grades in the place of the judge of the rewards and of the tasks; None: they do.
+        ``judge`` grades in the place of the judges of the rewards and of the tasks.
         """
         asked = [name for name, reward in self.rewards.items() if reward.looks_at_gold and reward.weight > 0]
         if judge:

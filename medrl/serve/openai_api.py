@@ -106,13 +106,7 @@ class Refused(Exception):
 
 
 def application(answerer: Answerer, engines: Mapping[str, Transformers], closing: threading.Event) -> Starlette:
-    """The server.
-
-    Args:
-        answerer: In whose words the models are asked.
-        engines: The models by the names that requests call them.
-        closing: Ends all that is being written, when it is set.
-    """
+    """The server of models by the names that requests call them; ``closing`` ends all that is being written."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse, Response

@@ -143,16 +143,8 @@ class Spec(SweepFile):
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
-    """Read a sweep file.
-
-    Args:
-        path: The file, or its name alone for one of ``sweeps``.
-        overrides: Of the command line: those of the file's own keys (``run_cap=2``, ``metric.goal=minimize``) and those for
-            every point.
-
-    Raises:
-        UserError: there is none, or it is no YAML.
-        ConfigError: with every mistake in it.
+    """Read a sweep file, or one of ``sweeps`` by its name alone, with overrides of the file's own keys (``run_cap=2``,
+    ``metric.goal=minimize``) and for every point. Raises `UserError` where there is none, `ConfigError` with every mistake in it.
     """
     if not path.suffix and not path.exists() and (named := Path("sweeps") / f"{path}.yaml").exists():
         path = named

@@ -122,12 +122,8 @@ class TrialRecords:
         print(f"{number}  {shown(entry['parameters'])}  {entry['state']}  {outcome}  {entry['seconds']:.0f} s", flush=True)
 
     def write(self, entries: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
-        """Write ``results.json``.
-
-        Args:
-            entries: Of every point.
-            tests: Records of the chosen configuration on the test split, by run id; None while points are left, when nothing is
-                chosen.
+        """Write ``results.json`` of every point. ``tests`` has the records of the chosen configuration on the test split by run
+        id; None while points are left, when nothing is chosen.
         """
         spec, provenance = self.spec, run_folder.provenance()
         finished = dict.fromkeys(entry["run_id"] for entry in entries if entry["state"] == "finished")

@@ -137,10 +137,8 @@ class AgentSweep:
         return self._update(ended=True)
 
     def _update(self, *, ended: bool = False) -> list[dict[str, Any]]:
-        """Every point as a results file lists it. What is new is printed, and ``results.json`` written.
-
-        Args:
-            ended: Whether no agent runs any more, so that a point without an end has failed.
+        """Every point as a results file lists it. What is new is printed, and ``results.json`` written. Once all has ``ended``, a
+        point without an end has failed.
         """
         entries = self.records.entries(self._trials(ended))
         if self.shutdown.signal is not None:  # what ends after the signal was ended by it, and not by the sweep or a mistake

@@ -89,15 +89,8 @@ def _portable(word: str, path: Path) -> str:
 
 
 def of_chain(name: str, stages: Mapping[str, Path], argv: Sequence[str]) -> Results:
-    """The results of a chain whose stages lie in these folders.
-
-    Args:
-        name: Of the chain.
-        stages: Folder of each stage's run.
-        argv: What follows ``python -m medrl`` on its command line.
-
-    Raises:
-        UserError: one of them is no finished run.
+    """The results of a chain by the folders of its stages' runs and what follows ``python -m medrl`` on its command line. Raises
+    `UserError` where one of them is no finished run.
     """
     runs = {stage: of_run(path) for stage, path in stages.items()}
     listed = {"stages": {stage: record["run_id"] for stage, record in runs.items()}}
@@ -146,13 +139,8 @@ def of_stored(found: Mapping[str, Results]) -> list[tuple[str, Record]]:
 
 
 def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
-    """Records without those that stand twice.
-
-    Args:
-        found: Records, each with where it was read.
-
-    Raises:
-        UserError: two claim to be the same run, asked in the same way, and have other numbers.
+    """Records, each with where it was read, without those that stand twice. Raises `UserError` where two claim to be the same
+    run, asked in the same way, and have other numbers.
     """
     kept: dict[str, tuple[str, Record]] = {}
     for where, record in found:

@@ -55,17 +55,9 @@ class ChoiceTask(Task):
     """The publications whose rows `asked` reads: the first whose columns a row has."""
 
     def asked(self, row: Mapping[str, Any], *, id: str = "", group: str = "", rationale: str = "") -> Example:
-        """The question of a row in any of the layouts.
-
-        Args:
-            row: A row in one of the `layouts`.
-            id: Empty where rows are published without one: they are known by their question and their options.
-            group: As in `Example`.
-            rationale: As in `Example`.
-
-        Raises:
-            KeyError: a column of the first layout is missing, and the row is in no other.
-            ValueError: a column holds something else.
+        """The question of a row in any of the `layouts`. ``id`` is empty where rows are published without one: they are known by
+        their question and their options. Raises `KeyError` where a column of the first layout is missing, and the row is in no
+        other, `ValueError` where one holds something else.
         """
         layout = next((each for each in self.layouts if each.fits(row)), self.layouts[0])
         question, choices, gold = text_of(row, layout.question), layout.choices(row), row[layout.gold]

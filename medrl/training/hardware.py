@@ -193,14 +193,8 @@ def _visible_devices() -> list[str] | None:
 
 
 def card_settings(card: str | None, device: str) -> dict[str, Any]:
-    """What ``auto`` becomes for a card by its name, or for the first GPU here, whichever it is; nothing without one.
-
-    Args:
-        card: Its name in ``cards.yaml``, or None.
-        device: ``cuda`` where there shall be a GPU: one of which nothing is known is taken for a newer one.
-
-    Raises:
-        UserError: ``CUDA_VISIBLE_DEVICES`` names a device that does not exist.
+    """What ``auto`` becomes for a card by its name in ``cards.yaml``, or for the first GPU here; nothing without one. With the
+    device ``cuda`` one of which nothing is known is taken for a newer one. Raises `UserError` as `detected_gpus`.
     """
     if found := cards.known().get(card or ""):
         return {"card": card, **cards.settings(found.capability, found.memory_gib)}

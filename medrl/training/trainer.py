@@ -13,16 +13,8 @@ from medrl.training import checkpoints, distributed, finite, schedule, second_ju
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
-    """Train from the newest whole checkpoint and write the model.
-
-    Args:
-        trainer: TRL's.
-        job: What it works on.
-        out: Folder of the model.
-        algo: Says when a stop is possible, and gives the model its last touch.
-
-    Raises:
-        Interrupted: a signal came; its checkpoint is written.
+    """Train with TRL's trainer from the newest whole checkpoint and write the model to ``out``; ``algo`` says when a stop is
+    possible, and gives the model its last touch. Raises `Interrupted` at a signal, when its checkpoint is written.
     """
     fit(trainer, job, job.folder / "log.jsonl", algo.checkpoint_every)
     write_model(trainer, job, out, algo)

@@ -166,13 +166,7 @@ class ApiModel(Endpoint[AnswerLine], Model):
         raise UserError(f"{self.place} is asked through an API, which shows no layers.")
 
     def asking(self, messages: Messages, key: str, sampling: Sampling) -> tuple[str, dict[str, Any]]:
-        """All that decides an answer, as a hash, and the body of the request.
-
-        Args:
-            messages: The prompt.
-            key: What tells it from the others (`medrl.models.generation.Asked.key`).
-            sampling: How answers are drawn.
-        """
+        """A hash of all that decides an answer, and the request; ``key`` is that of `medrl.models.generation.Asked`."""
         limit: dict[str, Any] = {self.token_limit: sampling.max_new_tokens}
         body: dict[str, Any] = {
             "model": self.name,
