@@ -129,11 +129,7 @@ def of_system(error: OSError, folder: Path | None = None) -> str | None:
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """What a command returns; a user's mistake or a signal ends it with one message, a closed pipe with none.
-
-    Returns:
-        The exit code.
-    """
+    """The exit code of a command; a user's mistake or a signal ends it with one message, a closed pipe with none."""
     with guarded():
         return _exit_code(command)
 

@@ -153,7 +153,7 @@ def _asked_again(
     from medrl.evaluation import evaluate
 
     done = set(range(total)) - set(drawn)
-    for batch in evaluate.completions(run, run.data_mix.tasks[name], evaluate.held_out(run, name), model, done):
+    for batch in evaluate.missing_lines(run, name, evaluate.held_out(run, name), model, done):
         yield from batch.items()
 
 

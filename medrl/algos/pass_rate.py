@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrl.algos.base import Job, SamplingAlgo
-from medrl.algos.samples import Sample, sampled
+from medrl.algos.samples import Sample, lines_of, sampled
 from medrl.errors import UserError
 from medrl.files import read_jsonl
 from medrl.training.distributed import rank
@@ -115,18 +115,6 @@ def _described(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]) -> Iterator[dict[str, Any]]:
-    from medrl.rewards.base import Completion
-
-    written = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]
-    for position, completion, right in zip(made, written, job.run.reward_set.right(written), strict=True):
-        example = completion.row.example
-        yield {
-            "position": position,
-            "row": asked[position][0],
-            "task": example.task,
-            "id": example.id,
-            "text": completion.text,
-            "finished": completion.finished,
-            "tokens": completion.tokens,
-            "right": right,
-        }
+    completions, lines = lines_of(made, asked)
+    for line, right in zip(lines, job.run.reward_set.right(completions), strict=True):
+        yield {**line, "right": right}

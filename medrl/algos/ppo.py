@@ -325,11 +325,7 @@ class Learner:
         return maths.log_probabilities(logits[:, :-1].float() / self.ppo.temperature, asked[0][:, -length:])[0]
 
     def _whiten(self, batches: list[dict[str, Tensor]], accelerator: Any) -> dict[str, float | None]:
-        """Give the advantages of all processes mean 0 and variance 1.
-
-        Returns:
-            What the log says of values and divergence.
-        """
+        """Give the advantages of all processes mean 0 and variance 1; what the log says of values and divergence."""
 
         def everywhere(name: str, minus: str | None = None) -> Tensor:
             parts = [maths.moments(each[name] - (each[minus] if minus else 0), each["mask"]) for each in batches]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medrl.config.sections import Sections
     from medrl.data.mix import TrainingRow
     from medrl.models.generation import Generated, Sampling
+    from medrl.rewards.base import Completion
 
 Row = TypeVar("Row")
 Sample = Mapping[str, Any]
@@ -244,24 +245,26 @@ def describe(figures: Mapping[str, Any]) -> str:
 
 
 def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]) -> Iterator[dict[str, Any]]:
+    completions, lines = lines_of(made, asked)
+    rewards = job.run.reward_set
+    graded = zip(lines, completions, rewards.totals(completions), rewards.right(completions), strict=True)
+    for line, completion, total, right in graded:
+        yield {**line, "reward": total, "outcome": completion.verdict.outcome, "right": right}
+
+
+def lines_of(
+    made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]
+) -> tuple[list[Completion], list[dict[str, Any]]]:
+    """Completions as rewards read them, and their lines before anything is graded."""
     from medrl.rewards.base import Completion
 
-    completions = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]
-    rewards = job.run.reward_set
-    graded = zip(made, completions, rewards.totals(completions), rewards.right(completions), strict=True)
-    for position, completion, total, right in graded:
-        yield {
-            "position": position,
-            "row": asked[position][0],
-            "task": completion.row.example.task,
-            "id": completion.row.example.id,
-            "text": completion.text,
-            "finished": completion.finished,
-            "tokens": completion.tokens,
-            "reward": total,
-            "outcome": completion.verdict.outcome,
-            "right": right,
-        }
+    completions, lines = [], []
+    for position, each in made.items():
+        place, row = asked[position]
+        completions.append(Completion(each.text, row, each.finished, each.tokens))
+        about = {"position": position, "row": place, "task": row.example.task, "id": row.example.id}
+        lines.append({**about, "text": each.text, "finished": each.finished, "tokens": each.tokens})
+    return completions, lines
 
 
 def _usable(job: Job, pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, int]]:

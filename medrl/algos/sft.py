@@ -62,14 +62,10 @@ class SFT(TrainedAlgo):
 
     def _validation_problems(self, run: Sections) -> Iterator[Problem]:
         if self.eval_steps is None:
-            for option, wanted in (
-                ("load_best_model_at_end", self.load_best_model_at_end),
-                ("early_stopping_patience", self.early_stopping_patience),
-            ):
-                if wanted:
-                    yield Problem(
-                        option, "reads the loss on validation rows, and none is computed; set algo.eval_steps, to 50 say"
-                    )
+            for option in ("load_best_model_at_end", "early_stopping_patience"):
+                if getattr(self, option):
+                    said = "reads the loss on validation rows, and none is computed; set algo.eval_steps, to 50 say"
+                    yield Problem(option, said)
             return
         if run.data_mix.validation_rows is None:
             yield Problem(

@@ -65,13 +65,8 @@ class Options:
 
 
 def export(options: Options) -> dict[str, Any]:
-    """Write the export, unless this very one stands there already.
-
-    Returns:
-        Its record, as ``export.json`` holds it.
-
-    Raises:
-        UserError: the run has nothing to export, or an export is another model than was measured; then nothing is written.
+    """Write the export, unless this very one stands there already; its record, as ``export.json`` holds it. Raises `UserError`,
+    with nothing written, where there is nothing to export, or an export is another model than was measured.
     """
     folder, out = options.folder, options.where
     run = finished(folder, trusts_code=options.trusts_code)

@@ -45,13 +45,8 @@ def check(repository: str) -> None:
 
 
 def push(out: Path, repository: str, *, private: bool) -> str:
-    """Make the repository what the folder is; files of an earlier export go.
-
-    Returns:
-        Its address.
-
-    Raises:
-        UserError: the hub refuses, or does not answer; the export is kept.
+    """Make the repository what the folder is, files of an earlier export gone; its address. Raises `UserError` where the hub
+    refuses, or does not answer; the export is kept.
     """
     from huggingface_hub import HfApi
 

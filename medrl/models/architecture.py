@@ -64,18 +64,13 @@ def label(weights: str) -> str:
             kind, size = header.architecture, header.parameters
         elif path.is_dir():
             kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
-            size = sum(map(_parameters, path.glob("*.safetensors")))
+            size = sum(number for file in path.glob("*.safetensors") for number in _sizes(file))
         else:
             return path.name
     except (AttributeError, LookupError, OSError, TypeError, UserError, ValueError):  # the check says what is wrong with it
         return ""
     unit, letter = next(((unit, letter) for unit, letter in ((1e9, "B"), (1e6, "M")) if size >= unit), (1e3, "K"))
     return f"{kind}_{size / unit:.3g}{letter}" if size else str(kind)
-
-
-def _parameters(file: Path) -> int:
-    """Numbers of the tensors in a safetensors file."""
-    return sum(_sizes(file))
 
 
 def _sizes(file: Path) -> list[int]:

@@ -70,14 +70,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tuple[dict[str, Any], Path]:
-    """Run the points, choose by the validation rows, ask the test split of the choice.
-
-    Returns:
-        The content of ``results.json``, and the folder that it lies in.
-
-    Raises:
-        Interrupted: a signal came; the points that ran have written checkpoints.
-        UserError: what the sweep is made of is damaged, W&B does not take it, or the test split could not be asked.
+    """Run the points, choose by the validation rows, ask the test split of the choice: the content of ``results.json``, and its
+    folder. Raises `Interrupted` at a signal, when the points that ran have written checkpoints, and `UserError` where the sweep
+    is damaged, W&B does not take it, or the test split could not be asked.
     """
     from medrl.sweep.local import LocalSweep
     from medrl.sweep.wandb_agents import AgentSweep

@@ -58,14 +58,8 @@ class LocalSweep:
         self._reported = 0.0
 
     def run(self) -> list[dict[str, Any]]:
-        """Run the points that nobody has run, and wait for those that others run.
-
-        Returns:
-            Every point as a results file lists it; not all have ended where a signal came.
-
-        Raises:
-            Interrupted: a second signal came.
-            UserError: what the sweep is made of is damaged.
+        """Run the points that nobody has run, and wait for those that others run; every point as a results file lists it, not all
+        ended after a signal. Raises `Interrupted` at a second one, `UserError` where what the sweep is made of is damaged.
         """
         try:
             with self.trials.locked():

@@ -86,14 +86,9 @@ def test(
     points: Sequence[Mapping[str, Any]], goal: str, runs: Path, folder: Path, *, again: str, shutdown: GracefulShutdown
 ) -> dict[str, Any]:
     """Evaluate the selected configuration on the test split, each of its seeds, in the same run folders; nothing is trained.
-
     Several commands on one sweep take turns, and what one has evaluated costs the next nothing.
 
-    Returns:
-        Records by run id: none where nothing is selected, not all where a signal came.
-
-    Raises:
-        UserError: an evaluation failed.
+    Records by run id: none where nothing is selected, not all where a signal came. Raises `UserError` where an evaluation failed.
     """
     records: dict[str, Any] = {}
     best = choose(points, goal)

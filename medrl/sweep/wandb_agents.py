@@ -99,13 +99,8 @@ class AgentSweep:
         self._states: dict[int, str] = {}
 
     def run(self) -> list[dict[str, Any]]:
-        """Run agents until the server has no more points.
-
-        Returns:
-            Every point as a results file lists it; not all have ended where a signal came.
-
-        Raises:
-            Interrupted: a second signal came.
+        """Run agents until the server has no more points; every point as a results file lists it, not all ended after a signal.
+        Raises `Interrupted` at a second one.
         """
         folder = self.records.folder
         print(f"sweep    {self.sweep.url}\nagents   {self.workers}, which write to {folder}/agent-*.log", flush=True)

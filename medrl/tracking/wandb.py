@@ -262,10 +262,8 @@ def _finished(
     code: int,
     track: Logger,
 ) -> bool:
-    """Send the final values, with the table where there is one, and end the W&B run.
-
-    Returns:
-        Whether W&B has all of it, as far as its client says.
+    """Send the final values, with the table where there is one, and end the W&B run; whether W&B has all of it, as far as its
+    client says.
     """
     how = f"`wandb sync {Path(run.dir).parent}` sends it, and so does the same command again."
     try:

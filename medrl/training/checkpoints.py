@@ -143,13 +143,8 @@ def step_of(checkpoint: Path) -> int:
 
 
 def restore_log(log: Path, checkpoint: Path | None, steps: int) -> list[dict[str, Any]]:
-    """Make a log again what it was after so many steps: as the checkpoint keeps it, or else without the lines of later steps.
-
-    Returns:
-        Its lines.
-
-    Raises:
-        UserError: lines are missing or damaged, so that curves and costs would lack these steps.
+    """Make a log again what it was after so many steps, as the checkpoint keeps it, or else without the lines of later steps; its
+    lines. Raises `UserError` where some are missing or damaged, so that curves and costs would lack these steps.
     """
     advice = "bring it back, or start over with force=true: curves and costs would lack these steps"
     kept = checkpoint / LOG if checkpoint else log
