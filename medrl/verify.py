@@ -82,19 +82,9 @@ def _options(words: Sequence[str]) -> tuple[float, int]:
 
 
 def verify(folder: Path, share: float, seed: int, *, trusts_code: bool = False) -> tuple[list[str], list[Checked]]:
-    """Compare a run with what it has recorded and with what it gives now.
-
-    Args:
-        folder: Of the run.
-        share: Part of the answers of each file that is generated again, at least one where it is above 0.
-        seed: Draws them.
-        trusts_code: Whether Python code that comes with the run's weights is run.
-
-    Returns:
-        Recorded files that are missing or hold something else, and what was compared of each file of answers.
-
-    Raises:
-        UserError: the folder is no finished run, or it was made before runs were sealed.
+    """Compare a finished run with what it has recorded and with what it gives now, for a share of the answers of each file, drawn
+    with ``seed``, at least one where it is above 0. Recorded files that are missing or hold something else, and what was compared
+    of each file of answers. Raises `UserError` where the run is unfinished, or was made before runs were sealed.
     """
     from medrl.evaluation import evaluate
     from medrl.evaluation.protocols import protocol

@@ -132,19 +132,10 @@ class SelfSampledPreference(SelfSampled):
 def sampled(
     job: Job, rows: Sequence[TrainingRow], path: Path, count: int, sampling: Sampling, grade: Grade, key: str = ""
 ) -> list[Sample]:
-    """``count`` completions of each row, graded, in the order of the rows; kept in ``path`` and read back.
-
-    They are written to ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several
-    processes each samples every so many-th row with its own copy of the policy, and the first puts them together.
-
-    Args:
-        job: Whose policy writes them.
-        rows: What is asked.
-        path: Of the kept completions.
-        count: How many of each row.
-        sampling: How they are drawn.
-        grade: From completions to what is kept of each.
-        key: Before each key by which a completion is drawn, so that two samplings of one seed are two.
+    """``count`` completions of each row, graded, in the order of the rows; kept in ``path`` and read back. They are written to
+    ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several processes each samples every so
+    many-th row with its own copy of the policy, and the first puts them together. ``key`` stands before each key by which a
+    completion is drawn, so that two samplings of one seed are two.
     """
     number, processes = rank(), size()
     if not path.exists():

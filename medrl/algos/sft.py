@@ -170,14 +170,8 @@ class SFT(TrainedAlgo):
 
 
 def imitating(algo: TrainedAlgo, job: Job, rows: Any, packed: int | None = None, validation: Any = None) -> Any:
-    """TRL's SFTTrainer on rows that are tokens already.
-
-    Args:
-        algo: Whose settings it takes.
-        job: Whose model it trains.
-        rows: A datasets.Dataset of ``input_ids`` and of ``labels``, which are -100 where nothing is imitated.
-        packed: Tokens of the sequences that rows are packed into; None for a row a sequence.
-        validation: Further rows of the same kind, whose loss is computed while it trains.
+    """TRL's SFTTrainer on a datasets.Dataset of ``input_ids`` and of ``labels``, -100 where nothing is imitated, packed into
+    sequences of ``packed`` tokens where that is given; the loss on ``validation`` rows is computed while it trains.
     """
     from trl import SFTConfig, SFTTrainer
 

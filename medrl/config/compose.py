@@ -73,15 +73,9 @@ class Composed:
 
 
 def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:
-    """Compose and check one run.
-
-    Args:
-        overrides: Words of a command line, without flags.
-        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
-
-    Raises:
-        ConfigError: with every mistake in the overrides and in the configuration that they make.
-        UserError, Interrupted: a format was to be found by asking the model, and that failed or was stopped.
+    """Compose and check one run by words of a command line, without flags. ``elsewhere``: another machine will run it, so that it
+    does not matter which GPUs are here. Raises `ConfigError` with every mistake; `UserError` or `Interrupted` where a format was
+    to be found by asking the model, and that failed or was stopped.
     """
     from medrl.config import build  # which imports every section's class; --help and --cfg need none
     from medrl.planning import format_choice

@@ -155,15 +155,10 @@ def _type(task: Task | None, example: Example) -> AnswerType:
 
 
 def opened(name: str, overrides: Sequence[str], task: str | None) -> Answerer:
-    """What a user names: the folder of a finished run, or a model.
-
-    Args:
-        name: A run's folder; or an option of the group ``model``, a folder of weights, ``FILE.gguf`` or a hub id.
-        overrides: As of ``python -m medrl``. Of a run they may set what does not change what it has learned.
-        task: Of the run's mix, or ``none``; null takes the one that most of the training rows are of.
-
-    Raises:
-        UserError: it is none, unfinished, or a reward model; an override is mistaken.
+    """What a user names: the folder of a finished run, of which overrides may set what does not change what it has learned; or an
+    option of ``model``, a folder of weights, ``FILE.gguf`` or a hub id. ``task`` is of the mix, or ``none``; None takes the one
+    that most training rows are of. Raises `UserError` where it is none, unfinished, or a reward model, or an override is
+    mistaken.
     """
     folder = Path(name)
     if (folder / "config.yaml").exists():

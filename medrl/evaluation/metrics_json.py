@@ -28,15 +28,10 @@ Reading = Literal["verdict", "readable"]
 
 
 def summarise(run: Run, folder: Path, *, done: bool = True) -> dict[str, Any]:
-    """``tasks`` and ``perplexity`` of ``metrics.json``: what every held-out task says, from the lines on disk.
-
-    Perplexities are no accuracies, so they are not among the tasks, each of which has one.
-
-    Args:
-        run: The configuration.
-        folder: ``eval/`` of the run.
-        done: Whether everything was asked; else tasks without a whole file are left out, one that only the model before training
-            has answered is reported as of one model, and other ways to ask are left out.
+    """``tasks`` and ``perplexity`` of ``metrics.json``: what every held-out task says, from the lines in ``eval/``. Perplexities
+    are no accuracies, so they are not among the tasks, each of which has one. Where not everything is ``done``, tasks without a
+    whole file are left out, one that only the model before training has answered is reported as of one model, and other ways to
+    ask are left out.
     """
     base_files = result_files(run, "base")
     trained_files = result_files(run, "trained")

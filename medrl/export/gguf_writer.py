@@ -40,16 +40,9 @@ def not_writable(architecture: str, tokenizer: Path) -> str:
 
 
 def write(source: Path, out: Path, kind: Kind, name: str) -> None:
-    """Write one file.
-
-    Args:
-        source: What ``save_pretrained`` of model and tokenizer has written: Qwen2, Qwen3 or Llama.
-        out: The file.
-        kind: Matrices in 16 bits, or in 8 with a 16-bit scale a 32 numbers; vectors stay in float32.
-        name: What the file says that it is.
-
-    Raises:
-        UserError: a tensor has no place in the file, or llama.cpp computes something of it otherwise.
+    """Write one file of what ``save_pretrained`` of model and tokenizer has written (Qwen2, Qwen3 or Llama), under a name:
+    matrices in 16 bits, or in 8 with a 16-bit scale a 32 numbers; vectors in float32. Raises `UserError` where a tensor has no
+    place in the file, or llama.cpp computes something of it otherwise.
     """
     import gguf
 

@@ -87,15 +87,10 @@ class Chain:
 
 
 def main(overrides: Sequence[str], *, several: bool = False, show: str | None = None) -> int:
-    """Do all stages of one or several chains, or those that are left, and print a table over each; 0 when all is done.
-
-    Args:
-        overrides: ``chain=NAME``, overrides for every stage, and overrides for one (``STAGE.KEY=VALUE``).
-        several: Whether options besides the seed may have several values.
-        show: What to print instead: "file" for the chain's own, "configurations" for the composed one of every stage.
-
-    Raises:
-        UserError, Interrupted: what a user can mend, or a signal; finished stages are kept.
+    """Do all stages of one or several chains, ``chain=NAME`` among the overrides (``STAGE.KEY=VALUE`` for one), or those that are
+    left, and print a table over each; 0 when all is done. With ``several``, options besides the seed may have several values.
+    ``show`` prints "file", the chain's own, or the composed "configurations" instead. Raises `UserError` or `Interrupted`;
+    finished stages are kept.
     """
     if show == "file":
         names = [word.removeprefix("chain=") for word in overrides if word.startswith("chain=")]

@@ -65,16 +65,9 @@ def read_header(path: Path) -> Header:
 
 
 def unpacked(path: Path, folder: Path) -> Path:
-    """Folder that holds a GGUF file's model, tokenizer and chat template as transformers saves them, the weights in bfloat16.
-
-    It is named after the file's bytes and made once, whole or not at all; whoever comes meanwhile waits for it.
-
-    Args:
-        path: The file.
-        folder: Where such folders are kept.
-
-    Raises:
-        UserError: transformers cannot read the file, or not all of it.
+    """Folder in ``folder`` that holds a GGUF file's model, tokenizer and chat template as transformers saves them, the weights in
+    bfloat16. It is named after the file's bytes and made once, whole or not at all; whoever comes meanwhile waits for it. Raises
+    `UserError` where transformers cannot read the file, or not all of it.
     """
     out = folder / of_file(path)[:16]
     if out.exists():

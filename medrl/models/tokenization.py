@@ -78,13 +78,9 @@ class Rendering:
         return len(self._control.ids(text))
 
     def pair(self, prompt: Messages, answer: str, *, finished: bool = True) -> Pair:
-        """Prompt and completion as text, for people: as tokens they may say more than one thing.
-
-        Args:
-            prompt: Everything before the answer.
-            answer: With its thinking, and with or without what the template opens of it. One without any thinking closes what
-                the template has opened, or all of it would be thought.
-            finished: Whether the turn ends; false for an answer that a token limit cut.
+        """Prompt and completion as text, for people: as tokens they may say more than one thing. The answer has its thinking,
+        with or without what the template opens of it; one without any thinking closes what the template has opened, or all of it
+        would be thought. Its turn does not end where a token limit cut it (``finished``).
         """
         closing, rest = self._completion(answer, finished)
         return Pair(self._control.show(self._prompt(prompt)), self._control.show(closing + rest))

@@ -206,17 +206,9 @@ def weight_bytes(plain: Any, precision: str) -> int:
 
 
 def memory_options(wanted: int, weights: int) -> dict[str, Any]:
-    """How much of a GPU an engine takes, in vLLM's words.
-
-    The cache is said in bytes. Left to itself, vLLM measures what is free before and after a step, and ends with an error where
-    another process gives memory back in between: several runs could not share a card.
-
-    Args:
-        wanted: Bytes in all.
-        weights: Bytes of the weights.
-
-    Raises:
-        UserError: they leave no room for a cache.
+    """How an engine takes ``wanted`` bytes of a GPU, its weights among them, in vLLM's words. The cache is said in bytes: left to
+    itself, vLLM measures what is free before and after a step, and ends with an error where another process gives memory back in
+    between, so that several runs could not share a card. Raises `UserError` where there is no room for a cache.
     """
     import torch
 

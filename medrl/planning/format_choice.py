@@ -74,16 +74,9 @@ def _with_formats(tree: Tree, formats: Mapping[str, str]) -> Tree:
 
 
 def settled(tree: Tree, run: Run, *, elsewhere: bool) -> Tree:
-    """The configuration with the format that the model knows best in the place of each ``auto``; itself where there is none.
-
-    Args:
-        tree: As it was composed.
-        run: What `opened` of it builds.
-        elsewhere: Whether another machine will do the run.
-
-    Raises:
-        ConfigError: a task's answers are graded by no rule, or the model cannot be asked here.
-        UserError, Interrupted: it was asked, and that failed or was stopped.
+    """The composed configuration, of which `opened` builds ``run``, with the format that the model knows best in the place of
+    each ``auto``; itself where there is none. Raises `ConfigError` where a task's answers are graded by no rule, or the model
+    cannot be asked here or is ``elsewhere``; `UserError` or `Interrupted` where it was asked, and that failed or was stopped.
     """
     if not (names := _open(tree)):
         return opened(tree)

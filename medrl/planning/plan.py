@@ -54,18 +54,9 @@ class Pace(NamedTuple):
 def plan(
     run: Run, drawn: DrawnMix | None, audited: Audit | None, tokenizer: Any, pace: Pace, fitted: Fitted | None = None
 ) -> dict[str, Any]:
-    """The plan as ``plan.json`` holds it.
-
-    Args:
-        run: The configuration.
-        drawn: Its training rows; None where they, or the tokenizer, cannot be read, and the plan is made of limits.
-        audited: What the reward audit found, for algorithms that train on rewards.
-        tokenizer: Counts the tokens of the rows.
-        pace: What a step and an answer took before, from :func:`pace`.
-        fitted: The hardware that was decided, where it was.
-
-    Raises:
-        UserError: nothing is known of the model either.
+    """The plan as ``plan.json`` holds it, of limits where training rows or tokenizer cannot be read (``drawn`` is None): with the
+    reward audit, what a step and an answer took before (`pace`), and the hardware that was decided. Raises `UserError` where
+    nothing is known of the model either.
     """
     from medrl.algos.base import SamplingAlgo, TrainedAlgo
 

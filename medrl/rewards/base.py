@@ -173,13 +173,9 @@ class RewardSet(Identified):
     def functions(
         self, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str, scored: list[Completion] | None = None
     ) -> list[Callable[..., Scores]]:
-        """The rewards as TRL calls them: one function a reward, named by its YAML key.
-
-        Args:
-            rows: Training rows; TRL's batches carry the position of each in the column ``row``.
-            eos_token_ids: A completion that does not end in one of these was cut by the token limit.
-            opening: What the chat template writes of every completion itself.
-            scored: Is made to hold the completions of the last batch.
+        """The rewards as TRL calls them: one function a reward, named by its YAML key. TRL's batches carry the position of each
+        training row in the column ``row``. A completion that does not end in one of ``eos_token_ids`` was cut by the token limit;
+        the chat template writes ``opening`` of every completion itself. ``scored`` is made to hold the last batch.
         """
         shared = _Completions(self, rows, eos_token_ids, opening, [] if scored is None else scored)
         return [_function(name, reward, shared) for name, reward in self.rewards.items()]

@@ -32,13 +32,8 @@ class Chosen:
 
 
 def choose(points: Sequence[Mapping[str, Any]], goal: str) -> Chosen | None:
-    """The configuration with the best mean over seeds, of those whose every seed finished; None where there is none.
-
-    Of configurations with the same mean, the one that took the fewest tokens, and of those the first.
-
-    Args:
-        points: As a results file lists them; those with the same parameters but ``seed`` are one configuration.
-        goal: ``maximize`` or ``minimize``.
+    """The configuration, points with the same parameters but ``seed``, with the best mean over seeds, of those whose every seed
+    finished; None where there is none. Of equal means, the one that took the fewest tokens, and of those the first.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:

@@ -77,16 +77,10 @@ class AgentSweep:
     """This machine's part in a sweep on W&B."""
 
     def __init__(self, spec: Spec, runs: Path | None, workers: int | None, shutdown: GracefulShutdown) -> None:
-        """Create the sweep, or join the one that ``WANDB_SWEEP_ID`` names, as ``ENTITY/PROJECT/ID`` or ``ID``.
-
-        Args:
-            spec: As its file says it, checked; where a sweep is joined, the overrides are those that it was made with.
-            runs: Folder of the runs; None where the command line names none.
-            workers: Agents at a time, each with a GPU of its own while there are enough; None for one.
-            shutdown: Listens for signals.
-
-        Raises:
-            UserError: wandb is not installed, or the server does not take the sweep.
+        """Create the sweep of a checked file, or join the one that ``WANDB_SWEEP_ID`` names, as ``ENTITY/PROJECT/ID`` or ``ID``,
+        with the overrides that it was made with. ``runs`` is None where the command line names no folder; ``workers`` are agents
+        at a time, each with a GPU of its own while there are enough. Raises `UserError` where wandb is not installed, or the
+        server does not take the sweep.
         """
         if find_spec("wandb") is None:
             raise UserError("wandb is not installed; `pip install 'medrl[wandb]'`, or sweep without W&B.")

@@ -64,12 +64,8 @@ class Comparison:
 
 
 def join(records: Sequence[Record], setting: Setting = NO_SETTING, also: Sequence[str] = ()) -> Comparison:
-    """One table of a setting's published numbers and of runs.
-
-    Args:
-        records: Runs that differ from one another (`results.distinct`).
-        setting: A paper or study; none for run folders alone.
-        also: Metrics of every task to be shown beside accuracy and perplexity.
+    """One table of a setting's published numbers and of runs that differ from one another (`results.distinct`); of run folders
+    alone without a setting. Metrics of ``also`` are shown beside accuracy and perplexity.
     """
     families = list(dict.fromkeys(record["family"] for record in records))
     records = sorted(records, key=lambda record: (families.index(record["family"]), record["seed"]))

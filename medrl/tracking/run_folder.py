@@ -320,14 +320,9 @@ def callback(
     ask: Callable[[Any], dict[str, float]] | None = None,
     note: Callable[[], None] | None = None,
 ) -> Any:
-    """Trainer callback: a line of `log.jsonl` and progress for each logged step.
-
-    Args:
-        log: Where the lines go.
-        before: Steps of trainers that came before this one in the same log.
-        every: After so many steps each, the line also holds what ``ask`` says of the model; its time is kept apart.
-        ask: From a model to numbers by name (`evaluate.while_training`).
-        note: Called when a checkpoint is written and when ``ask`` was asked; its time is kept apart, too.
+    """Trainer callback: a line of ``log`` and progress for each logged step, counted on from ``before`` of earlier trainers.
+    After ``every`` so many steps the line also holds what ``ask`` says of the model (`evaluate.while_training`); ``note`` is
+    called then and when a checkpoint is written. The time of both is kept apart.
     """
     from transformers import TrainerCallback
 

@@ -84,12 +84,8 @@ class Follower(threading.Thread):
     def __init__(
         self, log: Path, step: int, send: Callable[..., None], note: Callable[[int], None], whose: str = "W&B's client"
     ) -> None:
-        """Args:
-        log: The file; it may come later, and be cut back by a resumed run.
-        step: The last step that was handed on before.
-        send: Takes a line's metrics, and ``step``.
-        note: Takes the last step that was handed on.
-        whose: Who takes the lines, for a warning.
+        """``log`` may come later, and be cut back by a resumed run; ``step`` is the last that was handed on before. ``send``
+        takes a line's metrics, and ``step``, for ``whose`` client; ``note`` the last step that was handed on.
         """
         super().__init__(name="tracking", daemon=True)
         self.whose = whose

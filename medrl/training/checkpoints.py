@@ -170,12 +170,9 @@ def first_step() -> Any:
 
 
 def callbacks(shutdown: GracefulShutdown, checkpoint_every: int, log: Path) -> list[Any]:
-    """Trainer callbacks that mark each checkpoint as complete and turn a signal into one.
-
-    Args:
-        shutdown: Records the signals.
-        checkpoint_every: A stop waits for a multiple of this many steps, where the trainer holds no half-used generations.
-        log: Of the steps; each checkpoint keeps a copy, so that it is whole without the file.
+    """Trainer callbacks that mark each checkpoint as complete, with a copy of ``log``, so that it is whole without the file, and
+    turn a signal into one. A stop waits for a multiple of ``checkpoint_every`` steps, where the trainer holds no half-used
+    generations.
     """
     from transformers import TrainerCallback
 

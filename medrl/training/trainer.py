@@ -21,19 +21,12 @@ def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
 
 
 def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: int = 0) -> None:
-    """Train from the newest whole checkpoint, with a line of ``log`` for each step.
+    """Train any trainer of TRL's from the job's checkpoint, with a line of ``log`` for each step; lines of steps that are done
+    again are cut off first, and it counts on after ``before`` steps of earlier rounds. A stop waits for a multiple of
+    ``checkpoint_every`` steps.
 
-    Args:
-        trainer: Any of TRL's.
-        job: Its checkpoint is gone on from.
-        log: Lines of steps that are done again are cut off first.
-        checkpoint_every: A stop waits for a multiple of this many steps.
-        before: Steps of earlier rounds, after which the log counts on.
-
-    Raises:
-        Interrupted: a signal came; its checkpoint is written.
-        NotLoaded: the checkpoint cannot be gone on from.
-        UserError: a loss, a gradient or a weight is no finite number; or the log lacks steps of the checkpoint.
+    Raises `Interrupted` at a signal, when its checkpoint is written; `NotLoaded` where the checkpoint cannot be gone on from;
+    `UserError` where a loss, a gradient or a weight is no finite number, or the log lacks steps of the checkpoint.
     """
     from transformers import PrinterCallback
 

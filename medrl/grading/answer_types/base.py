@@ -44,11 +44,8 @@ class AnswerType(ABC):
 
     @abstractmethod
     def read(self, text: str, example: Example) -> Reading:
-        """What a text answers to a question.
-
-        Args:
-            text: What stands where the answer should stand: anything that a model may write, of any length. It never raises.
-            example: The question, its gold and its choices.
+        """What a text answers to a question. It is what stands where the answer should stand: anything that a model may write, of
+        any length. It never raises.
         """
 
     def read_all(self, texts: Sequence[str], examples: Sequence[Example]) -> list[Reading]:

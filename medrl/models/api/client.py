@@ -215,15 +215,9 @@ class Endpoint(ABC, Generic[L]):
     def ask(
         self, requests: Mapping[str, Mapping[str, Any]], most_tokens: int, tick: Callable[[int], None] | None = None
     ) -> dict[str, L]:
-        """Ask everything, keep the answers and return them; both are by the keys of ``requests``.
-
-        Args:
-            requests: Bodies of requests, by all that decides an answer.
-            most_tokens: Of an answer.
-            tick: Hears how many answers have come.
-
-        Raises:
-            UserError: a mistake in the configuration, or a failure where failures stop the run.
+        """Ask everything, keep the answers and return them, both by the keys of ``requests``, which hold all that decides an
+        answer; ``tick`` hears how many have come. Raises `UserError` for a mistake in the configuration, or a failure where
+        failures stop the run.
         """
         from anyio.from_thread import start_blocking_portal
 

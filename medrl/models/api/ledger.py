@@ -52,17 +52,9 @@ class Ledger(Appended):
         return self._total
 
     def begin(self, most: Cost, over: Callable[[Cost], str]) -> tuple[str, str]:
-        """Count a request before it is sent, unless that is too much: no two processes find the same room.
-
-        Args:
-            most: The most that it can take.
-            over: What is to be said of a total that is too much; empty of one that is not.
-
-        Returns:
-            Its id, and an empty word; or an empty id, and what was said.
-
-        Raises:
-            UserError: the ledger cannot be written.
+        """Count a request, with the most that it can take, before it is sent, unless that is too much: no two processes find the
+        same room. Its id, and an empty word; or an empty id, and what ``over`` says of a total that is too much. Raises
+        `UserError` where the ledger cannot be written.
         """
         with self.appending() as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
