@@ -503,15 +503,12 @@ def _beside(folder: Path, metrics: Mapping[str, Any] | None = None) -> list[dict
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             each = files.read_json(path, needs=NEIGHBOUR)
-            if metrics is None or (_related(each, metrics) and not run_folder.metrics_changed(path.parent)):
+            related = metrics is None or any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
+            if related and (metrics is None or not run_folder.metrics_changed(path.parent)):
                 found.append(each)
         except (OSError, UserError):  # being written by another process, or another program's
             continue
     return found
-
-
-def _related(each: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    return any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
 
 
 def _alike(kind: str, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -556,23 +553,17 @@ def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, nam
     """
     tasks = settings.data_mix.tasks
     read = [(name, split) for name, split in settings.data_mix.splits(settings.algo.trains) if wanted("data", f"{name}/{split}")]
-    return {
-        **({"model": settings.model.fingerprint()} if wanted("model", "") else {}),
-        **({"rewards": _reward_fingerprints(settings)} if wanted("rewards", "") else {}),
-        **(
-            {"others": [model.fingerprint() for model in others]}
-            if (others := settings.algo.others) and wanted("others", "")
-            else {}
-        ),
-        "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in read},
-        "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in read},
-    }
-
-
-def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
-    """Of the rewards that have weights of their own, where completions are paid."""
-    rewards = settings.reward_set.rewards if settings.algo.uses_rewards else {}
-    return {name: found for name, reward in rewards.items() if (found := reward.fingerprint())}
+    found: dict[str, Any] = {}
+    if wanted("model", ""):
+        found["model"] = settings.model.fingerprint()
+    if wanted("rewards", ""):  # those that have weights of their own, where completions are paid
+        paid = settings.reward_set.rewards.items() if settings.algo.uses_rewards else ()
+        found["rewards"] = {name: of_weights for name, reward in paid if (of_weights := reward.fingerprint())}
+    if settings.algo.others and wanted("others", ""):
+        found["others"] = [model.fingerprint() for model in settings.algo.others]
+    found["data"] = {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in read}
+    found["rows"] = {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in read}
+    return found
 
 
 def _rows(settings: Run) -> tuple[Any, DrawnMix]:

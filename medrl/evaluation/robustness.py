@@ -55,7 +55,10 @@ def variants(run: Run, name: str) -> Iterator[Variant]:
     kinds: list[tuple[Kind, str, range]] = [("wordings", "wording", wordings), ("option_orders", "order", orders)]
     for kind, word, numbers in kinds:
         for number in numbers:
-            other = _reworded(task, number) if kind == "wordings" else _reordered(task, number)
+            if kind == "wordings":
+                other = _changed(task, {"wording": number}, instruction=WORDINGS[task.instruction][number - 1])
+            else:
+                other = _reordered(task, number)
             key = f"{name}-{word}{number}"
             mix = replace(run.data_mix, tasks={key: other}, weights={key: 1.0}, held_out=(key,))
             yield Variant(kind, number, replace(run, data_mix=mix), key)
@@ -73,10 +76,6 @@ def _orders(run: Run, name: str) -> int:
     if isinstance(task.answers, Decision):
         return len(task.answers.words) if _named(task.answers.words) in task.answer_format else 1
     return min(max(1, len(example.choices)) for example in held_out(run, name))
-
-
-def _reworded(task: Task, number: int) -> Task:
-    return _changed(task, {"wording": number}, instruction=WORDINGS[task.instruction][number - 1])
 
 
 def _reordered(task: Task, shift: int) -> Task:

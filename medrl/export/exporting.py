@@ -104,7 +104,9 @@ def export(options: Options) -> dict[str, Any]:
             "rows": options.rows,
             "seed": options.seed,
             "agreement": found,
-            "files": {path.relative_to(partial).as_posix(): of_file(path) for path in _files(partial)},
+            "files": {
+                path.relative_to(partial).as_posix(): of_file(path) for path in sorted(partial.rglob("*")) if path.is_file()
+            },
         }
         run_folder.write_json(partial / RECORD, record)
         shutil.rmtree(out, ignore_errors=True)
@@ -159,10 +161,6 @@ def _record(out: Path) -> dict[str, Any]:
 def changed(out: Path, record: dict[str, Any]) -> list[str]:
     """Files of an export that are gone or hold something else."""
     return [name for name, sha256 in record["files"].items() if not (out / name).is_file() or of_file(out / name) != sha256]
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 class _Maker:

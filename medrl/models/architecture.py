@@ -64,7 +64,7 @@ def label(weights: str) -> str:
             kind, size = header.architecture, header.parameters
         elif path.is_dir():
             kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
-            size = sum(number for file in path.glob("*.safetensors") for number in _sizes(file))
+            size = sum(_sizes(path))
         else:
             return path.name
     except (AttributeError, LookupError, OSError, TypeError, UserError, ValueError):  # the check says what is wrong with it
@@ -73,12 +73,17 @@ def label(weights: str) -> str:
     return f"{kind}_{size / unit:.3g}{letter}" if size else str(kind)
 
 
-def _sizes(file: Path) -> list[int]:
-    """Numbers of each tensor in a safetensors file."""
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """The shape of each tensor in a safetensors file."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(min(length, LONGEST_HEADER)))
-    return [prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
+    return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+
+
+def _sizes(folder: Path) -> list[int]:
+    """Numbers of each tensor in the safetensors files of a folder."""
+    return [prod(shape) for file in folder.glob("*.safetensors") for shape in tensor_shapes(file).values()]
 
 
 def _no_model(folder: Path) -> str:
@@ -172,7 +177,7 @@ def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) ->
     """
     import torch
 
-    sizes = [size for file in folder.glob("*.safetensors") for size in _sizes(file)]
+    sizes = _sizes(folder)
     todo = "one of the two is damaged or of another model; copy both again"
     with torch.device("meta"):
         wanted = sum(weight.numel() for weight in skeleton().parameters()) if sizes else 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.data.hf_hub import Unreachable
-from medrl.models.architecture import known_skeleton
+from medrl.models.architecture import known_skeleton, tensor_shapes
 
 if TYPE_CHECKING:
     from medrl.algos.base import Footprint, TrainedAlgo
@@ -88,9 +88,7 @@ def shape(model: Any) -> Shape | None:
 
 def stored_shape(folder: Path) -> Shape | None:
     """The same of the embedded weights, read off their file: the architecture's code takes two seconds to import."""
-    with (folder / "model.safetensors").open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    sizes = {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+    sizes = tensor_shapes(folder / "model.safetensors")
     matrices = {name.removesuffix(".weight"): size for name, size in sizes.items() if len(size) == 2}
     embedding = matrices.pop("model.embed_tokens")
     return _shape(
@@ -356,8 +354,9 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
         "optimizer": held.optimizer(algo.optimizer) * work.policies,
         "copies": held.weights() * (work.frozen + work.policies - 1) + sum(others),
     }
-    parts = {part: _share(run, part, size) for part, size in whole.items()}
-    if "weights" in SHARDED[run.hardware.sharding]:  # a layer is gathered whole, the next one meanwhile
+    sharded = SHARDED[hardware.sharding]
+    parts = {part: ceil(size / hardware.processes) if part in sharded else size for part, size in whole.items()}
+    if "weights" in sharded:  # a layer is gathered whole, the next one meanwhile
         parts["weights"] += min(whole["weights"], 2 * ceil(whole["weights"] / measured.layers))
     parts |= {
         "activations": held.activations(at_once, work.tokens, hardware.gradient_checkpointing is True),
@@ -381,10 +380,6 @@ def _phases(parts: dict[str, int], accumulation: int, vllm_sleeps: bool) -> dict
         "generation": always + parts["vllm"] + parts["key-value cache"],
         "update": learning + parts["gradients"] + parts["update"],
     }
-
-
-def _share(run: Run, part: str, size: int) -> int:
-    return ceil(size / run.hardware.processes) if part in SHARDED[run.hardware.sharding] else size
 
 
 def _generation(run: Run, algo: TrainedAlgo, held: Training, work: Footprint) -> int:
