@@ -87,21 +87,11 @@ def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]
         problems.append(Problem("published", message, of_value=True))
         given = []
     rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(given)]
-    problems += [found for found in _secrets(tree, "") if found.key not in {each.key for each in problems}]
+    said = "holds a key or a password, and would be written down; put it into an environment variable"
+    secret = [key for key, value in bounds.leaves(tree, "") if isinstance(value, str) and holds_secret(value)]
+    problems += [Problem(key, said) for key in secret if key not in {each.key for each in problems}]
     sections["published"] = tuple(rows) if None not in rows else Unbuilt()
     return sections, _call(Run, sections, "", problems)
-
-
-def _secrets(node: Any, path: str) -> Iterator[Problem]:
-    """Values that hold a key or a password: a configuration is written down."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _secrets(value, f"{path}.{key}".strip("."))
-    elif isinstance(node, list | tuple):
-        for place, item in enumerate(node):
-            yield from _secrets(item, f"{path}[{place}]")
-    elif isinstance(node, str) and holds_secret(node):
-        yield Problem(path, "holds a key or a password, and would be written down; put it into an environment variable")
 
 
 def build(node: Any) -> Any:

@@ -179,7 +179,7 @@ def _options_of_others(extension: Extension) -> Iterator[str]:
 
 @cache
 def _packages() -> tuple[Extension, ...]:
-    """The installed packages that declare the entry point. Raises `ConfigError` where what one of them names is none."""
+    """The installed packages that declare the entry point. Raises `ConfigError` where one names no package."""
     from importlib.metadata import entry_points
 
     found, problems = [], []
