@@ -25,11 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags, and the overrides; ``of_hydra`` holds whether Hydra itself answers.
-
-    Raises:
-        ConfigError: a flag that there is not.
-    """
+    """Hydra's flags and the overrides; ``of_hydra``: Hydra itself answers. Raises `ConfigError` for a flag that there is not."""
     parser = _Parser(prog="python -m medrl", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     for names in (["--help", "-h"], ["--version"], ["--multirun", "-m"], ["--run", "-r"], ["--resolve"]):

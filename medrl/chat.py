@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from medrl.config import command_words
 from medrl.data.prompts import Messages
-from medrl.errors import ConfigError, Problem, UserError, answered
+from medrl.errors import ConfigError, Problem, UserError, command
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.grading.thoughts import Parted
@@ -32,12 +32,9 @@ In a conversation /new forgets what was said. Ctrl-C ends an answer, and between
 OPTIONS = ("question", "compare", "task")
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Talk; 0 when all went well, 130 after Ctrl-C."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.chat RUN|MODEL [question=...] [compare=true]")
     if own.get("compare", "false") not in ("true", "false"):
         raise ConfigError([Problem("compare", f"is {own['compare']!r}, should be true or false")])
@@ -55,9 +52,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _speakers(asked: Answerer, *, compare: bool) -> list[Speaker]:
-    """Raises:
-    UserError: there is nothing to compare.
-    """
+    """Raises `UserError` where there is nothing to compare."""
     if compare and len(asked.whiches) < 2:
         raise UserError(f"compare=true puts a model beside what it was before training, and {asked.name} has trained nothing.")
     return [
@@ -77,11 +72,7 @@ class Speaker:
     turns: Messages = field(default_factory=list)
 
     def answer(self, question: str) -> None:
-        """Answer a question and print each word as it comes, thoughts apart.
-
-        Raises:
-            UserError: the conversation is longer than the model's context.
-        """
+        """Answer a question, each word as it comes, thoughts apart. Raises `UserError` where the context is too short for it."""
         turns = [*self.turns, {"role": "user", "content": question}]
         page = Page(self.label)
         sampling = self.asked.settings.eval.sampling(self.asked.settings.seed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrl.config import command_words
 from medrl.data.prompts import Messages
-from medrl.errors import UserError, answered
+from medrl.errors import UserError, command
 from medrl.evaluation import answerer, evaluate
 from medrl.evaluation.answerer import BEFORE_AND_AFTER, Answerer
 from medrl.evaluation.protocols import evaluated_tasks
@@ -38,12 +38,9 @@ EXAMPLES = 6
 """Held-out questions that are offered."""
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Show the page until Ctrl-C."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.demo RUN|MODEL [port=7860] [host=127.0.0.1]")
     if not find_spec("gradio"):
         raise UserError("The page is made with Gradio, which is not installed: pip install 'medrl[demo]'.")
@@ -58,12 +55,8 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def application(asked: Answerer, engines: Sequence[Transformers], closing: threading.Event) -> tuple[Any, Callable[[], None]]:
-    """The page as an ASGI application, and what ends its open connections.
-
-    Args:
-        asked: In whose words the models are asked.
-        engines: The models, in the order of `Answerer.whiches`.
-        closing: Ends all that is being written, when it is set.
+    """The page as an ASGI application, for models in the order of `Answerer.whiches`; and what ends its open connections.
+    ``closing`` ends all that is being written.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
     import gradio

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 
 from medrl.safe_text import guarded, masked, printable_lines
@@ -35,12 +36,7 @@ class BadRows(RowError):
     """Rows that cannot be read, all of them counted and the first ten named."""
 
     def __init__(self, refused: Sequence[str], rows: int) -> None:
-        """Say one in a sentence and several in a list.
-
-        Args:
-            refused: What is said of each, with file and line.
-            rows: How many there are, those that can be read included.
-        """
+        """Say one in a sentence and several, each with file and line, in a list; ``rows`` counts those that can be read, too."""
         self.refused = tuple(refused)
         more = len(refused) - 10
         title = f"{len(refused):,} of {rows:,} rows cannot be read:"
@@ -121,10 +117,7 @@ MENDS = {
 
 def of_system(error: OSError, folder: Path | None = None) -> str | None:
     """One sentence about an error of the operating system; None where it names no path and none of `MENDS` is known for it.
-
-    Args:
-        error: The error.
-        folder: Named where the error names no path of its own.
+    ``folder`` is named where the error names no path of its own.
     """
     if error.errno is None or not (error.filename or error.errno in MENDS):
         return None
@@ -136,34 +129,37 @@ def of_system(error: OSError, folder: Path | None = None) -> str | None:
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """What a command returns; a user's mistake or a signal ends it with one message, a closed pipe with none.
-
-    Returns:
-        The exit code.
-    """
+    """The exit code of a command; a user's mistake or a signal ends it with one message, a closed pipe with none."""
     with guarded():
         return _exit_code(command)
 
 
-def answered(words: Sequence[str], usage: str, command: Callable[[Sequence[str]], int]) -> int:
-    """The exit code of a command of its own: its usage where that is asked for; 130 after Ctrl-C.
+Main = Callable[[Sequence[str]], int]
+"""What a command does with its words, and the exit code of that."""
 
-    Args:
-        words: Of the command line.
-        usage: Printed for ``--help``, and where nothing is said.
-        command: What it does with its words.
+
+def command(usage: str) -> Callable[[Main], Main]:
+    """A decorator for the ``main`` of a command: it prints the usage for ``--help`` and without words, and gives 130 after
+    Ctrl-C; else what `exit_code` gives.
     """
 
-    def answer() -> int:
-        if words and words[0] not in ("-h", "--help"):
-            return command(words)
-        print(usage, flush=True)
-        return 0 if words else 2
+    def made(main: Main) -> Main:
+        @wraps(main)
+        def answered(words: Sequence[str]) -> int:
+            def answer() -> int:
+                if words and words[0] not in ("-h", "--help"):
+                    return main(words)
+                print(usage, flush=True)
+                return 0 if words else 2
 
-    try:
-        return exit_code(answer)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+            try:
+                return exit_code(answer)
+            except KeyboardInterrupt:
+                return 128 + signal.SIGINT
+
+        return answered
+
+    return made
 
 
 def _exit_code(command: Callable[[], int]) -> int:

@@ -38,14 +38,8 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 @contextmanager
 def guarded(place: object, mend: str) -> Iterator[None]:
-    """The one guard of all files that are read back: what is wrong with one is a sentence. That there is none is no damage.
-
-    Args:
-        place: The file, and the line where that is known.
-        mend: What to do.
-
-    Raises:
-        UserError: it cannot be read, or holds something else.
+    """The one guard of all files that are read back: raises `UserError` where ``place``, a file and its line, cannot be read or
+    holds something else, and says how to ``mend`` it. That there is none is no damage.
     """
     try:
         yield
@@ -58,31 +52,17 @@ def guarded(place: object, mend: str) -> Iterator[None]:
 
 
 def read_json(path: Path, mend: str = START_OVER, needs: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a file of one JSON object.
-
-    Args:
-        path: The file.
-        mend: What to do where it is damaged.
-        needs: Keys that have to be there.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it cannot be read, or holds something else.
+    """Read a file of one JSON object that ``needs`` these keys. Raises `FileNotFoundError` where there is none, `UserError` with
+    how to ``mend`` it where it is damaged.
     """
     with guarded(path, mend):
         return _object(json.loads(path.read_bytes()), needs)
 
 
 def read_jsonl(path: Path, mend: str = REMOVE, needs: Iterable[str] = ()) -> list[Any]:
-    """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out, and no file has no lines.
-
-    Args:
-        path: The file.
-        mend: What to do where a line is damaged.
-        needs: Keys that each line has to have; none where lines may be other values than objects.
-
-    Raises:
-        UserError: another line is damaged, or the file cannot be read.
+    """Read a file of :func:`write_jsonl`; a last line torn by a kill is left out, and no file has no lines. Raises `UserError`
+    with how to ``mend`` it for any other damaged line, and for one without the keys that it ``needs``: none where lines may be no
+    objects.
     """
     try:
         with guarded(path, mend):
@@ -139,10 +119,8 @@ def _cut_torn(path: Path) -> None:
 def explained(folder: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write under ``folder`` into one sentence.
 
-    torch and safetensors report a full disk as errors of their own kinds, so those are told by their text.
-
-    Raises:
-        UserError: no room, no right, no such place to write to, or another refusal.
+    torch and safetensors report a full disk as errors of their own kinds, so those are told by their text. Raises `UserError` for
+    no room, no right, no such place to write to, and other refusals.
     """
     kept = "What was written before is kept: make room and run the same command again."
     try:

@@ -14,7 +14,7 @@ from medrl.config.schema import Text
 from medrl.data import cells, readers
 from medrl.data.example import LETTERS, Example
 from medrl.data.readers import Row
-from medrl.errors import ConfigError, Problem, RowError, UserError, answered
+from medrl.errors import ConfigError, Problem, RowError, UserError, command
 from medrl.files import explained, write_jsonl
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.by_name import BY_NAME
@@ -98,12 +98,9 @@ def _reading(verdict: Verdict) -> dict[str, Any]:
     return {"verdict": verdict.outcome, "credit": verdict.credit, "answer": verdict.value, "text": verdict.answer}
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Grade a file; 0 when all went well."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     options, judge = _options(extensions.name(argv))
     graded = grade(options, judge)
     if options.output:
@@ -115,11 +112,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
-    """Our options, and those of the judge.
-
-    Raises:
-        ConfigError: an option that there is not, or one that holds what it cannot.
-    """
+    """Our options, and the judge's. Raises `ConfigError` for one that there is not, or that holds what it cannot."""
     names = [each.name for each in fields(Options) if each.name != "columns"]
     columns = [f"columns.{each.name}" for each in fields(Columns)]
     own: dict[str, Any] = {"columns": {}}
@@ -148,14 +141,8 @@ def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
 
 
 def grade(options: Options, judge: Sequence[str] = ()) -> list[Graded]:
-    """Every text of the input with both verdicts, in order.
-
-    Args:
-        options: What is read, and how.
-        judge: Options of the judge, as on the command line of ``python -m medrl``.
-
-    Raises:
-        UserError: the file cannot be read, or rows of it are none; the first ten are named.
+    """Every text of the input with both verdicts, in order; ``judge`` are its options as on the command line of ``python -m
+    medrl``. Raises `UserError` where the file cannot be read, or rows of it are none; the first ten are named.
     """
     rows = list(readers.read(Path(options.input)))
     if not rows:
@@ -187,11 +174,7 @@ def grade(options: Options, judge: Sequence[str] = ()) -> list[Graded]:
 def _attempt(
     row: Mapping[str, Any], options: Options, usual: str, made: dict[str, AnswerType], judge: Sequence[str]
 ) -> tuple[str, Format, AnswerType, Attempt]:
-    """What a row asks to be graded: type, format, and the text with its gold.
-
-    Raises:
-        KeyError, ValueError: it lacks a column, or one holds something else.
-    """
+    """Type, format, and text with gold of a row. Raises `KeyError` or `ValueError` for a column that is missing or holds else."""
     names = options.columns
     kind = cells.optional(row.get(names.answer_type), names.answer_type) or usual
     form = cells.optional(row.get(names.format), names.format) or options.format
@@ -264,19 +247,14 @@ def _answers(kind: str, choices: tuple[str, ...], made: dict[str, AnswerType], j
 
 
 def _check_type(kind: str) -> None:
-    """Raises:
-    ValueError: no type of answers has this name.
-    """
+    """Raises `ValueError` where no type of answers has this name."""
     if kind not in NAMES:
         _of_extension(kind)
 
 
 def _of_extension(kind: str) -> type[AnswerType]:
-    """The class that a command or a row names, in the folders and packages that this process knows and in no other module.
-
-    Raises:
-        ValueError: there is none.
-        UserError: its module raises.
+    """The class that a command or a row names, of an extension that this process knows and of no other module. Raises
+    `ValueError` where there is none, and `UserError` where its module raises.
     """
     module, _, name = kind.rpartition(".")
     if not extensions.holding(module):

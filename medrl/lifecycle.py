@@ -46,11 +46,8 @@ JOIN_SECONDS = 600.0
 
 
 def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
-    """Do a run, or what is left of it, and return its metrics.
-
-    Raises:
-        UserError: what a user can mend; everything written before is kept.
-        Interrupted: a signal came; the same command goes on from there.
+    """Do a run, or what is left of it, and return its metrics. Raises `UserError` for what a user can mend and `Interrupted` at a
+    signal. What was written is kept: the same command goes on.
     """
     settings = settings or check(tree)
     folder = run_dir(settings)
@@ -158,9 +155,7 @@ def finished(settings: Run, folder: Path) -> dict[str, Any] | None:
 
 
 def _check_files(folder: Path, state: str) -> None:
-    """Raises:
-    UserError: a file that a stage has recorded holds something else now.
-    """
+    """Raises `UserError` where a file that a stage has recorded holds something else now."""
     if edited := run_folder.edited(folder):
         raise UserError(
             f"{folder} is {state}, and {', '.join(edited)} {'is' if len(edited) == 1 else 'are'} not what its numbers were made "
@@ -187,9 +182,7 @@ def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
 
 def _dry_run_of_limits(settings: Run, folder: Path, error: Unreachable) -> dict[str, Any]:
     """The plan where the hub cannot be asked, of what is known without it: the configuration's limits and the model's shape.
-
-    Raises:
-        Unreachable: the model is none whose shape is known.
+    Raises `Unreachable` where the model is none whose shape is known.
     """
     planned = plan.plan(settings, None, None, None, plan.pace(settings, folder))
     planned["unread"] = f"planned at the limits, without rows, their tokens and the reward audit. {error}"
@@ -198,10 +191,8 @@ def _dry_run_of_limits(settings: Run, folder: Path, error: Unreachable) -> dict[
 
 
 def begin(tree: Tree, settings: Run, folder: Path) -> None:
-    """Freeze the configuration and note where everything comes from.
-
-    Raises:
-        UserError: the run was begun with other rows or weights than there are now.
+    """Freeze the configuration and note where everything comes from. Raises `UserError` where the run was begun with other rows
+    or weights than there are now.
     """
     ids = {"run_id": run_id(settings), "family": family_id(settings), "asked": evaluate.asked_digest(settings)}
     ids["grader"] = evaluate.grader_of(settings)
@@ -237,11 +228,7 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
 
 
 def _restore_log(folder: Path) -> None:
-    """Bring the log of a training that is done back from its last checkpoint, where it is lost or holds something else.
-
-    Raises:
-        UserError: no checkpoint has it.
-    """
+    """Bring the lost or changed log of a done training back from its last checkpoint. Raises `UserError` where none has it."""
     log = folder / "train" / "log.jsonl"
     about = run_folder.noted_files(folder).get("train/log.jsonl")
     if not about or (log.exists() and of_file(log) == about["sha256"]):
@@ -255,9 +242,7 @@ def _restore_log(folder: Path) -> None:
 
 
 def _check_inputs(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises:
-    UserError: rows or weights hold something else than what the run was begun with.
-    """
+    """Raises `UserError` where rows or weights hold something else than what the run was begun with."""
     # Rows of another identity, which a run that trains nothing may be asked about, too, are not rows that have changed.
     data = before.get("data", {})
     same = [key for key in now["data"] if key in data and before.get("rows", {}).get(key) == now["rows"].get(key)]
@@ -338,11 +323,7 @@ def _train_here_or_in_processes(settings: Run, folder: Path, stop: GracefulShutd
 
 
 def join(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
-    """Train on a node that is not the first, which freezes the configuration, evaluates and writes.
-
-    Raises:
-        UserError: the first node has not begun the run.
-    """
+    """Train on a node that is not the first, which does all else. Raises `UserError` where that has not begun the run."""
     deadline = time.monotonic() + JOIN_SECONDS
     while not (folder / "config.yaml").exists():
         if time.monotonic() > deadline:
@@ -356,10 +337,8 @@ def join(settings: Run, folder: Path, stop: GracefulShutdown) -> None:
 
 
 def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collection[Path] = ()) -> None:
-    """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it.
-
-    Raises:
-        NotLoaded: the newest checkpoint but those of ``unloaded`` cannot be gone on from.
+    """Train and write ``model/``; nothing to do where it stands already. Each process of a run calls it. Raises `NotLoaded` where
+    the newest checkpoint but those of ``unloaded`` cannot be gone on from.
     """
     from medrl.algos import pass_rate
     from medrl.algos.base import Job, SamplingAlgo
@@ -524,15 +503,12 @@ def _beside(folder: Path, metrics: Mapping[str, Any] | None = None) -> list[dict
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             each = files.read_json(path, needs=NEIGHBOUR)
-            if metrics is None or (_related(each, metrics) and not run_folder.metrics_changed(path.parent)):
+            related = metrics is None or any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
+            if related and (metrics is None or not run_folder.metrics_changed(path.parent)):
                 found.append(each)
         except (OSError, UserError):  # being written by another process, or another program's
             continue
     return found
-
-
-def _related(each: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
-    return any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
 
 
 def _alike(kind: str, metrics: dict[str, Any], beside: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -572,31 +548,22 @@ def _renew_report(tree: Tree, settings: Run, folder: Path, metrics: dict[str, An
 
 
 def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, name: True) -> dict[str, Any]:
-    """What tells the data and the weights of a run from any others: file hashes, commits on the hub.
-
-    Args:
-        settings: The configuration.
-        wanted: Of which part (``model``, ``rewards``, ``others``, ``data``) and name.
+    """What tells the data and the weights of a run from any others: file hashes, commits on the hub; of those ``wanted``, by part
+    (``model``, ``rewards``, ``others``, ``data``) and name.
     """
     tasks = settings.data_mix.tasks
     read = [(name, split) for name, split in settings.data_mix.splits(settings.algo.trains) if wanted("data", f"{name}/{split}")]
-    return {
-        **({"model": settings.model.fingerprint()} if wanted("model", "") else {}),
-        **({"rewards": _reward_fingerprints(settings)} if wanted("rewards", "") else {}),
-        **(
-            {"others": [model.fingerprint() for model in others]}
-            if (others := settings.algo.others) and wanted("others", "")
-            else {}
-        ),
-        "data": {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in read},
-        "rows": {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in read},
-    }
-
-
-def _reward_fingerprints(settings: Run) -> dict[str, dict[str, str]]:
-    """Of the rewards that have weights of their own, where completions are paid."""
-    rewards = settings.reward_set.rewards if settings.algo.uses_rewards else {}
-    return {name: found for name, reward in rewards.items() if (found := reward.fingerprint())}
+    found: dict[str, Any] = {}
+    if wanted("model", ""):
+        found["model"] = settings.model.fingerprint()
+    if wanted("rewards", ""):  # those that have weights of their own, where completions are paid
+        paid = settings.reward_set.rewards.items() if settings.algo.uses_rewards else ()
+        found["rewards"] = {name: of_weights for name, reward in paid if (of_weights := reward.fingerprint())}
+    if settings.algo.others and wanted("others", ""):
+        found["others"] = [model.fingerprint() for model in settings.algo.others]
+    found["data"] = {f"{name}/{split}": settings.source.fingerprint(tasks[name], split) for name, split in read}
+    found["rows"] = {f"{name}/{split}": digest(settings.source.identity_of(tasks[name], split)) for name, split in read}
+    return found
 
 
 def _rows(settings: Run) -> tuple[Any, DrawnMix]:

@@ -14,7 +14,7 @@ from medrl.config.identity import digest, of_weights
 from medrl.data import readers
 from medrl.data.columns import Columns, asked
 from medrl.data.example import Example
-from medrl.errors import ConfigError, Problem, RowError, UserError, answered
+from medrl.errors import ConfigError, Problem, RowError, UserError, command
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import Answerer
 from medrl.files import appending, explained, read_jsonl, write_jsonl
@@ -41,12 +41,9 @@ OUTPUT.begun keeps each answer as it is made: the same command goes on from ther
 READ = ("system", "context", "question", "choices", "conversation", "id")
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Predict; 0 when every row has its line."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     known = ("input", "output", "task", *(f"columns.{name}" for name in READ))
     name, own, overrides = command_words.parted(argv, known, "python -m medrl.predict RUN|MODEL input=FILE output=FILE")
     if missing := [Problem(key, "is missing; name a file") for key in ("input", "output") if not own.get(key)]:
@@ -63,11 +60,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _new(output: Path) -> Path:
-    """The output, looked at before anything is read.
-
-    Raises:
-        UserError: it is there already, or has no folder to be written to.
-    """
+    """The output, looked at before anything is read. Raises `UserError` where it is there already, or has no folder."""
     if output.exists():
         raise UserError(f"{output} is there already; name another output, or remove it.")
     if not output.parent.is_dir():
@@ -81,10 +74,8 @@ def _names_words(name: str, overrides: Sequence[str]) -> bool:
 
 
 def questions(answering: Answerer, path: Path, columns: dict[str, str]) -> list[Example]:
-    """The rows of a file, in order; what they hold beside their questions is not read.
-
-    Raises:
-        UserError: the file cannot be read, or rows of it ask nothing; the first ten are named.
+    """The rows of a file, in order; what they hold beside their questions is not read. Raises `UserError` where the file cannot
+    be read, or rows of it ask nothing; the first ten are named.
     """
     if not path.is_file():
         raise UserError(f"{path} is no file; name one of {', '.join(readers.SUFFIXES)}.")
@@ -120,15 +111,8 @@ def _own_rows() -> Rows:
 
 
 def predict(answering: Answerer, examples: Sequence[Example], output: Path) -> None:
-    """Answer the examples that an earlier call has not, and write all of them in one step.
-
-    Args:
-        answering: Who answers.
-        examples: The questions.
-        output: A JSON line each, in their order.
-
-    Raises:
-        UserError: the file is being written by another process, or was begun with something else.
+    """Answer the examples that an earlier call has not, and write a JSON line each, in their order, in one step. Raises
+    `UserError` where the file is being written by another process, or was begun with something else.
     """
     from medrl.report.progress import Progress
 
@@ -149,11 +133,7 @@ def predict(answering: Answerer, examples: Sequence[Example], output: Path) -> N
 
 
 def _kept(answering: Answerer, examples: Sequence[Example], begun: Path) -> dict[int, dict[str, Any]]:
-    """What an earlier call has answered, by place. The first line of the file says what was asked.
-
-    Raises:
-        UserError: it was something else.
-    """
+    """What an earlier call has answered, by place; its first line says what was asked. Raises `UserError` where that differs."""
     asked_now = {"asked": _asked_digest(answering, examples)}
     found = read_jsonl(begun)
     if not found:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.config import build, extensions, frozen
 from medrl.config.schema import Run
-from medrl.errors import ConfigError, Problem, UserError, answered
+from medrl.errors import ConfigError, Problem, UserError, command
 from medrl.files import read_jsonl
 
 if TYPE_CHECKING:
@@ -47,12 +47,9 @@ class Checked(NamedTuple):
         return not self.sealed or self.grades > 0 or self.texts > 0
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Verify a run; 0 where everything is the same."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     argv = extensions.name(argv)
     folders = [word for word in argv if "=" not in word]
     if len(folders) != 1:
@@ -66,9 +63,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _options(words: Sequence[str]) -> tuple[float, int]:
-    """Raises:
-    ConfigError: an option that there is not, or a value that is none.
-    """
+    """Raises `ConfigError` for an option that there is not, or a value that is none."""
     values, problems = {"share": "0.05", "seed": "0"}, []
     for word in words:
         key, _, value = word.partition("=")
@@ -87,19 +82,9 @@ def _options(words: Sequence[str]) -> tuple[float, int]:
 
 
 def verify(folder: Path, share: float, seed: int, *, trusts_code: bool = False) -> tuple[list[str], list[Checked]]:
-    """Compare a run with what it has recorded and with what it gives now.
-
-    Args:
-        folder: Of the run.
-        share: Part of the answers of each file that is generated again, at least one where it is above 0.
-        seed: Draws them.
-        trusts_code: Whether Python code that comes with the run's weights is run.
-
-    Returns:
-        Recorded files that are missing or hold something else, and what was compared of each file of answers.
-
-    Raises:
-        UserError: the folder is no finished run, or it was made before runs were sealed.
+    """Compare a finished run with what it has recorded and with what it gives now, for a share of the answers of each file, drawn
+    with ``seed``, at least one where it is above 0. Recorded files that are missing or hold something else, and what was compared
+    of each file of answers. Raises `UserError` where the run is unfinished, or was made before runs were sealed.
     """
     from medrl.evaluation import evaluate
     from medrl.evaluation.protocols import protocol
@@ -158,7 +143,7 @@ def _asked_again(
     from medrl.evaluation import evaluate
 
     done = set(range(total)) - set(drawn)
-    for batch in evaluate.completions(run, run.data_mix.tasks[name], evaluate.held_out(run, name), model, done):
+    for batch in evaluate.missing_lines(run, name, evaluate.held_out(run, name), model, done):
         yield from batch.items()
 
 

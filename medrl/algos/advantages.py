@@ -99,23 +99,16 @@ def mean_and_variance(found: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def whitened(values: Tensor, mask: Tensor, found: Tensor) -> Tensor:
-    """Values with mean 0 and variance 1 over all that :func:`moments` counted; 0 on the padding.
-
-    Args:
-        values: Of one micro-batch.
-        mask: 1 on tokens of the completion.
-        found: Moments of the whole batch.
+    """Values of a micro-batch with mean 0 and variance 1 over the whole batch, whose :func:`moments` are ``found``; 0 on the
+    padding.
     """
     mean, variance = mean_and_variance(found)
     return ((values - mean) / (variance + 1e-8).sqrt()).to(values.dtype).masked_fill(mask == 0, 0.0)
 
 
 def explained_variance(returns: Tensor, errors: Tensor) -> float:
-    """Share of the returns' variance that the values foretold: 1 is all, 0 no better than a constant, below 0 worse.
-
-    Args:
-        returns: Moments of the returns.
-        errors: Moments of returns minus values.
+    """Share of the returns' variance that the values foretold, by the moments of the returns and of returns minus values: 1 is
+    all, 0 no better than a constant, below 0 worse.
     """
     (_, variance), (_, left) = mean_and_variance(returns), mean_and_variance(errors)
     return float("nan") if variance == 0 else float(1 - left / variance)

@@ -133,11 +133,7 @@ class Algo(Identified, ABC):
         return iter(())
 
     def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
-        """Called before any weights load.
-
-        Raises:
-            UserError: these rows, or this chat template, cannot be learned from.
-        """
+        """Called before any weights load. Raises `UserError` where these rows, or this chat template, cannot be learned from."""
         return
 
 

@@ -42,10 +42,8 @@ def episodes(job: Job, policy: Any, rows: Sequence[int], sampling: Sampling) -> 
 
 
 def padded(episodes: Sequence[Episode], pad: int, device: Any) -> dict[str, Tensor]:
-    """A micro-batch as tensors, no longer than its own longest rows: prompts padded on the left, completions on the right.
-
-    Returns:
-        ``input_ids`` and ``attention_mask`` of both together, and ``mask``, 1 on the tokens of completions alone.
+    """A micro-batch as tensors, no longer than its own longest rows, prompts padded on the left and completions on the right:
+    ``input_ids`` and ``attention_mask`` of both together, and ``mask``, 1 on the tokens of completions alone.
     """
     import torch
 
@@ -82,11 +80,8 @@ class BatchScorer:
         )
 
     def score(self, episodes: Sequence[Episode]) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """Decode and score.
-
-        Returns:
-            A record a completion (prompt, completion, each reward's score, total, length, whether it ended itself); and what
-            the rewards log besides: shares of right, unparsed and cut-off answers.
+        """A record a completion (prompt, completion, each reward's score, total, length, whether it ended itself); and what the
+        rewards log besides: shares of right, unparsed and cut-off answers.
         """
         texts = self.job.tokenizer.batch_decode([each.completion for each in episodes], skip_special_tokens=True)
         metrics: dict[str, float] = {}

@@ -60,16 +60,9 @@ def trainer_class(base: type[Any], rounds: int) -> type[Any]:
 
 
 def filled(trainer: Any, generate: Callable[[list[dict[str, Any]]], Batch], inputs: list[dict[str, Any]], rounds: int) -> Batch:
-    """The batch of ``inputs`` with its dead groups replaced, as far as ``rounds`` allow.
-
-    Every process comes to the same decisions, as all see the rewards of all: each round generates as many groups a process
-    as the one that lacks most, so that all take part in every collective call.
-
-    Args:
-        trainer: A GRPOTrainer.
-        generate: Its own generation: prompts, each ``num_generations`` times, to what it trains on.
-        inputs: Rows of the data set for this process; groups stand together and whole.
-        rounds: Most rounds of generation beside the first.
+    """The batch of ``inputs`` with its dead groups replaced, as far as so many further ``rounds`` of the trainer's own generation
+    allow; groups stand together and whole. Every process comes to the same decisions, as all see the rewards of all: each round
+    generates as many groups a process as the one that lacks most, so that all take part in every collective call.
     """
     processes, index, size = trainer.accelerator.num_processes, trainer.accelerator.process_index, trainer.num_generations
     each = len(inputs) // size
@@ -118,13 +111,9 @@ def filled(trainer: Any, generate: Callable[[list[dict[str, Any]]], Batch], inpu
 
 
 def dead_groups(noted: Mapping[tuple[str, ...], Sequence[Any]], weights: Sequence[float], size: int) -> set[int]:
-    """Positions of the groups in which all completions earn the same, or of which at most one is scored at all.
-
-    Args:
-        noted: Columns of the batch; those of ``("rewards", name)`` hold what each reward says of each completion, NaN where
-            it abstains, groups together.
-        weights: What a full score of each reward pays, in the same order.
-        size: Completions of a group.
+    """Positions of the groups of ``size`` in which all completions earn the same, or of which at most one is scored at all. The
+    columns ``("rewards", name)`` of the batch hold what each reward says of each completion, NaN where it abstains; ``weights``
+    what a full score of each pays, in the same order.
     """
     import torch
 
@@ -138,14 +127,8 @@ def dead_groups(noted: Mapping[tuple[str, ...], Sequence[Any]], weights: Sequenc
 
 
 def replacements(dead: set[int], still_dead: set[int], each: int, drawn_each: int, processes: int) -> list[tuple[int, int]]:
-    """Which fresh group replaces which dead one: in each process its own, in order, as far as they reach.
-
-    Args:
-        dead: Positions of dead groups in the batch of all processes, ``each`` groups a process.
-        still_dead: Positions of dead groups among the fresh ones of all processes, ``drawn_each`` a process.
-        each: Groups of a process.
-        drawn_each: Fresh groups of a process.
-        processes: How many there are.
+    """Which fresh group replaces which dead one: in each process its own, in order, as far as they reach. Positions are those
+    among the groups of all processes, ``each`` a process, and among the fresh ones, ``drawn_each`` a process.
     """
     pairs: list[tuple[int, int]] = []
     for process in range(processes):

@@ -84,15 +84,8 @@ class IterativeDPO(SelfSampledPreference):
         return [rows[at % len(rows)] for at in range(first, first + self.prompts)]
 
     def _round(self, job: Job, whole: Job, number: int) -> bool:
-        """One round, from where it was left.
-
-        Args:
-            job: Of the round: its folder, its newest checkpoint, and the policy at its start.
-            whole: Of the run.
-            number: From 1.
-
-        Returns:
-            False where the samples gave too few pairs to go on.
+        """One round, from 1 on, from where it was left, of the job ``whole``; ``job`` has its folder, its newest checkpoint, and
+        the policy at its start. False where the samples gave too few pairs to go on.
         """
         print(f"round    {number} of {self.rounds}", flush=True)
         seed = job.run.seed + (number - 1) * 1_000_003  # a prompt that comes again is answered anew

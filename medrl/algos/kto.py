@@ -70,13 +70,8 @@ class KTO(SelfSampledPreference):
         run_trainer(self.trainer(trainer_class(), config, job, rows, ref_model=reference(job)), job, out, self)
 
     def weights(self, desirable: int, undesirable: int) -> tuple[float, float]:
-        """Weights of the two kinds; one that is null brings their sums to 1 : 1, within Eq. 8 of the paper (1 to 4/3).
-
-        Where both are null the commoner kind weighs 1.
-
-        Args:
-            desirable: How many completions are.
-            undesirable: How many are not.
+        """Weights of the desirable and the undesirable completions, so many of each; one that is null brings their sums to 1 : 1,
+        within Eq. 8 of the paper (1 to 4/3). Where both are null the commoner kind weighs 1.
         """
         first, second = self.desirable_weight, self.undesirable_weight
         if first is None and second is None:

@@ -35,17 +35,9 @@ def best_and_worst(
 
 
 def pairs_of(samples: Sequence[Mapping[str, Any]], rows: Sequence[TrainingRow], each: int, seed: int) -> tuple[list[Pair], int]:
-    """Pairs of graded samples.
-
-    Args:
-        samples: ``each`` of them for every row, in the order of the rows.
-        rows: What was asked.
-        each: Samples of a row.
-        seed: Of the draw among samples that earn the same.
-
-    Returns:
-        The pairs, at most one a row; and how many were left out because both texts are the same (a judge may grade one text
-        in two ways, a token limit may cut one and not the other).
+    """At most one pair of graded samples a row, of which there are ``each`` for every row, in the order of the rows; and how many
+    pairs were left out because both texts are the same (a judge may grade one text in two ways, a token limit may cut one and not
+    the other). ``seed`` draws among samples that earn the same.
     """
     found: list[Pair] = []
     equal = 0
@@ -66,9 +58,7 @@ def published_pair(row: TrainingRow) -> Pair:
 
 
 def check_published_pairs(rows: Sequence[TrainingRow]) -> None:
-    """Raises:
-    UserError: a row's better answer is its worse one.
-    """
+    """Raises `UserError` where a row's better answer is its worse one."""
     for row in rows:
         if row.example.rejected and row.example.rejected == row.example.gold:
             raise UserError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrl.algos.base import Job, SamplingAlgo
-from medrl.algos.samples import Sample, sampled
+from medrl.algos.samples import Sample, lines_of, sampled
 from medrl.errors import UserError
 from medrl.files import read_jsonl
 from medrl.training.distributed import rank
@@ -32,10 +32,7 @@ def chosen(job: Job, algo: SamplingAlgo) -> list[TrainingRow]:
 
     Each is answered ``pass_rate_samples`` times before training, as completions are drawn in training, by the engine of
     ``hardware.rollout``. A placebo reads the pass rate of its own labels (`RewardSet.right`), so that which rows it keeps tells
-    nothing of the golds either.
-
-    Raises:
-        UserError: too few rows are left for a step.
+    nothing of the golds either. Raises `UserError` where too few rows are left for a step.
     """
     asked = list({row.example: row for row in job.rows}.values())  # one that is drawn again is asked once
     samples = sampled(
@@ -118,18 +115,6 @@ def _described(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]) -> Iterator[dict[str, Any]]:
-    from medrl.rewards.base import Completion
-
-    written = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]
-    for position, completion, right in zip(made, written, job.run.reward_set.right(written), strict=True):
-        example = completion.row.example
-        yield {
-            "position": position,
-            "row": asked[position][0],
-            "task": example.task,
-            "id": example.id,
-            "text": completion.text,
-            "finished": completion.finished,
-            "tokens": completion.tokens,
-            "right": right,
-        }
+    completions, lines = lines_of(made, asked)
+    for line, right in zip(lines, job.run.reward_set.right(completions), strict=True):
+        yield {**line, "right": right}

@@ -104,9 +104,7 @@ class PPO(SamplingAlgo):
         return self.num_mini_batches * self.num_iterations
 
     def train(self, job: Job, out: Path) -> None:
-        """Raises:
-        UserError: the mix holds fewer rows than a set takes.
-        """
+        """Raises `UserError` where the mix holds fewer rows than a set takes."""
         if len(job.rows) < self.set_size:
             raise UserError(
                 f"{len(job.rows)} rows are fewer than algo.batch_size times algo.num_mini_batches, {self.set_size}; raise "
@@ -238,13 +236,8 @@ class Learner:
             self.reference = copy.deepcopy(job.policy).eval().requires_grad_(False)
 
     def collect(self, trainer: Any) -> dict[str, float | None]:
-        """Write and score a set of completions and find out what each token was worth; kept in ``written``.
-
-        Args:
-            trainer: Whose model writes.
-
-        Returns:
-            What the log says of all processes' completions.
+        """Write and score a set of completions with the trainer's model and find out what each token was worth, kept in
+        ``written``; what the log says of all processes' completions.
         """
         import torch
         from accelerate.utils import gather_object
@@ -332,11 +325,7 @@ class Learner:
         return maths.log_probabilities(logits[:, :-1].float() / self.ppo.temperature, asked[0][:, -length:])[0]
 
     def _whiten(self, batches: list[dict[str, Tensor]], accelerator: Any) -> dict[str, float | None]:
-        """Give the advantages of all processes mean 0 and variance 1.
-
-        Returns:
-            What the log says of values and divergence.
-        """
+        """Give the advantages of all processes mean 0 and variance 1; what the log says of values and divergence."""
 
         def everywhere(name: str, minus: str | None = None) -> Tensor:
             parts = [maths.moments(each[name] - (each[minus] if minus else 0), each["mask"]) for each in batches]

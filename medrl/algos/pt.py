@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Gt
 
 from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.algos.sft import imitating
 from medrl.config.bounds import TOKENS
 from medrl.errors import Problem, UserError
 from medrl.tasks.base import Kind
@@ -53,22 +54,13 @@ class PT(TrainedAlgo):
         found = self._blocks(job)  # before trl, which takes seconds to load
 
         from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
 
-        trainer = SFTTrainer(
-            model=job.policy,
-            # The blocks are packed already: TRL would cut them anew at every thousandth document.
-            args=SFTConfig(**self.arguments(job), max_length=None, packing=False, completion_only_loss=False),
-            train_dataset=Dataset.from_dict({"input_ids": found, "labels": found}),
-            processing_class=job.tokenizer,
-            peft_config=job.run.model.adapter_config(),
-        )
+        # The blocks are packed already: TRL would cut them anew at every thousandth document.
+        trainer = imitating(self, job, Dataset.from_dict({"input_ids": found, "labels": found}))
         run_trainer(trainer, job, out, self)
 
     def _blocks(self, job: Job) -> list[list[int]]:
-        """Raises:
-        UserError: they do not fill one batch.
-        """
+        """Raises `UserError` where they do not fill one batch."""
         documents = ([*job.rendering.document(row.example.gold), job.tokenizer.eos_token_id] for row in job.rows)
         found = blocks(documents, self.block_tokens)
         if len(found) < self.batch_size:

@@ -90,9 +90,7 @@ class OnlineRL(SamplingAlgo):
         """TRL's trainer for the job."""
 
     def train(self, job: Job, out: Path) -> None:
-        """Raises:
-        UserError: the model would see padding.
-        """
+        """Raises `UserError` where the model would see padding."""
         check_padding(job.policy)
         train_and_end_engine(self.trainer(job), job, out, self)
 
@@ -162,10 +160,7 @@ def check_padding(policy: Any) -> None:
     (GPT-2, GPT-Neo) would learn from probabilities of another text.
 
     Only models with another embedding than that of their words are asked: in 16 bits rounding alone moves what some relative
-    positions predict by a third (SmolLM2).
-
-    Raises:
-        UserError: it predicts something else.
+    positions predict by a third (SmolLM2). Raises `UserError` where it predicts something else.
     """
     import torch
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medrl.config.sections import Sections
     from medrl.data.mix import TrainingRow
     from medrl.models.generation import Generated, Sampling
+    from medrl.rewards.base import Completion
 
 Row = TypeVar("Row")
 Sample = Mapping[str, Any]
@@ -60,9 +61,7 @@ class SelfSampled(SamplingAlgo):
         return sampled(job, rows, path, self.num_generations, self.sampling(seed), _graded)
 
     def check_enough(self, rows: Sequence[Any], what: str) -> None:
-        """Raises:
-        UserError: there is less than a batch to learn from.
-        """
+        """Raises `UserError` where there is less than a batch to learn from."""
         if len(rows) < self.batch_size:
             raise UserError(
                 f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "
@@ -133,19 +132,10 @@ class SelfSampledPreference(SelfSampled):
 def sampled(
     job: Job, rows: Sequence[TrainingRow], path: Path, count: int, sampling: Sampling, grade: Grade, key: str = ""
 ) -> list[Sample]:
-    """``count`` completions of each row, graded, in the order of the rows; kept in ``path`` and read back.
-
-    They are written to ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several
-    processes each samples every so many-th row with its own copy of the policy, and the first puts them together.
-
-    Args:
-        job: Whose policy writes them.
-        rows: What is asked.
-        path: Of the kept completions.
-        count: How many of each row.
-        sampling: How they are drawn.
-        grade: From completions to what is kept of each.
-        key: Before each key by which a completion is drawn, so that two samplings of one seed are two.
+    """``count`` completions of each row, graded, in the order of the rows; kept in ``path`` and read back. They are written to
+    ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several processes each samples every so
+    many-th row with its own copy of the policy, and the first puts them together. ``key`` stands before each key by which a
+    completion is drawn, so that two samplings of one seed are two.
     """
     number, processes = rank(), size()
     if not path.exists():
@@ -196,11 +186,8 @@ def check_desirable(algo: Any, run: Sections) -> Iterator[Problem]:
 
 
 def desirable(sample: Sample, reward: float | None) -> bool | None:
-    """Whether a completion is a good one; None where a judge left it open.
-
-    Args:
-        sample: The completion.
-        reward: What a good one is paid at least, and it must have ended by itself; None: one that the reward set calls right.
+    """Whether a completion is a good one; None where a judge left it open. A good one is paid ``reward`` at least, and has ended
+    by itself; without ``reward`` it is one that the reward set calls right.
     """
     if reward is None:
         right: bool | None = sample["right"]
@@ -249,24 +236,26 @@ def describe(figures: Mapping[str, Any]) -> str:
 
 
 def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]) -> Iterator[dict[str, Any]]:
+    completions, lines = lines_of(made, asked)
+    rewards = job.run.reward_set
+    graded = zip(lines, completions, rewards.totals(completions), rewards.right(completions), strict=True)
+    for line, completion, total, right in graded:
+        yield {**line, "reward": total, "outcome": completion.verdict.outcome, "right": right}
+
+
+def lines_of(
+    made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]
+) -> tuple[list[Completion], list[dict[str, Any]]]:
+    """Completions as rewards read them, and their lines before anything is graded."""
     from medrl.rewards.base import Completion
 
-    completions = [Completion(each.text, asked[at][1], each.finished, each.tokens) for at, each in made.items()]
-    rewards = job.run.reward_set
-    graded = zip(made, completions, rewards.totals(completions), rewards.right(completions), strict=True)
-    for position, completion, total, right in graded:
-        yield {
-            "position": position,
-            "row": asked[position][0],
-            "task": completion.row.example.task,
-            "id": completion.row.example.id,
-            "text": completion.text,
-            "finished": completion.finished,
-            "tokens": completion.tokens,
-            "reward": total,
-            "outcome": completion.verdict.outcome,
-            "right": right,
-        }
+    completions, lines = [], []
+    for position, each in made.items():
+        place, row = asked[position]
+        completions.append(Completion(each.text, row, each.finished, each.tokens))
+        about = {"position": position, "row": place, "task": row.example.task, "id": row.example.id}
+        lines.append({**about, "text": each.text, "finished": each.finished, "tokens": each.tokens})
+    return completions, lines
 
 
 def _usable(job: Job, pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, int]]:

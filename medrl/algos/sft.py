@@ -62,14 +62,10 @@ class SFT(TrainedAlgo):
 
     def _validation_problems(self, run: Sections) -> Iterator[Problem]:
         if self.eval_steps is None:
-            for option, wanted in (
-                ("load_best_model_at_end", self.load_best_model_at_end),
-                ("early_stopping_patience", self.early_stopping_patience),
-            ):
-                if wanted:
-                    yield Problem(
-                        option, "reads the loss on validation rows, and none is computed; set algo.eval_steps, to 50 say"
-                    )
+            for option in ("load_best_model_at_end", "early_stopping_patience"):
+                if getattr(self, option):
+                    said = "reads the loss on validation rows, and none is computed; set algo.eval_steps, to 50 say"
+                    yield Problem(option, said)
             return
         if run.data_mix.validation_rows is None:
             yield Problem(
@@ -131,11 +127,7 @@ class SFT(TrainedAlgo):
         run_trainer(trainer, job, out, self)
 
     def _validation(self, job: Job) -> Any:
-        """The validation rows as tokens; None where nothing is computed on them.
-
-        Raises:
-            UserError: all of them are too long.
-        """
+        """The validation rows as tokens; None where nothing is computed on them. Raises `UserError` where all are too long."""
         from datasets import Dataset
 
         if self.eval_steps is None:
@@ -178,14 +170,8 @@ class SFT(TrainedAlgo):
 
 
 def imitating(algo: TrainedAlgo, job: Job, rows: Any, packed: int | None = None, validation: Any = None) -> Any:
-    """TRL's SFTTrainer on rows that are tokens already.
-
-    Args:
-        algo: Whose settings it takes.
-        job: Whose model it trains.
-        rows: A datasets.Dataset of ``input_ids`` and of ``labels``, which are -100 where nothing is imitated.
-        packed: Tokens of the sequences that rows are packed into; None for a row a sequence.
-        validation: Further rows of the same kind, whose loss is computed while it trains.
+    """TRL's SFTTrainer on a datasets.Dataset of ``input_ids`` and of ``labels``, -100 where nothing is imitated, packed into
+    sequences of ``packed`` tokens where that is given; the loss on ``validation`` rows is computed while it trains.
     """
     from trl import SFTConfig, SFTTrainer
 
@@ -210,10 +196,8 @@ def imitating(algo: TrainedAlgo, job: Job, rows: Any, packed: int | None = None,
 
 
 def check_apart(policy: Any) -> None:
-    """Put two documents into one sequence, as packing does, and change the first: the second must not notice.
-
-    Raises:
-        UserError: it does, because the model or its attention takes no heed of positions that begin anew.
+    """Put two documents into one sequence, as packing does, and change the first. Raises `UserError` where the second notices:
+    the model or its attention takes no heed of positions that begin anew.
     """
     import torch
 

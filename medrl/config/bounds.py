@@ -41,17 +41,14 @@ LEAST = 1e-30
 
 
 def problems(cls: type, values: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    """Every number among the values of a class that is none, or beyond its ceiling.
-
-    Args:
-        cls: A dataclass whose fields these are.
-        values: By field; objects that were built and checked before are not looked into.
-        path: Of the object in the configuration.
+    """Every number among the values of a dataclass's fields that is none, or beyond its ceiling; ``path`` is where the object
+    stands. Objects that were built and checked before are not looked into.
     """
     limits = _limits(cls)
     for name, value in values.items():
-        for key, number in _numbers(value, f"{path}.{name}".lstrip(".")):
-            if said := _said(number, *limits.get(name, (DEFAULT, ""))):
+        for key, leaf in leaves(value, f"{path}.{name}".lstrip(".")):
+            is_number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
+            if is_number and (said := _said(leaf, *limits.get(name, (DEFAULT, "")))):
                 yield Problem(key, said, of_value=True)
 
 
@@ -80,16 +77,16 @@ def _parts(hint: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
-def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
-    """The numbers in a value, with their keys."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _numbers(inner, f"{key}.{name}")
-    elif isinstance(value, list | tuple):
-        for place, inner in enumerate(value):
-            yield from _numbers(inner, f"{key}[{place}]")
+def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All in a node that is neither a mapping nor a list, by the key that a command line has for it."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}".strip("."))
+    elif isinstance(node, list | tuple):
+        for place, item in enumerate(node):
+            yield from leaves(item, f"{path}[{place}]")
+    else:
+        yield path, node
 
 
 def _said(number: float, most: Most | None, floor: str) -> str:

@@ -40,14 +40,8 @@ class Unbuilt:
 
 
 def check(tree: Tree, *, aside: Collection[str] = ()) -> Run:
-    """Build a whole configuration and ask every section what is wrong with it in company of the others.
-
-    Args:
-        tree: The configuration.
-        aside: Sections that are not asked.
-
-    Raises:
-        ConfigError: with every mistake that was found.
+    """Build a whole configuration and ask every section what is wrong with it in company of the others, but those set ``aside``.
+    Raises `ConfigError` with every mistake.
     """
     problems: list[Problem] = []
     sections, run = _sections(tree, problems)
@@ -74,9 +68,7 @@ def _check_published(algo: Algo, problems: list[Problem]) -> None:
 
 def unchecked(tree: Tree) -> Run:
     """Build a configuration that is valid by itself, whatever this machine lacks for it: to name a run that another one does.
-
-    Raises:
-        ConfigError: with every mistake inside a section.
+    Raises `ConfigError` with every mistake inside a section.
     """
     problems: list[Problem] = []
     _, run = _sections(tree, problems)
@@ -86,11 +78,7 @@ def unchecked(tree: Tree) -> Run:
 
 
 def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]:
-    """Every section of a configuration, and the whole where all could be built.
-
-    Raises:
-        UserError: an extension that it was made with is not here.
-    """
+    """Every section, and the whole where all could be built. Raises `UserError` where an extension of theirs is not here."""
     extensions.check(tree)
     sections = {key: _construct(value, key, problems) for key, value in tree.items() if key != "published"}
     given = tree.get("published")
@@ -99,29 +87,15 @@ def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]
         problems.append(Problem("published", message, of_value=True))
         given = []
     rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(given)]
-    problems += [found for found in _secrets(tree, "") if found.key not in {each.key for each in problems}]
+    said = "holds a key or a password, and would be written down; put it into an environment variable"
+    secret = [key for key, value in bounds.leaves(tree, "") if isinstance(value, str) and holds_secret(value)]
+    problems += [Problem(key, said) for key in secret if key not in {each.key for each in problems}]
     sections["published"] = tuple(rows) if None not in rows else Unbuilt()
     return sections, _call(Run, sections, "", problems)
 
 
-def _secrets(node: Any, path: str) -> Iterator[Problem]:
-    """Values that hold a key or a password: a configuration is written down."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _secrets(value, f"{path}.{key}".strip("."))
-    elif isinstance(node, list | tuple):
-        for place, item in enumerate(node):
-            yield from _secrets(item, f"{path}[{place}]")
-    elif isinstance(node, str) and holds_secret(node):
-        yield Problem(path, "holds a key or a password, and would be written down; put it into an environment variable")
-
-
 def build(node: Any) -> Any:
-    """Make the object of one node.
-
-    Raises:
-        ConfigError: with every mistake in it.
-    """
+    """Make the object of one node. Raises `ConfigError` with every mistake in it."""
     problems: list[Problem] = []
     built = _construct(node, "", problems)
     if problems:

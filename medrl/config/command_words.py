@@ -21,16 +21,8 @@ class Words(NamedTuple):
 
 
 def parted(argv: Sequence[str], known: Collection[str], usage: str) -> Words:
-    """Part a command line; the extensions that it names are known from here on.
-
-    Args:
-        argv: Its words.
-        known: The command's own options.
-        usage: How the command is written.
-
-    Raises:
-        UserError: not exactly one run or model is named.
-        ConfigError: a word is a mistyped option of the command.
+    """Part a command line, whose ``usage`` and own options are ``known``; the extensions that it names are known from here on.
+    Raises `UserError` where not exactly one run or model is named, `ConfigError` for a mistyped option.
     """
     argv = extensions.name(argv)
     names = [word for word in argv if "=" not in word]

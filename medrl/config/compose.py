@@ -73,15 +73,9 @@ class Composed:
 
 
 def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:
-    """Compose and check one run.
-
-    Args:
-        overrides: Words of a command line, without flags.
-        elsewhere: Whether another machine will run it, so that it does not matter which GPUs are here.
-
-    Raises:
-        ConfigError: with every mistake in the overrides and in the configuration that they make.
-        UserError, Interrupted: a format was to be found by asking the model, and that failed or was stopped.
+    """Compose and check one run by words of a command line, without flags. ``elsewhere``: another machine will run it, so that it
+    does not matter which GPUs are here. Raises `ConfigError` with every mistake; `UserError` or `Interrupted` where a format was
+    to be found by asking the model, and that failed or was stopped.
     """
     from medrl.config import build  # which imports every section's class; --help and --cfg need none
     from medrl.planning import format_choice
@@ -99,11 +93,7 @@ def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:
 
 
 def tree(overrides: Sequence[str]) -> Tree:
-    """Compose a configuration; its values are not checked.
-
-    Raises:
-        ConfigError: it cannot be composed.
-    """
+    """Compose a configuration; its values are not checked. Raises `ConfigError` where it cannot be composed."""
     return plain(shown(overrides))
 
 
@@ -113,11 +103,7 @@ def shown(overrides: Sequence[str]) -> DictConfig:
 
 
 def choices(overrides: Sequence[str]) -> dict[Any, Any]:
-    """The option of each group; the rest of the configuration may lack what only a run is given.
-
-    Raises:
-        ConfigError: it cannot be composed.
-    """
+    """The option of each group; what only a run is given may be missing. Raises `ConfigError` where it cannot be composed."""
     try:
         return dict(_hydra(overrides).hydra.runtime.choices)
     except Refused as error:
@@ -126,9 +112,7 @@ def choices(overrides: Sequence[str]) -> dict[Any, Any]:
 
 def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     """The overrides of each point of a multirun: every combination of the values, those of the last sweep changing fastest.
-
-    Raises:
-        ConfigError: a word is no override, or sweeps over no list of values.
+    Raises `ConfigError` where a word is no override, or sweeps over no list of values.
     """
     problems: list[Problem] = []
     choices: dict[str, list[str]] = {}
@@ -157,11 +141,7 @@ def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _sweep_values(override: Override) -> list[str]:
-    """Every value of a sweep, as a word of a command line has it.
-
-    Raises:
-        ValueError: they are too many, or a range without an end.
-    """
+    """Each value of a sweep as a word of a command line. Raises `ValueError` for too many, or a range without an end."""
     if not override.is_discrete_sweep():
         return []
     value: Any = override.value()
@@ -181,11 +161,7 @@ def _steps(swept: RangeSweep) -> float:
 
 
 def _hydra(words: Sequence[str]) -> DictConfig:
-    """Hydra's composition, its own node included, open for what is filled in.
-
-    Raises:
-        ConfigError: one of the files is not what Hydra can read.
-    """
+    """Hydra's composition with its own node, open for what is filled in. Raises `ConfigError` for a damaged file."""
     if _kept is None:
         return _composed_by_hydra(words)
     values = dict(_replaceable(words))
@@ -260,11 +236,7 @@ def plain(cfg: DictConfig) -> Tree:
 
 
 def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> DictConfig:
-    """Compose and check; where something is wrong, again without it, until nothing new is found.
-
-    Raises:
-        ConfigError: with every mistake.
-    """
+    """Compose and check; where something is wrong, again without it, until nothing new is found. `ConfigError` has all of it."""
     extensions.name(overrides)
     problems: list[Problem] = []
     words = list(_usable(overrides, problems))

@@ -54,11 +54,8 @@ _named: dict[Path, Extension] = {}
 
 
 def name(words: Sequence[str]) -> list[str]:
-    """Make known what the words of a command line name, for as long as this process lives; the other words.
-
-    Raises:
-        ConfigError: a folder that cannot be one.
-        UserError: its code is not what this process has imported any more.
+    """Make known what the words of a command line name, for as long as this process lives; the other words. Raises `ConfigError`
+    for a folder that cannot be one, `UserError` where its code is not what this process has imported.
     """
     for package in _packages():
         _know(package)
@@ -95,10 +92,8 @@ def used(tree: Any) -> dict[str, str]:
 
 
 def check(tree: Mapping[str, Any]) -> None:
-    """Look whether the extensions that a configuration was made with are here; say where one holds other code by now.
-
-    Raises:
-        UserError: one is not.
+    """Look whether the extensions that a configuration was made with are here; say where one holds other code by now. Raises
+    `UserError` where one is not here.
     """
     recorded, now = tree["extensions"], used(tree)
     missing = [each for each in recorded if each not in {each.name for each in known()}]
@@ -113,12 +108,7 @@ def check(tree: Mapping[str, Any]) -> None:
 
 
 def imported(module: str) -> Any:
-    """A module of an extension.
-
-    Raises:
-        ModuleNotFoundError: there is none of this name.
-        UserError: it raises.
-    """
+    """A module of an extension. Raises `ModuleNotFoundError` where there is none of this name, `UserError` where it raises."""
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -145,9 +135,7 @@ def _know(extension: Extension) -> None:
 
 
 def _name_folder(said: str) -> None:
-    """Raises:
-    ConfigError, UserError: as `name`.
-    """
+    """Raises what `name` raises."""
     folder = Path(said).expanduser().resolve()
     if not said or not folder.is_dir():
         raise ConfigError([Problem(OPTION, f"there is no folder {said}")])
@@ -191,11 +179,7 @@ def _options_of_others(extension: Extension) -> Iterator[str]:
 
 @cache
 def _packages() -> tuple[Extension, ...]:
-    """The installed packages that declare the entry point.
-
-    Raises:
-        ConfigError: what one of them names is none.
-    """
+    """The installed packages that declare the entry point. Raises `ConfigError` where one names no package."""
     from importlib.metadata import entry_points
 
     found, problems = [], []

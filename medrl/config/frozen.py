@@ -35,11 +35,7 @@ def freeze(tree: Tree, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tree:
-    """Read a frozen configuration back.
-
-    Raises:
-        UserError: the folder holds none, or it cannot be read.
-    """
+    """Read a frozen configuration back. Raises `UserError` where the folder holds none, or it cannot be read."""
     import yaml
 
     path = folder / "config.yaml"
@@ -58,15 +54,9 @@ def load(folder: Path) -> Tree:
 
 
 def load_finished(folder: Path, *, trusts_code: bool = False) -> Tree:
-    """The same of a run that is done, to be loaded here: its folder may be anybody's.
-
-    Args:
-        folder: Of the run.
-        trusts_code: Whether this command has said that Python code that comes with the run's weights is run. That the run was
-            told so is not enough.
-
-    Raises:
-        UserError: as `load`; or the run is unfinished.
+    """The same of a run that is done, to be loaded here: its folder may be anybody's. Code that comes with its weights is run
+    only where this command ``trusts_code``; that the run was told so is not enough. Raises `UserError` as `load`, and for an
+    unfinished run.
     """
     tree = load(folder)
     if not (folder / "metrics.json").exists():

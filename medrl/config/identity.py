@@ -46,9 +46,7 @@ class Identified:
 
     def identity(self) -> Values:
         """Kind and values, and the code where it is no part of medrl; a class whose fields name files says here what is in them.
-
-        Raises:
-            UserError: a file cannot be read.
+        Raises `UserError` where a file cannot be read.
         """
         left_out = frozenset[str]().union(*(vars(base).get("not_learned", ()) for base in type(self).__mro__))
         names = [field.name for field in dataclasses.fields(self) if field.name not in left_out]  # type: ignore[arg-type]
@@ -78,11 +76,7 @@ def plain(node: Any) -> Any:
 
 
 def of_run(folder: Path) -> str:
-    """The id of another run, wherever its folder lies.
-
-    Raises:
-        UserError: the folder is no run's.
-    """
+    """The id of another run, wherever its folder lies. Raises `UserError` where the folder is no run's."""
     if found := planned.get(folder.resolve()):
         return found
     for name in ("provenance.json", "metrics.json"):  # folders of older versions have it in the second alone
@@ -111,11 +105,7 @@ def of_files(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes. That of a large file is kept in the user's cache, by path, size and time of its last change.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """SHA-256 of a file's bytes; that of a large file is cached by path, size and time of change. `UserError` if unreadable."""
     try:
         about = path.stat()
         if about.st_size < LARGE_BYTES:

@@ -26,11 +26,7 @@ def file_of(key: str, cfg: DictConfig) -> str:
 
 
 def check_sections(cfg: DictConfig) -> None:
-    """Whether the file of each section names its class.
-
-    Raises:
-        ConfigError: those that do not.
-    """
+    """Raises `ConfigError` for each section whose file names no class."""
     problems = []
     for section, path in _chosen_files(cfg):
         node = cfg.get(section)
@@ -51,11 +47,8 @@ def located(problem: Problem, cfg: DictConfig, set_here: Collection[str]) -> Pro
 
 
 def explained(error: Exception, more: Sequence[Path] = ()) -> Problem:
-    """A complaint of Hydra, OmegaConf or YAML in one line, with the file that it is about where it says which.
-
-    Args:
-        error: What was raised.
-        more: Folders of options beside ours.
+    """A complaint of Hydra, OmegaConf or YAML in one line, with the file that it is about where it says which; ``more`` are
+    folders of options beside ours.
     """
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return _unreadable(error, error.problem_mark)

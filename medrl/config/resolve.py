@@ -22,14 +22,8 @@ NAMED = ("pretrained", "openai_compatible")
 
 
 def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
-    """Fill in, in place, what the YAML files leave open.
-
-    Args:
-        cfg: What Hydra composed, its own node ``hydra`` included.
-        set_keys: Keys that the command line sets, whose values win over any that are filled in.
-
-    Raises:
-        ConfigError: something that is needed for it is wrong.
+    """Fill in, in place, what the YAML files leave open in what Hydra composed, its own node included; the keys that the command
+    line sets win. Raises `ConfigError` where something that is needed for it is wrong.
     """
     choices = cfg.hydra.runtime.choices
     if choices.get("paper") and choices.get("study"):
@@ -55,10 +49,8 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
 
 
 def _check_rows_of_paper(choices: Mapping[Any, Any], set_keys: Collection[str]) -> None:
-    """A paper with the embedded model is tried in small: that it reads published rows nevertheless is for the user to say.
-
-    Raises:
-        ConfigError: the user has not said where the rows come from.
+    """A paper with the embedded model is tried in small: that it reads published rows nevertheless is for the user to say. Raises
+    `ConfigError` where the user has not said where the rows come from.
     """
     paper, source = choices.get("paper"), choices.get("source")
     said = any(key.partition(".")[0] == "source" for key in set_keys)
@@ -70,11 +62,8 @@ def _check_rows_of_paper(choices: Mapping[Any, Any], set_keys: Collection[str]) 
 
 
 def is_ours(ours: Any, choices: Mapping[Any, Any]) -> bool:
-    """Whether a run with these options of groups is meant to give a published number.
-
-    Args:
-        ours: A boolean, or the options that a run has to have for it: ``{algo: ppo}``.
-        choices: The options of the run.
+    """Whether a run with these options of groups is meant to give a published number: ``ours`` is a boolean, or the options that
+    a run has to have for it (``{algo: ppo}``).
     """
     return all(choices.get(group) == option for group, option in ours.items()) if isinstance(ours, Mapping) else bool(ours)
 
@@ -118,10 +107,8 @@ def _run_before(folder: str | None) -> Tree:
 
 
 def _tune(cfg: DictConfig, set_keys: Collection[str]) -> None:
-    """Values tuned for the embedded model (docs/decisions/0003). A study and the command line win over them.
-
-    Raises:
-        ConfigError: the option is that of the embedded model and the weights are others.
+    """Values tuned for the embedded model (docs/decisions/0003), over which a study and the command line win. Raises
+    `ConfigError` where the option is that of the embedded model and the weights are others.
     """
     table = cfg.model.pop("tuned", None)
     if table is not None and not str(cfg.model.get("weights")).startswith("embedded:"):

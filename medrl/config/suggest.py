@@ -53,13 +53,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def no_option(group: str, value: Any, options: Collection[str], *, placed: bool) -> Problem:
-    """What is said of an option that a group does not have.
-
-    Args:
-        group: Without the place that ``@`` gives it.
-        value: What was chosen.
-        options: Those that there are.
-        placed: Whether a place was given.
+    """What is said of an option that a group does not have; ``placed``: a place was given with ``@``, which the group's name
+    lacks.
     """
     word, listed = str(value), ", ".join(options) or "none"
     if group in names()["parts"] and not placed:
@@ -90,23 +85,15 @@ def former(key: str, value: Any) -> str:
 
 
 def unknown(key: str, options: Iterable[str]) -> str:
-    """Message for an option that no class declares, with our name where it is another project's.
-
-    Args:
-        key: Dotted, as on a command line.
-        options: Those beside which it would stand.
+    """Message for an option, by its dotted key, that no class declares among ``options``; with our name where it is another
+    project's.
     """
     options = list(options)
     return _renamed(key, options) or f"no such option; {nearest(key.rpartition('.')[2], options)}"
 
 
 def unknown_key(key: str, tree: Mapping[Any, Any]) -> str:
-    """The same in company of the whole configuration, which may have the option at another place.
-
-    Args:
-        key: Dotted, as on a command line.
-        tree: The composed configuration.
-    """
+    """The same in company of the whole configuration, which may have the option at another place."""
     parts = key.split(".")
     level, depth = tree, 0
     while depth < len(parts) and isinstance(level.get(parts[depth]), Mapping):

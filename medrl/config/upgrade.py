@@ -28,12 +28,7 @@ LATER: dict[str, Any] = {"tuned": [], "chosen": [], "control": "none", "extensio
 
 
 def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
-    """A frozen configuration in today's words.
-
-    Args:
-        tree: As it was written.
-        before: Today's dotted key for each bare name that an option had.
-    """
+    """A frozen configuration in today's words; ``before`` has today's dotted key for each bare name that an option had."""
     tree = {before[key] if "." not in before.get(key, ".") else key: value for key, value in tree.items()}
     for section, value in tree.items():
         names = {old: new.rpartition(".")[2] for old, new in before.items() if new.startswith(f"{section}.")}

@@ -40,15 +40,8 @@ class _Mistake(Exception):
 
 
 def read(path: Path, loader: Any = yaml.SafeLoader) -> Any:
-    """What a file says.
-
-    Args:
-        path: A file of a user's.
-        loader: One of PyYAML's safe loaders.
-
-    Raises:
-        ConfigError: it cannot be read; with its line.
-        OSError: there is no such file.
+    """What a user's file says, by one of PyYAML's safe loaders. Raises `ConfigError` with its line where it cannot be read,
+    `OSError` where there is none.
     """
     text = _checked(path)
     try:
@@ -58,14 +51,8 @@ def read(path: Path, loader: Any = yaml.SafeLoader) -> Any:
 
 
 def check(words: Sequence[str], more: Sequence[Path]) -> None:
-    """Look at every file that a composition reads, in the order in which Hydra will.
-
-    Args:
-        words: Of the command line.
-        more: Folders of options beside ours.
-
-    Raises:
-        ConfigError: one cannot be read, or its defaults go round in a circle.
+    """Look at every file that a composition reads, in the order in which Hydra will; ``more`` are folders of options beside ours.
+    Raises `ConfigError` where one cannot be read, or its defaults go round in a circle.
     """
     said = {word.partition("=")[0].lstrip("+").partition("@")[0]: word.partition("=")[2] for word in words}
     by_default = [entry for entry in _defaults(option_file("", "config"), "") if entry[0] not in said]
@@ -93,9 +80,7 @@ def _defaults(path: Path | None, group: str) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _defaults_of(path: Path, group: str, *_about: int) -> list[tuple[str, str]]:
-    """Raises:
-    ConfigError: the file cannot be read, or its defaults are none.
-    """
+    """Raises `ConfigError` where the file cannot be read, or its defaults are none."""
     text = _checked(path, mapping=True)
     if "defaults" not in text:
         return []
@@ -127,11 +112,7 @@ def _refused(path: Path, mistake: _Mistake) -> ConfigError:
 
 
 def _checked(path: Path, *, mapping: bool = False) -> str:
-    """The text of a file in which nothing is wrong.
-
-    Raises:
-        ConfigError: something is.
-    """
+    """The text of a file in which nothing is wrong; else raises `ConfigError`."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -176,9 +157,7 @@ class _Level:
 
 
 def _look(text: str, *, mapping: bool) -> None:
-    """Raises:
-    _Mistake, yaml.YAMLError: something is wrong.
-    """
+    """Raises `_Mistake` or `yaml.YAMLError` where something is wrong."""
     if re.match(r"\s*#\s*@package\s*(\n|$)", text):
         raise _Mistake(1, "names no package; write `# @package _global_`, say")
     levels: list[_Level] = []

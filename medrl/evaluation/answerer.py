@@ -66,10 +66,8 @@ class Answerer:
         return self.settings.data_mix.tasks[self.task] if self.task else None
 
     def prompt(self, example: Example) -> Messages:
-        """A question with all that stands before it: system message, demonstrations, earlier turns.
-
-        Raises:
-            UserError: the rows that the demonstrations are taken from cannot be read.
+        """A question with all that stands before it: system message, demonstrations, earlier turns. Raises `UserError` where the
+        rows that the demonstrations are taken from cannot be read.
         """
         if self.task is None:
             said = [{"role": "system", "content": example.system}] if example.system else []
@@ -120,11 +118,7 @@ class Answerer:
         return self.read(made.text, Example(id="", task=self.task or "", question=question, gold=""), finished=made.finished)
 
     def load(self, which: Which) -> tuple[Any, Any]:
-        """The model, as it was evaluated, and its tokenizer.
-
-        Raises:
-            UserError: the weights cannot be read.
-        """
+        """The model, as it was evaluated, and its tokenizer. Raises `UserError` where the weights cannot be read."""
         from medrl import lifecycle
         from medrl.models import base
 
@@ -133,19 +127,13 @@ class Answerer:
         return lifecycle.load(self.settings, self.folder or Path(), which)
 
     def engine(self, which: Which) -> Any:
-        """The same, ready to be asked.
-
-        Raises:
-            UserError: as `load`.
-        """
+        """The same, ready to be asked. Raises what `load` raises."""
         settings = self.settings
         return settings.model.engine(*self.load(which), settings.hardware, settings.eval.batch_tokens)
 
     def talking(self, which: Which) -> Transformers:
-        """A model that is here, by transformers, so that its words can be read as they come.
-
-        Raises:
-            UserError: it is asked through an API; or as `load`.
+        """A model as transformers runs it, so that its words can be read as they come. Raises `UserError` for an API, and as
+        `load`.
         """
         from medrl.models.generation import Transformers
 
@@ -167,15 +155,10 @@ def _type(task: Task | None, example: Example) -> AnswerType:
 
 
 def opened(name: str, overrides: Sequence[str], task: str | None) -> Answerer:
-    """What a user names: the folder of a finished run, or a model.
-
-    Args:
-        name: A run's folder; or an option of the group ``model``, a folder of weights, ``FILE.gguf`` or a hub id.
-        overrides: As of ``python -m medrl``. Of a run they may set what does not change what it has learned.
-        task: Of the run's mix, or ``none``; null takes the one that most of the training rows are of.
-
-    Raises:
-        UserError: it is none, unfinished, or a reward model; an override is mistaken.
+    """What a user names: the folder of a finished run, of which overrides may set what does not change what it has learned; or an
+    option of ``model``, a folder of weights, ``FILE.gguf`` or a hub id. ``task`` is of the mix, or ``none``; None takes the one
+    that most training rows are of. Raises `UserError` where it is none, unfinished, or a reward model, or an override is
+    mistaken.
     """
     folder = Path(name)
     if (folder / "config.yaml").exists():
@@ -195,11 +178,7 @@ def names_mix(overrides: Sequence[str]) -> bool:
 
 
 def model_words(name: str) -> list[str]:
-    """Overrides that choose a model by whatever names it: a run's folder, an option of ``model``, weights.
-
-    Raises:
-        UserError: nothing is called so.
-    """
+    """Overrides for a model by a run's folder, an option of ``model`` or weights. Raises `UserError` for anything else."""
     if (Path(name) / "config.yaml").exists():
         return ["model=from_run", f"model.run='{name}'"]
     known = options.group_options("model")

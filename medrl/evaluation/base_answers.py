@@ -62,25 +62,16 @@ def held(run: Run) -> Iterator[Path | None]:
 
 
 def found(run: Run, folder: Path, results: Path) -> dict[Path, Taken]:
-    """Files of answers that a run lacks and another has made; a damaged one is none, which is said.
-
-    Args:
-        run: The configuration.
-        folder: From `held`.
-        results: ``eval/`` of the run.
+    """Files of answers that a run lacks in ``results``, its ``eval/``, and another has made; a damaged one is none, which is
+    said.
     """
     lacking = {results / file: folder / kept for file, kept in _names(run).items() if not (results / file).exists()}
     return {path: taken for path, kept in lacking.items() if (taken := _read(kept))}
 
 
 def keep(run: Run, folder: Path, path: Path, generation: dict[str, Any]) -> None:
-    """Keep a file of answers for other runs; not one of which a judge has left something ungraded, who may be better tomorrow.
-
-    Args:
-        run: The run that has made it.
-        folder: From `held`.
-        path: The file, in ``eval/`` of the run.
-        generation: The effective generation configuration.
+    """Keep a file of answers, made with this effective generation configuration, for other runs; not one of which a judge has
+    left something ungraded, who may be better tomorrow.
     """
     if any(line.get("verdict") == "ungraded" for line in files.read_jsonl(path)):
         return

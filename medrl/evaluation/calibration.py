@@ -7,10 +7,10 @@ accuracy of this preference is a number of its own.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,17 +18,17 @@ from medrl.config.schema import Run
 from medrl.data.example import Example
 from medrl.data.mix import TrainingRow
 from medrl.data.prompts import messages
-from medrl.evaluation.evaluate import Which, held_out, result_files, voted
+from medrl.evaluation.evaluate import Lines, Which, held_out, result_files, voted, write_as_made
 from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.evaluation.shortcuts import closed
-from medrl.files import appending, read_jsonl, write_jsonl
+from medrl.files import read_jsonl
 from medrl.models.generation import fitting_tokens
-from medrl.models.likelihood import NegativeLogLikelihood, reply
+from medrl.models.likelihood import Measure, NegativeLogLikelihood, reply
 from medrl.models.tokenization import Rendering
 from medrl.statistics import metrics, reliability
+from medrl.statistics.outcomes import Line, by_example
 from medrl.tasks.base import Task
 
-Line = Mapping[str, Any]
 COVERAGES = (0.5, 0.8, 0.9, 1.0)
 """Shares of the questions that are answered, for the table of abstention."""
 CURVE_POINTS = 20
@@ -69,33 +69,33 @@ def answer(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, not
 
     The arguments are those of `evaluate.answer_tasks`.
     """
-    from medrl.report.progress import Progress
-
     for name, file in files(run, which).items():
-        path = folder / file
-        if path.exists():
+        if (path := folder / file).exists():
             continue
         task, examples = run.data_mix.tasks[name], held_out(run, name)
-        rendering = Rendering(tokenizer)
-        groups = [
-            [reply(rendering, messages(example, task), shown(task, example, option)) for option in task.answers.options(example)]
-            for example in examples
-        ]
-        begun = path.with_name(path.name + ".begun")
-        lines = {line.pop("position"): line for line in read_jsonl(begun, needs=("position",))}
         measure = NegativeLogLikelihood(model, run.model.context_tokens, run.eval.batch_tokens or fitting_tokens(model))
-        with Progress(f"options {name}, {which}", len(examples), len(lines), "examples") as progress, appending(begun) as out:
-            for batch in measure(groups, set(lines)):
-                for position, values in batch.items():
-                    example = examples[position]
-                    options = dict(zip(task.answers.options(example), [-value for value in values], strict=True))
-                    lines[position] = {"id": example.id, "gold": example.gold, "options": options}
-                    out.write(json.dumps({"position": position, **lines[position]}, ensure_ascii=False) + "\n")
-                out.flush()
-                progress.update(len(lines))
-        write_jsonl(path, (lines[position] for position in range(len(examples))))
-        begun.unlink()
+        missing = partial(_lines, task, examples, measure, Rendering(tokenizer))
+        write_as_made(path, f"options {name}, {which}", len(examples), "examples", missing)
         note(name, path)
+
+
+def _lines(
+    task: Task, examples: Sequence[Example], measure: Measure, rendering: Rendering, done: Collection[int], _: Any
+) -> Iterator[Lines]:
+    options = [task.answers.options(example) for example in examples]
+    groups = [
+        [reply(rendering, messages(example, task), shown(task, example, option)) for option in its]
+        for example, its in zip(examples, options, strict=True)
+    ]
+    for batch in measure(groups, done):
+        yield {
+            position: {
+                "id": examples[position].id,
+                "gold": examples[position].gold,
+                "options": dict(zip(options[position], [-value for value in values], strict=True)),
+            }
+            for position, values in batch.items()
+        }
 
 
 def shown(task: Task, example: Example, option: str) -> str:
@@ -116,12 +116,10 @@ def by_likelihood(lines: Sequence[Line]) -> Confident:
 
 def by_samples(lines: Sequence[Line]) -> Confident:
     """Self-consistency (Wang et al. 2022): the majority vote, and its share of all samples; where none votes, 0 and wrong."""
-    samples = 1 + max(line["sample"] for line in lines)
     found = Confident([], [])
-    for first in range(0, len(lines), samples):
-        part = lines[first : first + samples]
+    for part in by_example(lines):
         vote = voted(part)
-        found.confidence.append(vote.votes / samples if vote else 0.0)
+        found.confidence.append(vote.votes / len(part) if vote else 0.0)
         found.right.append(vote is not None and vote.right)
     return found
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,10 +68,8 @@ def held_out(run: Run, name: str) -> list[Example]:
     """The examples of one held-out task, in published order; validation rows in an order of their own.
 
     ``eval.limit`` takes those whose ids have the smallest hashes: a sample that is the same for every model and seed, where the
-    first rows would often be of one kind (the first 100 of MMLU's medical rows are all anatomy).
-
-    Raises:
-        UserError: there is none.
+    first rows would often be of one kind (the first 100 of MMLU's medical rows are all anatomy). Raises `UserError` where there
+    is none.
     """
     mix = run.data_mix
     if run.eval.split == "validation":
@@ -96,10 +94,8 @@ class Shown(NamedTuple):
 
 
 def shown(run: Run, tokenizer: Any) -> dict[str, Shown]:
-    """For each held-out task with demonstrations, what they take of its prompts; nothing is known of a model behind an API.
-
-    Raises:
-        UserError: a prompt leaves no room for an answer.
+    """What each held-out task's demonstrations take of its prompts; nothing is known of a model behind an API. Raises `UserError`
+    where a prompt leaves no room for an answer.
     """
     if not run.model.runs_here:
         return {}
@@ -173,12 +169,8 @@ def graded_otherwise(run: Run, folder: Path) -> dict[Path, tuple[str, str]]:
 
 
 def regrade(run: Run, folder: Path, stale: Mapping[Path, tuple[str, str]]) -> Regraded:
-    """Grade the texts of these files again; what answers another question than is asked now is left to be asked again.
-
-    Args:
-        run: The configuration.
-        folder: Of the run, in a stage.
-        stale: From `graded_otherwise`.
+    """Grade the texts of these files (`graded_otherwise`) again; what answers another question than is asked now is left to be
+    asked again.
     """
     total = Regraded(0, 0, 0)
     for path, (name, _) in stale.items():
@@ -215,15 +207,9 @@ def regraded(run: Run, name: str, lines: Sequence[dict[str, Any]]) -> Lines:
 def answer_tasks(
     run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Callable[[str, Path], None] | None = None
 ) -> None:
-    """Ask one model every held-out task and write a line a completion, pair or document; no line is made twice.
-
-    Args:
-        run: The whole configuration.
-        which: Before or after training.
-        model: A policy; of a run that trains a reward model, a classifier with one output.
-        tokenizer: Its tokenizer.
-        folder: ``eval/`` of the run.
-        note: Told of each task and its file as soon as it is whole.
+    """Ask one model every held-out task and write a line a completion, pair or document into ``eval/``; no line is made twice.
+    The model is a policy, or a classifier of one output where the run trains a reward model. ``note`` is told of each task and
+    its file as soon as it is whole.
     """
     folder.mkdir(exist_ok=True)
     for name, file in result_files(run, which).items():
@@ -234,23 +220,35 @@ def answer_tasks(
 
 
 def _answer_task(run: Run, name: str, which: Which, model: tuple[Any, Any], path: Path) -> None:
-    """Lines go to ``<path>.begun`` as they are made, so that a killed evaluation goes on where it was."""
-    from medrl.report.progress import Progress
-
     examples = held_out(run, name)
     kind = protocol(run, name)
     total = len(examples) * (run.eval.samples if kind == "generative" else 1)
     unit = {"generative": "completions", "perplexity": "documents"}.get(kind, "pairs")
-    begun = path.with_name(path.name + ".begun")
     # A line that another grader has graded is made again: few are, and they cost no more than they did.
-    grader = grader_of(run)
-    own = [line for line in read_jsonl(begun, needs=("position",)) if line.pop("grader", None) == grader]
+    grader = {"grader": grader_of(run)}
+    missing = partial(missing_lines, run, name, examples, model)
+    write_as_made(path, f"evaluate {name}, {which}", total, unit, missing, grader)
+
+
+Missing = Callable[[Collection[int], Callable[[float], None]], Iterator[Lines]]
+"""From the positions whose lines are there, and what hears of the progress, to the other lines, batch by batch."""
+
+
+def write_as_made(path: Path, what: str, total: int, unit: str, missing: Missing, maker: Mapping[str, str] | None = None) -> None:
+    """Write lines to ``<path>.begun`` as they are made, so that a killed evaluation goes on where it was, and to ``path`` in one
+    step. Lines there that another ``maker`` has made are made again.
+    """
+    from medrl.report.progress import Progress
+
+    begun, maker = path.with_name(path.name + ".begun"), maker or {}
+    kept = read_jsonl(begun, needs=("position",))
+    own = [line for line in kept if {key: line.pop(key, None) for key in maker} == maker]
     lines = {line.pop("position"): line for line in own}
-    with Progress(f"evaluate {name}, {which}", total, len(lines), unit) as progress, appending(begun) as file:
-        for batch in missing_lines(run, name, examples, model, set(lines), progress.partly):
+    with Progress(what, total, len(lines), unit) as progress, appending(begun) as file:
+        for batch in missing(set(lines), progress.partly):
+            lines |= batch
             for position, line in batch.items():
-                lines[position] = line
-                file.write(json.dumps({"position": position, "grader": grader, **line}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"position": position, **maker, **line}, ensure_ascii=False) + "\n")
             file.flush()
             progress.update(len(lines))
     write_jsonl(path, (lines[position] for position in range(total)))
@@ -268,25 +266,13 @@ def missing_lines(
     """The lines of a task that are not ``done``, by their position; ``tick`` is that of `Engine.complete`."""
     task, kind = run.data_mix.tasks[name], protocol(run, name)
     if kind == "generative":
-        return completions(run, task, examples, model, done, tick)
+        return completed(run, task, examples, run.model.engine(*model, run.hardware, run.eval.batch_tokens), done, tick)
     rendering = Rendering(model[1])
     room = (model[0], run.model.context_tokens, run.eval.batch_tokens or fitting_tokens(model[0]))
     measure = Score(*room) if kind == "pairwise" else NegativeLogLikelihood(*room)
     if kind == "perplexity":
         return perplexity.lines(task, examples, measure, rendering, done)
     return preferences.lines(task, examples, kind, measure, rendering, done)
-
-
-def completions(
-    run: Run,
-    task: Task,
-    examples: Sequence[Example],
-    model: tuple[Any, Any],
-    done: Collection[int],
-    tick: Callable[[float], None] | None = None,
-) -> Iterator[Lines]:
-    """Graded completions, all samples of an example together."""
-    return completed(run, task, examples, run.model.engine(*model, run.hardware, run.eval.batch_tokens), done, tick)
 
 
 def completed(
@@ -297,7 +283,7 @@ def completed(
     done: Collection[int],
     tick: Callable[[float], None] | None = None,
 ) -> Iterator[Lines]:
-    """The same by any engine that has the ``complete`` of `medrl.models.generation.Engine`."""
+    """Graded completions, all samples of an example together, by any engine with the ``complete`` of `Engine`."""
     asking = [(example, sample) for example in examples for sample in range(run.eval.samples)]
     prompts = [messages(example, task) for example, _ in asking]
     keys = [f"{task.name}/{example.id}/{sample}" for example, sample in asking]

@@ -7,19 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrl.statistics.groups import simultaneous_changes
+from medrl.statistics.outcomes import Line, by_example
 
-Line = Mapping[str, Any]
 METHOD = "Bonferroni over the groups of a task"
 
 
 def summary(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
-    """``harm`` of one task: the lost examples by id, and the change of each group; groups are empty where there is one alone.
-
-    Args:
-        before: Lines of ``eval/*.jsonl``, samples of an example together.
-        after: The same examples after training, in the same order.
+    """``harm`` of one task: the lost examples by id, and the change of each group; groups are empty where there is one alone. The
+    lines of ``eval/*.jsonl`` are of the same examples in the same order, samples of an example together.
     """
-    old, new = by_example(before), by_example(after)
+    old, new = _shares(before), _shares(after)
     shares: tuple[dict[str, list[float]], dict[str, list[float]]] = (defaultdict(list), defaultdict(list))
     for example, was, now in zip(before[:: len(before) // len(old)], old, new, strict=True):
         shares[0][example["group"]].append(was)
@@ -33,11 +30,9 @@ def summary(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
     return {"lost": [pair[0]["id"] for pair in lost(before, after)], "groups": groups, "method": METHOD}
 
 
-def by_example(lines: Sequence[Line]) -> list[float]:
+def _shares(lines: Sequence[Line]) -> list[float]:
     """The share of right answers of each example, in order."""
-    samples = 1 + max((line["sample"] for line in lines), default=0)
-    parts = [lines[first : first + samples] for first in range(0, len(lines), samples)]
-    return [sum(line["verdict"] == "right" for line in part) / len(part) for part in parts]
+    return [sum(line["verdict"] == "right" for line in part) / len(part) for part in by_example(lines)]
 
 
 def lost(before: Sequence[Line], after: Sequence[Line]) -> list[tuple[Line, Line]]:

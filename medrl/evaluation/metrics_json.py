@@ -17,27 +17,21 @@ from medrl.evaluation.protocols import evaluated_tasks, protocol
 from medrl.files import read_jsonl
 from medrl.grading.scorers.base import Scorer
 from medrl.statistics import confusion, metrics, outcomes, paired
+from medrl.statistics.outcomes import Line, by_example
 from medrl.tasks.base import Task
 
 if TYPE_CHECKING:
     from medrl.config.schema import Run
 
-Line = Mapping[str, Any]
-"""One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
 Reading = Literal["verdict", "readable"]
 """In the shape that was asked for, or as a careful person reads: the key of its outcome in a line."""
 
 
 def summarise(run: Run, folder: Path, *, done: bool = True) -> dict[str, Any]:
-    """``tasks`` and ``perplexity`` of ``metrics.json``: what every held-out task says, from the lines on disk.
-
-    Perplexities are no accuracies, so they are not among the tasks, each of which has one.
-
-    Args:
-        run: The configuration.
-        folder: ``eval/`` of the run.
-        done: Whether everything was asked; else tasks without a whole file are left out, one that only the model before training
-            has answered is reported as of one model, and other ways to ask are left out.
+    """``tasks`` and ``perplexity`` of ``metrics.json``: what every held-out task says, from the lines in ``eval/``. Perplexities
+    are no accuracies, so they are not among the tasks, each of which has one. Where not everything is ``done``, tasks without a
+    whole file are left out, one that only the model before training has answered is reported as of one model, and other ways to
+    ask are left out.
     """
     base_files = result_files(run, "base")
     trained_files = result_files(run, "trained")
@@ -111,25 +105,14 @@ def _metrics(run: Run, name: str, before: Sequence[Line], after: Sequence[Line],
     }
 
 
-def _of_examples(lines: Sequence[Line]) -> list[list[Line]]:
-    """The samples of each example together, in order. Not by id: a question may well stand twice in a data set."""
-    samples = _samples(lines)
-    return [list(lines[first : first + samples]) for first in range(0, len(lines), samples)]
-
-
-def _samples(lines: Sequence[Line]) -> int:
-    """Completions of each example."""
-    return 1 + max((line["sample"] for line in lines), default=0)
-
-
 def _rights(lines: Sequence[Line], reading: Reading = "verdict") -> list[int]:
     """For each example, how many of its completions are right."""
-    return [sum(line[reading] == "right" for line in group) for group in _of_examples(lines)]
+    return [sum(line[reading] == "right" for line in group) for group in by_example(lines)]
 
 
 def _share(lines: Sequence[Line], counted: Sequence[float]) -> dict[str, Any]:
     """Mean of a number from 0 to 1 for each completion, with its interval over examples."""
-    samples = _samples(lines)
+    samples = outcomes.samples(lines)
     parts = [math.fsum(counted[first : first + samples]) for first in range(0, len(counted), samples)]
     interval = metrics.clustered(parts, [samples] * len(parts))
     return {"accuracy": math.fsum(parts) / len(counted), "ci95": list(interval)}
@@ -141,14 +124,14 @@ def _credit(lines: Sequence[Line]) -> dict[str, Any]:
     if min(credits) >= 0:
         share = _share(lines, credits)
         return {"mean_credit": share["accuracy"], "mean_credit_ci95": share["ci95"]}
-    means = [fmean(line["credit"] for line in group) for group in _of_examples(lines)]
+    means = [fmean(line["credit"] for line in group) for group in by_example(lines)]
     drawn = metrics.bootstrap(means) if len(means) > 1 else None
     return {"mean_credit": max(0.0, fmean(means)), "mean_credit_ci95": drawn and [max(0.0, end) for end in drawn]}
 
 
 def _accuracy(lines: Sequence[Line], *, listed: bool = False) -> dict[str, Any]:
     """One model's numbers; ``listed``: the answers are a few that every example shares, so that a matrix of them can be read."""
-    groups, samples, right = _of_examples(lines), _samples(lines), _rights(lines)
+    groups, samples, right = by_example(lines), outcomes.samples(lines), _rights(lines)
     found: dict[str, Any] = {
         **_share(lines, [line["verdict"] == "right" for line in lines]),
         "right": outcomes.written(right, samples),
@@ -184,7 +167,7 @@ def _accuracy(lines: Sequence[Line], *, listed: bool = False) -> dict[str, Any]:
 
 def _shares(lines: Sequence[Line], reading: Reading) -> list[paired.Shares]:
     """Of each example, the shares of its answers that are right and wrong."""
-    groups = _of_examples(lines)
+    groups = by_example(lines)
     return [
         paired.Shares(*(sum(line[reading] == outcome for line in group) / len(group) for outcome in ("right", "wrong")))
         for group in groups
@@ -215,7 +198,7 @@ def _compat(scorer: Scorer, task: Task, examples: Sequence[Example], lines: Sequ
     """Accuracy by a paper's own grading, of the examples to which it applies; None where it applies to none."""
     parts: list[int] = []
     wholes: list[int] = []
-    for example, group in zip(examples, _of_examples(lines), strict=True):
+    for example, group in zip(examples, by_example(lines), strict=True):
         rights = [scorer.right(line["text"], example, task) for line in group]
         if None not in rights:
             parts.append(sum(map(bool, rights)))
@@ -255,6 +238,6 @@ def _by_group(lines: Sequence[Line]) -> dict[str, Any]:
     if set(groups) == {""}:
         return {}
     return {
-        group: {"n": len(_of_examples(members)), **_share(members, [line["verdict"] == "right" for line in members])}
+        group: {"n": len(by_example(members)), **_share(members, [line["verdict"] == "right" for line in members])}
         for group, members in sorted(groups.items())
     }

@@ -75,11 +75,8 @@ def numbers(lines: Sequence[Line]) -> dict[str, Any]:
 def change(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
     """What training changed, after minus before, paired over documents.
 
-    The difference is of nats a token. Its p value is that of the sign-flip test: without a change, each document's difference
-    is as likely to be of the other sign.
-
-    Raises:
-        ValueError: the documents were cut into different numbers of tokens.
+    The difference is of nats a token. Its p value is that of the sign-flip test: without a change, each document's difference is
+    as likely to be of the other sign. Raises `ValueError` where the documents were cut into different numbers of tokens.
     """
     old, new = [line["nll"] for line in before], [line["nll"] for line in after]
     tokens = [line["tokens"] for line in before]

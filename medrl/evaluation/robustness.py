@@ -6,9 +6,10 @@ Each variant is a task of its own that asks the same examples: its lines are gen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from medrl.config.identity import Values
@@ -22,10 +23,10 @@ from medrl.evaluation.shortcuts import closed
 from medrl.files import read_jsonl
 from medrl.grading.answer_types.decision import Decision
 from medrl.statistics import metrics
+from medrl.statistics.outcomes import Line, by_example
 from medrl.tasks.base import Task
 
 Kind = Literal["wordings", "option_orders"]
-Line = Mapping[str, Any]
 _POINTS_AT_OTHERS = re.compile(
     r"\b(?:above|below|both|neither)\b|\b[A-E](?:,| and| or|&) ?[A-E]\b|以上|以下|[A-E][和或及、][A-E]", re.I
 )
@@ -54,7 +55,10 @@ def variants(run: Run, name: str) -> Iterator[Variant]:
     kinds: list[tuple[Kind, str, range]] = [("wordings", "wording", wordings), ("option_orders", "order", orders)]
     for kind, word, numbers in kinds:
         for number in numbers:
-            other = _reworded(task, number) if kind == "wordings" else _reordered(task, number)
+            if kind == "wordings":
+                other = _changed(task, {"wording": number}, instruction=WORDINGS[task.instruction][number - 1])
+            else:
+                other = _reordered(task, number)
             key = f"{name}-{word}{number}"
             mix = replace(run.data_mix, tasks={key: other}, weights={key: 1.0}, held_out=(key,))
             yield Variant(kind, number, replace(run, data_mix=mix), key)
@@ -72,10 +76,6 @@ def _orders(run: Run, name: str) -> int:
     if isinstance(task.answers, Decision):
         return len(task.answers.words) if _named(task.answers.words) in task.answer_format else 1
     return min(max(1, len(example.choices)) for example in held_out(run, name))
-
-
-def _reworded(task: Task, number: int) -> Task:
-    return _changed(task, {"wording": number}, instruction=WORDINGS[task.instruction][number - 1])
 
 
 def _reordered(task: Task, shift: int) -> Task:
@@ -172,12 +172,8 @@ def _read(run: Run, name: str, others: Sequence[Variant], which: Literal["base",
 
 def _shares(ways: Sequence[Sequence[Line]]) -> list[float]:
     """For each example the share of right answers over all ways and samples."""
-    samples = 1 + max(line["sample"] for line in ways[0])
-    every = [
-        [line["verdict"] == "right" for lines in ways for line in lines[at : at + samples]]
-        for at in range(0, len(ways[0]), samples)
-    ]
-    return [sum(rights) / len(rights) for rights in every]
+    every = zip(*map(by_example, ways), strict=True)
+    return [fmean(line["verdict"] == "right" for part in parts for line in part) for parts in every]
 
 
 def _numbers(ways: Sequence[Sequence[Line]], examples: Sequence[Example], shifts: Sequence[int], letters: bool) -> dict[str, Any]:

@@ -21,15 +21,8 @@ Log = Sequence[Mapping[str, Any]]
 
 
 def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> dict[str, Any]:
-    """The whole record.
-
-    Args:
-        tree: The resolved configuration.
-        run: The same, built.
-        folder: Of the run.
-        log: Lines of its ``train/log.jsonl``.
-        done: Whether everything was asked. Else only tasks with a whole file of answers are in it, no judge is asked, and memory
-            is what the log says.
+    """The whole record of a run, with the lines of its ``train/log.jsonl``. Where not everything is ``done``, only tasks with a
+    whole file of answers are in it, no judge is asked, and memory is what the log says.
     """
     provenance = files.read_json(folder / "provenance.json", needs=("commit", "dirty"))
     origin, synthetic = rows_from(run)

@@ -62,11 +62,7 @@ class Eval(Identified):
 
     @classmethod
     def asking(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What of ``eval`` changes an answer: two runs that agree in this were asked in the same way.
-
-        Args:
-            settings: The section as a mapping: of a resolved configuration, or of a stored record.
-        """
+        """What of ``eval``, as a mapping, changes an answer: two runs that agree in this were asked in the same way."""
         found: dict[str, Any] = plain({key: settings.get(key) for key in cls.asking_fields})
         return found
 

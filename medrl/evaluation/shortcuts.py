@@ -44,10 +44,8 @@ def closed(task: Task) -> bool:
 
 
 def training_rows(task: Task, source: Source, held_out: Iterable[Example]) -> list[Example]:
-    """The rows that shortcuts are fitted on: `ROWS` of the training split, by a hash of their ids, none of them held out.
-
-    Raises:
-        UserError: the source has no training split.
+    """The rows that shortcuts are fitted on: `ROWS` of the training split, by a hash of their ids, none of them held out. Raises
+    `UserError` without a training split.
     """
     kept_out = {key for example in held_out for key in (example.id, _asked(example))}
     rows = (
@@ -136,9 +134,7 @@ def strongest(found: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, A
 
 def shortcut_floor(task: Task, source: Source) -> dict[str, float]:
     """Accuracy on the test split of the commonest gold (``majority``) and of each shortcut; empty where answers are not closed.
-
-    Raises:
-        UserError: the source lacks a split.
+    Raises `UserError` where the source lacks a split.
     """
     if not closed(task):
         return {}

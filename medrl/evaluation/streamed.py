@@ -32,15 +32,9 @@ class Streamed:
         stop: Sequence[str] = (),
         closing: threading.Event | None = None,
     ) -> None:
-        """Args:
-        engine: Writes.
-        prompt: The conversation, as the engine is to read it.
-        sampling: How the completion is drawn.
-        stop: Texts that end it; what is given ends before the first of them.
-        closing: Set by others to end every generation.
-
-        Raises:
-            UserError: the conversation leaves no room for a completion, or the chat template refuses it.
+        """``prompt`` is the conversation as the engine is to read it. What is given ends before the first of the texts to
+        ``stop`` at; ``closing`` is set by others to end every generation. Raises `UserError` where there is no room for a
+        completion, or the chat template refuses the conversation.
         """
         self._ask = (prompt, f"chat/{prompt[-1]['content']}", sampling)
         self.prompt_tokens = len(engine.asked(*self._ask).ids)
@@ -50,9 +44,7 @@ class Streamed:
         """Whether one of the texts that end it was written."""
 
     def __iter__(self) -> Iterator[tuple[bool, str]]:
-        """Raises:
-        Exception: what has ended the generation.
-        """
+        """Raises whatever has ended the generation."""
         heard: SimpleQueue[str | Exception | None] = SimpleQueue()
         gone = threading.Event()
         threading.Thread(target=self._write, args=(heard, gone), daemon=True).start()

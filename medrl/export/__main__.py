@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from medrl.config import build, extensions, frozen, suggest
-from medrl.errors import ConfigError, Problem, UserError, answered
+from medrl.errors import ConfigError, Problem, UserError, command
 from medrl.export import asked_again, exporting, push
 from medrl.export.exporting import Options
 from medrl.files import explained
@@ -36,12 +36,9 @@ Every export is loaded again and asked held-out rows that the run has answered. 
 nothing is written, and the exit status is 1."""
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Export a run; 0 where everything agrees."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     options = _options(extensions.name(argv))
     with explained(options.where), GracefulShutdown().listening():
         record = exporting.export(options)
@@ -53,10 +50,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _options(words: Sequence[str]) -> Options:
-    """Raises:
-    UserError: not one run is named.
-    ConfigError: an option that there is not, or one that holds what it cannot.
-    """
+    """Raises `UserError` where not one run is named, `ConfigError` for mistaken options."""
     names = [each.name for each in fields(Options) if each.name not in ("run", "trusts_code")]
     folders = [word for word in words if "=" not in word]
     if len(folders) != 1:

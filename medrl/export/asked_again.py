@@ -71,14 +71,7 @@ class Agreement(NamedTuple):
 
 
 def draw(run: Run, folder: Path, rows: int, seed: int) -> Questions:
-    """So many lines of each task's results.
-
-    Args:
-        run: The configuration.
-        folder: Of the run, which is finished.
-        rows: Lines of each task; all where there are fewer.
-        seed: Draws them.
-    """
+    """So many lines of each task's results of a finished run, drawn with ``seed``; all where there are fewer."""
     examples, lines, total, rng = {}, {}, {}, random.Random(seed)
     for name, file in evaluate.result_files(run, "trained").items():
         answered = read_jsonl(folder / "eval" / file)
@@ -89,13 +82,8 @@ def draw(run: Run, folder: Path, rows: int, seed: int) -> Questions:
 
 
 def ask(questions: Questions, model: Any, tokenizer: Any, *, texts: bool = True) -> Answers:
-    """Put the questions to a model as the run's evaluation did.
-
-    Args:
-        questions: The questions.
-        model: The model.
-        tokenizer: Its tokenizer.
-        texts: Whether it answers those that are answered in words, or only says how likely it finds the run's answers.
+    """Put the questions to a model as the run's evaluation did; without ``texts`` it answers none in words, and only says how
+    likely it finds the run's answers.
     """
     lines: dict[str, Mapping[int, Line]] = {}
     nats: dict[str, Mapping[int, float]] = {}
@@ -150,12 +138,8 @@ def _of_row(line: Line) -> float:
 
 
 def compare(questions: Questions, run: Answers, export: Answers) -> dict[str, Agreement]:
-    """Agreement with the run, by task.
-
-    Args:
-        questions: With the answers that the run has kept.
-        run: What the run's own model gives here and now.
-        export: What the export gives; tasks that it was not asked are left out.
+    """Agreement by task of what the export and the run's own model give here and now, beside the answers that the run has kept;
+    tasks that the export was not asked are left out.
     """
     found = {}
     for name in (*export.nats, *(name for name in export.lines if name not in export.nats)):
@@ -179,11 +163,8 @@ def compare(questions: Questions, run: Answers, export: Answers) -> dict[str, Ag
 
 
 def otherwise(export: Mapping[str, Agreement], before: Mapping[str, Agreement]) -> str:
-    """Why an export is another model than the run has measured; empty where it is the same to rounding.
-
-    Args:
-        export: Its agreement, by task.
-        before: That of the model before training.
+    """Why an export, by its agreement by task, is another model than the run has measured; empty where it is the same to
+    rounding. ``before`` is the agreement of the model before training.
     """
     far = {name: each.nats for name, each in export.items() if each.nats is not None}
     if other := [f"{nats:.2f} nats a token on {name}" for name, nats in far.items() if not nats <= ANOTHER_MODEL]:  # or no number
@@ -195,11 +176,7 @@ def otherwise(export: Mapping[str, Agreement], before: Mapping[str, Agreement]) 
 
 
 def table(agreement: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
-    """How far each export agrees with the run.
-
-    Args:
-        agreement: Fields of `Agreement` by export and task.
-    """
+    """How far each export agrees with the run: fields of `Agreement` by export and task."""
     right = ("asked", "same text", "same verdict", "right in the run", "right now", "nats a token")
     columns = [Column("task"), Column("answered by"), *(Column(name, right=True) for name in right)]
     rows = [

@@ -65,13 +65,8 @@ class Options:
 
 
 def export(options: Options) -> dict[str, Any]:
-    """Write the export, unless this very one stands there already.
-
-    Returns:
-        Its record, as ``export.json`` holds it.
-
-    Raises:
-        UserError: the run has nothing to export, or an export is another model than was measured; then nothing is written.
+    """Write the export, unless this very one stands there already; its record, as ``export.json`` holds it. Raises `UserError`,
+    with nothing written, where there is nothing to export, or an export is another model than was measured.
     """
     folder, out = options.folder, options.where
     run = finished(folder, trusts_code=options.trusts_code)
@@ -109,7 +104,9 @@ def export(options: Options) -> dict[str, Any]:
             "rows": options.rows,
             "seed": options.seed,
             "agreement": found,
-            "files": {path.relative_to(partial).as_posix(): of_file(path) for path in _files(partial)},
+            "files": {
+                path.relative_to(partial).as_posix(): of_file(path) for path in sorted(partial.rglob("*")) if path.is_file()
+            },
         }
         run_folder.write_json(partial / RECORD, record)
         shutil.rmtree(out, ignore_errors=True)
@@ -118,11 +115,7 @@ def export(options: Options) -> dict[str, Any]:
 
 
 def finished(folder: Path, *, trusts_code: bool = False) -> Run:
-    """The configuration of a run that has trained a language model to its end.
-
-    Raises:
-        UserError: it has not.
-    """
+    """The configuration of a run. Raises `UserError` where it has not trained a language model to its end."""
     run = build.check(frozen.load_finished(folder, trusts_code=trusts_code))
     run_folder.check_policy(run, folder)
     if not run.algo.trains:
@@ -133,11 +126,7 @@ def finished(folder: Path, *, trusts_code: bool = False) -> Run:
 
 
 def checked_formats(run: Run, options: Options) -> tuple[Format, ...]:
-    """The formats that are asked for, or all that this run has.
-
-    Raises:
-        UserError: the run lacks one, or it cannot be written.
-    """
+    """The formats asked for, or all of this run's. Raises `UserError` where the run lacks one, or it cannot be written."""
     model = options.folder / "model"
     has_adapter = (model / "adapter_config.json").exists()
     formats = options.formats or tuple(name for name in FORMATS if has_adapter or name != "adapter")
@@ -162,9 +151,7 @@ def _base_of(model: Path) -> str:
 
 
 def _record(out: Path) -> dict[str, Any]:
-    """Raises:
-    UserError: the folder is no export, so that it is not replaced.
-    """
+    """Raises `UserError` where the folder is no export, so that it is not replaced."""
     try:
         return read_json(out / RECORD, needs=("files",))
     except (OSError, UserError):
@@ -174,10 +161,6 @@ def _record(out: Path) -> dict[str, Any]:
 def changed(out: Path, record: dict[str, Any]) -> list[str]:
     """Files of an export that are gone or hold something else."""
     return [name for name, sha256 in record["files"].items() if not (out / name).is_file() or of_file(out / name) != sha256]
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 class _Maker:
@@ -191,10 +174,8 @@ class _Maker:
         self.found: dict[str, dict[str, Agreement]] = {}
 
     def make(self, formats: Sequence[Format]) -> dict[str, dict[str, Agreement]]:
-        """All formats; the agreement of each with the run, by task.
-
-        Raises:
-            UserError: one is another model than was measured.
+        """All formats, and each one's agreement with the run by task. Raises `UserError` where one is not the model that was
+        measured.
         """
         folder, merged = self.options.folder, self.partial / "merged"
         print(f"ask      {THE_RUN}", flush=True)
@@ -240,10 +221,8 @@ class _Maker:
         self.found[name] = found
 
     def _ask_llama_cpp(self, kind: str, file: Path, tokenizer: Any) -> None:
-        """Where the run was evaluated greedily: what llama.cpp draws, nobody else draws.
-
-        Raises:
-            UserError: it reads most prompts otherwise.
+        """Where the run was evaluated greedily: what llama.cpp draws, nobody else draws. Raises `UserError` where it reads most
+        prompts otherwise.
         """
         from medrl.models.tokenization import Rendering
 

@@ -31,12 +31,7 @@ QUANTIZED_ROW = 32
 
 
 def not_writable(architecture: str, tokenizer: Path) -> str:
-    """Why a model cannot be written as GGUF; empty where it can.
-
-    Args:
-        architecture: The ``model_type`` of its configuration.
-        tokenizer: Its ``tokenizer.json``.
-    """
+    """Why a model of this ``model_type`` and ``tokenizer.json`` cannot be written as GGUF; empty where it can."""
     if architecture not in ARCHITECTURES:
         return f"GGUF is written of {', '.join(ARCHITECTURES)}, and this is {architecture}"
     if not tokenizer.exists() or not _splitting(tokenizer):
@@ -45,16 +40,9 @@ def not_writable(architecture: str, tokenizer: Path) -> str:
 
 
 def write(source: Path, out: Path, kind: Kind, name: str) -> None:
-    """Write one file.
-
-    Args:
-        source: What ``save_pretrained`` of model and tokenizer has written: Qwen2, Qwen3 or Llama.
-        out: The file.
-        kind: Matrices in 16 bits, or in 8 with a 16-bit scale a 32 numbers; vectors stay in float32.
-        name: What the file says that it is.
-
-    Raises:
-        UserError: a tensor has no place in the file, or llama.cpp computes something of it otherwise.
+    """Write one file of what ``save_pretrained`` of model and tokenizer has written (Qwen2, Qwen3 or Llama), under a name:
+    matrices in 16 bits, or in 8 with a 16-bit scale a 32 numbers; vectors in float32. Raises `UserError` where a tensor has no
+    place in the file, or llama.cpp computes something of it otherwise.
     """
     import gguf
 
@@ -111,9 +99,7 @@ def _head(config: Mapping[str, Any]) -> int:
 
 
 def _add_shape(writer: Any, config: Mapping[str, Any]) -> None:
-    """Raises:
-    UserError: llama.cpp computes positions otherwise.
-    """
+    """Raises `UserError` where llama.cpp computes positions otherwise."""
     from gguf import RopeScalingType
 
     writer.add_vocab_size(config["vocab_size"])

@@ -24,11 +24,7 @@ class LlamaCpp:
     """One conversation after the other, greedily, on the CPU."""
 
     def __init__(self, file: Path, context_tokens: int, rendering: Rendering) -> None:
-        """Args:
-        file: GGUF.
-        context_tokens: Longest prompt and completion together.
-        rendering: Of the run: what a prompt should be in tokens, and what its end opens of an answer (R1's ``<think>``).
-        """
+        """``rendering`` is the run's: a prompt in tokens, and what its end opens of an answer (R1's ``<think>``)."""
         import torch
         import xllamacpp
 
@@ -55,9 +51,7 @@ class LlamaCpp:
                 yield {place: self._answer(prompt, sampling.max_new_tokens)}
 
     def _answer(self, prompt: Messages, most: int) -> Generated:
-        """Raises:
-        UserError: llama.cpp answers with an error.
-        """
+        """Raises `UserError` where llama.cpp answers with an error."""
         length = len(self._rendering.prompt(prompt))
         if length >= self._context_tokens:  # no room for a completion, as in `Transformers`
             return Generated("", 0, False)

@@ -14,17 +14,9 @@ SYSTEM, PROMPT, RESPONSE = "{{ .System }}", "{{ .Prompt }}", "{{ .Response }}"
 
 
 def write(path: Path, file: str, source: Path, run: Run, questions: Questions) -> None:
-    """Write a ``Modelfile``.
-
-    Args:
-        path: Where.
-        file: Name of the GGUF file beside it.
-        source: Folder with the tokenizer.
-        run: Has the context and the longest answer.
-        questions: Their system message, where all have the same, becomes the model's own: it was trained and measured with it.
-
-    Raises:
-        UserError: the chat template cannot be said in Ollama's language.
+    """Write a ``Modelfile`` for a GGUF file beside it, with the chat template of the tokenizer in ``source`` and the run's
+    context and longest answer. The system message of the questions, where all have the same, becomes the model's own: it was
+    trained and measured with it. Raises `UserError` where the template cannot be said in Ollama's language.
     """
     from transformers import AutoTokenizer
 
@@ -55,13 +47,8 @@ def _system(questions: Questions) -> str:
 
 
 def template(source: Path) -> str:
-    """A chat template of transformers in Ollama's language, read off what it makes of a conversation of placeholders.
-
-    Args:
-        source: Folder with the tokenizer.
-
-    Raises:
-        UserError: its turns do not simply follow each other.
+    """A chat template of transformers in Ollama's language, read off what it makes of a conversation of placeholders. Raises
+    `UserError` where its turns do not simply follow each other.
     """
     from transformers import AutoTokenizer
 

@@ -16,10 +16,8 @@ RECORD = "export.json"
 
 
 def check(repository: str) -> None:
-    """Whether an export may be pushed there, asked before anything is computed.
-
-    Raises:
-        UserError: no token, no such name, no answer, or the repository holds what no export has written.
+    """Whether an export may be pushed there, asked before anything is computed. Raises `UserError` for no token, no such name, no
+    answer, or a repository with what no export has written.
     """
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -47,13 +45,8 @@ def check(repository: str) -> None:
 
 
 def push(out: Path, repository: str, *, private: bool) -> str:
-    """Make the repository what the folder is; files of an earlier export go.
-
-    Returns:
-        Its address.
-
-    Raises:
-        UserError: the hub refuses, or does not answer; the export is kept.
+    """Make the repository what the folder is, files of an earlier export gone; its address. Raises `UserError` where the hub
+    refuses, or does not answer; the export is kept.
     """
     from huggingface_hub import HfApi
 
@@ -72,9 +65,7 @@ def push(out: Path, repository: str, *, private: bool) -> str:
 
 @contextmanager
 def _explained(repository: str, state: str) -> Iterator[None]:
-    """Raises:
-    UserError: for anything that goes wrong between here and the hub; ``state`` says what is left of the work.
-    """
+    """Raises `UserError` for anything that goes wrong between here and the hub; ``state`` says what is left of the work."""
     import httpx
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HfHubHTTPError

@@ -13,12 +13,8 @@ from medrl.training.checkpoints import COMPLETE
 
 
 def write_adapter(folder: Path, out: Path, base: str | None) -> None:
-    """Copy the adapter that a run has trained, with its tokenizer.
-
-    Args:
-        folder: Of the run.
-        out: Folder to write.
-        base: What the adapter shall name as the model that it sits on; None leaves what the run has written.
+    """Copy the adapter that a run has trained, with its tokenizer. ``base`` is what it shall name as the model that it sits on;
+    None leaves what the run has written.
     """
     shutil.copytree(folder / "model", out, ignore=shutil.ignore_patterns(COMPLETE))  # which is of the run's own files
     path = out / "adapter_config.json"

@@ -60,11 +60,8 @@ class Parted:
         self.text, self._at, self._inside = "", 0, ""
 
     def write(self, more: str, *, last: bool = False) -> Iterator[tuple[bool, str]]:
-        """What can be said of the text with these words at its end: ``(thought, words)``, marks left out.
-
-        Args:
-            more: The next words.
-            last: Whether nothing follows, so that nothing is held back.
+        """What can be said of the text with these words at its end: ``(thought, words)``, marks left out; all of it after the
+        last.
         """
         self.text += more
         begun = None if last else _BEGUN.search(self.text)

@@ -53,10 +53,8 @@ class Chain:
     """In an order in which each comes after those it needs."""
 
     def run(self) -> dict[str, dict[str, Any]]:
-        """Do the stages that are left, print their table and store it; the metrics of each.
-
-        Raises:
-            UserError, Interrupted: a stage failed, or a signal came.
+        """Do the stages that are left, print their table and store it; the metrics of each. Raises `UserError` where a stage
+        failed, `Interrupted` at a signal.
         """
         shutdown = GracefulShutdown()
         with shutdown.listening():
@@ -89,15 +87,10 @@ class Chain:
 
 
 def main(overrides: Sequence[str], *, several: bool = False, show: str | None = None) -> int:
-    """Do all stages of one or several chains, or those that are left, and print a table over each; 0 when all is done.
-
-    Args:
-        overrides: ``chain=NAME``, overrides for every stage, and overrides for one (``STAGE.KEY=VALUE``).
-        several: Whether options besides the seed may have several values.
-        show: What to print instead: "file" for the chain's own, "configurations" for the composed one of every stage.
-
-    Raises:
-        UserError, Interrupted: what a user can mend, or a signal; finished stages are kept.
+    """Do all stages of one or several chains, ``chain=NAME`` among the overrides (``STAGE.KEY=VALUE`` for one), or those that are
+    left, and print a table over each; 0 when all is done. With ``several``, options besides the seed may have several values.
+    ``show`` prints "file", the chain's own, or the composed "configurations" instead. Raises `UserError` or `Interrupted`;
+    finished stages are kept.
     """
     if show == "file":
         names = [word.removeprefix("chain=") for word in overrides if word.startswith("chain=")]
@@ -120,14 +113,8 @@ def main(overrides: Sequence[str], *, several: bool = False, show: str | None = 
 
 
 def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
-    """A chain for each combination of the values, composed and checked.
-
-    Args:
-        overrides: ``chain=NAME`` among them.
-        several: Whether options besides the seed may have several values.
-
-    Raises:
-        ConfigError: with every mistake in any stage of any of them.
+    """A chain for each combination of the values, composed and checked; ``several`` lets options besides the seed have several.
+    Raises `ConfigError` with every mistake in any stage of any of them.
     """
     lists = compose.points(overrides)
     varied = multirun_table.varied(lists)
@@ -148,11 +135,8 @@ def resolve_all(overrides: Sequence[str], *, several: bool) -> list[Chain]:
 
 
 def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun]:
-    """Every stage, in an order in which each comes after those it needs, with its configuration checked.
-
-    Raises:
-        UserError: there is no such chain, or its stages go round in a circle.
-        ConfigError: every mistake of every stage, its name before the key.
+    """Every stage, in an order in which each comes after those it needs, with its configuration checked. Raises `UserError` where
+    there is no such chain, or its stages go round in a circle, `ConfigError` with every mistake of every stage.
     """
     stages = parsed(yaml_files.read(_file(name)), name)
     own: dict[str, list[str]] = {key: [] for key in ("", *stages)}
@@ -182,11 +166,7 @@ def _file(name: str) -> Path:
 
 
 def parsed(listed: Any, name: str) -> dict[str, Stage]:
-    """Stages out of the content of a file.
-
-    Raises:
-        ConfigError: it holds something else.
-    """
+    """Stages out of the content of a file. Raises `ConfigError` where it holds something else."""
     if not isinstance(listed, Mapping) or not listed:
         raise ConfigError([Problem(name, "a chain lists stages by name")])
     problems: list[Problem] = []
@@ -205,11 +185,7 @@ def parsed(listed: Any, name: str) -> dict[str, Stage]:
 
 
 def order(name: str, stages: Mapping[str, Stage]) -> list[str]:
-    """Names of the stages, each after those it needs.
-
-    Raises:
-        UserError: they go round in a circle.
-    """
+    """Names of the stages, each after those it needs. Raises `UserError` where they go round in a circle."""
     needs = {key: filter(None, (stage.init_from, stage.reward_model_from)) for key, stage in stages.items()}
     try:
         return list(graphlib.TopologicalSorter(needs).static_order())

@@ -41,11 +41,8 @@ _own: list[Claim] = []
 
 
 def claim(count: int, *, folder: Path | None = None) -> Claim | None:
-    """Claim ``count`` of the visible GPUs, all of them or none; None while too few are free.
-
-    Args:
-        count: At most as many as there are; none where it is 0.
-        folder: Of the lock files, whose names carry the host; None for one that all commands of this user on this machine share.
+    """Claim ``count`` of the visible GPUs, all of them or none; None while too few are free. ``folder`` is of the lock files,
+    whose names carry the host; None for one that all commands of this user on this machine share.
     """
     names = visible_gpus() if count else []
     folder = folder or Path(tempfile.gettempdir()) / f"medrl-{os.getuid()}"
@@ -94,10 +91,8 @@ def needed(hardware: Mapping[str, Any]) -> int:
 
 
 def workers(asked: int | None, hardware: Mapping[str, Any]) -> int:
-    """How many jobs run at once: as asked, or as many as the visible GPUs serve, or one.
-
-    Raises:
-        UserError: more are asked than the GPUs of this machine serve.
+    """How many jobs run at once: as asked, or as many as the visible GPUs serve, or one. Raises `UserError` where they do not
+    serve as many.
     """
     count = needed(hardware)
     found = len(visible_gpus()) if count else 0

@@ -109,18 +109,9 @@ class Job:
 
 
 def run(jobs: Sequence[Job], shutdown: GracefulShutdown, *, stop: Callable[[], bool] = lambda: False) -> Job | None:
-    """Start jobs that need one another and wait for all of them.
-
-    Args:
-        jobs: Once one has failed, the others are killed after `GRACE_SECONDS`.
-        shutdown: Its first signal asks the jobs to end; a second kills them.
-        stop: Whether the jobs are to end for another reason, asked again and again.
-
-    Returns:
-        The job that failed first; None where all went well.
-
-    Raises:
-        Interrupted: a second signal came.
+    """Start jobs that need one another and wait for all; the one that failed first, None where all went well. Once one has
+    failed, the others are killed after `GRACE_SECONDS`. The first signal of ``shutdown``, or ``stop``, asked again and again,
+    ends the jobs; a second signal kills them and raises `Interrupted`.
     """
     failed, deadline = None, math.inf
     with shutdown.held():

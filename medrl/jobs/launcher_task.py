@@ -67,21 +67,15 @@ class Point:
         )
 
     def stop_requested(self) -> bool:
-        """Whether the whole multirun is to stop.
-
-        Raises:
-            Interrupted: the command that started it was killed.
-        """
+        """Whether the whole multirun is to stop. Raises `Interrupted` where the command that started it was killed."""
         if self.attended and not locks.is_held(self.folder / ".lock"):
             raise Interrupted("The command that started this point has ended.", signal.SIGKILL)
         return (self.folder / STOP).exists()
 
 
 def run_point(cfg: DictConfig) -> int:
-    """Do one point or continue it; its exit code. Hydra's job function: a launcher calls it once for each point.
-
-    Raises:
-        Interrupted: a signal came for this process alone; the point wrote a checkpoint.
+    """Do one point or continue it; its exit code. Hydra's job function: a launcher calls it once for each point. Raises
+    `Interrupted` where a signal came for this process alone; the point wrote a checkpoint.
     """
     hydra = HydraConfig.get()
     point = Point.of(hydra, hydra.job.num, list(hydra.overrides.task))
@@ -104,14 +98,8 @@ def run_point(cfg: DictConfig) -> int:
 
 
 def run_here(points: Sequence[Point], at_once: int | None) -> None:
-    """Do points on this machine; the command that waits for them stops them with the file `STOP`.
-
-    Args:
-        points: In order.
-        at_once: How many of them; None for as many as the visible GPUs serve.
-
-    Raises:
-        Interrupted: a second signal came.
+    """Do points on this machine in order, ``at_once`` or as many as the visible GPUs serve; the command that waits for them stops
+    them with the file `STOP`. Raises `Interrupted` at a second signal.
     """
     shutdown = GracefulShutdown()  # does not listen, because the command does
     most = max(point.gpus for point in points)
@@ -131,11 +119,7 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
 
 
 def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] | None = None) -> JobResult:
-    """Do a point as a job and write down how it ended.
-
-    Raises:
-        Interrupted: a second signal came, or the command that started it was killed.
-    """
+    """Do a point as a job and note how it ended. Raises `Interrupted` at a second signal, or where its command was killed."""
 
     def stopped() -> bool:
         return point.stop_requested() or shutdown.signal is not None or shutdown.repeated

@@ -54,14 +54,8 @@ def acquire_when_free(path: Path, give_up: Callable[[], bool]) -> IO[str] | None
 
 @contextmanager
 def locked(folder: Path, *, waits: bool = False) -> Iterator[None]:
-    """Hold a folder for this process.
-
-    Args:
-        folder: It exists.
-        waits: Whether to wait for another process that holds it; a job, which others count on, always does.
-
-    Raises:
-        UserError: another process holds it.
+    """Hold a folder for this process. A job, which others count on, always ``waits`` for another process that holds it; else that
+    raises `UserError`.
     """
     path, deadline = folder / ".lock", time.monotonic() + GRACE_SECONDS
     file = acquire_when_free(path, lambda: time.monotonic() > deadline)

@@ -53,10 +53,8 @@ class Multirun:
 
     @classmethod
     def parse(cls, overrides: Sequence[str]) -> Multirun:
-        """Sort the overrides of a command line.
-
-        Raises:
-            ConfigError: there is no such launcher, its plugin is not installed, or a sweeper is named.
+        """Sort the overrides of a command line. Raises `ConfigError` where there is no such launcher, its plugin is not
+        installed, or a sweeper is named.
         """
         of_hydra = tuple(word for word in overrides if word.lstrip("+~").startswith(("hydra.", "hydra/")))
         found = cls(tuple(word for word in overrides if word not in of_hydra), of_hydra)
@@ -85,10 +83,8 @@ class Multirun:
             compose.choices(self.of_hydra)  # options of Hydra that there are not
 
     def points(self) -> list[ResolvedRun]:
-        """Every point, composed and checked.
-
-        Raises:
-            ConfigError: with every mistake in any of them, and with points that would share a folder.
+        """Every point, composed and checked. Raises `ConfigError` with every mistake in any of them, and with points that would
+        share a folder.
         """
         elsewhere = self.launcher.startswith(ELSEWHERE)
         added = [word for word in self.of_hydra if word.startswith(SEARCHPATH)]
@@ -99,10 +95,8 @@ class Multirun:
         return points
 
     def launch(self, pending: Mapping[int, ResolvedRun], folder: Path, shutdown: GracefulShutdown) -> str:
-        """Hand the pending points, by number, to Hydra's own multirun; what the launcher failed with, if it did.
-
-        Raises:
-            Interrupted: a second signal came, or the first where the points go on unattended.
+        """Hand the pending points, by number, to Hydra's own multirun; what the launcher failed with, if it did. Raises
+        `Interrupted` where a second signal came, or the first where the points go on unattended.
         """
         needed = [gpus.needed(each.tree["hardware"]) for each in pending.values()]
         sweeper = {"cwd": str(Path.cwd()), "pending": list(pending), "gpus": needed}
@@ -122,12 +116,9 @@ class Multirun:
 
 
 def main(words: Sequence[str]) -> int:
-    """Do all points of a multirun, or those that are pending, and end with one table and one figure; 0 when all are done.
-
-    Raises:
-        ConfigError: with every mistake in any of the points.
-        UserError: points failed; it names them, and the others are done.
-        Interrupted: a signal came; the points that ran wrote checkpoints.
+    """Do all points of a multirun, or those that are pending, and end with one table and one figure; 0 when all are done. Raises
+    `ConfigError` with every mistake in any of the points, `UserError` with those that failed, and `Interrupted` at a signal;
+    points that are done stay done, and those that ran wrote checkpoints.
     """
     multirun = Multirun.parse(words)
     points = multirun.points()
@@ -155,10 +146,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def checked(points: Sequence[Sequence[str]], resolved: Callable[[Sequence[str]], T]) -> list[T]:
-    """What is made of the overrides of each point.
-
-    Raises:
-        ConfigError: with every mistake in any of them; one that not all have is named by the first point that has it.
+    """What is made of the overrides of each point. Raises `ConfigError` with every mistake in any of them; one that not all have
+    is named by the first point that has it.
     """
     found, found_in = [], dict[Problem, list[Sequence[str]]]()
     for number, overrides in enumerate(points):
@@ -218,11 +207,7 @@ def plans(runs: Mapping[str, ResolvedRun]) -> int:
 
 
 def _report(points: Sequence[ResolvedRun], folder: Path, command: str, stopped: int | None, trouble: str) -> int:
-    """Write the table and print how every point ended; 0 when all are done.
-
-    Raises:
-        Interrupted, UserError: as :func:`main`.
-    """
+    """Write the table and print how every point ended; 0 when all are done. Raises what `main` raises."""
     results = {number: launcher_task.result_of(folder, number) for number in range(len(points))}
     failed = {number: each for number, each in results.items() if each and each.exit_code and not each.checkpointed}
     metrics = {number: lifecycle.finished(each.run, each.folder) for number, each in enumerate(points) if number not in failed}

@@ -39,11 +39,7 @@ class ResolvedRun(Composed):
 
 
 def resolve(overrides: Sequence[str], *, elsewhere: bool = False) -> ResolvedRun:
-    """Compose and check.
-
-    Raises:
-        ConfigError: with every mistake.
-    """
+    """Compose and check. Raises `ConfigError` with every mistake."""
     composed = compose.compose(overrides, elsewhere=elsewhere)
     return ResolvedRun(composed.overrides, composed.tree, composed.run)
 

@@ -64,7 +64,7 @@ def label(weights: str) -> str:
             kind, size = header.architecture, header.parameters
         elif path.is_dir():
             kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
-            size = sum(map(_parameters, path.glob("*.safetensors")))
+            size = sum(_sizes(path))
         else:
             return path.name
     except (AttributeError, LookupError, OSError, TypeError, UserError, ValueError):  # the check says what is wrong with it
@@ -73,17 +73,17 @@ def label(weights: str) -> str:
     return f"{kind}_{size / unit:.3g}{letter}" if size else str(kind)
 
 
-def _parameters(file: Path) -> int:
-    """Numbers of the tensors in a safetensors file."""
-    return sum(_sizes(file))
-
-
-def _sizes(file: Path) -> list[int]:
-    """Numbers of each tensor in a safetensors file."""
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """The shape of each tensor in a safetensors file."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(min(length, LONGEST_HEADER)))
-    return [prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"]
+    return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+
+
+def _sizes(folder: Path) -> list[int]:
+    """Numbers of each tensor in the safetensors files of a folder."""
+    return [prod(shape) for file in folder.glob("*.safetensors") for shape in tensor_shapes(file).values()]
 
 
 def _no_model(folder: Path) -> str:
@@ -113,16 +113,8 @@ def no_tokenizer(folder: Path) -> str:
 
 
 def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> None:
-    """Whether transformers can run the model with this head.
-
-    Args:
-        declared: Its ``config.json``.
-        weights: What the configuration calls it.
-        head: A classifier is made of any language model; a language model only of what was saved as one.
-        trusted: Whether Python code that comes with it may be run.
-
-    Raises:
-        UserError: it cannot.
+    """Raises `UserError` where transformers cannot run the model with this head. A classifier is made of any language model; a
+    language model only of what was saved as one. Python code that comes with it is run where it is ``trusted``.
     """
     from transformers import CONFIG_MAPPING, __version__
     from transformers.models.auto.modeling_auto import (
@@ -166,41 +158,26 @@ def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> Non
 
 
 def check_context(declared: Declared, weights: str, context_tokens: int) -> None:
-    """Whether its positions reach as far as the configuration asks.
-
-    Raises:
-        UserError: they do not.
-    """
+    """Raises `UserError` where its positions do not reach as far as the configuration asks."""
     reach = declared.get("max_position_embeddings")
     if isinstance(reach, int) and reach < context_tokens:
         raise UserError(f"{weights} reads at most {reach} tokens; set model.context_tokens={reach} or less.")
 
 
 def check_layers(declared: Declared, weights: str) -> None:
-    """Whether there are not so many layers that transformers would count them for hours. Seen before it reads ``config.json``.
-
-    Raises:
-        UserError: there are.
-    """
+    """Raises `UserError` for layers that transformers would count for hours. Asked before it reads ``config.json``."""
     for key in ("num_hidden_layers", "n_layer", "num_layers"):
         if isinstance(layers := declared.get(key), int) and layers > MOST_LAYERS:
             raise UserError(f"{weights}: config.json says {layers:.3g} layers ({key}), which no model has; copy that file again.")
 
 
 def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) -> None:
-    """Whether the weights in a folder are as many as its ``config.json`` says, before room is made for them.
-
-    Args:
-        folder: Of the weights; pickled ones say nothing before they are read.
-        declared: ``config.json``.
-        skeleton: Makes the model; on the meta device, so without its weights.
-
-    Raises:
-        UserError: they are fewer.
+    """Raises `UserError` where the weights in a folder are fewer than its ``config.json`` says, before room is made for them.
+    Pickled ones say nothing before they are read. ``skeleton`` makes the model, here on the meta device.
     """
     import torch
 
-    sizes = [size for file in folder.glob("*.safetensors") for size in _sizes(file)]
+    sizes = _sizes(folder)
     todo = "one of the two is damaged or of another model; copy both again"
     with torch.device("meta"):
         wanted = sum(weight.numel() for weight in skeleton().parameters()) if sizes else 0
@@ -227,10 +204,8 @@ def known_skeleton(hub_id: str) -> Any:
 
 
 def code_repositories(declared: Declared) -> set[str]:
-    """Other repositories that hold the code of a model or of its tokenizer; ``""`` for its own.
-
-    Args:
-        declared: ``config.json`` or ``tokenizer_config.json``.
+    """Other repositories with the code of a model or tokenizer, by its ``config.json`` or ``tokenizer_config.json``; ``""``
+    for its own.
     """
     classes = (declared.get("auto_map") or {}).values()  # a tokenizer names two, of which one may be null
     names = [name for each in classes for name in (each if isinstance(each, list) else [each]) if name]

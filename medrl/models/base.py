@@ -66,14 +66,8 @@ class Model(Identified, ABC):
         """The model before training, without an adapter."""
 
     def engine(self, policy: Any, tokenizer: Any, hardware: Hardware, batch_tokens: int | None) -> Any:
-        """What completes prompts outside TRL's trainers: it has the ``complete`` of `medrl.models.generation.Engine`.
-
-        Args:
-            policy: The model, before training or after it.
-            tokenizer: Its tokenizer.
-            hardware: ``rollout`` says which engine it is.
-            batch_tokens: Most tokens of a batch, padding and completions included, where transformers completes; None for what
-                suits the device.
+        """What completes prompts outside TRL's trainers, with the ``complete`` of `medrl.models.generation.Engine`: transformers
+        in batches of at most ``batch_tokens``, padding and completions included (None: what suits the device), or vLLM.
         """
         from medrl.models.generation import Transformers
 
@@ -92,11 +86,7 @@ class Model(Identified, ABC):
         return sampling.as_json(policy, tokenizer, self.engine_name(hardware))
 
     def ready(self) -> None:
-        """See that it can be asked, before anything is begun. Asks nothing.
-
-        Raises:
-            UserError: the machine lacks something that the model needs.
-        """
+        """See that it can be asked, and ask nothing. Raises `UserError` where the machine lacks something."""
         return
 
     def tally(self) -> dict[str, int | float]:
@@ -111,11 +101,7 @@ class Model(Identified, ABC):
         return self.policy(tokenizer, hardware, seed)
 
     def stored(self, hardware: Hardware) -> Stored:
-        """Where other programs find the weights before training.
-
-        Raises:
-            UserError: nowhere.
-        """
+        """Where other programs find the weights before training. Raises `UserError` where they are nowhere."""
         raise UserError("The model before training has random weights, which are nowhere on the disk; write engine=transformers.")
 
     def finalize(self, written: Path) -> None:
@@ -133,19 +119,11 @@ class Model(Identified, ABC):
         """The language model on the meta device: every layer and shape, no weights."""
 
     def adapter_config(self, task: Task = "CAUSAL_LM") -> Any:
-        """The adapter as peft is told of it, or None where all weights are trained.
-
-        Raises:
-            UserError: ``lora.modules`` names a layer that the architecture lacks.
-        """
+        """The adapter for peft; None to train all weights. Raises `UserError` for a layer that the architecture lacks."""
         return self.lora.peft_config(self.lora.targets(self.skeleton()), task) if self.lora else None
 
     def fingerprint(self) -> dict[str, str]:
-        """What tells the weights from any others, beyond the configuration: recorded with every run.
-
-        Raises:
-            UserError: they cannot be found.
-        """
+        """What tells the weights from any others, recorded with every run. Raises `UserError` where they cannot be found."""
         return {}
 
     def problems(self) -> Iterator[Problem]:
@@ -194,9 +172,7 @@ class Pretrained(Model):
         return EMBEDDED / self.weights.removeprefix("embedded:") if self.embedded else Path(self.weights).expanduser()
 
     def tokenizer(self, texts: Texts) -> Any:
-        """Raises:
-        UserError: transformers cannot run the model, LoRA names a layer it lacks, or it has no chat format.
-        """
+        """Raises `UserError` where transformers cannot run the model, LoRA names a layer it lacks, or it has no chat format."""
         if self.embedded:  # the class that AutoTokenizer finds for it, too, but by importing every architecture
             from transformers import Qwen2Tokenizer as AutoTokenizer
 
@@ -216,9 +192,7 @@ class Pretrained(Model):
         return self._fetched(made, **self._pinned())
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
-        """Raises:
-        UserError: the weights cannot be fetched or read.
-        """
+        """Raises `UserError` where the weights cannot be fetched or read."""
         from transformers import AutoModelForCausalLM
 
         from medrl.models.generation import neutral
@@ -233,9 +207,7 @@ class Pretrained(Model):
             return neutral(policy, tokenizer)
 
     def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
-        """Raises:
-        UserError: the weights cannot be fetched or read, or transformers makes no classifier of them.
-        """
+        """Raises `UserError` where the weights cannot be fetched or read, or transformers makes no classifier of them."""
         from transformers import AutoModelForSequenceClassification, set_seed
 
         self._check("AutoModelForSequenceClassification")
@@ -308,10 +280,8 @@ class Pretrained(Model):
         return {f"code of {name or self.weights}": commit for name, commit in commits.items()}
 
     def _pinned(self) -> dict[str, str]:
-        """The commit of code that is run and stands in another repository than the weights.
-
-        Raises:
-            UserError: there are several, and transformers takes one commit.
+        """The commit of code that is run and stands in another repository than the weights. Raises `UserError` where there are
+        several, and transformers takes one commit.
         """
         elsewhere = self._code_repositories() - {""} if self.trust_remote_code else set()
         if len(elsewhere) > 1:
@@ -438,17 +408,8 @@ class Scratch(Model):
 
 
 def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classifier: bool = False) -> tuple[Any, Any]:
-    """Model and tokenizer as a run's ``model/`` holds them; an adapter is put on its base.
-
-    Args:
-        model: What the run began with.
-        hardware: Where the model goes, and its precision.
-        seed: The run's.
-        folder: ``model/``.
-        classifier: Whether the run has trained a reward model.
-
-    Raises:
-        UserError: the folder is damaged.
+    """Model and tokenizer as a run's ``model/`` holds them; an adapter is put on its base, what the run began with.
+    ``classifier``: the run has trained a reward model. Raises `UserError` where the folder is damaged.
     """
     import transformers
 
@@ -470,16 +431,7 @@ def trained(model: Model, hardware: Hardware, seed: int, folder: Path, *, classi
 
 
 def written_tokenizer(model: Model, folder: Path, todo: str = loading.WRITE_AGAIN) -> Any:
-    """The tokenizer in a run's ``model/``.
-
-    Args:
-        model: What the run began with.
-        folder: ``model/``.
-        todo: What the user can do where it cannot be read.
-
-    Raises:
-        UserError: it is damaged, or another model's.
-    """
+    """The tokenizer in a run's ``model/``. Raises `UserError`, with what is to do, where it is damaged or another model's."""
     from transformers import AutoTokenizer
 
     with loading.explained(str(folder), todo, "cannot be loaded"):

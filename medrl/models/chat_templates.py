@@ -65,11 +65,9 @@ def ready(tokenizer: Any, form: ChatFormat | None, weights: str) -> Any:
     Base models often declare another EOS than the one their own template ends turns with (Qwen2.5: ``<|endoftext|>`` and
     ``<|im_end|>``): trained on the template, they would never stop.
 
-    A template that drops or refuses system messages, or does not write the BOS once where the tokenizer has every text begin
-    with it, is mended. The trained model is saved with the mended one, so that whatever loads it reads what it was trained on.
-
-    Raises:
-        UserError: there is no format, no token that could end a turn, or a template that nothing mends.
+    A template that drops or refuses system messages, or does not write the BOS once where the tokenizer has every text begin with
+    it, is mended. The trained model is saved with the mended one, so that whatever loads it reads what it was trained on. Raises
+    `UserError` where there is no format, no token that could end a turn, or a template that nothing mends.
     """
     if tokenizer.eos_token is None:
         raise UserError(f"The tokenizer of {weights} has no token that ends a text (eos_token), so nothing it writes would end.")
@@ -91,10 +89,8 @@ def ready(tokenizer: Any, form: ChatFormat | None, weights: str) -> Any:
 
 
 def _mend(tokenizer: Any, weights: str) -> None:
-    """Render a probe, and mend what it shows.
-
-    Raises:
-        UserError: the template refuses a plain question, or loses its words or those of a system message in the same turn.
+    """Render a probe, and mend what it shows. Raises `UserError` where the template refuses a plain question, or loses its words
+    or those of a system message in the same turn.
     """
     source, bos, question = tokenizer.get_chat_template(), tokenizer.bos_token, {"role": "user", "content": "a question"}
     asked, refusal = _rendered(tokenizer, source, [question])
@@ -125,15 +121,8 @@ def _rendered(tokenizer: Any, source: str, messages: list[dict[str, str]]) -> tu
 
 
 def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool) -> str:
-    """What the tokenizer's template makes of a conversation, as ``apply_chat_template`` does, within limits.
-
-    Args:
-        tokenizer: With a chat template.
-        messages: The conversation.
-        prompt: Whether an answer is to follow.
-
-    Raises:
-        UserError: the template refuses it.
+    """What the tokenizer's template makes of a conversation, as ``apply_chat_template`` does, within limits; of a ``prompt`` with
+    the beginning of an answer. Raises `UserError` where the template refuses it.
     """
     try:
         return render(tokenizer.get_chat_template(), messages, **tokenizer.special_tokens_map, add_generation_prompt=prompt)

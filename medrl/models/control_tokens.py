@@ -36,10 +36,8 @@ class ControlTokens:
         return re.sub(TEXT.format(r"(\d+)"), lambda found: self.tokens[int(found[1])], text)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a rendered text: stand-ins as the words that they stand for, control tokens as tokens.
-
-        Raises:
-            UserError: there is a stand-in, and the tokenizer is written in Python and finds control tokens anywhere.
+        """Token ids of a rendered text: stand-ins as the words that they stand for, control tokens as tokens. Raises `UserError`
+        where there is a stand-in, and the tokenizer is written in Python and finds control tokens anywhere.
         """
         if self.show(text) == text:
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -82,7 +82,10 @@ class FromRun(Model):
     def fingerprint(self) -> dict[str, str]:
         """The id of the run and a hash of the weights that it wrote; of code that is run, where it comes from."""
         written = Path(self.run) / "model"
-        code = self._below(written).fingerprint() if self.trust_remote_code else {}
+        code: dict[str, str] = {}
+        if self.trust_remote_code:  # of the weights that the other run wrote, or of those below its adapter
+            has_adapter = (written / "adapter_config.json").exists()
+            code = (self._before() if has_adapter else self._at(written)).fingerprint()
         return {**code, "run": identity.of_run(Path(self.run)), **of_weights(written)}
 
     def tokenizer(self, texts: Texts) -> Any:
@@ -127,10 +130,6 @@ class FromRun(Model):
         """The model that the other run began with, trusted as this one is."""
         before = build.build(tree_of(Path(self.run))["model"])
         return replace(before, trust_remote_code=self.trust_remote_code) if hasattr(before, "trust_remote_code") else before
-
-    def _below(self, written: Path) -> Any:
-        """What brings code, if anything does: the weights that the other run wrote, or those below its adapter."""
-        return self._before() if (written / "adapter_config.json").exists() else self._at(written)
 
     def _start(self, hardware: Hardware) -> Path:
         """Folder of whole weights to start from; made where the other run wrote an adapter."""

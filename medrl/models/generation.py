@@ -151,14 +151,8 @@ def fitting_tokens(policy: Any) -> int:
 
 
 def fitting_budget(layers: int, keys: int, intermediate: int, vocabulary: int, memory: int) -> int:
-    """Tokens of a batch that a quarter of a GPU's memory holds.
-
-    Args:
-        layers: Of the model.
-        keys: Width of the keys of a layer, all heads together.
-        intermediate: Width of the feed-forward block.
-        vocabulary: Words.
-        memory: Of the GPU, in bytes.
+    """Tokens of a batch that a quarter of a GPU's memory, in bytes, holds; ``keys`` is the width of a layer's keys, all heads
+    together, ``intermediate`` that of the feed-forward block.
     """
     return max(CPU_TOKENS, min(MOST_TOKENS, memory // 4 // _token_bytes(layers, keys, intermediate, vocabulary)))
 
@@ -214,11 +208,8 @@ class Engine(ABC):
         A prompt that leaves no room for a completion is answered with nothing, unfinished; it is never cut. While a batch is
         written, ``tick`` hears how many completions of it are made.
         """
-        asked = {}
-        for position in range(len(prompts)):
-            if position not in set(done):
-                ids = self.rendering.prompt(prompts[position])
-                asked[position] = Asked(ids, min(sampling.max_new_tokens, self.context_tokens - len(ids)), keys[position])
+        left = [position for position in range(len(prompts)) if position not in set(done)]
+        asked = {position: self._limited(prompts[position], keys[position], sampling) for position in left}
         if too_long := {position: Generated("", 0, False) for position, each in asked.items() if each.limit <= 0}:
             yield too_long
         yield from self._completed({at: each for at, each in asked.items() if at not in too_long}, sampling, tick)
@@ -230,16 +221,15 @@ class Engine(ABC):
         """Completions of prompts by their positions, batch by batch."""
 
     def asked(self, prompt: Messages, key: str, sampling: Sampling) -> Asked:
-        """A conversation as it is completed.
+        """A conversation as it is completed. Raises `UserError` where it leaves no room, or the chat template refuses it."""
+        asked = self._limited(prompt, key, sampling)
+        if asked.limit <= 0:
+            raise UserError(f"The conversation has {len(asked.ids)} tokens, and the model's context is {self.context_tokens}.")
+        return asked
 
-        Raises:
-            UserError: it leaves no room for a completion, or the chat template refuses it.
-        """
+    def _limited(self, prompt: Messages, key: str, sampling: Sampling) -> Asked:
         ids = self.rendering.prompt(prompt)
-        limit = min(sampling.max_new_tokens, self.context_tokens - len(ids))
-        if limit <= 0:
-            raise UserError(f"The conversation has {len(ids)} tokens, and the model's context is {self.context_tokens}.")
-        return Asked(ids, limit, key)
+        return Asked(ids, min(sampling.max_new_tokens, self.context_tokens - len(ids)), key)
 
     def _generated(self, ids: list[int]) -> Generated:
         finished = ids[-1] in eos_token_ids(self.policy, self.tokenizer)
@@ -251,20 +241,13 @@ class Transformers(Engine):
     """Batched generation with transformers, on whatever device the policy is."""
 
     def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, budget: int | None) -> None:
-        """Args:
-        policy: The model, with its adapter where it has one.
-        tokenizer: The model's.
-        context_tokens: Longest prompt and completion together.
-        budget: Most tokens of a batch, padding and completions included; None for what suits the device.
-        """
+        """``budget``: most tokens of a batch, padding and completions included; None for what suits the device."""
         super().__init__(policy, tokenizer, context_tokens)
         self.budget = budget or fitting_tokens(policy)
 
     def stream(self, prompt: Messages, key: str, sampling: Sampling, tell: Tell) -> Generated:
-        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first.
-
-        Raises:
-            UserError: the prompt leaves no room for a completion.
+        """`complete` for one prompt, which tells each word as soon as it is written; with what the template opens, first. Raises
+        `UserError` where the prompt leaves no room for a completion.
         """
         asked = self.asked(prompt, key, sampling)
         tell(self.rendering.opening)

@@ -45,9 +45,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Read the header and hold it against the length of the file. Without the package ``gguf``, whose reader takes seconds.
-
-    Raises:
-        UserError: it is no GGUF file, is one of several parts, or is cut off.
+    Raises `UserError` where it is no GGUF file, is one of several parts, or is cut off.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -67,16 +65,9 @@ def read_header(path: Path) -> Header:
 
 
 def unpacked(path: Path, folder: Path) -> Path:
-    """Folder that holds a GGUF file's model, tokenizer and chat template as transformers saves them, the weights in bfloat16.
-
-    It is named after the file's bytes and made once, whole or not at all; whoever comes meanwhile waits for it.
-
-    Args:
-        path: The file.
-        folder: Where such folders are kept.
-
-    Raises:
-        UserError: transformers cannot read the file, or not all of it.
+    """Folder in ``folder`` that holds a GGUF file's model, tokenizer and chat template as transformers saves them, the weights in
+    bfloat16. It is named after the file's bytes and made once, whole or not at all; whoever comes meanwhile waits for it. Raises
+    `UserError` where transformers cannot read the file, or not all of it.
     """
     out = folder / of_file(path)[:16]
     if out.exists():
@@ -125,11 +116,8 @@ def _unpack(path: Path, out: Path) -> None:
 
 
 def _check_whole(path: Path, header: Header, model: Any, missing: set[str]) -> None:
-    """Whether the model has every number of the file and no other: transformers draws what it misses, and drops what it
-    does not know (Llama 3's factors of the positions, ``rope_freqs``).
-
-    Raises:
-        UserError: it has not.
+    """Raises `UserError` where the model has not every number of the file, or others: transformers draws what it misses, and
+    drops what it does not know (Llama 3's factors of the positions, ``rope_freqs``).
     """
     tied = header.elements.get("output.weight", 0) if model.config.tie_word_embeddings else 0
     held, read = header.parameters - tied, sum(weight.numel() for weight in model.parameters())

@@ -24,16 +24,8 @@ WRITE_AGAIN = "remove it and run the same command again to write it anew"
 
 @contextmanager
 def explained(source: str, todo: str = COPY_AGAIN, said: str = NO_MODEL, *, on_hub: bool = False) -> Iterator[None]:
-    """Turn whatever a loader raises into one sentence: there are a dozen kinds, and they share no base.
-
-    Args:
-        source: Folder or hub id that is loaded.
-        todo: What the user can do.
-        said: What the sentence says of the source.
-        on_hub: Whether the source is a hub id.
-
-    Raises:
-        UserError: instead of any other error.
+    """Turn whatever a loader raises into one sentence, a `UserError`: there are a dozen kinds, and they share no base. The
+    sentence has what is ``said`` of the source, a folder or hub id, and what is to do.
     """
     try:
         yield
@@ -66,17 +58,8 @@ def _damaged_json(folder: Path) -> str:
 
 
 def tokenizer(load: Callable[..., Any], declared: Declared, called: str, source: str, **options: Any) -> Any:
-    """A tokenizer, not yet with its chat format. Stands inside `explained`.
-
-    Args:
-        load: A ``from_pretrained``.
-        declared: ``config.json`` of the weights that it is to read for; empty where they are held against it later.
-        called: What the user calls the source.
-        source: Folder or hub id.
-        **options: Of `load`.
-
-    Raises:
-        UserError: it is no tokenizer of these weights.
+    """A tokenizer by a ``from_pretrained`` and its options, not yet with its chat format. Stands inside `explained`. Raises
+    `UserError` where it is no tokenizer of the weights of this ``config.json``, empty where they are held against it later.
     """
     if Path(source).is_dir() and (said := architecture.no_tokenizer(Path(source))):
         raise UserError(f"{said}.")
@@ -87,10 +70,8 @@ def tokenizer(load: Callable[..., Any], declared: Declared, called: str, source:
 
 
 def check_vocabulary(found: Any, declared: Declared, source: str) -> None:
-    """Hold a tokenizer against the ``config.json`` of weights. Weights may have some rows more than there are tokens.
-
-    Raises:
-        UserError: it was not made for them.
+    """Raises `UserError` for a tokenizer of other weights than this ``config.json`` has, which may have some rows more than
+    tokens.
     """
     rows = declared.get("vocab_size") or (declared.get("text_config") or {}).get("vocab_size")
     if not isinstance(rows, int):
@@ -111,16 +92,8 @@ def check_vocabulary(found: Any, declared: Declared, source: str) -> None:
 
 
 def weights(load: Callable[..., Any], source: str, *, fresh_head: bool = False, **options: Any) -> Any:
-    """A model whose every weight was on the disk. Stands inside `explained`.
-
-    Args:
-        load: A ``from_pretrained``.
-        source: Folder or hub id.
-        fresh_head: Whether the head is drawn, and another one left out.
-        **options: Of `load`.
-
-    Raises:
-        UserError: weights are missing, left over, or no finite numbers.
+    """A model by a ``from_pretrained`` and its options, whose every weight was on the disk but for a ``fresh_head``. Stands
+    inside `explained`. Raises `UserError` where weights are missing, left over, or no finite numbers.
     """
     if (Path(source) / "adapter_config.json").exists():  # which transformers would follow to the base that it names
         raise UserError(f"{source} holds an adapter beside its weights (adapter_config.json); take one of the two away.")
@@ -145,9 +118,7 @@ def weights(load: Callable[..., Any], source: str, *, fresh_head: bool = False, 
 
 
 def check_special_tokens(model: Any, source: str) -> None:
-    """Raises:
-    UserError: ``generation_config.json`` names a token that there is not.
-    """
+    """Raises `UserError` where ``generation_config.json`` names a token that there is not."""
     declared = getattr(model, "generation_config", None)
     count = getattr(model.config.get_text_config(), "vocab_size", 2**31)  # code of others may call it otherwise
     for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
@@ -161,9 +132,7 @@ def check_special_tokens(model: Any, source: str) -> None:
 
 
 def check_finite(model: Any, source: str) -> None:
-    """Raises:
-    UserError: a weight is no finite number, or a frequency of the positions, which ``config.json`` says.
-    """
+    """Raises `UserError` where a weight is no finite number, or a frequency of the positions, which ``config.json`` says."""
     for name, frequencies in model.named_buffers():
         if name.endswith("inv_freq") and not _is_finite(frequencies):
             raise UserError(
@@ -184,11 +153,8 @@ def _is_finite(weight: Any) -> bool:
 
 
 def adapter(base: Any, folder: Path, *, trainable: bool = False) -> Any:
-    """A model with the adapter of a run on it. Stands inside `explained`.
-
-    Raises:
-        UserWarning: the folder lacks weights of the adapter, where peft would go on with the base in silence.
-        UserError: a weight is no finite number.
+    """A model with the adapter of a run on it. Stands inside `explained`. Raises `UserWarning` where weights of the adapter are
+    missing, where peft would go on with the base in silence, and `UserError` where one is no finite number.
     """
     from peft import PeftModel
 

@@ -39,14 +39,9 @@ class Lora(Identified):
     It works on a base in 4 bits, too, which it unpacks in every forward pass."""
 
     def targets(self, model: Any) -> list[str]:
-        """Names of the layers that get an adapter.
-
-        Args:
-            model: The architecture; its weights may be on the meta device.
-
-        Raises:
-            UserError: ``modules`` names a layer that the architecture lacks, that can have no adapter, or that has its weight in
-                common with another.
+        """Names of the layers that get an adapter; the model's weights may be on the meta device. Raises `UserError` where
+        ``modules`` names a layer that the architecture lacks, that can have no adapter, or that has its weight in common with
+        another.
         """
         from medrl.config.suggest import nearest
 

@@ -31,15 +31,8 @@ class TemplateRefused(Exception):
 
 
 def render(source: str, messages: Sequence[Mapping[str, Any]], **values: Any) -> str:
-    """What a template makes of a conversation.
-
-    Args:
-        source: Of the template.
-        messages: The conversation.
-        **values: What the template reads besides: the special tokens, ``add_generation_prompt``.
-
-    Raises:
-        TemplateRefused: it makes nothing of it.
+    """What a template's source makes of a conversation and of what else it reads: the special tokens, ``add_generation_prompt``.
+    Raises `TemplateRefused` where it makes nothing of it.
     """
     if len(source) > LONGEST_SOURCE:
         raise TemplateRefused(f"it has {len(source):,} characters, and {LONGEST_SOURCE:,} are allowed")

@@ -56,9 +56,7 @@ class Rendering:
     """What one tokenizer and its chat template make of conversations."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Args:
-        tokenizer: With a chat template, as a `medrl.models.base.Model` hands it out.
-        """
+        """The tokenizer has a chat template, as a `medrl.models.base.Model` hands it out."""
         self.tokenizer = tokenizer
         self.opening, self.ending = opening(tokenizer), ending(tokenizer)
         self.bos: list[int] = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
@@ -66,19 +64,12 @@ class Rendering:
         self._control = ControlTokens(tokenizer)
 
     def prompt(self, messages: Messages) -> list[int]:
-        """Token ids of a prompt: what generation reads.
-
-        Raises:
-            UserError: the chat template refuses the conversation.
-        """
+        """Token ids of a prompt: what generation reads. Raises `UserError` where the chat template refuses the conversation."""
         return self._control.ids(self._prompt(messages))
 
     def prompt_length(self, messages: Messages, most: int) -> int:
         """Tokens of a prompt. Of one that is many times longer than ``most``, those of its beginning, which are too many as well:
-        a row of 10 MB takes as long as thousands of others.
-
-        Raises:
-            UserError: the chat template refuses the conversation.
+        a row of 10 MB takes as long as thousands of others. Raises `UserError` where the chat template refuses the conversation.
         """
         text = self._prompt(messages)
         beginning = text[: LONG * most]
@@ -87,13 +78,9 @@ class Rendering:
         return len(self._control.ids(text))
 
     def pair(self, prompt: Messages, answer: str, *, finished: bool = True) -> Pair:
-        """Prompt and completion as text, for people: as tokens they may say more than one thing.
-
-        Args:
-            prompt: Everything before the answer.
-            answer: With its thinking, and with or without what the template opens of it. One without any thinking closes what
-                the template has opened, or all of it would be thought.
-            finished: Whether the turn ends; false for an answer that a token limit cut.
+        """Prompt and completion as text, for people: as tokens they may say more than one thing. The answer has its thinking,
+        with or without what the template opens of it; one without any thinking closes what the template has opened, or all of it
+        would be thought. Its turn does not end where a token limit cut it (``finished``).
         """
         closing, rest = self._completion(answer, finished)
         return Pair(self._control.show(self._prompt(prompt)), self._control.show(closing + rest))

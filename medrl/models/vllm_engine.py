@@ -68,20 +68,12 @@ class Vllm(Engine):
     """Completions by vLLM, of the policy as it is when `complete` or `sample` is called."""
 
     def __init__(self, policy: Any, tokenizer: Any, context_tokens: int, hardware: Hardware) -> None:
-        """Args:
-        policy: The model, with its adapter where it has one.
-        tokenizer: The model's.
-        context_tokens: Longest prompt and completion together.
-        hardware: Its precision, and the share of the GPU's memory that vLLM takes.
-        """
         super().__init__(policy, tokenizer, context_tokens)
         self.hardware = hardware
 
     def sample(self, asked: list[Asked], sampling: Sampling) -> list[list[int]]:
-        """Complete prompts: for each the ids of the completion, with its closing token unless the token limit cut it.
-
-        Raises:
-            UserError: vLLM cannot run the model.
+        """The ids of each completion, with its closing token unless the limit cut it. Raises `UserError` where vLLM cannot run
+        the model.
         """
         import torch
 
@@ -214,17 +206,9 @@ def weight_bytes(plain: Any, precision: str) -> int:
 
 
 def memory_options(wanted: int, weights: int) -> dict[str, Any]:
-    """How much of a GPU an engine takes, in vLLM's words.
-
-    The cache is said in bytes. Left to itself, vLLM measures what is free before and after a step, and ends with an error where
-    another process gives memory back in between: several runs could not share a card.
-
-    Args:
-        wanted: Bytes in all.
-        weights: Bytes of the weights.
-
-    Raises:
-        UserError: they leave no room for a cache.
+    """How an engine takes ``wanted`` bytes of a GPU, its weights among them, in vLLM's words. The cache is said in bytes: left to
+    itself, vLLM measures what is free before and after a step, and ends with an error where another process gives memory back in
+    between, so that several runs could not share a card. Raises `UserError` where there is no room for a cache.
     """
     import torch
 
@@ -327,11 +311,7 @@ def described(shape: Mapping[str, Any]) -> Path:
 
 
 def take(model: Any, weights: Iterable[tuple[str, Any]]) -> None:
-    """Give vLLM's model all of its weights.
-
-    Raises:
-        RuntimeError: it has some that are not among them; they would be random.
-    """
+    """Give vLLM's model all of its weights. Raises `RuntimeError` where it has others, which would be random."""
     loaded = model.load_weights(weights)
     if loaded is not None and (missing := sorted({name for name, _ in model.named_parameters()} - loaded)):
         raise RuntimeError(f"vLLM's {type(model).__name__} was handed no weights for {', '.join(missing[:3])}.")

@@ -81,13 +81,8 @@ def pace(run: Run, measured: Shape) -> Pace | None:
 
 
 def of_training(run: Run, algo: TrainedAlgo, found: Pace, known: float) -> Duration:
-    """What an optimizer step takes, and what comes before the first.
-
-    Args:
-        run: Its hardware is decided (`medrl.planning.fit`).
-        algo: Its algorithm.
-        found: From `pace`.
-        known: Tokens of a sequence that are known before anything is generated: their mean, or their limit.
+    """What an optimizer step takes, and what comes before the first, of a run whose hardware is decided (`medrl.planning.fit`),
+    with what `pace` has found. ``known``: tokens of a sequence before anything is generated, their mean or their limit.
     """
     work, hardware = algo.footprint(run, round(known)), run.hardware
     share = algo.batch_size / hardware.processes

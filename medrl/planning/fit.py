@@ -42,11 +42,7 @@ class Fitted(NamedTuple):
 
 
 def fitted(run: Run) -> Fitted:
-    """Decide what is ``auto`` still.
-
-    Raises:
-        UserError: the model's ``config.json`` cannot be read.
-    """
+    """Decide what is ``auto`` still. Raises `UserError` where the model's ``config.json`` cannot be read."""
     if not isinstance(run.algo, base.TrainedAlgo) or not any(getattr(run.hardware, key) == AUTO for key in FITTED):
         return Fitted(run, None, [])
     measured = measure(run.model)
@@ -173,10 +169,7 @@ def of_card(run: Run) -> str | None:
 
 def ways_out(run: Run, measured: Shape) -> str:
     """What makes a run fit that does not, in the words of a command line, tried by the estimate; the least far-reaching first.
-
-    Args:
-        run: As it was asked for, before anything was `fitted`.
-        measured: Its architecture.
+    The run is as it was asked for, before anything was `fitted`.
     """
     asked = {key: AUTO for key in FITTED if getattr(run.hardware, key) != AUTO}
     single = [(_words_of("hardware", asked), _changed(run, "hardware", asked))] if asked else []

@@ -74,16 +74,9 @@ def _with_formats(tree: Tree, formats: Mapping[str, str]) -> Tree:
 
 
 def settled(tree: Tree, run: Run, *, elsewhere: bool) -> Tree:
-    """The configuration with the format that the model knows best in the place of each ``auto``; itself where there is none.
-
-    Args:
-        tree: As it was composed.
-        run: What `opened` of it builds.
-        elsewhere: Whether another machine will do the run.
-
-    Raises:
-        ConfigError: a task's answers are graded by no rule, or the model cannot be asked here.
-        UserError, Interrupted: it was asked, and that failed or was stopped.
+    """The composed configuration, of which `opened` builds ``run``, with the format that the model knows best in the place of
+    each ``auto``; itself where there is none. Raises `ConfigError` where a task's answers are graded by no rule, or the model
+    cannot be asked here or is ``elsewhere``; `UserError` or `Interrupted` where it was asked, and that failed or was stopped.
     """
     if not (names := _open(tree)):
         return opened(tree)
@@ -163,11 +156,7 @@ def _ask_in_a_process(tree: Tree, run: Run, names: Sequence[str]) -> None:
 
 
 def ask(run: Run, name: str, model: Any, tokenizer: Any) -> dict[str, Any]:
-    """Ask the validation rows of a task in each format, greedily; keep and return the choice, and keep every answer.
-
-    Raises:
-        UserError: there is no row to ask.
-    """
+    """Ask validation rows in each format, greedily; keep all answers and return the choice. Raises `UserError` for no rows."""
     from medrl.report.progress import Progress
 
     mix, source = run.data_mix, run.source

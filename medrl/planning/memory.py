@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medrl.data.hf_hub import Unreachable
-from medrl.models.architecture import known_skeleton
+from medrl.models.architecture import known_skeleton, tensor_shapes
 
 if TYPE_CHECKING:
     from medrl.algos.base import Footprint, TrainedAlgo
@@ -69,14 +69,7 @@ class Shape:
 
 
 def shape(model: Any) -> Shape | None:
-    """Measure an architecture.
-
-    Args:
-        model: A language model; on the meta device, where tensors have shapes and no storage, it costs nothing.
-
-    Returns:
-        None for one that is no transformer with attention heads.
-    """
+    """Measure a language model, for nothing on the meta device; None for one that is no transformer with attention heads."""
     import torch
 
     text = model.config.get_text_config()
@@ -95,9 +88,7 @@ def shape(model: Any) -> Shape | None:
 
 def stored_shape(folder: Path) -> Shape | None:
     """The same of the embedded weights, read off their file: the architecture's code takes two seconds to import."""
-    with (folder / "model.safetensors").open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    sizes = {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+    sizes = tensor_shapes(folder / "model.safetensors")
     matrices = {name.removesuffix(".weight"): size for name, size in sizes.items() if len(size) == 2}
     embedding = matrices.pop("model.embed_tokens")
     return _shape(
@@ -315,11 +306,9 @@ class Estimate(NamedTuple):
 
 
 def measure(model: Model) -> Shape | None:
-    """The architecture of a model, without its weights; None for one that is no transformer with attention heads.
-
-    Raises:
-        Unreachable: its ``config.json`` cannot be fetched, and its shape is not kept here.
-        UserError: it can be fetched, and not be read.
+    """The architecture of a model, without its weights; None for one that is no transformer with attention heads. Raises
+    `Unreachable` where its ``config.json`` cannot be fetched, and its shape is not kept here, and `UserError` where it can be
+    fetched, and not be read.
     """
     from medrl.models.base import Pretrained
 
@@ -351,14 +340,7 @@ def training(hardware: Hardware, model: Model, measured: Shape) -> Training:
 
 
 def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estimate:
-    """What a process of a run takes.
-
-    Args:
-        run: The configuration.
-        algo: Its algorithm.
-        measured: Its architecture.
-        known: Tokens of a sequence that are known before anything is generated, as `TrainedAlgo.max_prompt_tokens` counts them.
-    """
+    """What a process of a run takes; ``known`` tokens of a sequence as `TrainedAlgo.max_prompt_tokens` counts them."""
     held, hardware, work = training(run.hardware, run.model, measured), run.hardware, algo.footprint(run, known)
     others = [training(hardware, model, found).weights() for model in algo.others if (found := measure(model))]
     micro, accumulation = hardware.split(algo.batch_size)
@@ -372,8 +354,9 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
         "optimizer": held.optimizer(algo.optimizer) * work.policies,
         "copies": held.weights() * (work.frozen + work.policies - 1) + sum(others),
     }
-    parts = {part: _share(run, part, size) for part, size in whole.items()}
-    if "weights" in SHARDED[run.hardware.sharding]:  # a layer is gathered whole, the next one meanwhile
+    sharded = SHARDED[hardware.sharding]
+    parts = {part: ceil(size / hardware.processes) if part in sharded else size for part, size in whole.items()}
+    if "weights" in sharded:  # a layer is gathered whole, the next one meanwhile
         parts["weights"] += min(whole["weights"], 2 * ceil(whole["weights"] / measured.layers))
     parts |= {
         "activations": held.activations(at_once, work.tokens, hardware.gradient_checkpointing is True),
@@ -397,10 +380,6 @@ def _phases(parts: dict[str, int], accumulation: int, vllm_sleeps: bool) -> dict
         "generation": always + parts["vllm"] + parts["key-value cache"],
         "update": learning + parts["gradients"] + parts["update"],
     }
-
-
-def _share(run: Run, part: str, size: int) -> int:
-    return ceil(size / run.hardware.processes) if part in SHARDED[run.hardware.sharding] else size
 
 
 def _generation(run: Run, algo: TrainedAlgo, held: Training, work: Footprint) -> int:

@@ -54,18 +54,9 @@ class Pace(NamedTuple):
 def plan(
     run: Run, drawn: DrawnMix | None, audited: Audit | None, tokenizer: Any, pace: Pace, fitted: Fitted | None = None
 ) -> dict[str, Any]:
-    """The plan as ``plan.json`` holds it.
-
-    Args:
-        run: The configuration.
-        drawn: Its training rows; None where they, or the tokenizer, cannot be read, and the plan is made of limits.
-        audited: What the reward audit found, for algorithms that train on rewards.
-        tokenizer: Counts the tokens of the rows.
-        pace: What a step and an answer took before, from :func:`pace`.
-        fitted: The hardware that was decided, where it was.
-
-    Raises:
-        UserError: nothing is known of the model either.
+    """The plan as ``plan.json`` holds it, of limits where training rows or tokenizer cannot be read (``drawn`` is None): with the
+    reward audit, what a step and an answer took before (`pace`), and the hardware that was decided. Raises `UserError` where
+    nothing is known of the model either.
     """
     from medrl.algos.base import SamplingAlgo, TrainedAlgo
 
@@ -345,11 +336,7 @@ def describe(plan: dict[str, Any]) -> str:
 
 
 def check_room(run: Run, policy: Any, folder: Path) -> None:
-    """Compare the free disk with what the checkpoints will take.
-
-    Raises:
-        UserError: there is not enough.
-    """
+    """Raises `UserError` where the free disk is less than what the checkpoints will take."""
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     weights = sum(parameter.numel() * parameter.element_size() for parameter in policy.parameters())
     # A full checkpoint holds the weights and AdamW's two moments in float32; an adapter is small beside its base.

@@ -118,12 +118,7 @@ def _table(what: str, names: Sequence[str], scores: Mapping[str, Sequence[float 
 
 
 def audit(rewards: RewardSet, rows: Sequence[TrainingRow]) -> Audit:
-    """Try the probes on the first rows of each task.
-
-    Args:
-        rewards: What a completion is paid for.
-        rows: Training rows, in the order in which they were drawn.
-    """
+    """Try the probes on the first training rows of each task, in the order in which they were drawn."""
     matrix: dict[str, Any] = {}
     findings: list[Finding] = []
     for task, sample in _by_task(rows).items():
@@ -184,12 +179,8 @@ def _earned(written: Sequence[Completion], totals: Sequence[float]) -> Earned:
 
 
 def advice(found: Audit, run: Run, longest: int) -> str:
-    """One paragraph for a model that earns nothing to learn from: what was seen and what to type. Empty where it earns something.
-
-    Args:
-        found: With what the model before training earns.
-        run: The configuration.
-        longest: Tokens of the longest prompt.
+    """One paragraph for a model that earns nothing before training: what was seen and what to type. Empty where it earns
+    something. ``longest``: tokens of the longest prompt.
     """
     poor = {task: earned for task, earned in found.base.items() if earned.nothing}
     if not poor:
@@ -242,11 +233,7 @@ def sampled(job: Job, algo: Algo) -> list[Completion]:
 
 
 def stop_on(found: Audit, rewards: RewardSet, control: Control = "none") -> None:
-    """Stop where there is a finding and the reward set says so; a placebo is not paid what was audited.
-
-    Raises:
-        UserError: a hack earns more than the gold, or no reward has an opinion.
-    """
+    """Stop with a `UserError` on a finding, where the reward set says so; a placebo is not paid what was audited."""
     if found.findings and rewards.audit == "stop" and control == "none":
         listed = "\n".join(f"  {finding.task}: {finding.message}" for finding in found.findings)
         raise UserError(
@@ -261,11 +248,8 @@ def gold_text(row: TrainingRow) -> str:
 
 
 def probes(row: TrainingRow, sample: Sequence[TrainingRow]) -> Iterator[tuple[str, str]]:
-    """What may be written to a row, by name. The gold comes first; all others should earn no more.
-
-    Args:
-        row: The row.
-        sample: Other rows of the same task, whose golds serve as wrong answers.
+    """What may be written to a row, by name. The gold comes first; all others should earn no more. Golds of ``sample``, other
+    rows of the same task, serve as wrong answers.
     """
     task, example, form = row.task, row.example, row.task.format
     steps, gold = STEPS[task.language], task.answer(example)

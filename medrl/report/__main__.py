@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrl.config import build, extensions, frozen
-from medrl.errors import ConfigError, Problem, UserError, answered
+from medrl.errors import ConfigError, Problem, UserError, command
 from medrl.files import read_json
 from medrl.report import kept_runs
 
@@ -19,12 +19,9 @@ python -m medrl.report FOLDER [output=FILE]        list the runs of a folder (FO
 Each page is one file that needs no network."""
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Write a page; 0 when it stands."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     folders, options = _words(argv)
     output = Path(options["output"]) if "output" in options else None
     if "inspect" in options:
@@ -47,10 +44,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _words(argv: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Raises:
-    ConfigError: an option that there is not.
-    UserError: no folder is named.
-    """
+    """Raises `ConfigError` for an option that there is not, and `UserError` where no folder is named."""
     argv = extensions.name(argv)
     options = dict(word.split("=", 1) for word in argv if "=" in word)
     if unknown := [key for key in options if key not in ("output", "inspect")]:

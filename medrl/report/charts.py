@@ -251,11 +251,8 @@ Row = tuple[str, float, tuple[float, float] | None]
 
 
 def figure(title: str, rows: Sequence[Row]) -> str:
-    """An SVG file, light and dark: a dot with its interval for each row.
-
-    Args:
-        title: What the values are, with their unit; stands above the rows.
-        rows: A label, a value in any unit and its interval each. Without rows, the title alone.
+    """An SVG file, light and dark: a dot with its interval for each row of label, value and interval, below a title with the
+    unit. Without rows, the title alone.
     """
     panels = [Panel(label, [Dot(value, ends)]) for label, value, ends in rows]
     drawn = forest(title, panels, number, placed=f' x="20" y="34" width="{WIDTH - 40}"') if panels else ""

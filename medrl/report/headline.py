@@ -36,11 +36,8 @@ class Headline(NamedTuple):
 
 
 def headlines(metrics: Metrics, beside: Sequence[Metrics] = ()) -> list[Headline]:
-    """One for each task that training may have changed, losses first; none where nothing was trained.
-
-    Args:
-        metrics: Of the run.
-        beside: Of finished runs beside it; those of its seed, of another arm and asked in the same way are its placebos.
+    """One for each task that training may have changed, losses first; none where nothing was trained. Of the finished runs beside
+    it, those of its seed, of another arm and asked in the same way are its placebos.
     """
     found = arms([metrics, *(each for each in beside if each["seed"] == metrics["seed"])])
     together = [(arm, test) for arm, test in zip(found, tested(found), strict=True) if arm.run is metrics]

@@ -108,18 +108,9 @@ def page(
     said: str = "",
     loud: bool = False,
 ) -> str:
-    """A whole file that loads nothing.
-
-    Args:
-        title: Of the window.
-        heading: Above the page.
-        rows: Where the rows came from.
-        facts: What its head says: `fact`s of ``macros.html.j2``.
-        sections: Heading and content by anchor; one without content is left out.
-        sources: Where the numbers come from, for the foot.
-        synthetic: Whether the rows, or some of them, say nothing about medicine.
-        said: A sentence on top of everything.
-        loud: Whether it tells of a failure.
+    """A whole file that loads nothing: a window's title, a heading, where the ``rows`` came from, `fact`s of ``macros.html.j2``,
+    sections (heading and content by anchor; one without content is left out), and where the numbers come from for the foot.
+    ``said`` stands on top, ``loud`` where it tells of a failure; ``synthetic`` rows, or some of them, say nothing about medicine.
     """
     import time
 

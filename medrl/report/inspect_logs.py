@@ -22,17 +22,7 @@ READINGS = {"strict": ("verdict", "answer"), "readable": ("readable", "readable_
 
 
 def write_logs(folder: Path, run: Run, metrics: dict[str, Any], into: Path) -> list[Path]:
-    """Write a log for each task whose answers are texts, before training and after it.
-
-    Args:
-        folder: Of a finished run.
-        run: Its configuration.
-        metrics: Its ``metrics.json``.
-        into: Folder of the logs.
-
-    Returns:
-        The files.
-    """
+    """Write a log for each task of a finished run whose answers are texts, before training and after it; the files."""
     into.mkdir(parents=True, exist_ok=True)
     asked_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime((folder / "metrics.json").stat().st_mtime))
     written = []

@@ -39,11 +39,7 @@ class KeptRun(NamedTuple):
 
 
 def read(folder: Path) -> KeptRun:
-    """A run, finished or not.
-
-    Raises:
-        UserError: the folder is none of a run, or holds a damaged file.
-    """
+    """A run, finished or not. Raises `UserError` where the folder is none of a run, or holds a damaged file."""
     tree, stands = frozen.load(folder), standing.of_folder(folder)
     log = read_jsonl(folder / "train" / "log.jsonl")
     if stands.state == "finished":
@@ -54,10 +50,8 @@ def read(folder: Path) -> KeptRun:
 
 
 def write_comparison(folders: Sequence[Path], page: Path) -> None:
-    """Settings that differ, both readings, changes with intervals, and curves of several runs.
-
-    Raises:
-        UserError: as `read`; or a run is named twice.
+    """Settings that differ, both readings, changes with intervals, and curves of several runs. Raises what `read` raises, and
+    `UserError` where a run is named twice.
     """
     runs = list(map(read, folders))
     names = [run.name for run in runs]
@@ -107,11 +101,7 @@ def _curves(runs: Sequence[KeptRun]) -> Markup:
 
 
 def write_index(folder: Path, page: Path) -> None:
-    """All runs of a folder, the newest first.
-
-    Raises:
-        UserError: there is none, or one of them is damaged.
-    """
+    """All runs of a folder, the newest first. Raises `UserError` where there is none, or one of them is damaged."""
     folders = sorted((path.parent for path in folder.glob("*/config.yaml")), key=_changed, reverse=True)
     if not folders:
         raise UserError(f"{folder} is no run folder and holds none.")

@@ -34,12 +34,8 @@ class Answers(NamedTuple):
 
 
 def answers(folder: Path, run: Run) -> dict[str, Answers]:
-    """By task, in the order of the examples; of a file that is not whole, the lines that are there. Of documents only the
-    likelihood is kept, so they are not among them.
-
-    Args:
-        folder: ``eval/`` of the run.
-        run: Its configuration.
+    """By task, in the order of the examples, from ``eval/`` of the run; of a file that is not whole, the lines that are there. Of
+    documents only the likelihood is kept, so they are not among them.
     """
     base, trained = _files(folder, run, "base"), _files(folder, run, "trained") if run.algo.trains else {}
     return {
@@ -91,12 +87,8 @@ class Completions(NamedTuple):
 
 
 def completions(folder: Path, run: Run, most: int) -> Completions:
-    """Of evenly spaced steps, the first and the last among them, so many that there are about ``most`` completions at most.
-
-    Args:
-        folder: ``train/completions`` of the run.
-        run: Its configuration.
-        most: Completions.
+    """Of evenly spaced steps in ``train/completions``, the first and the last among them, so many that there are about ``most``
+    completions at most.
     """
     from pyarrow import parquet
 

@@ -125,12 +125,9 @@ def change(task: Task, key: str = "change") -> str:
 def against(task: Task) -> str:
     """A reward model against what needs no model: chance, and the longer answer; empty for any other task."""
     found = task.get("against", {})
-    said = [f"{_name(name)} {change({**task, 'change': each})} ({each['test']})" for name, each in found.items()]
-    return "; ".join(said)
-
-
-def _name(reference: str) -> str:
-    return reference.replace("_", " ")
+    return "; ".join(
+        f"{name.replace('_', ' ')} {change({**task, 'change': each})} ({each['test']})" for name, each in found.items()
+    )
 
 
 def readable_change(task: Task) -> str:

@@ -16,14 +16,8 @@ class Progress(AbstractContextManager["Progress"]):
     """Counts what is done, with a time estimate; to be closed, or used as a context."""
 
     def __init__(self, what: str, total: int, done: int = 0, unit: str = "steps", *, shown: bool = True) -> None:
-        """Begin.
-
-        Args:
-            what: Is done, before the numbers.
-            total: Of ``unit``.
-            done: How many were done by an earlier command, which took no time of this one.
-            unit: In the plural.
-            shown: Whether this process says anything; of several processes one does.
+        """``what`` stands before the numbers, ``done`` were done by an earlier command, which took no time of this one; of
+        several processes one is ``shown``.
         """
         self.what, self.total, self.unit = what, total, unit
         self.begun_with, self.done, self.part, self.detail = done, done, 0.0, ""

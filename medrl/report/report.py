@@ -29,16 +29,9 @@ def write_html(
     beside: Sequence[Mapping[str, Any]] = (),
     stands: Standing = FINISHED,
 ) -> None:
-    """Write ``report.html`` out of what the folder of a run holds.
-
-    Args:
-        folder: Of the run; its ``provenance.json`` stands already.
-        tree: The resolved configuration.
-        run: The same, built.
-        metrics: ``metrics.json``, or as much of it as is known (`run_metrics.of_folder`).
-        log: Lines of ``train/log.jsonl``.
-        beside: As in `terminal.table`.
-        stands: What the page says on top; of a run that is not finished, the page claims nothing.
+    """Write ``report.html`` out of what the folder of a run holds, ``provenance.json`` at least, with as much of ``metrics.json``
+    as is known (`run_metrics.of_folder`). The page says on top where the run ``stands``; of one that is not finished it claims
+    nothing.
     """
     provenance, plan = run_folder.read(folder / "provenance.json"), run_folder.read(folder / "plan.json")
     audit = plan.get("audit") or {"matrix": {}, "findings": []}

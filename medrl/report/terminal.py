@@ -21,12 +21,8 @@ N = Column("n", right=True)
 
 
 def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The tables of one run; its first line says where the rows came from, then it says what the numbers may claim, losses first.
-
-    Args:
-        metrics: Of the run.
-        folder: Of the run.
-        beside: Of other finished runs, among them its placebos.
+    """The tables of a run and of finished runs beside it, its placebos among them. The first line says where the rows came from;
+    then it says what the numbers may claim, losses first.
     """
     chosen_by = "  split: validation" if metrics["eval"].get("split") == "validation" else ""
     named = f"{metrics['name']}-{metrics['run_id']}  seed {metrics['seed']}{_arm(metrics)}"
@@ -111,13 +107,9 @@ OVER_SEEDS = (
 
 
 def seeds(tables: Sequence[dict[str, Any]]) -> str:
-    """Rows of each task over runs that differ in nothing but their seed: mean, its two intervals, how far the seeds lie apart.
-
-    Accuracies and perplexities are put together only where the same questions were asked in the same way; a task that some runs
-    asked otherwise has further rows.
-
-    Args:
-        tables: ``metrics.json`` of each finished run of the family.
+    """Rows of each task over runs of a family, that differ in nothing but their seed: mean, its two intervals, how far the seeds
+    lie apart. Accuracies and perplexities are put together only where the same questions were asked in the same way; a task that
+    some runs asked otherwise has further rows.
     """
     found = groups(tables)
     rows = []

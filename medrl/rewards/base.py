@@ -84,11 +84,7 @@ class Reward(Identified, ABC):
         return iter(())
 
     def check_tokenizer(self, tokenizer: Any) -> None:
-        """Asked before weights load.
-
-        Raises:
-            UserError: it cannot score what a policy with this tokenizer writes.
-        """
+        """Raises `UserError`, before weights load, where it cannot score what a policy with this tokenizer writes."""
 
     def fingerprint(self) -> dict[str, str]:
         """What tells the weights of a reward from any others; empty where it has none."""
@@ -141,10 +137,8 @@ class RewardSet(Identified):
         return {name: reward.score_all(seen) for name, reward in self.rewards.items()}
 
     def totals(self, completions: Sequence[Completion]) -> list[float]:
-        """Weighted sums of all rewards that do not abstain, as TRL adds them up.
-
-        Raises:
-            UserError: a score is no finite number.
+        """Weighted sums of the rewards that do not abstain, as TRL adds them up. Raises `UserError` for a score that is not
+        finite.
         """
         return self.weighted({name: finite(name, completions, scores) for name, scores in self.scores(completions).items()})
 
@@ -162,10 +156,7 @@ class RewardSet(Identified):
 
     def paid_by_judge(self, completions: Sequence[Completion], judge: Judge | None = None) -> Scores:
         """What the rewards that pay for right answers pay each completion, as a share of the most; None where all abstain.
-
-        Args:
-            completions: Of the policy.
-            judge: Who grades in the place of the judge of the rewards and of the tasks; None: they do.
+        ``judge`` grades in the place of the judges of the rewards and of the tasks.
         """
         asked = [name for name, reward in self.rewards.items() if reward.looks_at_gold and reward.weight > 0]
         if judge:
@@ -182,13 +173,9 @@ class RewardSet(Identified):
     def functions(
         self, rows: Sequence[TrainingRow], eos_token_ids: set[int], opening: str, scored: list[Completion] | None = None
     ) -> list[Callable[..., Scores]]:
-        """The rewards as TRL calls them: one function a reward, named by its YAML key.
-
-        Args:
-            rows: Training rows; TRL's batches carry the position of each in the column ``row``.
-            eos_token_ids: A completion that does not end in one of these was cut by the token limit.
-            opening: What the chat template writes of every completion itself.
-            scored: Is made to hold the completions of the last batch.
+        """The rewards as TRL calls them: one function a reward, named by its YAML key. TRL's batches carry the position of each
+        training row in the column ``row``. A completion that does not end in one of ``eos_token_ids`` was cut by the token limit;
+        the chat template writes ``opening`` of every completion itself. ``scored`` is made to hold the last batch.
         """
         shared = _Completions(self, rows, eos_token_ids, opening, [] if scored is None else scored)
         return [_function(name, reward, shared) for name, reward in self.rewards.items()]
@@ -256,11 +243,7 @@ def _constant(batch: Sequence[Completion]) -> float | None:
 
 
 def finite(name: str, completions: Sequence[Completion], scores: Scores) -> Scores:
-    """The scores of a reward, all of them numbers: TRL would take NaN for one that abstains.
-
-    Raises:
-        UserError: one is none.
-    """
+    """The scores of a reward. Raises `UserError` where one is no number: TRL would take NaN for a reward that abstains."""
     for completion, score in zip(completions, scores, strict=True):
         if score is not None and not math.isfinite(score):
             raise UserError(

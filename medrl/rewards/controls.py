@@ -25,13 +25,8 @@ Control = Literal["none", "coin", "permuted", "format"]
 
 
 def controlled(rewards: RewardSet, control: Control, seed: int, rows: Sequence[TrainingRow]) -> RewardSet:
-    """The reward set as an arm pays it. In every placebo no reward sees the gold of the example that it scores.
-
-    Args:
-        rewards: The set of the configuration.
-        control: The arm.
-        seed: Of the run; it permutes the golds and tosses the coins.
-        rows: All training rows, whose golds are permuted within each task.
+    """The reward set as an arm pays it. In every placebo no reward sees the gold of the example that it scores: the golds of all
+    training rows are permuted within each task, or coins are tossed, by the run's seed.
     """
     if control == "none":
         return rewards

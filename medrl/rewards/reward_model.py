@@ -46,9 +46,7 @@ class RewardModel(Reward):
     but a special token of one is plain characters to the other, so it has to be meant."""
 
     def check_tokenizer(self, tokenizer: Any) -> None:
-        """Raises:
-        UserError: the tokenizers differ, or the reward model's cannot be read.
-        """
+        """Raises `UserError` where the tokenizers differ, or the reward model's cannot be read."""
         from medrl.models.from_run import planned
 
         folder = Path(self.weights)
@@ -87,9 +85,7 @@ class RewardModel(Reward):
         return self.score_all([completion])[0]
 
     def score_all(self, completions: Sequence[Completion]) -> Scores:
-        """Raises:
-        UserError: the weights cannot be fetched or read, or are no reward model.
-        """
+        """Raises `UserError` where the weights cannot be fetched or read, or are no reward model."""
         import torch
 
         model, tokenizer = _loaded(self.weights, self.revision)

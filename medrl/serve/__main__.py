@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from medrl.config import command_words
-from medrl.errors import ConfigError, Problem, UserError, answered
+from medrl.errors import ConfigError, Problem, UserError, command
 from medrl.evaluation import answerer
 from medrl.evaluation.answerer import Answerer
 from medrl.serve import listening
@@ -31,12 +31,9 @@ OPTIONS = ("host", "port", "engine", "task")
 ENGINES = ("vllm", "transformers")
 
 
+@command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Serve until Ctrl-C."""
-    return answered(argv, USAGE, _main)
-
-
-def _main(argv: Sequence[str]) -> int:
     name, own, overrides = command_words.parted(argv, OPTIONS, "python -m medrl.serve RUN|MODEL [port=8000] [host=127.0.0.1]")
     if (engine := own.get("engine")) not in (None, *ENGINES):
         raise ConfigError([Problem("engine", f"is {engine!r}, should be {' or '.join(ENGINES)}")])
@@ -49,11 +46,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _hand_over(asked: Answerer, bound: socket.socket) -> None:
-    """Become vLLM's own server.
-
-    Raises:
-        UserError: vLLM is not there, or does not run what is asked for.
-    """
+    """Become vLLM's own server. Raises `UserError` where vLLM is not there, or does not run what is asked for."""
     from medrl.serve import vllm_command
 
     if not find_spec("vllm"):

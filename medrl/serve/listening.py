@@ -15,15 +15,9 @@ from medrl.errors import ConfigError, Problem, UserError
 
 
 def address(own: Mapping[str, str], port: int) -> socket.socket:
-    """A socket at the options ``host`` and ``port`` of a server, taken before anything heavy is done and not yet listening.
-
-    Args:
-        own: The command's options.
-        port: The default. The default host is this machine alone.
-
-    Raises:
-        ConfigError: the port is no number of a port.
-        UserError: it is taken, or the host is none of this machine's.
+    """A socket at the options ``host`` (this machine alone by default) and ``port`` of a server, taken before anything heavy is
+    done and not yet listening. Raises `ConfigError` for no port, and `UserError` where it is taken, or the host is another
+    machine's.
     """
     host, word = own.get("host", "127.0.0.1"), own.get("port", str(port))
     if not (word.isascii() and word.isdigit() and int(word) < 2**16):
@@ -49,15 +43,8 @@ def url(bound: socket.socket) -> str:
 
 
 def run(application: Any, bound: socket.socket, close: Callable[[], None]) -> None:
-    """Serve until a signal ends it.
-
-    Args:
-        application: An ASGI application.
-        bound: Where it listens.
-        close: Called at the signal, to end what is being written, so that nobody waits for it.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C, when everything is closed.
+    """Serve an ASGI application where it is bound until a signal ends it, at which ``close`` ends what is being written. Raises
+    `KeyboardInterrupt` after Ctrl-C, when everything is closed.
     """
     import uvicorn
 

@@ -106,13 +106,7 @@ class Refused(Exception):
 
 
 def application(answerer: Answerer, engines: Mapping[str, Transformers], closing: threading.Event) -> Starlette:
-    """The server.
-
-    Args:
-        answerer: In whose words the models are asked.
-        engines: The models by the names that requests call them.
-        closing: Ends all that is being written, when it is set.
-    """
+    """The server of models by the names that requests call them; ``closing`` ends all that is being written."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse, Response
@@ -159,18 +153,14 @@ def application(answerer: Answerer, engines: Mapping[str, Transformers], closing
 
 
 def _known(engines: Mapping[str, Transformers], name: str) -> Transformers:
-    """Raises:
-    Refused: no model is called so.
-    """
+    """Raises `Refused` where no model is called so."""
     if name not in engines:
         raise Refused(f"There is no model {name!r}; there is {' and '.join(engines)}.", "model_not_found", status=404)
     return engines[name]
 
 
 def _answer(answerer: Answerer, engines: Mapping[str, Transformers], closing: threading.Event, body: bytes) -> Response:
-    """Raises:
-    Refused: the request is mistaken, or the server is closing.
-    """
+    """Raises `Refused` where the request is mistaken, or the server is closing."""
     from starlette.responses import JSONResponse, StreamingResponse
 
     asked = _read(body)
@@ -198,9 +188,7 @@ def _answer(answerer: Answerer, engines: Mapping[str, Transformers], closing: th
 
 
 def _read(body: bytes) -> Asked:
-    """Raises:
-    Refused: the body is no JSON, or something in it is mistaken; the first mistake is named.
-    """
+    """Raises `Refused` where the body is no JSON, or something in it is mistaken; the first mistake is named."""
     try:
         return Asked.model_validate_json(body)
     except ValidationError as error:

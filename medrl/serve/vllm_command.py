@@ -23,10 +23,8 @@ WORDS_FIRST = """\
 
 
 def words(asked: Answerer, host: str, port: int) -> list[str]:
-    """The command line after ``python``; what it names is written into a folder for temporary files.
-
-    Raises:
-        UserError: vLLM does not run such weights.
+    """The command line after ``python``; what it names is written into a folder for temporary files. Raises `UserError` where
+    vLLM does not run such weights.
     """
     tokenizer = _tokenizer(asked)
     files = Path(tempfile.mkdtemp(prefix="medrl-serve-"))  # vLLM takes this process's place, so that nobody is left to remove it
@@ -66,9 +64,7 @@ def _tokenizer(asked: Answerer) -> Any:
 
 def _weights(asked: Answerer) -> list[str]:
     """What is served, by name: an adapter beside its base; whole weights that were trained alone, as one server holds one model.
-
-    Raises:
-        UserError: the adapter is of a kind that vLLM lacks.
+    Raises `UserError` where the adapter is of a kind that vLLM lacks.
     """
     model, folder = asked.settings.model, asked.written
     if folder and not (folder / "adapter_config.json").exists():

@@ -29,11 +29,8 @@ def commonest(golds: Sequence[str], answers: Sequence[str | None]) -> dict[str, 
 
 
 def constant(found: Mapping[str, Any] | None, answers: int) -> bool:
-    """Whether nearly all of so many answers are one, where the golds are not; False where most answers could not be read.
-
-    Args:
-        found: What `commonest` says of them.
-        answers: How many there are, those that could not be read among them.
+    """Whether nearly all of so many answers, those that could not be read among them, are what `commonest` has found, where the
+    golds are not; False where most could not be read.
     """
     return found is not None and 2 * found["read"] > answers and found["share"] >= CONSTANT > found["of_golds"]
 

@@ -140,11 +140,8 @@ class Change(NamedTuple):
 def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Change:
     """Compare two runs over the same examples.
 
-    The p value is McNemar's exact test (McNemar 1947): under no change, gains are half of all changed examples. The
-    interval is that of ``change_interval``.
-
-    Raises:
-        ValueError: the two lists differ in length or are empty.
+    The p value is McNemar's exact test (McNemar 1947): under no change, gains are half of all changed examples. The interval is
+    that of ``change_interval``. Raises `ValueError` where the two lists differ in length or are empty.
     """
     n = pairs(before, after)
     differences = [new - old for old, new in zip(before, after, strict=True)]
@@ -158,10 +155,8 @@ def change_interval(differences: Sequence[float]) -> Interval:
     Bonett and Price's adjusted Wald interval for paired proportions (2012): one example that gained everything and one that lost
     everything are added, so that it stays honest where few changed. Shares of several samples differ by less than 1; the two
     examples that are added do not, which makes the interval wider than it need be. Coverage by simulation, at 24 to 1,000
-    examples of which 1 to 30 % changed: 0.93 to 1.00, where a bootstrap fell to 0.84 (benchmarks/coverage.py).
-
-    Raises:
-        ValueError: no differences, or one that is not finite.
+    examples of which 1 to 30 % changed: 0.93 to 1.00, where a bootstrap fell to 0.84 (benchmarks/coverage.py). Raises
+    `ValueError` for no differences, or one that is not finite.
     """
     n = len(differences)
     if not n:
@@ -194,11 +189,9 @@ def mcnemar(gained: int, lost: int) -> float:
 def sign_flip(before: Sequence[float], after: Sequence[float], *, flips: int = 10_000, seed: int = 0) -> float:
     """Two-sided p value of the mean difference of paired scores (Fisher 1935, the randomisation test).
 
-    Under no change each example's difference is as likely to be of the other sign. Signs are drawn at random ``flips``
-    times; the observed ones count as one draw more, so that no p value is 0 (Phipson and Smyth 2010).
-
-    Raises:
-        ValueError: the two lists differ in length or are empty.
+    Under no change each example's difference is as likely to be of the other sign. Signs are drawn at random ``flips`` times; the
+    observed ones count as one draw more, so that no p value is 0 (Phipson and Smyth 2010). Raises `ValueError` where the two
+    lists differ in length or are empty.
     """
     pairs(before, after)
     import numpy
@@ -218,11 +211,9 @@ def sign_flip(before: Sequence[float], after: Sequence[float], *, flips: int = 1
 def pass_at_k(n: int, right: int, k: int) -> float:
     """Unbiased estimate of the probability that one of k answers is right, from n answers of which some are.
 
-    The share of all k of the n answers that hold a right one (Chen et al. 2021, arXiv 2107.03374, equation 1), in whole
-    numbers and rounded once. ``k = 1`` gives the share of right answers.
-
-    Raises:
-        ValueError: k is not between 1 and n, or the number of right answers is not between 0 and n.
+    The share of all k of the n answers that hold a right one (Chen et al. 2021, arXiv 2107.03374, equation 1), in whole numbers
+    and rounded once. ``k = 1`` gives the share of right answers. Raises `ValueError` where k is not between 1 and n, or the
+    number of right answers is not between 0 and n.
     """
     if not 1 <= k <= n:
         raise ValueError(f"pass@k needs k between 1 and the {n} answers, got {k}")
@@ -279,11 +270,9 @@ class Spread(NamedTuple):
 def over_seeds(values: Sequence[float]) -> Spread:
     """Mean and spread of one number over seeds, in its own unit, with Student's interval of the mean (Student 1908).
 
-    The interval speaks of other seeds on the same examples. What other examples would give is in the interval of each seed.
-    It takes the values for normally distributed, which a mean over hundreds of examples nearly is.
-
-    Raises:
-        ValueError: no values, or one that is not finite.
+    The interval speaks of other seeds on the same examples. What other examples would give is in the interval of each seed. It
+    takes the values for normally distributed, which a mean over hundreds of examples nearly is. Raises `ValueError` for no
+    values, or one that is not finite.
     """
     n = len(values)
     if not n:
@@ -353,12 +342,10 @@ class Agreement(NamedTuple):
 def cohen_kappa(first: Sequence[bool], second: Sequence[bool]) -> Agreement:
     """Agreement of two graders on the same answers: the rate with ``wilson``'s interval, and Cohen's kappa (1960).
 
-    The interval of kappa takes the large-sample standard error of Fleiss, Cohen and Everitt (1969, Psychological Bulletin
-    72), cut to -1 and 1. A bootstrap would need resamples without a variance to be left out, and makes the same assumption of
-    many answers. Kappa is undefined where no grader distinguishes anything, and is then None.
-
-    Raises:
-        ValueError: the two lists differ in length or are empty.
+    The interval of kappa takes the large-sample standard error of Fleiss, Cohen and Everitt (1969, Psychological Bulletin 72),
+    cut to -1 and 1. A bootstrap would need resamples without a variance to be left out, and makes the same assumption of many
+    answers. Kappa is undefined where no grader distinguishes anything, and is then None. Raises `ValueError` where the two lists
+    differ in length or are empty.
     """
     n = pairs(first, second)
     counts = Counter(zip(first, second, strict=True))

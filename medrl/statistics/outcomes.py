@@ -1,10 +1,25 @@
-"""The outcome of every example in a line of text, so that runs of other seeds can be compared example by example."""
+"""Lines of results by example, and the outcome of every example in a line of text, by which runs of other seeds are compared."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Line = Mapping[str, Any]
+"""One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
+
+
+def samples(lines: Sequence[Line]) -> int:
+    """Lines of each example."""
+    return 1 + max((line["sample"] for line in lines), default=0)
+
+
+def by_example(lines: Sequence[Line]) -> list[Sequence[Line]]:
+    """The samples of each example together, in order. Not by id: a question may well stand twice in a data set."""
+    size = samples(lines)
+    return [lines[first : first + size] for first in range(0, len(lines), size)]
 
 
 def written(right: Sequence[int], samples: int) -> str:

@@ -24,10 +24,7 @@ def of_differences(differences: Sequence[float]) -> dict[str, Any]:
     """A mean difference, one an example, as ``metrics.json`` has it: with interval, p value, and the examples that moved.
 
     The interval is `change_interval`'s. The test is McNemar's exact one where each example gained or lost all or nothing, else
-    the sign-flip test, which it then equals.
-
-    Raises:
-        ValueError: no differences, or one that is not finite.
+    the sign-flip test, which it then equals. Raises `ValueError` for no differences, or one that is not finite.
     """
     gained, lost = (sum(sign * each > 0 for each in differences) for sign in (1, -1))
     whole = all(each in (-1, 0, 1) for each in differences)
@@ -45,10 +42,8 @@ def of_change(before: Sequence[Shares], after: Sequence[Shares]) -> dict[str, An
     """What a change of right answers is made of, with the whole of it: ``parts`` add up to it, example by example.
 
     *format*: what could not be read and is right, less what was right and cannot be read. *ability*: what was read and wrong and
-    is right, less the reverse. Of several answers to an example every one before is paired with every one after.
-
-    Raises:
-        ValueError: the lists differ in length or are empty.
+    is right, less the reverse. Of several answers to an example every one before is paired with every one after. Raises
+    `ValueError` where the lists differ in length or are empty.
     """
     pairs(before, after)
     both = list(zip(before, after, strict=True))

@@ -90,9 +90,7 @@ Answers = tuple[Sequence[float], Sequence[bool]]
 
 def paired_interval(statistic: Callable[[Any, Any], float], before: Answers, after: Answers, *, seed: int = 0) -> Interval | None:
     """Percentile bootstrap interval of ``statistic`` after minus before, over examples that are drawn together; None for one.
-
-    Raises:
-        ValueError: the lists differ in length or are empty.
+    Raises `ValueError` where the lists differ in length or are empty.
     """
     import numpy as np
 

@@ -53,10 +53,8 @@ OPTIONS = tuple(field.name for field in fields(Options))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a sweep; 0 when every point has ended as it should.
-
-    Raises:
-        UserError, Interrupted: what a user can mend, or a signal; points that are done stay done.
+    """Run a sweep; 0 when every point has ended as it should. Raises `UserError` for what can be mended, `Interrupted` at a
+    signal; points that are done stay done.
     """
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
@@ -72,14 +70,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tuple[dict[str, Any], Path]:
-    """Run the points, choose by the validation rows, ask the test split of the choice.
-
-    Returns:
-        The content of ``results.json``, and the folder that it lies in.
-
-    Raises:
-        Interrupted: a signal came; the points that ran have written checkpoints.
-        UserError: what the sweep is made of is damaged, W&B does not take it, or the test split could not be asked.
+    """Run the points, choose by the validation rows, ask the test split of the choice: the content of ``results.json``, and its
+    folder. Raises `Interrupted` at a signal, when the points that ran have written checkpoints, and `UserError` where the sweep
+    is damaged, W&B does not take it, or the test split could not be asked.
     """
     from medrl.sweep.local import LocalSweep
     from medrl.sweep.wandb_agents import AgentSweep
@@ -104,11 +97,7 @@ def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tu
 
 
 def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
-    """Our own options, and the overrides.
-
-    Raises:
-        ConfigError: one of ours holds what it cannot.
-    """
+    """Our own options, and the overrides. Raises `ConfigError` where one of ours holds what it cannot."""
     said = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
     own = {key: yaml.safe_load(value) if key in ("workers", "dry_run") else value for key, value in said.items()}
     problems: list[Problem] = []

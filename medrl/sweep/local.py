@@ -46,10 +46,8 @@ class LocalSweep:
     """What a user does to go on with it."""
 
     def __init__(self, spec: Spec, runs: Path, workers: int | None, shutdown: GracefulShutdown) -> None:
-        """Open the sweep's folder. ``workers`` are points at once; None for one a GPU.
-
-        Raises:
-            UserError: what stands there is damaged, or workers need more GPUs than there are.
+        """Open the sweep's folder. ``workers`` are points at once; None for one a GPU. Raises `UserError` where what stands there
+        is damaged, or workers need more GPUs than there are.
         """
         self.spec, self.runs, self.shutdown = spec, runs, shutdown
         first = validation.point(spec, spec.corners()[0], runs)
@@ -60,14 +58,8 @@ class LocalSweep:
         self._reported = 0.0
 
     def run(self) -> list[dict[str, Any]]:
-        """Run the points that nobody has run, and wait for those that others run.
-
-        Returns:
-            Every point as a results file lists it; not all have ended where a signal came.
-
-        Raises:
-            Interrupted: a second signal came.
-            UserError: what the sweep is made of is damaged.
+        """Run the points that nobody has run, and wait for those that others run; every point as a results file lists it, not all
+        ended after a signal. Raises `Interrupted` at a second one, `UserError` where what the sweep is made of is damaged.
         """
         try:
             with self.trials.locked():

@@ -32,13 +32,8 @@ class Chosen:
 
 
 def choose(points: Sequence[Mapping[str, Any]], goal: str) -> Chosen | None:
-    """The configuration with the best mean over seeds, of those whose every seed finished; None where there is none.
-
-    Of configurations with the same mean, the one that took the fewest tokens, and of those the first.
-
-    Args:
-        points: As a results file lists them; those with the same parameters but ``seed`` are one configuration.
-        goal: ``maximize`` or ``minimize``.
+    """The configuration, points with the same parameters but ``seed``, with the best mean over seeds, of those whose every seed
+    finished; None where there is none. Of equal means, the one that took the fewest tokens, and of those the first.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
@@ -86,14 +81,9 @@ def test(
     points: Sequence[Mapping[str, Any]], goal: str, runs: Path, folder: Path, *, again: str, shutdown: GracefulShutdown
 ) -> dict[str, Any]:
     """Evaluate the selected configuration on the test split, each of its seeds, in the same run folders; nothing is trained.
-
     Several commands on one sweep take turns, and what one has evaluated costs the next nothing.
 
-    Returns:
-        Records by run id: none where nothing is selected, not all where a signal came.
-
-    Raises:
-        UserError: an evaluation failed.
+    Records by run id: none where nothing is selected, not all where a signal came. Raises `UserError` where an evaluation failed.
     """
     records: dict[str, Any] = {}
     best = choose(points, goal)

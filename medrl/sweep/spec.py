@@ -143,16 +143,8 @@ class Spec(SweepFile):
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
-    """Read a sweep file.
-
-    Args:
-        path: The file, or its name alone for one of ``sweeps``.
-        overrides: Of the command line: those of the file's own keys (``run_cap=2``, ``metric.goal=minimize``) and those for
-            every point.
-
-    Raises:
-        UserError: there is none, or it is no YAML.
-        ConfigError: with every mistake in it.
+    """Read a sweep file, or one of ``sweeps`` by its name alone, with overrides of the file's own keys (``run_cap=2``,
+    ``metric.goal=minimize``) and for every point. Raises `UserError` where there is none, `ConfigError` with every mistake in it.
     """
     if not path.suffix and not path.exists() and (named := Path("sweeps") / f"{path}.yaml").exists():
         path = named
@@ -171,9 +163,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Spec:
 
 def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The content of a file with keys of its own set by the command line, one level deep: ``parameters.seed={values: [0]}``.
-
-    Raises:
-        ConfigError: one is no ``KEY=VALUE``.
+    Raises `ConfigError` for any other word.
     """
     found, parser = dict(content), OverridesParser.create()
     for word in overrides:
@@ -187,11 +177,7 @@ def _overridden(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
 
 
 def parsed(content: Any, path: Path, overrides: Sequence[str] = ()) -> Spec:
-    """A sweep out of the content of a file.
-
-    Raises:
-        ConfigError: with every mistake in it, its file before each key.
-    """
+    """A sweep out of the content of a file. Raises `ConfigError` with every mistake in it, its file before each key."""
     problems: list[Problem] = []
     if not isinstance(content, Mapping):
         raise ConfigError([Problem(str(path), "is no sweep file: a mapping with method, metric, parameters and command")])

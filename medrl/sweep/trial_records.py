@@ -45,11 +45,7 @@ class TrialRecords:
     """The points of one sweep, by the names of their run folders."""
 
     def __init__(self, spec: Spec, runs: Path, *, backend: str, sweep_id: str, workers: int) -> None:
-        """Open the folder of a sweep, which is made where there is none.
-
-        Raises:
-            UserError: what stands there is damaged.
-        """
+        """Open the folder of a sweep, or make it. Raises `UserError` where what stands there is damaged."""
         self.spec, self.runs, self.backend, self.sweep_id, self.workers = spec, runs, backend, sweep_id, workers
         self.folder = runs / f"sweep-{spec.name}-{sweep_id}"
         (self.folder / "points").mkdir(parents=True, exist_ok=True)
@@ -126,12 +122,8 @@ class TrialRecords:
         print(f"{number}  {shown(entry['parameters'])}  {entry['state']}  {outcome}  {entry['seconds']:.0f} s", flush=True)
 
     def write(self, entries: Sequence[Mapping[str, Any]], tests: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
-        """Write ``results.json``.
-
-        Args:
-            entries: Of every point.
-            tests: Records of the chosen configuration on the test split, by run id; None while points are left, when nothing is
-                chosen.
+        """Write ``results.json`` of every point. ``tests`` has the records of the chosen configuration on the test split by run
+        id; None while points are left, when nothing is chosen.
         """
         spec, provenance = self.spec, run_folder.provenance()
         finished = dict.fromkeys(entry["run_id"] for entry in entries if entry["state"] == "finished")

@@ -28,11 +28,7 @@ class Trials:
     """The study of one sweep."""
 
     def __init__(self, folder: Path, spec: Spec) -> None:
-        """Open the study of a sweep, or begin it.
-
-        Raises:
-            UserError: it is damaged.
-        """
+        """Open the study of a sweep, or begin it. Raises `UserError` where it is damaged."""
         self.folder, self.spec, self.path = folder, spec, folder / "study.jsonl"
         (folder / "claims").mkdir(parents=True, exist_ok=True)
         with self.locked(), self._readable():

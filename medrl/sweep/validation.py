@@ -34,11 +34,7 @@ def point(spec: Spec, values: Mapping[str, Any], runs: Path) -> ResolvedRun:
 
 
 def check(spec: Spec, runs: Path) -> None:
-    """Check all points of a sweep, or its corners where they are many or cannot be counted.
-
-    Raises:
-        ConfigError: with every mistake there is.
-    """
+    """Check all points of a sweep, or its corners where it has too many. Raises `ConfigError` with every mistake."""
     problems = list(_override_mistakes(spec))
     spec = replace(spec, overrides=tuple(word for word in spec.overrides if "=" in word and not word.startswith("-")))
     whole = spec.method == "grid" and spec.num_points <= MOST_POINTS

@@ -77,16 +77,10 @@ class AgentSweep:
     """This machine's part in a sweep on W&B."""
 
     def __init__(self, spec: Spec, runs: Path | None, workers: int | None, shutdown: GracefulShutdown) -> None:
-        """Create the sweep, or join the one that ``WANDB_SWEEP_ID`` names, as ``ENTITY/PROJECT/ID`` or ``ID``.
-
-        Args:
-            spec: As its file says it, checked; where a sweep is joined, the overrides are those that it was made with.
-            runs: Folder of the runs; None where the command line names none.
-            workers: Agents at a time, each with a GPU of its own while there are enough; None for one.
-            shutdown: Listens for signals.
-
-        Raises:
-            UserError: wandb is not installed, or the server does not take the sweep.
+        """Create the sweep of a checked file, or join the one that ``WANDB_SWEEP_ID`` names, as ``ENTITY/PROJECT/ID`` or ``ID``,
+        with the overrides that it was made with. ``runs`` is None where the command line names no folder; ``workers`` are agents
+        at a time, each with a GPU of its own while there are enough. Raises `UserError` where wandb is not installed, or the
+        server does not take the sweep.
         """
         if find_spec("wandb") is None:
             raise UserError("wandb is not installed; `pip install 'medrl[wandb]'`, or sweep without W&B.")
@@ -99,13 +93,8 @@ class AgentSweep:
         self._states: dict[int, str] = {}
 
     def run(self) -> list[dict[str, Any]]:
-        """Run agents until the server has no more points.
-
-        Returns:
-            Every point as a results file lists it; not all have ended where a signal came.
-
-        Raises:
-            Interrupted: a second signal came.
+        """Run agents until the server has no more points; every point as a results file lists it, not all ended after a signal.
+        Raises `Interrupted` at a second one.
         """
         folder = self.records.folder
         print(f"sweep    {self.sweep.url}\nagents   {self.workers}, which write to {folder}/agent-*.log", flush=True)
@@ -137,10 +126,8 @@ class AgentSweep:
         return self._update(ended=True)
 
     def _update(self, *, ended: bool = False) -> list[dict[str, Any]]:
-        """Every point as a results file lists it. What is new is printed, and ``results.json`` written.
-
-        Args:
-            ended: Whether no agent runs any more, so that a point without an end has failed.
+        """Every point as a results file lists it. What is new is printed, and ``results.json`` written. Once all has ``ended``, a
+        point without an end has failed.
         """
         entries = self.records.entries(self._trials(ended))
         if self.shutdown.signal is not None:  # what ends after the signal was ended by it, and not by the sweep or a mistake
@@ -175,11 +162,7 @@ class AgentSweep:
         return wandb.Api()
 
     def _server_runs(self) -> list[Any]:
-        """The W&B runs of the sweep.
-
-        Raises:
-            UserError: the server does not list them.
-        """
+        """The W&B runs of the sweep. Raises `UserError` where the server does not list them."""
         with _refused(f"W&B does not list the runs of {self.sweep.path}", f"; {self.again}."):
             self._api.flush()
             project = f"{self.sweep.entity}/{self.sweep.project}"
@@ -227,10 +210,8 @@ def _environments(folder: Path, workers: int) -> Iterator[dict[str, str]]:
 
 
 def _on_server(spec: Spec, joined: str | None) -> WandbSweep:
-    """The sweep that was created, or that is to be joined.
-
-    Raises:
-        UserError: no login, or the server does not answer, refuses, or knows no such sweep, or one of another file.
+    """The sweep that was created, or that is to be joined. Raises `UserError` for no login, and where the server does not answer,
+    refuses, or has no such sweep.
     """
     import wandb
 
@@ -269,11 +250,7 @@ def sent(spec: Spec) -> dict[str, Any]:
 
 
 def check_joined(spec: Spec, sweep: WandbSweep) -> None:
-    """Check that a sweep on the server is the one that the command line describes.
-
-    Raises:
-        UserError: it has another command, metric or other parameters.
-    """
+    """Raises `UserError` where a sweep on the server has another command, metric or parameters than the command line."""
     if other := [word for word in spec.overrides if word not in sweep.words]:
         raise UserError(
             f"The sweep {sweep.id} has its command already; leave out {' '.join(other)}, or start a sweep of your own by "

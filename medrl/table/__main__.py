@@ -84,18 +84,9 @@ def _answer(parsed: argparse.Namespace) -> str:
 
 
 def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> tuple[list[Comparison], list[str]]:
-    """The tables that a command line asks for.
-
-    Args:
-        words: Names and folders; none for every paper and study.
-        runs: Folder to look for a paper's runs in; None for ``runs`` where there is one.
-        also: Metrics to be shown beside the accuracy.
-
-    Returns:
-        The tables, and what of ``runs`` could not be read.
-
-    Raises:
-        UserError: a name that nothing has, a folder that is no finished run, or results that contradict one another.
+    """The tables that names and folders ask for, none for every paper and study, with these metrics beside the accuracy; and what
+    of ``runs``, the folder of a paper's runs (None: ``runs`` where there is one), could not be read. Raises `UserError` for a
+    name that nothing has, a folder that is no finished run, or results that contradict one another.
     """
     settings, found = _named(words)
     if not words:

@@ -28,12 +28,7 @@ NOTES = {
 
 
 def changes(runs: Mapping[str, Metrics], name: str = "stage") -> Table:
-    """A row for each run and task.
-
-    Args:
-        runs: Metrics by what the run is called.
-        name: What these names are, for the head of their column.
-    """
+    """A row for each run and task, of metrics by what the run is called; ``name`` heads their column."""
     rows = [(run, *row) for run, metrics in corrected(runs).items() for row in _rows(metrics)]
     if any(row[-1] for row in rows):
         return Table((Column(name), *COLUMNS, PARTS), rows, groups=1, notes=NOTES)

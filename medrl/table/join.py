@@ -64,12 +64,8 @@ class Comparison:
 
 
 def join(records: Sequence[Record], setting: Setting = NO_SETTING, also: Sequence[str] = ()) -> Comparison:
-    """One table of a setting's published numbers and of runs.
-
-    Args:
-        records: Runs that differ from one another (`results.distinct`).
-        setting: A paper or study; none for run folders alone.
-        also: Metrics of every task to be shown beside accuracy and perplexity.
+    """One table of a setting's published numbers and of runs that differ from one another (`results.distinct`); of run folders
+    alone without a setting. Metrics of ``also`` are shown beside accuracy and perplexity.
     """
     families = list(dict.fromkeys(record["family"] for record in records))
     records = sorted(records, key=lambda record: (families.index(record["family"]), record["seed"]))
@@ -144,20 +140,16 @@ def _verdicts(row: Row, rows: Sequence[Row], setting: Setting) -> Iterator[Verdi
 
 
 def of_setting(setting: Setting, records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> Comparison:
-    """The table of a paper or study, of those records that say they are of it; ``also`` as `join` has it.
-
-    Raises:
-        UserError: two of them claim the same run with other numbers.
+    """The table of a paper or study, of the records that say they are of it; ``also`` as `join` has it. Raises `UserError` where
+    two of them claim the same run with other numbers.
     """
     mine = [(where, record) for where, record in records if record.get(setting.group) == setting.name]
     return join(results.distinct(mine), setting, also)
 
 
 def joined(records: Sequence[tuple[str, Record]], also: Sequence[str] = ()) -> list[Comparison]:
-    """The tables of some runs: those of a paper or study beside the numbers that it publishes, all others in one.
-
-    Raises:
-        UserError: two of them claim the same run with other numbers.
+    """The tables of some runs: those of a paper or study beside the numbers that it publishes, all others in one. Raises
+    `UserError` where two of them claim the same run with other numbers.
     """
     found, rest = [], list(records)
     for group in options.NAMED:

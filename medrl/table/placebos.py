@@ -99,12 +99,8 @@ def tested(found: Sequence[Arm]) -> list[dict[str, Any]]:
 def table(
     records: Collection[Metrics], heads: Sequence[str] = (), label: Callable[[Metrics], Sequence[Cell]] = lambda _: ()
 ) -> Table:
-    """Rows of each configuration, task, placebo and reading; none where no run stands beside its placebo.
-
-    Args:
-        records: Runs and placebos of any configurations and seeds.
-        heads: Names of leading columns.
-        label: What stands there, of a run with its own rewards.
+    """Rows of each configuration, task, placebo and reading; none where no run stands beside its placebo. Leading columns under
+    ``heads`` hold the ``label`` of a run with its own rewards.
     """
     found, rows, said = arms(records), list[list[Cell]](), dict[str, list[str]]()
     for arm, test in zip(found, tested(found), strict=True):

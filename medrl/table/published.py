@@ -65,12 +65,9 @@ NO_SETTING = Setting(group="", name="", title="", command="", published=(), devi
 def read(group: str, name: str) -> Setting:
     """A paper or study by its name.
 
-    It is read and not composed, which keeps the digits of its numbers and takes no time; only what depends on the command line
-    is taken from the composition.
-
-    Raises:
-        UserError: its file is no YAML.
-        ConfigError: its published numbers or deviations have mistakes, all of them at once.
+    It is read and not composed, which keeps the digits of its numbers and takes no time; only what depends on the command line is
+    taken from the composition. Raises `UserError` where its file is no YAML, and `ConfigError` where its published numbers or
+    deviations have mistakes, all of them at once.
     """
     path = frozen.root("experiments") / group / f"{name}.yaml"
     text = path.read_text(encoding="utf-8")
@@ -83,11 +80,7 @@ def read(group: str, name: str) -> Setting:
 
 
 def setting(group: str, name: str, tree: dict[str, Any], title: str, command: str) -> Setting:
-    """A setting out of the content of its file.
-
-    Raises:
-        ConfigError: every mistake of its published numbers and deviations.
-    """
+    """A setting out of its file. Raises `ConfigError` with every mistake of its published numbers and deviations."""
     problems: list[Problem] = []
     key = f"{group}/{name}"
     listed, deviations = tree.get("published") or [], tree.get("deviations") or []
@@ -118,10 +111,8 @@ def reproduces(found: Setting, overrides: Sequence[str]) -> tuple[bool, ...]:
 
 
 def _reproduces(group: str, name: str, conditions: Sequence[Any], groups: Sequence[str] = ()) -> tuple[bool, ...]:
-    """The same with these options of groups, which are composed only where a number depends on them.
-
-    Raises:
-        UserError: it cannot be composed.
+    """The same with these options of groups, which are composed only where a number depends on them. Raises `UserError` where it
+    cannot be composed.
     """
     depends = any(isinstance(condition, dict) for condition in conditions)
     chosen = compose.choices([*groups, f"{group}={name}"]) if depends else {}

@@ -13,13 +13,8 @@ from medrl.table.table import escape_markdown
 
 
 def markdown(stored: Mapping[str, Results]) -> str:
-    """The whole page, ``readme.md.j2``.
-
-    Args:
-        stored: Results files by name (`results.stored`).
-
-    Raises:
-        UserError: two of them claim the same run with other numbers.
+    """The whole page, ``readme.md.j2``, of results files by name. Raises `UserError` where two claim the same run with other
+    numbers.
     """
     from jinja2 import Environment, StrictUndefined
 

@@ -35,10 +35,8 @@ def folder() -> Path:
 
 
 def of_run(path: Path) -> Record:
-    """The record of a finished run, without the folders of this machine.
-
-    Raises:
-        UserError: the folder holds no finished run, or one of another version of medrl.
+    """The record of a finished run, without the folders of this machine. Raises `UserError` where the folder holds no finished
+    run, or one of another version of medrl.
     """
     if not (path / "metrics.json").exists():
         if (path / "config.yaml").exists():
@@ -91,15 +89,8 @@ def _portable(word: str, path: Path) -> str:
 
 
 def of_chain(name: str, stages: Mapping[str, Path], argv: Sequence[str]) -> Results:
-    """The results of a chain whose stages lie in these folders.
-
-    Args:
-        name: Of the chain.
-        stages: Folder of each stage's run.
-        argv: What follows ``python -m medrl`` on its command line.
-
-    Raises:
-        UserError: one of them is no finished run.
+    """The results of a chain by the folders of its stages' runs and what follows ``python -m medrl`` on its command line. Raises
+    `UserError` where one of them is no finished run.
     """
     runs = {stage: of_run(path) for stage, path in stages.items()}
     listed = {"stages": {stage: record["run_id"] for stage, record in runs.items()}}
@@ -116,11 +107,7 @@ def stages(results: Results) -> dict[str, Record]:
 
 
 def read(path: Path) -> Results:
-    """A results file.
-
-    Raises:
-        UserError: it is damaged, of another version, of no known kind, or lacks what its kind has.
-    """
+    """A results file. Raises `UserError` where it is damaged, of another version or kind, or lacks what its kind has."""
     found = loaded(path)
     if "kind" not in found:
         raise UserError(f"{path} is no results file: it says no kind; there is: {', '.join(KINDS)}.")
@@ -142,11 +129,7 @@ def read(path: Path) -> Results:
 
 
 def stored() -> dict[str, Results]:
-    """Every results file of the repository, by its name.
-
-    Raises:
-        UserError: one of them cannot be read.
-    """
+    """Every results file of the repository, by its name. Raises `UserError` where one of them cannot be read."""
     return {path.stem: read(path) for path in sorted(folder().glob("*.json"), key=lambda path: path.stem)}
 
 
@@ -156,13 +139,8 @@ def of_stored(found: Mapping[str, Results]) -> list[tuple[str, Record]]:
 
 
 def distinct(found: Iterable[tuple[str, Record]]) -> list[Record]:
-    """Records without those that stand twice.
-
-    Args:
-        found: Records, each with where it was read.
-
-    Raises:
-        UserError: two claim to be the same run, asked in the same way, and have other numbers.
+    """Records, each with where it was read, without those that stand twice. Raises `UserError` where two claim to be the same
+    run, asked in the same way, and have other numbers.
     """
     kept: dict[str, tuple[str, Record]] = {}
     for where, record in found:
@@ -189,10 +167,8 @@ def _numbers(record: Record) -> dict[str, Any]:
 
 
 def loaded(path: Path, advice: str = "bring it back or make it again") -> dict[str, Any]:
-    """The object in a JSON file; ``advice`` says what to do where it is damaged.
-
-    Raises:
-        UserError: there is no such file, or it holds something else.
+    """The object in a JSON file; ``advice`` says what to do where it is damaged. Raises `UserError` where there is no such file,
+    or it holds something else.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -243,13 +243,8 @@ def references(group: Group, metric: str) -> Iterator[Row]:
 
 
 def verdict(number: int, published: Published, row: Row, version_now: int | None) -> Verdict:
-    """Compare a measured row with a published number of the same task.
-
-    Args:
-        number: Of the published number in its table.
-        published: What somebody else reports.
-        row: What was measured.
-        version_now: The task's version in this medrl; None where it has no such task.
+    """Compare a measured row with a published number of the same task, by its place in its table; ``version_now`` is the task's
+    version in this medrl, None where it has no such task.
     """
     if reasons := tuple(_incomparable(published, row, version_now)):
         return Verdict(number, "not comparable", None, reasons)

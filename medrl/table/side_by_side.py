@@ -97,12 +97,7 @@ def _pairs(name: str, models: Collection[Sequence[tuple[Metrics, Task]]]) -> Ite
 
 
 def table(records: Collection[Metrics], label: Callable[[Metrics], str]) -> Table:
-    """Rows of each task, pair and reading; none where nothing can be paired.
-
-    Args:
-        records: Finished runs of any configurations and seeds.
-        label: What a run's model is called.
-    """
+    """Rows of each task, pair and reading of finished runs; none where nothing can be paired. ``label`` names a run's model."""
     found = pairs(records)
     tests = [pair.tested() for pair in found]
     paired.correct(tests)

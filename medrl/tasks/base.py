@@ -91,10 +91,8 @@ class Task(Identified, ABC):
 
     @abstractmethod
     def example(self, row: Mapping[str, Any]) -> Example:
-        """Read one row of the published schema.
-
-        Raises:
-            KeyError, TypeError, ValueError: the row lacks a column or holds something else; `examples` says where.
+        """Read one row of the published schema. Raises `KeyError`, `TypeError` or `ValueError` where the row lacks a column or
+        holds something else; `examples` says where.
         """
 
     @abstractmethod
@@ -114,11 +112,7 @@ class Task(Identified, ABC):
         return True
 
     def examples(self, source: Source, split: Split) -> Iterator[Example]:
-        """Read a split.
-
-        Raises:
-            RowError: rows cannot be read; all are counted, and the first ten named by file and line.
-        """
+        """Read a split. Raises `RowError` where rows cannot be read: counts all, names ten by file and line."""
         return iter(parsed(source.rows(self, split), self.parse))
 
     def parse(self, row: Row) -> Example:
@@ -165,12 +159,7 @@ def stated(example: Example) -> str:
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:
-    """A column that must hold words.
-
-    Raises:
-        KeyError: the column is missing.
-        ValueError: it holds no text.
-    """
+    """A column that must hold words. Raises `KeyError` where the column is missing, and `ValueError` where it holds no text."""
     value = row[column]
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{column!r} should be text, is {value!r:.80}")

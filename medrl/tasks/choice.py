@@ -37,12 +37,7 @@ class Layout:
         return {self.question, *options, self.gold, self.words} - {""} <= row.keys()
 
     def choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """The options of a row; gaps at the end are none.
-
-        Raises:
-            KeyError: a column is missing.
-            ValueError: they are no options.
-        """
+        """The options of a row; gaps at the end are none. Raises `KeyError` for a missing column, `ValueError` for no options."""
         if isinstance(self.options, str):
             return cells.options(row[self.options], self.options)
         return cells.options([row[column] for column in self.options], " ".join(self.options))
@@ -60,17 +55,9 @@ class ChoiceTask(Task):
     """The publications whose rows `asked` reads: the first whose columns a row has."""
 
     def asked(self, row: Mapping[str, Any], *, id: str = "", group: str = "", rationale: str = "") -> Example:
-        """The question of a row in any of the layouts.
-
-        Args:
-            row: A row in one of the `layouts`.
-            id: Empty where rows are published without one: they are known by their question and their options.
-            group: As in `Example`.
-            rationale: As in `Example`.
-
-        Raises:
-            KeyError: a column of the first layout is missing, and the row is in no other.
-            ValueError: a column holds something else.
+        """The question of a row in any of the `layouts`. ``id`` is empty where rows are published without one: they are known by
+        their question and their options. Raises `KeyError` where a column of the first layout is missing, and the row is in no
+        other, `ValueError` where one holds something else.
         """
         layout = next((each for each in self.layouts if each.fits(row)), self.layouts[0])
         question, choices, gold = text_of(row, layout.question), layout.choices(row), row[layout.gold]

@@ -175,10 +175,8 @@ class Rows(Task):
         return found._replace(answer_type="number" if limited and kind == "words" else kind)
 
     def _look(self) -> Iterator[tuple[Columns, Any, tuple[str, ...]]]:
-        """Of the first rows that can be read: the map, the cell of the gold, the options.
-
-        Raises:
-            UserError: a file cannot be read, or the columns of its first row are none that are known.
+        """Of the first rows that can be read: the map, the cell of the gold, the options. Raises `UserError` where a file cannot
+        be read, or the columns of its first row are none that are known.
         """
         for first, row in enumerate(self._first_rows("train", "test")):
             try:
@@ -252,10 +250,8 @@ class Rows(Task):
         return dataclasses.replace(example, id=known_by)
 
     def unanswered(self, row: readers.Row) -> Example:
-        """A row without a gold, or one whose gold is not read.
-
-        Raises:
-            RowError: it asks nothing, or its columns cannot be told apart.
+        """A row whose gold is not there or not read. Raises `RowError` where it asks nothing, or its columns cannot be told
+        apart.
         """
         try:
             columns = asked(self.columns, tuple(row.values))

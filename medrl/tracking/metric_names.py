@@ -44,11 +44,7 @@ def _at_the_end(run: Run) -> list[str]:
 
 
 def values(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a finished run.
-
-    Args:
-        metrics: Its ``metrics.json``.
-    """
+    """The numbers of a finished run's ``metrics.json``."""
     split = metrics["eval"].get("split", "test")  # runs of before there was another
     found = {}
     for task, numbers in {**metrics["tasks"], **metrics.get("perplexity", {})}.items():
@@ -61,11 +57,7 @@ def values(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def of_line(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of one step.
-
-    Args:
-        line: Of ``train/log.jsonl``.
-    """
+    """The numbers of a line of ``train/log.jsonl``."""
     return {
         key if key.startswith("validation/") else f"train/{key}": float(value)
         for key, value in line.items()

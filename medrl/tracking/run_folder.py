@@ -108,20 +108,12 @@ def stage(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def stages(folder: Path) -> list[dict[str, Any]]:
-    """The stages of a run, the oldest first; of a run of before there was this list, none.
-
-    Raises:
-        UserError: ``provenance.json`` is damaged.
-    """
+    """The stages of a run, the oldest first; none of an old run. Raises `UserError` where ``provenance.json`` is damaged."""
     return list(read(folder / "provenance.json").get("stages", []))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON file of a run folder; empty where there is none.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """A JSON file of a run folder; empty where there is none. Raises `UserError` where it is damaged."""
     try:
         return read_json(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -132,11 +124,7 @@ PLAN_GONE = "remove it and run the same command again: the report then lacks the
 
 
 def check_readable(folder: Path) -> None:
-    """Read what the end of a run will read, before anything is done for it.
-
-    Raises:
-        UserError: a file is damaged.
-    """
+    """Read what the end of a run will read, before anything is done for it. Raises `UserError` where a file is damaged."""
     if (plan := folder / "plan.json").exists():
         read_json(plan, PLAN_GONE)
     for name in ("contaminated", "judge", "api"):
@@ -171,11 +159,7 @@ def taken_over(folder: Path) -> dict[str, str]:
 
 
 def check_policy(run: Run, folder: Path) -> None:
-    """Look whether a finished run has a model that writes texts.
-
-    Raises:
-        UserError: it has trained a reward model, or lost what it has trained.
-    """
+    """Raises `UserError` for a run that has trained a reward model, or lost what it has trained."""
     if run.algo.trains_reward_model:
         raise UserError(f"{folder} has trained a reward model, which scores texts and writes none; name another run.")
     if run.algo.trains and not (folder / "model").is_dir():
@@ -336,14 +320,9 @@ def callback(
     ask: Callable[[Any], dict[str, float]] | None = None,
     note: Callable[[], None] | None = None,
 ) -> Any:
-    """Trainer callback: a line of `log.jsonl` and progress for each logged step.
-
-    Args:
-        log: Where the lines go.
-        before: Steps of trainers that came before this one in the same log.
-        every: After so many steps each, the line also holds what ``ask`` says of the model; its time is kept apart.
-        ask: From a model to numbers by name (`evaluate.while_training`).
-        note: Called when a checkpoint is written and when ``ask`` was asked; its time is kept apart, too.
+    """Trainer callback: a line of ``log`` and progress for each logged step, counted on from ``before`` of earlier trainers.
+    After ``every`` so many steps the line also holds what ``ask`` says of the model (`evaluate.while_training`); ``note`` is
+    called then and when a checkpoint is written. The time of both is kept apart.
     """
     from transformers import TrainerCallback
 

@@ -81,10 +81,8 @@ LOCAL: dict[str, Callable[[Tree, Run, Path], Tracker]] = {"tensorboard": TensorB
 
 @contextmanager
 def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
-    """Forward, while the block runs, what it writes to the run folder, and ``metrics.json`` at its end, as `Logger` says.
-
-    Raises:
-        UserError: W&B does not take the run, before anything was done.
+    """Forward, while the block runs, what it writes to the run folder, and ``metrics.json`` at its end, as `Logger` says. Raises
+    `UserError` where W&B does not take the run, before anything was done.
     """
     mode = settings.logger.mode
     if mode not in LOCAL:
@@ -105,11 +103,7 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
 
 
 def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
-    """Forward a run that is finished, where that is left to do.
-
-    Raises:
-        UserError: W&B does not take the run.
-    """
+    """Forward a run that is finished, where that is left to do. Raises `UserError` where W&B does not take the run."""
     if settings.logger.mode not in LOCAL:
         wandb.catch_up(tree, settings, folder)
     else:

@@ -42,9 +42,7 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
     """Forward, while the block runs, what it writes to the run folder, and ``metrics.json`` at its end, where `Logger` is on.
 
     A block that is left by an error marks the run on W&B as failed, by a signal as interrupted. What cannot be sent ends no run.
-
-    Raises:
-        UserError: W&B does not take the run, before anything was done.
+    Raises `UserError` where W&B does not take the run, before anything was done.
     """
     if not settings.logger.on:
         yield
@@ -72,11 +70,7 @@ def following(tree: Tree, settings: Run, folder: Path) -> Iterator[None]:
 
 
 def catch_up(tree: Tree, settings: Run, folder: Path) -> None:
-    """Forward a run that is finished, where W&B has not had all of it: it was not tracked then, or could not be sent.
-
-    Raises:
-        UserError: W&B does not take the run.
-    """
+    """Forward a run that is finished and that W&B has not had all of. Raises `UserError` where W&B does not take it."""
     if not settings.logger.on:
         return
     if sent_runs(folder).get(_own_id(folder), {}).get("values") != digest(final(folder)):
@@ -90,12 +84,8 @@ class Follower(threading.Thread):
     def __init__(
         self, log: Path, step: int, send: Callable[..., None], note: Callable[[int], None], whose: str = "W&B's client"
     ) -> None:
-        """Args:
-        log: The file; it may come later, and be cut back by a resumed run.
-        step: The last step that was handed on before.
-        send: Takes a line's metrics, and ``step``.
-        note: Takes the last step that was handed on.
-        whose: Who takes the lines, for a warning.
+        """``log`` may come later, and be cut back by a resumed run; ``step`` is the last that was handed on before. ``send``
+        takes a line's metrics, and ``step``, for ``whose`` client; ``note`` the last step that was handed on.
         """
         super().__init__(name="tracking", daemon=True)
         self.whose = whose
@@ -176,11 +166,7 @@ def _own_id(folder: Path) -> str:
 
 
 def _begun(tree: Tree, settings: Run, folder: Path) -> Any:
-    """The W&B run, begun or resumed.
-
-    Raises:
-        UserError: no login, or the server does not answer or refuses.
-    """
+    """The W&B run, begun or resumed. Raises `UserError` for no login, and where the server does not answer or refuses."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the client's own telemetry; read when it is imported
     import wandb
 
@@ -272,10 +258,8 @@ def _finished(
     code: int,
     track: Logger,
 ) -> bool:
-    """Send the final values, with the table where there is one, and end the W&B run.
-
-    Returns:
-        Whether W&B has all of it, as far as its client says.
+    """Send the final values, with the table where there is one, and end the W&B run; whether W&B has all of it, as far as its
+    client says.
     """
     how = f"`wandb sync {Path(run.dir).parent}` sends it, and so does the same command again."
     try:

@@ -10,11 +10,9 @@ from medrl.training import checkpoints
 
 
 def callback(patience: int | None) -> Any:
-    """Trainer callback beside transformers' own choice of the best checkpoint (``load_best_model_at_end``).
-
-    Args:
-        patience: Evaluations without a lower loss after which training ends; None for no such end. They are counted in the
-            trainer's state, which a checkpoint carries: transformers' own ``EarlyStoppingCallback`` would begin to count anew.
+    """Trainer callback beside transformers' own choice of the best checkpoint (``load_best_model_at_end``). Training ends after
+    ``patience`` evaluations without a lower loss, counted in the trainer's state, which a checkpoint carries: transformers' own
+    ``EarlyStoppingCallback`` would begin to count anew.
     """
     from transformers import TrainerCallback
 

@@ -81,11 +81,7 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def check_model(folder: Path) -> None:
-    """Look whether a trained model is what was written; one of before there were hashes is taken as it is.
-
-    Raises:
-        UserError: a file of it is missing or holds something else.
-    """
+    """Raises `UserError` where a trained model is not what was written; one of before there were hashes is taken as it is."""
     if (folder / COMPLETE).exists() and (said := fault(folder)):
         raise UserError(
             f"{folder} cannot be loaded ({said}); remove it and run the command that made it again, which writes it anew "
@@ -147,13 +143,8 @@ def step_of(checkpoint: Path) -> int:
 
 
 def restore_log(log: Path, checkpoint: Path | None, steps: int) -> list[dict[str, Any]]:
-    """Make a log again what it was after so many steps: as the checkpoint keeps it, or else without the lines of later steps.
-
-    Returns:
-        Its lines.
-
-    Raises:
-        UserError: lines are missing or damaged, so that curves and costs would lack these steps.
+    """Make a log again what it was after so many steps, as the checkpoint keeps it, or else without the lines of later steps; its
+    lines. Raises `UserError` where some are missing or damaged, so that curves and costs would lack these steps.
     """
     advice = "bring it back, or start over with force=true: curves and costs would lack these steps"
     kept = checkpoint / LOG if checkpoint else log
@@ -179,12 +170,9 @@ def first_step() -> Any:
 
 
 def callbacks(shutdown: GracefulShutdown, checkpoint_every: int, log: Path) -> list[Any]:
-    """Trainer callbacks that mark each checkpoint as complete and turn a signal into one.
-
-    Args:
-        shutdown: Records the signals.
-        checkpoint_every: A stop waits for a multiple of this many steps, where the trainer holds no half-used generations.
-        log: Of the steps; each checkpoint keeps a copy, so that it is whole without the file.
+    """Trainer callbacks that mark each checkpoint as complete, with a copy of ``log``, so that it is whole without the file, and
+    turn a signal into one. A stop waits for a multiple of ``checkpoint_every`` steps, where the trainer holds no half-used
+    generations.
     """
     from transformers import TrainerCallback
 

@@ -20,12 +20,8 @@ MEND = (
 
 
 def callback(before: int = 0) -> Any:
-    """Trainer callback that looks at each logged step before a checkpoint of it is written.
-
-    All processes log the same loss and the same norm, and agree on the weights, so that all stop after the same step.
-
-    Args:
-        before: Steps of trainers that came before this one.
+    """Trainer callback that looks at each logged step before a checkpoint of it is written; ``before`` counts steps of earlier
+    trainers. All processes log the same loss and the same norm, and agree on the weights, so that all stop after the same step.
     """
     from transformers import TrainerCallback
 
@@ -44,11 +40,7 @@ def callback(before: int = 0) -> Any:
 
 @contextmanager
 def explained(trainer: Any, before: int = 0) -> Iterator[None]:
-    """Say in one sentence that a policy has no probabilities left to sample from, which PyTorch says when it draws.
-
-    Raises:
-        UserError: instead of PyTorch's error.
-    """
+    """Turn the error of PyTorch that a policy has no probabilities left to sample from into a `UserError`."""
     try:
         yield
     except RuntimeError as error:
@@ -61,14 +53,8 @@ def explained(trainer: Any, before: int = 0) -> Iterator[None]:
 
 
 def check_weights(model: Any, when: str) -> None:
-    """Look at every trained weight, in all processes at once.
-
-    Args:
-        model: What is trained; of sharded weights each process looks at its share.
-        when: Begins the message.
-
-    Raises:
-        UserError: one is no finite number.
+    """Look at every trained weight, in all processes at once; of sharded weights each looks at its share. Raises `UserError`,
+    which ``when`` begins, where one is no finite number.
     """
     trained = {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
     local = {name: getattr(each, "to_local", lambda each=each: each)() for name, each in trained.items()}

@@ -162,10 +162,8 @@ def _deepspeed(stage: int) -> dict[str, Any]:
 
 @cache
 def detected_gpus() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs this process may use, asked of the driver, so that torch need not be imported.
-
-    Raises:
-        UserError: ``CUDA_VISIBLE_DEVICES`` names a device that does not exist.
+    """Names of the NVIDIA GPUs this process may use, asked of the driver, so that torch need not be imported. Raises `UserError`
+    where ``CUDA_VISIBLE_DEVICES`` names a device that does not exist.
     """
     import pynvml
 
@@ -195,14 +193,8 @@ def _visible_devices() -> list[str] | None:
 
 
 def card_settings(card: str | None, device: str) -> dict[str, Any]:
-    """What ``auto`` becomes for a card by its name, or for the first GPU here, whichever it is; nothing without one.
-
-    Args:
-        card: Its name in ``cards.yaml``, or None.
-        device: ``cuda`` where there shall be a GPU: one of which nothing is known is taken for a newer one.
-
-    Raises:
-        UserError: ``CUDA_VISIBLE_DEVICES`` names a device that does not exist.
+    """What ``auto`` becomes for a card by its name in ``cards.yaml``, or for the first GPU here; nothing without one. With the
+    device ``cuda`` one of which nothing is known is taken for a newer one. Raises `UserError` as `detected_gpus`.
     """
     if found := cards.known().get(card or ""):
         return {"card": card, **cards.settings(found.capability, found.memory_gib)}
@@ -236,14 +228,12 @@ def visible_gpus() -> tuple[str, ...]:
 def show(names: Sequence[str]) -> None:
     """Let this process, and all that it starts, see these of the visible GPUs and no others; none for a run on the CPU.
 
-    transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and
-    where it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each:
-    accelerate, TRL, vLLM and DeepSpeed take LOCAL_RANK for the number of the device (docs/decisions/0013). There
-    transformers uses no nn.DataParallel, because `training.distributed.join` has initialised torch.distributed. Processes that
-    train together on a CPU see none: accelerate's barrier takes LOCAL_RANK for a GPU wherever one is visible.
-
-    Raises:
-        RuntimeError: CUDA is in use already and would not notice.
+    transformers' Trainer wraps the model in nn.DataParallel wherever one process sees several GPUs. TRL refuses that, and where
+    it does not, the batch is multiplied. Processes that train together see all GPUs of their run, not one each: accelerate, TRL,
+    vLLM and DeepSpeed take LOCAL_RANK for the number of the device (docs/decisions/0013). There transformers uses no
+    nn.DataParallel, because `training.distributed.join` has initialised torch.distributed. Processes that train together on a CPU
+    see none: accelerate's barrier takes LOCAL_RANK for a GPU wherever one is visible. Raises `RuntimeError` where CUDA is in use
+    already and would not notice.
     """
     visible = visible_gpus()
     if len(visible) <= len(names):

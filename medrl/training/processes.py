@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 
 
 def in_processes(hardware: Hardware, folder: Path, shutdown: GracefulShutdown) -> None:
-    """Run ``python -m medrl.training.worker FOLDER`` once a device of this node and wait for all of them.
-
-    Raises:
-        UserError: one failed.
-        Interrupted: a signal came, and every process ended with a checkpoint written.
+    """Run ``python -m medrl.training.worker FOLDER`` once a device of this node and wait for all of them. Raises `UserError`
+    where one failed, `Interrupted` at a signal, when every process has ended with a checkpoint written.
     """
     (folder / "train").mkdir(exist_ok=True)
     jobs = []

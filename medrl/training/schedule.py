@@ -30,11 +30,7 @@ def callback() -> Any:
 
 
 def share(done: int, warmup: int, decay: Callable[[int], float]) -> float:
-    """Share of the full learning rate: ``1/warmup`` in the first step, 1 in the last of the warm-up, then what ``decay`` says.
-
-    Args:
-        done: Steps before this one.
-        warmup: Steps of the warm-up.
-        decay: The share after the warm-up, by the steps done.
+    """Share of the full learning rate in the step after ``done``: ``1/warmup`` in the first, 1 in the last of the warm-up, then
+    what ``decay`` says of the steps done.
     """
     return (done + 1) / warmup if done < warmup else decay(done)

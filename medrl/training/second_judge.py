@@ -18,16 +18,9 @@ FILE = "monitor.jsonl"
 
 
 def callback(job: Job, settings: monitor.Monitor, checkpoint_every: int, done: int) -> Any:
-    """Checks every so many steps; ends training where the judges have parted, with a checkpoint.
-
-    Args:
-        job: Whose completions are graded, those that ``scored`` holds. The first process grades its share.
-        settings: Who grades them, and when the judges have parted.
-        checkpoint_every: A check waits for a multiple of this many steps, after each of which a checkpoint may be written.
-        done: Steps after which training goes on; checks of later ones are made again.
-
-    Raises:
-        UserError: they had parted before.
+    """Checks every so many steps what the job's rewards have ``scored``, the first process its share; ends training where the
+    judges have parted, with a checkpoint. A check waits for a multiple of ``checkpoint_every`` steps; those after ``done`` are
+    made again. Raises `UserError` where they had parted before.
     """
     from transformers import TrainerCallback
 
@@ -65,9 +58,7 @@ def callback(job: Job, settings: monitor.Monitor, checkpoint_every: int, done: i
                 print(f"warning  step {step}: {self.said}", flush=True)
 
         def stop(self, step: int) -> None:
-            """Raises:
-            UserError: training was ended here.
-            """
+            """Raises `UserError` where training was ended here."""
             if self.said and settings.action == "stop":
                 raise UserError(_sentence(step, self.said))
 

@@ -13,35 +13,20 @@ from medrl.training import checkpoints, distributed, finite, schedule, second_ju
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
-    """Train from the newest whole checkpoint and write the model.
-
-    Args:
-        trainer: TRL's.
-        job: What it works on.
-        out: Folder of the model.
-        algo: Says when a stop is possible, and gives the model its last touch.
-
-    Raises:
-        Interrupted: a signal came; its checkpoint is written.
+    """Train with TRL's trainer from the newest whole checkpoint and write the model to ``out``; ``algo`` says when a stop is
+    possible, and gives the model its last touch. Raises `Interrupted` at a signal, when its checkpoint is written.
     """
     fit(trainer, job, job.folder / "log.jsonl", algo.checkpoint_every)
     write_model(trainer, job, out, algo)
 
 
 def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: int = 0) -> None:
-    """Train from the newest whole checkpoint, with a line of ``log`` for each step.
+    """Train any trainer of TRL's from the job's checkpoint, with a line of ``log`` for each step; lines of steps that are done
+    again are cut off first, and it counts on after ``before`` steps of earlier rounds. A stop waits for a multiple of
+    ``checkpoint_every`` steps.
 
-    Args:
-        trainer: Any of TRL's.
-        job: Its checkpoint is gone on from.
-        log: Lines of steps that are done again are cut off first.
-        checkpoint_every: A stop waits for a multiple of this many steps.
-        before: Steps of earlier rounds, after which the log counts on.
-
-    Raises:
-        Interrupted: a signal came; its checkpoint is written.
-        NotLoaded: the checkpoint cannot be gone on from.
-        UserError: a loss, a gradient or a weight is no finite number; or the log lacks steps of the checkpoint.
+    Raises `Interrupted` at a signal, when its checkpoint is written; `NotLoaded` where the checkpoint cannot be gone on from;
+    `UserError` where a loss, a gradient or a weight is no finite number, or the log lacks steps of the checkpoint.
     """
     from transformers import PrinterCallback
 
@@ -124,11 +109,7 @@ def write_sharded(model: Any, folder: Path) -> None:
 
 
 def check_written(model: Any, folder: Path) -> None:
-    """Count what was written against what was trained: sharded weights have to be gathered, and that can fail in silence.
-
-    Raises:
-        UserError: something is missing.
-    """
+    """Raises `UserError` for fewer weights than were trained: sharded ones have to be gathered, which can fail in silence."""
     from safetensors import safe_open
 
     trained = len([each for each in getattr(model, "policy", model).parameters() if each.requires_grad])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medrl import files, lifecycle
 from medrl.config import build, extensions, frozen
-from medrl.errors import Interrupted, UserError, of_system, raised_by_others
+from medrl.errors import Interrupted, exit_code
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models.api import ledger
 from medrl.training import distributed
@@ -15,7 +15,11 @@ from medrl.training import distributed
 
 def main() -> int:
     """Train as the frozen configuration says; 0 when done, else the exit code of what went wrong."""
-    folder, shutdown = Path(sys.argv[1]), GracefulShutdown(notice=None)  # the parent prints it, once
+    return exit_code(lambda: _train(Path(sys.argv[1])))
+
+
+def _train(folder: Path) -> int:
+    shutdown = GracefulShutdown(notice=None)  # the parent prints it, once
     try:
         extensions.name(sys.argv[2:])
         with files.explained(folder), shutdown.listening():
@@ -23,17 +27,8 @@ def main() -> int:
             distributed.join(settings.hardware.device)
             with ledger.paid_under(folder.parent), lifecycle.counting(settings, folder):
                 lifecycle.train(settings, folder, shutdown)
-    except UserError as error:
-        print(f"medrl: {error}", file=sys.stderr)
-        return error.exit_code
     except Interrupted as error:  # which the parent prints
         return error.exit_code
-    except Exception as error:
-        said = raised_by_others(error) or (of_system(error, folder) if isinstance(error, OSError) else None)
-        if not said:
-            raise
-        print(f"medrl: {said}", file=sys.stderr)
-        return UserError.exit_code
     return 0
 
 

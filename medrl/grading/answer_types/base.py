@@ -44,11 +44,8 @@ class AnswerType(ABC):
 
     @abstractmethod
     def read(self, text: str, example: Example) -> Reading:
-        """What a text answers to a question.
-
-        Args:
-            text: What stands where the answer should stand: anything that a model may write, of any length. It never raises.
-            example: The question, its gold and its choices.
+        """What a text answers to a question. It is what stands where the answer should stand: anything that a model may write, of
+        any length. It never raises.
         """
 
     def read_all(self, texts: Sequence[str], examples: Sequence[Example]) -> list[Reading]:
@@ -60,11 +57,7 @@ class AnswerType(ABC):
         return self
 
     def check_gold(self, example: Example) -> str:
-        """The gold in canonical form.
-
-        Raises:
-            ValueError: no answer could ever equal it.
-        """
+        """The gold in canonical form. Raises `ValueError` where no answer could ever equal it."""
         return example.gold
 
     def options(self, example: Example) -> Sequence[str]:

@@ -19,11 +19,7 @@ class ByGold(AnswerType):
     halves: ClassVar[bool] = True  # where its type gives half
 
     def of(self, example: Example) -> AnswerType:
-        """The type of an example's answers.
-
-        Raises:
-            ValueError: no type can read the gold.
-        """
+        """The type of an example's answers. Raises `ValueError` where no type can read the gold."""
         said = []
         for each in self.types:
             try:

@@ -25,11 +25,8 @@ class Labelled(NamedTuple):
 def labelled_rows(path: Path) -> list[Labelled]:
     """Read a labelled sample: a JSON object a line with ``question``, ``gold``, ``answer`` and ``right``.
 
-    Other columns are passed over.
-
-    Raises:
-        UserError: no such file, it is damaged or empty.
-        RowError: a line that is no such object.
+    Other columns are passed over. Raises `UserError` where there is no such file, or it is damaged or empty, and `RowError` for a
+    line that is no such object.
     """
     found = readers.parsed(readers.read(path), _labelled)
     if not found:
@@ -38,18 +35,9 @@ def labelled_rows(path: Path) -> list[Labelled]:
 
 
 def agreement(judge: Judge, sample: Sequence[Labelled]) -> dict[str, Any]:
-    """Compare a judge with labels.
-
-    Args:
-        judge: Is asked about every row.
-        sample: What `labelled_rows` read.
-
-    Returns:
-        ``n`` rows on which the judge gave a verdict, ``abstained`` rows on which it did not, ``rate`` of equal verdicts
-        among the n with ``ci95``, Cohen's ``kappa`` with ``kappa_ci95``. What cannot be computed is None.
-
-    Raises:
-        UserError: the judge failed and is configured to stop the run.
+    """Compare a judge with labels (`labelled_rows`): ``n`` rows on which it gave a verdict, ``abstained`` rows on which it did
+    not, ``rate`` of equal verdicts among the n with ``ci95``, Cohen's ``kappa`` with ``kappa_ci95``; None what cannot be
+    computed. Raises `UserError` where the judge failed and is configured to stop the run.
     """
     verdicts = judge.judge([row.claim for row in sample])
     pairs = [(verdict, row.right) for verdict, row in zip(verdicts, sample, strict=True) if verdict is not None]

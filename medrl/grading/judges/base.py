@@ -44,10 +44,8 @@ class Judge(Identified, ABC):
 
     @abstractmethod
     def judge(self, claims: Sequence[Claim | Criterion]) -> list[bool | None]:
-        """One verdict a claim or criterion, in their order; None where the judge failed and is configured to abstain.
-
-        Raises:
-            UserError: it failed and is configured to stop the run, or cannot be asked at all.
+        """One verdict a claim or criterion, in their order; None where the judge failed and is configured to abstain. Raises
+        `UserError` where it failed and is configured to stop the run, or cannot be asked at all.
         """
 
     @abstractmethod
@@ -55,10 +53,8 @@ class Judge(Identified, ABC):
         """One phrase for tables and reports."""
 
     def ready(self) -> None:
-        """See that it can be asked, so that a run need not train for hours to find that it cannot. Asks nothing.
-
-        Raises:
-            UserError: the machine lacks something that the judge needs.
+        """See that it can be asked, so that a run need not train for hours to find that it cannot. Asks nothing. Raises
+        `UserError` where it cannot.
         """
         return
 

@@ -82,13 +82,8 @@ class Monitor(Identified):
 
 
 def check(step: int, prompts: Sequence[object], trained: Sequence[float | None], second: Sequence[float | None]) -> Check:
-    """What two judges say of the same completions.
-
-    Args:
-        step: When.
-        prompts: What each completion answers.
-        trained: What the judge that is trained on pays each, from 0 to 1; None where it abstains.
-        second: The same of the second judge.
+    """What two judges say of the same completions at a step: what the judge that is trained on pays each, from 0 to 1, None where
+    it abstains, and the same of the second.
     """
     both = [
         (prompt, one, other)

@@ -29,9 +29,7 @@ class VerdictLine(Line):
 
 
 def read_verdict(completion: Completion) -> Verdict:
-    """Raises:
-    Malformed: it holds no verdict, or something that is not exactly one.
-    """
+    """Raises `Malformed` where it holds no verdict, or something that is not exactly one."""
     message, finish = completion.choices[0].message, completion.choices[0].finish_reason
     if message.refusal:
         raise Malformed(f"the model refused: {short(message.refusal)}")

@@ -158,25 +158,15 @@ class ApiModel(Endpoint[AnswerLine], Model):
         return self.limits.price(tokens + FRAME_TOKENS * len(prompts), sampling.max_new_tokens * len(prompts))
 
     def classifier(self, tokenizer: Any, hardware: Hardware, seed: int) -> NoReturn:
-        """Raises:
-        UserError: always.
-        """
+        """Always raises `UserError`."""
         raise UserError(f"{self.place} can be asked and not trained; write algo=none.")
 
     def skeleton(self) -> NoReturn:
-        """Raises:
-        UserError: always.
-        """
+        """Always raises `UserError`."""
         raise UserError(f"{self.place} is asked through an API, which shows no layers.")
 
     def asking(self, messages: Messages, key: str, sampling: Sampling) -> tuple[str, dict[str, Any]]:
-        """All that decides an answer, as a hash, and the body of the request.
-
-        Args:
-            messages: The prompt.
-            key: What tells it from the others (`medrl.models.generation.Asked.key`).
-            sampling: How answers are drawn.
-        """
+        """A hash of all that decides an answer, and the request; ``key`` is that of `medrl.models.generation.Asked`."""
         limit: dict[str, Any] = {self.token_limit: sampling.max_new_tokens}
         body: dict[str, Any] = {
             "model": self.name,
@@ -200,10 +190,7 @@ class ApiModel(Endpoint[AnswerLine], Model):
         return {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": seed}
 
     def read(self, key: str, completion: Completion) -> AnswerLine:
-        """Raises:
-        Malformed: nothing says how the answer has ended.
-        UserError: another model was served than ``served`` asks for.
-        """
+        """Raises `Malformed` where nothing says how the answer has ended, `UserError` for a model other than ``served``."""
         choice = completion.choices[0]
         if choice.finish_reason not in ENDS:
             raise Malformed(f"the answer was broken off ({short(str(choice.finish_reason))})")
@@ -254,10 +241,8 @@ class Asking:
     ) -> Iterator[dict[int, Generated]]:
         """Complete the prompts that are not ``done``: first those whose answers are kept, then the others, as one batch.
 
-        Each answer is kept as it comes, so that a kill loses only what is under way. Equal requests are asked once.
-
-        Raises:
-            UserError: the endpoint cannot be asked, does not answer, or a limit is reached; what came is kept.
+        Each answer is kept as it comes, so that a kill loses only what is under way. Equal requests are asked once. Raises
+        `UserError` where the endpoint cannot be asked, does not answer, or a limit is reached; what came is kept.
         """
         left = [place for place in range(len(prompts)) if place not in set(done)]
         asked = {place: self.model.asking(prompts[place], keys[place], sampling) for place in left}

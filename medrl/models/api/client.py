@@ -160,11 +160,7 @@ class Endpoint(ABC, Generic[L]):
 
     @abstractmethod
     def read(self, key: str, completion: Completion) -> L:
-        """What a completion says.
-
-        Raises:
-            Malformed: it is not what was asked for.
-        """
+        """What a completion says. Raises `Malformed` where it is not what was asked for."""
 
     def read_refusal(self, key: str, refused: Refused) -> L | None:
         """What it means that the endpoint does not take a question; None: there is no answer to it."""
@@ -202,10 +198,8 @@ class Endpoint(ABC, Generic[L]):
         self.account().noted = noted
 
     def key(self) -> str | None:
-        """The key, read when it is needed and kept nowhere; None where the endpoint asks for none.
-
-        Raises:
-            UserError: the environment variable is not set, or holds what cannot be a key.
+        """The key, read when needed and kept nowhere; None where none is asked for. Raises `UserError` where its variable has
+        none.
         """
         if self.api_key_env is None:
             return None
@@ -221,15 +215,9 @@ class Endpoint(ABC, Generic[L]):
     def ask(
         self, requests: Mapping[str, Mapping[str, Any]], most_tokens: int, tick: Callable[[int], None] | None = None
     ) -> dict[str, L]:
-        """Ask everything, keep the answers and return them; both are by the keys of ``requests``.
-
-        Args:
-            requests: Bodies of requests, by all that decides an answer.
-            most_tokens: Of an answer.
-            tick: Hears how many answers have come.
-
-        Raises:
-            UserError: a mistake in the configuration, or a failure where failures stop the run.
+        """Ask everything, keep the answers and return them, both by the keys of ``requests``, which hold all that decides an
+        answer; ``tick`` hears how many have come. Raises `UserError` for a mistake in the configuration, or a failure where
+        failures stop the run.
         """
         from anyio.from_thread import start_blocking_portal
 
@@ -318,12 +306,9 @@ class _Round(Generic[L]):
             ) from None
 
     async def send(self, request: Request, pass_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Send one request, counted, with our headers alone, and read its answer within the limits on time and size.
-
-        Raises:
-            UserError: another command has taken what was left to spend.
-            Malformed: the answer is too large, or compressed in a way that was not asked for.
-            httpx.ReadTimeout: it was not whole in time.
+        """Send one request, counted, with our headers alone, and read its answer within the limits on time and size. Raises
+        `UserError` where another command has taken what was left to spend, `Malformed` where the answer is too large or packed,
+        and `httpx.ReadTimeout` where it was not whole in time.
         """
         import httpx
 
@@ -385,11 +370,8 @@ class _Round(Generic[L]):
                 self.mistake = self.mistake or error
 
     async def _ask_one(self, client: AsyncOpenAI, key: str, request: Mapping[str, Any]) -> None:
-        """Ask a question, keep its answer and count what it took.
-
-        Raises:
-            Failure: there is no answer.
-            UserError: it is useless to ask anything further.
+        """Ask a question, keep its answer and count what it took. Raises `Failure` where there is no answer, and `UserError`
+        where it is useless to ask anything further.
         """
         account, attempts = self.account, self.limits.attempts
         cost = await self._affordable(request)
@@ -417,10 +399,8 @@ class _Round(Generic[L]):
             )
 
     async def _affordable(self, request: Mapping[str, Any]) -> Cost:
-        """The most that one request can take, as soon as all its attempts could be paid beside what is under way.
-
-        Raises:
-            UserError: all attempts could exceed what may be spent.
+        """The most that one request can take, as soon as all its attempts could be paid beside what is under way. Raises
+        `UserError` where all attempts could exceed what may be spent.
         """
         # No tokenizer makes more tokens of a text than the text has bytes.
         tokens = FRAME_TOKENS + sum(len(message["content"].encode()) for message in request["messages"])

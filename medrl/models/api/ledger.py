@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from medrl.errors import UserError
+from medrl.models.api.appended import Appended
 
 NAME = "spent.jsonl"
 
@@ -31,76 +30,47 @@ class Cost:
         return Cost(self.tokens * times, self.usd * times)
 
 
-class Ledger:
+class Ledger(Appended):
     """Requests and what they took: a line as each is sent, with the most that it can take, and one as it ends, with what it did.
 
     A request that never ended, because its process was killed or the endpoint did not say what it took, counts as the most.
+    Lines of ``judge`` and of ``model`` count apart: each has its own limits.
     """
 
+    holds: ClassVar[str] = "cost"
+    elsewhere: ClassVar[str] = "MEDRL_CACHE, or runs=FOLDER,"
+
     def __init__(self, path: Path, section: str) -> None:
-        """Args:
-        path: The file.
-        section: Whose lines count, ``judge`` or ``model``; each has its own limits.
-        """
-        self.path, self.section = path, section
+        super().__init__(path, section)
         self._costs: dict[str, Cost] = {}
-        self._total, self._read = Cost(0, 0.0), 0
+        self._total = Cost(0, 0.0)
 
     def total(self) -> Cost:
         """What everything together has taken, the requests under way at their most."""
-        with self._explained("read"), suppress(FileNotFoundError), self.path.open("rb") as file:
-            file.seek(self._read)
-            new = file.read()
-            for line in new[: new.rfind(b"\n") + 1].splitlines(keepends=True):  # the rest is being written
-                self._read += len(line)
-                self._count(line)
+        for line in self.new():
+            self._count(line)
         return self._total
 
-    def ready(self) -> None:
-        """See that it can be written, before anything is paid for.
-
-        Raises:
-            UserError: it cannot.
-        """
-        with self._explained("written"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("ab").close()
-
     def begin(self, most: Cost, over: Callable[[Cost], str]) -> tuple[str, str]:
-        """Count a request before it is sent, unless that is too much: no two processes find the same room.
-
-        Args:
-            most: The most that it can take.
-            over: What is to be said of a total that is too much; empty of one that is not.
-
-        Returns:
-            Its id, and an empty word; or an empty id, and what was said.
-
-        Raises:
-            UserError: the ledger cannot be written.
+        """Count a request, with the most that it can take, before it is sent, unless that is too much: no two processes find the
+        same room. Its id, and an empty word; or an empty id, and what ``over`` says of a total that is too much. Raises
+        `UserError` where the ledger cannot be written.
         """
-        with self._explained("written"), self.path.open("ab", buffering=0) as file:
+        with self.appending() as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
             if said := over(self.total() + most):
                 return "", said
             request = uuid.uuid4().hex
-            self._write(file.fileno(), request, most)
+            self.write(file, self._line(request, most))
         return request, ""
 
     def end(self, request: str, took: Cost) -> None:
-        """Count what a request took.
+        """Count what a request took. Raises `UserError` where the ledger cannot be written."""
+        with self.appending() as file:
+            self.write(file, self._line(request, took))
 
-        Raises:
-            UserError: the ledger cannot be written.
-        """
-        with self._explained("written"), self.path.open("ab", buffering=0) as file:
-            self._write(file.fileno(), request, took)
-
-    def _write(self, file: int, request: str, cost: Cost) -> None:
-        line = {"request": request, "section": self.section, "tokens": cost.tokens, "usd": cost.usd}
-        written = f"\n{json.dumps(line)}\n".encode()  # a line that a kill or a full disk tore ends here
-        if os.write(file, written) != len(written):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def _line(self, request: str, cost: Cost) -> str:
+        return json.dumps({"request": request, "section": self.section, "tokens": cost.tokens, "usd": cost.usd})
 
     def _count(self, line: bytes) -> None:
         """The last line of a request stands; a damaged line is none."""
@@ -112,16 +82,6 @@ class Ledger:
         if section == self.section:
             self._total += cost + self._costs.get(request, Cost(0, 0.0)) * -1
             self._costs[request] = cost
-
-    @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"What the {self.section} has cost, in {self.path}, cannot be {what} ({error.strerror or error}); "
-                f"make room or set {self.section}.limits.cache or MEDRL_CACHE, or runs=FOLDER, to another folder."
-            ) from None
 
 
 _runs: Path | None = None

@@ -56,11 +56,7 @@ class Limits(Identified):
             yield Problem("max_spend", "needs a price: both usd_per_million_input_tokens and ..._output_tokens are 0")
 
     def folder(self, name: str) -> Path:
-        """Folder of the answers; ``name`` is its name under ``MEDRL_CACHE``.
-
-        Raises:
-            UserError: there is no home to put it under.
-        """
+        """Folder of the answers, by its name under ``MEDRL_CACHE``. Raises `UserError` where there is no home to put it under."""
         try:
             return Path(self.cache or Path(os.environ.get("MEDRL_CACHE") or "~/.cache/medrl") / name).expanduser()
         except RuntimeError:

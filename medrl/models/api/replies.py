@@ -67,10 +67,8 @@ class Refused(Failure):
 
 
 async def read_body(response: Response) -> bytes:
-    """The body of an answer, unpacked piece by piece, so that a small one cannot become a large one in memory.
-
-    Raises:
-        Malformed: it is larger than `MOST_BYTES`, damaged, or packed in a way that cannot be bounded.
+    """The body of an answer, unpacked piece by piece, so that a small one cannot become a large one in memory. Raises `Malformed`
+    where it is larger than `MOST_BYTES`, damaged, or packed in a way that cannot be bounded.
     """
     packing = response.headers.get("content-encoding", "identity").strip().lower()
     if packing not in ("identity", "", "gzip", "deflate"):
@@ -88,11 +86,7 @@ async def read_body(response: Response) -> bytes:
 
 
 def read_json(text: str | bytes, secret: str | None = None) -> Any:
-    """JSON from elsewhere, without the key wherever it stands.
-
-    Raises:
-        Malformed: it is none, holds a key twice, or half a character.
-    """
+    """JSON from elsewhere, without the key. Raises `Malformed` where it is none, holds a key twice, or half a character."""
     try:
         return _cleaned(json.loads(text, object_pairs_hook=_once, parse_int=_number), secret)
     except (ValueError, RecursionError):
@@ -122,11 +116,7 @@ def _cleaned(value: Any, secret: str | None) -> Any:
 
 
 def read_completion(body: bytes, secret: str | None = None) -> Completion:
-    """What an endpoint answered, without the key where it repeats it.
-
-    Raises:
-        Malformed: it is no chat completion.
-    """
+    """What an endpoint answered, without the key where it repeats it. Raises `Malformed` where it is no chat completion."""
     try:
         return Completion.model_validate(read_json(body, secret))
     except (ValidationError, Malformed):

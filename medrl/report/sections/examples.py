@@ -24,12 +24,7 @@ KINDS = ("gained", "lost", "unanswered", "ungraded", "wrong", "right")
 
 
 def samples(asked: Mapping[str, Answers], run: Run) -> Markup:
-    """Answers of every task, one of each kind before a second of any.
-
-    Args:
-        asked: The answers by task.
-        run: The configuration.
-    """
+    """Answers of every task, one of each kind before a second of any."""
     tasks = []
     for name, found in asked.items():
         trained = run.algo.trains and bool(found.after)

@@ -162,10 +162,8 @@ class Sweep:
 
 
 def read(results: Mapping[str, Any]) -> Sweep:
-    """The finished points of a sweep's results.
-
-    Raises:
-        UserError: results of another schema or kind, or without a part that every sweep writes.
+    """The finished points of a sweep's results. Raises `UserError` for results of another schema or kind, or without a part that
+    every sweep writes.
     """
     schema, kind = results.get("schema"), results.get("kind")
     if schema != SCHEMA or kind != "sweep":

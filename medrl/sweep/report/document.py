@@ -91,19 +91,9 @@ def _table(
     kind: Format, caption: str, rows: Sequence[Sequence[Any]], head: Sequence[str], *, left: Sequence[int] = (), best: str = "",
     claims: bool = False, fold: str = "", folded: str = "", shades: Sequence[Sequence[int]] = (),
 ) -> str:  # fmt: skip
-    """A table under its caption.
-
-    Args:
-        kind: Of what is written.
-        caption: What the block holds.
-        rows: Of text and whole numbers.
-        head: Of each column.
-        left: Columns of words, the first aside, which always is one.
-        best: Name of the row that stands out.
-        claims: Whether rows stand out whose verdict, in the last column, claims something.
-        fold: What the rows are, where many of them are folded.
-        folded: The line that stands for a folded table.
-        shades: As a `Table` has them.
+    """A table of text and whole numbers under its caption. Columns ``left`` and the first hold words. The row named ``best``
+    stands out, and with ``claims`` those whose verdict, in the last column, claims something. Many rows, of what ``fold`` says,
+    are folded under a line, as with ``folded``.
     """
     columns = [Column(each, right=place > 0 and place not in left) for place, each in enumerate(head)]
     strong = {place for place, row in enumerate(rows) if row[0] == best or (claims and row[-1].startswith("significant"))}

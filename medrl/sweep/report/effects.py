@@ -106,11 +106,9 @@ T = TypeVar("T", Contrast, Association)
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean of differences, Student's interval (Student 1908) and two-sided p value of no difference.
 
-    Where all differences are equal Student's interval has no width, which no statistician believes. Then there is no
-    interval, and p is that of the exact sign-flip test: 2 / 2^n, or 1 for no difference at all.
-
-    Raises:
-        ValueError: no values, or one that is not finite.
+    Where all differences are equal Student's interval has no width, which no statistician believes. Then there is no interval,
+    and p is that of the exact sign-flip test: 2 / 2^n, or 1 for no difference at all. Raises `ValueError` for no values, or one
+    that is not finite.
     """
     mean, sd, n, ci95 = over_seeds(values)
     if sd is None or ci95 is None:

@@ -148,14 +148,8 @@ def _rival(best: Configuration, other: Configuration, tested: TukeyTest | None) 
 
 
 def frontier(sweep: Sweep, kind: str) -> list[tuple[float, Configuration]]:
-    """Configurations that no other beats, with their costs: none is as good for less, nor better for as little.
-
-    Args:
-        sweep: What was observed.
-        kind: The cost, ``tokens`` or ``seconds``, the less the better. Configurations whose cost is unknown are left out.
-
-    Returns:
-        The cheapest first.
+    """Configurations that no other beats, with their costs in ``tokens`` or ``seconds``, the cheapest first: none is as good for
+    less, nor better for as little. Those of unknown cost are left out.
     """
     priced = sorted(sweep.priced(kind), key=lambda pair: (pair[0], -sweep.sign * pair[1].mean))
     best: list[tuple[float, Configuration]] = []

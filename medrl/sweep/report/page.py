@@ -32,10 +32,8 @@ WITHOUT_A_VALUE = ("best", "points", "limits")
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """Write ``report.html`` and ``report.md`` of a sweep, finished or not.
-
-    Raises:
-        UserError: results of another schema or kind.
+    """Write ``report.html`` and ``report.md`` of a sweep, finished or not. Raises `UserError` for results of another schema or
+    kind.
     """
     sweep, runs = read(results), results.get("runs") or []
     title = results.get("title") or results.get("name") or "Sweep"

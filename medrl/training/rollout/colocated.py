@@ -50,14 +50,7 @@ def trainer_class(kind: type[Any], job: Job) -> type[Any]:
 
 
 def check_together(noted: MutableMapping[str, list[float]]) -> None:
-    """Whether the sampler has drawn from the model that is trained.
-
-    Args:
-        noted: A trainer's metrics since it last logged.
-
-    Raises:
-        UserError: it has not.
-    """
+    """Raises `UserError` where a trainer's metrics since it last logged say that the sampler has drawn from another model."""
     if noted.get(APART) and noted[APART][-1] > PARTED:
         raise UserError(
             "vLLM samples from another model than the one that is trained: the log-probabilities of the same tokens are "

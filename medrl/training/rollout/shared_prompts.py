@@ -57,12 +57,8 @@ class Layout(NamedTuple):
 
 
 def laid_out(input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int) -> Layout:
-    """Put rows one behind the other.
-
-    Args:
-        input_ids: (rows, tokens), prompts padded on the left, completions on the right; rows of one prompt stand together.
-        attention_mask: The same, 0 for padding.
-        keep: Tokens of the completions, padding included.
+    """Put rows one behind the other: (rows, tokens) of ids and mask, prompts padded on the left, completions on the right, rows
+    of one prompt together; ``keep`` tokens are those of the completions, padding included.
     """
     import torch
 
@@ -116,13 +112,8 @@ def block_mask(layout: Layout) -> Any:
 
 
 def log_probs(model: Any, layout: Layout) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probability and entropy of each completion's token, (rows, completion tokens); 0 for padding.
-
-    The entropy is None of a model whose head does not compute it: TRL's reference.
-
-    Args:
-        model: Prepared by `prepare`, with TRL's fused head.
-        layout: The micro-batch.
+    """Log-probability and entropy of each completion's token, (rows, completion tokens); 0 for padding. The model was made ready
+    by `prepare`, with TRL's fused head; the entropy is None of one whose head does not compute it: TRL's reference.
     """
     outputs = model(
         input_ids=layout.ids,
