@@ -14,7 +14,7 @@ SIZES_AND_RATES = {
 }  # fmt: skip
 """What another model, another device and less time call for. All else is the algorithm: its loss, KL, scaling and clip."""
 OTHERWISE = {("ppo", "tiny"): {"gae_lambda"}, ("rloo", "tiny"): {"beta"}}
-"""What few steps of the embedded model call for: its value head has no time to learn, and a coin would move it; docs/algorithms.md."""
+"""What few steps of the embedded model call for: value heads learn nothing in them, a coin moves habits; docs/algorithms.md."""
 PUBLISHED = sorted(set(group_options("algo")) - {"none"})
 
 
