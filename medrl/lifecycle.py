@@ -611,7 +611,7 @@ def _rows(settings: Run) -> tuple[Any, DrawnMix]:
     drawn = settings.data_mix.draw(
         settings.source,
         settings.seed,
-        (lambda messages: rendering.prompt_length(messages, settings.data_mix.max_prompt_tokens)) if rendering else None,
+        (lambda prompts: rendering.prompt_lengths(prompts, settings.data_mix.max_prompt_tokens)) if rendering else None,
         imitated=settings.algo.imitates,
     )
     return tokenizer, drawn
