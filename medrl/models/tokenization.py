@@ -9,9 +9,12 @@ nothing dropped and nothing doubled. What words spell is text: control tokens ar
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from medrl.config.identity import Values
 from medrl.data.prompts import Messages
 from medrl.grading.answers import opening
 from medrl.models.chat_templates import adds_bos, all_rendered, ending
@@ -184,6 +187,14 @@ class Rendering:
             return "", answer.lstrip().removeprefix(tag).lstrip("\n")
         closing = tag.replace("<", "</")
         return ("", answer) if closing in answer else (f"\n{closing}\n\n", answer)
+
+
+def fingerprint(tokenizer: Any) -> Values | None:
+    """What decides which tokens a conversation becomes; None of a tokenizer whose Python code is not transformers'."""
+    if not type(tokenizer).__module__.startswith("transformers.") or not hasattr(tokenizer, "backend_tokenizer"):
+        return None
+    about = [tokenizer.backend_tokenizer.to_str(), tokenizer.get_chat_template(), tokenizer.special_tokens_map]
+    return {"class": type(tokenizer).__name__, "sha256": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
 
 
 def _parts(prompts: Iterable[Messages]) -> Iterator[list[Messages]]:
