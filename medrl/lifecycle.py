@@ -18,8 +18,9 @@ from medrl import files
 from medrl.config import frozen
 from medrl.config.build import check
 from medrl.config.frozen import Tree
-from medrl.config.identity import digest, of_file
+from medrl.config.identity import Values, digest, of_file
 from medrl.config.schema import Run, family_id, run_dir, run_id
+from medrl.data import kept_draws
 from medrl.data.hf_hub import Unreachable
 from medrl.data.mix import DrawnMix
 from medrl.errors import Interrupted, UserError
@@ -28,7 +29,7 @@ from medrl.evaluation.settings import Eval
 from medrl.grading.judges.base import Judge
 from medrl.jobs import gpus, locks
 from medrl.jobs.shutdown import GracefulShutdown
-from medrl.models import base, vllm_engine
+from medrl.models import base, tokenization, vllm_engine
 from medrl.models.api import ledger
 from medrl.models.base import Model
 from medrl.models.tokenization import Rendering
@@ -575,13 +576,29 @@ def _rows(settings: Run) -> tuple[Any, DrawnMix]:
     if not settings.algo.trains:
         return tokenizer, DrawnMix([], {}, [], "none")
     rendering = Rendering(tokenizer) if settings.model.runs_here else None
-    drawn = settings.data_mix.draw(
-        settings.source,
-        settings.seed,
-        (lambda messages: rendering.prompt_length(messages, settings.data_mix.max_prompt_tokens)) if rendering else None,
-        imitated=settings.algo.imitates,
-    )
-    return tokenizer, drawn
+    mix, source = settings.data_mix, settings.source
+    count = (lambda prompts: rendering.prompt_lengths(prompts, mix.max_prompt_tokens)) if rendering else None
+    draw = partial(mix.draw, source, settings.seed, count, imitated=settings.algo.imitates)
+    return tokenizer, kept_draws.drawn(mix, partial(_decides, settings, tokenizer), draw, anew=settings.force)
+
+
+def _decides(settings: Run, tokenizer: Any) -> Values | None:
+    """All that decides which rows are drawn; None where the tokenizer's own code does, of which nothing is known."""
+    counted = tokenization.fingerprint(tokenizer) if settings.model.runs_here else {}
+    if counted is None:
+        return None
+    mix, source = settings.data_mix, settings.source
+    read = [(f"{name}/{split}", mix.tasks[name], split) for name, split in mix.splits(trains=True)]
+    return {
+        "mix": [mix.identity(), repr(mix)],  # whose fields, and whose tasks' fields, are rather all than too few
+        "tasks": {name: task.identity() for name, task in mix.tasks.items()},
+        "source": [source.identity(), repr(source)],
+        "rows": {name: [source.identity_of(task, split), source.fingerprint(task, split)] for name, task, split in read},
+        "drawn": {"seed": settings.seed, "imitated": settings.algo.imitates},
+        "tokenizer": counted,
+        "code": evaluate.code_digest(("config", "data", "grading", "models", "tasks")),
+        "versions": {name: run_folder.machine()[name] for name in ("python", "packages")},
+    }
 
 
 def _texts(settings: Run) -> Callable[[], Iterator[str]]:

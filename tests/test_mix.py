@@ -102,7 +102,8 @@ import hashlib, sys
 from medrl.config import build, compose
 overrides = ["hardware=cpu", "data_mix=tiny_lessons", "data_mix.rows=500", "source.train_rows=300", "source.test_rows=50"]
 run = build.check(compose.tree(overrides))
-drawn = run.data_mix.draw(run.source, int(sys.argv[1]), lambda messages: sum(len(m["content"]) for m in messages) // 4)
+count = lambda prompts: [sum(len(m["content"]) for m in each) // 4 for each in prompts]
+drawn = run.data_mix.draw(run.source, int(sys.argv[1]), count)
 text = "|".join(f"{row.example} {row.messages} {row.demonstration}" for row in drawn.rows) + str(drawn.report)
 print(hashlib.sha256(text.encode()).hexdigest())
 """
@@ -215,11 +216,9 @@ def test_a_tasks_own_filter_is_counted(tmp_path):
 
 def test_long_prompts_are_dropped_and_not_cut(tmp_path):
     source = written(tmp_path, gsm8k_train=[*sums(10), {"question": "Why? " * 50, "answer": "#### 1"}])
-    lengths = []
 
-    def count(messages):
-        lengths.append(len(messages[1]["content"].split()))
-        return lengths[-1]
+    def count(prompts):
+        return [len(messages[1]["content"].split()) for messages in prompts]
 
     drawn = mix({"gsm8k": 1.0}, rows=11, max_prompt_tokens=50).draw(source, 0, count)
     assert drawn.report["gsm8k"]["dropped as too long"] == 0  # 50 of 50 is no more than 50
@@ -227,6 +226,25 @@ def test_long_prompts_are_dropped_and_not_cut(tmp_path):
     assert drawn.report["gsm8k"]["dropped as too long"] == 1
     assert drawn.report["gsm8k"]["repeated"] == 1
     assert max(len(row.example.question.split()) for row in drawn.rows) < 50
+
+
+def test_prompts_that_are_counted_together_are_drawn_as_one_by_one(tmp_path, monkeypatch):
+    asked = [{"question": f"{'Why? ' * (number % 7)}{number}?", "answer": f"#### {number}"} for number in range(90)]
+    source, counted = written(tmp_path, gsm8k_train=asked, gsm8k_test=asked[::5]), []
+
+    def count(prompts):
+        counted.append(len(prompts))
+        return [len(messages[1]["content"].split()) for messages in prompts]
+
+    for wanted in (1, 20, 60, 500):
+        drawn = {}
+        for at_once in (1, 1024):
+            monkeypatch.setattr("medrl.data.mix.COUNTED_AT_ONCE", at_once)
+            counted.clear()
+            found = mix({"gsm8k": 1.0}, ["gsm8k"], rows=wanted, max_prompt_tokens=4).draw(source, 3, count)
+            drawn[at_once] = (sum(counted), found.report, found.contaminated, [row.example for row in found.rows])
+        assert drawn[1] == drawn[1024] and drawn[1][1]["gsm8k"]["dropped as too long"] < sum(counted)
+        assert wanted == 1 or max(counted) > 1
 
 
 @cases("mix", "a_row_with_a_held_out_question_is_dropped")
@@ -362,7 +380,7 @@ def test_medical_o1_demonstrations_of_held_out_problems_are_dropped(compose):
 def test_an_empty_mix_names_the_task_and_the_reason(tmp_path, rows, test, longest, reason):
     source = written(tmp_path, pubmedqa_train=rows, pubmedqa_test=test)
     with pytest.raises(UserError) as error:
-        mix({"pubmedqa": 1.0}, ["pubmedqa"], max_prompt_tokens=longest).draw(source, 0, lambda _: 10)
+        mix({"pubmedqa": 1.0}, ["pubmedqa"], max_prompt_tokens=longest).draw(source, 0, lambda prompts: [10] * len(prompts))
     assert "pubmedqa" in str(error.value) and reason in str(error.value)
     assert "data_mix.weights.pubmedqa=0" in str(error.value)  # what to do about it
 

@@ -378,9 +378,26 @@ def test_an_empty_thought_is_read_and_not_learned():
 
 def test_a_prompt_that_is_far_too_long_is_not_tokenized_whole(monkeypatch):
     rendering, seen = Rendering(tokenizer_of()), []
-    ids = rendering._control.ids
-    monkeypatch.setattr(rendering._control, "ids", lambda text: seen.append(len(text)) or ids(text))
-    assert rendering.prompt_length([{"role": "user", "content": "word " * 100_000}], 10) > 20 and max(seen) == 200
-    for text in ("a word", "word " * 30):
-        row = [{"role": "user", "content": text}]
-        assert rendering.prompt_length(row, 10) == len(rendering.prompt(row))
+    counts = rendering._control.counts
+    monkeypatch.setattr(rendering._control, "counts", lambda texts: seen.extend(map(len, texts)) or counts(texts))
+    monkeypatch.setattr(rendering._control, "ids", None)
+    assert rendering.prompt_lengths([[{"role": "user", "content": "word " * 100_000}]], 10)[0] > 20 and max(seen) == 200
+
+
+@pytest.mark.parametrize("words", [{}, {"truncation": True, "max_length": 3, "padding": "max_length"}])
+def test_prompts_are_counted_as_they_are_read(words):
+    tokenizer = tokenizer_of()
+    rendering = Rendering(tokenizer)
+    tokenizer("a text that was cut or filled up before", **words)
+    texts = (
+        "a word",
+        "word " * 30,
+        "word " * 4000,
+        "",
+        "胸痛 ﬁ é\u0301",
+        "says <|im_end|> and goes on",
+        "long " * 25_000,
+        "a word",
+    )
+    prompts = [[{"role": "user", "content": text}] for text in texts]
+    assert rendering.prompt_lengths(prompts, 10**6) == [len(rendering.prompt(each)) for each in prompts]

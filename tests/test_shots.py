@@ -174,7 +174,7 @@ def test_a_limit_that_they_fill_is_named(settings, tokenizer):
     with pytest.raises(
         UserError, match=r"shortest prompt above data_mix.max_prompt_tokens=200 has \d+ tokens, data_mix.shots=3 included"
     ):
-        run.data_mix.draw(run.source, 0, lambda each: len(rendering.prompt(each)))
+        run.data_mix.draw(run.source, 0, lambda prompts: [len(rendering.prompt(each)) for each in prompts])
 
 
 def test_a_template_that_drops_their_thinking_is_said(settings, tokenizer):

@@ -22,7 +22,7 @@ from medrl.evaluation import answerer
 from medrl.jobs import chain
 from medrl.models import base, from_run, loading, template_sandbox
 from medrl.models.base import EMBEDDED
-from medrl.models.template_sandbox import TemplateRefused, render
+from medrl.models.template_sandbox import TemplateRefused, render, render_all
 from medrl.rewards import reward_model
 
 CPU = SimpleNamespace(device="cpu", precision="fp32")
@@ -83,6 +83,22 @@ def test_a_template_ends_within_limits(monkeypatch, case):
         render(source, ASKED)
     assert time.monotonic() - begun < 30
     assert render("{{ messages[0].content }}{{ x }}", ASKED, x="!") == "chest pain!"  # the next one is not touched by it
+
+
+@pytest.mark.parametrize(("spoken", "said"), [("raise", "it is refused"), ("loop", "takes more than")])
+def test_of_many_conversations_the_one_that_is_refused_is_known(monkeypatch, spoken, said):
+    monkeypatch.setattr(template_sandbox, "SECONDS", 0.3)
+    monkeypatch.setattr(template_sandbox, "_worker", template_sandbox._Worker())
+    source = (
+        "{% set word = messages[0].content %}{% if word == 'raise' %}{{ raise_exception('it is refused') }}{% endif %}"
+        "{% if word == 'loop' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+        "{{ word }}"
+    )
+    words = [[{"role": "user", "content": word}] for word in ("a", "b", spoken, "c", spoken)]
+    with pytest.raises(TemplateRefused, match=said) as refused:
+        render_all(source, words)
+    assert refused.value.place == 2
+    assert render_all(source, words[:2]) == ["a", "b"] and render_all(source, []) == []  # nothing is left of the answers before
 
 
 def test_templates_render_as_transformers_renders_them():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
@@ -24,8 +24,10 @@ from medrl.tasks.base import Task
 
 SAME_ID = "same id, other content"
 """Rows taken although a held-out row of the user's own has their id."""
-TokenCount = Callable[[Messages], int]
-"""Tokens of a prompt after the chat template."""
+TokenCounts = Callable[[Sequence[Messages]], list[int]]
+"""Tokens of prompts after the chat template."""
+COUNTED_AT_ONCE = 1024
+"""Prompts that are counted at once, at most."""
 _shown: dict[str, list[Example]] = {}
 """Demonstrations that were chosen before in this process, by what decides them: a training split is read once for them."""
 
@@ -174,13 +176,13 @@ class DataMix(Identified):
         }
         return self.identity() | {"weights": weights, "tasks": trained, "held_out": held_out}
 
-    def draw(self, source: Source, seed: int, count_tokens: TokenCount | None, *, imitated: bool = False) -> DrawnMix:
+    def draw(self, source: Source, seed: int, count_tokens: TokenCounts | None, *, imitated: bool = False) -> DrawnMix:
         """Draw the training rows; the same for the same seed in every process.
 
         Args:
             source: Where the rows come from.
             seed: Orders the rows of each task and the mixture.
-            count_tokens: Length of a prompt; None keeps prompts of any length (before a tokenizer is trained).
+            count_tokens: Lengths of prompts; None keeps prompts of any length (before a tokenizer is trained).
             imitated: Whether demonstrations are learned: those that their own task grades as anything but right are left out.
 
         Raises:
@@ -318,7 +320,7 @@ class DataMix(Identified):
         source: Source,
         order: Random,
         held_out: Decontaminator,
-        count_tokens: TokenCount | None,
+        count_tokens: TokenCounts | None,
         imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
@@ -344,26 +346,34 @@ class DataMix(Identified):
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         shown, shortest = {replace(example, id="") for example in self.shown(source, name)}, 0
-        for example, asked in zip(examples, self.with_shots(source, name, examples), strict=True):
-            row, key = TrainingRow(asked, task), task.content(example)
-            if replace(example, id="") in shown:
-                counts["dropped as shown"] += 1
-            elif not task.keep_for_training(example):
-                counts["dropped by filter"] += 1
-            elif match := held_out.match(key):
-                counts["dropped as held out"] += 1
-                contaminated.append({"task": name, "id": example.id, **match._asdict()})
-            elif count_tokens and (tokens := count_tokens(row.messages)) > self.max_prompt_tokens:
-                counts["dropped as too long"] += 1
-                shortest = min(shortest or tokens, tokens)
-            elif imitated and row.misleads:
-                counts["dropped as not graded right"] += 1
-            else:
-                kept.append(row)
-                if held_out.same_id(key):
-                    counts[SAME_ID] += 1
-            if len(kept) == wanted:
-                break
+
+        def clean() -> Iterator[tuple[TrainingRow, DedupKey]]:
+            for example, asked in zip(examples, self.with_shots(source, name, examples), strict=True):
+                key = task.content(example)
+                if shown and replace(example, id="") in shown:
+                    counts["dropped as shown"] += 1
+                elif not task.keep_for_training(example):
+                    counts["dropped by filter"] += 1
+                elif match := held_out.match(key):
+                    counts["dropped as held out"] += 1
+                    contaminated.append({"task": name, "id": example.id, **match._asdict()})
+                else:
+                    yield TrainingRow(asked, task), key
+
+        rows = clean()
+        # No more at once than are wanted still, so that no row is looked at of which nothing would be known one by one.
+        while part := list(islice(rows, min(wanted - len(kept), COUNTED_AT_ONCE))):
+            lengths = count_tokens([row.messages for row, _ in part]) if count_tokens else [0] * len(part)
+            for (row, key), tokens in zip(part, lengths, strict=True):
+                if tokens > self.max_prompt_tokens:
+                    counts["dropped as too long"] += 1
+                    shortest = min(shortest or tokens, tokens)
+                elif imitated and row.misleads:
+                    counts["dropped as not graded right"] += 1
+                else:
+                    kept.append(row)
+                    if held_out.same_id(key):
+                        counts[SAME_ID] += 1
         if not kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
             one_set = (
@@ -379,13 +389,13 @@ class DataMix(Identified):
                 + too_long
                 + one_set * (0 < counts["dropped as held out"] == len(examples))
             )
-        rows = list(kept)
-        while len(rows) < wanted:
+        taken = list(kept)
+        while len(taken) < wanted:
             again = list(kept)
             order.shuffle(again)
-            rows += again[: wanted - len(rows)]
+            taken += again[: wanted - len(taken)]
         counts["repeated"] = wanted - len(kept)
-        return rows, counts, contaminated
+        return taken, counts, contaminated
 
 
 def _without(task: Task, fields: Collection[str]) -> Values:

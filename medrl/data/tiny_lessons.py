@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Le
 
 from medrl.data.decontaminate import Decontaminator
-from medrl.data.mix import DataMix, TokenCount, TrainingRow
+from medrl.data.mix import DataMix, TokenCounts, TrainingRow
 from medrl.data.sources import Source
 from medrl.grading.answers import tags
 
@@ -34,7 +34,7 @@ class TinyLessons(DataMix):
         source: Source,
         order: Random,
         held_out: Decontaminator,
-        count_tokens: TokenCount | None,
+        count_tokens: TokenCounts | None,
         imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         rows, counts, contaminated = super()._draw_task(name, wanted, source, order, held_out, count_tokens, imitated)

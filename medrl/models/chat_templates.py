@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from medrl.errors import UserError
-from medrl.models.template_sandbox import TemplateRefused, render
+from medrl.models.template_sandbox import TemplateRefused, render, render_all
 
 ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "instruction_think", "baichuan2"]
 """How the turns of a conversation are marked: the formats of ``chat_formats.yaml``."""
@@ -121,13 +121,19 @@ def _rendered(tokenizer: Any, source: str, messages: list[dict[str, str]]) -> tu
 
 
 def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool) -> str:
-    """What the tokenizer's template makes of a conversation, as ``apply_chat_template`` does, within limits; of a ``prompt`` with
-    the beginning of an answer. Raises `UserError` where the template refuses it.
+    """What the tokenizer's template makes of a conversation; see `all_rendered`."""
+    return all_rendered(tokenizer, [messages], prompt=prompt)[0]
+
+
+def all_rendered(tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str]]], *, prompt: bool) -> list[str]:
+    """What the tokenizer's template makes of conversations, as ``apply_chat_template`` does, within limits; of a ``prompt`` with
+    the beginning of an answer. Raises `UserError` where the template refuses one of them.
     """
+    values = {**tokenizer.special_tokens_map, "add_generation_prompt": prompt}
     try:
-        return render(tokenizer.get_chat_template(), messages, **tokenizer.special_tokens_map, add_generation_prompt=prompt)
+        return render_all(tokenizer.get_chat_template(), conversations, **values)
     except TemplateRefused as error:
-        roles = ", ".join(message["role"] for message in messages)
+        roles = ", ".join(message["role"] for message in conversations[error.place])
         raise UserError(
             f"The model's chat template refuses a conversation of the turns {roles} ({error}); take such rows out, or write "
             "model.chat_format=chatml, or another that takes them."

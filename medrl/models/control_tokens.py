@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +45,18 @@ class ControlTokens:
         tokenizer, known = self._blind
         named = self._any.sub(lambda found: TOKEN.format(self.tokens.index(found[0])), text)
         return [known.get(token, token) for token in tokenizer.encode(self.show(named), add_special_tokens=False).ids]
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens `ids` makes of each text. Those without a stand-in are counted at once, and no ids are made of them."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return [len(self.ids(text)) for text in texts]
+        backend.no_truncation()  # as the tokenizer does itself when it is called without options
+        backend.no_padding()
+        backend.encode_special_tokens = self.tokenizer.split_special_tokens
+        plain = [text for text in texts if self.show(text) == text]
+        counted = dict(zip(plain, map(len, backend.encode_batch_fast(plain, add_special_tokens=False)), strict=True))
+        return [counted[text] if text in counted else len(self.ids(text)) for text in texts]
 
     @cached_property
     def _blind(self) -> tuple[Any, dict[int, int]]:

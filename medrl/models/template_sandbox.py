@@ -29,17 +29,28 @@ LONGEST_MARKS = 1_000_000
 class TemplateRefused(Exception):
     """A template has ended with an error of its own, or beyond a limit; the message says why."""
 
+    def __init__(self, said: str, place: int = 0) -> None:
+        super().__init__(said)
+        self.place = place
+        """Of the conversation that is refused, from 0."""
+
 
 def render(source: str, messages: Sequence[Mapping[str, Any]], **values: Any) -> str:
-    """What a template's source makes of a conversation and of what else it reads: the special tokens, ``add_generation_prompt``.
-    Raises `TemplateRefused` where it makes nothing of it.
+    """What a template makes of a conversation; see `render_all`."""
+    return render_all(source, [messages], **values)[0]
+
+
+def render_all(source: str, conversations: Sequence[Sequence[Mapping[str, Any]]], **values: Any) -> list[str]:
+    """What a template's source makes of conversations, in their order, and of what else it reads: the special tokens,
+    ``add_generation_prompt``. One request for many, which takes longer than a rendering; both processes hold all of them meanwhile.
+    Raises `TemplateRefused` where it makes nothing of one of them, the first of which is named.
     """
     if len(source) > LONGEST_SOURCE:
         raise TemplateRefused(f"it has {len(source):,} characters, and {LONGEST_SOURCE:,} are allowed")
-    text, refusal = _worker.ask((source, list(messages), values))
-    if text is None:
-        raise TemplateRefused(refusal)
-    return text
+    texts, refusal = _worker.ask(source, [list(messages) for messages in conversations], values)
+    if refusal is not None:
+        raise TemplateRefused(refusal, len(texts))
+    return texts
 
 
 class _Worker:
@@ -50,17 +61,23 @@ class _Worker:
         self.connection: Connection | None = None
         self.pid = self.owner = 0
 
-    def ask(self, request: Any) -> tuple[str | None, str]:
+    def ask(self, source: str, conversations: list[Any], values: Any) -> tuple[list[str], str | None]:
+        """The texts up to the first refusal, and what it says; None where there is none."""
+        texts: list[str] = []
         with self.lock:
             if self.connection is None or self.owner != os.getpid():  # a forked child has its parent's end of the pipe
                 self._start()
             assert self.connection
             try:
-                self.connection.send(request)
-                answer: tuple[str | None, str] = self.connection.recv()
-                return answer
+                self.connection.send((source, conversations, values))
+                for _ in conversations:
+                    text, refusal = self.connection.recv()
+                    if text is None:
+                        return texts, refusal
+                    texts.append(text)
+                return texts, None
             except (EOFError, OSError):
-                return None, self._end()
+                return texts, self._end()
             except BaseException:  # a signal's: the answer that is under way would be taken for that to the next request
                 self._end()
                 raise
@@ -105,13 +122,16 @@ def _serve(connection: Connection) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
     while True:
         try:
-            source, messages, values = connection.recv()
+            source, conversations, values = connection.recv()
         except EOFError:
             os._exit(0)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        answer = _rendered(source, messages, values)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        connection.send(answer)
+        for messages in conversations:  # an answer each, so that one that ends this process is known
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            answer = _rendered(source, messages, values)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            connection.send(answer)
+            if answer[0] is None:
+                break
 
 
 def _rendered(source: str, messages: list[dict[str, Any]], values: dict[str, Any]) -> tuple[str | None, str]:

@@ -9,17 +9,24 @@ nothing dropped and nothing doubled. What words spell is text: control tokens ar
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from medrl.config.identity import Values
 from medrl.data.prompts import Messages
 from medrl.grading.answers import opening
-from medrl.models.chat_templates import adds_bos, ending, rendered
+from medrl.models.chat_templates import adds_bos, all_rendered, ending
 from medrl.models.control_tokens import ControlTokens
 
 IGNORED = -100
 """Label of a token that has no loss."""
 LONG = 20
 """Letters for each token that a prompt may have, above which its beginning is looked at first: a word has 1 to 5 for each."""
+
+PART = 100_000
+"""Letters of prompts that are rendered and counted at once."""
 
 
 class Pair(NamedTuple):
@@ -67,15 +74,18 @@ class Rendering:
         """Token ids of a prompt: what generation reads. Raises `UserError` where the chat template refuses the conversation."""
         return self._control.ids(self._prompt(messages))
 
-    def prompt_length(self, messages: Messages, most: int) -> int:
-        """Tokens of a prompt. Of one that is many times longer than ``most``, those of its beginning, which are too many as well:
-        a row of 10 MB takes as long as thousands of others. Raises `UserError` where the chat template refuses the conversation.
+    def prompt_lengths(self, prompts: Sequence[Messages], most: int) -> list[int]:
+        """Tokens of each prompt. Of one that is many times longer than ``most``, those of its beginning, which are too many as
+        well: a row of 10 MB takes as long as thousands of others. Raises `UserError` where the template refuses a conversation.
         """
-        text = self._prompt(messages)
-        beginning = text[: LONG * most]
-        if len(beginning) < len(text) and (count := len(self._control.ids(beginning))) > 2 * most:
-            return count
-        return len(self._control.ids(text))
+        return [length for part in _parts(prompts) for length in self._lengths(part, most)]
+
+    def _lengths(self, prompts: list[Messages], most: int) -> list[int]:
+        texts = self._prompts(prompts)
+        beginnings = [text[: LONG * most] for text in texts]
+        counts = zip(texts, beginnings, self._control.counts(beginnings), strict=True)
+        whole_or_many = [(text, count if beginning == text or count > 2 * most else None) for text, beginning, count in counts]
+        return [len(self._control.ids(text)) if count is None else count for text, count in whole_or_many]
 
     def pair(self, prompt: Messages, answer: str, *, finished: bool = True) -> Pair:
         """Prompt and completion as text, for people: as tokens they may say more than one thing. The answer has its thinking,
@@ -142,9 +152,13 @@ class Rendering:
         return tokenizer
 
     def _prompt(self, messages: Messages) -> str:
-        """What the template makes of a prompt, control tokens in its words hidden."""
-        hidden = [message | {"content": self._control.hide(message["content"])} for message in messages]
-        return rendered(self.tokenizer, hidden, prompt=True)
+        return self._prompts([messages])[0]
+
+    def _prompts(self, prompts: Sequence[Messages]) -> list[str]:
+        """What the template makes of prompts, control tokens in their words hidden."""
+        hide = self._control.hide
+        hidden = [[message | {"content": hide(message["content"])} for message in messages] for messages in prompts]
+        return all_rendered(self.tokenizer, hidden, prompt=True)
 
     def _completion(self, answer: str, finished: bool) -> tuple[str, str]:
         """What closes a thinking that the answer lacks; and the answer from where the template's opening has left off."""
@@ -160,6 +174,27 @@ class Rendering:
             return "", answer.lstrip().removeprefix(tag).lstrip("\n")
         closing = tag.replace("<", "</")
         return ("", answer) if closing in answer else (f"\n{closing}\n\n", answer)
+
+
+def fingerprint(tokenizer: Any) -> Values | None:
+    """What decides which tokens a conversation becomes; None of a tokenizer whose Python code is not transformers'."""
+    if not type(tokenizer).__module__.startswith("transformers.") or not hasattr(tokenizer, "backend_tokenizer"):
+        return None
+    about = [tokenizer.backend_tokenizer.to_str(), tokenizer.get_chat_template(), tokenizer.special_tokens_map]
+    return {"class": type(tokenizer).__name__, "sha256": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
+
+
+def _parts(prompts: Iterable[Messages]) -> Iterator[list[Messages]]:
+    """Prompts in their order, as many together as have `PART` letters: few of those of 10 MB are in memory twice."""
+    part, letters = [], 0
+    for messages in prompts:
+        part.append(messages)
+        letters += sum(len(message["content"]) for message in messages)
+        if letters > PART:
+            yield part
+            part, letters = [], 0
+    if part:
+        yield part
 
 
 def _common(first: list[int], second: list[int]) -> int:
