@@ -21,7 +21,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(WORKERS) --dist loa
 test: $(VENV)/.ready-dev ## Run the tests: about half an hour on two cores
 	$(PYTEST) -m "not long"
 
-test-long: $(VENV)/.ready-dev ## Run those that take minutes each: seeds of the quickstart, campaign, secrets, terminals, benchmarks
+test-long: $(VENV)/.ready-dev ## Run those that take minutes each: secrets, terminals, benchmarks
 	$(PYTEST) -m long
 
 test-fast: $(VENV)/.ready-dev ## Run the tests that train nothing: about seven minutes on two cores

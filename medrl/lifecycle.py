@@ -42,6 +42,8 @@ from medrl.training import checkpoints, distributed, processes
 
 NEIGHBOUR = ("run_id", "family", "arms", "name", "seed", "control", "eval", "tasks")
 """What is read of a run that lies beside; one that lacks any of it is none of ours, or damaged, and stops no other run."""
+PAGE_SECONDS = 5.0
+"""How old ``report.html`` may be while a stage of a run works on: short steps do not write it again and again."""
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
 
@@ -368,7 +370,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
     plan.check_room(settings, model, folder)
     paid = replace(settings, reward_set=controlled(settings.reward_set, settings.control, settings.seed, drawn.rows))
 
-    note = partial(_page_so_far, frozen.load(folder), settings, folder) if first else None
+    page = partial(_page_so_far, frozen.load(folder), settings, folder)
+    note = partial(page, seconds=PAGE_SECONDS) if first else None
     ask = evaluate.while_training(settings, tokenizer)
     job = Job(paid, drawn.rows, model, tokenizer, work, checkpoint, stop, ask, note)
     if checkpoint and first:
@@ -380,8 +383,8 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
             print(said, flush=True)
         run_folder.write_json(folder / "plan.json", planned | {"audit": audited.as_json()})
         reward_audit.stop_on(audited, settings.reward_set, settings.control)
-    if note:
-        note()
+    if first:
+        page()
     if isinstance(settings.algo, SamplingAlgo) and settings.algo.measures_pass_rate:
         job = replace(job, rows=pass_rate.chosen(job, settings.algo))
     settings.algo.train(job, out)
@@ -446,7 +449,7 @@ def _answer(tree: Tree, settings: Run, folder: Path, which: evaluate.Which, shar
             base_answers.keep(settings, shared, path, entry.get("generation", {}))
         if settings.eval.split == "test" and not settings.source.invents(asked.data_mix.tasks[name], "test"):
             run_folder.note_asked(folder.parent, {"task": name, "run": folder.name, "model": which, "limit": settings.eval.limit})
-        _page_so_far(tree, settings, folder)
+        _page_so_far(tree, settings, folder, PAGE_SECONDS)
 
     with run_folder.stage(folder, "evaluate") as entry:
         entry["model"] = which
@@ -488,12 +491,17 @@ def write_report(tree: Tree, settings: Run, folder: Path) -> Standing:
     return stands
 
 
-def _page_so_far(tree: Tree, settings: Run, folder: Path) -> None:
-    """The same while there is something more important to do, which goes on where no page can be written."""
+def _page_so_far(tree: Tree, settings: Run, folder: Path, seconds: float = 0.0) -> None:
+    """The same while there is something more important to do, which goes on where no page can be written.
+
+    One that is younger than ``seconds`` is left as it is.
+    """
+    page = folder / "report.html"
     try:
-        write_report(tree, settings, folder)
+        if not page.exists() or not 0 <= time.time() - page.stat().st_mtime < seconds:
+            write_report(tree, settings, folder)
     except Exception as error:  # a page is worth no run, and no other error's place
-        print(f"warning  {folder / 'report.html'} could not be written ({type(error).__name__}: {error})", file=sys.stderr)
+        print(f"warning  {page} could not be written ({type(error).__name__}: {error})", file=sys.stderr)
 
 
 def _beside(folder: Path, metrics: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Importing takes longer than most runs of the tests: processes are forked from one that has imported, and done nothing else.
 FORKED = multiprocessing.get_context("forkserver")
 TRAINERS = [f"trl.trainer.{name}_trainer" for name in ("grpo", "sft", "dpo", "reward", "rloo", "kto")]
-FORKED.set_forkserver_preload([*TRAINERS, "transformers.models.qwen2.modeling_qwen2", "medrl.lifecycle", "pandas", "scipy.stats"])
+LIBRARIES = ["transformers.models.qwen2.modeling_qwen2", "pandas", "scipy.stats", "openai"]
+FORKED.set_forkserver_preload([*TRAINERS, *LIBRARIES, "medrl.lifecycle", "medrl.jobs.chain"])
 
 
 def environment(**variables):

@@ -12,7 +12,7 @@ import pytest
 
 CAMPAIGN = Path(__file__).with_name("campaign")
 KINDS = ("kills", "damage", "storage", "command_lines", "values", "yaml_files", "rows", "model_folders", "judge_answers")
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("campaign")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

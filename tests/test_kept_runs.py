@@ -2,8 +2,10 @@
 
 import html
 import json
+import os
 import re
 import signal
+import time
 
 import killed
 import pytest
@@ -214,6 +216,19 @@ def test_speed_is_tokens_by_seconds_and_unknown_where_either_is():
     assert charts.points(charts.with_speed(log), "tokens_per_second") == [(1.0, 50.0), (2.0, 50.0), (5.0, 50.0)]
 
 
+def test_a_young_page_is_left_as_it_is(tree, tmp_path):
+    folder = kept_run(tmp_path / "run", tree)
+    page = folder / "report.html"
+    page.write_text("young")
+    lifecycle._page_so_far(tree, build.check(tree), folder, 60.0)
+    assert page.read_text() == "young"
+    for seconds in (-61, 60):  # older, or of before the clock was set back
+        page.write_text("old")
+        os.utime(page, (time.time() + seconds,) * 2)
+        lifecycle._page_so_far(tree, build.check(tree), folder, 60.0)
+        assert page.read_text() != "old"
+
+
 @pytest.mark.slow
 def test_the_page_follows_the_run(compose, tmp_path, monkeypatch):
     said = []
@@ -222,8 +237,8 @@ def test_the_page_follows_the_run(compose, tmp_path, monkeypatch):
         lifecycle.report, "write_html", lambda *given: (said.append(str(given[6]) if len(given) > 6 else "done"), written(*given))
     )
     words = ("algo.max_steps=2", "algo.save_steps=1", "algo.batch_size=8", "algo.max_completion_tokens=32", f"runs={tmp_path}")
-    tree = compose((*SMALL, *words))
-    lifecycle.run(tree)
+    monkeypatch.setattr(lifecycle, "PAGE_SECONDS", 0.0)
+    lifecycle.run(compose((*SMALL, *words)))
     training = [f"Running {where}: training" for where in ("before the first step", "at step 1 of 2", "at step 2 of 2")]
     assert said == [*training, *["Running at step 2 of 2: asking held-out questions"] * 4, "done"]
 

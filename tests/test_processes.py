@@ -24,8 +24,8 @@ SFT = (
     "algo.max_steps=4", "algo.learning_rate=1e-3", "hardware=cpu", "eval.limit=1", "eval.max_new_tokens=8",
 )  # fmt: skip
 GRPO = (
-    "algo.max_steps=6", "algo.batch_size=16", "algo.save_steps=2", "algo.max_completion_tokens=48", "data_mix.rows=100",
-    "source.train_rows=200", "source.test_rows=8", "data_mix.held_out=[pubmedqa]", "hardware=cpu", "hardware.gpus=2",
+    "algo.max_steps=6", "algo.batch_size=16", "algo.save_steps=2", "algo.max_completion_tokens=48", "data_mix=pubmedqa",
+    "data_mix.rows=60", "source.train_rows=60", "source.test_rows=8", "hardware=cpu", "hardware.gpus=2",
     "eval.max_new_tokens=16",
 )  # fmt: skip
 

@@ -69,17 +69,8 @@ def logged(folder):
     return [(line["step"], line["loss"]) for line in map(json.loads, log.read_text().splitlines())]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The log of the run that nobody stops."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    killed.finish(*WORDS, "algo.max_steps=12", folder=folder)
-    return logged(folder)
-
-
-def test_ctrl_c_writes_a_checkpoint_and_leaves_the_terminal_as_it_was(tmp_path, undisturbed):
-    words = (*WORDS, "algo.max_steps=12")
-    terminal = Terminal(tmp_path, *words)
+def test_ctrl_c_writes_a_checkpoint_and_leaves_the_terminal_as_it_was(tmp_path):
+    terminal = Terminal(tmp_path, *WORDS, "algo.max_steps=12")
     wait_until(lambda: checkpoints(tmp_path), terminal.process)
     os.write(terminal.ours, CTRL_C)
     assert terminal.process.wait(60) == 130
@@ -90,19 +81,20 @@ def test_ctrl_c_writes_a_checkpoint_and_leaves_the_terminal_as_it_was(tmp_path, 
     assert terminal.settings() == terminal.before
     assert checkpoints(tmp_path) and not list(tmp_path.glob("R/*/model"))
     terminal.close()
-    killed.finish(*words, folder=tmp_path)
-    assert logged(tmp_path) == undisturbed
 
 
-def test_a_closed_window_writes_a_checkpoint(tmp_path, undisturbed):
-    words = (*WORDS, "algo.max_steps=12")
-    terminal = Terminal(tmp_path, *words)
-    wait_until(lambda: checkpoints(tmp_path), terminal.process)
+def test_after_a_closed_window_the_same_command_goes_on(tmp_path):
+    words, closed, undisturbed = (*WORDS, "algo.max_steps=12"), tmp_path / "closed", tmp_path / "undisturbed"
+    for folder in (closed, undisturbed):
+        folder.mkdir()
+    terminal = Terminal(closed, *words)
+    wait_until(lambda: checkpoints(closed), terminal.process)
     terminal.close()
     assert terminal.process.wait(60) == 129
-    assert checkpoints(tmp_path) and not list(tmp_path.glob("R/*/model"))
-    killed.finish(*words, folder=tmp_path)
-    assert logged(tmp_path) == undisturbed
+    assert checkpoints(closed) and not list(closed.glob("R/*/model"))
+    for folder in (closed, undisturbed):
+        killed.finish(*words, folder=folder)
+    assert logged(closed) == logged(undisturbed)
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "closed"])

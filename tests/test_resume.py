@@ -16,37 +16,30 @@ from medrl.files import read_jsonl
 from medrl.grading.judges.lexical import Lexical
 from medrl.models.generation import Generated, Transformers
 
-COMMON = ("hardware=cpu", "source.train_rows=200", "source.test_rows=10", "data_mix.rows=100")
+COMMON = ("hardware=cpu", "source.train_rows=60", "source.test_rows=10", "data_mix.rows=60")
+STEPS = ("algo.max_steps=6", "algo.save_steps=2")
 SAMPLED = (
-    "algo.epochs=null", "algo.num_generations=4", "algo.max_completion_tokens=48", "algo.prompts=12",
-    "data_mix.held_out=[pubmedqa]",
+    *STEPS, "algo.epochs=null", "algo.num_generations=4", "algo.max_completion_tokens=24", "algo.prompts=12", "algo.batch_size=2",
+    "data_mix=pubmedqa",
 )  # fmt: skip
+ONLINE = (*STEPS, "algo.batch_size=8", "algo.max_completion_tokens=24", "data_mix=gsm8k")
 ALGOS = {
-    "grpo": ("algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=16", "algo.max_completion_tokens=48"),
-    "sft": ("algo=sft", "data_mix=medical_o1_sft", "algo.max_steps=8", "algo.save_steps=3", "algo.max_tokens=512"),
-    "dpo": (
-        "algo=dpo", "algo.epochs=null", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=2",
-        "algo.prompts=24", "algo.num_generations=4", "algo.max_completion_tokens=48",
-    ),
+    "grpo": (*ONLINE, "algo.num_generations=4"),
+    "sft": ("algo=sft", "data_mix=medical_o1_sft", "algo.max_steps=8", "algo.save_steps=3", "algo.max_tokens=512",
+            "algo.batch_size=4"),
+    "dpo": (*SAMPLED, "algo=dpo"),
     "pt": ("algo=pt", "data_mix=medicalgpt_pt", "data_mix.held_out=[medicalgpt_pt]", "algo.epochs=null", "algo.max_steps=8",
-           "algo.save_steps=3", "algo.block_tokens=128"),
+           "algo.save_steps=3", "algo.block_tokens=128", "algo.batch_size=4"),
     "rm": ("algo=rm", "data_mix=medicalgpt_preference", "algo.epochs=null", "algo.max_steps=8", "algo.save_steps=3",
-           "algo.batch_size=8"),
-    "dapo": ("algo=dapo", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=16", "algo.max_completion_tokens=48",
-             "algo.num_generations=4", "algo.num_mini_batches=2", "data_mix.held_out=[pubmedqa]"),
-    "rloo": ("algo=rloo", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=16", "algo.max_completion_tokens=48",
-             "algo.num_mini_batches=1", "data_mix.held_out=[pubmedqa]"),
-    "ppo": ("algo=ppo", "algo.max_steps=8", "algo.save_steps=4", "algo.num_iterations=2", "algo.num_mini_batches=2",
-            "algo.batch_size=8", "algo.max_completion_tokens=48", "data_mix.held_out=[pubmedqa]"),
-    "kto": (*SAMPLED, "algo=kto", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=4"),
-    "orpo": (*SAMPLED, "algo=orpo", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=2"),
-    "iterative_dpo": (*SAMPLED, "algo=iterative_dpo", "algo.rounds=2", "algo.max_steps=4", "algo.save_steps=1",
-                      "algo.batch_size=2"),
-    "rejection_sampling": (*SAMPLED, "algo=rejection_sampling", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=2"),
-    "distillation": (
-        "algo=distillation", "algo.teacher.weights=embedded:tiny", "algo.max_steps=6", "algo.save_steps=2", "algo.batch_size=4",
-        "algo.max_completion_tokens=48", "data_mix.held_out=[pubmedqa]",
-    ),
+           "algo.batch_size=4"),
+    "dapo": (*ONLINE, "algo=dapo", "algo.num_generations=4", "algo.num_mini_batches=2"),
+    "rloo": (*ONLINE, "algo=rloo", "algo.num_generations=4", "algo.num_mini_batches=1"),
+    "ppo": (*ONLINE, "algo=ppo", "algo.max_steps=8", "algo.save_steps=4", "algo.num_iterations=2", "algo.num_mini_batches=2"),
+    "kto": (*SAMPLED, "algo=kto", "algo.batch_size=4"),
+    "orpo": (*SAMPLED, "algo=orpo"),
+    "iterative_dpo": (*SAMPLED, "algo=iterative_dpo", "algo.rounds=2", "algo.max_steps=4", "algo.save_steps=1"),
+    "rejection_sampling": (*SAMPLED, "algo=rejection_sampling"),
+    "distillation": (*ONLINE, "algo=distillation", "algo.teacher.weights=embedded:tiny", "algo.batch_size=4"),
     "none": (
         "algo=none", "data_mix=gsm8k", "eval.samples=2", "eval.temperature=0.7", "eval.batch_tokens=2048",
         "eval.max_new_tokens=96", "source.test_rows=24",

@@ -30,15 +30,14 @@ def weights_of(folder):
 @pytest.mark.parametrize("algo", ["kto", "orpo", "dpo"])
 def test_the_micro_batch_decides_nothing(compose, tmp_path, algo):
     found = {}
-    for size in (2, 8, 16):
+    for size in (2, 16):
         job = job_of(compose([f"algo={algo}", *PAIRS, f"hardware.micro_batch_size={size}"]), tmp_path / str(size) / "train")
         job.run.algo.train(job, tmp_path / str(size) / "model")
         found[size] = weights_of(tmp_path / str(size) / "model")
     log = [json.loads(line) for line in (tmp_path / "2" / "train" / "log.jsonl").read_text("utf-8").splitlines()]
     assert algo != "kto" or log[-1]["kl"] > 0  # where it is cut at 0, nothing could differ
-    for size in (2, 8):
-        gaps = [(found[size][name] - weight).abs().max().item() for name, weight in found[16].items()]
-        assert max(gaps) < 2e-4, (size, max(gaps))  # four steps of 1e-3; an estimate a micro-batch makes it 4e-3
+    gaps = [(found[2][name] - weight).abs().max().item() for name, weight in found[16].items()]
+    assert max(gaps) < 2e-4  # four steps of 1e-3; an estimate a micro-batch makes it 4e-3
 
 
 @pytest.mark.slow

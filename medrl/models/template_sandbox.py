@@ -42,7 +42,7 @@ def render(source: str, messages: Sequence[Mapping[str, Any]], **values: Any) ->
 
 def render_all(source: str, conversations: Sequence[Sequence[Mapping[str, Any]]], **values: Any) -> list[str]:
     """What a template's source makes of conversations, in their order, and of what else it reads: the special tokens,
-    ``add_generation_prompt``. One request for many, which takes longer than a rendering; both processes hold all of them meanwhile.
+    ``add_generation_prompt``. One request for many, as it takes longer than a rendering; two processes hold them all meanwhile.
     Raises `TemplateRefused` where it makes nothing of one of them, the first of which is named.
     """
     if len(source) > LONGEST_SOURCE:

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -245,6 +246,7 @@ def _program() -> list[str]:
     return ["python", "-m", "medrl"] if name == "__main__.py" else [name]
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
