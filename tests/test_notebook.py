@@ -33,6 +33,11 @@ def execute(source, names):
     exec(compile(source, "cell", "exec"), names)
 
 
+def installed(name):
+    """The cell that installs, of a user who has said from where."""
+    return code(name)[INSTALL].replace('SOURCE = ""', 'SOURCE = "file:///medrl.whl"')
+
+
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A folder to work in, without keys and platforms, and a driver that reports the cards it is given; none at first."""
@@ -146,9 +151,15 @@ def test_the_pytorch_of_the_platform_stays(name, machine, monkeypatch):
     execute(code(name)[CARD], names)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "medrl" else found(name))
     names["command"] = lambda *words: commands.append(words)
-    execute(code(name)[INSTALL], names)
+    with pytest.raises(SystemExit, match="set SOURCE in this cell"):  # a package of this name may be a stranger's
+        execute(code(name)[INSTALL], names)
+    execute(installed(name), names)
     [(module, *words)] = commands
-    assert module == "pip" and words[words.index("--constraint") + 1] == "constraint.txt" and words[-1] == "medrl[wandb]"
+    assert (
+        module == "pip"
+        and words[words.index("--constraint") + 1] == "constraint.txt"
+        and words[-1] == "medrl[wandb] @ file:///medrl.whl"
+    )
     assert f"torch=={torch.__version__}\n" == Path("constraint.txt").read_text()
     names["torch"] = SimpleNamespace(__version__="2.9.1+cu126")
     with pytest.raises(SystemExit, match=r"medrl needs PyTorch 2\.11, and here is 2\.9\.1"):
@@ -164,10 +175,12 @@ def test_vllm_comes_where_it_goes_with_the_pytorch_that_is_here(machine, monkeyp
     for pytorch, cuda in (("2.13.0", "13.0"), ("2.13.0", "12.8"), ("2.12.1", "13.0"), ("2.11.0", "13.0")):
         names["torch"] = SimpleNamespace(__version__=pytorch, version=SimpleNamespace(cuda=cuda))
         names["command"] = lambda *words, key=(pytorch, cuda): extras.__setitem__(key, words[-1])
-        execute(code(ON_PLATFORMS[0])[INSTALL], names)
-    with_vllm = {key for key, package in extras.items() if package == "medrl[wandb,quantization,vllm]"}
+        execute(installed(ON_PLATFORMS[0]), names)
+    with_vllm = {key for key, package in extras.items() if package.startswith("medrl[wandb,quantization,vllm] @ ")}
     assert with_vllm == {("2.13.0", "13.0"), ("2.11.0", "13.0")}
-    assert {package for key, package in extras.items() if key not in with_vllm} == {"medrl[wandb,quantization]"}
+    assert {package for key, package in extras.items() if key not in with_vllm} == {
+        "medrl[wandb,quantization] @ file:///medrl.whl"
+    }
 
 
 def test_kaggle_goes_on_with_the_output_of_the_session_before(tmp_path, machine, secrets, monkeypatch, capsys):
