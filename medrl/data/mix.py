@@ -377,17 +377,18 @@ class DataMix(Identified):
         if not kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
             one_set = (
-                f" All of them are held out: where training and evaluation read one set, part it in data_mix.tasks.{name}.train "
-                "and .test."
+                f" All of them are held out, the first as {contaminated[0]['held_out']} ({contaminated[0]['reason']}): where "
+                f"training and evaluation read one set, part it in data_mix.tasks.{name}.train and .test; where two sets are "
+                "alike in words alone, write data_mix.decontaminate=none."
+                if 0 < counts["dropped as held out"] == len(examples)
+                else ""
             )
             limit, shots = f"data_mix.max_prompt_tokens={self.max_prompt_tokens}", f", data_mix.shots={self.shots} included"
             too_long = f" The shortest prompt above {limit} has {shortest} tokens{shots if shown else ''}." if shortest else ""
             raise UserError(
                 f"The mix is empty: no row of {name} is left of {counts['available']} ({reasons}). "
                 "Loosen its filter, raise data_mix.max_prompt_tokens, or "
-                f"set data_mix.weights.{name}=0 and the others to sum to 1."
-                + too_long
-                + one_set * (0 < counts["dropped as held out"] == len(examples))
+                f"set data_mix.weights.{name}=0 and the others to sum to 1." + too_long + one_set
             )
         taken = list(kept)
         while len(taken) < wanted:
