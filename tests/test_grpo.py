@@ -32,7 +32,8 @@ def test_a_preset_says_only_what_its_paper_changes(compose, preset):
 @pytest.mark.parametrize("algo", [*PRESETS, "rloo"])
 def test_the_embedded_model_has_values_of_its_own(compose, algo):
     grpo, tuned = (compose([f"algo={name}"])["algo"] for name in ("grpo", algo))
-    shared = ("max_steps", "batch_size", "learning_rate", "num_generations", "max_completion_tokens", "save_steps")
+    shared = ["max_steps", "batch_size", "num_generations", "max_completion_tokens", "save_steps"]
+    shared += ["learning_rate"] if algo != "rloo" else []  # which a coin moves at GRPO's (record 37)
     assert [tuned[key] for key in shared] == [grpo[key] for key in shared] and tuned["max_steps"] == 40
     build.check(compose([f"algo={algo}"]))
 
