@@ -13,7 +13,7 @@ from medrl.table import readme, results
 from medrl.tracking import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = {"chain-algorithms": "chain", "chain-medicalgpt": "chain", "chain-medicalgpt-real": "chain", "dxbench_iterative": "runs"}
+KINDS = {"chain-algorithms": "chain", "chain-medicalgpt": "chain", "chain-medicalgpt-real": "chain", "paper-pangu_dxbench": "runs"}
 FILES = sorted((ROOT / "experiments" / "results").glob("*.json"))
 
 
@@ -63,11 +63,12 @@ def test_stored_results_are_whole_and_name_no_machine_s_folders(path):
 
 
 def test_the_rounds_in_a_note_are_those_of_the_records():
-    found = results.read(ROOT / "experiments/results/dxbench_iterative.json")
+    found = results.read(ROOT / "experiments/results/paper-pangu_dxbench.json")
     (note,) = [note for note in found["notes"] if "| round 1 |" in note]
     assert len(found["runs"]) == 6
     for record in found["runs"]:
-        held_out = [record["tasks"]["dxbench"]["base"], *(each["held_out"] for each in record["rounds"])]
+        task = record["tasks"]["dxbench"]
+        held_out = [task["base"], *task["earlier"].values(), task]
         cells = [f"{100 * each['accuracy']:.1f} [{100 * each['ci95'][0]:.1f}, {100 * each['ci95'][1]:.1f}]" for each in held_out]
         order = "as published" if "published" in record["tasks"]["dxbench"]["split"] else "shuffled"
         assert f"| {order} | {record['seed']} | {' | '.join(cells)} |" in note

@@ -554,7 +554,7 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 
 def test_the_example_in_the_documentation_is_what_is_printed(capsys):
-    assert main(["dxbench_iterative"]) == 0
+    assert main(["real-pubmed70_medmcqa"]) == 0
     table = capsys.readouterr().out.partition("\nRuns:")[0]
     assert table in (ROOT / "docs/tables.md").read_text(encoding="utf-8")
 
