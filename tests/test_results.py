@@ -13,7 +13,7 @@ from medrl.table import readme, results
 from medrl.tracking import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = {"chain-algorithms": "chain", "chain-medicalgpt": "chain", "chain-medicalgpt-real": "chain", "paper-pangu_dxbench": "runs"}
+KINDS = {"chain-algorithms": "chain", "chain-medicalgpt": "chain", "paper-pangu_dxbench": "runs", "real-gsm8k": "runs"}
 FILES = sorted((ROOT / "experiments" / "results").glob("*.json"))
 
 
