@@ -375,21 +375,7 @@ class DataMix(Identified):
                     if held_out.same_id(key):
                         counts[SAME_ID] += 1
         if not kept:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
-            one_set = (
-                f" All of them are held out, the first as {contaminated[0]['held_out']} ({contaminated[0]['reason']}): where "
-                f"training and evaluation read one set, part it in data_mix.tasks.{name}.train and .test; where two sets are "
-                "alike in words alone, write data_mix.decontaminate=none."
-                if 0 < counts["dropped as held out"] == len(examples)
-                else ""
-            )
-            limit, shots = f"data_mix.max_prompt_tokens={self.max_prompt_tokens}", f", data_mix.shots={self.shots} included"
-            too_long = f" The shortest prompt above {limit} has {shortest} tokens{shots if shown else ''}." if shortest else ""
-            raise UserError(
-                f"The mix is empty: no row of {name} is left of {counts['available']} ({reasons}). "
-                "Loosen its filter, raise data_mix.max_prompt_tokens, or "
-                f"set data_mix.weights.{name}=0 and the others to sum to 1." + too_long + one_set
-            )
+            raise UserError(self._nothing_left(name, counts, contaminated, shortest, demonstrated=bool(shown)))
         taken = list(kept)
         while len(taken) < wanted:
             again = list(kept)
@@ -397,6 +383,28 @@ class DataMix(Identified):
             taken += again[: wanted - len(taken)]
         counts["repeated"] = wanted - len(kept)
         return taken, counts, contaminated
+
+    def _nothing_left(
+        self, name: str, counts: Counter[str], contaminated: list[dict[str, Any]], shortest: int, *, demonstrated: bool
+    ) -> str:
+        """Why no row of a task is left, and what to do. ``shortest`` prompt of those that were too long, 0 where none was."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason.startswith("dropped"))
+        said = (
+            f"The mix is empty: no row of {name} is left of {counts['available']} ({reasons}). Loosen its filter, raise "
+            f"data_mix.max_prompt_tokens, or set data_mix.weights.{name}=0 and the others to sum to 1."
+        )
+        if shortest:
+            limit = f"data_mix.max_prompt_tokens={self.max_prompt_tokens}"
+            included = f", data_mix.shots={self.shots} included" if demonstrated else ""
+            said += f" The shortest prompt above {limit} has {shortest} tokens{included}."
+        if 0 < counts["dropped as held out"] == counts["available"] - counts["dropped as duplicate"]:
+            first = contaminated[0]
+            said += (
+                f" All of them are held out, the first as {first['held_out']} ({first['reason']}): where training and evaluation "
+                f"read one set, part it in data_mix.tasks.{name}.train and .test; where two sets are alike in words alone, write "
+                "data_mix.decontaminate=none."
+            )
+        return said
 
 
 def _without(task: Task, fields: Collection[str]) -> Values:
