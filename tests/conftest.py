@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from medrl.config import compose as composing
 from medrl.config import extensions, frozen
 from medrl.config.frozen import Tree
+from medrl.models import from_run
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)
@@ -95,11 +96,12 @@ def compose() -> Compose:
     """Overrides -> resolved tree, through the composition of ``python -m medrl``; on a CPU unless the overrides say otherwise."""
 
     @cache
-    def composed(overrides: tuple[str, ...]) -> Tree:
+    def composed(overrides: tuple[str, ...], planned: str) -> Tree:
         return composing.tree(overrides)
 
     def copied(overrides: Sequence[str] = ()) -> Tree:
         on_cpu = () if any(word.startswith("hardware=") for word in overrides) else ("hardware=cpu",)
-        return copy.deepcopy(composed((*on_cpu, *overrides)))
+        # A run that is planned gives its settings to what starts from it, and two test files plan another one in the same place.
+        return copy.deepcopy(composed((*on_cpu, *overrides), repr(from_run.planned)))
 
     return copied
