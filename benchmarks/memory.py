@@ -3,6 +3,7 @@
     python benchmarks/memory.py                             on a CPU: bytes that autograd keeps for toy models, as a table
     python benchmarks/memory.py --gpu --out memory.jsonl    on one GPU: the allocator's peak of 16 configurations, a line each
     python benchmarks/memory.py --cap --out memory.jsonl    presets on S0's model, within their cards' memory
+    python benchmarks/memory.py --again                     the peaks of baselines/ beside what is estimated today, without a GPU
     python benchmarks/memory.py --gpu --tiny                a line an algorithm of a tiny model, on whatever is here
 
 Nothing is downloaded: models have Qwen2.5's shapes and random weights. A configuration that the file has a line of already is
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -45,14 +47,16 @@ TOY = (
 )
 CASES = (
     *((shape, precision, "sft") for shape in ("0.5b", "1.5b", "3b", "7b") for precision in ("bf16", "nf4")),
-    *(("0.5b", "bf16", "dpo"), ("1.5b", "nf4", "dpo"), ("3b", "bf16", "dpo"), ("7b", "nf4", "dpo")),
+    *(("0.5b", "bf16", "dpo"), ("1.5b", "nf4", "dpo"), ("7b", "nf4", "dpo")),
     *(("0.5b", "nf4", "grpo"), ("1.5b", "bf16", "grpo"), ("3b", "nf4", "grpo"), ("7b", "bf16", "grpo")),
+    ("3b", "bf16", "dpo"),
 )
 """Shape, how the base is held, algorithm; LoRA on seven layers, every other one with recomputed activations."""
 CARDS = {"l4 and a10g": "l4", "t4": "t4"}
 """Presets; those of an L4 and an A10G are the same."""
 PROMPT, COMPLETION = 384, 128
 """Tokens."""
+BASELINE = Path(__file__).parent / "baselines/memory.json"
 
 
 def kept_bytes(model, sequences: int, tokens: int, bf16: bool, padded: bool = True) -> int:
@@ -93,18 +97,11 @@ def toy(config, lora: Lora | None, bf16: bool, checkpointing: bool):
 
 
 def estimated_bytes(held: Training, sequences: int, tokens: int, checkpointing: bool) -> int:
-    """What the estimate says of the same moment.
+    """What the estimate says of the end of the forward pass.
 
-    With checkpointing that is the end of the forward pass, before a layer is recomputed; 16-bit copies of trained weights lie
-    in the autocast cache then, where the count does not see them.
+    With checkpointing 16-bit copies of trained weights lie in the autocast cache then, where the count does not see them.
     """
-    whole = held.activations(sequences, tokens, checkpointing)
-    if not checkpointing:
-        return whole
-    fewer = replace(held, shape=replace(held.shape, layers=held.shape.layers - 1))
-    residual = whole - fewer.activations(sequences, tokens, True)
-    none = replace(held, shape=replace(held.shape, layers=0)).activations(sequences, tokens, False)
-    return none + held.shape.layers * residual - held.cast_weights()
+    return held.kept(sequences, tokens, checkpointing) - (held.cast_weights() if checkpointing else 0)
 
 
 def on_cpu() -> None:
@@ -170,24 +167,29 @@ def trainer(job: Job, tokens: int) -> Any:
     return algo.trainer(DPOTrainer, config, job, [pair] * 2 * algo.batch_size, ref_model=None)
 
 
+def planned(sizes: Qwen2Config, words: list[str], prompt: int, folder: Path) -> tuple[Job, int, Estimate]:
+    """A run without its weights, the tokens of its sequences, and what it is estimated to take."""
+    tokenizer = build.check(compose.tree(["model=tiny", "hardware=cpu"])).model.tokenizer(lambda: ())
+    run = build.check(compose.tree([*words, *asked(tokenizer, prompt, folder), "model=pretrained", f"model.weights={TINY}"]))
+    drawn = lifecycle._rows(run)[1]
+    job = Job(run, drawn.rows, None, tokenizer, folder, None, GracefulShutdown())
+    known = max(len(job.rendering.prompt(row.messages)) for row in drawn.rows)
+    whole = known + COMPLETION
+    guess = estimate(run, run.algo, shape(skeleton(sizes, trusted=False)), whole if run.algo.kind == "sft" else known)
+    return job, whole, guess
+
+
 def peak(sizes: Qwen2Config, words: list[str], prompt: int) -> tuple[int, int, Estimate]:
     """Bytes of the weights and at the most, over a run's steps, and their estimate."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        tokenizer = build.check(compose.tree(["model=tiny", "hardware=cpu"])).model.tokenizer(lambda: ())
-        run = build.check(compose.tree([*words, *asked(tokenizer, prompt, folder), "model=pretrained", f"model.weights={TINY}"]))
-        drawn = lifecycle._rows(run)[1]
-        job = Job(run, drawn.rows, None, tokenizer, folder, None, GracefulShutdown())
-        known = max(len(job.rendering.prompt(row.messages)) for row in drawn.rows)
-        whole = known + COMPLETION
-        guess = estimate(run, run.algo, shape(skeleton(sizes, trusted=False)), whole if run.algo.kind == "sft" else known)
-        device = run.hardware.device
+        job, whole, guess = planned(sizes, words, prompt, Path(scratch))
+        device = job.run.hardware.device
         torch.manual_seed(0)
         gc.collect()
         with torch.device(device):
-            kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[run.hardware.precision]
+            kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[job.run.hardware.precision]
             model = AutoModelForCausalLM.from_config(sizes, dtype=kind)
-        model = neutral(in_four_bits(model) if run.model.quantization else model, tokenizer)
+        model = neutral(in_four_bits(model) if job.run.model.quantization else model, job.tokenizer)
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
@@ -197,7 +199,7 @@ def peak(sizes: Qwen2Config, words: list[str], prompt: int) -> tuple[int, int, E
         return loaded, torch.cuda.max_memory_allocated() if device == "cuda" else 0, guess
 
 
-def words_of(case: tuple[str, str, str], checkpointing: bool) -> list[str]:
+def words_of(case: tuple[str, str, str], checkpointing: bool, hardware: str = "h200") -> list[str]:
     """The configuration of a case; the model's own sizes come with its weights."""
     _, precision, algo = case
     sampling = {"grpo": ["algo.num_generations=8", "algo.beta=0"], "dpo": ["algo.prompts=16"]}.get(algo, [])
@@ -213,7 +215,7 @@ def words_of(case: tuple[str, str, str], checkpointing: bool) -> list[str]:
         "algo.batch_size=16",
         "algo.optimizer=adamw",
         "algo.save_steps=1000000",
-        f"hardware={'h200' if torch.cuda.is_available() else 'cpu'}",
+        f"hardware={hardware}",
         "hardware.rollout=transformers",
         "hardware.shared_prompts=false",
         f"hardware.micro_batch_size={4 if case[0] == '7b' else 8}",
@@ -232,23 +234,42 @@ def note(out: Path | None, setting: str, measure: tuple[int, int, Estimate], sta
     return off
 
 
+def named(cases: Iterable[tuple[str, str, str]]) -> dict[str, tuple[tuple[str, str, str], bool]]:
+    """Cases by the name of their line, every other one with recomputed activations."""
+    pairs = [(case, number % 2 == 1) for number, case in enumerate(cases)]
+    return {" ".join(case) + ", checkpointing" * checkpointing: (case, checkpointing) for case, checkpointing in pairs}
+
+
 def on_gpu(chosen: Namespace, done: set[str]) -> None:
     """All configurations that the file lacks, and how far all of them are off."""
     errors = []
-    cases = [("tiny", "bf16", algo) for algo in ("sft", "dpo", "grpo")] if chosen.tiny else CASES
-    for number, case in enumerate(cases):
-        checkpointing = number % 2 == 1
-        setting = " ".join(case) + ", checkpointing" * checkpointing
+    cases = named((("tiny", "bf16", algo) for algo in ("sft", "dpo", "grpo")) if chosen.tiny else CASES)
+    hardware = "h200" if torch.cuda.is_available() else "cpu"
+    for setting, (case, checkpointing) in cases.items():
         if setting not in done:
             start = time.perf_counter()
-            errors.append(
-                abs(note(chosen.out, setting, peak(architecture(case[0]), words_of(case, checkpointing), PROMPT), start))
-            )
+            found = peak(architecture(case[0]), words_of(case, checkpointing, hardware), PROMPT)
+            errors.append(abs(note(chosen.out, setting, found, start)))
     if errors:
-        print(
-            f"{len(errors)} measured: off by {statistics.median(errors):.1%} in the median, by {max(errors):.1%} at most",
-            file=sys.stderr,
-        )
+        print(f"{len(errors)} measured: {spread(errors)}", file=sys.stderr)
+
+
+def spread(errors: Sequence[float]) -> str:
+    """How far estimates are off."""
+    return f"off by {statistics.median(errors):.1%} in the median, by {max(errors):.1%} at most"
+
+
+def again(lines: Iterable[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Peaks of such lines, and what is estimated today, in GiB."""
+    found, cases = {}, named(CASES)
+    for line in lines:
+        if line["benchmark"] == "memory" and line["setting"] in cases:
+            case, checkpointing = cases[line["setting"]]
+            with tempfile.TemporaryDirectory() as folder:
+                words = [*words_of(case, checkpointing), "dry_run=true"]  # no GPU is needed for that
+                guess = planned(architecture(case[0]), words, PROMPT, Path(folder))[2]
+            found[line["setting"]] = line["figures"]["peak_gib"], guess.peak / 2**30
+    return found
 
 
 def on_cards(chosen: Namespace, done: set[str]) -> None:
@@ -276,6 +297,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--cap", action="store_true")
+    parser.add_argument("--again", action="store_true")
     chosen = parser.parse_args()
     lines = chosen.out.read_text().splitlines() if chosen.out and chosen.out.exists() else []
     done = {line["setting"] for line in map(json.loads, lines) if line["benchmark"] == "memory"}
@@ -283,7 +305,12 @@ def main() -> None:
         on_gpu(chosen, done)
     if chosen.cap:
         on_cards(chosen, done)
-    if not chosen.gpu and not chosen.cap:
+    if chosen.again:
+        peaks = again(json.loads(BASELINE.read_text(encoding="utf-8")))
+        for setting, (measured, guess) in peaks.items():
+            print(f"{setting:32} {measured:6.2f} GiB measured, {guess:6.2f} estimated, {guess / measured - 1:+.1%}")
+        print(spread([abs(guess / measured - 1) for measured, guess in peaks.values()]))
+    if not chosen.gpu and not chosen.cap and not chosen.again:
         on_cpu()
 
 

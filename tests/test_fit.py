@@ -45,7 +45,7 @@ DECIDED = [
 
 TOO_SMALL = [
     # Card, model, more -> what is advised.
-    ("p100", "qwen2_5_7b_instruct", "", "algo.batch_size=6 makes it 12.5 GiB"),
+    ("p100", "qwen2_5_7b_instruct", "", "algo.batch_size=6 makes it 12.1 GiB"),
     (
         "t4",
         "qwen2_5_7b_instruct",
@@ -100,7 +100,8 @@ def test_the_estimate_decides(planned, card, model, more, decided):
     assert held.peak <= fit.FULL * hardware.memory_gib * memory.GIB
     faster = found.said[0].partition("; micro-batch ")[2]
     if faster:  # the next faster split is said, and does not fit
-        assert float(faster.split(" would take ")[1].split()[0]) > fit.FULL * hardware.memory_gib
+        told = float(faster.split(" would take ")[1].split()[0])  # rounded to a tenth
+        assert told + 0.05 > fit.FULL * hardware.memory_gib
     assert schema.run_id(found.run) == schema.run_id(run)
     assert fit.fitted(found.run).run == found.run and fit.fitted(found.run).said == []
 
@@ -192,7 +193,7 @@ def test_the_plan_names_what_makes_a_run_fit(cut_off, compose, capsys, tmp_path)
     words = ["source=hub", "model=qwen2_5_7b_instruct", "hardware=p100", "dry_run=true", f"runs={tmp_path}"]
     found = lifecycle.run(compose(words))
     assert found["memory"]["peak"] > 15 * memory.GIB
-    said = "are key-value cache: algo.batch_size=6 makes it 12.5 GiB\n"
+    said = "are key-value cache: algo.batch_size=6 makes it 12.1 GiB\n"
     assert found["memory"]["warning"].endswith(said.strip()) and said in capsys.readouterr().out
 
 

@@ -1,8 +1,10 @@
 """The estimate against real models: bytes counted one by one, not formulas read twice."""
 
+import json
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -149,3 +151,12 @@ def test_the_embedded_weights_are_measured_off_their_file(compose):
     for field in fields(measured):
         kept, found = getattr(measured, field.name), getattr(stored, field.name)
         assert (sorted(kept), len(kept)) == (sorted(found), len(found)) if isinstance(kept, tuple) else kept == found, field.name
+
+
+@pytest.mark.slow
+def test_peaks_that_a_gpu_measured_are_estimated():
+    lines = json.loads(benchmark.BASELINE.read_text(encoding="utf-8"))
+    errors = [estimated / measured - 1 for measured, estimated in benchmark.again(lines).values()]
+    assert len(errors) >= 15
+    assert median(map(abs, errors)) < 0.1
+    assert max(map(abs, errors)) < 0.2

@@ -189,22 +189,25 @@ class Training:
         return self.trained_bytes if name == "adamw" else 0
 
     def activations(self, sequences: int, tokens: int, checkpointing: bool) -> int:
-        """What the forward pass keeps for the backward pass, up to the head.
+        """What lies there at most while the layers go backward.
 
         Args:
             sequences: Computed at once.
             tokens: Of each, padding included.
-            checkpointing: Keep the input of each layer, and all of one layer at a time with the gradients of its
-                feed-forward block (three values of its width); otherwise gradients take the room of what they free.
+            checkpointing: One layer at a time is computed again, and lies there with the gradients of its feed-forward block
+                (three values of its width); otherwise gradients take the room of what they free.
         """
+        kept, positions = self.kept(sequences, tokens, checkpointing), sequences * tokens
+        again = positions * (self._kept_by_layer(tokens) + 3 * self.shape.intermediate * self.compute_bytes)
+        return kept + again if checkpointing else kept
+
+    def kept(self, sequences: int, tokens: int, checkpointing: bool) -> int:
+        """What the layers leave for the backward pass, of each its input alone with checkpointing: what lies beside the head."""
         positions = sequences * tokens
-        layer = positions * self._kept_by_layer(tokens)
         residual = positions * self.shape.hidden * (self.compute_bytes if self.lora else 4)
-        layers = self.shape.layers
-        gradients = positions * 3 * self.shape.intermediate * self.compute_bytes
-        kept = layers * residual + layer + gradients if checkpointing else layers * layer
+        layer = residual if checkpointing else positions * self._kept_by_layer(tokens)
         mask = sequences * tokens * tokens  # one byte each, shared by the layers
-        return kept + mask + positions * self._kept_by_norm() + residual + self.cast_weights()
+        return self.shape.layers * layer + mask + positions * self._kept_by_norm() + residual + self.cast_weights()
 
     def cast_weights(self) -> int:
         """Mixed precision keeps a 16-bit copy of each trained matrix from the forward to the backward pass."""
@@ -358,21 +361,23 @@ def estimate(run: Run, algo: TrainedAlgo, measured: Shape, known: int) -> Estima
     parts = {part: ceil(size / hardware.processes) if part in sharded else size for part, size in whole.items()}
     if "weights" in sharded:  # a layer is gathered whole, the next one meanwhile
         parts["weights"] += min(whole["weights"], 2 * ceil(whole["weights"] / measured.layers))
+    layout = at_once, work.tokens, hardware.gradient_checkpointing is True
     parts |= {
-        "activations": held.activations(at_once, work.tokens, hardware.gradient_checkpointing is True),
+        "activations": held.activations(*layout),
         "logits": held.head(at_once * work.scored, work.fused),
         "key-value cache": _generation(run, algo, held, work),
         "vllm": _vllm(run, work),
         "update": held.update(algo.optimizer) if hardware.device == "cuda" else 0,
     }
-    return Estimate({part: size for part, size in parts.items() if size}, _phases(parts, accumulation, hardware.sleeps))
+    phases = _phases(parts, held.kept(*layout), accumulation, hardware.sleeps)
+    return Estimate({part: size for part, size in parts.items() if size}, phases)
 
 
-def _phases(parts: dict[str, int], accumulation: int, vllm_sleeps: bool) -> dict[str, int]:
-    """What is held together in each phase of a step."""
+def _phases(parts: dict[str, int], kept: int, accumulation: int, vllm_sleeps: bool) -> dict[str, int]:
+    """What is held together in each phase of a step; ``kept`` is what the layers have left when the head is computed."""
     always = sum(parts[part] for part in ("weights", "adapter", "optimizer", "copies"))
     learning = always + (0 if vllm_sleeps else parts["vllm"])
-    transient = parts["activations"] + parts["logits"]
+    transient = max(kept + parts["logits"], parts["activations"])  # the head has gone when the layers go backward
     # In the first micro-batch activations are freed as gradients are made; later ones find the gradients there already.
     backward = transient + parts["gradients"] if accumulation > 1 else max(transient, parts["gradients"])
     return {
