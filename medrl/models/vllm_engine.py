@@ -154,10 +154,24 @@ def end(llm: Any) -> None:
     if distributed.size() > 1:
         return
     from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.platforms import current_platform
 
+    if llm.llm_engine.is_sleeping() and _has_room(llm):
+        llm.wake_up()  # vLLM frees what sleeps, too, and prints a CUDA error for it
     llm.llm_engine.engine_core.shutdown()
     del llm.llm_engine
     cleanup_dist_env_and_memory()
+    # All engines of a process record their graphs in one pool of memory. Where a tensor of this one's graphs is still alive,
+    # torch refuses the pool to the next one ("use_count > 0 INTERNAL ASSERT FAILED"), so that it gets a pool of its own.
+    type(current_platform)._global_graph_pool = None
+
+
+def _has_room(llm: Any) -> bool:
+    """Whether all that an engine may take of its GPU is free."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return bool(free >= llm.llm_engine.vllm_config.cache_config.gpu_memory_utilization * total)
 
 
 @contextmanager

@@ -177,6 +177,17 @@ def test_random_states_are_those_of_before(settings, policy, tokenizer, prompts)
     assert (random.random(), numpy.random.rand(), float(torch.rand(()))) == expected
 
 
+def test_the_next_engine_records_no_graphs_in_the_pool_of_one_that_has_ended(settings, policy, tokenizer, prompts, monkeypatch):
+    from vllm.platforms import current_platform, interface
+
+    assert vars(interface.Platform)["_global_graph_pool"] is None  # where vLLM keeps it, from when a GPU asks for it
+    ours, _ = both(settings, policy, tokenizer)
+    ours.sample(ids_of(ours, prompts[:2]), GREEDY)
+    monkeypatch.setattr(type(current_platform), "_global_graph_pool", object(), raising=False)
+    vllm_engine.stop()
+    assert current_platform._global_graph_pool is None
+
+
 def test_a_run_says_which_engine_answered_and_mixes_no_two(settings, tmp_path):
     metrics, texts, names = {}, {}, {}
     for engine in ("vllm", "transformers"):
