@@ -81,13 +81,13 @@ def sums(count, first=0):
     return [{"question": f"What is {n} + {n}?", "answer": f"#### {2 * n}"} for n in range(first, first + count)]
 
 
-def pubmed(pubid, question, context="Pain fell."):
+def pubmed(pubid, question, context="Pain fell.", decision="yes"):
     return {
         "pubid": pubid,
         "question": question,
         "context": {"contexts": [context], "labels": [], "meshes": []},
         "long_answer": "It helps.",
-        "final_decision": "yes",
+        "final_decision": decision,
     }
 
 
@@ -142,6 +142,28 @@ def test_the_first_rows_are_those_that_nothing_leaves_out(tmp_path):
     assert [row.example.id for row in taken[0]] != [row.example.id for row in taken[1]]  # in an order of the seed
     again = mix({"gsm8k": 1.0}, ["gsm8k"], 40, take="first").draw(source, 0, None)
     assert again.report["gsm8k"]["repeated"] == 22
+
+
+def test_each_answer_is_drawn_as_often_and_a_rare_one_again(tmp_path):
+    golds = ["yes"] * 12 + ["no"] * 5 + ["maybe"]
+    source = written(tmp_path, pubmedqa_train=[pubmed(n, f"Does {n} help?", "x", gold) for n, gold in enumerate(golds)])
+    drawn = mix({"pubmedqa": 1.0}, rows=31, take="balanced").draw(source, 0, None)
+    assert sorted(Counter(row.example.gold for row in drawn.rows).values()) == [10, 10, 11]
+    report = drawn.report["pubmedqa"]
+    assert report["answers balanced"] == 3 and report["repeated"] == 31 - len(set(ids(drawn)))
+    by_gold = {gold: Counter(row.example.id for row in drawn.rows if row.example.gold == gold) for gold in ("yes", "no", "maybe")}
+    assert set(by_gold["yes"].values()) == {1} and len(by_gold["no"]) == 5 and len(by_gold["maybe"]) == 1
+    assert max(by_gold["no"].values()) - min(by_gold["no"].values()) <= 1
+    other = mix({"pubmedqa": 1.0}, rows=31, take="balanced").draw(source, 1, None)
+    assert ids(drawn) == ids(mix({"pubmedqa": 1.0}, rows=31, take="balanced").draw(source, 0, None)) != ids(other)
+
+
+def test_tasks_whose_answers_cannot_be_listed_take_any_rows(tmp_path):
+    beside = mix({"pubmedqa": 0.5, "gsm8k": 0.5}, rows=60, take="balanced").draw(TWINS, 0, None)
+    golds = Counter(row.example.gold for row in beside.rows if row.example.task == "pubmedqa")
+    assert max(golds.values()) - min(golds.values()) <= 1 and "answers balanced" not in beside.report["gsm8k"]
+    with pytest.raises(UserError, match=r"take=balanced: the answers of gsm8k cannot be listed; write data_mix.take=random"):
+        mix({"gsm8k": 1.0}, rows=10, take="balanced").draw(TWINS, 0, None)
 
 
 def test_a_task_draws_the_same_rows_whatever_stands_beside_it():

@@ -95,8 +95,10 @@ class DataMix(Identified):
     """Tasks whose test split is evaluated before and after training."""
     rows: Annotated[int, Gt(0), Most(10**7, "all drawn rows are held in memory")]
     """Rows drawn. A task with fewer than its share is gone through again, in another order."""
-    take: Literal["random", "first"]
-    """Which rows of a task are drawn: any, by the seed, or the first as published that nothing leaves out."""
+    take: Literal["random", "first", "balanced"]
+    """Which rows of a task are drawn: any, by the seed; the first as published that nothing leaves out; or as many of each
+    answer, rows of rare ones again and again, so that no constant answer earns more than another. Only answers that can be listed
+    are balanced (decisions, letters); tasks with others take any rows."""
     validation_rows: Annotated[int, Gt(0)] | None
     """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
     (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
@@ -201,6 +203,10 @@ class DataMix(Identified):
             drawn += rows
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
+        if self.take == "balanced" and not any("answers balanced" in counts for counts in report.values()):
+            raise UserError(
+                f"data_mix.take=balanced: the answers of {', '.join(report)} cannot be listed; write data_mix.take=random."
+            )
         Random(f"mix:{seed}").shuffle(drawn)
         return DrawnMix(drawn, report, contaminated, rule)
 
@@ -341,7 +347,7 @@ class DataMix(Identified):
                 "repeated": 0,
             }
         )
-        if self.take == "random":
+        if self.take != "first":
             order.shuffle(examples)
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
@@ -361,8 +367,9 @@ class DataMix(Identified):
                     yield TrainingRow(asked, task), key
 
         rows = clean()
+        most = len(examples) if self.take == "balanced" else wanted  # how many of an answer are left shows at the end
         # No more at once than are wanted still, so that no row is looked at of which nothing would be known one by one.
-        while part := list(islice(rows, min(wanted - len(kept), COUNTED_AT_ONCE))):
+        while part := list(islice(rows, min(most - len(kept), COUNTED_AT_ONCE))):
             lengths = count_tokens([row.messages for row, _ in part]) if count_tokens else [0] * len(part)
             for (row, key), tokens in zip(part, lengths, strict=True):
                 if tokens > self.max_prompt_tokens:
@@ -376,12 +383,14 @@ class DataMix(Identified):
                         counts[SAME_ID] += 1
         if not kept:
             raise UserError(self._nothing_left(name, counts, contaminated, shortest, demonstrated=bool(shown)))
-        taken = list(kept)
-        while len(taken) < wanted:
-            again = list(kept)
-            order.shuffle(again)
-            taken += again[: wanted - len(taken)]
-        counts["repeated"] = wanted - len(kept)
+        groups = _by_answer(kept) if self.take == "balanced" else {}
+        if groups:
+            counts["answers balanced"] = len(groups)
+        taken: list[TrainingRow] = []
+        for answer, share in _shares(dict.fromkeys(groups or [""], 1.0), wanted).items():
+            rest = groups.get(answer, kept)
+            counts["repeated"] += max(0, share - len(rest))
+            taken += _again_and_again(rest, share, order)
         return taken, counts, contaminated
 
     def _nothing_left(
@@ -410,6 +419,26 @@ class DataMix(Identified):
 def _without(task: Task, fields: Collection[str]) -> Values:
     """A task's identity without some of its fields."""
     return {key: value for key, value in task.identity().items() if key not in fields}
+
+
+def _by_answer(rows: Iterable[TrainingRow]) -> dict[str, list[TrainingRow]]:
+    """Rows of a task by their golds; empty where its answers cannot be listed."""
+    groups: dict[str, list[TrainingRow]] = {}
+    for row in rows:
+        if row.task.row_kind != "question" or row.example.gold not in row.task.answers.options(row.example):
+            return {}
+        groups.setdefault(row.example.gold, []).append(row)
+    return dict(sorted(groups.items()))
+
+
+def _again_and_again(rows: Sequence[TrainingRow], count: int, order: Random) -> list[TrainingRow]:
+    """So many rows, each as often as any other, or once less."""
+    taken = list(rows[:count])
+    while len(taken) < count:
+        again = list(rows)
+        order.shuffle(again)
+        taken += again[: count - len(taken)]
+    return taken
 
 
 def _shares(weights: Mapping[str, float], rows: int) -> dict[str, int]:
