@@ -12,7 +12,7 @@ from medrl.config import frozen, options, suggest
 from medrl.errors import UserError, exit_code
 from medrl.files import explained, write_atomically
 from medrl.safe_text import printable
-from medrl.table import formats, published, readme, results
+from medrl.table import figure, formats, published, readme, results
 from medrl.table.join import Comparison, joined, of_setting
 from medrl.table.results import Record, Results
 from medrl.tracking import run_folder
@@ -25,6 +25,7 @@ Published and measured numbers side by side, with what each is worth.
   python -m medrl.table chain-algorithms         what is stored in experiments/results/NAME.json
   python -m medrl.table runs/RUN runs/RUN ...    finished runs; seeds of one configuration are put together
   python -m medrl.table runs/RUN ... --results NAME --title TEXT --note TEXT     store them in experiments/results/NAME.json
+  python -m medrl.table real-gsm8k --figure      the same numbers as real-gsm8k.pdf and real-gsm8k.svg in this folder
   python -m medrl.table --readme                 write experiments/README.md from experiments/results/
 """
 FORMATS: dict[str, Callable[[Sequence[Comparison]], str]] = {
@@ -50,6 +51,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--title", help="of the stored results")
     parser.add_argument("--note", nargs="+", metavar="TEXT", help="paragraphs of Markdown for the stored results")
     parser.add_argument("--metric", action="append", default=[], help="shown beside the accuracy: unparsed, mean_credit, ...")
+    parser.add_argument(
+        "--figure", action="store_true", help="draw one paper, study or stored results: NAME.pdf and NAME.svg here"
+    )
     parser.add_argument("--readme", action="store_true", help="write experiments/README.md")
     return parser.parse_intermixed_args(argv)
 
@@ -80,7 +84,17 @@ def _answer(parsed: argparse.Namespace) -> str:
     shown, left_out = tables(words, runs, parsed.metric)
     for remark in left_out:
         print(f"medrl: left out: {printable(remark)}", file=sys.stderr)
+    if parsed.figure:
+        return "".join(f"{path}\n" for path in _figures(words, shown))
     return FORMATS[parsed.format](shown)
+
+
+def _figures(words: Sequence[str], shown: Sequence[Comparison]) -> list[Path]:
+    """Draw the table of one name, or of some run folders; what a table of several papers is called nobody knows."""
+    if not words or len(shown) != 1:
+        raise UserError(f"--figure draws one table, and this is {len(shown)}; name one paper, study or stored results.")
+    name = shown[0].setting.name or (Path(words[0]).name.removesuffix(".json") if len(words) == 1 else "runs")
+    return figure.draw(shown[0], name, Path())
 
 
 def tables(words: Sequence[str], runs: str | None, also: Sequence[str] = ()) -> tuple[list[Comparison], list[str]]:
