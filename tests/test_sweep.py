@@ -88,6 +88,15 @@ def test_points_are_listed_and_nothing_runs(capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_points_for_a_gpu_that_is_elsewhere_are_listed_and_not_started(capsys, tmp_path):
+    words = ["sweeps/num_generations.yaml", "hardware=t4", f"runs={tmp_path}"]
+    with pytest.raises(ConfigError, match="hardware  asks for a GPU"):
+        command.main(words)
+    assert command.main([*words, "dry_run=true"]) == 0
+    listed = capsys.readouterr().out.splitlines()[1:]
+    assert len(listed) == 9 and all(line.endswith(" hardware=t4") for line in listed)
+
+
 # Distributions
 
 

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     options, overrides = _options(argv[1:])
     sweep, runs = spec.read(Path(argv[0]), overrides), Path(options.runs or "runs")
-    validation.check(sweep, runs)
+    validation.check(sweep, runs, planned=options.dry_run)
     if options.dry_run:
         return _list(sweep)
     with files.explained(runs):

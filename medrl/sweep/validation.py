@@ -33,10 +33,13 @@ def point(spec: Spec, values: Mapping[str, Any], runs: Path) -> ResolvedRun:
     return resolved((*spec.overrides_of(values), f"runs={runs}"))
 
 
-def check(spec: Spec, runs: Path) -> None:
-    """Check all points of a sweep, or its corners where it has too many. Raises `ConfigError` with every mistake."""
+def check(spec: Spec, runs: Path, *, planned: bool = False) -> None:
+    """Check all points of a sweep, or its corners where it has too many; ``planned`` ones may be for another machine's GPU.
+    Raises `ConfigError` with every mistake.
+    """
     problems = list(_override_mistakes(spec))
-    spec = replace(spec, overrides=tuple(word for word in spec.overrides if "=" in word and not word.startswith("-")))
+    overrides = [word for word in spec.overrides if "=" in word and not word.startswith("-")]
+    spec = replace(spec, overrides=(*overrides, *(["dry_run=true"] if planned else [])))
     whole = spec.method == "grid" and spec.num_points <= MOST_POINTS
     points = spec.grid() if whole else spec.corners()
     with compose.kept_apart_from_values():
