@@ -222,6 +222,18 @@ STRANGE = {
     "no tokenizer": (lambda folder: (folder / "tokenizer_config.json").unlink(), "holds no tokenizer_config.json"),
     "another tokenizer": (another_tokenizer, r"the tokenizer has \d+ tokens, and config.json says 1,536"),
     "no base of the positions": (lambda folder: declare(folder, rope_theta=0, rope_parameters=None), "frequencies .* rope_theta"),
+    "a number that is none": (
+        lambda folder: declare(folder, rms_norm_eps=float("nan")),
+        "rms_norm_eps is nan, which is no finite",
+    ),
+    "no number's size": (
+        lambda folder: declare(folder, rope_parameters={"rope_type": "default", "rope_theta": float("-inf")}),
+        r"rope_parameters\.rope_theta is -inf, which is no finite number",
+    ),
+    "a length in words": (
+        lambda folder: declare(folder, "tokenizer_config.json", model_max_length="0x1F"),
+        "tokenizer_config.json says model_max_length is '0x1F', which is no number",
+    ),
     "another end": (lambda folder: declare(folder, eos_token_id=900), "token 900 ends a text, and to the tokenizer .* the word"),
     "NaN": (with_weights(first_nan), r"no finite numbers \(1 of \d+ tensors, the first is model\."),
     "a layer less": (

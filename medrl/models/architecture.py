@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from math import prod
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,7 +122,7 @@ def check(declared: Declared, weights: str, head: Head, *, trusted: bool) -> Non
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     )
 
-    check_layers(declared, weights)
+    check_numbers(declared, weights)
     kind, code = declared.get("model_type"), declared.get("auto_map") or {}
     if declared.get("quantization_config") or declared.get("compression_config"):
         how = (declared.get("quantization_config") or {}).get("quant_method", "compressed")
@@ -164,11 +164,28 @@ def check_context(declared: Declared, weights: str, context_tokens: int) -> None
         raise UserError(f"{weights} reads at most {reach} tokens; set model.context_tokens={reach} or less.")
 
 
-def check_layers(declared: Declared, weights: str) -> None:
-    """Raises `UserError` for layers that transformers would count for hours. Asked before it reads ``config.json``."""
+def check_numbers(declared: Declared, weights: str) -> None:
+    """Raises `UserError` for layers that transformers would count for hours, and for a number that is none (NaN, Infinity), with
+    which a model computes something else than it was. Asked before it reads ``config.json``.
+    """
     for key in ("num_hidden_layers", "n_layer", "num_layers"):
         if isinstance(layers := declared.get(key), int) and layers > MOST_LAYERS:
             raise UserError(f"{weights}: config.json says {layers:.3g} layers ({key}), which no model has; copy that file again.")
+    for key, value in _floats(declared):
+        if not isfinite(value) and not key.startswith("time_step_limit"):
+            raise UserError(f"{weights}: config.json says {key} is {value}, which is no finite number; copy that file again.")
+
+
+def _floats(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """The floats of a ``config.json``, each with where it stands."""
+    if isinstance(node, float):
+        yield key, node
+    elif isinstance(node, Mapping):
+        for name, each in node.items():
+            yield from _floats(each, f"{key}.{name}".lstrip("."))
+    elif isinstance(node, list):
+        for each in node:
+            yield from _floats(each, key)
 
 
 def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) -> None:

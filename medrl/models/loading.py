@@ -63,8 +63,11 @@ def tokenizer(load: Callable[..., Any], declared: Declared, called: str, source:
     """
     if Path(source).is_dir() and (said := architecture.no_tokenizer(Path(source))):
         raise UserError(f"{said}.")
-    architecture.check_layers(declared, called)
+    architecture.check_numbers(declared, called)
     found = load(source, **options)
+    if not isinstance(longest := found.model_max_length, int | float):
+        said = f"tokenizer_config.json says model_max_length is {longest!r:.40}, which is no number"
+        raise UserError(f"{source}: {said}; {COPY_AGAIN}.")
     check_vocabulary(found, declared, called)
     return found
 
