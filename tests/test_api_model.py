@@ -40,7 +40,7 @@ def at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    client.forget()
+    client.shared_account.cache_clear()
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def model(compose, endpoint):
 
 def ask(model, *questions, sampling=GREEDY):
     """What a model answers, in order."""
-    client.forget()  # as another process
+    client.shared_account.cache_clear()  # as another process
     prompts = [[{"role": "user", "content": question}] for question in questions]
     found = {}
     for batch in Asking(model).complete(prompts, [f"t/{place}/0" for place in range(len(questions))], sampling):
@@ -352,7 +352,7 @@ def line(folder, endpoint, *words):
 def finished(compose, folder, endpoint, *words):
     from medrl import lifecycle
 
-    client.forget()
+    client.shared_account.cache_clear()
     tree = compose(line(folder, endpoint, *words))
     return lifecycle.run(tree), schema.run_dir(build.check(tree))
 
@@ -548,7 +548,7 @@ def test_a_paper_says_nothing_of_what_somebody_else_serves():
 def test_two_threads_share_the_limits(endpoint, model):
     endpoint.delay = 0.02
     one = model("model.limits.concurrency=2")
-    client.forget()
+    client.shared_account.cache_clear()
     threads = [
         threading.Thread(
             target=lambda name=name: list(Asking(one).complete([[{"role": "user", "content": name}]], [name], GREEDY))

@@ -196,7 +196,7 @@ def some(n):
 
 def another_process(judge):
     """From here on, equal judges know nothing of what was before, as in a process started anew."""
-    client.forget()
+    client.shared_account.cache_clear()
     return judge
 
 
