@@ -154,7 +154,7 @@ def test_a_run_is_looked_at_where_its_rows_are_not(compose, tree, asked, tmp_pat
         (["{}"], "holds none"),
         (["{}/run", "{}/absent"], "is no run folder: there is no such folder"),
         (["{}/run", "output=x.html"], "one run has its page in its own folder"),
-        (["{}/run", "outputs=x.html"], "no such option; there are output=FILE and inspect=FOLDER"),
+        (["{}/run", "outputs=x.html"], "outputs  no such option; did you mean output?"),
         (["output=x.html"], "Name a run folder"),
         (["{}/run", "inspect=x"], "is unfinished"),
         (["{}/run", "{}/run", "inspect=x"], "is written of one run, alone"),
