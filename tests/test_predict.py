@@ -102,17 +102,17 @@ def test_a_killed_prediction_goes_on(tmp_path, capsys):
     words = [f"input={rows}", *SMALL, "eval.batch_tokens=128", "eval.temperature=1.0"]
     begun = tmp_path / "o.jsonl.begun"
     process = subprocess.Popen([sys.executable, "-c", KILLED, "tiny", f"output={tmp_path / 'o.jsonl'}", *words])
-    killed.wait_until(lambda: begun.exists() and begun.read_text().count("\n") > 3)
+    killed.wait_until(lambda: begun.exists() and begun.read_text().count("\n") > 2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "o.jsonl").exists()
-    answered = begun.read_text().splitlines()[1:]
+    answered = begun.read_text().splitlines()
     assert 2 <= len(answered) < 8
     begun.write_text(begun.read_text() + answered[0][:20])  # a line torn by the kill
     assert said(capsys, "tiny", f"output={tmp_path / 'o.jsonl'}", *words)[0] == 0
     lines = read_jsonl(tmp_path / "o.jsonl")
     assert [line["row"] for line in lines] == list(range(1, 9)) and not begun.exists()
-    assert all(lines[json.loads(line)["row"] - 1] == json.loads(line) for line in answered)
+    assert all(lines[kept["position"]].items() <= kept.items() for kept in map(json.loads, answered))
     said(capsys, "tiny", f"output={tmp_path / 'whole.jsonl'}", *words)
     assert (tmp_path / "whole.jsonl").read_bytes() == (tmp_path / "o.jsonl").read_bytes()
 
