@@ -17,6 +17,7 @@ import pandas
 import pytest
 
 import medrl
+from medrl import verify
 from medrl.__main__ import parse
 from medrl.config import command_words
 from medrl.config import compose as composing
@@ -143,7 +144,7 @@ CHECKS = {
     "predict": asks("medrl.predict", ("input", "output", "columns.question", "columns.id"), ["data_mix=rows"]),
     "export": options("medrl.export.__main__"),
     "grade": options("medrl.grade"),
-    "verify": lambda words: options("medrl.verify")([word for word in words if "=" in word]),
+    "verify": lambda words: command_words.own(verify.Options, command_words.of_run(words, "")[1]),
     "sweep": sweeps,
     "table": options("medrl.table.__main__", "arguments"),
 }

@@ -34,8 +34,7 @@ nothing is written, and the exit status is 1."""
 @command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Export a run; 0 where everything agrees."""
-    folder, words, trusts_code = command_words.of_run(argv, "python -m medrl.export RUN [KEY=VALUE ...]")
-    options = command_words.own(Options, words, run=folder, trusts_code=trusts_code)
+    options = _options(argv)
     with explained(options.where), GracefulShutdown().listening():
         record = exporting.export(options)
         print(asked_again.table(record["agreement"]).text(terminal_width()), flush=True)
@@ -43,6 +42,12 @@ def main(argv: Sequence[str]) -> int:
         if options.push:
             print(f"push     {push.push(options.where, options.push, private=options.private)}", flush=True)
     return 0
+
+
+def _options(argv: Sequence[str]) -> Options:
+    """Raises `UserError` where not one run is named, `ConfigError` for mistaken options."""
+    folder, words, trusts_code = command_words.of_run(argv, "python -m medrl.export RUN [KEY=VALUE ...]")
+    return command_words.own(Options, words, run=folder, trusts_code=trusts_code)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if argv else 2
-    own = [word for word in argv[1:] if word.partition("=")[0] in OPTIONS]
-    options, overrides = command_words.own(Options, own), [word for word in argv[1:] if word not in own]
+    options, overrides = _options(argv[1:])
     sweep, runs = spec.read(Path(argv[0]), overrides), Path(options.runs or "runs")
     validation.check(sweep, runs)
     if options.dry_run:
@@ -94,6 +93,12 @@ def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tu
             said = f"Stopped; checkpoints are kept, and {folder} holds what is done. To go on, {mine.again}."
             raise Interrupted(said, shutdown.signal)
         return mine.records.write(points, tests), folder
+
+
+def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
+    """Our own options, and the overrides. Raises `ConfigError` where one of ours holds what it cannot."""
+    own = [word for word in words if word.partition("=")[0] in OPTIONS]
+    return command_words.own(Options, own), [word for word in words if word not in own]
 
 
 def _list(sweep: Spec) -> int:

@@ -6,10 +6,8 @@ import copy
 import csv
 import dataclasses
 import io
-import itertools
 import json
 import random
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,10 +47,6 @@ FILES = [
     ".jsonl.gz",
     *([".xlsx"] if find_spec("openpyxl") else []),
 ]
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 @cache
