@@ -14,9 +14,10 @@ import pytest
 from hypothesis import settings
 from omegaconf import DictConfig
 
+from medrl.config import build, extensions, frozen, schema
 from medrl.config import compose as composing
-from medrl.config import extensions, frozen
 from medrl.config.frozen import Tree
+from medrl.config.schema import Run
 from medrl.models import from_run
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
@@ -105,3 +106,18 @@ def compose() -> Compose:
         return copy.deepcopy(composed((*on_cpu, *overrides), repr(from_run.planned)))
 
     return copied
+
+
+@pytest.fixture(scope="module")
+def finished_run(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Run, Path]]:
+    """Does the run of some overrides in a runs folder of its own; the run, and its folder."""
+
+    def done(*overrides: str) -> tuple[Run, Path]:
+        from medrl import lifecycle
+
+        tree = compose([*overrides, f"runs={tmp_path_factory.mktemp('runs')}"])
+        lifecycle.run(tree)
+        run = build.check(tree)
+        return run, schema.run_dir(run)
+
+    return done

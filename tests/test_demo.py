@@ -6,8 +6,7 @@ import socket
 import pytest
 from killed import serving, wait_until
 
-from medrl import chat, demo, lifecycle
-from medrl.config import build, schema
+from medrl import chat, demo
 from medrl.evaluation import answerer, evaluate
 
 gradio_client = pytest.importorskip("gradio_client", reason="pip install 'medrl[demo]'")
@@ -19,10 +18,8 @@ THOUGHT = {"title": "Thought", "status": "done"}
 
 
 @pytest.fixture(scope="module")
-def trained(compose, tmp_path_factory):
-    tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return build.check(tree), schema.run_dir(build.check(tree))
+def trained(finished_run):
+    return finished_run(*WORDS)
 
 
 @pytest.fixture(scope="module")

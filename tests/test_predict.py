@@ -11,8 +11,7 @@ import sys
 import killed
 import pytest
 
-from medrl import lifecycle, predict
-from medrl.config import build, schema
+from medrl import predict
 from medrl.data.columns import Columns, asked
 from medrl.evaluation import answerer, evaluate
 from medrl.files import read_jsonl
@@ -22,12 +21,9 @@ SMALL = ("hardware=cpu", "eval.max_new_tokens=16")
 
 
 @pytest.fixture(scope="module")
-def finished(compose, tmp_path_factory):
+def finished(finished_run):
     """A model as it is, evaluated."""
-    words = ["algo=none", "data_mix=gsm8k", "hardware=cpu", "eval.limit=3", f"runs={tmp_path_factory.mktemp('runs')}"]
-    tree = compose(words)
-    lifecycle.run(tree)
-    return build.check(tree), schema.run_dir(build.check(tree))
+    return finished_run("algo=none", "data_mix=gsm8k", "eval.limit=3")
 
 
 def written(path, rows):

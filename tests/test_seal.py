@@ -25,10 +25,8 @@ def folder_of(tree):
 
 
 @pytest.fixture(scope="module")
-def finished(compose, tmp_path_factory):
-    tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return folder_of(tree)
+def finished(finished_run):
+    return finished_run(*WORDS)[1]
 
 
 @pytest.fixture
