@@ -18,6 +18,7 @@ from medrl.config import build, extensions, frozen, schema
 from medrl.config import compose as composing
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
+from medrl.errors import ConfigError
 from medrl.models import from_run
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
@@ -92,6 +93,11 @@ def what_is_imported_is_no_garbage() -> None:
     gc.freeze()
 
 
+def on_cpu(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides, on a CPU unless they say otherwise."""
+    return (*(() if any(word.startswith("hardware=") for word in overrides) else ("hardware=cpu",)), *overrides)
+
+
 @pytest.fixture(scope="session")
 def compose() -> Compose:
     """Overrides -> resolved tree, through the composition of ``python -m medrl``; on a CPU unless the overrides say otherwise."""
@@ -101,11 +107,22 @@ def compose() -> Compose:
         return composing.tree(overrides)
 
     def copied(overrides: Sequence[str] = ()) -> Tree:
-        on_cpu = () if any(word.startswith("hardware=") for word in overrides) else ("hardware=cpu",)
         # A run that is planned gives its settings to what starts from it, and two test files plan another one in the same place.
-        return copy.deepcopy(composed((*on_cpu, *overrides), repr(from_run.planned)))
+        return copy.deepcopy(composed(on_cpu(overrides), repr(from_run.planned)))
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def mistakes() -> Callable[..., ConfigError]:
+    """Overrides -> the one message with every mistake in them that ``python -m medrl`` would end with."""
+
+    def of(*overrides: str) -> ConfigError:
+        with pytest.raises(ConfigError) as error:
+            composing.compose(on_cpu(overrides))
+        return error.value
+
+    return of
 
 
 @pytest.fixture(scope="module")

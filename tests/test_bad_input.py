@@ -16,7 +16,7 @@ from killed import ended as medrl
 
 from medrl import lifecycle
 from medrl.config import build
-from medrl.errors import ConfigError, UserError
+from medrl.errors import UserError
 from medrl.models.base import EMBEDDED
 
 FEW = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "eval.max_new_tokens=16")
@@ -171,7 +171,7 @@ def test_a_module_that_is_no_command_says_which_is_meant(module, said):
 
 
 @pytest.mark.parametrize("kind", ["of a run", "alone", "damaged"])
-def test_an_adapter_is_no_model(compose, tmp_path, kind):
+def test_an_adapter_is_no_model(mistakes, tmp_path, kind):
     folder = tmp_path / "run" / "model"
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{" if kind == "damaged" else '{"base_model_name_or_path": "org/base"}')
@@ -182,9 +182,7 @@ def test_an_adapter_is_no_model(compose, tmp_path, kind):
         "alone": f"{folder} is an adapter on org/base; merge the two into a folder (peft's merge_and_unload) and name that",
         "damaged": f"{folder / 'adapter_config.json'} cannot be read: it is damaged",
     }
-    with pytest.raises(ConfigError) as error:
-        build.check(compose(["model=pretrained", f"model.weights={folder}"]))
-    (problem,) = error.value.problems
+    (problem,) = mistakes("model=pretrained", f"model.weights={folder}").problems
     assert (problem.key, problem.message) == ("model.weights", said[kind])
 
 
@@ -226,11 +224,9 @@ def test_a_file_of_ones_own_that_is_not_there(tmp_path):
         ({"frage": "Which drink?", "antwort": "Tea"}, False, "there is frage, antwort, and no prompt and answer"),
     ],
 )
-def test_columns_that_the_file_does_not_have(compose, tmp_path, row, named, says):
+def test_columns_that_the_file_does_not_have(mistakes, tmp_path, row, named, says):
     options = own(tmp_path, "jsonl", json.dumps(row) + "\n", json.dumps(row) + "\n")
-    with pytest.raises(ConfigError) as error:
-        build.check(compose([option for option in options if named or ".columns." not in option]))
-    (problem,) = error.value.problems
+    (problem,) = mistakes(*[option for option in options if named or ".columns." not in option]).problems
     assert problem.key == "data_mix.tasks.rows.columns"
     assert problem.message.startswith(f"{tmp_path}/train.jsonl:1: ") and says in problem.message
 

@@ -456,17 +456,13 @@ def test_what_is_wrong_is_said_before_anything_starts(fields, key, says, own):
 
 
 @pytest.mark.parametrize(("before", "now"), [("exact", "words"), ("choice", "letter"), ("free", "none")])
-def test_what_types_were_called_before_is_said(before, now, compose):
-    with pytest.raises(ConfigError) as error:
-        build.check(compose(["data_mix=rows", f"data_mix.tasks.rows.answer_type={before}"]))
-    (problem,) = error.value.problems
+def test_what_types_were_called_before_is_said(before, now, mistakes):
+    (problem,) = mistakes("data_mix=rows", f"data_mix.tasks.rows.answer_type={before}").problems
     assert problem.key == "data_mix.tasks.rows.answer_type" and problem.message.endswith(f"it is called {now} now")
 
 
-def test_what_the_task_was_called_before_is_said():
-    with pytest.raises(ConfigError) as error:
-        composing.compose(["data_mix=jsonl", "data_mix.tasks.rows.language=zh", "hardware=cpu"])
-    (problem,) = error.value.problems
+def test_what_the_task_was_called_before_is_said(mistakes):
+    (problem,) = mistakes("data_mix=jsonl", "data_mix.tasks.rows.language=zh").problems
     assert problem.key == "data_mix" and "jsonl is called rows now; write data_mix=rows" in problem.message
 
 
