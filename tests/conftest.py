@@ -5,6 +5,7 @@ import gc
 import hashlib
 import os
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -14,12 +15,14 @@ import pytest
 from hypothesis import settings
 from omegaconf import DictConfig
 
-from medrl.config import build, extensions, frozen, schema
+from medrl import errors
+from medrl.config import build, extensions, frozen, identity, schema
 from medrl.config import compose as composing
 from medrl.config.frozen import Tree
 from medrl.config.schema import Run
 from medrl.errors import ConfigError
 from medrl.models import from_run
+from medrl.rewards.base import RewardSet
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)
@@ -111,6 +114,21 @@ def compose() -> Compose:
         return copy.deepcopy(composed(on_cpu(overrides), repr(from_run.planned)))
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def reward_set(compose: Compose) -> Callable[[str], RewardSet]:
+    """A shipped reward set, by the name of its file."""
+    return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
+
+
+@pytest.fixture
+def no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has just begun: it knows no extension, and forgets after the test what it gets to know."""
+    for where, known in ((extensions, "_named"), (identity, "codes")):
+        monkeypatch.setattr(where, known, {})
+    monkeypatch.setattr(errors, "of_others", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture(scope="session")

@@ -51,12 +51,6 @@ def drawn(compose):
 
 
 @pytest.fixture(scope="session")
-def reward_set(compose):
-    """A shipped set by the name of its file."""
-    return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
-
-
-@pytest.fixture(scope="session")
 def rows(drawn):
     """Training rows of a mix in the format <think>."""
     return lambda mix: drawn(mix, "think")[1]

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -122,12 +121,6 @@ def test_every_file_has_a_reward_and_an_option():
 
 def test_every_reward_set_is_checked():
     assert {path.stem for path in (CONF / "reward_set").glob("*.yaml")} == {*RULED_SETS, *ORIGINAL_SETS, "reward_model"}
-
-
-@pytest.fixture(scope="session")
-def reward_set(compose):
-    """A reward set by the name of its file."""
-    return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
 
 
 @pytest.fixture(scope="session")
