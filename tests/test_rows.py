@@ -428,10 +428,10 @@ def test_all_refused_rows_are_counted_and_the_first_ten_named(own):
 
 def test_ragged_rows_of_a_table_are_counted(own):
     with pytest.raises(BadRows) as error:
-        read(own(b"prompt,answer\na,b,c\nd,e\nf\n", "own.csv", answer_type="words"))
+        read(own(b'prompt,answer\na,b,c\n"d\nd",e\nf\n', "own.csv", answer_type="words"))  # the third row has two lines
     assert [message.partition("own.csv")[2] for message in error.value.refused] == [
         ":2: the header has 2 columns, this row has another number.",
-        ":4: the header has 2 columns, this row has another number.",
+        ":5: the header has 2 columns, this row has another number.",
     ]
 
 

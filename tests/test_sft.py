@@ -9,7 +9,8 @@ from test_iterative_dpo import StopAfter
 from test_pairs import job_of
 
 from medrl.algos.sft import check_apart
-from medrl.errors import Interrupted, UserError
+from medrl.config import build
+from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
 from medrl.training import checkpoints
 
@@ -113,5 +114,7 @@ def test_the_best_model_on_validation_rows_is_kept_and_training_ends_early(compo
         (["data_mix=medical_o1_sft", "data_mix.held_out=[pubmedqa]"], "algo.eval_steps  reads tasks that are"),
     ],
 )  # fmt: skip
-def test_mistakes_about_the_best_model_are_told(mistakes, words, said):
-    assert said in str(mistakes(*KEEPING, *words))
+def test_mistakes_about_the_best_model_are_told(compose, words, said):
+    with pytest.raises(ConfigError) as error:
+        build.check(compose([*KEEPING, *words]))
+    assert said in str(error.value)
