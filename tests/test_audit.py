@@ -418,7 +418,7 @@ def test_a_model_that_earns_nothing_is_told_what_to_type(rows, compose):
 # --- What is done with it --------------------------------------------------------------------------------------------------
 
 
-def test_a_finding_stops_a_run_or_is_said(rows, capsys):
+def test_a_finding_stops_a_run_or_is_said(rows):
     rewards = made(soft=SoftFormat(weight=1))
     found = reward_audit.audit(rewards, rows("medqa"))
     with pytest.raises(UserError) as caught:

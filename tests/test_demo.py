@@ -67,7 +67,7 @@ def test_an_answer_is_what_the_chat_says(trained, client, capsys):
     assert bubbles(before) != bubbles(after)
 
 
-def test_a_thought_is_open_while_it_is_written_and_folded_after(monkeypatch):
+def test_a_thought_is_open_while_it_is_written_and_folded_after():
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nB"}]
     answer = [{"role": "assistant", "content": "Two.", "metadata": THOUGHT}, {"role": "assistant", "content": "B"}]
     assert demo.bubbles(turns) == [turns[0], *answer]

@@ -135,7 +135,7 @@ def test_a_run_that_goes_to_another_machine_is_not_asked_about_here(words, nobod
     assert composing.compose([*words, AUTO], elsewhere=True).run.data_mix.tasks["gsm8k"].format == "think"
 
 
-def test_a_stage_has_the_format_of_the_stage_before(words, tmp_path, nobody_is_asked):
+def test_a_stage_has_the_format_of_the_stage_before(words, nobody_is_asked):
     from medrl.jobs import chain
 
     keep("boxed", *words)

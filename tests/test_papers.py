@@ -105,7 +105,7 @@ def test_each_opens_with_a_title_and_a_command(group, name):
 
 
 @pytest.mark.parametrize(("group", "name"), FILES)
-def test_each_command_of_a_comment_can_be_given(compose, group, name):
+def test_each_command_of_a_comment_can_be_given(group, name):
     for words in commands(group, name):
         where = "hardware=cpu" if group == "study" or "model=tiny" in words else "hardware=h100"
         words = ["source=embedded" if word == "source.root=FOLDER" else word for word in words]

@@ -106,7 +106,7 @@ def test_easy_rows_come_first_in_each_pass(job, compose, tmp_path):
     assert algo_of(compose).arguments(job)["shuffle_dataset"]
 
 
-def test_too_few_rows_are_one_sentence(job, compose, tmp_path):
+def test_too_few_rows_are_one_sentence(job, tmp_path):
     (tmp_path / pass_rate.FILE).write_text("".join(json.dumps(line) + "\n" for line in place([], *[0] * 11, 2)))
     with pytest.raises(UserError, match=r"algo.pass_rate=\[0.2, 0.8\] leaves 1 of 13 training rows, and a step takes 2"):
         pass_rate.chosen(replace(job, folder=tmp_path), job.run.algo)

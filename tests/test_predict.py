@@ -113,7 +113,7 @@ def test_a_killed_prediction_goes_on(tmp_path, capsys):
     assert (tmp_path / "whole.jsonl").read_bytes() == (tmp_path / "o.jsonl").read_bytes()
 
 
-def test_what_was_begun_otherwise_is_not_gone_on_with(tmp_path, capsys, monkeypatch):
+def test_what_was_begun_otherwise_is_not_gone_on_with(tmp_path, capsys):
     rows = written(tmp_path / "q.csv", [{"prompt": QUESTION.format(3)}])
     words = ["tiny", f"input={rows}", f"output={tmp_path / 'o.jsonl'}", "hardware=cpu"]
     (tmp_path / "o.jsonl.begun").write_text('{"asked": "another"}\n')

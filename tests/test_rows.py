@@ -121,7 +121,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("source", [TWINS, Local(root="nowhere")], ids=["embedded", "local"])
-def test_a_file_of_any_kind_is_read_whatever_the_source_is(name, source, own, tmp_path):
+def test_a_file_of_any_kind_is_read_whatever_the_source_is(name, source, own):
     task = own(FILES[name], name)
     assert not list(task.problems())
     found = list(task.examples(source, "test"))

@@ -199,7 +199,7 @@ def test_another_grader_grades_the_kept_texts_again(again, capsys, monkeypatch):
     assert "another grader" not in capsys.readouterr().out
 
 
-def test_a_question_in_other_words_is_asked_again(again, capsys):
+def test_a_question_in_other_words_is_asked_again(again):
     tree, folder = again
     (path,) = (folder / "eval").glob("*.jsonl")
     lines = read_jsonl(path)

@@ -330,7 +330,7 @@ def test_tensorboard_reads_each_step_once(compose, tmp_path, capsys):
     assert capsys.readouterr().out == f"tensorboard tensorboard --logdir {tmp_path}\n" * 2
 
 
-def test_trackio_holds_each_step_once(compose, tmp_path, monkeypatch, capsys):
+def test_trackio_holds_each_step_once(tmp_path):
     pytest.importorskip("trackio", reason="no trackio")
     program = """
 import json, sys
