@@ -172,7 +172,7 @@ def check_layers(declared: Declared, weights: str) -> None:
             raise UserError(f"{weights}: config.json says {layers:.3g} layers ({key}), which no model has; copy that file again.")
 
 
-def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) -> None:
+def check_size(folder: Path, skeleton: Callable[[], Any]) -> None:
     """Raises `UserError` where the weights in a folder are fewer than its ``config.json`` says, before room is made for them.
     Pickled ones say nothing before they are read. ``skeleton`` makes the model, here on the meta device.
     """
