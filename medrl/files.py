@@ -77,6 +77,16 @@ def read_jsonl(path: Path, mend: str = REMOVE, needs: Iterable[str] = ()) -> lis
     return rows
 
 
+def packaged(module: str, name: str) -> Any:
+    """What a YAML or JSON file of the package holds that lies beside a module, by the module's ``__file__``."""
+    text = Path(module).with_name(name).read_text(encoding="utf-8")
+    if name.endswith(".json"):
+        return json.loads(text)
+    import yaml
+
+    return yaml.safe_load(text)
+
+
 def _object(value: Any, needs: Iterable[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it holds no JSON object")

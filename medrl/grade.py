@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medrl.config import build, extensions, suggest
+from medrl.config import command_words, extensions, suggest
 from medrl.config.schema import Text
 from medrl.data import cells, readers
 from medrl.data.example import LETTERS, Example
@@ -113,30 +113,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
     """Our options, and the judge's. Raises `ConfigError` for one that there is not, or that holds what it cannot."""
-    names = [each.name for each in fields(Options) if each.name != "columns"]
-    columns = [f"columns.{each.name}" for each in fields(Columns)]
-    own: dict[str, Any] = {"columns": {}}
-    judge, problems = [], []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key.partition(".")[0] == "judge":
-            judge.append(word)
-        elif not equals or key not in (*names, *columns):
-            said = suggest.nearest(key, [*names, *columns, "judge"]) if equals else "options are written key=value"
-            problems.append(Problem(key, f"no such option; {said}"))
-        elif key in columns:
-            own["columns"][key.partition(".")[2]] = value
-        else:
-            own[key] = value
-    own["columns"] = build.build_as(Columns, own["columns"], "columns", problems)
-    options = build.build_as(Options, own, "", problems) if own["columns"] else None
-    if options and options.answer_type:
+    judge = [word for word in words if word.partition("=")[0].partition(".")[0] == "judge"]
+    options = command_words.own(Options, (word for word in words if word not in judge))
+    if options.answer_type:
         try:
             _check_type(options.answer_type)
         except ValueError as error:
-            problems.append(Problem("answer_type", str(error)))
-    if problems or options is None:
-        raise ConfigError(problems)
+            raise ConfigError([Problem("answer_type", str(error))]) from None
     return options, judge
 
 

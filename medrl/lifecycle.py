@@ -59,7 +59,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
         if settings.dry_run:
             gc.disable()  # most of its time is imports, of which the collector takes an eighth
             try:
-                return dry_run(tree, settings, folder)
+                return dry_run(settings, folder)
             finally:
                 gc.enable()
         count = settings.hardware.gpus if settings.hardware.device == "cuda" and settings.model.runs_here else 0
@@ -166,7 +166,7 @@ def _check_files(folder: Path, state: str) -> None:
         )
 
 
-def dry_run(tree: Tree, settings: Run, folder: Path) -> dict[str, Any]:
+def dry_run(settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
     base.quiet()
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from medrl.data import readers
 from medrl.data.columns import Columns, asked
 from medrl.data.example import Example
 from medrl.errors import ConfigError, Problem, RowError, UserError, command
-from medrl.evaluation import answerer
+from medrl.evaluation import answerer, evaluate
 from medrl.evaluation.answerer import Answerer
-from medrl.files import appending, explained, read_jsonl, write_jsonl
+from medrl.files import explained, read_jsonl
 from medrl.grading.answer_types.letter import Letter
 from medrl.grading.answer_types.letters import Letters
 from medrl.grading.answer_types.ranking import Ranking
@@ -114,35 +114,18 @@ def predict(answering: Answerer, examples: Sequence[Example], output: Path) -> N
     """Answer the examples that an earlier call has not, and write a JSON line each, in their order, in one step. Raises
     `UserError` where the file is being written by another process, or was begun with something else.
     """
-    from medrl.report.progress import Progress
-
     begun = output.with_name(output.name + ".begun")
     lock = locks.acquire(begun)
     if not lock:
         raise UserError(f"{begun} is being written by another process; wait for it, or name another output.")
+    maker = {"asked": _asked_digest(answering, examples)}
     with lock:
-        lines = _kept(answering, examples, begun)
-        with Progress("predict", len(examples), len(lines), "rows") as progress, appending(begun) as file:
-            for batch in _answers(answering, examples, set(lines), progress):
-                lines |= batch
-                file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in batch.values()))
-                file.flush()
-                progress.update(len(lines))
-        write_jsonl(output, (lines[place] for place in range(len(examples))))
-        begun.unlink()
-
-
-def _kept(answering: Answerer, examples: Sequence[Example], begun: Path) -> dict[int, dict[str, Any]]:
-    """What an earlier call has answered, by place; its first line says what was asked. Raises `UserError` where that differs."""
-    asked_now = {"asked": _asked_digest(answering, examples)}
-    found = read_jsonl(begun)
-    if not found:
-        with appending(begun) as file:
-            file.write(json.dumps(asked_now) + "\n")
-        return {}
-    if found[0] != asked_now:
-        raise UserError(f"{begun} was begun with another model, other rows or other settings; remove it, or name another output.")
-    return {line["row"] - 1: line for line in found[1:]}
+        if any(line.get("asked") != maker["asked"] for line in read_jsonl(begun)):
+            raise UserError(
+                f"{begun} was begun with another model, other rows or other settings; remove it, or name another output."
+            )
+        missing = partial(_answers, answering, examples)
+        evaluate.write_as_made(output, "predict", len(examples), "rows", missing, maker)
 
 
 def _asked_digest(answering: Answerer, examples: Sequence[Example]) -> str:
@@ -161,7 +144,7 @@ def _asked_digest(answering: Answerer, examples: Sequence[Example]) -> str:
 
 
 def _answers(
-    answering: Answerer, examples: Sequence[Example], done: set[int], progress: Any
+    answering: Answerer, examples: Sequence[Example], done: Collection[int], tick: Callable[[float], None]
 ) -> Iterator[dict[int, dict[str, Any]]]:
     """Lines of the examples that are not done, batch by batch."""
     if len(done) == len(examples):
@@ -169,7 +152,7 @@ def _answers(
     settings, engine = answering.settings, answering.engine(answering.whiches[-1])
     prompts = [answering.prompt(example) for example in examples]
     keys = [f"predict/{place}" for place in range(len(examples))]
-    for batch in engine.complete(prompts, keys, settings.eval.sampling(settings.seed), done, progress.partly):
+    for batch in engine.complete(prompts, keys, settings.eval.sampling(settings.seed), done, tick):
         yield {
             place: {
                 "row": place + 1,

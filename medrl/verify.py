@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from medrl.config import build, extensions, frozen
+from annotated_types import Ge, Le
+
+from medrl.config import build, command_words, frozen
 from medrl.config.schema import Run
-from medrl.errors import ConfigError, Problem, UserError, command
+from medrl.errors import UserError, command
 from medrl.files import read_jsonl
 
 if TYPE_CHECKING:
@@ -26,6 +29,14 @@ model.trust_remote_code=true runs Python code that comes with the run's weights
 Each file of model/ and eval/ is compared with the hash that the run has recorded, every kept text is graded again, and a part
 of the answers is generated again. The exit status is 1 where anything differs. Another device or precision can change the
 last digits of a model, and with them an answer where two tokens are nearly as likely: verify where the run was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    share: Annotated[float, Ge(0), Le(1)] = 0.05
+    seed: int = 0
 
 
 class Checked(NamedTuple):
@@ -50,35 +61,12 @@ class Checked(NamedTuple):
 @command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Verify a run; 0 where everything is the same."""
-    argv = extensions.name(argv)
-    folders = [word for word in argv if "=" not in word]
-    if len(folders) != 1:
-        raise UserError("Name one run folder: python -m medrl.verify RUN [share=0.05] [seed=0]")
-    share, seed = _options([word for word in argv if "=" in word and word != frozen.TRUSTING])
-    folder = Path(folders[0])
-    print(f"verify   {folder}: a share of {share:g}, drawn with seed {seed}", flush=True)
-    damaged, found = verify(folder, share, seed, trusts_code=frozen.TRUSTING in argv)
+    name, words, trusts_code = command_words.of_run(argv, "python -m medrl.verify RUN [share=0.05] [seed=0]")
+    options, folder = command_words.own(Options, words), Path(name)
+    print(f"verify   {folder}: a share of {options.share:g}, drawn with seed {options.seed}", flush=True)
+    damaged, found = verify(folder, options.share, options.seed, trusts_code=trusts_code)
     print(table(damaged, found), flush=True)
     return int(bool(damaged) or any(each.differs for each in found))
-
-
-def _options(words: Sequence[str]) -> tuple[float, int]:
-    """Raises `ConfigError` for an option that there is not, or a value that is none."""
-    values, problems = {"share": "0.05", "seed": "0"}, []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in values:
-            problems.append(Problem(key, "no such option; there are share and seed"))
-        values[key] = value
-    try:
-        share, seed = float(values["share"]), int(values["seed"])
-        if not 0 <= share <= 1:
-            problems.append(Problem("share", f"is {share:g}; a share is between 0 and 1"))
-    except ValueError as error:
-        problems.append(Problem("share, seed", str(error)))
-    if problems:
-        raise ConfigError(problems)
-    return share, seed
 
 
 def verify(folder: Path, share: float, seed: int, *, trusts_code: bool = False) -> tuple[list[str], list[Checked]]:

@@ -5,6 +5,7 @@ import gc
 import hashlib
 import os
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -14,10 +15,14 @@ import pytest
 from hypothesis import settings
 from omegaconf import DictConfig
 
+from medrl import errors
+from medrl.config import build, extensions, frozen, identity, schema
 from medrl.config import compose as composing
-from medrl.config import extensions, frozen
 from medrl.config.frozen import Tree
+from medrl.config.schema import Run
+from medrl.errors import ConfigError
 from medrl.models import from_run
+from medrl.rewards.base import RewardSet
 
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)
@@ -91,6 +96,11 @@ def what_is_imported_is_no_garbage() -> None:
     gc.freeze()
 
 
+def on_cpu(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides, on a CPU unless they say otherwise."""
+    return (*(() if any(word.startswith("hardware=") for word in overrides) else ("hardware=cpu",)), *overrides)
+
+
 @pytest.fixture(scope="session")
 def compose() -> Compose:
     """Overrides -> resolved tree, through the composition of ``python -m medrl``; on a CPU unless the overrides say otherwise."""
@@ -100,8 +110,49 @@ def compose() -> Compose:
         return composing.tree(overrides)
 
     def copied(overrides: Sequence[str] = ()) -> Tree:
-        on_cpu = () if any(word.startswith("hardware=") for word in overrides) else ("hardware=cpu",)
         # A run that is planned gives its settings to what starts from it, and two test files plan another one in the same place.
-        return copy.deepcopy(composed((*on_cpu, *overrides), repr(from_run.planned)))
+        return copy.deepcopy(composed(on_cpu(overrides), repr(from_run.planned)))
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def reward_set(compose: Compose) -> Callable[[str], RewardSet]:
+    """A shipped reward set, by the name of its file."""
+    return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
+
+
+@pytest.fixture
+def no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has just begun: it knows no extension, and forgets after the test what it gets to know."""
+    for where, known in ((extensions, "_named"), (identity, "codes")):
+        monkeypatch.setattr(where, known, {})
+    monkeypatch.setattr(errors, "of_others", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="session")
+def mistakes() -> Callable[..., ConfigError]:
+    """Overrides -> the one message with every mistake in them that ``python -m medrl`` would end with."""
+
+    def of(*overrides: str) -> ConfigError:
+        with pytest.raises(ConfigError) as error:
+            composing.compose(on_cpu(overrides))
+        return error.value
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def finished_run(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Run, Path]]:
+    """Does the run of some overrides in a runs folder of its own; the run, and its folder."""
+
+    def done(*overrides: str) -> tuple[Run, Path]:
+        from medrl import lifecycle
+
+        tree = compose([*overrides, f"runs={tmp_path_factory.mktemp('runs')}"])
+        lifecycle.run(tree)
+        run = build.check(tree)
+        return run, schema.run_dir(run)
+
+    return done

@@ -7,7 +7,6 @@
         browser.run("document.title")
 """
 
-import base64
 import json
 import os
 import shutil
@@ -104,9 +103,3 @@ class Browser:
                 setTimeout(done, 250);
             }})"""
         )
-
-    def shot(self, path: Path, selector: str = "") -> None:
-        """A picture of the page from an element on."""
-        if selector:
-            self.run(f"document.querySelector('{selector}').scrollIntoView()")
-        path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"]))

@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
+
+import loopback
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
@@ -72,7 +73,7 @@ class Asked:
 
 
 @dataclass
-class LoopbackApi:
+class LoopbackApi(loopback.Loopback):
     """The endpoint, started by ``with``."""
 
     delay: float = 0.0
@@ -84,26 +85,20 @@ class LoopbackApi:
     """Everything that was asked, in order."""
     most_at_once: int = 0
 
-    def __enter__(self) -> LoopbackApi:
-        handler = type("BoundHandler", (Handler,), {"endpoint": self})
+    def __enter__(self) -> Self:
         self.lock, self.stopped, self.at_once = threading.Lock(), threading.Event(), 0
         self._once: dict[str, list[Reply]] = {}
         self._always: dict[str, Reply] = {}
-        self._server = Server(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stopped.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(kind, error, trace)
 
     @property
     def url(self) -> str:
         """What ``base_url`` should be."""
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        return f"{super().url}/v1"
 
     def script(self, about: str, *replies: Reply) -> None:
         """Give these replies to the next requests about something, one each."""
@@ -128,27 +123,17 @@ class LoopbackApi:
         return once.pop(0) if once else self._always.get(about, self.otherwise)
 
 
-class Server(ThreadingHTTPServer):
-    """A thread a connection."""
-
-    daemon_threads = True
-    request_queue_size = 128  # a connection over the 5 of the standard library waits for a second
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     """Answers one connection."""
 
-    endpoint: LoopbackApi
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+    here: LoopbackApi
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-        here = self.endpoint
+    def serve(self, body: bytes) -> None:
+        here = self.here
         with here.lock:
             here.at_once += 1
             here.most_at_once = max(here.most_at_once, here.at_once)
-            asked = Asked(body, dict(self.headers), here.clock())
+            asked = Asked(json.loads(body), dict(self.headers), here.clock())
             here.requests.append(asked)
             reply = here.reply(asked)
         if here.delay:
@@ -163,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(asked, reply)
 
     def _send(self, asked: Asked, reply: Reply) -> None:
-        here = self.endpoint
+        here = self.here
         if self.path != "/v1/chat/completions":
             reply = Reply(status=404, error={"message": "no such address"})
         if reply.body is not None:
@@ -184,8 +169,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) // 2] if reply.cut else body[: 0 if reply.drip else None])
         self.close_connection = self.close_connection or reply.cut
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing on stderr: `LoopbackApi.requests` holds what was asked."""
+
+LoopbackApi.handler = Handler
 
 
 def completion(here: LoopbackApi, asked: Asked, reply: Reply) -> dict[str, Any]:

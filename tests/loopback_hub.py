@@ -36,10 +36,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import loopback
 
 Files = Mapping[str, bytes]
 """A repository: bytes by path."""
@@ -93,8 +93,8 @@ class Request(NamedTuple):
 
 
 @dataclass
-class LoopbackHub:
-    """Repositories and the server that hands them out, started by ``with``."""
+class LoopbackHub(loopback.Loopback):
+    """Repositories and the server that hands them out, started by ``with``; its ``url`` is for ``HF_ENDPOINT``."""
 
     datasets: Mapping[str, Files] = field(default_factory=dict)
     models: dict[str, Files] = field(default_factory=dict)
@@ -104,24 +104,8 @@ class LoopbackHub:
     uploads: dict[str, bytes] = field(default_factory=dict)
     """Bytes by their sha256 that were put and that no commit has named yet."""
 
-    def __enter__(self) -> LoopbackHub:
-        handler = type("BoundHandler", (Handler,), {"hub": self})
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        """What ``HF_ENDPOINT`` should be."""
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     def fail(self, *faults: Fault) -> None:
         """From now on, let these things go wrong."""
@@ -154,28 +138,13 @@ def etag_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     """Answers one connection."""
 
-    hub: LoopbackHub
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # a head and a body in two small packets would wait 40 ms for each other
+    here: LoopbackHub
 
-    def do_HEAD(self) -> None:
-        self._serve(with_body=False)
-
-    def do_GET(self) -> None:
-        self._serve(with_body=True)
-
-    def do_POST(self) -> None:
-        self._serve(with_body=True)
-
-    def do_PUT(self) -> None:
-        self._serve(with_body=True)
-
-    def _serve(self, *, with_body: bool) -> None:
-        body = self._body()
-        fault = self.hub.fault(self.command, unquote(self.path))
+    def serve(self, body: bytes) -> None:
+        fault = self.here.fault(self.command, unquote(self.path))
         if fault and fault.delay:
             time.sleep(fault.delay)
         if fault and fault.status:
@@ -183,13 +152,13 @@ class Handler(BaseHTTPRequestHandler):
             answer = _error(fault.status, fault.code, "as the test asked", wait)
         else:
             answer = self._written(body) or self._answer(body, fault)
-        self.hub.requests.append(Request(self.command, self.path, answer.status))
+        self.here.requests.append(Request(self.command, self.path, answer.status))
         with suppress(BrokenPipeError, ConnectionResetError):  # a client may stop reading
             self.send_response(answer.status)
             for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            if with_body:
+            if self.command != "HEAD":
                 self._write(answer, fault)
 
     def _write(self, answer: Answer, fault: Fault | None) -> None:
@@ -201,9 +170,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body[: max(0, fault.cut_after - start)])
         self.close_connection = True
 
-    def _body(self) -> bytes:
+    def body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return super().body()
         parts = []
         while size := int(self.rfile.readline(), 16):
             parts.append(self.rfile.read(size))
@@ -217,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith("/lfs/") and self.command == "PUT":  # signed by its address, as on the hub
             if hashlib.sha256(body).hexdigest() != path.removeprefix("/lfs/"):
                 return _error(400, "", "these are other bytes")
-            self.hub.uploads[path.removeprefix("/lfs/")] = body
+            self.here.uploads[path.removeprefix("/lfs/")] = body
             return _json({})
         writing, batch = WRITING.fullmatch(path), BATCH.fullmatch(path)
         if path not in ("/api/whoami-v2", "/api/repos/create", "/api/validate-yaml") and not writing and not batch:
@@ -233,10 +202,10 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
-            answer = {"url": f"{self.hub.url}/{name}"}
-            if name in self.hub.models:
+            answer = {"url": f"{self.here.url}/{name}"}
+            if name in self.here.models:
                 return _json(answer)._replace(status=409)
-            self.hub.models[name] = {}
+            self.here.models[name] = {}
             return _json(answer)
         assert writing
         if writing[2] == "preupload":
@@ -245,20 +214,20 @@ class Handler(BaseHTTPRequestHandler):
         return self._committed(writing[1], [json.loads(line) for line in body.splitlines()])
 
     def _place(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        return {**asked, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{asked['oid']}", "header": {}}}}
+        return {**asked, "actions": {"upload": {"href": f"{self.here.url}/lfs/{asked['oid']}", "header": {}}}}
 
     def _committed(self, name: str, lines: list[dict[str, Any]]) -> Answer:
         """All of it or nothing."""
-        files = dict(self.hub.models[name])
+        files = dict(self.here.models[name])
         for each in (line["value"] | {"kind": line["key"]} for line in lines):
             if each["kind"] == "file":
                 files[each["path"]] = base64.b64decode(each["content"])
             elif each["kind"] == "lfsFile":
-                files[each["path"]] = self.hub.uploads[each["oid"]]
+                files[each["path"]] = self.here.uploads[each["oid"]]
             elif each["kind"] == "deletedFile":
                 del files[each["path"]]
-        self.hub.models[name] = files
-        return _json({"commitUrl": f"{self.hub.url}/{name}/commit/{commit_of(files)}", "commitOid": commit_of(files)})
+        self.here.models[name] = files
+        return _json({"commitUrl": f"{self.here.url}/{name}/commit/{commit_of(files)}", "commitOid": commit_of(files)})
 
     def _answer(self, body: bytes, fault: Fault | None) -> Answer:
         address = urlsplit(self.path)
@@ -268,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
             kind, name, question, revision, path = (unquote(part or "") for part in found.groups())
         else:
             return _error(404, "", "no such address")
-        files = self.hub.repository(kind, name)
+        files = self.here.repository(kind, name)
         if files is None:
             # An unknown visitor is not told whether a repository is private or absent.
             return _error(401, "RepoNotFound", "Invalid username or password.")
@@ -302,8 +271,8 @@ class Handler(BaseHTTPRequestHandler):
             return Answer(416, {**headers, "Content-Range": f"bytes */{len(content)}"}, b"")
         return Answer(206, {**headers, "Content-Range": f"bytes {start}-{end}/{len(content)}"}, content[start : end + 1])
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing on stderr: `LoopbackHub.requests` holds what was asked."""
+
+LoopbackHub.handler = Handler
 
 
 def _commit(files: Files) -> dict[str, str]:

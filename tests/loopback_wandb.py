@@ -19,10 +19,9 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 
+import loopback
 import yaml
 
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -53,8 +52,8 @@ class SentRun:
 
 
 @dataclass
-class LoopbackWandb:
-    """The server, started by ``with``."""
+class LoopbackWandb(loopback.Loopback):
+    """The server, started by ``with``; its ``url`` is for ``WANDB_BASE_URL``."""
 
     refuse: int | None = None
     """A status that every request gets in the place of an answer."""
@@ -70,23 +69,8 @@ class LoopbackWandb:
     operations: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> LoopbackWandb:
-        handler = type("BoundHandler", (Handler,), {"server_of": self})
+    def __post_init__(self) -> None:
         self.lock = threading.RLock()
-        self._server = Server(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        """What ``WANDB_BASE_URL`` should be."""
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     # --- GraphQL ------------------------------------------------------------------------------------------------------
 
@@ -253,33 +237,24 @@ def grid(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return points
 
 
-class Server(ThreadingHTTPServer):
-    """A thread a connection."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that ends closes its connections."""
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(loopback.Handler):
     """Answers one connection."""
 
-    server_of: LoopbackWandb
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+    here: LoopbackWandb
 
-    def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        here = self.server_of
+    def serve(self, body: bytes) -> None:
+        here = self.here
         if here.deaf:
             self.close_connection = True
             return
         if here.refuse:
             self._send(here.refuse, {"errors": [{"message": "as the test asked"}]})
             return
-        body = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
+        if self.command == "PUT":
+            self._send(200, {})
+            return
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
         with here.lock:
             if self.path.startswith("/graphql"):
                 asked = json.loads(body)
@@ -296,16 +271,8 @@ class Handler(BaseHTTPRequestHandler):
             elif self.path.startswith("/sdk/otel/"):  # the client's own telemetry
                 self._send(200, {})
             else:
-                here.unknown.append(f"POST {self.path}")
+                here.unknown.append(f"{self.command} {self.path}")
                 self._send(404, {})
-
-    def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._send(200, {})
-
-    def do_GET(self) -> None:
-        self.server_of.unknown.append(f"GET {self.path}")
-        self._send(404, {})
 
     def _send(self, status: int, content: Mapping[str, Any]) -> None:
         body = json.dumps(content).encode()
@@ -315,5 +282,5 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing on stderr: the fields of `LoopbackWandb` hold what came."""
+
+LoopbackWandb.handler = Handler

@@ -2,9 +2,6 @@
 
 import pytest
 
-from medrl.config import build
-from medrl.errors import ConfigError
-
 NOT_ALONE = "leaves one completion to a micro-batch"
 MISTAKES = [
     # batches
@@ -54,7 +51,6 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("overrides", "key", "message"), MISTAKES)
-def test_a_mistake_is_named_before_anything_loads(compose, overrides, key, message):
-    with pytest.raises(ConfigError) as caught:
-        build.check(compose(overrides.split()))
-    assert any(problem.key == key and message in problem.message for problem in caught.value.problems), caught.value
+def test_a_mistake_is_named_before_anything_loads(mistakes, overrides, key, message):
+    caught = mistakes(*overrides.split())
+    assert any(problem.key == key and message in problem.message for problem in caught.problems), caught

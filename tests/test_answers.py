@@ -10,8 +10,6 @@ from tables import cases, rows
 from medrl.grading.answers import TAGGED, Format, find, layout, tags
 
 FORMATS = get_args(Format)
-GOOD = "<R>\nPain fell.\n</R>\n<answer>\nyes\n</answer>\n"
-
 TABLES = rows("answers")
 CASES, R1, BOXED, PLAIN = (TABLES[name] for name in ("cases", "r1", "boxed", "plain"))
 

@@ -3,17 +3,17 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
+from told_judge import Told
 
 from medrl.config import build
 from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
 from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import layout, tags
-from medrl.grading.judges.base import Judge
 from medrl.planning import plan, reward_audit
 from medrl.rewards.base import Completion, Reward, RewardSet
 from medrl.rewards.correctness import Correctness
@@ -51,12 +51,6 @@ def drawn(compose):
 
 
 @pytest.fixture(scope="session")
-def reward_set(compose):
-    """A shipped set by the name of its file."""
-    return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
-
-
-@pytest.fixture(scope="session")
 def rows(drawn):
     """Training rows of a mix in the format <think>."""
     return lambda mix: drawn(mix, "think")[1]
@@ -82,23 +76,6 @@ class Paid(Reward):
 
 def paid(pays, weight=1):
     return Paid(weight=weight, pays=pays)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StubJudge(Judge):
-    """Decides by a function of the claim, and counts the claims of each call."""
-
-    name = "stub"
-    calibration_file: str | None = None
-    decide: Callable
-    calls: list = field(default_factory=list)
-
-    def judge(self, claims):
-        self.calls.append(len(claims))
-        return [self.decide(claim) for claim in claims]
-
-    def describe(self):
-        return self.name
 
 
 # --- The shipped sets --------------------------------------------------------------------------------------------------
@@ -175,14 +152,14 @@ def test_few_rows_of_each_task_are_tried_each_once(rows):
 
 
 def test_a_judge_is_asked_once_a_probe(rows):
-    judge = StubJudge(decide=lambda claim: claim.gold == claim.answer)
+    judge = Told(decide=lambda claim: claim.gold == claim.answer)
     judged = [TrainingRow(row.example, replace(row.task, judge=judge)) for row in rows("medical_o1_verifiable")]
     shared = judged[0].task
     found = reward_audit.audit(
         made(right=RIGHT, valid=ValidAnswer(weight=0.1)), [TrainingRow(row.example, shared) for row in judged]
     )
     assert found.findings == ()
-    assert len(judge.calls) == len(found.matrix["medical_o1_verifiable"]) == len(PROBES)
+    assert len(judge.asked) == len(found.matrix["medical_o1_verifiable"]) == len(PROBES)
 
 
 # --- Sets with a hole --------------------------------------------------------------------------------------------------
@@ -358,7 +335,7 @@ def test_a_right_completion_may_earn_more_than_the_probe(rows):
 
 def test_what_a_judge_left_ungraded_is_no_finding(rows):
     row = rows("medical_o1_verifiable")[0]
-    row = TrainingRow(row.example, replace(row.task, judge=StubJudge(decide=lambda _: None)))
+    row = TrainingRow(row.example, replace(row.task, judge=Told(decide=lambda _: None)))
     text = layout("So. " * 500, "Rest", "think")
     found = reward_audit.with_base(
         reward_audit.Audit({row.example.task: {}}, ()), made(right=RIGHT, long=paid(length, 1)), [Completion(text, row)]
@@ -441,7 +418,7 @@ def test_a_model_that_earns_nothing_is_told_what_to_type(rows, compose):
 # --- What is done with it --------------------------------------------------------------------------------------------------
 
 
-def test_a_finding_stops_a_run_or_is_said(rows, capsys):
+def test_a_finding_stops_a_run_or_is_said(rows):
     rewards = made(soft=SoftFormat(weight=1))
     found = reward_audit.audit(rewards, rows("medqa"))
     with pytest.raises(UserError) as caught:

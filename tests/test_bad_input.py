@@ -16,7 +16,7 @@ from killed import ended as medrl
 
 from medrl import lifecycle
 from medrl.config import build
-from medrl.errors import ConfigError, UserError
+from medrl.errors import ConfigError
 from medrl.models.base import EMBEDDED
 
 FEW = ("hardware=cpu", "source.train_rows=200", "source.test_rows=5", "eval.max_new_tokens=16")
@@ -171,7 +171,7 @@ def test_a_module_that_is_no_command_says_which_is_meant(module, said):
 
 
 @pytest.mark.parametrize("kind", ["of a run", "alone", "damaged"])
-def test_an_adapter_is_no_model(compose, tmp_path, kind):
+def test_an_adapter_is_no_model(mistakes, tmp_path, kind):
     folder = tmp_path / "run" / "model"
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{" if kind == "damaged" else '{"base_model_name_or_path": "org/base"}')
@@ -182,9 +182,7 @@ def test_an_adapter_is_no_model(compose, tmp_path, kind):
         "alone": f"{folder} is an adapter on org/base; merge the two into a folder (peft's merge_and_unload) and name that",
         "damaged": f"{folder / 'adapter_config.json'} cannot be read: it is damaged",
     }
-    with pytest.raises(ConfigError) as error:
-        build.check(compose(["model=pretrained", f"model.weights={folder}"]))
-    (problem,) = error.value.problems
+    (problem,) = mistakes("model=pretrained", f"model.weights={folder}").problems
     assert (problem.key, problem.message) == ("model.weights", said[kind])
 
 
@@ -200,16 +198,6 @@ def own(folder, ending, train, test="question,gold\nWhich metal?,Zinc\n"):
     return [*options, f"runs={folder / 'runs'}"]
 
 
-def check_refused(tree, *words):
-    """The rows of a run end in one sentence with these words, which a process would end with, too."""
-    settings = build.check(tree)
-    with pytest.raises(UserError) as error:
-        settings.data_mix.draw(settings.source, 0, None)
-    assert error.value.exit_code == 1 and "\n" not in str(error.value)
-    for word in words:
-        assert word in str(error.value), error.value
-
-
 def test_a_file_of_ones_own_that_is_not_there(tmp_path):
     options = own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\n")
     (tmp_path / "train.csv").rename(tmp_path / "trian.csv")
@@ -219,35 +207,14 @@ def test_a_file_of_ones_own_that_is_not_there(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("row", "named", "says"),
-    [
-        ({"prompt": "Which drink?", "gold": "Tea"}, True, "the column 'question' of rows is missing; the row has: prompt, gold"),
-        ({"frage": "Which drink?", "antwort": "Tea"}, False, "there is frage, antwort, and no prompt and answer"),
-    ],
-)
-def test_columns_that_the_file_does_not_have(compose, tmp_path, row, named, says):
-    options = own(tmp_path, "jsonl", json.dumps(row) + "\n", json.dumps(row) + "\n")
+def test_columns_that_the_file_does_not_have(compose, tmp_path):
+    row = json.dumps({"prompt": "Which drink?", "gold": "Tea"}) + "\n"
     with pytest.raises(ConfigError) as error:
-        build.check(compose([option for option in options if named or ".columns." not in option]))
+        build.check(compose(own(tmp_path, "jsonl", row, row)))
     (problem,) = error.value.problems
     assert problem.key == "data_mix.tasks.rows.columns"
-    assert problem.message.startswith(f"{tmp_path}/train.jsonl:1: ") and says in problem.message
-
-
-RAGGED = {
-    # The text of a file, and the line that is named.
-    "long": ("question,gold\nWhich drink?,Tea\nWhich metal, please?,Iron\n", 3),  # a comma that no quotes enclose
-    "short": ("question,gold\nWhich drink?\n", 2),  # an answer is missing
-    "after two lines": ('question,gold\n"Which\ndrink?",Tea\nWhich metal?,Iron,extra\n', 4),  # in one field
-}
-
-
-@pytest.mark.parametrize("case", RAGGED)
-def test_ragged_rows_of_a_csv_file(compose, tmp_path, case):
-    text, line = RAGGED[case]
-    said = (f"{tmp_path}/train.csv:{line}: ", "the header has 2 columns, this row has another number")
-    check_refused(compose(own(tmp_path, "csv", text)), *said)
+    said = "the column 'question' of rows is missing; the row has: prompt, gold"
+    assert problem.message.startswith(f"{tmp_path}/train.jsonl:1: {said}")
 
 
 def test_a_row_that_stands_twice(compose, tmp_path):
@@ -266,7 +233,7 @@ def test_rows_of_ones_own_are_drawn_where_nothing_is_wrong_with_them(compose, tm
 
 @pytest.mark.slow
 def test_a_mistake_in_rows_of_ones_own_is_one_message(tmp_path):
-    options = own(tmp_path, "csv", RAGGED["long"][0])
+    options = own(tmp_path, "csv", "question,gold\nWhich drink?,Tea\nWhich metal, please?,Iron\n")
     check_told(medrl(*options, "hardware=cpu", "dry_run=true"), f"{tmp_path}/train.csv:3", "another number", code=1)
 
 

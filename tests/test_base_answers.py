@@ -37,11 +37,9 @@ def asked(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def first(compose, tmp_path_factory):
-    """A finished run, and the runs folder."""
-    tree = compose([*WORDS, "name=first", f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return folder_of(tree)
+def first(finished_run):
+    """A finished run."""
+    return finished_run(*WORDS, "name=first")[1]
 
 
 @pytest.fixture

@@ -97,14 +97,14 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
     assert ids[0] == ids[1] != ids[2]
 
 
-def problems(*words):
-    with pytest.raises(ConfigError) as error:
-        composing.compose(["model=from_run", "hardware=cpu", *words])
-    return "; ".join(f"{problem.key} {problem.message}" for problem in error.value.problems)
+@pytest.fixture
+def problems(mistakes):
+    """What is said of a model that is taken from a run."""
+    return lambda *words: "; ".join(f"{problem.key} {problem.message}" for problem in mistakes("model=from_run", *words).problems)
 
 
 @pytest.mark.slow
-def test_what_one_cannot_start_from_is_said(compose, tmp_path):
+def test_what_one_cannot_start_from_is_said(problems, compose, tmp_path):
     assert problems() == "model.run model=from_run needs model.run=FOLDER, the folder of a finished run."
     assert problems("model.run=none") == "model.run none is no run folder: there is no such folder."
     trained = compose(["algo=sft", f"runs={tmp_path}"])

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrl import chat, lifecycle
-from medrl.config import build, schema
+from medrl import chat
 from medrl.data.example import Example
 from medrl.data.prompts import messages
 from medrl.evaluation import answerer, evaluate
@@ -22,11 +21,9 @@ QUESTION = "Ben has 4 boxes with 12 eggs in each. How many eggs does he have?"
 
 
 @pytest.fixture(scope="module")
-def trained(compose, tmp_path_factory):
+def trained(finished_run):
     """A run of one step, and its folder."""
-    tree = compose([*WORDS, "eval.max_new_tokens=24", f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return build.check(tree), schema.run_dir(build.check(tree))
+    return finished_run(*WORDS, "eval.max_new_tokens=24")
 
 
 def said(capsys, *argv):

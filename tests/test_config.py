@@ -28,13 +28,6 @@ OPTIONS = [(group, option) for group, option in FILES if group != "chain"]
 CHAINS = [option for group, option in FILES if group == "chain"]
 
 
-def mistakes(*words):
-    """The problems of a command line, as `python -m medrl` would print them."""
-    with pytest.raises(ConfigError) as error:
-        composing.compose([*words, "hardware=cpu"])
-    return error.value
-
-
 READS = {"pt": "medicalgpt_pt", "rm": "medicalgpt_preference"}
 """The mix of the algorithms that learn nothing from questions."""
 ASKED = {
@@ -104,7 +97,7 @@ def test_vllm_has_to_be_here_where_it_answers(compose, monkeypatch):
 # --- Every file ------------------------------------------------------------------------------------------------------
 
 
-def test_every_group_has_files_and_no_base_is_an_option():
+def test_every_group_has_files_and_no_base_is_an_option(mistakes):
     bases = [path for folder in FOLDERS for path in folder.glob("_*.yaml")]
     assert {path.parent.name for path in bases} >= {"algo", "data_mix", "eval", "hardware", "model"}
     listed = {group: options.group_options(group) for group in options.groups()}
@@ -189,7 +182,7 @@ def test_a_study_and_the_command_line_win_over_tuned_values(compose):
     assert tree["algo"]["batch_size"] == 16 and not any("batch_size" in said for said in tree["tuned"])
 
 
-def test_tuned_values_reach_no_other_weights(compose):
+def test_tuned_values_reach_no_other_weights(mistakes, compose):
     own = ["model=pretrained", "model.weights=org/name"]
     assert (compose(own)["algo"]["max_steps"], compose(own)["tuned"]) == (750, [])
     assert compose(["model=tiny_scratch"])["tuned"] == []
@@ -326,14 +319,14 @@ def test_a_folder_without_a_configuration_is_no_run(tmp_path):
 # --- Mistakes --------------------------------------------------------------------------------------------------------
 
 
-def test_a_part_taken_away_hides_no_other_mistake():
+def test_a_part_taken_away_hides_no_other_mistake(mistakes):
     assert [problem.key for problem in mistakes("~seed", "algo.max_steps=1", "algo.epochs=1").problems] == [
         "seed",
         "algo.max_steps",
     ]
 
 
-def test_what_a_guessed_option_lacks_is_no_second_mistake():
+def test_what_a_guessed_option_lacks_is_no_second_mistake(mistakes):
     assert [problem.key for problem in mistakes("algo=distilation").problems] == ["algo"]
     assert [problem.key for problem in mistakes("hardware=rtx490").problems] == ["hardware"]  # rtx4090 is not here either
     named = mistakes("algo=distilation", "algo.teacher.weights=/nowhere").problems
@@ -409,7 +402,7 @@ def rounds():
 
 
 @pytest.mark.parametrize("line", rounds(), ids=len)
-def test_mistakes_name_their_keys_and_what_to_write_all_at_once(line):
+def test_mistakes_name_their_keys_and_what_to_write_all_at_once(mistakes, line):
     error = mistakes(*(word for word, _, _ in line))
     for word, key, said in line:
         assert any(problem.key == key and said in problem.message for problem in error.problems), (word, str(error))
@@ -475,7 +468,7 @@ def test_the_points_of_a_sweep():
 # --- Other names -----------------------------------------------------------------------------------------------------
 
 
-def test_every_other_name_is_answered_with_ours():
+def test_every_other_name_is_answered_with_ours(mistakes):
     for prefix in ("", "algo."):
         others = {old: new for old, new in NAMES.items() if "." not in old and not new.endswith(f".{old}")}
         error = mistakes(*(f"{prefix}{old}=1" for old in others))
@@ -555,12 +548,12 @@ TYPED = [
 
 
 @pytest.mark.parametrize(("words", "key", "said"), TYPED)
-def test_what_is_typed_first_is_answered_with_what_is_meant(words, key, said):
+def test_what_is_typed_first_is_answered_with_what_is_meant(mistakes, words, key, said):
     (problem,) = mistakes(*words.split()).problems
     assert problem.key == key and said in problem.message
 
 
-def test_a_paper_that_is_tried_on_published_rows_is_asked_for_in_so_many_words():
+def test_a_paper_that_is_tried_on_published_rows_is_asked_for_in_so_many_words(mistakes):
     for word in ("source=hub", "source.revision=main"):
         composed = composing.compose(["paper=grpo_medical", "model=tiny", "hardware=cpu", word])
         assert composed.run.source.kind == "hub"
@@ -588,7 +581,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", OWN_FILES)
-def test_a_file_of_ones_own_that_cannot_be_read(tmp_path, name):
+def test_a_file_of_ones_own_that_cannot_be_read(mistakes, tmp_path, name):
     content, said = OWN_FILES[name]
     file = own_file(tmp_path, name, content)
     (problem,) = mistakes(f"algo={name}", f"hydra.searchpath=[file://{tmp_path}]").problems
@@ -596,7 +589,7 @@ def test_a_file_of_ones_own_that_cannot_be_read(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_wrong_value_in_a_file_of_ones_own(tmp_path, name):
+def test_a_wrong_value_in_a_file_of_ones_own(mistakes, tmp_path, name):
     content, key, said = VALUES[name]
     file = own_file(tmp_path, name, "defaults:\n  - grpo\n  - _self_\n" + content)
     (problem,) = mistakes(f"algo={name}", f"hydra.searchpath=[file://{tmp_path}]").problems
@@ -617,5 +610,5 @@ def own_file(folder, name, content):
     return file
 
 
-def test_an_option_of_a_section_that_is_null_names_what_to_choose_first():
+def test_an_option_of_a_section_that_is_null_names_what_to_choose_first(mistakes):
     assert "model.lora is null here; choose one first: model/lora=OPTION, of all_linear" in str(mistakes("model.lora.rank=8"))

@@ -6,8 +6,7 @@ import socket
 import pytest
 from killed import serving, wait_until
 
-from medrl import chat, demo, lifecycle
-from medrl.config import build, schema
+from medrl import chat, demo
 from medrl.evaluation import answerer, evaluate
 
 gradio_client = pytest.importorskip("gradio_client", reason="pip install 'medrl[demo]'")
@@ -19,10 +18,8 @@ THOUGHT = {"title": "Thought", "status": "done"}
 
 
 @pytest.fixture(scope="module")
-def trained(compose, tmp_path_factory):
-    tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return build.check(tree), schema.run_dir(build.check(tree))
+def trained(finished_run):
+    return finished_run(*WORDS)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +67,7 @@ def test_an_answer_is_what_the_chat_says(trained, client, capsys):
     assert bubbles(before) != bubbles(after)
 
 
-def test_a_thought_is_open_while_it_is_written_and_folded_after(monkeypatch):
+def test_a_thought_is_open_while_it_is_written_and_folded_after():
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nB"}]
     answer = [{"role": "assistant", "content": "Two.", "metadata": THOUGHT}, {"role": "assistant", "content": "B"}]
     assert demo.bubbles(turns) == [turns[0], *answer]

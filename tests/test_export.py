@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from medrl import lifecycle
-from medrl.config import build, frozen, schema
+from medrl.config import build, frozen
 from medrl.config import compose as composing
 from medrl.config.identity import of_file
 from medrl.errors import UserError
@@ -43,11 +43,9 @@ CPU = build.unchecked(composing.tree(["algo=none", "hardware=cpu"])).hardware
 
 
 @pytest.fixture(scope="module")
-def trained(compose, tmp_path_factory):
+def trained(finished_run):
     """A run that has trained an adapter, far enough from its base that nobody takes the one for the other."""
-    tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return schema.run_dir(build.unchecked(tree))
+    return finished_run(*WORDS)[1]
 
 
 @pytest.fixture

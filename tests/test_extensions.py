@@ -50,12 +50,7 @@ ASKED = ("algo=none", "data_mix=sums", "eval.limit=2", "eval.max_new_tokens=8", 
 
 
 @pytest.fixture(autouse=True)
-def _a_process_that_knows_none(monkeypatch):
-    """As one that has just begun; what the test has imported is forgotten."""
-    for where, known in ((extensions, "_named"), (identity, "codes")):
-        monkeypatch.setattr(where, known, {})
-    monkeypatch.setattr(errors, "of_others", set())
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def _what_was_imported_is_forgotten(no_extension):
     yield
     for name in MODULES:
         sys.modules.pop(name, None)

@@ -12,7 +12,7 @@ import pytest
 from medrl.errors import UserError, exit_code
 from medrl.files import append_line, explained, read_json, read_jsonl, write_atomically, write_jsonl
 from medrl.tracking import run_folder
-from medrl.training.checkpoints import COMPLETE, LOG, check_model, is_complete, mark_complete, newest, restore_log, step_of
+from medrl.training.checkpoints import COMPLETE, LOG, check_model, fault, mark_complete, newest, restore_log, step_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -252,11 +252,11 @@ def test_the_checkpoint_of_the_last_step_is_passed_over(tmp_path):
 def test_torn_checkpoints_are_removed_and_whole_ones_kept(tmp_path, name, content):
     whole, torn = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
     (tmp_path / "log.jsonl").write_text("")
-    assert is_complete(torn)
+    assert not fault(torn)
     (torn / name).unlink()
     if content is not None:
         (torn / name).write_text(content)
-    assert not is_complete(torn)
+    assert fault(torn)
     assert newest(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "log.jsonl"]
 

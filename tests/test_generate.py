@@ -18,7 +18,6 @@ from medrl.models.generation import (
     ASKED,
     IDS,
     NEUTRAL,
-    NO_DECODING,
     Asked,
     Generated,
     Sampling,
@@ -136,6 +135,20 @@ def test_a_prompt_without_room_is_answered_with_nothing(policy):
         dict.fromkeys((0, 1), Generated("", 0, False))
     ]
     assert not list(engine.complete(PROMPTS[:2], KEYS[:2], Sampling(0.0, 1.0, 8, 0), {0, 1}))
+
+
+NO_DECODING = frozenset(
+    {
+        "max_length", "use_cache", "cache_implementation", "cache_config", "max_cache_len", "output_attentions",
+        "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate", "is_assistant",
+        "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold", "max_matching_ngram_size",
+        "assistant_early_exit", "assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight", "compile_config",
+        "disable_compile", "continuous_batching_config", "low_memory", "prefill_chunk_size", "_commit_hash",
+        "_from_model_config", "transformers_version",
+    }
+)  # fmt: skip
+"""Fields that change no completion here: of caches, of outputs, of an assistant model; ``max_length`` yields to the limit of
+new tokens."""
 
 
 def test_every_field_of_transformers_is_decided():

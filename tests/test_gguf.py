@@ -168,11 +168,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_file_that_is_none_is_refused_before_anything_starts(compose, tmp_path, case):
+def test_a_file_that_is_none_is_refused_before_anything_starts(mistakes, tmp_path, case):
     make, said = BROKEN[case]
-    with pytest.raises(ConfigError) as error:
-        build.check(compose(words(make(tmp_path / "x.gguf"), "runs")))
-    (problem,) = error.value.problems
+    (problem,) = mistakes(*words(make(tmp_path / "x.gguf"), "runs")).problems
     assert problem.key == "model.weights" and said in problem.message and "\n" not in problem.message
 
 

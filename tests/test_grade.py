@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from medrl import errors
-from medrl.config import extensions, identity
 from medrl.grade import main
 
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "answers.jsonl"
@@ -33,12 +31,8 @@ def test_the_verdicts_of_a_fair_reader(tmp_path, capsys):
 
 
 @pytest.fixture
-def an_extension(tmp_path, monkeypatch):
+def an_extension(tmp_path, monkeypatch, no_extension):
     """A folder with one module, which the process knows no longer than the test."""
-    for where, known in ((extensions, "_named"), (identity, "codes")):
-        monkeypatch.setattr(where, known, {})
-    monkeypatch.setattr(errors, "of_others", set())
-    monkeypatch.setattr(sys, "path", list(sys.path))
 
     def made(name, code):
         (tmp_path / "mine").mkdir()

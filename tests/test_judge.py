@@ -196,7 +196,7 @@ def some(n):
 
 def another_process(judge):
     """From here on, equal judges know nothing of what was before, as in a process started anew."""
-    client.forget()
+    client.shared_account.cache_clear()
     return judge
 
 
@@ -832,7 +832,7 @@ def test_it_can_be_called_where_a_loop_runs(endpoint, tmp_path):
     assert asyncio.run(inside()) == [False, True, False]
 
 
-def test_a_signal_stops_it_at_once_and_in_silence(endpoint, tmp_path, monkeypatch, caplog):
+def test_a_signal_stops_it_at_once_and_in_silence(endpoint, tmp_path, caplog):
     """As the command does it: the handler raises in the middle of whatever the main thread does."""
     for number in range(4, 8):
         endpoint.always(f"disease {number}", Reply(hold=True))
@@ -880,7 +880,7 @@ def test_a_damaged_line_costs_one_verdict(endpoint, tmp_path):
     assert len(endpoint.requests) == 5
 
 
-def test_a_line_that_another_process_is_writing_is_read_when_it_is_whole(tmp_path, capsys):
+def test_a_line_that_another_process_is_writing_is_read_when_it_is_whole(tmp_path):
     verdicts = Kept(tmp_path / "verdicts.jsonl", VerdictLine, "judge")
     with (tmp_path / "verdicts.jsonl").open("a") as file:
         for part in ('{"key": "a", "same": true}\n{"key": ', '"b", "same": false}\n'):

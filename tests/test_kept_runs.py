@@ -112,7 +112,7 @@ def test_a_page_that_cannot_be_written_ends_nothing(tree, tmp_path, capsys):
     assert "report.html could not be written (IsADirectoryError" in capsys.readouterr().err
 
 
-def test_runs_are_compared(compose, asked, tmp_path, capsys):
+def test_runs_are_compared(compose, tmp_path, capsys):
     settings = {"one": (), "two": ("seed=1", "algo.learning_rate=0.5")}
     for name, words in settings.items():
         kept_run(tmp_path / name, compose((*SMALL, *words)), log=steps(3), done=True)
@@ -127,7 +127,7 @@ def test_runs_are_compared(compose, asked, tmp_path, capsys):
     assert page.read_text().count('<polyline class="line s0 m0"') == page.read_text().count('<polyline class="line s1 m1"') > 0
 
 
-def test_a_folder_of_runs_is_listed_with_links(compose, tree, tmp_path, capsys):
+def test_a_folder_of_runs_is_listed_with_links(compose, tree, tmp_path):
     kept_run(tmp_path / "runs" / "old & gold", tree, done=True)
     failed = kept_run(tmp_path / "runs" / "new", compose((*SMALL, "seed=1")))
     standing.note_end(failed, UserError("no room"))
@@ -138,7 +138,7 @@ def test_a_folder_of_runs_is_listed_with_links(compose, tree, tmp_path, capsys):
     assert "Failed before the first step: no room" in text_of(tmp_path / "list.html")
 
 
-def test_a_run_is_looked_at_where_its_rows_are_not(compose, tree, asked, tmp_path, capsys):
+def test_a_run_is_looked_at_where_its_rows_are_not(tree, asked, tmp_path, capsys):
     lines = [answered(each, "right", "kept text") for each in asked]
     folder = kept_run(tmp_path / "run", tree, {"base": {"gsm8k": lines}, "trained": {"gsm8k": lines}}, done=True)
     moved = {**tree, "source": {"_target_": "medrl.data.sources.Local", "root": str(tmp_path / "absent")}}
@@ -154,7 +154,7 @@ def test_a_run_is_looked_at_where_its_rows_are_not(compose, tree, asked, tmp_pat
         (["{}"], "holds none"),
         (["{}/run", "{}/absent"], "is no run folder: there is no such folder"),
         (["{}/run", "output=x.html"], "one run has its page in its own folder"),
-        (["{}/run", "outputs=x.html"], "no such option; there are output=FILE and inspect=FOLDER"),
+        (["{}/run", "outputs=x.html"], "outputs  no such option; did you mean output?"),
         (["output=x.html"], "Name a run folder"),
         (["{}/run", "inspect=x"], "is unfinished"),
         (["{}/run", "{}/run", "inspect=x"], "is written of one run, alone"),

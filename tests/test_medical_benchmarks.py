@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from loopback_judge import LoopbackJudge, Reply
+from told_judge import Told
 
 from medrl.config import build
 from medrl.data.decontaminate import Decontaminator
@@ -19,7 +19,7 @@ from medrl.evaluation import metrics_json
 from medrl.grading.answer_types.rubric import Rubric
 from medrl.grading.answers import layout
 from medrl.grading.judges import openai_compatible
-from medrl.grading.judges.base import Criterion, Judge
+from medrl.grading.judges.base import Criterion
 from medrl.grading.verdicts import Attempt
 from medrl.rewards.base import Completion
 from medrl.rewards.correctness import Correctness
@@ -254,20 +254,9 @@ def test_the_same_question_about_another_note_is_another_question():
 # --- Rubrics ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told(Judge):
+def told():
     """Says of a criterion that it is met where its first word stands in the response; of "Unsure" it says nothing."""
-
-    name = "told"
-    calibration_file: str | None = None
-    asked: list = field(default_factory=list)
-
-    def judge(self, claims):
-        self.asked.append(list(claims))
-        return [None if claim.criterion == "Unsure" else claim.criterion.split()[0] in claim.answer for claim in claims]
-
-    def describe(self):
-        return "told"
+    return Told(decide=lambda asked: None if asked.criterion == "Unsure" else asked.criterion.split()[0] in asked.answer)
 
 
 def rubric(*items, **fields):
@@ -287,7 +276,7 @@ def rubric(*items, **fields):
 )
 def test_credit_is_the_share_of_the_points_that_can_be_earned(response, credit, outcome):
     example = rubric(("Rest", 7.0), ("water", 3.0), ("Opium", -6.0))
-    task = dataclasses.replace(TASKS["healthbench"], judge=Told())
+    task = dataclasses.replace(TASKS["healthbench"], judge=told())
     verdict = task.grade(response, example)
     assert (verdict.outcome, verdict.credit) == (outcome, pytest.approx(credit))
     partial, whole = (
@@ -298,7 +287,7 @@ def test_credit_is_the_share_of_the_points_that_can_be_earned(response, credit, 
 
 
 def test_all_criteria_of_all_responses_are_one_question_to_the_judge():
-    judge = Told()
+    judge = told()
     task = dataclasses.replace(TASKS["healthbench"], judge=judge)
     one = rubric(("Rest", 1.0), ("water", 1.0), turns=(("user", "I fell."), ("assistant", "When?")))
     other = rubric(("Sleep", 2.0))
@@ -311,13 +300,13 @@ def test_all_criteria_of_all_responses_are_one_question_to_the_judge():
 
 
 def test_a_criterion_without_a_verdict_leaves_the_response_ungraded():
-    task = dataclasses.replace(TASKS["healthbench"], judge=Told())
+    task = dataclasses.replace(TASKS["healthbench"], judge=told())
     verdict = task.grade("Rest", rubric(("Rest", 1.0), ("Unsure", -1.0)))
     assert (verdict.outcome, verdict.credit) == ("ungraded", 0.0)
 
 
 def test_only_the_final_text_is_judged():
-    judge = Told()
+    judge = told()
     task = dataclasses.replace(TASKS["healthbench"], judge=judge)
     assert task.grade("<think>\nOpium?\n</think>\nRest", rubric(("Rest", 1.0), ("Opium", -1.0))).outcome == "right"
     assert {claim.answer for claim in judge.asked[0]} == {"Rest"}
@@ -334,7 +323,7 @@ def test_the_mean_is_clipped_and_not_each_response(credits, mean):
 
 
 def test_a_reply_to_another_conversation_is_no_reference(compose):
-    judge = Told()
+    judge = told()
     task, found = dataclasses.replace(TASKS["healthbench"], judge=judge), examples("healthbench")
     assert metrics_json._given(build.build(compose([])), task, found) == metrics_json._references(task, found, {}) == {}
     assert task.answers.wrong(found[0], found) == found[1].gold and not judge.asked

@@ -509,11 +509,9 @@ def test_a_task_that_no_rule_grades_cannot_be_held_out(compose):
 
 
 @cases("mix", "rows_that_the_algorithm_cannot_read_are_named")
-def test_rows_that_the_algorithm_cannot_read_are_named(compose, algo, data_mix, kind, learns):
+def test_rows_that_the_algorithm_cannot_read_are_named(mistakes, algo, data_mix, kind, learns):
     overrides = [f"algo={algo}", f"data_mix={data_mix}"]
-    with pytest.raises(ConfigError) as error:
-        build.check(compose(overrides))
-    (problem,) = error.value.problems
+    (problem,) = mistakes(*overrides).problems
     assert problem.key == "data_mix"
     assert problem.message.startswith(f"holds rows of the kind {kind}; this algorithm learns from {learns}; write data_mix=")
 

@@ -14,7 +14,6 @@ import killed
 import pytest
 from omegaconf import OmegaConf
 
-from medrl.config import build, schema
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.jobs import launcher_task, locks, multirun, multirun_table
@@ -27,10 +26,6 @@ LAUNCHERS = sorted(path.stem for path in (ROOT / "conf" / "hydra" / "launcher").
 
 
 finish = partial(killed.finish, start=killed.launched)
-
-
-def folder_of(*words):
-    return schema.run_dir(build.unchecked(composing.tree([*words])))
 
 
 def refused(*words):

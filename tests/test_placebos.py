@@ -130,7 +130,7 @@ def test_other_options_of_a_multirun_name_the_rows():
     assert [row[:3] for row in table.rows[::2]] == [["p", "a", "coin"], ["q", "a", "coin"]]
 
 
-def test_the_table_of_runs_has_it_too(tmp_path):
+def test_the_table_of_runs_has_it_too():
     records = [each | {"words": [], "name": "grpo", "family": each["control"]} for each in (arm("none", 60), arm("coin", 40))]
     for each in records:
         each["cost"] = {"peak_memory_gib": 1.0, "gpu_hours": 0.0, "tokens": 1, "seconds": 1.0}
@@ -179,7 +179,7 @@ def test_which_runs_have_a_placebo(compose, words, there_is):
     assert has_placebo(build.check(compose([*words, "hardware=cpu"]))) == there_is
 
 
-def test_csv_says_what_of_a_change_is_format(tmp_path):
+def test_csv_says_what_of_a_change_is_format():
     task = metrics_task()
     record = {"words": [], "name": "grpo", "family": "f", "control": None, "arms": "a", "tasks": {"a": task}, "train": TRAINED}
     record = metrics_of(**record, cost={"peak_memory_gib": 1.0, "gpu_hours": 0.0, "tokens": 1})

@@ -11,8 +11,7 @@ import sys
 import killed
 import pytest
 
-from medrl import lifecycle, predict
-from medrl.config import build, schema
+from medrl import predict
 from medrl.data.columns import Columns, asked
 from medrl.evaluation import answerer, evaluate
 from medrl.files import read_jsonl
@@ -22,12 +21,9 @@ SMALL = ("hardware=cpu", "eval.max_new_tokens=16")
 
 
 @pytest.fixture(scope="module")
-def finished(compose, tmp_path_factory):
+def finished(finished_run):
     """A model as it is, evaluated."""
-    words = ["algo=none", "data_mix=gsm8k", "hardware=cpu", "eval.limit=3", f"runs={tmp_path_factory.mktemp('runs')}"]
-    tree = compose(words)
-    lifecycle.run(tree)
-    return build.check(tree), schema.run_dir(build.check(tree))
+    return finished_run("algo=none", "data_mix=gsm8k", "eval.limit=3")
 
 
 def written(path, rows):
@@ -102,22 +98,22 @@ def test_a_killed_prediction_goes_on(tmp_path, capsys):
     words = [f"input={rows}", *SMALL, "eval.batch_tokens=128", "eval.temperature=1.0"]
     begun = tmp_path / "o.jsonl.begun"
     process = subprocess.Popen([sys.executable, "-c", KILLED, "tiny", f"output={tmp_path / 'o.jsonl'}", *words])
-    killed.wait_until(lambda: begun.exists() and begun.read_text().count("\n") > 3)
+    killed.wait_until(lambda: begun.exists() and begun.read_text().count("\n") > 2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "o.jsonl").exists()
-    answered = begun.read_text().splitlines()[1:]
+    answered = begun.read_text().splitlines()
     assert 2 <= len(answered) < 8
     begun.write_text(begun.read_text() + answered[0][:20])  # a line torn by the kill
     assert said(capsys, "tiny", f"output={tmp_path / 'o.jsonl'}", *words)[0] == 0
     lines = read_jsonl(tmp_path / "o.jsonl")
     assert [line["row"] for line in lines] == list(range(1, 9)) and not begun.exists()
-    assert all(lines[json.loads(line)["row"] - 1] == json.loads(line) for line in answered)
+    assert all(lines[kept["position"]].items() <= kept.items() for kept in map(json.loads, answered))
     said(capsys, "tiny", f"output={tmp_path / 'whole.jsonl'}", *words)
     assert (tmp_path / "whole.jsonl").read_bytes() == (tmp_path / "o.jsonl").read_bytes()
 
 
-def test_what_was_begun_otherwise_is_not_gone_on_with(tmp_path, capsys, monkeypatch):
+def test_what_was_begun_otherwise_is_not_gone_on_with(tmp_path, capsys):
     rows = written(tmp_path / "q.csv", [{"prompt": QUESTION.format(3)}])
     words = ["tiny", f"input={rows}", f"output={tmp_path / 'o.jsonl'}", "hardware=cpu"]
     (tmp_path / "o.jsonl.begun").write_text('{"asked": "another"}\n')

@@ -51,7 +51,6 @@ TEMPLATES = {
 ASKED = [{"role": "user", "content": "Is it a fever?"}]
 TOLD = [{"role": "system", "content": "Answer with a letter."}, *ASKED]
 SPELLED = [{"role": "user", "content": "What does <|im_end|> end, and <|im_start|>?"}]
-DPO = ("algo=dpo", "algo.prompts=8", "algo.batch_size=4", "hardware.micro_batch_size=4")
 SMALL = ("source.train_rows=60", "source.test_rows=8", "data_mix.rows=24", "algo.max_steps=1", "algo.epochs=null")
 
 

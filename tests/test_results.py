@@ -125,8 +125,8 @@ def refused(call, *words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", ["is damaged: it holds no JSON"]),
-        ("[]", ["is damaged: it holds a list and no object"]),
+        ("{", ["is damaged; bring it back or make it again"]),
+        ("[]", ["is damaged", "it holds no JSON object"]),
         ('{"chain": "medicalgpt", "stages": {}}', ["is no results file: it says no kind"]),
         ('{"schema": 1, "kind": "sweeps"}', ["unknown kind, 'sweeps'; did you mean sweep?"]),
         ('{"schema": 2, "kind": "runs"}', ["of another version of medrl (schema 2, this one reads 1)"]),

@@ -3,8 +3,7 @@
 import itertools
 import json
 import math
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import cases
+from told_judge import by_answer
 
 from medrl import rewards
 from medrl.config import build
@@ -23,7 +23,7 @@ from medrl.errors import UserError
 from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import Format, layout, tags
 from medrl.grading.judges import lexical
-from medrl.grading.judges.base import Claim, Judge
+from medrl.grading.judges.base import Claim
 from medrl.grading.judges.lexical import Lexical
 from medrl.planning import reward_audit
 from medrl.rewards import base as base_rewards
@@ -125,12 +125,6 @@ def test_every_reward_set_is_checked():
 
 
 @pytest.fixture(scope="session")
-def reward_set(compose):
-    """A reward set by the name of its file."""
-    return cache(lambda name: build.build(compose([f"reward_set={name}"])["reward_set"]))
-
-
-@pytest.fixture(scope="session")
 def every_row(compose):
     """A twin of each task of each mix, in each format; behind a call, for Hypothesis would print them all."""
     tasks = {}
@@ -157,23 +151,6 @@ def paid(rewards, text, row):
 def made(rewards, *, normalize=False):
     """A set of one's own."""
     return RewardSet(rewards=rewards, normalize=normalize, audit="stop", monitor=None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told(Judge):
-    """Says what it was told to say of each answer, and keeps what it was asked."""
-
-    name = "told"
-    calibration_file: str | None = None
-    verdicts: dict
-    asked: list = field(default_factory=list)
-
-    def judge(self, claims):
-        self.asked.append(list(claims))
-        return [self.verdicts.get(claim.answer) for claim in claims]
-
-    def describe(self):
-        return "told"
 
 
 # --- S0's five -------------------------------------------------------------------------------------------------------
@@ -498,7 +475,7 @@ def test_language_consistency(text, en, zh):
 
 
 def test_judged_pays_what_the_judge_finds_and_asks_once():
-    judge = Told(verdicts={"Rest.": True, "Run.": False, "Hm.": None})
+    judge = by_answer({"Rest.": True, "Run.": False, "Hm.": None})
     row = ROWS["medical_o1_sft"]
     texts = [layout("why", answer, "think") for answer in ("Rest.", "Run.", "Hm.", "")] + ["Rest."]
     completions = [Completion(text, row) for text in texts] + [Completion(texts[0], row, False), Completion("x", row, False)]
@@ -511,7 +488,7 @@ def test_judged_pays_what_the_judge_finds_and_asks_once():
 
 
 def test_correctness_abstains_where_the_judge_does():
-    row = open_ended(Told(verdicts={"Vitamin C": True, "Zinc": False, "Hm": None}))
+    row = open_ended(by_answer({"Vitamin C": True, "Zinc": False, "Hm": None}))
     correctness = Correctness(weight=2, partial=False)
     scores = {
         answer: correctness.score(Completion(layout("why", answer, "think"), row)) for answer in ("Vitamin C", "Zinc", "Hm", "")
@@ -890,7 +867,7 @@ def test_a_batch_of_uneven_columns_is_refused():
 
 
 def test_a_batch_is_graded_once_and_a_judge_asked_once_for_all_of_it():
-    judge = Told(verdicts={"Vitamin C": True, "Zinc": False})
+    judge = by_answer({"Vitamin C": True, "Zinc": False})
     task = open_ended(judge).task
     rows = [TrainingRow(open_ended(judge, row_id=str(number)).example, task) for number in range(3)] + [
         shaped(ROWS["pubmedqa"], "think")

@@ -25,10 +25,8 @@ def folder_of(tree):
 
 
 @pytest.fixture(scope="module")
-def finished(compose, tmp_path_factory):
-    tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return folder_of(tree)
+def finished(finished_run):
+    return finished_run(*WORDS)[1]
 
 
 @pytest.fixture
@@ -201,7 +199,7 @@ def test_another_grader_grades_the_kept_texts_again(again, capsys, monkeypatch):
     assert "another grader" not in capsys.readouterr().out
 
 
-def test_a_question_in_other_words_is_asked_again(again, capsys):
+def test_a_question_in_other_words_is_asked_again(again):
     tree, folder = again
     (path,) = (folder / "eval").glob("*.jsonl")
     lines = read_jsonl(path)

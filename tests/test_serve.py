@@ -16,8 +16,6 @@ import pytest
 import uvicorn
 from killed import serving
 
-from medrl import lifecycle
-from medrl.config import build, schema
 from medrl.data.prompts import messages
 from medrl.errors import UserError
 from medrl.evaluation import answerer, evaluate
@@ -38,11 +36,9 @@ QUESTION = [{"role": "user", "content": "Ben has 4 boxes with 12 eggs in each. H
 
 
 @pytest.fixture(scope="module")
-def trained(compose, tmp_path_factory):
+def trained(finished_run):
     """A run whose adapter took two large steps, so that nobody takes base and trained for one another; and its folder."""
-    tree = compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"])
-    lifecycle.run(tree)
-    return build.check(tree), schema.run_dir(build.check(tree))
+    return finished_run(*WORDS)
 
 
 @pytest.fixture(scope="module")

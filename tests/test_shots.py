@@ -124,10 +124,8 @@ def test_a_training_split_is_read_once_for_them(settings, monkeypatch):
         ),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(settings, words, message):
-    with pytest.raises(ConfigError) as error:
-        settings(*words)
-    assert message in str(error.value)
+def test_mistakes_are_told_before_anything_runs(mistakes, words, message):
+    assert message in str(mistakes(*SMALL, *words))
 
 
 def test_a_file_without_a_training_file_is_refused(settings, tmp_path):

@@ -199,12 +199,10 @@ def test_a_file_that_may_not_be_read_is_no_traceback(written, monkeypatch):
         list(source.rows(TASK, "train"))
 
 
-def test_what_is_absent_is_said_before_anything_starts(compose, written):
+def test_what_is_absent_is_said_before_anything_starts(mistakes, compose, written):
     """Only of splits that are read: the test's, and the train split of a task with a weight."""
     folder = written(gzip.compress(lines(GOOD))).root
-    with pytest.raises(ConfigError) as caught:
-        build.check(compose(["source=local", f"source.root={folder}", "data_mix=gsm8k"]))
-    (problem,) = caught.value.problems
+    (problem,) = mistakes("source=local", f"source.root={folder}", "data_mix=gsm8k").problems
     assert problem.key == "source.root" and "openai/gsm8k/main/test.jsonl.gz is absent" in problem.message
     with pytest.raises(ConfigError, match="is no folder"):
         build.check(compose(["source=local", f"source.root={folder}/absent", "data_mix=gsm8k"]))

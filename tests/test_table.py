@@ -536,7 +536,7 @@ def test_the_run_of_a_paper_stands_beside_its_published_numbers(place, grpo, cap
     assert "Toy-8B [1]" in text and "not told [1]" in text and "[1-2] arXiv 0000.00000, table 1" in text
 
 
-def test_help_imports_nothing_heavy(tmp_path):
+def test_help_imports_nothing_heavy():
     command = [sys.executable, "-X", "importtime", "-m", "medrl.table", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0 and "python -m medrl.table --readme" in done.stdout

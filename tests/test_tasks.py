@@ -376,8 +376,6 @@ def test_texts_are_read_from_the_repository_that_is_named():
 
 # --- Conversations ---------------------------------------------------------------------------------------------------
 
-TURN = {"from": "human", "value": "Hello"}
-
 
 @pytest.mark.parametrize(
     ("row", "system", "turns", "question", "gold"),

@@ -240,9 +240,9 @@ class TrainedAlgo(Algo):
         """What of a row's sequence is known before anything is generated."""
         return row.messages
 
-    @abstractmethod
     def footprint(self, run: Sections, known: int) -> Footprint:
-        """What is computed at once where so many tokens of a sequence are known beforehand."""
+        """What is computed at once where so many tokens of a sequence are known beforehand: those, where none are sampled."""
+        return Footprint(tokens=known, scored=known)
 
     def arguments(self, job: Job) -> dict[str, Any]:
         """Options that every TRL config takes, in its words."""

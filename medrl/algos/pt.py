@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Gt
 
-from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.algos.base import Job, TrainedAlgo
 from medrl.algos.sft import imitating
 from medrl.config.bounds import TOKENS
 from medrl.errors import Problem, UserError
@@ -40,9 +40,6 @@ class PT(TrainedAlgo):
 
     def max_prompt_tokens(self, run: Sections) -> int:
         return self.block_tokens
-
-    def footprint(self, run: Sections, known: int) -> Footprint:
-        return Footprint(tokens=known, scored=known)
 
     def prompt_messages(self, row: TrainingRow) -> Messages:
         return [{"role": "user", "content": row.example.gold}]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt
 
-from medrl.algos.base import Footprint, Job, TrainedAlgo
+from medrl.algos.base import Job, TrainedAlgo
 from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Values
 from medrl.data.mix import TrainingRow
@@ -105,9 +105,6 @@ class SFT(TrainedAlgo):
 
     def max_prompt_tokens(self, run: Sections) -> int:
         return min(self.max_tokens, run.model.context_tokens)
-
-    def footprint(self, run: Sections, known: int) -> Footprint:
-        return Footprint(tokens=known, scored=known)
 
     def prompt_messages(self, row: TrainingRow) -> Messages:
         return [*row.messages, {"role": "assistant", "content": row.demonstration}]

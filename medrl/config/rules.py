@@ -114,8 +114,12 @@ def _hardware(run: Run) -> Iterator[Problem]:
 
 def _generates(run: Run) -> bool:
     """Whether anything is completed with the engine of ``hardware.rollout``."""
-    asked = any(protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks)
-    return asked or run.algo.samples_itself or run.algo.uses_rollout_engine
+    return _asks_questions(run) or run.algo.samples_itself or run.algo.uses_rollout_engine
+
+
+def _asks_questions(run: Run) -> bool:
+    """Whether a held-out task is answered in words; of tasks that there are not, others say so."""
+    return any(protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks)
 
 
 def _eval(run: Run) -> Iterator[Problem]:
@@ -136,9 +140,7 @@ def _eval(run: Run) -> Iterator[Problem]:
         yield Problem(
             "eval.eval_steps", f"asks a model that is whole; write null, or hardware.sharding=none for {run.hardware.sharding}"
         )
-    if run.algo.trains_reward_model or not any(
-        protocol(run, name) == "generative" for name in evaluated_tasks(run) if name in run.data_mix.tasks
-    ):
+    if run.algo.trains_reward_model or not _asks_questions(run):
         yield Problem("eval.eval_steps", "asks questions, and none is held out for this algorithm; write null")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl.errors import Problem
+from medrl.files import packaged
 
 FILES = (".json", ".jsonl", ".csv", ".tsv", ".xlsx", ".parquet", ".gguf", ".gz")
 MOST = 3
@@ -18,9 +19,7 @@ MOST = 3
 @cache
 def names() -> dict[str, dict[str, Any]]:
     """What to write for what users type first: the tables of names.yaml."""
-    import yaml
-
-    tables: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+    tables: dict[str, dict[str, Any]] = packaged(__file__, "names.yaml")
     return tables
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from medrl.data.example import Example
+from medrl.files import packaged
 from medrl.grading.answers import REASONING_TAG
 from medrl.tasks.base import Language, Task
 
 Messages = list[dict[str, str]]
 """A conversation as chat templates read it: ``[{"role": ..., "content": ...}]``."""
 
-FRAMES: dict[Language, dict[str, str]] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+FRAMES: dict[Language, dict[str, str]] = packaged(__file__, "prompts.json")
 """How each format is asked for, by language."""
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
-WORDINGS: Mapping[str, list[str]] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+from medrl.files import packaged
+
+WORDINGS: Mapping[str, list[str]] = packaged(__file__, "wordings.json")
 """For each instruction its other wordings, the same number for all."""
 MOST = 1 + min(map(len, WORDINGS.values()))
 """Wordings of an instruction, its own included."""

@@ -19,7 +19,7 @@ from medrl.data.example import Example
 from medrl.data.mix import TrainingRow
 from medrl.data.prompts import messages
 from medrl.evaluation.evaluate import Lines, Which, held_out, result_files, voted, write_as_made
-from medrl.evaluation.protocols import evaluated_tasks, protocol
+from medrl.evaluation.protocols import generated_tasks
 from medrl.evaluation.shortcuts import closed
 from medrl.files import read_jsonl
 from medrl.models.generation import fitting_tokens
@@ -52,11 +52,7 @@ def files(run: Run, which: Which) -> dict[str, str]:
     if not run.eval.calibration:
         return {}
     found = result_files(run, which)
-    return {
-        name: f"{Path(found[name]).stem}-options.jsonl"
-        for name in evaluated_tasks(run)
-        if protocol(run, name) == "generative" and _has_options(run, name)
-    }
+    return {name: f"{Path(found[name]).stem}-options.jsonl" for name in generated_tasks(run) if _has_options(run, name)}
 
 
 def _has_options(run: Run, name: str) -> bool:

@@ -17,7 +17,7 @@ from medrl.data.prompts import messages
 from medrl.data.sources import Split
 from medrl.errors import UserError
 from medrl.evaluation import perplexity, preferences
-from medrl.evaluation.protocols import evaluated_tasks, protocol
+from medrl.evaluation.protocols import evaluated_tasks, generated_tasks, protocol
 from medrl.evaluation.settings import Eval
 from medrl.files import appending, read_jsonl, write_jsonl
 from medrl.grading.verdicts import Attempt, Verdict
@@ -100,8 +100,7 @@ def shown(run: Run, tokenizer: Any) -> dict[str, Shown]:
     if not run.model.runs_here:
         return {}
     rendering, found = Rendering(tokenizer), {}
-    asked = [name for name in evaluated_tasks(run) if protocol(run, name) == "generative"]
-    for name in asked if run.data_mix.shots else ():
+    for name in generated_tasks(run) if run.data_mix.shots else ():
         task, examples = run.data_mix.tasks[name], held_out(run, name)
         lengths = [len(rendering.prompt(messages(example, task))) for example in examples]
         room = run.model.context_tokens - max(lengths)
@@ -332,7 +331,7 @@ def while_training(run: Run, tokenizer: Any) -> Callable[[Any], dict[str, float]
     """
     if run.eval.eval_steps is None:
         return None
-    examples = {name: held_out(run, name) for name in evaluated_tasks(run) if protocol(run, name) == "generative"}
+    examples = {name: held_out(run, name) for name in generated_tasks(run)}
 
     def ask(model: Any) -> dict[str, float]:
         import torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -232,12 +231,7 @@ def _references(task: Task, examples: Sequence[Example], given: Mapping[str, lis
 
 
 def _by_group(lines: Sequence[Line]) -> dict[str, Any]:
-    groups: dict[str, list[Line]] = defaultdict(list)
-    for line in lines:
-        groups[line["group"]].append(line)
-    if set(groups) == {""}:
-        return {}
     return {
         group: {"n": len(by_example(members)), **_share(members, [line["verdict"] == "right" for line in members])}
-        for group, members in sorted(groups.items())
+        for group, members in outcomes.by_group(lines, lambda line: line["group"]).items()
     }

@@ -7,7 +7,6 @@ tokenizer; bits a byte of UTF-8 do not.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from medrl.data.prompts import messages
 from medrl.models.likelihood import Measure, Passage, document, reply
 from medrl.models.tokenization import Rendering
 from medrl.statistics import metrics
+from medrl.statistics.outcomes import by_group
 from medrl.tasks.base import Task
 
 Line = Mapping[str, Any]
@@ -108,16 +108,12 @@ def ratio(values: Sequence[float], sizes: Sequence[int]) -> tuple[float, list[fl
 
 def _by_group(before: Sequence[Line], after: Sequence[Line]) -> dict[str, Any]:
     """Perplexity of each source of documents, before and after; empty where there is one alone without a name."""
-    groups: dict[str, list[tuple[Line, Line]]] = defaultdict(list)
-    for pair in zip(before, after, strict=True):
-        groups[pair[1]["group"]].append(pair)
-    if set(groups) == {""}:
-        return {}
+    pairs = zip(before, after, strict=True)
     return {
         group: {
             "n": len(members),
             **numbers([new for _, new in members]),
             "base": numbers([old for old, _ in members]),
         }
-        for group, members in sorted(groups.items())
+        for group, members in by_group(pairs, lambda pair: pair[1]["group"]).items()
     }

@@ -22,3 +22,8 @@ def protocol(run: Run, name: str) -> Protocol:
 def evaluated_tasks(run: Run) -> list[str]:
     """The held-out tasks that the run's models can answer: a reward model answers preference pairs alone."""
     return [name for name in run.data_mix.held_out if not run.algo.trains_reward_model or protocol(run, name) == "pairwise"]
+
+
+def generated_tasks(run: Run) -> list[str]:
+    """Those of them that the models answer in words."""
+    return [name for name in evaluated_tasks(run) if protocol(run, name) == "generative"]

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import fields
-from typing import Any
 
-import yaml
-
-from medrl.config import build, extensions, frozen, suggest
-from medrl.errors import ConfigError, Problem, UserError, command
+from medrl.config import command_words
+from medrl.errors import command
 from medrl.export import asked_again, exporting, push
 from medrl.export.exporting import Options
 from medrl.files import explained
@@ -39,7 +34,7 @@ nothing is written, and the exit status is 1."""
 @command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Export a run; 0 where everything agrees."""
-    options = _options(extensions.name(argv))
+    options = _options(argv)
     with explained(options.where), GracefulShutdown().listening():
         record = exporting.export(options)
         print(asked_again.table(record["agreement"]).text(terminal_width()), flush=True)
@@ -49,29 +44,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _options(words: Sequence[str]) -> Options:
+def _options(argv: Sequence[str]) -> Options:
     """Raises `UserError` where not one run is named, `ConfigError` for mistaken options."""
-    names = [each.name for each in fields(Options) if each.name not in ("run", "trusts_code")]
-    folders = [word for word in words if "=" not in word]
-    if len(folders) != 1:
-        raise UserError("Name one run folder: python -m medrl.export RUN [KEY=VALUE ...]")
-    given: dict[str, Any] = {"run": folders[0], "trusts_code": frozen.TRUSTING in words}
-    problems: list[Problem] = []
-    for key, _, value in (word.partition("=") for word in words if "=" in word and word != frozen.TRUSTING):
-        if key not in names:
-            problems.append(Problem(key, f"no such option; {suggest.nearest(key, names)}"))
-        elif key == "formats":
-            given[key] = value.split(",")
-        elif key in ("rows", "seed", "private"):
-            with suppress(yaml.YAMLError):  # no number and no truth either, as is then said
-                value = yaml.safe_load(value)
-            given[key] = value
-        else:
-            given[key] = value
-    options = build.build_as(Options, given, "", problems)
-    if problems or options is None:
-        raise ConfigError(problems)
-    return options
+    folder, words, trusts_code = command_words.of_run(argv, "python -m medrl.export RUN [KEY=VALUE ...]")
+    return command_words.own(Options, words, run=folder, trusts_code=trusts_code)
 
 
 if __name__ == "__main__":

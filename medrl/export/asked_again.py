@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from medrl.config.schema import Run
 from medrl.data.example import Example
 from medrl.evaluation import evaluate
-from medrl.evaluation.protocols import evaluated_tasks, protocol
+from medrl.evaluation.protocols import evaluated_tasks, generated_tasks
 from medrl.files import read_jsonl
 from medrl.table.table import Column, Table
 
@@ -87,7 +87,7 @@ def ask(questions: Questions, model: Any, tokenizer: Any, *, texts: bool = True)
     """
     lines: dict[str, Mapping[int, Line]] = {}
     nats: dict[str, Mapping[int, float]] = {}
-    in_words = generated(questions.run)
+    in_words = generated_tasks(questions.run)
     for name in evaluated_tasks(questions.run):
         if texts or name not in in_words:
             done = set(range(questions.total[name])) - set(questions.lines[name])
@@ -103,16 +103,11 @@ def ask(questions: Questions, model: Any, tokenizer: Any, *, texts: bool = True)
 def ask_engine(questions: Questions, engine: Any) -> Answers:
     """Put the questions that are answered in words to another engine than transformers; it says no likelihoods."""
     lines: dict[str, Mapping[int, Line]] = {}
-    for name in generated(questions.run):
+    for name in generated_tasks(questions.run):
         done, task = set(range(questions.total[name])) - set(questions.lines[name]), questions.run.data_mix.tasks[name]
         batches = evaluate.completed(questions.run, task, questions.examples[name], engine, done)
         lines[name] = {place: line for batch in batches for place, line in batch.items()}
     return Answers(lines, {})
-
-
-def generated(run: Run) -> list[str]:
-    """Tasks of a run that are answered in words."""
-    return [name for name in evaluated_tasks(run) if protocol(run, name) == "generative"]
 
 
 def _of_texts(questions: Questions, name: str, model: Any, tokenizer: Any) -> dict[int, float]:
@@ -147,7 +142,7 @@ def compare(questions: Questions, run: Answers, export: Answers) -> dict[str, Ag
         if name in export.nats:
             distances = [abs(export.nats[name][place] - own) for place, own in run.nats[name].items()]
             nats = fmean(distances) if distances else 0.0
-        if name not in generated(questions.run) or name not in export.lines:
+        if name not in generated_tasks(questions.run) or name not in export.lines:
             found[name] = Agreement(len(questions.lines[name]), None, None, None, None, nats)
             continue
         pairs = [(line, export.lines[name][place]) for place, line in questions.lines[name].items()]

@@ -14,7 +14,7 @@ from medrl.config import frozen
 from medrl.config.schema import Run
 from medrl.config.version import __version__
 from medrl.data.sources import Split
-from medrl.files import read_json, read_jsonl
+from medrl.files import packaged, read_json, read_jsonl
 from medrl.report import headline, terminal
 from medrl.safe_text import visible
 from medrl.table.table import Table, escape_markdown
@@ -167,10 +167,8 @@ def _base(run: Run, found: Mapping[str, str]) -> str:
 
 
 def _data(source: Source) -> Iterator[dict[str, Any]]:
-    import yaml
-
     run, mix = source.run, source.run.data_mix
-    licences = yaml.safe_load((HERE / "licences.yaml").read_text(encoding="utf-8"))
+    licences = packaged(__file__, "licences.yaml")
     taken = source.read("plan.json").get("mix", {})
     for name in dict.fromkeys((*(name for name, weight in mix.weights.items() if weight > 0), *mix.held_out)):
         task, counts = mix.tasks[name], taken.get(name, {})

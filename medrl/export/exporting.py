@@ -16,6 +16,7 @@ from medrl.config.identity import digest, of_file, of_run
 from medrl.config.schema import Run, Text
 from medrl.config.version import __version__
 from medrl.errors import UserError
+from medrl.evaluation.protocols import generated_tasks
 from medrl.export import asked_again, card, gguf_writer, llama_cpp, modelfile, push, weights
 from medrl.export.asked_again import BEFORE, THE_RUN, Agreement, Answers
 from medrl.export.push import RECORD
@@ -227,7 +228,7 @@ class _Maker:
         from medrl.models.tokenization import Rendering
 
         name = f"{kind} in llama.cpp"
-        if self.run.eval.temperature > 0 or not asked_again.generated(self.run):
+        if self.run.eval.temperature > 0 or not generated_tasks(self.run):
             return
         if not llama_cpp.installed():
             print(f"warning  {name} is not asked: pip install 'medrl[llamacpp]' brings it", flush=True)

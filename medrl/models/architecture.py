@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medrl.errors import UserError
+from medrl.files import packaged
 from medrl.models import gguf_file
 
 Declared = Mapping[str, Any]
@@ -188,7 +189,7 @@ def _floats(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
             yield from _floats(each, key)
 
 
-def check_size(folder: Path, declared: Declared, skeleton: Callable[[], Any]) -> None:
+def check_size(folder: Path, skeleton: Callable[[], Any]) -> None:
     """Raises `UserError` where the weights in a folder are fewer than its ``config.json`` says, before room is made for them.
     Pickled ones say nothing before they are read. ``skeleton`` makes the model, here on the meta device.
     """
@@ -213,10 +214,9 @@ def skeleton(config: Any, *, trusted: bool = False) -> Any:
 
 def known_skeleton(hub_id: str) -> Any:
     """The same of a model whose shape is kept in ``configs.yaml``, so that the hub need not be asked; None for any other."""
-    import yaml
     from transformers import AutoConfig
 
-    shapes = yaml.safe_load(Path(__file__).with_name("configs.yaml").read_text(encoding="utf-8"))
+    shapes = packaged(__file__, "configs.yaml")
     return skeleton(AutoConfig.for_model(**shapes[hub_id])) if hub_id in shapes else None
 
 

@@ -234,7 +234,7 @@ class Pretrained(Model):
         import torch
 
         if not self._on_hub:
-            self._fetched(lambda name, **_: architecture.check_size(Path(name), self._declared(), self.skeleton))
+            self._fetched(lambda name, **_: architecture.check_size(Path(name), self.skeleton))
         extra |= {"dtype": weight_dtype(self, hardware), "fresh_head": "num_labels" in extra, **self._pinned()}
         if self.quantization:
             from transformers import BitsAndBytesConfig

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from medrl.errors import UserError
+from medrl.files import packaged
 from medrl.models.template_sandbox import TemplateRefused, render, render_all
 
 ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "instruction_think", "baichuan2"]
@@ -45,15 +44,14 @@ def template(form: ChatFormat, tokenizer: Any) -> str:
     A mark that ends turns and is no token of the tokenizer would be learned as ordinary text on which no generation stops: the
     tokenizer's EOS takes its place. ``{% generation %}`` stands around what the assistant writes, its end included.
     """
-    folder = Path(__file__).parent
-    marks = yaml.safe_load((folder / "chat_formats.yaml").read_text(encoding="utf-8"))[form]
+    marks = packaged(__file__, "chat_formats.yaml")[form]
     end = marks["end"] if marks["end"] and _is_token(tokenizer, marks["end"]) else tokenizer.eos_token
     between = end if marks["end"] else ""
     texts = {"end": end}
     for role in ("system", "user", "assistant"):
         texts |= {role: marks[role][0], f"after_{role}": ("" if role == "assistant" else between) + marks[role][1]}
     quoted = {name: json.dumps(text) for name, text in texts.items()}
-    source = string.Template((folder / "chat_template.jinja").read_text(encoding="utf-8").strip())
+    source = string.Template(Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8").strip())
     bos = "{{- bos_token -}}" if adds_bos(tokenizer) else ""
     opening = f"{{{{- {json.dumps(marks['opens'])} -}}}}" if "opens" in marks else ""
     return source.substitute(quoted, bos=bos, opening=opening)

@@ -12,13 +12,11 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml
-
 from medrl.config.schema import family_id, rows_from
 from medrl.data.hf_hub import Unreachable
 from medrl.data.prompts import messages
 from medrl.errors import UserError
-from medrl.files import read_json, read_jsonl
+from medrl.files import packaged, read_json, read_jsonl
 from medrl.models.api.api_model import ApiModel
 from medrl.models.chat_templates import notes
 from medrl.models.tokenization import Rendering
@@ -118,7 +116,7 @@ def _published_rows(run: Run, name: str) -> int | None:
     if run.eval.split == "validation":
         known = run.data_mix.validation_rows
     else:
-        sizes = yaml.safe_load(Path(__file__).with_name("published_rows.yaml").read_text(encoding="utf-8"))
+        sizes = packaged(__file__, "published_rows.yaml")
         known = sizes.get(f"{task.kind} {task.test}", getattr(task, "test_cases", None))
     return limit if known is None else min(known, limit or known)
 
@@ -238,7 +236,7 @@ def _memory(run: Run, algo: TrainedAlgo, asked: Run, measured: Shape | None, lon
 
 def _advice(run: Run, largest: str) -> str:
     """What makes the largest part smaller."""
-    advice: dict[str, str] = yaml.safe_load(Path(__file__).with_name("memory_advice.yaml").read_text(encoding="utf-8"))
+    advice: dict[str, str] = packaged(__file__, "memory_advice.yaml")
     checkpointed = largest == "activations" and run.hardware.gradient_checkpointing
     return advice["activations with checkpointing" if checkpointed else largest]
 

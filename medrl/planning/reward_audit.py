@@ -11,12 +11,10 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml
-
 from medrl.errors import UserError
+from medrl.files import packaged
 from medrl.grading.answer_types.ranking import listed
 from medrl.grading.answers import layout
 from medrl.grading.verdicts import Attempt
@@ -41,7 +39,7 @@ GOLD = "gold"
 BASE = "base model"
 WRONG = "wrong answer"
 
-STEPS: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("reasoning.yaml").read_text(encoding="utf-8"))
+STEPS: Mapping[str, str] = packaged(__file__, "reasoning.yaml")
 """The reasoning of every probe, by language."""
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from medrl.config import build, extensions, frozen
+from medrl.config import build, command_words, extensions, frozen
+from medrl.config.schema import Text
 from medrl.errors import ConfigError, Problem, UserError, command
 from medrl.files import read_json
 from medrl.report import kept_runs
@@ -19,15 +21,25 @@ python -m medrl.report FOLDER [output=FILE]        list the runs of a folder (FO
 Each page is one file that needs no network."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    output: Text | None = None
+    """File of the page, of several runs or of a folder of them."""
+    inspect: Text | None = None
+    """Folder of the logs."""
+
+
 @command(USAGE)
 def main(argv: Sequence[str]) -> int:
     """Write a page; 0 when it stands."""
     folders, options = _words(argv)
-    output = Path(options["output"]) if "output" in options else None
-    if "inspect" in options:
+    output = Path(options.output) if options.output else None
+    if options.inspect:
         if len(folders) > 1 or output:
             raise ConfigError([Problem("inspect", "is written of one run, alone")])
-        print(_export(folders[0], Path(options["inspect"])))
+        print(_export(folders[0], Path(options.inspect)))
     elif len(folders) == 1 and (folders[0] / "config.yaml").exists():
         if output:
             raise ConfigError([Problem("output", "one run has its page in its own folder, report.html")])
@@ -43,12 +55,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _words(argv: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+def _words(argv: Sequence[str]) -> tuple[list[Path], Options]:
     """Raises `ConfigError` for an option that there is not, and `UserError` where no folder is named."""
     argv = extensions.name(argv)
-    options = dict(word.split("=", 1) for word in argv if "=" in word)
-    if unknown := [key for key in options if key not in ("output", "inspect")]:
-        raise ConfigError([Problem(key, "no such option; there are output=FILE and inspect=FOLDER") for key in unknown])
+    options = command_words.own(Options, (word for word in argv if "=" in word))
     folders = [Path(word) for word in argv if "=" not in word]
     if not folders:
         raise UserError(f"Name a run folder, several, or a folder of them:\n{USAGE}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from markupsafe import Markup
 
+from medrl.files import packaged
 from medrl.report.html import macros, number
 
 Point = tuple[float, float]
@@ -23,9 +23,7 @@ LINE_POINTS = 240
 @cache
 def curves() -> dict[str, str]:
     """Titles of the curves that are drawn where a log holds them, by their key of the log."""
-    import yaml
-
-    found: dict[str, str] = yaml.safe_load(Path(__file__).with_name("curves.yaml").read_text(encoding="utf-8"))
+    found: dict[str, str] = packaged(__file__, "curves.yaml")
     return found
 
 

@@ -115,7 +115,7 @@ def _loaded(weights: str, revision: str | None) -> tuple[Any, Any]:
         architecture.check(config.to_dict(), weights, "AutoModelForSequenceClassification", trusted=False)
         head = AutoModelForSequenceClassification
         if Path(weights).is_dir():
-            architecture.check_size(Path(weights), config.to_dict(), lambda: head.from_config(config))
+            architecture.check_size(Path(weights), lambda: head.from_config(config))
         options = {"revision": revision, "trust_remote_code": False, "dtype": torch.float32}
         model = loading.weights(head.from_pretrained, weights, **options)
     model.config.pad_token_id = tokenizer.pad_token_id

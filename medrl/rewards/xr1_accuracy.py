@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from medrl.grading.judges.base import Claim, Judge
+from medrl.grading.scorers.xr1 import first_answer, plain
 from medrl.rewards.base import Completion, Reward, Scores
 
 
@@ -32,7 +33,7 @@ class XR1Accuracy(Reward):
     def score_all(self, completions: Sequence[Completion]) -> Scores:
         golds = [_latex(completion.row.example.gold, whole=False) for completion in completions]
         claims = [
-            Claim("", _plain(completion.row.example.gold), _plain(first_answer(completion.text)))
+            Claim("", plain(completion.row.example.gold), plain(first_answer(completion.text)))
             for completion, gold in zip(completions, golds, strict=True)
             if not gold
         ]
@@ -42,16 +43,6 @@ class XR1Accuracy(Reward):
             for completion, gold in zip(completions, golds, strict=True)
         ]
         return [None if verdict is None else float(verdict) for verdict in found]
-
-
-def first_answer(text: str) -> str:
-    """What stands in the first pair of answer tags, else the whole text."""
-    inner, closed, _ = text.partition("<answer>")[2].partition("</answer>")
-    return inner if closed else text
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _latex(text: str, *, whole: bool) -> list[Any]:

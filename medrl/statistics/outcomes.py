@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Line = Mapping[str, Any]
 """One graded completion or pair, or one document, as ``eval/*.jsonl`` holds it."""
 
@@ -20,6 +21,14 @@ def by_example(lines: Sequence[Line]) -> list[Sequence[Line]]:
     """The samples of each example together, in order. Not by id: a question may well stand twice in a data set."""
     size = samples(lines)
     return [lines[first : first + size] for first in range(0, len(lines), size)]
+
+
+def by_group(lines: Iterable[T], group: Callable[[T], str]) -> dict[str, list[T]]:
+    """Lines by their group, in the order of its name; empty where there is one alone without a name."""
+    found: dict[str, list[T]] = {}
+    for line in lines:
+        found.setdefault(group(line), []).append(line)
+    return {} if set(found) == {""} else dict(sorted(found.items()))
 
 
 def written(right: Sequence[int], samples: int) -> str:

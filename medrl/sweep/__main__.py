@@ -9,14 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from annotated_types import Gt
 from pydantic import StringConstraints
 
 from medrl import files
-from medrl.config import build, frozen
+from medrl.config import command_words, frozen
 from medrl.config.schema import Text
-from medrl.errors import ConfigError, Interrupted, Problem, exit_code
+from medrl.errors import Interrupted, exit_code
 from medrl.jobs.resolved import command
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.safe_text import printable_lines
@@ -98,13 +97,8 @@ def run(sweep: Spec, backend: str, runs: Path | None, workers: int | None) -> tu
 
 def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
     """Our own options, and the overrides. Raises `ConfigError` where one of ours holds what it cannot."""
-    said = {key: value for key, _, value in (word.partition("=") for word in words) if key in OPTIONS}
-    own = {key: yaml.safe_load(value) if key in ("workers", "dry_run") else value for key, value in said.items()}
-    problems: list[Problem] = []
-    options = build.build_as(Options, own, "", problems)
-    if options is None:
-        raise ConfigError(problems)
-    return options, [word for word in words if word.partition("=")[0] not in OPTIONS]
+    own = [word for word in words if word.partition("=")[0] in OPTIONS]
+    return command_words.own(Options, own), [word for word in words if word not in own]
 
 
 def _list(sweep: Spec) -> int:

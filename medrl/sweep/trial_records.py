@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrl.files import read_jsonl
+from medrl.files import read_json, read_jsonl
 from medrl.sweep import selection
 from medrl.sweep.spec import Spec
 from medrl.table import results
@@ -51,7 +51,7 @@ class TrialRecords:
         (self.folder / "points").mkdir(parents=True, exist_ok=True)
         self._logs: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
         results_before = self.folder / "results.json"
-        before = results.loaded(results_before, DAMAGED) if results_before.exists() else {}
+        before = read_json(results_before, DAMAGED) if results_before.exists() else {}
         self._before, self._began = float(before.get("sweep", {}).get("wall_seconds", 0.0)), time.monotonic()
 
     def log(self, run: str) -> Path:
@@ -87,7 +87,7 @@ class TrialRecords:
     def keep(self, run: str) -> tuple[dict[str, Any], float | None, str]:
         """The record of a finished point, kept from now on, and its metric; None where it has none, and then why."""
         path = self.record(run)
-        record = results.loaded(path, DAMAGED) if path.exists() else results.of_run(self.runs / run)
+        record = read_json(path, DAMAGED) if path.exists() else results.of_run(self.runs / run)
         value = metric_names.values(record).get(self.spec.metric.name)
         if value is None:  # one that only training logs
             value = next(reversed(self.history(self.runs / run)), None)
@@ -152,7 +152,7 @@ class TrialRecords:
                 "wall_seconds": round(self._before + time.monotonic() - self._began, 1),
                 "machine": {key: provenance[key] for key in ("cpu", "cpus", "gpus", "packages")},
             },
-            "runs": [*(results.loaded(records[run_id], DAMAGED) for run_id in finished), *(tests or {}).values()],
+            "runs": [*(read_json(records[run_id], DAMAGED) for run_id in finished), *(tests or {}).values()],
         }
         run_folder.write_json(self.folder / "results.json", found)
         return found

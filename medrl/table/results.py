@@ -13,6 +13,7 @@ from typing import Any
 from medrl.config import frozen, suggest
 from medrl.errors import UserError
 from medrl.evaluation.settings import Eval
+from medrl.files import read_json
 
 Record = dict[str, Any]
 """``metrics.json`` of a run, ``words`` (the overrides of its command line) and ``machine`` (what it ran on)."""
@@ -25,6 +26,8 @@ METRICS_SCHEMA = 1
 """The same of a record."""
 KINDS = ("runs", "chain", "sweep")
 """A chain adds ``chain: {stages: {stage: run id}}``, a sweep ``sweep``: its file, points and choice."""
+AGAIN = "bring it back or make it again"
+"""The way out of a damaged file."""
 NEEDED = ("run_id", "family", "name", "seed", "source", "synthetic", "commit", "dirty", "eval", "tasks", "train", "cost")
 """Keys of a record that tables read."""
 
@@ -43,9 +46,9 @@ def of_run(path: Path) -> Record:
             raise UserError(f"{path} is an unfinished run: it holds no metrics.json; run its command again to its end.")
         inside = f"; it holds run folders, so write runs={path}" if any(path.glob("*/metrics.json")) else ""
         raise UserError(f"{path} is no finished run: it holds no metrics.json{inside}.")
-    metrics, source = loaded(path / "metrics.json"), path / "provenance.json"
+    metrics, source = read_json(path / "metrics.json", AGAIN), path / "provenance.json"
     _check_record(metrics, str(path / "metrics.json"))
-    came_from = loaded(source) if source.exists() else {}
+    came_from = read_json(source, AGAIN) if source.exists() else {}
     machine = {key: came_from.get(key) for key in ("cpu", "cpus", "gpus", "packages")}
     return {**metrics, "words": overrides(came_from.get("command", []), path), "machine": machine}
 
@@ -108,7 +111,7 @@ def stages(results: Results) -> dict[str, Record]:
 
 def read(path: Path) -> Results:
     """A results file. Raises `UserError` where it is damaged, of another version or kind, or lacks what its kind has."""
-    found = loaded(path)
+    found = read_json(path, AGAIN)
     if "kind" not in found:
         raise UserError(f"{path} is no results file: it says no kind; there is: {', '.join(KINDS)}.")
     if found["kind"] not in KINDS:
@@ -163,21 +166,6 @@ def _numbers(record: Record) -> dict[str, Any]:
         for key, task in sorted(record.get(section, {}).items()):
             base = (task.get("base") or {}).get(number)
             found |= {f"{key}.{number}": task.get(number), f"{key}.base.{number}": base, f"{key}.n": task.get("n")}
-    return found
-
-
-def loaded(path: Path, advice: str = "bring it back or make it again") -> dict[str, Any]:
-    """The object in a JSON file; ``advice`` says what to do where it is damaged. Raises `UserError` where there is no such file,
-    or it holds something else.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: it holds no JSON ({error}); {advice}.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is damaged: it holds a {type(found).__name__} and no object; {advice}.")
     return found
 
 

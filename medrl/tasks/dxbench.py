@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt
@@ -19,6 +17,7 @@ from medrl.data.decontaminate import DedupKey
 from medrl.data.example import Example
 from medrl.data.sources import Split
 from medrl.errors import Problem
+from medrl.files import packaged
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.ranking import Ranking, listed
 from medrl.tasks import lexicon
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 CANDIDATES = {"DxBench": 3, "Dxy": 5, "Muzhi": 4}
 FIRST_SHARE = 0.549
 """How often the gold stands first among the published candidates, in the twins as in DxBench zh."""
-WORDS: dict[Language, dict[str, str]] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+WORDS: dict[Language, dict[str, str]] = packaged(__file__, "dxbench.json")
 """Parts of the prompt by language: what is asked, what stands before symptoms and candidates, punctuation."""
 COLUMNS = {"explicit_symptoms": "present", "implicit_symptoms": "reported"}
 """Column of symptoms -> words before those that the patient has."""

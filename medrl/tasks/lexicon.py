@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from pathlib import Path
 from typing import Any, Literal
 
-_DATA: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+from medrl.files import packaged
+
+_DATA: dict[str, Any] = packaged(__file__, "lexicon.json")
 DRUGS: list[str] = _DATA["drugs"]
 PRACTICES: list[str] = _DATA["practices"]
 OUTCOMES: list[str] = _DATA["outcomes"]

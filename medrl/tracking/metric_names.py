@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medrl.config.schema import Run
-from medrl.evaluation.protocols import evaluated_tasks, protocol
+from medrl.evaluation.protocols import evaluated_tasks, generated_tasks, protocol
 
 ANSWERED = ("accuracy", "readable", "mean_credit", "unparsed", "truncated", "mean_tokens")
 """Of a task whose answers are graded; of preference pairs the accuracy alone."""
@@ -29,7 +29,7 @@ def while_training(run: Run) -> list[str]:
     if run.algo.uses_rewards:
         found += ["train/reward", *(f"train/rewards/{key}/mean" for key in run.reward_set.rewards)]
     if run.eval.eval_steps:
-        found += [f"validation/{task}/accuracy" for task in evaluated_tasks(run) if protocol(run, task) == "generative"]
+        found += [f"validation/{task}/accuracy" for task in generated_tasks(run)]
     return found
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from medrl.files import packaged
 
 BF16_SINCE = 8.0
 """Compute capability (Ampere) from which bf16 is fast."""
@@ -35,7 +34,7 @@ class Card(NamedTuple):
 @cache
 def known() -> dict[str, Card]:
     """The cards of ``cards.yaml``, by the option of ``hardware``."""
-    rows: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
+    rows: dict[str, Any] = packaged(__file__, "cards.yaml")
     return {key: Card(**row) for key, row in rows.items()}
 
 

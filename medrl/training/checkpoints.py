@@ -75,11 +75,6 @@ def fault(folder: Path) -> str:
     return f"{changed[0]} is not what was written" if changed else ""
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was marked and every file still holds what it held."""
-    return not fault(checkpoint)
-
-
 def check_model(folder: Path) -> None:
     """Raises `UserError` where a trained model is not what was written; one of before there were hashes is taken as it is."""
     if (folder / COMPLETE).exists() and (said := fault(folder)):

@@ -90,7 +90,8 @@ def main(argv: list[str]) -> int:
             print(f"{name}: skipped, {reason}", flush=True)
             journal.skip(reason)
             continue
-        numbers = (number for number in kind.numbers(seed) if number not in journal.tried)
+        made = getattr(kind, "numbers", lambda _: itertools.count())(seed)
+        numbers = (number for number in made if number not in journal.tried)
         getattr(kind, "warm", lambda: None)()
         now = time.monotonic()
         if most := volume.get(name, int(options["tries"] or 0)):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shlex
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +12,6 @@ from mutations import NUMBERS, SYNTAX, WORDS, changed_text, describe, number_of
 
 SHARE, SECONDS = 10, 60
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 @cache

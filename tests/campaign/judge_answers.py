@@ -6,12 +6,10 @@ another host, has leaked.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
 import time
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,10 +28,6 @@ VERDICT = {"reason": "They mean the same.", "same": True}
 def impossible() -> str:
     """Why this machine cannot do it."""
     return "" if find_spec("openai") and find_spec("httpx") else "needs the packages openai and httpx"
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 @cache

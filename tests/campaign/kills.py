@@ -6,10 +6,8 @@ process that has imported torch, but for one in eight, which is a whole process;
 
 from __future__ import annotations
 
-import itertools
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import commands
@@ -32,10 +30,6 @@ PATTERNS = [
     *(f"{CHECKPOINT}{each}" for each in ("", "/*.safetensors", "/optimizer.pt", "/trainer_state.json", "/complete.json*")),
     *["train/checkpoint-2", "train/checkpoint-3", "eval/*.begun", "eval/*base*.jsonl", "eval/*trained*"],
 ]
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 def order(seed: int) -> list[str]:

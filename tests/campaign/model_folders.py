@@ -6,11 +6,9 @@ seal. They are silent faults where a file is missing, or where a number is none.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,10 +35,6 @@ SMALL = {
     "quantization_config": {"quant_method": "gptq", "bits": 4},
     "model_type": "llama",
 }
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 @cache

@@ -6,10 +6,8 @@ import copy
 import csv
 import dataclasses
 import io
-import itertools
 import json
 import random
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,10 +47,6 @@ FILES = [
     ".jsonl.gz",
     *([".xlsx"] if find_spec("openpyxl") else []),
 ]
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 @cache
@@ -95,7 +89,7 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
     config = copy.deepcopy(tree(algo))
     task = config["data_mix"]["tasks"]["rows"]
     task["train"], task["test"] = (str(broken if broken.name.startswith(part) else other) for part in ("train", "test"))
-    lifecycle.dry_run(config, settings := build.check(config), folder / "run")
+    lifecycle.dry_run(settings := build.check(config), folder / "run")
     for example in evaluate.held_out(settings, "rows"):  # as an evaluation writes them into its file
         json.dumps(dataclasses.asdict(example), ensure_ascii=False).encode()
     return Ended("accepted")

@@ -6,12 +6,10 @@ small tmpfs of its own, which root may.
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import commands
@@ -32,10 +30,6 @@ def impossible() -> str:
         if tried.returncode == 0:
             subprocess.run(["umount", folder], check=True)
         return tried.stderr.strip()
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 def attempt(number: int, seed: int, folder: Path) -> Ended:

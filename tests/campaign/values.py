@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,6 @@ CONFIGURATIONS = [
     "data_mix=medical_o1_verifiable reward_set=xr1 judge=openai",
     *["model=tiny_scratch", "eval=full", "paper=grpo_medical"],
 ]
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 @cache

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,10 +21,6 @@ GROUPS = {
     "judge": "",
     "hardware": "",
 }
-
-
-def numbers(seed: int) -> Iterator[int]:
-    return itertools.count()
 
 
 @cache

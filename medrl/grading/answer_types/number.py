@@ -37,7 +37,7 @@ class Number(AnswerType):
         if value is None:
             answer = peel(text)
             value = number(answer)
-            if value is None and (share := percentage(answer)) is not None and _percent(example, share):
+            if value is None and (share := percentage(answer)) is not None and _percent(example):
                 value = share
             if value is None:
                 return self._amid(bare(text), example)
@@ -69,7 +69,7 @@ def _gold(text: str) -> Fraction | None:
     return percentage(peel(text)) if value is None else value
 
 
-def _percent(example: Example, share: Fraction) -> bool:
+def _percent(example: Example) -> bool:
     """Whether a percent sign changes nothing: the question asks for a percentage."""
     asked = f"{example.question} {example.context[-200:]}".lower()
     return "percent" in asked or "%" in asked or "百分" in asked

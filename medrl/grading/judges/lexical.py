@@ -43,13 +43,13 @@ class Lexical(Judge):
     """Least F1 of a right answer."""
 
     def judge(self, claims: Sequence[Claim | Criterion]) -> list[bool | None]:
-        return [self._met(*claim) if isinstance(claim, Criterion) else self._same(*claim) for claim in claims]
+        return [self._met(claim) if isinstance(claim, Criterion) else self._same(*claim) for claim in claims]
 
     def describe(self) -> str:
         return "lexical (token overlap, no model)"
 
-    def _met(self, question: str, criterion: str, response: str) -> bool:
-        wanted, given = _words(criterion), _words(response)
+    def _met(self, claim: Criterion) -> bool:
+        wanted, given = _words(claim.criterion), _words(claim.answer)
         return sum((wanted & given).values()) >= self.threshold * wanted.total()
 
     def _same(self, question: str, gold: str, answer: str) -> bool:

@@ -37,23 +37,23 @@ class XR1(Scorer):
     version: ClassVar[int] = 1
 
     def right(self, text: str, example: Example, task: Task) -> bool | None:
-        answer, options = _answer(text), task.answers.options(example)
+        answer, options = first_answer(text), task.answers.options(example)
         if not options:
             gold = number(example.gold)
             return None if gold is None else number(bare(answer)) == gold
         accepted = [example.gold]
         if example.choices and example.gold in options:
             accepted.append(example.choices[options.index(example.gold)])
-        return _plain(answer) in [_plain(words) for words in accepted]
+        return plain(answer) in [plain(words) for words in accepted]
 
 
-def _answer(text: str) -> str:
+def first_answer(text: str) -> str:
     """What stands in the first pair of answer tags, else the whole text."""
     # As "<answer>(.*?)</answer>" finds it, but in linear time: where the first opening is never closed, none is.
     inner, closed, _ = text.partition("<answer>")[2].partition("</answer>")
     return inner if closed else text
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Lower case, one blank for any white space."""
     return " ".join(text.lower().split())

@@ -181,7 +181,7 @@ class Endpoint(ABC, Generic[L]):
         """What everything in this process shares that asks this model here, within these limits."""
         answers = self.path_of_answers()
         where = self.base_url.rstrip("/"), self.model_name
-        return _account(type(self), answers, ledger.place(answers), *where, self.limits)
+        return shared_account(type(self), answers, ledger.place(answers), *where, self.limits)
 
     def counted(self) -> dict[str, int | float]:
         """What was asked of this model in this process, and what it cost.
@@ -244,13 +244,9 @@ class Endpoint(ABC, Generic[L]):
 
 
 @cache
-def _account(kind: type[Endpoint[L]], path: Path, spent: Path, base_url: str, model: str, limits: Limits) -> Account[L]:
+def shared_account(kind: type[Endpoint[L]], path: Path, spent: Path, base_url: str, model: str, limits: Limits) -> Account[L]:
+    """The account of all endpoints of this process that ask one model, at one address, within the same limits."""
     return Account(limits, Kept(path, kind.line, kind.section), Ledger(spent, kind.section))
-
-
-def forget() -> None:
-    """Begin new accounts, as another process would."""
-    _account.cache_clear()
 
 
 class _Round(Generic[L]):
