@@ -612,3 +612,16 @@ def own_file(folder, name, content):
 
 def test_an_option_of_a_section_that_is_null_names_what_to_choose_first(mistakes):
     assert "model.lora is null here; choose one first: model/lora=OPTION, of all_linear" in str(mistakes("model.lora.rank=8"))
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        # Without the word the next check asks for it, which is no second mistake.
+        (["algo=sft", "algo.eval_steps=0", "algo.early_stopping_patience=2", "data_mix.validation_rows=20"], "algo.eval_steps"),
+        (["algo=sft", "algo.eval_steps=7", "algo.save_steps=7", "algo.load_best_model_at_end=true"], "algo.eval_steps"),
+        (["eval.samples=4", "eval.temperature=hot"], "eval.temperature"),
+    ],
+)
+def test_a_mistake_does_not_make_another(mistakes, words, key):
+    assert [problem.key for problem in mistakes(*words).problems] == [key]

@@ -245,13 +245,15 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
         cfg, more = _attempt(words, check)
         if cfg is not None and not more and not problems:
             return cfg
-        # What is missing only because its override was set aside, or what an option lacks that was guessed from a misspelt one,
-        # is no mistake of the user's.
+        # What is missing or asked for only because its override was set aside, or what an option lacks that was guessed from a
+        # misspelt one, is no mistake of the user's.
         typed = {str(word.key_or_group) for word in words} - set(guessed)
         problems += [
             problem
             for problem in more
-            if not _within(problem.key, aside) and (problem.key in typed or not _within(problem.key, guessed))
+            if not _within(problem.key, aside)
+            and not _asks_for(problem, aside)
+            and (problem.key in typed or not _within(problem.key, guessed))
         ]
         keys = {problem.key for problem in more}
         mistaken = [word for word in words if _within(str(word.key_or_group), keys)]
@@ -259,6 +261,11 @@ def _searched(overrides: Sequence[str], check: Callable[[Tree], object]) -> Dict
             raise ConfigError(list(dict.fromkeys(problems)))
         aside += [str(word.key_or_group) for word in mistaken]
         words = [word for word in words if word not in mistaken]
+
+
+def _asks_for(problem: Problem, keys: Collection[str]) -> bool:
+    """Whether a message says to set one of these keys, by its last two parts at least."""
+    return any(re.search(rf"\b{re.escape('.'.join(key.split('.')[-2:]))}\b", problem.message) for key in keys)
 
 
 def _attempt(words: Sequence[Override], check: Callable[[Tree], object]) -> tuple[DictConfig | None, list[Problem]]:
