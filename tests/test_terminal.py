@@ -100,10 +100,22 @@ def test_a_redirected_file_gets_whole_lines(capsys: pytest.CaptureFixture[str], 
         bar.partly(1.5)
         bar.write("warning  step 3: [x]")
         bar.update(6, "reward 1")
+        bar.partly(0.5)
     with progress.Progress("sample", 3, shown=False) as silent:
         silent.update(3)
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(",")[0] for line in lines] == [
-        "evaluate a", "warning  step 3: [x]", "evaluate a",
+        "evaluate a", "warning  step 3: [x]", "evaluate a", "evaluate a",
     ]  # fmt: skip
-    assert "5 of 10 completions, about" in lines[0] and "6 of 10 completions" in lines[2] and "\r" not in "".join(lines)
+    assert "5 of 10 completions" in lines[0] and "6 of 10 completions" in lines[2] and "\r" not in "".join(lines)
+    # A part of the first batch says nothing about the rest: most of its time went into the prompts.
+    assert ["left" in line for line in lines] == [False, False, True, True]
+
+
+def test_whole_answers_of_a_first_batch_tell_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    with progress.Progress("evaluate a, base", 10, unit="completions") as bar:
+        bar.partly(3)  # as endpoints and vLLM count
+    assert "3 of 10 completions, about" in capsys.readouterr().err
