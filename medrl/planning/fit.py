@@ -192,6 +192,22 @@ def ways_out(run: Run, measured: Shape) -> str:
     return "no setting and no single card makes it fit; take a smaller model"
 
 
+def smaller_split(run: Run, measured: Shape) -> str:
+    """The micro-batch, and the checkpointing, with which a run fits where it is computed, in the words of a command line; empty
+    where there is none.
+    """
+    assert isinstance(run.algo, base.TrainedAlgo)
+    undecided: dict[str, Any] = {"micro_batch_size": AUTO, "memory_gib": run.hardware.room_gib}
+    if not run.hardware.gradient_checkpointing:
+        undecided["gradient_checkpointing"] = AUTO
+    found, _ = _fastest(_changed(run, "hardware", undecided), run.algo, measured)
+    held = _estimated(found, run.algo, measured)
+    values: dict[str, Any] = {"micro_batch_size": found.hardware.split(run.algo.batch_size)[0]}
+    if found.hardware.gradient_checkpointing and not run.hardware.gradient_checkpointing:
+        values["gradient_checkpointing"] = "true"
+    return f"{_words_of('hardware', values)} makes it {in_gib(held.peak)}" if fits(found, held) else ""
+
+
 def _changes(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     """Sections and the values in them that take less memory."""
     algo, quantizes = run.algo, run.hardware.sharding not in ("fsdp", "zero3") and run.model.quantization is None
