@@ -94,6 +94,14 @@ def test_what_always_answers_the_majority_is_there_once(majority: str, kinds: li
     assert list(phrases.references(task(reference=reference))) == kinds
 
 
+def test_where_the_token_limit_cut_most_answers_the_table_says_so() -> None:
+    said = "pubmedqa: the token limit cut 100.0% before and 60.0% after, which says little of the model"
+    lines = " ".join(terminal.table(run(pubmedqa=task(base=numbers(0, truncated=1.0), truncated=0.6)), FOLDER).split())
+    assert said in lines and "a larger eval.max_new_tokens" in lines
+    assert "cut 60.0%, which" in phrases.cut(task(change=None, truncated=0.6))
+    assert not phrases.cut(task(base=numbers(0, truncated=0.5), truncated=0.5)) and not phrases.cut({"protocol": "pairs"})
+
+
 def test_a_redirected_file_gets_whole_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
     with progress.Progress("evaluate a, base", 10, 4, "completions") as bar:
