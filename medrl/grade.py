@@ -180,6 +180,8 @@ def _attempt(
     answers = _answers(kind, choices, made, judge)
     example = Example(**{**vars(example), "gold": answers.check_gold(example)})
     text, finished = row[names.text], row.get(names.finished)
+    if text is None:  # how Excel and Parquet keep an empty text
+        text = ""
     if not isinstance(text, str):
         raise ValueError(f"{names.text!r} should be text, is {text!r:.60}")
     return kind, form, answers, Attempt(text, example, finished is None or _boolean(finished, names.finished))  # type: ignore[return-value]

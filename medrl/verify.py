@@ -121,8 +121,13 @@ def _model(run: Run, folder: Path, which: str) -> Callable[[], tuple[Any, Any]]:
     from functools import cache
 
     from medrl.lifecycle import load
+    from medrl.models.base import quiet
 
-    return cache(lambda: load(run, folder, which))
+    def loaded() -> tuple[Any, Any]:
+        quiet()
+        return load(run, folder, which)
+
+    return cache(loaded)
 
 
 def _asked_again(

@@ -84,6 +84,12 @@ def test_free_text_is_judged(tmp_path):
     assert [line["verdict"] for line in graded(tmp_path / "out.jsonl")] == ["right", "wrong", "unparsed"]
 
 
+def test_a_text_that_is_not_there_answers_nothing(tmp_path):
+    path = written(tmp_path / "texts.jsonl", [{"text": None, "gold": "zinc"}, {"text": "zinc", "gold": "zinc"}])
+    assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}"]) == 0
+    assert [line["verdict"] for line in graded(tmp_path / "out.jsonl")] == ["unparsed", "right"]
+
+
 @pytest.mark.parametrize(
     ("rows", "words", "says"),
     [
@@ -95,6 +101,8 @@ def test_free_text_is_judged(tmp_path):
         ([{**ROWS[0], "choices": ["Zinc", ""]}], ["answer_type=letter"], "texts.jsonl:1"),
         ([{**ROWS[0], "finished": "perhaps"}], [], "should be true or false"),
         ([{**ROWS[0], "text": 5}], [], "should be text"),
+        ([{"text": "The answer is B", "gold": "B"}], [], "answers are letters and no row has options"),
+        ([{"text": "The answer is B", "gold": "B"}], ["answer_type=letter"], "name the column of the options"),
         ([{**ROWS[0], "answer_type": "leter"}], [], "did you mean letter?"),
         ([], [], "holds no row"),
     ],

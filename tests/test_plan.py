@@ -1,6 +1,7 @@
 """The plan of a run: what it says before any weights load, and which numbers it accepts."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from medrl import lifecycle
 from medrl.config import build, frozen, schema
 from medrl.models.base import EMBEDDED
 from medrl.planning import plan
+from medrl.training import hardware
 
 SMALL = ("source.train_rows=200", "source.test_rows=12", "data_mix.rows=100")
 
@@ -83,6 +85,18 @@ def test_sft_counts_demonstrations(planned):
     assert prompts["tokens"]["a step at most"] == 2 * 16 * (1024 + 96)  # pairs
 
 
+def test_what_is_sampled_before_training_is_counted(planned):
+    small = ("algo.prompts=30", "algo.num_generations=4", "algo.max_completion_tokens=64")
+    found, said = planned("algo=dpo", *small)
+    assert found["samples"] == {"completions": 120, "tokens at most": 120 * 64}
+    assert "samples  120 completions of its own to learn from, 7,680 tokens at most" in said
+    found, _ = planned("algo=iterative_dpo", "algo.rounds=3", *small)
+    assert found["samples"]["completions"] == 3 * 120
+    found, said = planned("algo=dpo", "data_mix=medicalgpt_preference", "algo.prompts=30")  # pairs of the data set
+    assert found["samples"]["completions"] == 0 and "samples" not in said
+    assert planned()[0]["samples"] is None
+
+
 def test_a_model_that_is_not_trained_has_no_batch(planned):
     found, _ = planned("algo=none")
     assert found["batch"] == {} and found["tokens"] is found["memory"] is found["time"] is None
@@ -98,6 +112,27 @@ def test_too_much_memory_names_the_largest_part_and_what_to_do(planned):
     assert "as drawn" in found["memory"]["warning"] and "which fits" in found["memory"]["warning"]
     found, _ = planned("hardware.memory_gib=100")
     assert found["memory"]["warning"] is None
+
+
+def test_a_cpu_is_held_against_the_memory_of_this_machine(planned, monkeypatch):
+    monkeypatch.setattr(hardware, "machine_memory", lambda: 3 * 2**30)
+    found, said = planned()
+    assert found["memory"]["gpu"] is None and "and a process on this machine has 3.0 GiB" in found["memory"]["warning"]
+    fitting = re.search(r"(hardware\.micro_batch_size=\d+)( \S+)? makes it", found["memory"]["warning"])
+    assert fitting and f"warning  {found['memory']['warning']}" in said
+    found, _ = planned(*fitting[0].removesuffix(" makes it").split())
+    assert found["memory"]["warning"] is None
+    monkeypatch.setattr(hardware, "machine_memory", lambda: None)  # which some systems do not tell
+    assert planned()[0]["memory"]["warning"] is None
+
+
+def test_a_container_has_what_it_may_take(monkeypatch, tmp_path):
+    (tmp_path / "memory.max").write_text(f"{2**30}\n")
+    (tmp_path / "none").write_text("max\n")
+    monkeypatch.setattr(hardware, "CONTAINER_LIMITS", (tmp_path / "memory.max", tmp_path / "none", tmp_path / "absent"))
+    assert hardware.machine_memory() == 2**30
+    monkeypatch.setattr(hardware, "CONTAINER_LIMITS", (tmp_path / "none",))
+    assert hardware.machine_memory() > 2**30
 
 
 def test_every_part_has_a_mend(planned):

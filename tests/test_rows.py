@@ -147,6 +147,45 @@ def test_a_folder_has_files_for_both_splits(own, tmp_path):
     assert problem.key == "test" and "no file for test" in problem.message
 
 
+def test_a_folder_of_the_hub_has_its_files_in_a_folder_of_its_own(own, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    (tmp_path / "dataset_infos.json").write_text('{"default": {"splits": {}}}')
+    for name, row in (("train-00000-of-00001.parquet", TWO[0]), ("test-00000-of-00001.parquet", TWO[1])):
+        (data / name).write_bytes(parquet_of([row]))
+    task = own(train=str(tmp_path), test=str(tmp_path))
+    assert not list(task.problems())
+    assert [read(task, split)[0].gold for split in ("train", "test")] == [TWO[0]["answer"], TWO[1]["answer"]]
+    (tmp_path / "socratic").mkdir()
+    (tmp_path / "socratic" / "train.jsonl").write_bytes(lines(TWO))
+    (problem, _) = own(train=str(tmp_path), test=str(tmp_path)).problems()
+    assert "holds rows in data, socratic; name one of these folders" in problem.message
+
+
+def test_cells_of_blanks_are_no_row_of_excel(own):
+    assert golds(own(excel([*TWO, {"prompt": None, "answer": "  "}]), "blanks.xlsx")) == [row["answer"] for row in TWO]
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"question": "q", "options": ["Zinc", "Iron"], "label": 0}, "columns.choices=options"),
+        ({"Frage": "q", "A": "x", "B": "y", "Antwort": "A"}, "columns.choices=[A,B]"),
+        ({"Frage": "q", "Antwort": "A"}, "to two of these (the first"),
+    ],
+)
+def test_whoever_has_to_name_columns_is_told_of_the_options(row, named, own):
+    (problem,) = own([row]).problems()
+    assert problem.key == "columns" and named in problem.message
+
+
+def test_letters_without_options_are_no_words(own):
+    (problem,) = own([{"question": f"q{gold}", "answer": gold} for gold in ("B", "(c)", "A.")]).problems()
+    assert problem.key == "answer_type" and "are letters and no row has options" in problem.message
+    assert golds(own([{"question": "Which blood group?", "answer": gold} for gold in ("A", "AB")])) == ["A", "AB"]
+
+
 def test_a_data_set_of_the_hub_is_read_from_the_source(own, tmp_path):
     folder = tmp_path / "some" / "where" / "main"
     folder.mkdir(parents=True)

@@ -94,16 +94,36 @@ def test_what_always_answers_the_majority_is_there_once(majority: str, kinds: li
     assert list(phrases.references(task(reference=reference))) == kinds
 
 
+def test_where_the_token_limit_cut_most_answers_the_table_says_so() -> None:
+    said = "pubmedqa: the token limit cut 100.0% before and 60.0% after, which says little of the model"
+    lines = " ".join(terminal.table(run(pubmedqa=task(base=numbers(0, truncated=1.0), truncated=0.6)), FOLDER).split())
+    assert said in lines and "a larger eval.max_new_tokens" in lines
+    assert "cut 60.0%, which" in phrases.cut(task(change=None, truncated=0.6))
+    assert not phrases.cut(task(base=numbers(0, truncated=0.5), truncated=0.5)) and not phrases.cut({"protocol": "pairs"})
+
+
 def test_a_redirected_file_gets_whole_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
     with progress.Progress("evaluate a, base", 10, 4, "completions") as bar:
         bar.partly(1.5)
         bar.write("warning  step 3: [x]")
         bar.update(6, "reward 1")
+        bar.partly(0.5)
     with progress.Progress("sample", 3, shown=False) as silent:
         silent.update(3)
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(",")[0] for line in lines] == [
-        "evaluate a", "warning  step 3: [x]", "evaluate a",
+        "evaluate a", "warning  step 3: [x]", "evaluate a", "evaluate a",
     ]  # fmt: skip
-    assert "5 of 10 completions, about" in lines[0] and "6 of 10 completions" in lines[2] and "\r" not in "".join(lines)
+    assert "5 of 10 completions" in lines[0] and "6 of 10 completions" in lines[2] and "\r" not in "".join(lines)
+    # A part of the first batch says nothing about the rest: most of its time went into the prompts.
+    assert ["left" in line for line in lines] == [False, False, True, True]
+
+
+def test_whole_answers_of_a_first_batch_tell_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    with progress.Progress("evaluate a, base", 10, unit="completions") as bar:
+        bar.partly(3)  # as endpoints and vLLM count
+    assert "3 of 10 completions, about" in capsys.readouterr().err

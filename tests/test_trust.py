@@ -220,6 +220,10 @@ STRANGE = {
     # What is done to a copy of the embedded model, and what is said of it.
     "no words": (lambda folder: (folder / "tokenizer.json").unlink(), "holds no tokenizer.json"),
     "no tokenizer": (lambda folder: (folder / "tokenizer_config.json").unlink(), "holds no tokenizer_config.json"),
+    "a pointer of Git LFS": (
+        lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 7\n"),
+        "was cloned without Git LFS: model.safetensors is a pointer to the file; run `git lfs pull`",
+    ),
     "another tokenizer": (another_tokenizer, r"the tokenizer has \d+ tokens, and config.json says 1,536"),
     "no base of the positions": (lambda folder: declare(folder, rope_theta=0, rope_parameters=None), "frequencies .* rope_theta"),
     "a number that is none": (

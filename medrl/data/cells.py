@@ -31,6 +31,7 @@ SOLUTION = re.compile(r"####\s*(.+?)\s*\Z")
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _MARKED = re.compile(r"^[^\S\n]*\(?([A-Z])[).:、\uff0e][^\S\n]*(?=\S)", re.MULTILINE)
 _SPACED = re.compile(r"^[^\S\n]*([A-Z])[^\S\n]+(?=\S)", re.MULTILINE)
+_ONE_LETTER = re.compile(r"\(?[A-Ja-j][).:]?")
 _OWN_LETTER = re.compile(r"\A\s*\(?([A-Z])[).:、\uff0e]\s*(?=\S)")
 
 
@@ -254,6 +255,8 @@ def choice(value: Any, name: str, choices: Sequence[str], first: int | None) -> 
     """
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
+    if not choices:
+        raise ValueError(f"{name!r} names an option, and the row has none; name the column of the options (columns.choices)")
     gold, letters = text(value, name), LETTERS[: len(choices)]
     if first is not None and (digits := _digits(value)) is not None:
         if not first <= int(digits) < first + len(choices):
@@ -359,6 +362,11 @@ def answer_type(golds: Sequence[Any], choices: Sequence[Sequence[str]], first: i
             except ValueError as error:
                 raise ValueError(f"there are options, and {error}; mend it, or write answer_type=words or another") from None
         return "letters"
+    if all(isinstance(gold, str) and _ONE_LETTER.fullmatch(gold.strip()) for gold in golds):
+        raise ValueError(
+            "answers are letters and no row has options; name their column (columns.choices), or write answer_type=words "
+            "if the letters are words"
+        )
     if decisions(golds):
         return "decision"
     if all(_reads(numeral, gold, "") for gold in golds):

@@ -105,6 +105,10 @@ def mapped(given: Columns, names: tuple[str, ...]) -> Columns:
     fitting = [layout for layout in LAYOUTS if all(_plain(name) in known for name in layout.values())]
     whole = [layout for layout in fitting if not any(set(layout.values()) < set(other.values()) for other in fitting)]
     set_it = "set columns.question and columns.answer to two of these"
+    if beside := next((known[name] for name in map(_plain, BESIDE["choices"]) if name in known), None) or next(
+        (f"[{','.join(letters)}]" for letters in _one_each(known)), None
+    ):
+        set_it += f", and columns.choices={beside}"  # which are not looked for once columns are named
     if not whole:
         raise ValueError(
             f"there is {', '.join(names) or 'no column'}, and no prompt and answer, or question and answer; {set_it} "

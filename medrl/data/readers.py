@@ -30,6 +30,9 @@ SEPARATORS = ",;\t|"
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "dev", "val")}
 """Split -> what the names of its files begin with, the first that there is."""
 
+ABOUT_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files of a data set that hold no rows."""
+
 
 class Row(NamedTuple):
     """One row as published, and where it stands, for messages."""
@@ -70,14 +73,20 @@ def note(message: str) -> None:
 
 
 def files(path: Path, split: str) -> list[Path]:
-    """The files of rows that a path names: itself, or those of a folder that are called like the split, or else all of it.
+    """The files of rows that a path names: itself, or those of a folder that are called like the split, or else all of it. A
+    folder of the hub has them in a folder of its own (``data``, or one a configuration).
 
     Raises:
-        UserError: there is nothing of a kind that can be read.
+        UserError: there is nothing of a kind that can be read, or folders of rows, among which one has to be named.
     """
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
+    found = _rows_in(path)
+    inner = [] if found else [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _rows_in(folder)]
+    if len(inner) > 1:
+        raise UserError(f"{path} holds rows in {', '.join(folder.name for folder in inner)}; name one of these folders.")
+    if inner:
+        return files(inner[0], split)
     by_split = {
         name: [file for file in found if re.match(rf"{name}\b|{name}_", file.name)] for name in sum(SPLIT_NAMES.values(), ())
     }
@@ -87,6 +96,11 @@ def files(path: Path, split: str) -> list[Path]:
     if not found:
         raise UserError(f"{path} holds no file of a kind that can be read; there is {', '.join(SUFFIXES)}.")
     return chosen or found
+
+
+def _rows_in(folder: Path) -> list[Path]:
+    """The files of rows in a folder, without what `datasets` writes about them."""
+    return sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and file.name not in ABOUT_ROWS)
 
 
 def read(path: Path, config: str = "") -> Iterator[Row]:
@@ -325,7 +339,7 @@ def _excel(path: Path) -> Iterator[Numbered]:
         note(f"{path.name} has {len(book.worksheets)} sheets, of which the first, {sheet.title}, is read")
     header: list[str] = []
     for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-        if not any(cell is not None for cell in cells):
+        if not any(cell is not None and str(cell).strip() for cell in cells):
             continue
         if not header:
             header = _header(path, cells)

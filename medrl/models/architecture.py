@@ -18,6 +18,8 @@ Declared = Mapping[str, Any]
 ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation")
 """What ``config.json`` may name a kernel of the hub with, which transformers would fetch and run."""
 MOST_LAYERS = 1000
+LARGEST_POINTER = 1024
+"""Bytes that a pointer of Git LFS has at most, by its specification."""
 LONGEST_HEADER = 100_000_000
 """Bytes that safetensors allows for the header of a file."""
 Head = Literal["AutoModelForCausalLM", "AutoModelForSequenceClassification"]
@@ -102,7 +104,16 @@ def _no_model(folder: Path) -> str:
         return f"{folder} is the folder of a run; write model=from_run model.run={folder}"
     if not (folder / "config.json").exists():
         return f"{folder} holds no config.json, so it is no model"
+    if pointers := sorted(file.name for file in folder.iterdir() if _is_pointer(file)):
+        return f"{folder} was cloned without Git LFS: {pointers[0]} is a pointer to the file; run `git lfs pull` in it"
     return no_tokenizer(folder)
+
+
+def _is_pointer(file: Path) -> bool:
+    """Whether Git LFS has left a few lines where the file belongs."""
+    if not file.is_file() or file.stat().st_size > LARGEST_POINTER:
+        return False
+    return file.read_bytes().startswith(b"version https://git-lfs.github.com/")
 
 
 def no_tokenizer(folder: Path) -> str:

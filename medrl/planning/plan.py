@@ -27,6 +27,7 @@ from medrl.statistics import power
 
 if TYPE_CHECKING:
     from medrl.algos.base import SamplingAlgo, TrainedAlgo
+    from medrl.algos.samples import SelfSampled
     from medrl.config.schema import Run
     from medrl.data.mix import DrawnMix, TrainingRow
     from medrl.planning.reward_audit import Audit
@@ -57,6 +58,7 @@ def plan(
     nothing is known of the model either.
     """
     from medrl.algos.base import SamplingAlgo, TrainedAlgo
+    from medrl.algos.samples import SelfSampled
 
     fitted = fitted or fit.fitted(run)
     asked, run = run, fitted.run
@@ -67,6 +69,7 @@ def plan(
     planned["evaluation"] = _evaluation(run, pace.answer)
     planned["shots"] = _shots(run, tokenizer) if drawn else {}
     planned["departures"] = run.algo.departures
+    planned["samples"] = _samples(run.algo, drawn) if drawn and isinstance(run.algo, SelfSampled) else None
     planned["pass_rate"] = _pass_rate(run.algo, drawn) if drawn and isinstance(run.algo, SamplingAlgo) else None
     measured = fitted.shape
     if isinstance(run.algo, TrainedAlgo):
@@ -81,6 +84,14 @@ def plan(
     planned["detectable"] = _detectable(run, planned["evaluation"]["rows"]) if run.algo.trains else None
     planned["audit"] = audited.as_json() if audited else None
     return planned
+
+
+def _samples(algo: SelfSampled, drawn: DrawnMix) -> dict[str, int]:
+    """What is sampled before a step is made of it, in all rounds. Rows that are preference pairs are taken as they are."""
+    rounds = getattr(algo, "rounds", 1)
+    taken = [drawn.rows[at % len(drawn.rows)] for at in range(min(algo.prompts, len(drawn.rows)) * rounds)]
+    completions = algo.num_generations * sum(not row.example.rejected for row in taken)
+    return {"completions": completions, "tokens at most": completions * algo.max_completion_tokens}
 
 
 def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
@@ -226,28 +237,24 @@ def _memory(run: Run, algo: TrainedAlgo, asked: Run, measured: Shape | None, lon
         return None
     most = estimate(run, algo, measured, algo.max_prompt_tokens(run))
     drawn = estimate(run, algo, measured, min(longest, algo.max_prompt_tokens(run)))
+    room = run.hardware.room_gib
     gpu = int(run.hardware.memory_gib * GIB) if run.hardware.memory_gib else None
     found = {"parts": most.parts, "phases": most.phases, "peak": most.peak, "peak as drawn": drawn.peak, "gpu": gpu}
-    if gpu is None or most.peak <= gpu:
+    if room is None or most.peak <= room * GIB:
         return {**found, "warning": None}
-    mend = fit.ways_out(asked, measured) if run.hardware.device == "cuda" else _advice(run, most.largest)
-    return {**found, "warning": _warning(most.largest, found, mend)}
+    has = f"{'the GPU' if gpu else 'a process on this machine'} has {in_gib(int(room * GIB))}"
+    mend = fit.ways_out(asked, measured) if run.hardware.device == "cuda" else _advice(run, most.largest, measured)
+    fits = "" if drawn.peak > room * GIB else f" (rows as drawn: {in_gib(drawn.peak)}, which fits)"
+    said = f"{in_gib(most.peak)} are estimated at the limits{fits} and {has}; most of it, {in_gib(most.parts[most.largest])}, are"
+    return {**found, "warning": f"{said} {most.largest}: {mend}"}
 
 
-def _advice(run: Run, largest: str) -> str:
-    """What makes the largest part smaller."""
+def _advice(run: Run, largest: str, measured: Shape) -> str:
+    """What makes the largest part smaller on a CPU, and a micro-batch with which the run fits where there is one."""
     advice: dict[str, str] = packaged(__file__, "memory_advice.yaml")
     checkpointed = largest == "activations" and run.hardware.gradient_checkpointing
-    return advice["activations with checkpointing" if checkpointed else largest]
-
-
-def _warning(largest: str, memory: dict[str, Any], mend: str) -> str:
-    """One sentence: how much too much, which part takes most, what to do."""
-    fits = "" if memory["peak as drawn"] > memory["gpu"] else f" (rows as drawn: {in_gib(memory['peak as drawn'])}, which fits)"
-    return (
-        f"{in_gib(memory['peak'])} are estimated at the limits{fits} and the GPU has {in_gib(memory['gpu'])}; most of it, "
-        f"{in_gib(memory['parts'][largest])}, are {largest}: {mend}"
-    )
+    split = fit.smaller_split(run, measured)
+    return advice["activations with checkpointing" if checkpointed else largest] + (f"; {split}" if split else "")
 
 
 def pace(run: Run, folder: Path) -> Pace:

@@ -217,6 +217,7 @@ def _ways(run: Run, longest: int, poor: Collection[Earned]) -> list[str]:
 def sampled(job: Job, algo: Algo) -> list[Completion]:
     """What the model writes before training to the first rows of each task, several times, at the temperature of training."""
     from medrl.models.generation import Sampling, Transformers
+    from medrl.report.progress import Progress
 
     rows = [row for kept in _by_task(job.rows).values() for row in kept[:BASE_ROWS] if not row.example.rejected]
     longest = getattr(algo, "max_completion_tokens", job.run.model.max_new_tokens)
@@ -225,8 +226,10 @@ def sampled(job: Job, algo: Algo) -> list[Completion]:
     engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
     asked = [row for row in rows for _ in range(BASE_SAMPLES)]
     keys = [str(place) for place in range(len(asked))]
-    for batch in engine.complete([row.messages for row in asked], keys, sampling):
-        made |= batch
+    with Progress("audit of the base model", len(asked), unit="completions") as progress:
+        for batch in engine.complete([row.messages for row in asked], keys, sampling, tick=progress.partly):
+            made |= batch
+            progress.update(len(made))
     return [Completion(made[at].text, row, made[at].finished, made[at].tokens) for at, row in enumerate(asked)]
 
 

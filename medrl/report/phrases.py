@@ -113,6 +113,18 @@ def shape(task: Task) -> str:
     )
 
 
+def cut(task: Task) -> str:
+    """Where the token limit has cut most answers, so that the accuracy is the limit's and no ability; empty elsewhere."""
+    if not generated(task):
+        return ""
+    models = {"before": task["base"], "after": task} if task["change"] else {"": task}
+    shares = {when: of["truncated"] for when, of in models.items()}
+    if max(shares.values()) <= 0.5:
+        return ""
+    said = " and ".join(f"{share:.1%} {when}".strip() for when, share in shares.items())
+    return f"the token limit cut {said}, which says little of the model; write a larger eval.max_new_tokens"
+
+
 def change(task: Task, key: str = "change") -> str:
     """What training changed; empty where nothing was trained."""
     if not (found := task.get(key)):

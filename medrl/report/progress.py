@@ -39,7 +39,9 @@ class Progress(AbstractContextManager["Progress"]):
         self._refresh()
 
     def partly(self, part: float) -> None:
-        """So much is made beyond what is done."""
+        """So much is made beyond what is done: an int counts whole ones, a float has the share of a batch in it. No time is
+        estimated from a share of the first batch: what its prompts took would be taken for what its words take.
+        """
         self.part = part
         self._refresh()
 
@@ -73,7 +75,8 @@ class Progress(AbstractContextManager["Progress"]):
     def _line(self) -> str:
         made = self.done + self.part
         parts = [f"{self.what}: {int(made):,} of {self.total:,} {self.unit}"]
-        if self.begun_with < made < self.total:
+        whole = self.done > self.begun_with or isinstance(self.part, int)
+        if whole and self.begun_with < made < self.total:
             left = (time.monotonic() - self.began) / (made - self.begun_with) * (self.total - made)
             parts.append(f"about {duration(left)} left")
         return printable(", ".join([*parts, *([self.detail] if self.detail else [])]))

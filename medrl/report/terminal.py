@@ -69,6 +69,7 @@ def _accuracies(tasks: Mapping[str, Task]) -> Table:
         "Changes, format and ability": phrases.parts,
         "Answers": phrases.answers,
         "Against the best constant answer": phrases.constant,
+        "Cut off": phrases.cut,
         "Shape": phrases.shape,
         "Against references": phrases.against,
         "Ungraded": phrases.ungraded,

@@ -6,9 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -20,6 +22,8 @@ from medrl.training import cards
 from medrl.training.cards import Card
 
 AUTO = "auto"
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says how much memory a container may take, in its two versions."""
 FITTED = ("micro_batch_size", "gradient_checkpointing", "vllm_memory_share")
 """What stays ``auto`` in a configuration, until the shape of the model is known: `medrl.planning.fit` decides."""
 
@@ -75,7 +79,8 @@ class Hardware(Identified):
     """vLLM gives its memory back while the policy learns, and takes its weights anew each time it wakes; null: on a GPU of less
     than 40 GiB."""
     memory_gib: Annotated[float, Gt(0)] | None
-    """What of a GPU's memory a process can use; null where the plan shall not compare its estimate with it."""
+    """What of a GPU's memory a process can use; null where the plan shall not compare its estimate with it. On a CPU null is what
+    this machine has for each of the processes."""
 
     def problems(self) -> Iterator[Problem]:
         """What does not go together in this section."""
@@ -118,6 +123,14 @@ class Hardware(Identified):
         return cards.known()[self.card] if self.card else None
 
     @property
+    def room_gib(self) -> float | None:
+        """What the plan compares its estimate with; None where that is not known."""
+        if self.memory_gib is not None or self.device == "cuda":
+            return self.memory_gib
+        found = machine_memory()
+        return found / 2**30 / self.gpus if found else None
+
+    @property
     def sleeps(self) -> bool:
         """Whether vLLM gives its memory back while the policy learns."""
         small = self.memory_gib is not None and self.memory_gib < MEMORY_FOR_BOTH
@@ -158,6 +171,17 @@ def _deepspeed(stage: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
     }
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory of this machine, or of the container that the process runs in; None where the system does not tell."""
+    found = []
+    with suppress(AttributeError, OSError, ValueError):  # of which Windows has none
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # "max" where there is none
+            found.append(int(limit.read_text()))
+    return min(found, default=None)
 
 
 @cache
