@@ -129,6 +129,12 @@ def test_a_stop_ends_the_answer_before_itself(served):
         assert made.choices[0].finish_reason == "stop" and made.usage.completion_tokens < 24
 
 
+def test_what_clients_write_out_and_want_nothing_of_changes_nothing(served):
+    nothing = {"response_format": {"type": "text"}, "tools": [], "tool_choice": "none", "logit_bias": {}, "n": 1, "logprobs": False}
+    said = [served[2].chat.completions.create(model="base", messages=QUESTION, **more).choices[0].message for more in ({}, nothing)]
+    assert said[0] == said[1]
+
+
 def test_earlier_turns_are_read(served):
     _, engines, client = served
     turns = [*QUESTION, {"role": "assistant", "content": "48"}, {"role": "user", "content": [{"type": "text", "text": "Sure?"}]}]
@@ -155,6 +161,8 @@ def test_earlier_turns_are_read(served):
         ({"stop": ""}, 400, "stop.0: "),
         ({"presence_penalty": 0.5}, 400, "presence_penalty: "),
         ({"logprobs": True}, 400, "logprobs: "),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format.type: "),
+        ({"tools": [{"type": "function", "function": {"name": "look_up"}}]}, 400, "tools: "),
         ({"extra_body": {"top_k": 5}}, 400, "top_k: is not done here; leave it out"),
     ],
 )

@@ -59,6 +59,14 @@ def _listed(stop: Any) -> Any:
 Zero = Annotated[float, Ge(0), Le(0)]
 
 
+class PlainText(BaseModel):
+    """An answer in whatever words the model writes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text"]
+
+
 class Asked(BaseModel):
     """A request for an answer. What would change the answer and is not done is refused, never passed over."""
 
@@ -78,6 +86,10 @@ class Asked(BaseModel):
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logprobs: Literal[False] | None = None
+    response_format: PlainText | None = None  # clients write these four out where they want nothing of them
+    tools: Annotated[list[Any], Len(0, 0)] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    logit_bias: Annotated[dict[str, Any], Len(0, 0)] | None = None
     user: Any = None  # this and what follows says nothing about the answer
     metadata: Any = None
     store: Any = None
