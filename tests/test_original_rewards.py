@@ -1,9 +1,10 @@
 """S0's and X-R1's rewards as published: what they pay that ours do not, and the other way round. docs/rewards.md lists it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
-from test_rewards import ROWS, Told, hacks, open_ended
+from test_rewards import ROWS, hacks, open_ended
+from told_judge import Told, by_answer
 
 from medrl.config import build
 from medrl.errors import UserError
@@ -164,17 +165,6 @@ def test_xr1_counts_markers_anywhere(text, markers):
     assert score(XR1ReasoningSteps(weight=1, wanted=3), text) == pytest.approx(markers / 3)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Equal(Told):
-    """Says that equal texts mean the same."""
-
-    verdicts: dict = field(default_factory=dict)
-
-    def judge(self, claims):
-        self.asked.append(list(claims))
-        return [claim.gold == claim.answer for claim in claims]
-
-
 @pytest.mark.parametrize(
     ("text", "right"),
     [
@@ -188,11 +178,11 @@ class Equal(Told):
     ],
 )
 def test_xr1_judges_the_first_answer(text, right):
-    assert score(XR1Accuracy(weight=1, judge=Equal()), text, open_ended()) == right
+    assert score(XR1Accuracy(weight=1, judge=Told(decide=lambda claim: claim.gold == claim.answer)), text, open_ended()) == right
 
 
 def test_xr1_s_judge_is_asked_once_in_lower_case_and_without_the_question():
-    judge = Told(verdicts={"vitamin c": True, "zinc": None})
+    judge = by_answer({"vitamin c": True, "zinc": None})
     completions = [Completion(f"<answer>{answer}</answer>", open_ended()) for answer in ("Vitamin C", "Zinc", "Iron")]
     # Where theirs fails, two equal strings are right; ours abstains.
     assert XR1Accuracy(weight=1, judge=judge).score_all(completions) == [1, None, None]
@@ -216,7 +206,7 @@ def test_xr1_s_judge_is_asked_once_in_lower_case_and_without_the_question():
 )
 def test_xr1_compares_golds_in_latex_with_the_whole_text(text, right):
     row = replace(ROW, example=replace(ROW.example, gold="$18$"))
-    judge = Told(verdicts={})
+    judge = by_answer({})
     assert score(XR1Accuracy(weight=1, judge=judge), text, row) == right
     assert judge.asked == [[]]  # nobody is asked
 

@@ -130,8 +130,17 @@ def test_a_stop_ends_the_answer_before_itself(served):
 
 
 def test_what_clients_write_out_and_want_nothing_of_changes_nothing(served):
-    nothing = {"response_format": {"type": "text"}, "tools": [], "tool_choice": "none", "logit_bias": {}, "n": 1, "logprobs": False}
-    said = [served[2].chat.completions.create(model="base", messages=QUESTION, **more).choices[0].message for more in ({}, nothing)]
+    nothing = {
+        "response_format": {"type": "text"},
+        "tools": [],
+        "tool_choice": "none",
+        "logit_bias": {},
+        "n": 1,
+        "logprobs": False,
+    }
+    said = [
+        served[2].chat.completions.create(model="base", messages=QUESTION, **more).choices[0].message for more in ({}, nothing)
+    ]
     assert said[0] == said[1]
 
 
