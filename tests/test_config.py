@@ -625,3 +625,7 @@ def test_an_option_of_a_section_that_is_null_names_what_to_choose_first(mistakes
 )
 def test_a_mistake_does_not_make_another(mistakes, words, key):
     assert [problem.key for problem in mistakes(*words).problems] == [key]
+
+
+def test_a_run_to_start_from_is_a_folder_and_no_number(mistakes):
+    assert "model.run  is 100000.0, should be the folder of a finished run" in str(mistakes("model=from_run", "model.run=1e5"))

@@ -92,11 +92,13 @@ def _fill_model(cfg: DictConfig) -> None:
         cfg.model[key] = before["model"][key]
 
 
-def _run_before(folder: str | None) -> Tree:
+def _run_before(folder: Any) -> Tree:
     from medrl.models import from_run
 
     if not folder:
         raise ConfigError([Problem("model.run", "model=from_run needs model.run=FOLDER, the folder of a finished run.")])
+    if not isinstance(folder, str):
+        raise ConfigError([Problem("model.run", f"is {folder!r}, should be the folder of a finished run")])
     try:
         return from_run.planned.get(Path(folder)) or frozen.load(Path(folder))
     except UserError as error:
