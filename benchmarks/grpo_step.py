@@ -16,6 +16,8 @@ too.
 ``apart`` is the norm of the difference of two gradients over the norm of TRL's: ours and TRL's; TRL's and the same rows in two
 halves, which is what rounding does; and (bf16) each of them and the gradient in float32.
 
+``--profile FILE`` gets torch's profile of one step of each side.
+
 With vLLM there is a second line, ``qlora_sync``: how long the engine takes to get the weights.
 """
 
@@ -39,6 +41,7 @@ import trl
 from peft import LoraConfig
 from record import ROOT, options, write
 from shapes import SEVEN, SHAPES, TINY, asked, written
+from torch.profiler import profile
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 from trl.trainer import grpo_trainer
 
@@ -147,7 +150,7 @@ class Watch(TrainerCallback):
     def __init__(self, trainer: Any, chosen: Namespace) -> None:
         self.steps: list[float] = []
         self.parts: dict[str, list[float]] = {"generate_s": [], "sync_s": []}
-        self.chosen, self.trainer = chosen, trainer
+        self.chosen, self.trainer, self.profiler = chosen, trainer, None
         trainer.add_callback(self)
         trainer._generate_single_turn = self._timed("generate_s", self._cut(trainer._generate_single_turn))
         if trainer.use_vllm:
@@ -192,11 +195,21 @@ class Watch(TrainerCallback):
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Transformers calls it before the first micro-batch, and so before completions are made."""
+        if self.chosen.profile and len(self.steps) == WARM_UP:
+            self.profiler = profile(with_stack=False)
+            self.profiler.start()
         self.start = now()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Transformers calls it behind the optimizer."""
         self.steps.append(now() - self.start)
+        if self.profiler:
+            self.profiler.stop()
+            order = f"self_{'cuda' if CUDA else 'cpu'}_time_total"
+            table = self.profiler.key_averages().table(sort_by=order, row_limit=40, max_name_column_width=70)
+            with self.chosen.profile.open("a", encoding="utf-8") as file:
+                file.write(f"{type(self.trainer).__module__}, {self.steps[-1]:.2f} s\n{table}\n")
+            self.profiler = None
 
     def figures(self) -> dict[str, Any]:
         """Medians after the steps that warm up."""
@@ -328,6 +341,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--side", choices=["trl", "medrl", "padded", "both", "all"], default="both")
     parser.add_argument("--check", action="store_true", help="compare losses and gradients, too")
+    parser.add_argument("--profile", type=Path, help="append what took the time of a step of each side, one of those measured")
     parser.add_argument("--s0", action="store_true", help="plain TRL generates 6 completions a step with transformers, in nf4")
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "FOLDER"), help="what a process is started with by this one")
     chosen = parser.parse_args()

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -44,6 +44,8 @@ NEIGHBOUR = ("run_id", "family", "arms", "name", "seed", "control", "eval", "tas
 """What is read of a run that lies beside; one that lacks any of it is none of ours, or damaged, and stops no other run."""
 PAGE_SECONDS = 5.0
 """How old ``report.html`` may be while a stage of a run works on: short steps do not write it again and again."""
+ANSWERS_A_PROCESS = 256
+"""Fewest answers for which a process is started on another GPU: its start takes as long as some hundred of them."""
 JOIN_SECONDS = 600.0
 """How long a node waits for the first one to begin the run."""
 
@@ -97,7 +99,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 with trackers.following(tree, settings, folder):
                     if settings.algo.trains and not (folder / "model").exists():
                         _train_as_a_stage(settings, folder, stop)
-                    evaluate_models(tree, settings, folder)
+                    evaluate_models(tree, settings, folder, stop)
                     metrics = finish(tree, settings, folder)
             except BaseException as error:
                 standing.note_end(folder, error)
@@ -390,19 +392,49 @@ def train(settings: Run, folder: Path, stop: GracefulShutdown, unloaded: Collect
     settings.algo.train(job, out)
 
 
-def evaluate_models(tree: Tree, settings: Run, folder: Path) -> None:
+def evaluate_models(tree: Tree, settings: Run, folder: Path, stop: GracefulShutdown) -> None:
     """Ask the held-out tasks of the model before and after training; what another run knows of the one before is taken over."""
     results = folder / "eval"
     base.quiet()
+    whiches = ("base", "trained", *settings.algo.earlier(folder / "train")) if settings.algo.trains else ("base",)
+    divided = False
     if further.missing(settings, "base", results):
         with base_answers.held(settings) as shared:
             if shared and not settings.force:
                 _take_over(tree, settings, folder, shared)
             if further.missing(settings, "base", results):
+                divided = _answer_in_processes(settings, folder, whiches, stop)
                 _answer(tree, settings, folder, "base", shared)
-    for which in ("trained", *settings.algo.earlier(folder / "train")) if settings.algo.trains else ():
+    if not divided:
+        _answer_in_processes(settings, folder, whiches[1:], stop)
+    for which in whiches[1:]:
         if further.missing(settings, which, results):
             _answer(tree, settings, folder, which)
+
+
+def _answer_in_processes(settings: Run, folder: Path, whiches: Sequence[str], stop: GracefulShutdown) -> bool:
+    """Whether each GPU of a run has answered its share of what these models lack, which `_answer` then puts together: where
+    there is enough to be worth their starts.
+    """
+    count = settings.hardware.gpus if settings.model.runs_here else 1
+    if (
+        count == 1
+        or sum(further.missing_answers(settings, which, folder / "eval") for which in whiches) < ANSWERS_A_PROCESS * count
+    ):
+        return False
+    with run_folder.stage(folder, "evaluate") as entry:
+        entry["processes"] = count
+        processes.answering(settings.hardware, folder, whiches, stop)
+    return True
+
+
+def answer_share(settings: Run, folder: Path, whiches: Sequence[str]) -> None:
+    """Answer what is of this process's share (`distributed.share`) of what these models lack."""
+    base.quiet()
+    for which in whiches:
+        if further.missing(settings, which, folder / "eval"):
+            further.answer(settings, which, *load(settings, folder, which), folder / "eval", lambda *_: None)
+    vllm_engine.stop()
 
 
 def _take_over(tree: Tree, settings: Run, folder: Path, shared: Path) -> None:
@@ -416,7 +448,8 @@ def _take_over(tree: Tree, settings: Run, folder: Path, shared: Path) -> None:
         for path, taken in found.items():
             entry["generation"] = taken.generation
             files.write_atomically(path, taken.text)
-            path.with_name(path.name + ".begun").unlink(missing_ok=True)
+            for begun in evaluate.begun_files(path):
+                begun.unlink()
             run_folder.note_file(folder, path, grader=evaluate.grader_of(settings), taken_from=taken.run)
     origins = ", ".join(sorted({taken.run for taken in found.values()}))
     print(f"base     answers before training ({len(found)} of the files in eval/) are those of {origins}", flush=True)

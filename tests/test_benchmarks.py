@@ -75,7 +75,7 @@ def test_every_baseline_is_whole_and_its_benchmark_is_there():
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["data_prep", "grpo_step", "rewards", "sft_tokens"])
+@pytest.mark.parametrize("name", ["data_prep", "grpo_step", "rewards", "scaling", "sft_tokens"])
 def test_the_short_form_measures_both_sides_of_the_same_work(name):
     lines = compare.run(name, ["--tiny"])
     assert lines and all(each["benchmark"] == name and each["ratio"] > 0 for each in lines)

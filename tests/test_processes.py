@@ -15,8 +15,10 @@ from medrl import lifecycle
 from medrl.config import build, frozen
 from medrl.config import compose as composing
 from medrl.errors import ConfigError, Interrupted, UserError
+from medrl.evaluation import evaluate
 from medrl.files import read_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.tracking import run_folder
 from medrl.training import cards, distributed, hardware, processes
 
 SFT = (
@@ -213,6 +215,54 @@ def test_what_ended_the_processes_is_said(made, monkeypatch, tmp_path):
     shutdown.signal = signal.SIGTERM
     with pytest.raises(Interrupted, match="Run the same command again"):
         processes.in_processes(made("hardware.gpus=2"), tmp_path, shutdown)
+
+
+@pytest.mark.slow
+def test_processes_share_the_questions(compose, monkeypatch, tmp_path):
+    """What two wrote together is what one wrote alone; and what one of them left is taken over, whoever goes on."""
+    words = ["algo=none", "data_mix=pubmedqa", "source.test_rows=9", "hardware=cpu", "eval.max_new_tokens=8"]
+    alone, both, broken = (compose([*words, f"hardware.gpus={count}", f"runs={tmp_path / name}"])
+                           for name, count in (("alone", 1), ("both", 2), ("broken", 2)))  # fmt: skip
+
+    def answers(name):
+        (path,) = (tmp_path / name).glob("*/eval/pubmedqa-*-base-*.jsonl")
+        return [(line["id"], line["text"]) for line in read_jsonl(path)]
+
+    lifecycle.run(alone)
+    monkeypatch.setattr(lifecycle, "ANSWERS_A_PROCESS", 4)
+    monkeypatch.setattr(lifecycle.base_answers, "found", lambda *_: {})  # the first run's would be taken over
+    lifecycle.run(both)
+    assert answers("both") == answers("alone") and len(answers("alone")) == 9
+    (folder,) = (tmp_path / "both").glob("none-*")
+    assert [stage.get("processes") for stage in run_folder.stages(folder)] == [2, None]
+
+    answering, kept = processes.answering, []
+
+    def one_is_killed(hardware, folder, whiches, stop):
+        answering(hardware, folder, whiches, stop)
+        (share,) = (folder / "eval").glob("*.begun-1-of-2")
+        kept.append(read_jsonl(share)[0]["position"])
+        share.write_text(share.read_text().splitlines(keepends=True)[0])
+        raise Interrupted("killed", signal.SIGTERM)
+
+    monkeypatch.setattr(processes, "answering", one_is_killed)
+    with pytest.raises(Interrupted):
+        lifecycle.run(broken)
+    assert not list((tmp_path / "broken").glob("*/eval/*.jsonl"))
+    asked, missing = [], evaluate.missing_lines
+    monkeypatch.setattr(evaluate, "missing_lines", lambda *args: asked.append(sorted({*range(9)} - args[4])) or missing(*args))
+    lifecycle.run(compose([*words, f"runs={tmp_path / 'broken'}"]))  # one process goes on with what two have left
+    assert asked == [sorted({1, 3, 5, 7} - {*kept})] and answers("broken") == answers("alone")
+    assert not list((tmp_path / "broken").glob("*/eval/*.begun*"))
+
+
+def test_each_answering_process_sees_a_gpu_of_its_own(made, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(processes, "visible_gpus", lambda: ("3", "GPU-5"))
+    monkeypatch.setattr(processes.job, "run", lambda jobs, shutdown: seen.extend(each._environment for each in jobs))
+    processes.answering(replace(made("hardware.gpus=2"), device="cuda"), tmp_path, ["base", "trained"], GracefulShutdown())
+    assert [(each["CUDA_VISIBLE_DEVICES"], each[distributed.SHARE]) for each in seen] == [("3", "0/2"), ("GPU-5", "1/2")]
+    assert not any("RANK" in each for each in seen)  # they are no group: vLLM runs as in a single process
 
 
 def test_a_worker_reads_the_run_folder_and_nothing_else(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -27,9 +28,12 @@ from medrl.models.tokenization import Rendering
 from medrl.statistics import metrics
 from medrl.tasks.base import Task
 from medrl.tracking import run_folder
+from medrl.training import distributed
 
 Which = str
 """A model of a run: ``base`` before training, ``trained`` after it, or one that training has kept on the way (`Algo.earlier`)."""
+BEGUN = ".begun"
+"""Ends the name of a file of results that is not whole yet."""
 Lines = dict[int, dict[str, Any]]
 """Lines by their position in the file."""
 
@@ -180,7 +184,7 @@ def regrade(run: Run, folder: Path, stale: Mapping[Path, tuple[str, str]]) -> Re
             run_folder.note_file(folder, path, grader=grader_of(run))
         else:
             begun = ({"position": place, "grader": grader_of(run), **line} for place, line in kept.items())
-            write_jsonl(path.with_name(path.name + ".begun"), begun)
+            write_jsonl(path.with_name(path.name + BEGUN), begun)
             path.unlink()
         changed = sum(line != lines[place] for place, line in kept.items())
         found = Regraded(len(kept), changed, len(lines) - len(kept))
@@ -235,23 +239,40 @@ Missing = Callable[[Collection[int], Callable[[float], None]], Iterator[Lines]]
 
 def write_as_made(path: Path, what: str, total: int, unit: str, missing: Missing, maker: Mapping[str, str] | None = None) -> None:
     """Write lines to ``<path>.begun`` as they are made, so that a killed evaluation goes on where it was, and to ``path`` in one
-    step. Lines there that another ``maker`` has made are made again.
+    step. Lines there that another ``maker`` has made are made again. One of several processes (`distributed.share`) writes its
+    share to a file of its own and leaves the rest to whoever started them.
     """
     from medrl.report.progress import Progress
 
-    begun, maker = path.with_name(path.name + ".begun"), maker or {}
-    kept = read_jsonl(begun, needs=("position",))
-    own = [line for line in kept if {key: line.pop(key, None) for key in maker} == maker]
-    lines = {line.pop("position"): line for line in own}
-    with Progress(what, total, len(lines), unit) as progress, appending(begun) as file:
-        for batch in missing(set(lines), progress.partly):
+    (number, count), maker = distributed.share(), maker or {}
+    own = path.with_name(path.name + (BEGUN if count == 1 else f"{BEGUN}-{number}-of-{count}"))
+    lines: Lines = {}
+    for line in begun_lines(path):
+        if {key: line.pop(key, None) for key in maker} == maker:
+            lines[line.pop("position")] = line
+    mine = range(number, total, count)
+    others = set(range(total)) - set(mine)
+    with Progress(what, len(mine), len(lines.keys() - others), unit, shown=number == 0) as progress, appending(own) as file:
+        for batch in missing(lines.keys() | others, progress.partly):
             lines |= batch
             for position, line in batch.items():
                 file.write(json.dumps({"position": position, **maker, **line}, ensure_ascii=False) + "\n")
             file.flush()
-            progress.update(len(lines))
-    write_jsonl(path, (lines[position] for position in range(total)))
-    begun.unlink()
+            progress.update(len(lines.keys() - others))
+    if count == 1:
+        write_jsonl(path, (lines[position] for position in range(total)))
+        for begun in begun_files(path):
+            begun.unlink()
+
+
+def begun_files(path: Path) -> list[Path]:
+    """The files of a file of results that is not whole yet: one, or one of each process."""
+    return sorted(path.parent.glob(glob.escape(path.name + BEGUN) + "*"))
+
+
+def begun_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of results that is not whole yet, each with its ``position``."""
+    return [line for each in begun_files(path) for line in read_jsonl(each, needs=("position",))]
 
 
 def missing_lines(

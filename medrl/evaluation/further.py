@@ -32,6 +32,12 @@ def missing(run: Run, which: Which, folder: Path) -> bool:
     return any(not (folder / file).exists() for *_, file in files(run, which))
 
 
+def missing_answers(run: Run, which: Which, folder: Path) -> int:
+    """About how many lines still have to be written."""
+    lacking = (each for each in files(run, which) if not (folder / each[2]).exists())
+    return sum(len(evaluate.held_out(each, name)) * each.eval.samples for each, name, _ in lacking)
+
+
 def answer(run: Run, which: Which, model: Any, tokenizer: Any, folder: Path, note: Note) -> None:
     """Ask it; the first arguments are those of `evaluate.answer_tasks`."""
     for each in asked(run):

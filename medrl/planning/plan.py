@@ -309,7 +309,7 @@ def _answer(folder: Path) -> dict[str, Any] | None:
 
     answers, seconds = 0, 0.0
     for stage in run_folder.stages(folder):
-        if stage["stage"] == "evaluate" and stage["end"] and stage["files"]:
+        if stage["stage"] == "evaluate" and stage["end"] and (stage["files"] or "processes" in stage):
             answers += sum(len(read_jsonl(folder / name)) for name in stage["files"])
             seconds += _seconds(stage)
     record = str(folder / "provenance.json")

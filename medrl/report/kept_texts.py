@@ -60,7 +60,7 @@ def _files(folder: Path, run: Run, which: evaluate.Which) -> dict[str, Path]:
 def _lines(path: Path) -> list[Line]:
     if path.exists():
         return read_jsonl(path)
-    return sorted(read_jsonl(path.with_name(path.name + ".begun")), key=lambda line: line["position"])
+    return sorted(evaluate.begun_lines(path), key=lambda line: line["position"])
 
 
 class Completion(NamedTuple):

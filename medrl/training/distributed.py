@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+SHARE = "MEDRL_SHARE"
+"""Variable of `share`: ``1/4`` is the second of four."""
+
 
 def rank() -> int:
     """Number of this process among all that train; 0 where it is alone."""
@@ -13,6 +16,14 @@ def rank() -> int:
 def size() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def share() -> tuple[int, int]:
+    """Number of this process among those that answer a run's questions together, and how many there are: it writes every so
+    many-th answer. (0, 1) where it is alone.
+    """
+    number, _, count = os.environ.get(SHARE, "0/1").partition("/")
+    return int(number), int(count)
 
 
 def join(device: str) -> None:

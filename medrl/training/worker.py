@@ -1,4 +1,6 @@
-"""``python -m medrl.training.worker RUN_FOLDER [+extensions=FOLDER]``: one of the processes that train a run together."""
+"""``python -m medrl.training.worker RUN_FOLDER [MODEL...] [+extensions=FOLDER]``: one of the processes that train a run together,
+or that answer its questions with these of its models.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,22 @@ from medrl.training import distributed
 
 
 def main() -> int:
-    """Train as the frozen configuration says; 0 when done, else the exit code of what went wrong."""
-    return exit_code(lambda: _train(Path(sys.argv[1])))
+    """Do what the frozen configuration says; 0 when done, else the exit code of what went wrong."""
+    return exit_code(lambda: _work(Path(sys.argv[1])))
 
 
-def _train(folder: Path) -> int:
+def _work(folder: Path) -> int:
     shutdown = GracefulShutdown(notice=None)  # the parent prints it, once
     try:
-        extensions.name(sys.argv[2:])
+        whiches = extensions.name(sys.argv[2:])
         with files.explained(folder), shutdown.listening():
             settings = build.check(frozen.load(folder))
             distributed.join(settings.hardware.device)
             with ledger.paid_under(folder.parent), lifecycle.counting(settings, folder):
-                lifecycle.train(settings, folder, shutdown)
+                if whiches:
+                    lifecycle.answer_share(settings, folder, whiches)
+                else:
+                    lifecycle.train(settings, folder, shutdown)
     except Interrupted as error:  # which the parent prints
         return error.exit_code
     return 0
