@@ -47,8 +47,7 @@ def words(chosen: Namespace, gpus: int, weights: Path, scratch: Path) -> list[st
         f"hardware.gpus={gpus}",
         f"hardware.micro_batch_size={chosen.micro_batch}",
         "hardware.gradient_checkpointing=false",
-        "eval.limit=1",
-        "eval.max_new_tokens=1",
+        "data_mix.held_out=[]",
         f"runs={scratch / f'runs-{gpus}'}",
     ]
 
