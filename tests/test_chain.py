@@ -91,7 +91,7 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         before = compose(["algo=sft", f"seed={seed}"])
         from_run.planned[tmp_path / name] = before
-        identity.planned[(tmp_path / name).resolve()] = schema.run_id(build.unchecked(before))
+        identity.planned[(tmp_path / name).resolve()] = {"run_id": schema.run_id(build.unchecked(before))}
         tree = composing.tree(["model=from_run", f"model.run={tmp_path / name}", "hardware=cpu"])
         ids.append(schema.run_id(build.unchecked(tree)))
     assert ids[0] == ids[1] != ids[2]
@@ -185,7 +185,13 @@ def test_a_chain_for_each_seed_and_with_m_for_each_combination(tmp_path):
     assert [each.stages["rft"].tree["seed"] for each in chains] == [0, 1]
     assert all(each.stages["rft"].tree["model"]["run"] == str(each.stages["sft"].folder) for each in chains)
     grid = [*words, "seed=0,1", "sft.algo.learning_rate=1e-3,1e-4"]
-    assert len(chain.resolve_all(grid, several=True)) == 4
+    both = chain.resolve_all(grid, several=True)
+    assert len(both) == 4
+    # The seeds of a chain are seeds of each of its stages; another value of an earlier stage is another recipe.
+    for stage in ("sft", "rft"):
+        runs = [each.stages[stage].run for each in (*chains, *both)]
+        assert len({schema.family_id(run) for run in runs[:2]}) == 1 and len({schema.run_id(run) for run in runs[:2]}) == 2
+        assert len({schema.arms_id(run) for run in runs}) == 3  # the algorithm's own learning rate, 1e-3, 1e-4
     with pytest.raises(ConfigError, match="learning_rate  has several values; add -m to run a chain for each"):
         chain.resolve_all(grid, several=False)
     with pytest.raises(ConfigError, match=r"sft: algo.batch_size .*\(with seed=0 sft.algo.batch_size=0\)"):

@@ -154,7 +154,8 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
         except ConfigError as error:  # the stages after it start from its folder, which is not known
             raise ConfigError([replace(each, key=f"{key}: {each.key}") for each in error.problems]) from None
         from_run.planned[found[key].folder] = found[key].tree
-        identity.planned[found[key].folder.resolve()] = schema.run_id(found[key].run)
+        ids = {"run_id": schema.run_id(found[key].run), "family": schema.family_id(found[key].run)}
+        identity.planned[found[key].folder.resolve()] = ids
     return found
 
 
