@@ -1,7 +1,9 @@
 """Runs that start from one another, one by one and as a chain."""
 
 import json
+import os
 import random
+import sys
 import time
 
 import killed
@@ -11,8 +13,9 @@ import yaml
 from medrl.algos.grpo import GRPO
 from medrl.config import build, frozen, identity, schema
 from medrl.config import compose as composing
-from medrl.errors import ConfigError, UserError
+from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.jobs import chain
+from medrl.jobs.job import Job
 from medrl.models import from_run
 
 SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=8", "data_mix.rows=64", "eval.max_new_tokens=32")
@@ -52,6 +55,29 @@ def refused(listed):
 )
 def test_a_file_that_is_no_chain_is_refused(listed, key, said):
     assert any(where == key and said in message for where, message in refused(listed)), refused(listed)
+
+
+class EndsAfterASignal:
+    """A stage that is at its end when its chain is asked to stop."""
+
+    command = "a stage"
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def finished(self):
+        return False
+
+    def job(self):
+        said = f"import os, signal; signal.signal(15, signal.SIG_IGN); os.mkdir({str(self.folder)!r}); os.kill({os.getpid()}, 15)"
+        return Job([sys.executable, "-c", said])
+
+
+def test_a_chain_that_is_asked_to_stop_at_the_end_of_a_stage_starts_no_other(tmp_path):
+    stages = {name: EndsAfterASignal(tmp_path / name) for name in ("first", "second")}
+    with pytest.raises(Interrupted, match=r"Stopped in stage first\. Run the same command again to go on\."):
+        chain.Chain("mine", (), stages).run()
+    assert (tmp_path / "first").is_dir() and not (tmp_path / "second").exists()
 
 
 def test_a_circle_is_named():

@@ -62,7 +62,7 @@ class Chain:
                 done = stage.finished()
                 print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
                 failed = None if done else job.run([stage.job()], shutdown)
-                if failed and shutdown.signal is not None:
+                if shutdown.signal is not None:  # also where the stage was at its end
                     raise Interrupted(f"Stopped in stage {key}. Run the same command again to go on.", shutdown.signal)
                 if failed:
                     raise UserError(
