@@ -99,6 +99,8 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 with trackers.following(tree, settings, folder):
                     if settings.algo.trains and not (folder / "model").exists():
                         _train_as_a_stage(settings, folder, stop)
+                        if stop.signal is not None:  # it came in the last step, after which there is nothing to go on from
+                            raise Interrupted("Stopped after training. Run the same command again to go on.", stop.signal)
                     evaluate_models(tree, settings, folder, stop)
                     metrics = finish(tree, settings, folder)
             except BaseException as error:

@@ -1,7 +1,9 @@
 """Runs that start from one another, one by one and as a chain."""
 
 import json
+import os
 import random
+import sys
 import time
 
 import killed
@@ -11,8 +13,9 @@ import yaml
 from medrl.algos.grpo import GRPO
 from medrl.config import build, frozen, identity, schema
 from medrl.config import compose as composing
-from medrl.errors import ConfigError, UserError
+from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.jobs import chain
+from medrl.jobs.job import Job
 from medrl.models import from_run
 
 SMALL = ("hardware=cpu", "source.train_rows=120", "source.test_rows=8", "data_mix.rows=64", "eval.max_new_tokens=32")
@@ -54,6 +57,29 @@ def test_a_file_that_is_no_chain_is_refused(listed, key, said):
     assert any(where == key and said in message for where, message in refused(listed)), refused(listed)
 
 
+class EndsAfterASignal:
+    """A stage that is at its end when its chain is asked to stop."""
+
+    command = "a stage"
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def finished(self):
+        return False
+
+    def job(self):
+        said = f"import os, signal; signal.signal(15, signal.SIG_IGN); os.mkdir({str(self.folder)!r}); os.kill({os.getpid()}, 15)"
+        return Job([sys.executable, "-c", said])
+
+
+def test_a_chain_that_is_asked_to_stop_at_the_end_of_a_stage_starts_no_other(tmp_path):
+    stages = {name: EndsAfterASignal(tmp_path / name) for name in ("first", "second")}
+    with pytest.raises(Interrupted, match=r"Stopped in stage first\. Run the same command again to go on\."):
+        chain.Chain("mine", (), stages).run()
+    assert (tmp_path / "first").is_dir() and not (tmp_path / "second").exists()
+
+
 def test_a_circle_is_named():
     circle = {"a": {"words": [], "init_from": "c"}, "b": {"words": [], "init_from": "a"}, "c": {"words": [], "init_from": "b"}}
     with pytest.raises(UserError, match=r"The chain mine goes round in a circle: . -> . -> . -> .;"):
@@ -91,7 +117,7 @@ def test_the_id_is_of_what_is_started_from_and_not_of_where_it_lies(compose, tmp
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         before = compose(["algo=sft", f"seed={seed}"])
         from_run.planned[tmp_path / name] = before
-        identity.planned[(tmp_path / name).resolve()] = schema.run_id(build.unchecked(before))
+        identity.planned[(tmp_path / name).resolve()] = {"run_id": schema.run_id(build.unchecked(before))}
         tree = composing.tree(["model=from_run", f"model.run={tmp_path / name}", "hardware=cpu"])
         ids.append(schema.run_id(build.unchecked(tree)))
     assert ids[0] == ids[1] != ids[2]
@@ -185,7 +211,13 @@ def test_a_chain_for_each_seed_and_with_m_for_each_combination(tmp_path):
     assert [each.stages["rft"].tree["seed"] for each in chains] == [0, 1]
     assert all(each.stages["rft"].tree["model"]["run"] == str(each.stages["sft"].folder) for each in chains)
     grid = [*words, "seed=0,1", "sft.algo.learning_rate=1e-3,1e-4"]
-    assert len(chain.resolve_all(grid, several=True)) == 4
+    both = chain.resolve_all(grid, several=True)
+    assert len(both) == 4
+    # The seeds of a chain are seeds of each of its stages; another value of an earlier stage is another recipe.
+    for stage in ("sft", "rft"):
+        runs = [each.stages[stage].run for each in (*chains, *both)]
+        assert len({schema.family_id(run) for run in runs[:2]}) == 1 and len({schema.run_id(run) for run in runs[:2]}) == 2
+        assert len({schema.arms_id(run) for run in runs}) == 3  # the algorithm's own learning rate, 1e-3, 1e-4
     with pytest.raises(ConfigError, match="learning_rate  has several values; add -m to run a chain for each"):
         chain.resolve_all(grid, several=False)
     with pytest.raises(ConfigError, match=r"sft: algo.batch_size .*\(with seed=0 sft.algo.batch_size=0\)"):

@@ -158,6 +158,17 @@ def test_each_answer_is_drawn_as_often_and_a_rare_one_again(tmp_path):
     assert ids(drawn) == ids(mix({"pubmedqa": 1.0}, rows=31, take="balanced").draw(source, 0, None)) != ids(other)
 
 
+def test_each_answer_is_drawn_by_the_square_root_of_its_rows(tmp_path):
+    golds = ["yes"] * 16 + ["no"] * 9 + ["maybe"]
+    source = written(tmp_path, pubmedqa_train=[pubmed(n, f"Does {n} help?", "x", gold) for n, gold in enumerate(golds)])
+    drawn = mix({"pubmedqa": 1.0}, rows=24, take="square_root").draw(source, 0, None)
+    assert Counter(row.example.gold for row in drawn.rows) == {"yes": 12, "no": 9, "maybe": 3}
+    assert drawn.report["pubmedqa"]["answers by square root"] == 3 and drawn.report["pubmedqa"]["repeated"] == 2
+    assert sum(count > 1 for count in Counter(ids(drawn)).values()) == 1  # the one maybe, again and again
+    with pytest.raises(UserError, match=r"take=square_root: the answers of gsm8k cannot be listed; write data_mix.take=random"):
+        mix({"gsm8k": 1.0}, rows=10, take="square_root").draw(TWINS, 0, None)
+
+
 def test_tasks_whose_answers_cannot_be_listed_take_any_rows(tmp_path):
     beside = mix({"pubmedqa": 0.5, "gsm8k": 0.5}, rows=60, take="balanced").draw(TWINS, 0, None)
     golds = Counter(row.example.gold for row in beside.rows if row.example.task == "pubmedqa")

@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from medrl.algos.base import Job
 from medrl.algos.pairs import best_and_worst, check_published_pairs, pairs_of, published_pair
-from medrl.algos.samples import describe
+from medrl.algos.samples import NOTHING, describe
 from medrl.config.build import check
 from medrl.data.mix import TrainingRow
 from medrl.errors import UserError
@@ -119,6 +120,17 @@ def test_samples_are_graded_kept_and_gone_on_with(job, tmp_path):
     assert [line["text"] for line in again] == ["kept"] * 4 + [line["text"] for line in samples[4:]]
     other = algo.samples(job, rows, tmp_path / "other.jsonl", 1)
     assert [line["text"] for line in other] != [line["text"] for line in samples]
+
+
+def test_the_row_of_nothing_keeps_prompt_and_completion_apart():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(["..", ". a", ".\n"] * 9, trainer)
+    prompt = tokenizer.encode(NOTHING["prompt"]).ids
+    assert len(tokenizer.encode("..").ids) == 1  # as in Qwen2.5's and SmolLM2's
+    for side in ("chosen", "rejected", "completion"):
+        assert tokenizer.encode(NOTHING["prompt"] + NOTHING[side]).ids[: len(prompt)] == prompt
 
 
 def test_figures_of_a_sampling(job):

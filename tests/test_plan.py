@@ -91,7 +91,9 @@ def test_what_is_sampled_before_training_is_counted(planned):
     assert found["samples"] == {"completions": 120, "tokens at most": 120 * 64}
     assert "samples  120 completions of its own to learn from, 7,680 tokens at most" in said
     found, _ = planned("algo=iterative_dpo", "algo.rounds=3", *small)
-    assert found["samples"]["completions"] == 3 * 120
+    assert found["samples"]["completions"] == 3 * 120 and found["evaluation"]["completions"] == 2 * 36
+    kept, _ = planned("algo=iterative_dpo", "algo.rounds=3", "algo.keep_rounds=true", *small)
+    assert kept["evaluation"]["completions"] == 4 * 36  # before training, and after each of the rounds
     found, said = planned("algo=dpo", "data_mix=medicalgpt_preference", "algo.prompts=30")  # pairs of the data set
     assert found["samples"]["completions"] == 0 and "samples" not in said
     assert planned()[0]["samples"] is None

@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from test_iterative_dpo import StopAfter
 from test_pairs import job_of
 
+from medrl import lifecycle
 from medrl.algos.sft import check_apart
-from medrl.config import build
+from medrl.config import build, schema
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
 from medrl.training import checkpoints
@@ -34,6 +35,28 @@ def test_packed_rows_do_not_see_each_other(compose, tmp_path):
     job.policy.forward = lambda position_ids, **inputs: sees(**inputs)  # a model that takes no heed of positions
     with pytest.raises(UserError, match=r"packed rows would see each other in Qwen2ForCausalLM.*set algo\.packing=false"):
         check_apart(job.policy)
+
+
+@pytest.mark.slow
+def test_a_signal_in_the_last_step_ends_the_run_before_its_evaluation(compose, tmp_path, monkeypatch):
+    tree = compose(
+        [
+            *ROWS,
+            "hardware=cpu",
+            "data_mix=pubmedqa",
+            "algo.batch_size=4",
+            "eval.limit=2",
+            "eval.max_new_tokens=8",
+            f"runs={tmp_path}",
+        ]
+    )
+    folder = schema.run_dir(build.unchecked(tree))
+    with monkeypatch.context() as asked:
+        asked.setattr(lifecycle, "GracefulShutdown", lambda: StopAfter(folder / "train" / "log.jsonl", 1))
+        with pytest.raises(Interrupted, match=r"Stopped after training\. Run the same command again to go on\."):
+            lifecycle.run(tree)
+    assert (folder / "model").is_dir() and not list((folder / "eval").glob("*.jsonl"))
+    assert lifecycle.run(tree)["tasks"]["pubmedqa"]["n"] == 2
 
 
 @pytest.mark.slow

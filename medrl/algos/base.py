@@ -120,6 +120,11 @@ class Algo(Identified, ABC):
         return {}
 
     @property
+    def models_asked(self) -> int:
+        """How many models are asked the held-out tasks at most: before training, after it, and those of `earlier`."""
+        return 2 if self.trains else 1
+
+    @property
     def checkpoint_every(self) -> int:
         """A checkpoint may be written after any multiple of this many steps."""
         return 1

@@ -78,6 +78,10 @@ class IterativeDPO(SelfSampledPreference):
         standing = [(name, model) for name, model in kept.items() if model.exists()]
         return dict(standing[:-1])
 
+    @property
+    def models_asked(self) -> int:
+        return super().models_asked + self.keep_rounds * (self.rounds - 1)
+
     def rows(self, rows: Sequence[TrainingRow], number: int) -> list[TrainingRow]:
         """The rows of a round: each goes on where the one before ended, and begins anew at the end of the mix."""
         first = (number - 1) * self.prompts

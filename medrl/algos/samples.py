@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from medrl.models.generation import Generated, Sampling
     from medrl.rewards.base import Completion
 
+NOTHING = {"prompt": ".", **dict.fromkeys(("chosen", "rejected", "completion"), " a")}
+"""A row that TRL's preference trainers are made with and nothing is learned from. Most tokenizers have a token for two dots, and
+a prompt whose end becomes one token with what follows makes TRL warn that the model learns another context than it will see."""
 Row = TypeVar("Row")
 Sample = Mapping[str, Any]
 """One graded completion as ``samples.jsonl`` holds it: ``row`` (its place among the rows asked), ``task``, ``id``, ``text``,
@@ -122,7 +125,7 @@ class SelfSampledPreference(SelfSampled):
         """
         from datasets import Dataset
 
-        nothing = Dataset.from_list([{**dict.fromkeys(("prompt", "chosen", "rejected", "completion"), "."), "label": True}])
+        nothing = Dataset.from_list([{**NOTHING, "label": True}])
         options = {"peft_config": job.run.model.adapter_config(), **options}
         trainer = kind(model=job.policy, args=config, train_dataset=nothing, processing_class=job.tokenizer, **options)
         trainer.train_dataset = Dataset.from_list([dict(row) for row in whole_batches(rows, self.batch_size)])

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from medrl.errors import UserError
 from medrl.files import write_atomically
@@ -32,8 +32,9 @@ LARGE_BYTES = 32 * 1024 * 1024
 
 codes: dict[str, str] = {}
 """Hash of the Python files of each extension, by the modules and packages that it holds (`medrl.config.extensions`)."""
-planned: dict[Path, str] = {}
-"""Ids of runs that a chain is about to start, by resolved folder: later stages are named before the first has begun."""
+planned: dict[Path, Mapping[str, str]] = {}
+"""``run_id`` and ``family`` of runs that a chain is about to start, by resolved folder: later stages are named before the first
+has begun."""
 
 
 class Identified:
@@ -75,18 +76,20 @@ def plain(node: Any) -> Any:
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
-def of_run(folder: Path) -> str:
-    """The id of another run, wherever its folder lies. Raises `UserError` where the folder is no run's."""
-    if found := planned.get(folder.resolve()):
-        return found
+def of_run(folder: Path, which: Literal["run_id", "family"] = "run_id") -> str:
+    """The id of another run, or what it shares with those of other seeds, wherever its folder lies. Raises `UserError` where the
+    folder is no run's.
+    """
+    if known := planned.get(folder.resolve()):
+        return known[which]
     for name in ("provenance.json", "metrics.json"):  # folders of older versions have it in the second alone
         try:
-            found = json.loads((folder / name).read_text(encoding="utf-8")).get("run_id")
+            found = json.loads((folder / name).read_text(encoding="utf-8")).get(which)
         except (OSError, ValueError, AttributeError):
             continue
         if isinstance(found, str):
             return found
-    raise UserError(f"{folder} does not say which run it is (provenance.json has no run_id); run its command again to its end.")
+    raise UserError(f"{folder} does not say which run it is (provenance.json has no {which}); run its command again to its end.")
 
 
 def of_weights(folder: Path) -> dict[str, str]:

@@ -81,8 +81,10 @@ def run_id(run: Run) -> str:
 
 
 def family_id(run: Run) -> str:
-    """`run_id` without the seed: the same for runs that differ in nothing else."""
-    return digest(_learned(run))
+    """`run_id` without the seed, and without that of the run whose model it starts from: the same for runs that differ in nothing
+    else, so that chains of several seeds stand together in each stage.
+    """
+    return digest({**_learned(run), "model": run.model.of_any_seed()})
 
 
 def arms_id(run: Run) -> str:

@@ -26,6 +26,8 @@ SAME_ID = "same id, other content"
 """Rows taken although a held-out row of the user's own has their id."""
 TokenCounts = Callable[[Sequence[Messages]], list[int]]
 """Tokens of prompts after the chat template."""
+BY_ANSWER = {"balanced": "answers balanced", "square_root": "answers by square root"}
+"""Values of `DataMix.take` that look at answers, and what the report calls the number of answers then."""
 COUNTED_AT_ONCE = 1024
 """Prompts that are counted at once, at most."""
 _shown: dict[str, list[Example]] = {}
@@ -95,10 +97,12 @@ class DataMix(Identified):
     """Tasks whose test split is evaluated before and after training."""
     rows: Annotated[int, Gt(0), Most(10**7, "all drawn rows are held in memory")]
     """Rows drawn. A task with fewer than its share is gone through again, in another order."""
-    take: Literal["random", "first", "balanced"]
-    """Which rows of a task are drawn: any, by the seed; the first as published that nothing leaves out; or as many of each
-    answer, rows of rare ones again and again, so that no constant answer earns more than another. Only answers that can be listed
-    are balanced (decisions, letters); tasks with others take any rows."""
+    take: Literal["random", "first", "balanced", "square_root"]
+    """Which rows of a task are drawn: any, by the seed; the first as published that nothing leaves out; as many of each answer,
+    rows of rare ones again and again, so that no constant answer earns more than another (``balanced``); or of each answer by the
+    square root of its rows (Mahajan et al. 2018, arXiv 1805.00932), between the two: the commonest answer alone earns less than
+    it does held out, and a rare one is not learned as a common one. The last two are for answers that can be listed (decisions,
+    letters); tasks with others take any rows."""
     validation_rows: Annotated[int, Gt(0)] | None
     """Rows of each held-out task's training split that nothing is trained on, so that settings can be chosen by them
     (``eval.split=validation``) and the test split is left for what was chosen. null keeps none."""
@@ -203,9 +207,9 @@ class DataMix(Identified):
             drawn += rows
             contaminated += dropped
             report[name] = {**counts, "taken": wanted, "share": wanted / self.rows}
-        if self.take == "balanced" and not any("answers balanced" in counts for counts in report.values()):
+        if self.take in BY_ANSWER and not any(BY_ANSWER[self.take] in counts for counts in report.values()):
             raise UserError(
-                f"data_mix.take=balanced: the answers of {', '.join(report)} cannot be listed; write data_mix.take=random."
+                f"data_mix.take={self.take}: the answers of {', '.join(report)} cannot be listed; write data_mix.take=random."
             )
         Random(f"mix:{seed}").shuffle(drawn)
         return DrawnMix(drawn, report, contaminated, rule)
@@ -367,7 +371,7 @@ class DataMix(Identified):
                     yield TrainingRow(asked, task), key
 
         rows = clean()
-        most = len(examples) if self.take == "balanced" else wanted  # how many of an answer are left shows at the end
+        most = len(examples) if self.take in BY_ANSWER else wanted  # how many of an answer are left shows at the end
         # No more at once than are wanted still, so that no row is looked at of which nothing would be known one by one.
         while part := list(islice(rows, min(most - len(kept), COUNTED_AT_ONCE))):
             lengths = count_tokens([row.messages for row, _ in part]) if count_tokens else [0] * len(part)
@@ -383,11 +387,13 @@ class DataMix(Identified):
                         counts[SAME_ID] += 1
         if not kept:
             raise UserError(self._nothing_left(name, counts, contaminated, shortest, demonstrated=bool(shown)))
-        groups = _by_answer(kept) if self.take == "balanced" else {}
+        groups = _by_answer(kept) if self.take in BY_ANSWER else {}
         if groups:
-            counts["answers balanced"] = len(groups)
+            counts[BY_ANSWER[self.take]] = len(groups)
+        power = 0.5 if self.take == "square_root" else 0.0
+        weights = {answer: len(rows) ** power for answer, rows in (groups or {"": kept}).items()}
         taken: list[TrainingRow] = []
-        for answer, share in _shares(dict.fromkeys(groups or [""], 1.0), wanted).items():
+        for answer, share in _shares(weights, wanted).items():
             rest = groups.get(answer, kept)
             counts["repeated"] += max(0, share - len(rest))
             taken += _again_and_again(rest, share, order)

@@ -62,7 +62,7 @@ class Chain:
                 done = stage.finished()
                 print(f"\nchain    {self.name}, stage {key}: {'finished' if done else stage.command}", flush=True)
                 failed = None if done else job.run([stage.job()], shutdown)
-                if failed and shutdown.signal is not None:
+                if shutdown.signal is not None:  # also where the stage was at its end
                     raise Interrupted(f"Stopped in stage {key}. Run the same command again to go on.", shutdown.signal)
                 if failed:
                     raise UserError(
@@ -154,7 +154,8 @@ def resolve_stages(name: str, overrides: Sequence[str]) -> dict[str, ResolvedRun
         except ConfigError as error:  # the stages after it start from its folder, which is not known
             raise ConfigError([replace(each, key=f"{key}: {each.key}") for each in error.problems]) from None
         from_run.planned[found[key].folder] = found[key].tree
-        identity.planned[found[key].folder.resolve()] = schema.run_id(found[key].run)
+        ids = {"run_id": schema.run_id(found[key].run), "family": schema.family_id(found[key].run)}
+        identity.planned[found[key].folder.resolve()] = ids
     return found
 
 

@@ -57,6 +57,10 @@ class Model(Identified, ABC):
     quantization: Literal["nf4"] | None
     """nf4 keeps the frozen base in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314)."""
 
+    def of_any_seed(self) -> Values:
+        """Its identity, the same for models that differ in the seed of their training alone."""
+        return self.identity()
+
     @abstractmethod
     def tokenizer(self, texts: Texts) -> Any:
         """The tokenizer, padding on the left as generation needs it. `texts` is read only to train a new one."""

@@ -79,6 +79,9 @@ class FromRun(Model):
         """The other run's id: its folder may lie anywhere."""
         return super().identity() | {"run": identity.of_run(Path(self.run))}
 
+    def of_any_seed(self) -> Values:
+        return self.identity() | {"run": identity.of_run(Path(self.run), "family")}
+
     def fingerprint(self) -> dict[str, str]:
         """The id of the run and a hash of the weights that it wrote; of code that is run, where it comes from."""
         written = Path(self.run) / "model"

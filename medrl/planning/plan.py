@@ -95,7 +95,8 @@ def _samples(algo: SelfSampled, drawn: DrawnMix) -> dict[str, int]:
 
 
 def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
-    """What is asked of the model before training and after it, and how many tokens and seconds that can take to answer.
+    """What is asked of the model before training, after it and where it was kept on the way, and how many tokens and seconds that
+    can take to answer.
 
     Rows that are on a hub that cannot be asked are counted by what is published of them; null where that is not known here.
     """
@@ -110,7 +111,7 @@ def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:
         except Unreachable:
             rows[name], unread = _published_rows(run, name), True
     answered = sum(count or 0 for name, count in rows.items() if protocol(run, name) == "generative")
-    completions = answered * run.eval.samples * (2 if run.algo.trains else 1)
+    completions = answered * run.eval.samples * run.algo.models_asked
     time = pace and {**pace, "seconds in all": pace["seconds an answer"] * completions}
     found = {"rows": rows, "completions": completions, "tokens at most": completions * run.eval.max_new_tokens, "time": time}
     if unread:
