@@ -56,6 +56,11 @@ class GRPO(OnlineRL):
                 f"num_generations={self.num_generations}; change algo.batch_size or write algo.dynamic_sampling_rounds=0",
             )
 
+    def most_generated_tokens(self, run: Sections) -> int | None:
+        """With every round of replacing."""
+        most = super().most_generated_tokens(run)
+        return most and most * (1 + self.dynamic_sampling_rounds)
+
     def trainer(self, job: Job) -> Any:
         from trl import GRPOConfig, GRPOTrainer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medrl.algos import token_budget
 from medrl.training.rollout import colocated, micro_batches, shared_prompts
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 def trainer_class(kind: type[Any], job: Job) -> type[Any]:
     """TRL's GRPOTrainer or RLOOTrainer for a job, with our vLLM and with prompts shared where its hardware says so.
 
-    Prompts are shared where its model can.
+    Its tokens are counted. Prompts are shared where its model can.
     """
-    kind = colocated.trainer_class(kind, job)
+    kind = token_budget.counting(colocated.trainer_class(kind, job), job)
     if not job.run.hardware.shared_prompts:
         return kind
     if obstacle := shared_prompts.obstacle(job.policy):
