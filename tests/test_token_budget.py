@@ -93,11 +93,11 @@ def test_two_processes_end_at_the_same_step(tmp_path):
     words = (*SHORT, *ONLINE["grpo"], f"algo.max_generated_tokens={BUDGET}", "hardware.gpus=2")
     output = killed.finish(*words, f"runs={tmp_path / 'whole'}", folder=tmp_path)
     (whole,) = (tmp_path / "whole").glob("grpo-*")
-    assert output.count("training ends") == 1
+    assert output.count("are generated, algo.max_generated_tokens") == 1
     newest, *others = checkpoints.begun(whole / "train")
     left_out = shutil.ignore_patterns("model", "eval", "metrics.json", newest.name)
     shutil.copytree(whole, tmp_path / "again" / whole.name, ignore=left_out)
-    assert others and "training ends" in killed.finish(*words, f"runs={tmp_path / 'again'}", folder=tmp_path)
+    assert others and "are generated, algo.max_generated_tokens" in killed.finish(*words, f"runs={tmp_path / 'again'}", folder=tmp_path)
     folders = (whole, tmp_path / "again" / whole.name)
     logs = [read_jsonl(folder / "train" / "log.jsonl") for folder in folders]
     assert [line["generated_tokens"] for line in logs[0]] == [line["generated_tokens"] for line in logs[1]]
@@ -140,14 +140,14 @@ def test_prompts_that_the_budget_has_left_out_are_no_prompts_without_a_pair(job,
 @pytest.mark.slow
 def test_rounds_share_a_budget(compose, tmp_path):
     words = (
-        "algo=iterative_dpo", "algo.rounds=3", "algo.prompts=6", "algo.num_generations=4", "algo.batch_size=2",
+        "algo=iterative_dpo", "algo.rounds=3", "algo.prompts=6", "algo.num_generations=4", "algo.batch_size=1",
         "algo.max_steps=1", "algo.epochs=null",
     )  # fmt: skip
-    metrics, folder, log = done(compose, tmp_path, *words, "algo.max_generated_tokens=700")
+    metrics, folder, _ = done(compose, tmp_path, *words, "algo.max_generated_tokens=700")
     rounds = read_jsonl(folder / "train" / "rounds.jsonl")
     spent = [line["generated_tokens"] for line in rounds]
     assert len(rounds) == 2 and spent[0] < 700 <= sum(spent) == metrics["cost"]["generated_tokens"]
-    assert rounds[0]["prompts"] == 6 > rounds[1]["prompts"] and len(log) == 2
+    assert rounds[0]["prompts"] == 6 > rounds[1]["prompts"]
 
 
 def test_an_algorithm_that_generates_nothing_has_no_budget(mistakes):
