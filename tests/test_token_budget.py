@@ -97,7 +97,9 @@ def test_two_processes_end_at_the_same_step(tmp_path):
     newest, *others = checkpoints.begun(whole / "train")
     left_out = shutil.ignore_patterns("model", "eval", "metrics.json", newest.name)
     shutil.copytree(whole, tmp_path / "again" / whole.name, ignore=left_out)
-    assert others and "are generated, algo.max_generated_tokens" in killed.finish(*words, f"runs={tmp_path / 'again'}", folder=tmp_path)
+    assert others and "are generated, algo.max_generated_tokens" in killed.finish(
+        *words, f"runs={tmp_path / 'again'}", folder=tmp_path
+    )
     folders = (whole, tmp_path / "again" / whole.name)
     logs = [read_jsonl(folder / "train" / "log.jsonl") for folder in folders]
     assert [line["generated_tokens"] for line in logs[0]] == [line["generated_tokens"] for line in logs[1]]

@@ -79,7 +79,7 @@ class Distillation(SamplingAlgo):
                 "numbers alone; choose a teacher whose config.json has the same vocab_size."
             )
         teacher = self.teacher.policy(job.tokenizer, job.run.hardware, job.run.seed).requires_grad_(False).eval()
-        kind = token_budget.counting(colocated.trainer_class(DistillationTrainer, job), job)
+        kind = token_budget.counting(colocated.trainer_class(DistillationTrainer, job), job.generated)
         trainer = kind(
             model=job.policy,
             teacher_model=teacher,

@@ -7,12 +7,9 @@ sampling has replaced. Prompts are not counted, nor are answers that only measur
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medrl.training import distributed
-
-if TYPE_CHECKING:
-    from medrl.algos.base import Job
 
 LOGGED = "generated_tokens"
 """In a line of the log and in ``cost`` of ``metrics.json``: the tokens generated so far."""
@@ -37,20 +34,20 @@ def logged(lines: Sequence[Mapping[str, Any]]) -> int:
     return next((line[LOGGED] for line in reversed(lines) if LOGGED in line), 0)
 
 
-def counting(kind: type[Any], job: Job) -> type[Any]:
-    """One of TRL's online trainers that adds what it generates to the job's count: its ``_generate`` returns the ids second."""
+def counting(kind: type[Any], generated: Generated) -> type[Any]:
+    """One of TRL's online trainers that adds what it generates to a count: its ``_generate`` returns the ids second."""
 
     class Counting(kind):  # type: ignore[misc]
         def _generate(self, prompts: list[Any]) -> Any:
             made = super()._generate(prompts)
-            job.generated.add(made[1])
+            generated.add(made[1])
             return made
 
     return Counting
 
 
-def callback(job: Job, budget: int | None, checkpoint_every: int) -> Any:
-    """Trainer callback that logs the job's count, and ends training after the step with which a ``budget`` is reached. It waits
+def callback(generated: Generated, budget: int | None, checkpoint_every: int) -> Any:
+    """Trainer callback that logs a count, and ends training after the step with which a ``budget`` is reached. It waits
     for a multiple of ``checkpoint_every`` steps, so that all that was generated is learned from.
     """
     from transformers import TrainerCallback
@@ -59,16 +56,16 @@ def callback(job: Job, budget: int | None, checkpoint_every: int) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             if budget is None or state.global_step % checkpoint_every:
                 return control
-            if distributed.agreed(job.generated.count >= budget):
+            if distributed.agreed(generated.count >= budget):
                 if state.is_world_process_zero:
-                    said = f"{job.generated.count:,} tokens are generated, algo.max_generated_tokens={budget}: training ends"
+                    said = f"{generated.count:,} tokens are generated, algo.max_generated_tokens={budget}: training ends"
                     print(f"train    step {state.global_step}: {said}", flush=True)
                 state.max_steps = state.global_step  # so that nobody goes on from its checkpoint (`checkpoints.newest`)
                 control.should_training_stop = control.should_save = True
             return control
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if job.generated.count and "train_runtime" not in logs:  # the trainer's closing summary
-                logs[LOGGED] = job.generated.count
+            if generated.count and "train_runtime" not in logs:  # the trainer's closing summary
+                logs[LOGGED] = generated.count
 
     return CountTokens()

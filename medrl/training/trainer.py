@@ -40,7 +40,7 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     watching = second_judge.callback(job, watched, checkpoint_every, done) if watched else None
     if watching:
         trainer.add_callback(watching)  # before what writes the log, which its numbers are a part of
-    trainer.add_callback(token_budget.callback(job, budget, checkpoint_every))  # before what writes the log, too
+    trainer.add_callback(token_budget.callback(job.generated, budget, checkpoint_every))  # before what writes the log, too
     if first:
         lines = checkpoints.restore_log(log, job.checkpoint, before + done)
         job.generated.count = token_budget.logged(lines)

@@ -18,7 +18,7 @@ def trainer_class(kind: type[Any], job: Job) -> type[Any]:
 
     Its tokens are counted. Prompts are shared where its model can.
     """
-    kind = token_budget.counting(colocated.trainer_class(kind, job), job)
+    kind = token_budget.counting(colocated.trainer_class(kind, job), job.generated)
     if not job.run.hardware.shared_prompts:
         return kind
     if obstacle := shared_prompts.obstacle(job.policy):
