@@ -302,7 +302,7 @@ class SamplingAlgo(TrainedAlgo):
     """Of sampling."""
     top_p: Annotated[float, Gt(0), Le(1)]
     """Completions are sampled from the likeliest tokens that make up this share; 1 is all."""
-    max_generated_tokens: Annotated[int, Gt(0), Most(10**15, "no run generates more")] | None
+    max_generated_tokens: Annotated[int, Gt(0)] | None
     """Budget of tokens that are generated to learn from: training ends after the step, or sampling after the prompt, with which
     it is reached; null sets none. ``max_steps``, ``epochs`` and ``prompts`` hold all the same."""
     pass_rate: tuple[Share, Share] | None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
+from medrl.algos import token_budget
 from medrl.algos.base import Job
 from medrl.algos.rollouts import OnlineRL
 from medrl.errors import Problem
@@ -67,7 +68,7 @@ class GRPO(OnlineRL):
         from medrl.algos import dynamic_sampling
         from medrl.training.rollout.online_trainer import trainer_class
 
-        kind = trainer_class(GRPOTrainer, job)
+        kind = token_budget.counting(trainer_class(GRPOTrainer, job), job.generated)
         if self.dynamic_sampling_rounds:
             kind = dynamic_sampling.trainer_class(kind, self.dynamic_sampling_rounds)
         return kind(args=GRPOConfig(**self.arguments(job)), **self.materials(job))

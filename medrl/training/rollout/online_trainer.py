@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medrl.algos import token_budget
 from medrl.training.rollout import colocated, micro_batches, shared_prompts
 
 if TYPE_CHECKING:
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
 def trainer_class(kind: type[Any], job: Job) -> type[Any]:
     """TRL's GRPOTrainer or RLOOTrainer for a job, with our vLLM and with prompts shared where its hardware says so.
 
-    Its tokens are counted. Prompts are shared where its model can.
+    Prompts are shared where its model can.
     """
-    kind = token_budget.counting(colocated.trainer_class(kind, job), job.generated)
+    kind = colocated.trainer_class(kind, job)
     if not job.run.hardware.shared_prompts:
         return kind
     if obstacle := shared_prompts.obstacle(job.policy):
