@@ -276,21 +276,20 @@ def test_the_ablation_takes_each_reward_away_once(compose):
     assert sorted(re.findall(r"(\w+):\{weight:0\}", words[2])) == sorted(compose()["reward_set"]["rewards"])
 
 
-def completions(algo):
-    """Completions that an algorithm generates to learn from, at most."""
-    if "prompts" in algo:
-        return algo.get("rounds", 1) * algo["prompts"] * algo["num_generations"]
-    return algo["max_steps"] // algo.get("num_iterations", 1) * algo["batch_size"]
+def test_a_study_of_generations_compares_at_equal_completions(compose):
+    for number in (2, 4, 8, 16):
+        algo = compose(["study=num_generations", f"algo.num_generations={number}"])["algo"]
+        assert (algo["max_steps"] * algo["batch_size"], algo["num_iterations"]) == (2560, 1)
 
 
 @pytest.mark.slow
-def test_studies_compare_at_equal_completions(compose):
-    compared = []
-    for words in commands("study", "algorithms"):
+def test_a_study_of_algorithms_compares_at_equal_generated_tokens(compose):
+    budgets = []
+    for words in commands("study", "equal_tokens"):
         algos = next(word.removeprefix("algo=") for word in words if word.startswith("algo=")).split(",")
         more = [word for word in words[2:] if not word.startswith(("algo=", "seed="))]
-        trees = [compose(["study=algorithms", f"algo={algo}", *more]) for algo in algos]
-        compared += [(completions(tree["algo"]), tree["algo"]["max_completion_tokens"]) for tree in trees]
-    assert compared == [(1600, 96)] * 9
-    for number in (2, 4, 8, 16):
-        assert completions(compose(["study=num_generations", f"algo.num_generations={number}"])["algo"]) == 2560
+        trees = [compose(["study=equal_tokens", f"algo={algo}", *more]) for algo in algos]  # and none of them out of reach
+        assert {tree["algo"]["lr_scheduler_type"] for tree in trees} == {"constant"}
+        budgets.append((algos, {tree["algo"].get("max_generated_tokens") for tree in trees}))
+    assert [found for algos, found in budgets if algos != ["sft"]] == [{800_000}, {60_000}]
+    assert (["sft"], {None}) in budgets  # which generates nothing

@@ -328,6 +328,17 @@ def test_every_kind_of_row_is_there_and_named(grpo):
     assert the(table, "measured").cost["seconds"] == grpo["train"]["seconds"]
 
 
+def test_a_run_that_generates_to_learn_says_how_many_tokens_beside_its_cost(grpo):
+    records = measured(grpo, 0.72, 0.74)
+    assert "generated" not in str(formats.to_table(join(records)).rows)  # runs of before they were counted
+    for record, generated in zip(records, (800_010, 800_020), strict=True):
+        record["cost"]["generated_tokens"] = generated
+    table = join(records)
+    shown = [row[8] for row in formats.to_table(table).rows if "tokens generated" in str(row[8])]
+    assert shown and set(shown) == {f"{grpo['train']['seconds']:,.0f} s, 800,015 tokens generated"}
+    assert {line["generated_tokens"] for line in csv.DictReader(io.StringIO(formats.to_csv([table])))} == {"", "800015.0"}
+
+
 def test_perplexity_and_pairs_have_rows_of_their_own():
     table = join([real("chain-medicalgpt", stage) for stage in ("pt", "rm")])
     assert the(table, "measured", "perplexity").value == pytest.approx(11.94, abs=0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, lcm
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le
 
+from medrl.algos import token_budget
 from medrl.algos.departures import Paper
 from medrl.config.bounds import RATE, TOKENS, Most
 from medrl.config.identity import Identified, Values
@@ -69,6 +70,8 @@ class Job:
     """Called at each checkpoint and when validation rows were asked: writes the report so far; None in all processes but one."""
     scored: list[Any] = field(default_factory=list)
     """The completions that this process's rewards scored last (`medrl.rewards.base.Completion`)."""
+    generated: token_budget.Generated = field(default_factory=token_budget.Generated)
+    """How many tokens are generated while it trains."""
 
     @cached_property
     def rendering(self) -> Rendering:
@@ -118,6 +121,10 @@ class Algo(Identified, ABC):
     def earlier(self, work: Path) -> dict[str, Path]:
         """Models that training has kept on the way in ``work`` (``train/``): they are asked what the last one is asked."""
         return {}
+
+    def generated_tokens(self, log: Sequence[Mapping[str, Any]], work: Path) -> int:
+        """Tokens that were generated to learn from, by the lines of the log and what else lies in ``work`` (``train/``)."""
+        return 0
 
     @property
     def models_asked(self) -> int:
@@ -291,6 +298,8 @@ class SamplingAlgo(TrainedAlgo):
 
     row_kinds: ClassVar[tuple[Kind, ...]] = ("question", "conversation")
     uses_rewards: ClassVar[bool] = True
+    bounds_generation: ClassVar[str] = "max_steps"
+    """The option that bounds what is generated where no budget does."""
 
     max_completion_tokens: Annotated[int, Gt(0), TOKENS]
     """Longest completion that is sampled."""
@@ -298,6 +307,9 @@ class SamplingAlgo(TrainedAlgo):
     """Of sampling."""
     top_p: Annotated[float, Gt(0), Le(1)]
     """Completions are sampled from the likeliest tokens that make up this share; 1 is all."""
+    max_generated_tokens: Annotated[int, Gt(0)] | None
+    """Budget of tokens that are generated to learn from: training ends after the step, or sampling after the prompt, with which
+    it is reached; null sets none. ``max_steps``, ``epochs`` and ``prompts`` hold all the same."""
     pass_rate: tuple[Share, Share] | None
     """Rows are left out where the model before training is right less or more often than this, of ``pass_rate_samples`` answers;
     null leaves none out (`medrl.algos.pass_rate`)."""
@@ -315,6 +327,17 @@ class SamplingAlgo(TrainedAlgo):
         """Without what was asked before training where nothing is: runs of before there was this keep their ids."""
         values, unasked = super().identity(), ("pass_rate", "pass_rate_samples", "easy_first")
         return values if self.measures_pass_rate else {key: values[key] for key in values if key not in unasked}
+
+    def generated_tokens(self, log: Sequence[Mapping[str, Any]], work: Path) -> int:
+        return token_budget.logged(log)
+
+    def most_generated_tokens(self, run: Sections) -> int | None:
+        """Tokens that it generates to learn from where no budget ends it and every completion is as long as it may be; None where
+        the steps are not known.
+        """
+        steps = self.max_steps or ceil((self.epochs or 0) * (self.steps_per_epoch(run) or 0))
+        sets = ceil(steps / self.checkpoint_every)
+        return sets * self.batch_size * getattr(self, "num_mini_batches", 1) * self.max_completion_tokens or None
 
     def sampling(self, seed: int) -> Sampling:
         """How completions are drawn."""
@@ -338,6 +361,13 @@ class SamplingAlgo(TrainedAlgo):
                 yield Problem(
                     option, f"reads which answers are right, and nothing grades answers to {name}; write algo.{option}={off}"
                 )
+        most = self.most_generated_tokens(run)
+        if self.max_generated_tokens and most and most < self.max_generated_tokens:
+            yield Problem(
+                "max_generated_tokens",
+                f"is {self.max_generated_tokens}, and the other options of algo let it generate {most} at most; lower it, or "
+                f"raise algo.{self.bounds_generation}",
+            )
         context, prompt = run.model.context_tokens, run.data_mix.max_prompt_tokens
         if prompt + self.max_completion_tokens > context:
             yield Problem(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
+from medrl.algos import token_budget
 from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.algos.rollouts import check_padding, prompts, rollout_arguments, train_and_end_engine
 from medrl.errors import Problem, UserError
@@ -78,7 +79,8 @@ class Distillation(SamplingAlgo):
                 "numbers alone; choose a teacher whose config.json has the same vocab_size."
             )
         teacher = self.teacher.policy(job.tokenizer, job.run.hardware, job.run.seed).requires_grad_(False).eval()
-        trainer = colocated.trainer_class(DistillationTrainer, job)(
+        kind = token_budget.counting(colocated.trainer_class(DistillationTrainer, job), job.generated)
+        trainer = kind(
             model=job.policy,
             teacher_model=teacher,
             args=DistillationConfig(**self.arguments(job)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
+from medrl.algos import token_budget
 from medrl.algos.base import Job
 from medrl.algos.rollouts import OnlineRL
 from medrl.errors import Problem
@@ -56,13 +57,18 @@ class GRPO(OnlineRL):
                 f"num_generations={self.num_generations}; change algo.batch_size or write algo.dynamic_sampling_rounds=0",
             )
 
+    def most_generated_tokens(self, run: Sections) -> int | None:
+        """With every round of replacing."""
+        most = super().most_generated_tokens(run)
+        return most and most * (1 + self.dynamic_sampling_rounds)
+
     def trainer(self, job: Job) -> Any:
         from trl import GRPOConfig, GRPOTrainer
 
         from medrl.algos import dynamic_sampling
         from medrl.training.rollout.online_trainer import trainer_class
 
-        kind = trainer_class(GRPOTrainer, job)
+        kind = token_budget.counting(trainer_class(GRPOTrainer, job), job.generated)
         if self.dynamic_sampling_rounds:
             kind = dynamic_sampling.trainer_class(kind, self.dynamic_sampling_rounds)
         return kind(args=GRPOConfig(**self.arguments(job)), **self.materials(job))

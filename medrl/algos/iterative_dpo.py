@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -13,6 +13,7 @@ from annotated_types import Gt
 
 from medrl.algos.base import Job
 from medrl.algos.samples import SelfSampledPreference, as_tokens
+from medrl.algos.token_budget import LOGGED
 from medrl.errors import Interrupted
 from medrl.files import START_OVER, read_jsonl, write_jsonl
 from medrl.training import checkpoints
@@ -20,8 +21,11 @@ from medrl.training.distributed import rank, wait_for_all
 from medrl.training.trainer import fit, write_model
 
 if TYPE_CHECKING:
+    from medrl.config.sections import Sections
     from medrl.data.mix import TrainingRow
 
+ROUNDS = "rounds.jsonl"
+"""In ``train/``: the figures of each round."""
 REFERENCE = "ref"
 """TRL's name for the frozen copy of an adapter that is trained on."""
 
@@ -56,6 +60,11 @@ class IterativeDPO(SelfSampledPreference):
                 raise Interrupted(
                     f"Stopped after round {last} of {self.rounds}. Run the same command again to go on.", job.stop.signal
                 )
+            if self.max_generated_tokens and _spent(self._earlier(job, number)) >= self.max_generated_tokens:
+                print(
+                    f"round    {number} is left out: algo.max_generated_tokens={self.max_generated_tokens} is spent", flush=True
+                )
+                break
             folder = _folder(job, number)
             folder.mkdir(exist_ok=True)
             if rank() == 0:
@@ -82,6 +91,10 @@ class IterativeDPO(SelfSampledPreference):
     def models_asked(self) -> int:
         return super().models_asked + self.keep_rounds * (self.rounds - 1)
 
+    def most_generated_tokens(self, run: Sections) -> int | None:
+        most = super().most_generated_tokens(run)
+        return most and most * self.rounds
+
     def rows(self, rows: Sequence[TrainingRow], number: int) -> list[TrainingRow]:
         """The rows of a round: each goes on where the one before ended, and begins anew at the end of the mix."""
         first = (number - 1) * self.prompts
@@ -93,9 +106,8 @@ class IterativeDPO(SelfSampledPreference):
         """
         print(f"round    {number} of {self.rounds}", flush=True)
         seed = job.run.seed + (number - 1) * 1_000_003  # a prompt that comes again is answered anew
-        pairs, figures = self.pairs(job, job.folder, self.rows(whole.rows, number), seed)
-        kept = whole.folder / "rounds.jsonl"
-        earlier = [line for line in read_jsonl(kept, START_OVER, needs=("round", "steps")) if line["round"] < number]
+        kept, earlier = whole.folder / ROUNDS, self._earlier(whole, number)
+        pairs, figures = self.pairs(job, job.folder, self.rows(whole.rows, number), seed, _spent(earlier))
         before = earlier[-1]["steps"] if earlier else 0
         if number == 1:
             self.check_enough(pairs, "pairs of unequal reward")
@@ -112,6 +124,11 @@ class IterativeDPO(SelfSampledPreference):
         if rank() == 0:
             self._clean(whole, number)
         return True
+
+    def _earlier(self, whole: Job, number: int) -> list[dict[str, Any]]:
+        """The figures of the rounds before one."""
+        lines = read_jsonl(whole.folder / ROUNDS, START_OVER, needs=("round", "steps"))
+        return [line for line in lines if line["round"] < number]
 
     def _trainer(self, job: Job, whole: Job, number: int, pairs: Sequence[Any]) -> Any:
         from trl import DPOConfig, DPOTrainer
@@ -144,6 +161,11 @@ class IterativeDPO(SelfSampledPreference):
                 shutil.rmtree(checkpoint)
             if number < last and not self.keep_rounds:
                 shutil.rmtree(_model(whole, number), ignore_errors=True)
+
+
+def _spent(earlier: Sequence[Mapping[str, Any]]) -> int:
+    """Tokens that rounds have generated, by their figures."""
+    return sum(line.get(LOGGED, 0) for line in earlier)
 
 
 def _folder(job: Job, number: int) -> Path:

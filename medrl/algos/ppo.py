@@ -264,6 +264,7 @@ class Learner:
         records = gather_object([record | {"advantage": each} for record, each in zip(own_records, advantages, strict=True)])
         answers = MeanAccumulator()
         answers.add({name: share * len(episodes) for name, share in shares.items()}, len(episodes))
+        self.job.generated.add([each.completion for each in episodes])
         tokens = sum(len(each.prompt) + len(each.completion) for each in episodes)
         trainer.state.num_input_tokens_seen += sum(gather_object([tokens]))
         if accelerator.is_main_process:

@@ -51,6 +51,7 @@ class RejectionSampling(SelfSampled):
 
         rows = job.rows[: self.prompts]
         samples = self.samples(job, rows, job.folder / "samples.jsonl", job.run.seed)
+        rows = rows[: len(samples) // self.num_generations]
         kept = self.kept(samples, job.run.seed)
         answered = len({sample["row"] for sample in kept})
         print(f"kept     {len(kept)} of {len(samples)} completions, to {answered} of {len(rows)} prompts", flush=True)

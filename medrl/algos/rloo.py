@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from medrl.algos import completions
+from medrl.algos import completions, token_budget
 from medrl.algos.base import Job
 from medrl.algos.rollouts import OnlineRL
 from medrl.errors import Problem
@@ -41,7 +41,8 @@ class RLOO(OnlineRL):
 
         from medrl.training.rollout.online_trainer import trainer_class
 
-        trainer = trainer_class(RLOOTrainer, job)(args=RLOOConfig(**self.arguments(job)), **self.materials(job))
+        kind = token_budget.counting(trainer_class(RLOOTrainer, job), job.generated)
+        trainer = kind(args=RLOOConfig(**self.arguments(job)), **self.materials(job))
         trainer.add_callback(completions.kept(trainer, job.folder / "completions"))
         return trainer
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from annotated_types import Gt
 
+from medrl.algos import token_budget
 from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.algos.pairs import Pair, check_published_pairs, pairs_of, published_pair
 from medrl.config.bounds import COMPLETIONS
@@ -43,6 +44,7 @@ class SelfSampled(SamplingAlgo):
     """What algorithms share that sample completions, grade them with the reward set, and learn from what they are then."""
 
     samples_itself: ClassVar[bool] = True
+    bounds_generation: ClassVar[str] = "prompts"
 
     prompts: Annotated[int, Gt(0)]
     """Rows of the mix that are sampled, the first ones."""
@@ -59,16 +61,33 @@ class SelfSampled(SamplingAlgo):
         if self.prompts > run.data_mix.rows:
             yield Problem("prompts", f"is {self.prompts}, the mix draws data_mix.rows={run.data_mix.rows}")
 
-    def samples(self, job: Job, rows: Sequence[TrainingRow], path: Path, seed: int) -> list[Sample]:
-        """`sampled` ``num_generations`` times of each row, paid by the reward set."""
-        return sampled(job, rows, path, self.num_generations, self.sampling(seed), _graded)
+    def generated_tokens(self, log: Sequence[Mapping[str, Any]], work: Path) -> int:
+        """Those of all samples that lie in ``work``; the log is of the steps that are made of them."""
+        return sum(tokens_of(read_jsonl(path)) for path in work.glob("**/samples.jsonl"))
+
+    def most_generated_tokens(self, run: Sections) -> int | None:
+        return self.prompts * self.num_generations * self.max_completion_tokens
+
+    def samples(self, job: Job, rows: Sequence[TrainingRow], path: Path, seed: int, spent: int = 0) -> list[Sample]:
+        """`sampled` ``num_generations`` times of each row, paid by the reward set; of the first rows alone where
+        ``max_generated_tokens`` ends it, of which so many are ``spent`` before.
+        """
+        budget = self.max_generated_tokens
+        left = budget and budget - spent
+        samples = sampled(job, rows, path, self.num_generations, self.sampling(seed), _graded, budget=left)
+        made = spent + tokens_of(samples)
+        if budget and made >= budget:
+            ends = f"sampling ends after {len(samples) // self.num_generations} of {len(rows)} prompts"
+            print(f"sample   {made:,} tokens are generated, algo.max_generated_tokens={budget}: {ends}", flush=True)
+        return samples
 
     def check_enough(self, rows: Sequence[Any], what: str) -> None:
         """Raises `UserError` where there is less than a batch to learn from."""
         if len(rows) < self.batch_size:
             raise UserError(
-                f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; "
-                "raise algo.prompts, algo.num_generations or algo.temperature, or lower algo.batch_size."
+                f"{self.prompts} prompts gave {len(rows)} {what}, fewer than one batch of {self.batch_size}; raise algo.prompts"
+                f"{', algo.max_generated_tokens' * bool(self.max_generated_tokens)}, algo.num_generations or algo.temperature, "
+                "or lower algo.batch_size."
             )
 
 
@@ -96,8 +115,11 @@ class SelfSampledPreference(SelfSampled):
     def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
         check_published_pairs(rows)
 
-    def pairs(self, job: Job, folder: Path, rows: Sequence[TrainingRow], seed: int) -> tuple[list[Pair], dict[str, Any]]:
-        """Best against worst of each prompt whose samples differ in reward, and what there was of what.
+    def pairs(
+        self, job: Job, folder: Path, rows: Sequence[TrainingRow], seed: int, spent: int = 0
+    ) -> tuple[list[Pair], dict[str, Any]]:
+        """Best against worst of each prompt whose samples differ in reward, and what there was of what; ``spent`` is as in
+        `samples`.
 
         The samples are kept in ``folder/samples.jsonl``, the pairs in ``folder/pairs.jsonl``.
 
@@ -105,7 +127,8 @@ class SelfSampledPreference(SelfSampled):
             The pairs in the order of the rows, and their figures for people and for ``rounds.jsonl``.
         """
         asked = [row for row in rows if not row.example.rejected]
-        samples = self.samples(job, asked, folder / "samples.jsonl", seed)
+        samples = self.samples(job, asked, folder / "samples.jsonl", seed, spent)
+        asked = asked[: len(samples) // self.num_generations]
         made, equal = pairs_of(samples, asked, self.num_generations, seed)
         ready = [published_pair(row) for row in rows if row.example.rejected]
         pairs, left_out = _usable(job, [*ready, *made])
@@ -133,20 +156,36 @@ class SelfSampledPreference(SelfSampled):
 
 
 def sampled(
-    job: Job, rows: Sequence[TrainingRow], path: Path, count: int, sampling: Sampling, grade: Grade, key: str = ""
+    job: Job,
+    rows: Sequence[TrainingRow],
+    path: Path,
+    count: int,
+    sampling: Sampling,
+    grade: Grade,
+    key: str = "",
+    budget: int | None = None,
 ) -> list[Sample]:
     """``count`` completions of each row, graded, in the order of the rows; kept in ``path`` and read back. They are written to
     ``<path>.begun`` as they are made, so that a killed sampling goes on where it was. In several processes each samples every so
     many-th row with its own copy of the policy, and the first puts them together. ``key`` stands before each key by which a
     completion is drawn, so that two samplings of one seed are two.
+
+    Sampling ends with the row with which a ``budget`` of tokens is reached. So that no more are drawn, whatever the batches and
+    processes are, rows are taken in rounds: as many at once as cannot spend what is left, and one where that is less than one.
     """
     number, processes = rank(), size()
     if not path.exists():
         shares = [path.with_name(f"{path.name}.begun-{of}-of-{processes}") for of in range(processes)]
-        _sample_share(job, [*enumerate(rows)][number::processes], shares[number], count, sampling, grade, key)
-        wait_for_all()
+        made: list[dict[str, Any]] = []
+        end, most = 0, count * sampling.max_new_tokens
+        while end < len(rows) and (budget is None or tokens_of(made) < budget):
+            end = len(rows) if budget is None else min(len(rows), end + max(1, (budget - tokens_of(made)) // most))
+            _sample_share(job, [*enumerate(rows[:end])][number::processes], shares[number], count, sampling, grade, key)
+            wait_for_all()
+            lines = [line for share in shares for line in read_jsonl(share, needs=("row", "position"))]
+            made = [line for line in lines if line["row"] < end]  # of a killed sampling there may be more
+            wait_for_all()  # before another process writes on
         if number == 0:
-            made = [line for share in shares for line in read_jsonl(share, needs=("row", "position"))]
             made.sort(key=lambda line: (line["row"], line["position"]))
             write_jsonl(path, ({key: line[key] for key in line if key != "position"} for line in made))
             run_folder.note_made(path)
@@ -246,6 +285,11 @@ def _graded(job: Job, made: Mapping[int, Generated], asked: Sequence[tuple[int, 
         yield {**line, "reward": total, "outcome": completion.verdict.outcome, "right": right}
 
 
+def tokens_of(samples: Sequence[Sample]) -> int:
+    """Tokens of completions with their closing ones, which ``tokens`` of a sample leaves out."""
+    return sum(each["tokens"] + each["finished"] for each in samples)
+
+
 def lines_of(
     made: Mapping[int, Generated], asked: Sequence[tuple[int, TrainingRow]]
 ) -> tuple[list[Completion], list[dict[str, Any]]]:
@@ -281,6 +325,7 @@ def _figures(samples: Sequence[Sample], prompts: int, pairs: Sequence[Pair]) -> 
     return {
         "prompts": prompts,
         "samples": len(samples),
+        token_budget.LOGGED: tokens_of(samples),
         "without_pair": 1 - len(pairs) / prompts if prompts else None,
         "mean_reward": mean([sample["reward"] for sample in samples]),
         "reward_chosen": mean([pair["reward_chosen"] for pair in pairs]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medrl import files
-from medrl.algos import pass_rate
+from medrl.algos import pass_rate, token_budget
 from medrl.config.frozen import Tree
 from medrl.config.rules import has_placebo
 from medrl.config.schema import Run, arms_id, family_id, rows_from, run_id
@@ -32,6 +32,9 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
     summary, curves = metrics_json.summarise(run, folder / "eval", done=done), _curves(log)
     parted = (second_judge.of_folder(run, folder / "train") or {}).get("parted")
     signs = [*warnings.warnings(log), *warnings.constant_answers(summary["tasks"], curves["steps"])]
+    generated = run.algo.generated_tokens(log, folder / "train")
+    budget = getattr(run.algo, "max_generated_tokens", None)
+    signs += warnings.unspent(generated, budget, curves["steps"]) if done and budget else []
     signs += [warnings.TrainingWarning("judges have parted", parted["step"], parted["message"])] if parted else []
     api, taken = _api(run, folder) if done else None, run_folder.taken_over(folder)
     return {
@@ -61,7 +64,7 @@ def of_folder(tree: Tree, run: Run, folder: Path, log: Log, *, done: bool) -> di
         "departures": run.algo.departures,
         "judge": _judge(run, folder) if done else None,
         **({"api": api} if api else {}),
-        "cost": {**_cost(log, run, done=done), **({"usd": api["usd"]} if api else {})},
+        "cost": {**_cost(log, run, generated, done=done), **({"usd": api["usd"]} if api else {})},
     }
 
 
@@ -111,7 +114,7 @@ def _curves(log: Log) -> dict[str, Any]:
     return curves
 
 
-def _cost(log: Log, run: Run, *, done: bool) -> dict[str, Any]:
+def _cost(log: Log, run: Run, generated: int, *, done: bool) -> dict[str, Any]:
     """What the run took; memory of one process, the first, which evaluates, too."""
     seconds = sum(line["seconds"] for line in log)
     on_gpu = run.hardware.device == "cuda"
@@ -119,5 +122,6 @@ def _cost(log: Log, run: Run, *, done: bool) -> dict[str, Any]:
     return {
         "gpu_hours": seconds * run.hardware.processes / 3600 if on_gpu else 0.0,
         "tokens": next((line["num_tokens"] for line in reversed(log) if "num_tokens" in line), 0),
+        token_budget.LOGGED: generated,
         "peak_memory_gib": max([*own, *(line["peak_memory_gib"] for line in log)], default=0.0),
     }

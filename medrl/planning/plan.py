@@ -70,6 +70,7 @@ def plan(
     planned["shots"] = _shots(run, tokenizer) if drawn else {}
     planned["departures"] = run.algo.departures
     planned["samples"] = _samples(run.algo, drawn) if drawn and isinstance(run.algo, SelfSampled) else None
+    planned["budget"] = _budget(run, run.algo) if isinstance(run.algo, SamplingAlgo) else None
     planned["pass_rate"] = _pass_rate(run.algo, drawn) if drawn and isinstance(run.algo, SamplingAlgo) else None
     measured = fitted.shape
     if isinstance(run.algo, TrainedAlgo):
@@ -92,6 +93,19 @@ def _samples(algo: SelfSampled, drawn: DrawnMix) -> dict[str, int]:
     taken = [drawn.rows[at % len(drawn.rows)] for at in range(min(algo.prompts, len(drawn.rows)) * rounds)]
     completions = algo.num_generations * sum(not row.example.rejected for row in taken)
     return {"completions": completions, "tokens at most": completions * algo.max_completion_tokens}
+
+
+def _budget(run: Run, algo: SamplingAlgo) -> dict[str, Any] | None:
+    """The budget of generated tokens; what would be generated without it, at most; and the schedule that it cuts short."""
+    if not algo.max_generated_tokens:
+        return None
+    cut = algo.scores_while_training or algo.uses_rollout_engine
+    return {
+        "tokens": algo.max_generated_tokens,
+        "otherwise at most": algo.most_generated_tokens(run),
+        "ends": "training" if cut else "sampling",
+        "schedule": algo.lr_scheduler_type if cut and algo.lr_scheduler_type != "constant" else None,
+    }
 
 
 def _evaluation(run: Run, pace: dict[str, Any] | None) -> dict[str, Any]:

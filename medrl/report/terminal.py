@@ -33,7 +33,11 @@ def table(metrics: Mapping[str, Any], folder: Path, beside: Sequence[Mapping[str
     lines = [f"{RECIPE}: {UNKNOWN}"] if metrics["train"]["steps"] else []
     if steps := metrics["train"]["steps"]:
         seconds, peak = metrics["train"]["seconds"], metrics["cost"]["peak_memory_gib"]
-        lines.append(f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB")
+        written = metrics["cost"].get("generated_tokens")
+        lines.append(
+            f"{steps} steps in {seconds:.0f} s, peak memory {peak:.1f} GiB"
+            + (f", {written:,} tokens generated" if written else "")
+        )
     if said := phrases.test_splits(metrics):
         lines.append(said)
     if api := metrics.get("api"):

@@ -31,7 +31,8 @@ CSV_COLUMNS = (
     "table", "task", "metric", "kind", "who", "value", "low", "high", "sd", "recipe_low", "recipe_high", "seeds", "n",
     "samples", "split", "protocol", "scorer", "version", "change", "format", "ability",
     "difference", "verdict", "against", "reasons", "flags", "rows",
-    "seconds", "gpu_hours", "usd", "tokens", "peak_memory_gib", "run_ids", "family", "commits", "dirty", "source",
+    "seconds", "gpu_hours", "usd", "tokens", "generated_tokens", "peak_memory_gib", "run_ids", "family", "commits",
+    "dirty", "source",
 )  # fmt: skip
 PREAMBLE = "% needs \\usepackage{booktabs,graphicx}; XeLaTeX or LuaLaTeX with \\usepackage{xeCJK} for Chinese\n"
 
@@ -117,6 +118,8 @@ def _cells(row: Row) -> Iterator[list[Cell]]:
         cost = f"{row.cost['gpu_hours']:.2f} GPU h" if row.cost["gpu_hours"] else f"{row.cost['seconds']:,.0f} s"
     if row.cost and row.cost["usd"]:
         cost = f"US$ {row.cost['usd']:.2f}" if row.cost["usd"] >= 0.1 else f"US$ {row.cost['usd']:.4f}"
+    if row.cost and row.cost["generated_tokens"]:
+        cost += f", {row.cost['generated_tokens']:,.0f} tokens generated"
     verdicts = [("" if each.difference is None else shown(each.difference, row, sign="+"), str(each)) for each in row.verdicts]
     if row.published and row.published.ours:
         verdicts = [("", "to be reproduced")]

@@ -32,7 +32,7 @@ UNTOLD = ("seed=", "model.base_url=", "model.api_key_env=", "model.limits.")
 """Overrides by which configurations of one name are not told apart."""
 MARGIN = 0.05
 """How far from a published share an interval may reach and still be called inside; of other numbers, as a part of them."""
-COST = ("seconds", "gpu_hours", "usd", "tokens", "peak_memory_gib")
+COST = ("seconds", "gpu_hours", "usd", "tokens", "generated_tokens", "peak_memory_gib")
 """What a run took; ``usd`` only of a model behind an API."""
 READABLE = "as a reader finds it"
 Kind = Literal["published", "measured", "before", "earlier", "compat", "reference"]

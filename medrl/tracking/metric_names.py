@@ -13,7 +13,7 @@ from medrl.evaluation.protocols import evaluated_tasks, generated_tasks, protoco
 
 ANSWERED = ("accuracy", "readable", "mean_credit", "unparsed", "truncated", "mean_tokens")
 """Of a task whose answers are graded; of preference pairs the accuracy alone."""
-COST = ("seconds", "tokens", "gpu_hours", "peak_memory_gib")
+COST = ("seconds", "tokens", "generated_tokens", "gpu_hours", "peak_memory_gib")
 
 
 def names(run: Run) -> list[str]:
@@ -53,7 +53,7 @@ def values(metrics: Mapping[str, Any]) -> dict[str, float]:
             if number is not None:
                 found[f"{split}/{task}/{measure}"] = float(number["accuracy"] if measure == "readable" else number)
     cost = {**metrics["cost"], "seconds": metrics["train"]["seconds"]}
-    return found | {f"cost/{key}": float(cost[key]) for key in COST}
+    return found | {f"cost/{key}": float(cost[key]) for key in COST if key in cost}  # an older run counts less
 
 
 def of_line(line: Mapping[str, Any]) -> dict[str, float]:

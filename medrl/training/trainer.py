@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from medrl.algos import token_budget
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import run_folder
@@ -16,14 +17,15 @@ def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
     """Train with TRL's trainer from the newest whole checkpoint and write the model to ``out``; ``algo`` says when a stop is
     possible, and gives the model its last touch. Raises `Interrupted` at a signal, when its checkpoint is written.
     """
-    fit(trainer, job, job.folder / "log.jsonl", algo.checkpoint_every)
+    budget = getattr(algo, "max_generated_tokens", None)
+    fit(trainer, job, job.folder / "log.jsonl", algo.checkpoint_every, budget=budget)
     write_model(trainer, job, out, algo)
 
 
-def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: int = 0) -> None:
+def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: int = 0, budget: int | None = None) -> None:
     """Train any trainer of TRL's from the job's checkpoint, with a line of ``log`` for each step; lines of steps that are done
     again are cut off first, and it counts on after ``before`` steps of earlier rounds. A stop waits for a multiple of
-    ``checkpoint_every`` steps.
+    ``checkpoint_every`` steps, and so does the end of training where a ``budget`` of generated tokens is reached.
 
     Raises `Interrupted` at a signal, when its checkpoint is written; `NotLoaded` where the checkpoint cannot be gone on from;
     `UserError` where a loss, a gradient or a weight is no finite number, or the log lacks steps of the checkpoint.
@@ -38,8 +40,10 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     watching = second_judge.callback(job, watched, checkpoint_every, done) if watched else None
     if watching:
         trainer.add_callback(watching)  # before what writes the log, which its numbers are a part of
+    trainer.add_callback(token_budget.callback(job.generated, budget, checkpoint_every))  # before what writes the log, too
     if first:
         lines = checkpoints.restore_log(log, job.checkpoint, before + done)
+        job.generated.count = token_budget.logged(lines)
         if hasattr(trainer, "_total_train_tokens"):  # which those of TRL's trainers that count here keep in no checkpoint
             trainer._total_train_tokens = next((line["num_tokens"] for line in reversed(lines) if "num_tokens" in line), 0)
         trainer.add_callback(tracker)

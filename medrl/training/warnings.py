@@ -100,6 +100,12 @@ def constant_answers(tasks: Mapping[str, Mapping[str, Any]], step: int) -> list[
     return found
 
 
+def unspent(generated: int, budget: int, step: int) -> list[TrainingWarning]:
+    """A training that ended before its budget of generated tokens was spent, so that it compares with no other that spent it."""
+    said = f"{generated:,} tokens were generated of algo.max_generated_tokens={budget}: the steps or the prompts ended before"
+    return [TrainingWarning("budget not spent", step, said)] if generated < budget else []
+
+
 def _rise(first: Sequence[Line], last: Sequence[Line], name: str) -> float:
     """What a curve gained; nothing where one of its ends is not known."""
     before, after = mean(first, name), mean(last, name)
