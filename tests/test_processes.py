@@ -28,6 +28,7 @@ SFT = (
 GRPO = (
     "algo.max_steps=6", "algo.batch_size=16", "algo.save_steps=2", "algo.max_completion_tokens=48", "data_mix=pubmedqa",
     "data_mix.rows=60", "source.train_rows=60", "source.test_rows=8", "hardware=cpu", "hardware.gpus=2",
+    "hardware.micro_batch_size=2",  # several of them, which the processes have to cut after the same rows
     "eval.max_new_tokens=16",
 )  # fmt: skip
 

@@ -180,6 +180,23 @@ def test_micro_batches_are_cut_by_tokens():
     assert [len(part["all_rows"]) for part in micro_batches.cut(full | {"all_rows": ids}, 3)] == [2, 2, 2]
 
 
+def test_processes_cut_after_the_same_rows():
+    """TRL gathers numbers of each row of a micro-batch, so that all processes have to have it: whose is full first decides."""
+
+    def batch(wides):
+        ids = torch.arange(len(wides) * 3).reshape(-1, 3) + 1
+        mask = torch.tensor([[1] * wide + [0] * (5 - wide) for wide in wides])
+        return {"prompt_ids": ids, "prompt_mask": ids.clamp(max=1), "completion_ids": mask, "completion_mask": mask}
+
+    def rows(each, gather=lambda sizes: sizes):
+        return [len(part.get("completion_ids", ())) for part in micro_batches.cut(each, 3, gather)]
+
+    told = []
+    mine, theirs = batch([1, 1, 1, 1, 1, 5]), batch([5, 1, 1, 1, 5, 1])
+    assert [rows(each, lambda sizes: told.append(sizes) or sizes) for each in (mine, theirs)] == [[0, 4, 2], [0, 3, 3]]
+    assert [rows(each, lambda _: torch.cat(told)) for each in (mine, theirs)] == [[0, 3, 3], [0, 3, 3]]
+
+
 @pytest.mark.parametrize("level", ["token", "sequence"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_step_cut_by_tokens_has_trls_gradient(grpo, monkeypatch, loss, level):

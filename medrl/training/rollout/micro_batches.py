@@ -11,6 +11,7 @@ the same however the rows are cut, as long as each part is weighed by what the l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ OF_ITS_TOKENS = ("bnpo",)
 Batch = dict[str, Any]
 
 
-def cut(batch: Batch, parts: int) -> list[Batch]:
+def cut(batch: Batch, parts: int, gather: Callable[[torch.Tensor], torch.Tensor] = lambda sizes: sizes) -> list[Batch]:
     """Cut the rows of an optimizer step into as few micro-batches as hold them.
 
     None has more tokens than TRL's, which has ``rows / parts`` rows, all as wide as the widest; so there are at most ``parts``.
@@ -35,13 +36,15 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
     Args:
         batch: What TRL makes of prompts: tensors of a row each, groups whole and together; numbers without rows are everyone's.
         parts: Micro-batches of the step in TRL, which calls for so many.
+        gather: Puts a tensor of each process that trains together one behind the other. All cut after the same rows, because TRL
+            gathers numbers of each row of a micro-batch: it would wait for a micro-batch that another process does not have.
 
     Returns:
         ``parts`` micro-batches, the empty ones first: under DistributedDataParallel the last one synchronizes the gradients.
     """
     rows = len(batch["completion_ids"])
     most = rows // parts * (batch["prompt_ids"].shape[1] + batch["completion_ids"].shape[1])
-    ends = [*_ends(batch, most), rows]
+    ends = [*_ends(gather(_sizes(batch, most)).tolist()), rows]
     filled = []
     for start, end in pairwise([0, *ends]):
         part = {name: value[start:end] if getattr(value, "ndim", 0) else value for name, value in batch.items()}
@@ -49,17 +52,32 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
     return [{SHARE: 0.0}] * (parts - len(filled)) + filled
 
 
-def _ends(batch: Batch, most: int) -> list[int]:
-    """Where a micro-batch is full and the next one begins: rows, without the first and the end."""
+def _sizes(batch: Batch, most: int) -> torch.Tensor:
+    """Tokens that each row takes as the first of a micro-batch, and behind the row before it; at the end, twice, the most that a
+    micro-batch may have: (1, rows + 1, 2).
+    """
+    import torch
+
     prompts = (batch["prompt_ids"] * batch["prompt_mask"]).tolist()
-    lengths = zip(batch["prompt_mask"].sum(1).tolist(), batch["completion_mask"].sum(1).tolist(), strict=True)
-    ends, tokens = [], 0
-    for row, (prompt, completion) in enumerate(lengths):
+    sizes = []
+    for row, (prompt, completion) in enumerate(
+        zip(batch["prompt_mask"].sum(1).tolist(), batch["completion_mask"].sum(1).tolist(), strict=True)
+    ):
         again = row > 0 and prompts[row] == prompts[row - 1]
-        tokens += 1 + completion if again else prompt + completion
-        if tokens > most:
+        sizes.append([prompt + completion, 1 + completion if again else prompt + completion])
+    return torch.tensor([[*sizes, [most, most]]], device=batch["prompt_ids"].device)
+
+
+def _ends(sizes: list[list[list[int]]]) -> list[int]:
+    """Where a micro-batch of any process is full and the next one begins: rows, without the first and the end. ``sizes`` are
+    `_sizes` of all processes.
+    """
+    most, ends, tokens = [each[-1][0] for each in sizes], [], [0] * len(sizes)
+    for row in range(len(sizes[0]) - 1):
+        tokens = [so_far + each[row][1] for so_far, each in zip(tokens, sizes, strict=True)]
+        if any(taken > limit for taken, limit in zip(tokens, most, strict=True)):
             ends.append(row)
-            tokens = prompt + completion
+            tokens = [each[row][0] for each in sizes]
     return ends
 
 

@@ -61,9 +61,9 @@ def sharing(kind: type[Any]) -> type[Any]:
                 order = torch.cat([groups[at] for at in torch.randperm(len(groups))])
                 shuffled = {name: value[order.to(value.device)] if value.ndim else value for name, value in batch.items()}
                 if self._cuts_by_tokens():
-                    parts = self.args.gradient_accumulation_steps
+                    parts, gather = self.args.gradient_accumulation_steps, self.accelerator.gather
                     steps = split_tensor_dict(shuffled, rounds // parts)
-                    self._buffered_inputs = [part for step in steps for part in micro_batches.cut(step, parts)]
+                    self._buffered_inputs = [part for step in steps for part in micro_batches.cut(step, parts, gather)]
                 else:
                     self._buffered_inputs = split_tensor_dict(shuffled, rounds)
             return self._buffered_inputs[self._step % rounds]
