@@ -160,7 +160,7 @@ def test_algorithms_run_on_embedded_rows(compose, tmp_path, overrides, curve):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_quickstart_learns(compose, tmp_path, seed):
     """The promise of the README: reinforcement learning alone, on default values, visibly improves the embedded model.
 
