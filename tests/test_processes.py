@@ -302,6 +302,34 @@ if distributed.rank() == 0:
 """
 
 
+NO_ROWS = """
+import sys
+import time
+from pathlib import Path
+from medrl.algos.samples import sampled
+from medrl.models.generation import Sampling
+from medrl.training import distributed
+
+distributed.join("cpu")
+time.sleep(3 * distributed.rank())
+assert sampled(None, [], Path(sys.argv[1], "train", "samples.jsonl"), 4, Sampling(1.0, 1.0, 8, 0), None) == []
+distributed.wait_for_all()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_comes_late_waits_as_often_as_the_others(made, tmp_path):
+    """Nothing is sampled where a data set brings its pairs: the file is there before the second process looks."""
+    (tmp_path / "train").mkdir()
+    environments = processes.environments(made("hardware.gpus=2"), os.environ)
+    started = [
+        subprocess.Popen([sys.executable, "-c", NO_ROWS, str(tmp_path)], env=each, stderr=subprocess.PIPE)
+        for each in environments
+    ]
+    said = [process.communicate(timeout=100)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+
+
 @pytest.mark.slow
 def test_a_sharded_adapter_loads_with_plain_peft(made, tmp_path):
     """With FSDP2 itself, which PyTorch also has for CPUs (accelerate does not)."""

@@ -174,7 +174,9 @@ def sampled(
     processes are, rows are taken in rounds: as many at once as cannot spend what is left, and one where that is less than one.
     """
     number, processes = rank(), size()
-    if not path.exists():
+    whole = path.exists()
+    wait_for_all()  # before the first process writes it, which it does at once where there are no rows
+    if not whole:
         shares = [path.with_name(f"{path.name}.begun-{of}-of-{processes}") for of in range(processes)]
         made: list[dict[str, Any]] = []
         end, most = 0, count * sampling.max_new_tokens
