@@ -198,6 +198,7 @@ def test_an_adapter_is_started_from_merged_or_stacked(compose, tmp_path):
         assert ours["accuracy"] == theirs["accuracy"] and ours["mean_tokens"] == theirs["mean_tokens"]
         (made,) = (tmp_path / adapter).glob("[!.]*")
         written = json.loads((made / "model" / "adapter_config.json").read_text())
+        assert written["target_modules"] == sorted(written["target_modules"])  # peft's order differs from process to process
         assert written["r"] == (4 if adapter == "merged" else 8)
         base = written["base_model_name_or_path"]
         assert base == str(folder / "merged") if adapter == "merged" else base.endswith("tiny")

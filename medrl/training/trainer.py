@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from medrl import files
 from medrl.algos import token_budget
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
@@ -90,9 +92,20 @@ def write_model(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
     job.tokenizer.save_pretrained(partial)
     for stray in ("training_args.bin", "README.md"):  # they carry paths of the machine
         (partial / stray).unlink(missing_ok=True)
+    sort_adapter_config(partial / "adapter_config.json")
     algo.finish(job, partial)
     checkpoints.mark_complete(partial)
     partial.replace(out)
+
+
+def sort_adapter_config(path: Path) -> None:
+    """Put the names of layers in an adapter's configuration in order: peft holds them as sets, whose order differs from process
+    to process. Nothing for a model without one.
+    """
+    if path.exists():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config |= {key: sorted(config[key]) for key in ("target_modules", "modules_to_save") if isinstance(config.get(key), list)}
+        files.write_atomically(path, json.dumps(config, indent=2, sort_keys=True))
 
 
 def write_sharded(model: Any, folder: Path) -> None:
