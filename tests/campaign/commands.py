@@ -26,6 +26,8 @@ SECONDS = 900
 EVALUATED = "hardware=cpu logger=none source.test_rows=4 eval.max_new_tokens=16 runs=R"
 SMALL = f"{EVALUATED} source.train_rows=24 data_mix.rows=24 algo.epochs=null algo.max_steps=4 algo.save_steps=1"
 GSM8K, ONLINE = "data_mix=gsm8k", "algo.batch_size=8 algo.num_generations=4 algo.max_completion_tokens=24 data_mix=gsm8k"
+SPLIT = "algo.num_mini_batches=2 algo.max_steps=8"
+"""A checkpoint can be written after every second step only."""
 SAMPLED = "algo.batch_size=2 algo.num_generations=4 algo.max_completion_tokens=24 algo.prompts=8 data_mix=pubmedqa"
 ALGORITHMS = {
     "pt": "data_mix=medicalgpt_pt data_mix.held_out=[medicalgpt_pt] algo.block_tokens=64 algo.batch_size=2",
@@ -39,11 +41,11 @@ ALGORITHMS = {
     "orpo": SAMPLED,
     "grpo": ONLINE,
     "dr_grpo": ONLINE,
-    "dapo": ONLINE,
-    "gspo": ONLINE,
-    "cispo": ONLINE,
-    "rloo": ONLINE,
-    "ppo": f"{GSM8K} algo.batch_size=8 algo.num_mini_batches=2 algo.max_completion_tokens=24",
+    "dapo": f"{ONLINE} {SPLIT}",
+    "gspo": f"{ONLINE} {SPLIT}",
+    "cispo": f"{ONLINE} {SPLIT}",
+    "rloo": f"{ONLINE} {SPLIT}",
+    "ppo": f"{GSM8K} algo.batch_size=8 algo.max_completion_tokens=24 {SPLIT}",
 }
 LORA = "model/lora=all_linear model.lora.rank=4"
 ALGORITHMS |= {f"{name}_lora": f"{ALGORITHMS[name]} {LORA}" for name in ("sft", "grpo")}

@@ -32,8 +32,10 @@ FILES = {
     "several": ["*.json*", "*.md", "*.csv", "sweep-*/*", "*/*.json", "*/*.yaml", "*/train/*.jsonl", "*/model/*", "*/eval/*"],
 }
 NEXT = "algo=none model=from_run model.run={run} model.lora=null data_mix=gsm8k " + commands.EVALUATED
-KILLED_AT = {"iterative_dpo": "train/round-2/checkpoint-1/complete.json"}
-"""When the run is killed that goes on; others at their third checkpoint."""
+KILLED_AT = {"iterative_dpo": "train/round-2/checkpoint-1/complete.json"} | dict.fromkeys(
+    (name for name, words in commands.ALGORITHMS.items() if words.endswith(commands.SPLIT)), "train/checkpoint-6/complete.json"
+)
+"""When the run is killed that goes on, with two checkpoints; others at their third."""
 Case = tuple[str, str, str, str]
 """Command, state, file, damage."""
 
