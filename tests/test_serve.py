@@ -310,6 +310,18 @@ def test_vllm_is_asked_in_the_same_words(trained):
         assert made == expected
 
 
+def test_vllm_takes_the_share_of_a_gpu_that_is_written(trained):
+    asked = answerer.opened(str(trained[1]), [], None)
+
+    def share(device: str, share: float | str) -> str | None:
+        hardware = replace(asked.settings.hardware, device=device, vllm_memory_share=share)
+        on_a_gpu = replace(asked, settings=replace(asked.settings, hardware=hardware))
+        return dict(pairwise(vllm_command.words(on_a_gpu, "127.0.0.1", 8000))).get("--gpu-memory-utilization")
+
+    assert share("cuda", 0.1) == "0.1"
+    assert share("cuda", "auto") is None and share("cpu", 0.1) is None
+
+
 def test_vllm_serves_what_it_can(trained, tmp_path):
     shutil.copytree(trained[1] / "model", tmp_path / "model")
     asked = replace(answerer.opened(str(trained[1]), [], None), folder=tmp_path)

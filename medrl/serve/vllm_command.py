@@ -41,6 +41,8 @@ def words(asked: Answerer, host: str, port: int) -> list[str]:
         *("--tensor-parallel-size", str(hardware.gpus)),
         *("--generation-config", "vllm", "--override-generation-config", json.dumps(drawn)),
     ]
+    if hardware.device != "cpu" and hardware.vllm_memory_share != "auto":
+        found += ["--gpu-memory-utilization", str(hardware.vllm_memory_share)]
     if asked.settings.model.quantization:
         found += ["--quantization", "bitsandbytes"]
     if getattr(asked.settings.model, "trust_remote_code", False):
