@@ -49,7 +49,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _as_option(flag: str, argv: Sequence[str]) -> str:
     """How a flag and its value are written here."""
     key, _, value = flag.lstrip("-").partition("=")
-    place = list(argv).index(flag) + 1
+    place = argv.index(flag) + 1 if flag in argv else len(argv)  # argparse takes letters of a word that holds several flags apart
     value = value or (argv[place] if place < len(argv) and "=" not in argv[place] else "VALUE")
     return f": {key.replace('-', '_')}={value}"
 

@@ -222,6 +222,8 @@ def begin(tree: Tree, settings: Run, folder: Path) -> None:
         if others:
             print(f"rows     {', '.join(others)}: not the rows that were asked before; asked anew")
         now["data"], now["rows"] = ({**before.get(part, {}), **now[part]} for part in ("data", "rows"))
+    elif held := next((name for name in ("eval", "model", "train/log.jsonl") if (folder / name).exists()), ""):
+        raise UserError(f"{folder} holds {held} and no provenance.json, which says what that was made of; {files.START_OVER}.")
     elif said := _neighbor(tree, settings, folder):
         print(said)
     (folder / "metrics.json").unlink(missing_ok=True)  # of what was asked before; its answers stay in eval/
@@ -289,8 +291,12 @@ def _neighbor(tree: Tree, settings: Run, folder: Path) -> str:
     """What tells a new run from one that stands beside it, where the same command or one of another precision made that one."""
     beside = sorted(folder.parent.glob(f"{settings.name}-*/config.yaml"), key=lambda path: path.stat().st_mtime, reverse=True)
     said = ""
+    nothing = "nothing is taken from it"
     for path in beside[:3]:
-        theirs, nothing = frozen.load(path.parent), "nothing is taken from it"
+        try:
+            theirs = frozen.load(path.parent)
+        except UserError:  # damaged: that is said to whoever asks that run
+            continue
         parts = [key for key in tree if theirs.get(key) != tree[key] and key not in ("force", "dry_run", "logger")]
         if not parts:
             return f"new      {path.parent} has this configuration and other weights or rows; {nothing}"

@@ -188,6 +188,8 @@ def test_tuned_values_reach_no_other_weights(mistakes, compose):
     assert compose(["model=tiny_scratch"])["tuned"] == []
     (problem,) = mistakes("model.weights=org/name").problems
     assert problem.key == "model.weights" and "write model=pretrained model.weights=..." in problem.message
+    (problem,) = mistakes("model.tuned=grpo").problems
+    assert (problem.key, problem.message) == ("model.tuned", "is 'grpo', should hold values by the option of algo")
 
 
 def test_what_starts_from_a_run_of_the_embedded_model_is_tuned_as_it_is(compose, monkeypatch):

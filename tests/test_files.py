@@ -1,6 +1,8 @@
 """Files and checkpoints: nothing is ever half there, and a refusal of the operating system is one sentence."""
 
 import errno
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +14,17 @@ import pytest
 from medrl.errors import UserError, exit_code
 from medrl.files import append_line, explained, read_json, read_jsonl, write_atomically, write_jsonl
 from medrl.tracking import run_folder
-from medrl.training.checkpoints import COMPLETE, LOG, check_model, fault, mark_complete, newest, restore_log, step_of
+from medrl.training.checkpoints import (
+    COMPLETE,
+    LOG,
+    check_completions,
+    check_model,
+    fault,
+    mark_complete,
+    newest,
+    restore_log,
+    step_of,
+)  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -323,6 +335,28 @@ def test_a_log_that_lacks_steps_is_noticed(tmp_path, kept):
     with pytest.raises(UserError, match="bring it back, or start over with force=true: curves and costs would lack"):
         restore_log(tmp_path / LOG, None, 3)
     assert (tmp_path / LOG).read_text() == kept
+
+
+def test_completions_that_are_not_what_was_written_are_removed_and_said(tmp_path, capsys):
+    held, path = tmp_path / "completions", checkpoint(tmp_path, 4, sealed=False)
+    held.mkdir()
+    digests = {}
+    for step in (1, 2, 3, 4):
+        (held / f"completions_{step:05d}.parquet").write_bytes(b"step %d" % step)
+        digests[f"completions_{step:05d}.parquet"] = hashlib.sha256(b"step %d" % step).hexdigest()
+    (held / "completions_00005.parquet").mkdir()  # of a later step, which writes there again
+    (path / "completions.json").write_text(json.dumps(digests))
+    assert check_completions(tmp_path, path) == digests and not capsys.readouterr().out
+    (held / "completions_00001.parquet").write_bytes(b"stap 1")
+    (held / "completions_00002.parquet").unlink()
+    (held / "completions_00003.parquet").unlink()
+    (held / "completions_00003.parquet").symlink_to("nowhere")
+    assert list(check_completions(tmp_path, path)) == ["completions_00004.parquet"]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in said] == ["damaged:", "lost:", "lost:"]
+    assert [each.name for each in held.iterdir()] == ["completions_00004.parquet"]
+    (path / "completions.json").unlink()  # a checkpoint of before there were hashes
+    assert check_completions(tmp_path, path) == {} and (held / "completions_00004.parquet").exists()
 
 
 def test_counts_are_on_the_disk_as_they_grow(tmp_path):

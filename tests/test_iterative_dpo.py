@@ -10,9 +10,9 @@ from test_pairs import SMALL, job_of
 
 from medrl import lifecycle
 from medrl.config import build, schema
-from medrl.errors import Interrupted
+from medrl.errors import Interrupted, UserError
 from medrl.evaluation import evaluate
-from medrl.files import read_jsonl
+from medrl.files import read_jsonl, write_jsonl
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.table.join import joined
 
@@ -79,10 +79,20 @@ def check_stopped_and_resumed(tree, folder, unbroken, model):
     assert (stopped.folder / "round-2" / "checkpoint-2").is_dir() and not (folder / "model").exists()
     with log.open("a") as file:  # a step that no checkpoint holds
         file.write(json.dumps({"step": 6, "loss": 0.0}) + "\n")
+    rounds = stopped.folder / "rounds.jsonl"
+    rounds.write_text(rounds.read_text().replace('"pairs"', '"pears"'))
     again = job_of(tree, folder / "train")
     again.run.algo.train(again, folder / "model")
     assert weights(folder / "model") == weights(model)
     assert stripped(log) == stripped(unbroken.folder / "log.jsonl")
+    assert read_jsonl(rounds) == read_jsonl(unbroken.folder / "rounds.jsonl")
+
+
+def test_rounds_that_are_lost_are_not_passed_over(compose, tmp_path):
+    job = job_of(compose([*SMALL, *ROUNDS]), tmp_path / "train")
+    write_jsonl(job.folder / "rounds.jsonl", [{"round": 2, "steps": 6}])
+    with pytest.raises(UserError, match=r"rounds.jsonl lacks rounds of the 2 that are done; bring it back, or start"):
+        job.run.algo._earlier(job, 3)
 
 
 @pytest.mark.slow

@@ -149,6 +149,50 @@ def test_a_damaged_file_of_a_run_is_told_before_anything_is_done(again, monkeypa
         lifecycle.run(tree)
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_results_without_their_origin_are_not_taken_for_new_ones(again, done):
+    tree, folder = again
+    whole = (folder / "metrics.json").read_bytes()
+    (folder / "provenance.json").unlink()
+    if not done:
+        (folder / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"holds eval and no provenance.json, .*; bring it back, or start the run over"):
+        lifecycle.run(tree)
+    assert not done or (folder / "metrics.json").read_bytes() == whole
+
+
+def cut_off(text):
+    """Whole YAML, and not the whole configuration."""
+    return text[: text.index("\ndata_mix:")] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (cut_off, "is not what was written; bring it back, or start the run over with force=true"),
+        (lambda text: text.replace("seed: 0", "seed: 1"), "is not what was written"),
+        (
+            lambda text: text.partition("\n")[2].partition("quantization")[0],
+            "config.yaml is damaged|without model",
+        ),  # an older one
+        (lambda text: "seed: 0\n", "config.yaml is damaged|without model"),
+    ],
+)
+def test_a_configuration_that_is_cut_off_is_none(again, compose, change, said):
+    _, folder = again
+    (folder / "config.yaml").write_text(change((folder / "config.yaml").read_text()))
+    with pytest.raises(UserError, match=said):
+        compose(["algo=none", "data_mix=gsm8k", "model=from_run", f"model.run={folder}", "hardware=cpu"])
+
+
+def test_a_damaged_configuration_stops_no_run_beside_it(again, capsys):
+    tree, folder = again
+    beside = shutil.copytree(folder, folder.with_name(folder.name[:-8] + "00000000"))
+    (beside / "config.yaml").write_text(cut_off((beside / "config.yaml").read_text()))
+    shutil.rmtree(folder)
+    assert lifecycle.run(tree)["tasks"]
+
+
 def test_a_damaged_neighbour_stops_no_run(again):
     tree, folder = again
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from medrl import __main__ as program
 from medrl import __version__ as medrl_version
+from medrl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {
@@ -74,6 +76,13 @@ def test_help_and_cfg_show_what_is_composed(tmp_path):
     assert "max_tokens: 2048\n" in job and "steps: 40\n" in job  # tuned for the embedded model
     assert medrl("--cfg", "job", "--resolve", "-p", "eval.max_new_tokens", folder=tmp_path).stdout == "128\n"
     assert "sweep:" in medrl("--cfg", "hydra", folder=tmp_path).stdout
+
+
+def test_a_word_of_several_flags_that_argparse_takes_apart_is_a_mistake_like_others():
+    for word in ("-m\n-m", "-m\u2028", "-m\n-m=<think>"):
+        with pytest.raises(ConfigError, match=r"is no flag|ignored explicit argument"):
+            program.parse([word, "seed=1"])
+    assert program._as_option("-\n-m", ["-m\n-m", "seed=1"]) == ": \n_m=VALUE"
 
 
 def test_flags(tmp_path):

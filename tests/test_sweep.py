@@ -558,4 +558,7 @@ def test_a_real_sweep(tmp_path):
     assert tested["run_id"] == found["sweep"]["chosen"]["test"][0] and tested["tasks"]["pubmedqa"]["n"] == 16
     (run,) = tmp_path.glob(f"runs/*-{tested['run_id']}")
     assert len((run / "train" / "log.jsonl").read_text().splitlines()) == 2  # tested, and not trained again
+    (run / "train" / "log.jsonl").unlink()  # the record of the point says what it took
+    assert command.main([str(path), *words, f"runs={tmp_path / 'runs'}"]) == 0
+    assert results(tmp_path / "runs")["sweep"]["points"] == found["sweep"]["points"]
     assert {path.name for path in run.parent.glob("sweep-small-*/*")} >= {"results.json", "report.html", "report.md"}

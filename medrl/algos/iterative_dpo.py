@@ -14,7 +14,7 @@ from annotated_types import Gt
 from medrl.algos.base import Job
 from medrl.algos.samples import SelfSampledPreference, as_tokens
 from medrl.algos.token_budget import LOGGED
-from medrl.errors import Interrupted
+from medrl.errors import Interrupted, UserError
 from medrl.files import START_OVER, read_jsonl, write_jsonl
 from medrl.training import checkpoints
 from medrl.training.distributed import rank, wait_for_all
@@ -106,19 +106,19 @@ class IterativeDPO(SelfSampledPreference):
         """
         print(f"round    {number} of {self.rounds}", flush=True)
         seed = job.run.seed + (number - 1) * 1_000_003  # a prompt that comes again is answered anew
-        kept, earlier = whole.folder / ROUNDS, self._earlier(whole, number)
+        earlier = self._earlier(whole, number)
         pairs, figures = self.pairs(job, job.folder, self.rows(whole.rows, number), seed, _spent(earlier))
         before = earlier[-1]["steps"] if earlier else 0
         if number == 1:
             self.check_enough(pairs, "pairs of unequal reward")
         elif len(pairs) < self.batch_size:
             print(f"round    {number} has fewer pairs than one batch of {self.batch_size}: training ends with the round before")
-            _note(kept, [*earlier, {"round": number, "steps": before, "trained": False, **figures}])
+            _note(whole, [*earlier, {"round": number, "steps": before, "trained": False, **figures}])
             return False
         trainer = self._trainer(job, whole, number, pairs)
         fit(trainer, job, whole.folder / "log.jsonl", before=before)
         steps = before + trainer.state.global_step
-        _note(kept, [*earlier, {"round": number, "steps": steps, "trained": True, **figures}])
+        _note(whole, [*earlier, {"round": number, "steps": steps, "trained": True, **figures}])
         self._write(trainer, job)
         wait_for_all()
         if rank() == 0:
@@ -126,9 +126,18 @@ class IterativeDPO(SelfSampledPreference):
         return True
 
     def _earlier(self, whole: Job, number: int) -> list[dict[str, Any]]:
-        """The figures of the rounds before one."""
-        lines = read_jsonl(whole.folder / ROUNDS, START_OVER, needs=("round", "steps"))
-        return [line for line in lines if line["round"] < number]
+        """The figures of the rounds before one. Raises `UserError` where they are lost."""
+        kept, copy = whole.folder / ROUNDS, _folder(whole, number - 1) / ROUNDS
+        stands = kept.read_bytes() if kept.is_file() else b""
+        sealed = number > 1 and rank() == 0 and not kept.is_dir() and not checkpoints.fault(copy.parent)
+        if sealed and not stands.startswith(copy.read_bytes()):
+            write_jsonl(kept, read_jsonl(copy))
+            print(f"rounds   {kept} was lost or changed; it is again what {copy.parent.name} keeps of it", flush=True)
+        wait_for_all()
+        lines = [line for line in read_jsonl(kept, START_OVER, needs=("round", "steps")) if line["round"] < number]
+        if [line["round"] for line in lines] != [*range(1, number)]:
+            raise UserError(f"{kept} lacks rounds of the {number - 1} that are done; {START_OVER}.")
+        return lines
 
     def _trainer(self, job: Job, whole: Job, number: int, pairs: Sequence[Any]) -> Any:
         from trl import DPOConfig, DPOTrainer
@@ -219,6 +228,10 @@ def _publish(model: Path, out: Path, *, keep: bool) -> None:
     partial.replace(out)
 
 
-def _note(path: Path, lines: Sequence[Any]) -> None:
+def _note(whole: Job, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write the figures of rounds, and a copy with its hash into the last round's folder."""
     if rank() == 0:
-        write_jsonl(path, lines)
+        copy = _folder(whole, lines[-1]["round"]) / ROUNDS
+        for path in (whole.folder / ROUNDS, copy):
+            write_jsonl(path, lines)
+        checkpoints.mark_complete(copy.parent, [copy])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from medrl.config.upgrade import upgraded
 from medrl.errors import UserError
 from medrl.files import write_atomically
 
+HEADER = (
+    "# The whole resolved configuration of this run, read by every process of it. The last line has the SHA-256 of all above.\n"
+)
+SEAL = "# SHA-256: "
+"""What begins the last line. A file that is cut off may be whole YAML, too, and lacks options; older ones have another header."""
 TRUST = "trust_remote_code"
 TRUSTING = f"model.{TRUST}=true"
 """The word of a command line that has code run which comes with weights."""
@@ -30,8 +36,8 @@ def freeze(tree: Tree, folder: Path) -> None:
     """Write the resolved configuration; everything after composition reads only this file."""
     import yaml
 
-    header = "# The whole resolved configuration of this run. Written by medrl; read by every process of the run.\n"
-    write_atomically(folder / "config.yaml", header + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    text = HEADER + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / "config.yaml", f"{text}{SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n")
 
 
 def load(folder: Path) -> Tree:
@@ -41,7 +47,8 @@ def load(folder: Path) -> Tree:
     path = folder / "config.yaml"
     try:
         # Not OmegaConf: it would read a revision such as 12e4567 as a number and look for ${...} in what is resolved.
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
     except (FileNotFoundError, NotADirectoryError):
         hint = f"; name the run's folder, {folder.parent}" if (folder.parent / "config.yaml").exists() else ""
         why = f"it holds no config.yaml{hint}" if folder.is_dir() else "there is no such folder"
@@ -50,6 +57,9 @@ def load(folder: Path) -> Tree:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); start the run over with force=true.") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} is empty or no mapping; start the run over with force=true.")
+    above, _, digest = text.rpartition(SEAL)
+    if text.startswith(HEADER) and hashlib.sha256(above.encode()).hexdigest() != digest.strip():
+        raise UserError(f"{path} is not what was written; bring it back, or start the run over with force=true.")
     return upgraded(tree, suggest.names()["before"])
 
 

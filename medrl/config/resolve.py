@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from medrl.config import frozen, options
 from medrl.config.frozen import Tree
 from medrl.errors import ConfigError, Problem, UserError
+from medrl.files import START_OVER
 
 AUTO = "auto"
 """A value that is found out: of the hardware from the GPU that is here, of ``model=from_run`` from the other run."""
@@ -88,8 +89,11 @@ def _fill_model(cfg: DictConfig) -> None:
     if cfg.hydra.runtime.choices.get("model") != "from_run" or "run" not in cfg.model:
         return
     before = _run_before(cfg.model.run)
+    theirs = before.get("model") or {}
     for key in [key for key in cfg.model if cfg.model[key] == AUTO]:
-        cfg.model[key] = before["model"][key]
+        if key not in theirs:
+            raise ConfigError([Problem("model.run", f"{cfg.model.run} has a config.yaml without model.{key}; {START_OVER}")])
+        cfg.model[key] = theirs[key]
 
 
 def _run_before(folder: Any) -> Tree:
@@ -117,6 +121,8 @@ def _tune(cfg: DictConfig, set_keys: Collection[str]) -> None:
         option = cfg.hydra.runtime.choices.get("model")
         message = f"model={option} holds settings for the embedded model alone; write model=pretrained model.weights=..."
         raise ConfigError([Problem("model.weights", message)])
+    if table is not None and not isinstance(table, DictConfig):
+        raise ConfigError([Problem("model.tuned", f"is {str(table)!r}, should hold values by the option of algo")])
     if table is None and "run" in cfg.model:
         table = _table_of(_weights_before(cfg.model.run))
     values = (table or {}).get(cfg.hydra.runtime.choices.get("algo")) or {}

@@ -12,6 +12,7 @@ from medrl.config import build, extensions, frozen, identity
 from medrl.config.frozen import Tree
 from medrl.config.identity import Values, of_weights
 from medrl.errors import Problem, UserError
+from medrl.files import START_OVER, guarded
 from medrl.jobs import locks
 from medrl.models import loading
 from medrl.models.base import Model, Pretrained, Stored, Texts, written_tokenizer
@@ -51,11 +52,13 @@ class FromRun(Model):
 
     def problems(self) -> Iterator[Problem]:
         folder = Path(self.run)
-        tree = tree_of(folder)
-        read = {key: tree[key] for key in ("model", "algo")}
-        extensions.check(read | {"extensions": tree["extensions"]})
-        before = build.build(read)
-        if before["algo"].trains_reward_model:
+        with guarded(folder / "config.yaml", START_OVER):
+            tree = tree_of(folder)
+            read = {key: tree[key] for key in ("model", "algo")}
+            extensions.check(read | {"extensions": tree["extensions"]})
+            before = build.build(read)
+            is_reward_model = before["algo"].trains_reward_model
+        if is_reward_model:
             yield Problem("run", f"{self.run} has trained a reward model; start from a run that has trained a policy")
         elif not before["algo"].trains:
             yield Problem("run", f"{self.run} has trained nothing; name its model itself")

@@ -92,7 +92,7 @@ def completions(folder: Path, run: Run, most: int) -> Completions:
     """
     from pyarrow import parquet
 
-    files = sorted(folder.glob("completions_*.parquet"))
+    files = sorted(path for path in folder.glob("completions_*.parquet") if path.is_file())
     if not files:
         return Completions((), [], 0, 0)
     with guarded(files[-1], GONE):
@@ -104,14 +104,14 @@ def completions(folder: Path, run: Run, most: int) -> Completions:
     for file in chosen:
         with guarded(file, GONE):
             columns = parquet.read_table(file).to_pydict()
-        names = tuple(name for name in columns if name not in ("step", "prompt", "completion", "advantage"))
-        scores = {name: columns[name] for name in names}
-        prompts = [_messages(prompt, "user") for prompt in columns["prompt"]]
-        texts = [_messages(completion, "assistant")[-1]["content"] for completion in columns["completion"]]
-        nothing = [None] * len(texts)
-        rewards = run.reward_set.weighted(scores) if scores else nothing
-        by_row = zip(*scores.values(), strict=True) if scores else [()] * len(texts)
-        found += map(Completion, columns["step"], prompts, texts, rewards, columns.get("advantage", nothing), by_row)
+            names = tuple(name for name in columns if name not in ("step", "prompt", "completion", "advantage"))
+            scores = {name: columns[name] for name in names}
+            prompts = [_messages(prompt, "user") for prompt in columns["prompt"]]
+            texts = [_messages(completion, "assistant")[-1]["content"] for completion in columns["completion"]]
+            nothing = [None] * len(texts)
+            rewards = run.reward_set.weighted(scores) if scores else nothing
+            by_row = zip(*scores.values(), strict=True) if scores else [()] * len(texts)
+            found += map(Completion, columns["step"], prompts, texts, rewards, columns.get("advantage", nothing), by_row)
     return Completions(names, found, len(chosen), len(files))
 
 

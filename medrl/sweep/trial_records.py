@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrl.files import read_json, read_jsonl
+from medrl.files import guarded, read_json, read_jsonl
 from medrl.sweep import selection
 from medrl.sweep.spec import Spec
 from medrl.table import results
@@ -75,9 +75,17 @@ class TrialRecords:
         found, metric = (metric_names.of_line(line) for line in self._log_lines(folder)), self.spec.metric.name
         return [numbers[metric] for numbers in found if metric in numbers]
 
-    def _effort(self, folder: Path) -> dict[str, float]:
-        """What training took: steps, seconds, and tokens that went through the model."""
-        lines = self._log_lines(folder)
+    def _effort(self, run: str) -> dict[str, float]:
+        """What training took: steps, seconds, tokens that went through the model; of a finished point what its record says."""
+        if run and (path := self.record(run)).exists():
+            with guarded(path, DAMAGED):
+                record = read_json(path, DAMAGED)
+                return {
+                    "steps": record["train"]["steps"],
+                    "seconds": record["train"]["seconds"],
+                    "tokens": record["cost"]["tokens"],
+                }
+        lines = self._log_lines(self.runs / run) if run else []
         return {
             "steps": lines[-1]["step"] if lines else 0,
             "seconds": round(sum(line["seconds"] for line in lines), 1),
@@ -109,7 +117,7 @@ class TrialRecords:
                 "state": STATES[trial.state],
                 "value": trial.value,
                 "message": trial.message,
-                **self._effort(self.runs / trial.run),
+                **self._effort(trial.run),
                 "run_id": trial.run.rpartition("-")[2] or None,
             }
             for trial in [*trials, *(Trial(number, values) for number, values in enumerate(left, start=len(trials)))]

@@ -26,6 +26,8 @@ from medrl.training import distributed
 
 COMPLETE = "complete.json"
 LOG = "log.jsonl"
+COMPLETIONS = "completions"
+"""Folder of a training that holds what was generated, a file a logged step; a checkpoint has their hashes under this name."""
 
 
 class NotLoaded(UserError):
@@ -40,10 +42,10 @@ class NotLoaded(UserError):
         )
 
 
-def mark_complete(folder: Path) -> None:
-    """Mark a checkpoint or a model as whole, once everything in it has reached the disk."""
+def mark_complete(folder: Path, files: Collection[Path] = ()) -> None:
+    """Mark a checkpoint or a model as whole, once everything in it, or these files of it, has reached the disk."""
     (folder / COMPLETE).unlink(missing_ok=True)  # of a checkpoint that is written again
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(files or (path for path in folder.rglob("*") if path.is_file()))
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -151,6 +153,31 @@ def restore_log(log: Path, checkpoint: Path | None, steps: int) -> list[dict[str
     return lines
 
 
+def check_completions(folder: Path, checkpoint: Path | None) -> dict[str, str]:
+    """Hashes of the completions of the steps before a checkpoint. One that is not what was written is removed, and said: nothing
+    is learned from it again, and the report lacks it.
+    """
+    held = folder / COMPLETIONS
+    for path in held.glob("*"):
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+    kept = checkpoint / f"{COMPLETIONS}.json" if checkpoint else None
+    if not kept or not kept.exists():  # the latter of before there were hashes
+        return {}
+    written = read_json(kept)
+    stand = [name for name in written if (held / name).exists()]
+    now = dict(zip(stand, _digests([held / name for name in stand]), strict=True))
+    for name in [name for name in written if now.get(name) != written[name]]:
+        del written[name]
+        (held / name).unlink(missing_ok=True)
+        print(
+            f"resume   {held / name} was {'damaged' if name in now else 'lost'}: the report lacks these completions", flush=True
+        )
+    return written
+
+
 def first_step() -> Any:
     """Trainer callback whose ``begun`` says whether a step has begun: before that, a checkpoint is loaded."""
     from transformers import TrainerCallback
@@ -164,10 +191,10 @@ def first_step() -> Any:
     return FirstStep()
 
 
-def callbacks(shutdown: GracefulShutdown, checkpoint_every: int, log: Path) -> list[Any]:
+def callbacks(shutdown: GracefulShutdown, checkpoint_every: int, log: Path, completions: dict[str, str]) -> list[Any]:
     """Trainer callbacks that mark each checkpoint as complete, with a copy of ``log``, so that it is whole without the file, and
-    turn a signal into one. A stop waits for a multiple of ``checkpoint_every`` steps, where the trainer holds no half-used
-    generations.
+    the hashes of all ``completions``, of which some are known; and that turn a signal into one. A stop waits for a multiple of
+    ``checkpoint_every`` steps, where the trainer holds no half-used generations.
     """
     from transformers import TrainerCallback
 
@@ -180,6 +207,13 @@ def callbacks(shutdown: GracefulShutdown, checkpoint_every: int, log: Path) -> l
                 for written in (folder, checkpoint):  # by TRL and peft, which do not know what was trained
                     (written / "README.md").unlink(missing_ok=True)
                 shutil.copyfile(log, checkpoint / LOG)
+                new = [path for path in (folder / COMPLETIONS).glob("*.parquet") if path.name not in completions]
+                new = sorted(
+                    path for path in new if int(path.stem.rpartition("_")[2]) <= state.global_step
+                )  # not of before a kill
+                completions.update(zip([path.name for path in new], _digests(new), strict=True))
+                if completions:
+                    write_atomically(checkpoint / f"{COMPLETIONS}.json", json.dumps(completions, indent=1))
                 mark_complete(checkpoint)
 
     class StopAfterStep(TrainerCallback):

@@ -43,14 +43,16 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     if watching:
         trainer.add_callback(watching)  # before what writes the log, which its numbers are a part of
     trainer.add_callback(token_budget.callback(job.generated, budget, checkpoint_every))  # before what writes the log, too
+    completions: dict[str, str] = {}
     if first:
+        completions = checkpoints.check_completions(job.folder, job.checkpoint)
         lines = checkpoints.restore_log(log, job.checkpoint, before + done)
         job.generated.count = token_budget.logged(lines)
         if hasattr(trainer, "_total_train_tokens"):  # which those of TRL's trainers that count here keep in no checkpoint
             trainer._total_train_tokens = next((line["num_tokens"] for line in reversed(lines) if "num_tokens" in line), 0)
         trainer.add_callback(tracker)
     # A step that went wrong is logged, and then ends the run before a checkpoint of it is written.
-    own = (schedule.callback(), finite.callback(before), *checkpoints.callbacks(job.stop, checkpoint_every, log))
+    own = (schedule.callback(), finite.callback(before), *checkpoints.callbacks(job.stop, checkpoint_every, log, completions))
     for callback in (first_step := checkpoints.first_step(), *own):
         trainer.add_callback(callback)
     try:

@@ -77,6 +77,9 @@ def attempt(number: int, seed: int, folder: Path) -> Ended:
         if state in ("finished", "several") and not {"metrics.json", "model"} & {place.name, place.parent.name}:
             # What was damaged and is told apart from nothing else needs no mending.
             found = [each for each in found if not each.startswith(str(place.relative_to(runs)))]
+        told = (folder / "log").read_text(errors="replace")
+        # Completions of steps that are done are not made again: what is lost of them is said, with the file's name.
+        found = [each for each in found if f"/{place.name} was " not in told or not each.startswith(str(place.relative_to(runs)))]
         ended = Ended("silent", "; ".join(found), where) if found else ended
     return ended if ended.result in ("right", "sentence") else ended._replace(where=f"{where}: {ended.where}")
 
