@@ -145,7 +145,7 @@ def markdown(found: list[dict[str, Any]]) -> str:
         lines.append(f"Seed {each['seed']}: {each['machine']}; {packages}.")
     kinds = added([each["kinds"] for each in found])
     rows = [
-        *lines,
+        *dict.fromkeys(lines),
         "",
         "| kind | tried | right | accepted | one sentence | faults | minutes of work | of a core |",
         "|---|--:|--:|--:|--:|---|--:|--:|",
