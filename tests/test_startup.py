@@ -45,14 +45,16 @@ def test_nothing_heavy_is_imported(tmp_path, words):
     found = imported(*words, folder=tmp_path)
     assert "medrl.config.compose" in found and "hydra.compose" in found  # the list is what it seems
     assert not packages(found) & HEAVY
+    assert ("medrl.config.schema" in found) == (words == ("algo=grop",))  # what is shown is not checked
 
 
-def test_a_dry_run_of_the_embedded_model_imports_its_tokenizer_alone(tmp_path):
+@pytest.mark.parametrize("words", [(), pytest.param(("chain=sft_grpo",), marks=pytest.mark.slow)], ids=" ".join)
+def test_a_dry_run_of_the_embedded_model_imports_its_tokenizer_alone(tmp_path, words):
     """All that a plan of it needs of the heavy libraries: rows are drawn, rendered and counted, memory is estimated, rewards are
     audited.
     """
     small = ("hardware=cpu", "data_mix.rows=60", "source.train_rows=60", "source.test_rows=8")
-    found = imported("dry_run=true", *small, folder=tmp_path)
+    found = imported(*words, "dry_run=true", *small, folder=tmp_path)
     assert {"medrl.planning.plan", "medrl.planning.reward_audit", "medrl.planning.memory"} <= found
     assert packages(found) & (HEAVY | {"jinja2"}) == {"jinja2", "tokenizers"}
 

@@ -59,6 +59,11 @@ class Model(Identified, ABC):
     quantization: Literal["nf4"] | None
     """nf4 keeps the frozen base in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314)."""
 
+    @property
+    def origin(self) -> Model:
+        """Whose architecture it has: the model that the first of the runs before began with; itself where there are none."""
+        return self
+
     def of_any_seed(self) -> Values:
         """Its identity, the same for models that differ in the seed of their training alone."""
         return self.identity()

@@ -79,6 +79,11 @@ class FromRun(Model):
         """The other run's id: its folder may lie anywhere."""
         return super().identity() | {"run": identity.of_run(Path(self.run))}
 
+    @property
+    def origin(self) -> Model:
+        before: Model = self._before()
+        return before.origin
+
     def of_any_seed(self) -> Values:
         return self.identity() | {"run": identity.of_run(Path(self.run), "family")}
 

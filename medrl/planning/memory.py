@@ -315,6 +315,7 @@ def measure(model: Model) -> Shape | None:
     """
     from medrl.models.base import Pretrained
 
+    model = model.origin
     if isinstance(model, Pretrained) and model.embedded:
         return stored_shape(model.path)
     on_hub = isinstance(model, Pretrained) and not model.path.exists()
