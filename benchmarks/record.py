@@ -55,8 +55,10 @@ def write(
 
 
 def processor_seconds(command: list[str], folder: Path = ROOT) -> float:
-    """Seconds that cores worked for a process of one thread, its children included; what waits for them is not counted."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    """Seconds that cores worked for a process of one thread, its children included; what waits for them is not counted. Python
+    keeps the bytecode that it compiles, as it does unless it is told otherwise.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--runs 7] [--out FILE]
 
 Processor seconds on one thread, the fastest of the rounds: other programs make a process slower, never faster. The commands take
-turns. The ratio is to the Hydra program. Wanted besides: a dry run of the default under 4 seconds on a free core.
+turns. The ratio is to the Hydra program. A dry run of the default is wanted under 4 seconds where that one takes 0.47.
 """
 
 import statistics
@@ -25,7 +25,7 @@ def main(cfg):
 main()
 """
 CONFIG = "seed: 0\nhydra:\n  run:\n    dir: .\n  output_subdir: null\n"
-WANTED = {"cfg_job": 2.0, "help": 2.5}
+WANTED = {"cfg_job": 2.0, "help": 2.5, "dry_run": 8.5}
 
 
 def measured(runs: int, folder: Path) -> dict[str, list[float]]:
@@ -58,7 +58,7 @@ def main() -> None:
     smallest = min(taken.pop("hydra"))
     for name, found in taken.items():
         figures = {"hydra_cpu_s": smallest, "medrl_cpu_s": min(found), "median_cpu_s": statistics.median(found)}
-        write(chosen.out, "startup", name, figures, min(found) / smallest, WANTED.get(name))
+        write(chosen.out, "startup", name, figures, min(found) / smallest, WANTED[name])
 
 
 if __name__ == "__main__":

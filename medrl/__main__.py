@@ -11,12 +11,15 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from string import Template
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from medrl.config import compose, extensions, frozen, options
 from medrl.config.version import __version__
 from medrl.errors import ConfigError, Problem, UserError, exit_code
 from medrl.jobs import die_with_parent
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,9 +115,12 @@ def _hydra() -> int:
 
 def config_text(overrides: Sequence[str], package: str | None, *, resolve: bool) -> str:
     """The composed configuration as YAML, ``auto`` and tuned values filled in."""
+    return _text(compose.shown(overrides), package, resolve=resolve)
+
+
+def _text(cfg: DictConfig, package: str | None, *, resolve: bool) -> str:
     from omegaconf import OmegaConf
 
-    cfg = compose.shown(overrides)
     if resolve:
         cfg = OmegaConf.create(compose.plain(cfg))
     else:
@@ -127,10 +133,8 @@ def help_text(overrides: Sequence[str]) -> str:
     """The text of ``hydra.help``, with our groups and their options, and the configuration, in it."""
     cfg = compose.shown(overrides)
     groups = "\n".join(f"{group}: {', '.join(options.group_options(group))}" for group in options.groups())
-    template = str(cfg.hydra.help.template)
-    return Template(template).safe_substitute(
-        APP_CONFIG_GROUPS=groups, CONFIG=config_text(overrides, None, resolve=False)
-    ).rstrip()  # fmt: skip
+    template = Template(str(cfg.hydra.help.template))
+    return template.safe_substitute(APP_CONFIG_GROUPS=groups, CONFIG=_text(cfg, None, resolve=False)).rstrip()
 
 
 if __name__ == "__main__":

@@ -172,9 +172,8 @@ def _check_files(folder: Path, state: str) -> None:
 
 def dry_run(settings: Run, folder: Path) -> dict[str, Any]:
     """Print the plan and stop. The tokenizer loads, no weights do."""
-    base.quiet()
     try:
-        tokenizer, drawn = _rows(settings)
+        tokenizer, drawn = _rows(settings, planned=True)
     except Unreachable as error:
         return _dry_run_of_limits(settings, folder, error)
     settings.algo.check_rows(drawn.rows, tokenizer)
@@ -616,9 +615,10 @@ def _inputs(settings: Run, wanted: Callable[[str, str], bool] = lambda part, nam
     return found
 
 
-def _rows(settings: Run) -> tuple[Any, DrawnMix]:
-    """The tokenizer and the training rows that fit it; none where nothing is trained."""
-    tokenizer = settings.model.tokenizer(_texts(settings))
+def _rows(settings: Run, *, planned: bool = False) -> tuple[Any, DrawnMix]:
+    """The tokenizer, or what a plan needs of it, and the training rows that fit it; none where nothing is trained."""
+    load = settings.model.plan_tokenizer if planned else settings.model.tokenizer
+    tokenizer = load(_texts(settings))
     if settings.algo.uses_rewards:
         for reward in settings.reward_set.rewards.values():
             reward.check_tokenizer(tokenizer)

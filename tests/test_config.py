@@ -11,6 +11,7 @@ from hydra.core.config_loader import ConfigLoader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medrl.__main__ import help_text
 from medrl.config import build, frozen, options, schema
 from medrl.config import compose as composing
 from medrl.config.suggest import names
@@ -253,6 +254,12 @@ def test_a_single_run_is_composed_once_and_checked_once(monkeypatch):
     assert counted == ["composed", "checked"]
     assert composed.run.algo.max_steps == composed.tree["algo"]["max_steps"] == 40
     assert composed.folder == schema.run_dir(composed.run)
+
+
+def test_help_composes_once(monkeypatch):
+    compositions, shown = [], composing.shown
+    monkeypatch.setattr(composing, "shown", lambda overrides: compositions.append(overrides) or shown(overrides))
+    assert "_target_: medrl.algos.sft.SFT" in help_text(["algo=sft", "hardware=cpu"]) and len(compositions) == 1
 
 
 def test_a_mix_hands_its_format_to_the_tasks_that_have_none_of_their_own(compose):

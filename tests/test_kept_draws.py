@@ -23,10 +23,10 @@ def drawn(cache, compose, tmp_path):
         rows = [{"question": f"What is {number} and {len(split)}?", "answer": str(number)} for number in range(count)]
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def draw(*words):
+    def draw(*words, **how):
         named = [f"data_mix.tasks.rows.{split}={tmp_path / split}.jsonl" for split in ("train", "test")]
         run = build.check(compose(["hardware=cpu", "algo=grpo", "data_mix=rows", "data_mix.rows=90", *named, *words]))
-        return lifecycle._rows(run)[1]
+        return lifecycle._rows(run, **how)[1]
 
     return draw
 
@@ -40,6 +40,13 @@ def test_the_next_run_takes_over_what_was_drawn(drawn, cache, capsys, monkeypatc
     assert capsys.readouterr().out == f"rows     90 rows as they were drawn before ({path})\n"
     assert again == first and again.report["rows"]["repeated"] > 0 and again.rows[0].example.shots
     assert len({id(row) for row in again.rows}) == len({id(row) for row in first.rows}) < 90  # in memory once, as before
+
+
+def test_a_run_takes_over_what_its_dry_run_drew(drawn, monkeypatch):
+    """Although a plan of the embedded model counts with a tokenizer of its own."""
+    first = drawn(planned=True)
+    monkeypatch.setattr(DataMix, "draw", lambda *_, **__: pytest.fail("it is drawn"))
+    assert drawn() == first
 
 
 def test_what_decides_a_draw_decides_which_is_taken(drawn, cache, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ from medrl.data.mix import TrainingRow
 from medrl.errors import ConfigError, UserError
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import ChatFormat, ready, template
-from medrl.models.tokenization import IGNORED, Rendering
+from medrl.models.plan_tokenizer import PlanTokenizer
+from medrl.models.tokenization import IGNORED, Rendering, fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = SimpleNamespace(device="cpu", precision="fp32")
@@ -376,6 +378,34 @@ def test_a_format_writes_its_marks_and_trl_finds_the_answers(form):
 def test_the_embedded_tokenizer_is_the_one_that_transformers_finds(model_of):
     found = AutoTokenizer.from_pretrained(EMBEDDED / "tiny")
     assert type(model_of().tokenizer(list)) is type(found)
+
+
+@pytest.mark.parametrize("form", [None, *get_args(ChatFormat)])
+def test_a_plan_counts_with_the_tokens_of_training(model_of, form):
+    model = model_of(f"model.chat_format={form or 'null'}")
+    planned, whole = model.plan_tokenizer(list), model.tokenizer(list)
+    assert type(planned) is PlanTokenizer and type(whole).__module__.startswith("transformers.")
+    assert fingerprint(planned) == fingerprint(whole) is not None  # the whole of tokenizer.json, the template, the special tokens
+    for name in ("bos_token_id", "model_max_length", "padding_side", "split_special_tokens", "added_tokens_decoder"):
+        assert getattr(planned, name) == getattr(whole, name), name
+    assert planned.get_vocab() == whole.get_vocab() and planned.get_added_vocab() == whole.get_added_vocab()
+    assert set(planned.all_special_ids) == set(whole.all_special_ids)
+    assert planned.convert_ids_to_tokens(300) == whole.convert_ids_to_tokens(300)
+    plans, trains = Rendering(planned), Rendering(whole)
+    prompts = [TALK, [{"role": "user", "content": "Does <|im_end|> end\u00a0it? \u00e9 e\u0301 \u809d\u708e \U0001f9ea  12,345"}]]
+    assert plans.prompt_lengths(prompts, 2048) == trains.prompt_lengths(prompts, 2048)
+    for prompt in prompts:
+        assert plans.tokens(prompt, "No <|im_end|>") == trains.tokens(prompt, "No <|im_end|>")
+
+
+def test_a_plan_of_other_weights_has_their_own_tokenizer(model_of, tmp_path):
+    shutil.copytree(EMBEDDED / "tiny", tmp_path / "own")
+    for words in (
+        [f"model.weights={tmp_path / 'own'}", "model.context_tokens=512", "model.lora=null"],
+        ["model/lora=all_linear"],
+    ):
+        model = model_of(*words)
+        assert type(model.plan_tokenizer(list)).__module__.startswith("transformers.")
 
 
 def test_a_tokenizer_without_a_template_is_asked_for_a_format(tmp_path, folders, model_of):

@@ -17,9 +17,10 @@ from medrl.config import compose as composing
 from medrl.config.frozen import root
 from medrl.config.identity import of_file
 from medrl.data import readers, sources
+from medrl.data.lazy import Lazy
 from medrl.data.sources import Embedded, Local
 from medrl.errors import ConfigError, RowError, UserError
-from medrl.tasks.base import Location
+from medrl.tasks.base import Location, Task
 from medrl.tasks.gsm8k import GSM8K
 
 TASKS = sorted(path.stem for path in (root("conf") / "task").glob("*.yaml"))
@@ -63,6 +64,37 @@ def test_twins_are_rows_of_their_task_and_the_same_every_time(name):
     fingerprint = TWINS.fingerprint(task, "train")
     sources._twin.cache_clear()
     assert fingerprint == TWINS.fingerprint(task_of(name), "train") != TWINS.fingerprint(task, "test")
+
+
+def test_a_mixture_makes_the_twins_that_it_looks_at(compose, monkeypatch):
+    """And takes the rows that it takes of all of them."""
+    words = ["data_mix=gsm8k", "data_mix.rows=20", "source.train_rows=400", "source.test_rows=10"]
+    run, made, twin = build.check(compose(words)), set(), sources._twin
+    task = run.data_mix.tasks["gsm8k"]
+
+    def counted(task, split, config, where):
+        made.add((split, where))
+        return twin(task, split, config, where)
+
+    monkeypatch.setattr(sources, "_twin", counted)
+    drawn = run.data_mix.draw(run.source, 0, None)
+    looked_at = 20 + sum(count for said, count in drawn.report["gsm8k"].items() if said.startswith("dropped"))
+    assert Counter(split for split, _ in made) == {"train": looked_at, "test": 10}
+    assert drawn.report["gsm8k"]["available"] == 400
+    every = list(task.examples(run.source, "train"))
+    monkeypatch.setattr(type(task), "examples", lambda self, source, split: iter([*Task.examples(self, source, split)]))
+    assert run.data_mix.draw(run.source, 0, None) == drawn
+    assert {row.example for row in drawn.rows} < set(every)
+
+
+def test_what_is_lazy_is_read_as_a_list_is():
+    lazy, whole = Lazy(5, str).map(lambda text: text * 2), ["00", "11", "22", "33", "44"]
+    assert list(lazy) == whole and len(lazy) == 5 and lazy[-1] == "44" and "33" in lazy
+    for cut in (slice(1, 3), slice(None, None, -2), slice(9, 12)):
+        assert list(lazy[cut]) == whole[cut]
+    for place in (5, -6):
+        with pytest.raises(IndexError):
+            lazy[place]
 
 
 def test_a_twin_is_made_once(monkeypatch):

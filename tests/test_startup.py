@@ -31,12 +31,34 @@ def medrl(*words, folder, python=()):
     )
 
 
+def imported(*words, folder):
+    """The modules that a command imports."""
+    done = medrl(*words, folder=folder, python=("-X", "importtime"))
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+def packages(modules):
+    """The packages that modules are of."""
+    return {name.partition(".")[0] for name in modules}
+
+
 @pytest.mark.parametrize("words", [("--help",), ("--cfg", "job"), ("algo=grop",)], ids=" ".join)
 def test_nothing_heavy_is_imported(tmp_path, words):
-    done = medrl(*words, folder=tmp_path, python=("-X", "importtime"))
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "medrl.config.compose" in imported and "hydra.compose" in imported  # the list is what it seems
-    assert not {name for name in imported if name.partition(".")[0] in HEAVY}
+    found = imported(*words, folder=tmp_path)
+    assert "medrl.config.compose" in found and "hydra.compose" in found  # the list is what it seems
+    assert not packages(found) & HEAVY
+    assert ("medrl.config.schema" in found) == (words == ("algo=grop",))  # what is shown is not checked
+
+
+@pytest.mark.parametrize("words", [(), pytest.param(("chain=sft_grpo",), marks=pytest.mark.slow)], ids=" ".join)
+def test_a_dry_run_of_the_embedded_model_imports_its_tokenizer_alone(tmp_path, words):
+    """All that a plan of it needs of the heavy libraries: rows are drawn, rendered and counted, memory is estimated, rewards are
+    audited.
+    """
+    small = ("hardware=cpu", "data_mix.rows=60", "source.train_rows=60", "source.test_rows=8")
+    found = imported(*words, "dry_run=true", *small, folder=tmp_path)
+    assert {"medrl.planning.plan", "medrl.planning.reward_audit", "medrl.planning.memory"} <= found
+    assert packages(found) & (HEAVY | {"jinja2"}) == {"jinja2", "tokenizers"}
 
 
 def test_it_works_from_any_folder_and_leaves_nothing_there(tmp_path):

@@ -1,5 +1,6 @@
 """Folders of others: no code of theirs runs, their templates end, and what does not belong together is refused."""
 
+import inspect
 import json
 import os
 import pickle
@@ -12,9 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import chat_template_utils
+from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
 from medrl.config import build, frozen, identity
 from medrl.errors import UserError
@@ -101,10 +105,58 @@ def test_of_many_conversations_the_one_that_is_refused_is_known(monkeypatch, spo
     assert render_all(source, words[:2]) == ["a", "b"] and render_all(source, []) == []  # nothing is left of the answers before
 
 
-def test_templates_render_as_transformers_renders_them():
-    tokenizer = AutoTokenizer.from_pretrained(TINY)
-    said = render(tokenizer.chat_template, ASKED, **tokenizer.special_tokens_map, add_generation_prompt=True)
-    assert said == tokenizer.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
+TOLD = [{"role": "system", "content": "Briefly."}, *ASKED, {"role": "assistant", "content": 'It <may> be "angina".'}]
+SHAPES = {
+    "embedded": (TINY / "chat_template.jinja").read_text(),
+    "whitespace": "  {% if true %}\n  {{ messages[0].content }}\n  {% endif %}\n end\n",
+    "generation": "{% for m in messages %}{% set k = loop.index %}{% if m.role == 'assistant' %}{% generation %}{{ k }}"
+    "{{ m.content }}{{ loop.index }}{% set k = 9 %}{% endgeneration %}{{ k }}{% endif %}{% endfor %}",
+    "loops": "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}{{ m.content }}{% break %}{% endfor %}",
+    "json": "{{ messages | tojson }}{{ messages[-1] | tojson(indent=2) }}{{ {'b': 'é', 'a': 1} | tojson(true, sort_keys=true) }}"
+    "{{ [1, 2] | tojson(separators=(',', ';')) }}",
+    "time": "{{ strftime_now('%Y') }}",
+    "nothing": "{{ tools is none }}{{ tools is defined }}{{ documents is none }}{{ x is defined }}{{ y is defined }}{{ x }}"
+    "{{ y }}",
+    "python": "{{ messages[0].content.split('e')[-1].strip() }}{% set n = namespace(a=1) %}{% set n.a = 2 %}{{ n.a }}"
+    "{% macro f(a) %}<{{ a }}>{% endmacro %}{{ f(messages[0]['content']) }}{{ messages[1:] | map(attribute='role') | list }}",
+    "no change": "{{ messages.append(1) }}",
+    "refuses": "{{ raise_exception('it is refused') }}",
+    "breaks out": "{% for m in messages %}{% generation %}{% break %}{% endgeneration %}{% endfor %}",
+    "unfinished": "{% generation %}",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_templates_render_as_transformers_renders_them(shape):
+    """The sandbox is ours, and transformers' is what other programs read a model through."""
+    values = {"x": "<|im_end|>", "add_generation_prompt": True}
+    for talk in (ASKED, TOLD):
+        try:
+            wanted = render_jinja_template([talk], chat_template=SHAPES[shape], **values)[0][0]
+        except Exception as error:
+            with pytest.raises(TemplateRefused) as refused:
+                render(SHAPES[shape], talk, **values)
+            assert str(refused.value) == str(error).strip().splitlines()[0]
+        else:
+            assert render(SHAPES[shape], talk, **values) == wanted
+
+
+def test_the_sandbox_offers_what_transformers_offers():
+    """What a new transformers adds to its own, or takes out of it, shows here."""
+    ours, theirs = template_sandbox.environment(), _compile_jinja_template("").environment
+    assert type(ours) is type(theirs) is ImmutableSandboxedEnvironment
+    for kind in ("globals", "filters", "tests"):
+        assert set(getattr(ours, kind)) == set(getattr(theirs, kind))
+        own = [{n for n, made in getattr(each, kind).items() if inspect.getmodule(made) is module}
+               for each, module in ((ours, template_sandbox), (theirs, chat_template_utils))]  # fmt: skip
+        assert own[0] == own[1] == {"globals": {"raise_exception", "strftime_now"}, "filters": {"tojson"}, "tests": set()}[kind]
+    assert _tags(ours) == _tags(theirs) == {"generation", "break", "continue"}
+    for option in ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "autoescape", "undefined", "finalize"):
+        assert getattr(ours, option) == getattr(theirs, option)
+
+
+def _tags(environment):
+    return {tag for extension in environment.extensions.values() for tag in extension.tags}
 
 
 def test_the_process_that_renders_ends_with_its_parent(tmp_path):

@@ -60,7 +60,7 @@ class Distillation(SamplingAlgo):
         return Footprint(tokens=known + longest, scored=longest, completion=longest)
 
     def check_rows(self, rows: Sequence[TrainingRow], tokenizer: Any) -> None:
-        if self.teacher.tokenizer(lambda: iter(())).get_vocab() != tokenizer.get_vocab():
+        if self.teacher.plan_tokenizer(lambda: iter(())).get_vocab() != tokenizer.get_vocab():
             raise UserError(
                 f"algo.teacher: {self.teacher.weights} has another vocabulary than the model, so that their distributions cannot "
                 "be compared; choose a teacher of the same family."

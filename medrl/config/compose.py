@@ -29,7 +29,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medrl.config import extensions, frozen, places, resolve, schema, suggest, yaml_files
+from medrl.config import extensions, frozen, places, resolve, suggest, yaml_files
 from medrl.config.frozen import Tree
 from medrl.config.options import NAMED, added_folders, group_options
 from medrl.errors import ConfigError, Problem
@@ -69,7 +69,9 @@ class Composed:
     @cached_property
     def folder(self) -> Path:
         """Where the run will lie."""
-        return schema.run_dir(self.run)
+        from medrl.config.schema import run_dir  # which imports every section, as `build` does
+
+        return run_dir(self.run)
 
 
 def compose(overrides: Sequence[str], *, elsewhere: bool = False) -> Composed:

@@ -16,6 +16,7 @@ from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Identified, Values, digest
 from medrl.data.decontaminate import Decontaminator, DedupKey, Rule
 from medrl.data.example import Example
+from medrl.data.lazy import Lazy
 from medrl.data.prompts import Messages, messages
 from medrl.data.sources import Source, Split
 from medrl.errors import Problem, UserError
@@ -277,9 +278,12 @@ class DataMix(Identified):
 
     def with_shots(self, source: Source, name: str, examples: Iterable[Example]) -> list[Example]:
         """Examples of a task with its demonstrations before them."""
-        task = self.tasks[name]
-        shots = tuple((task.ask(each), TrainingRow(each, task).demonstration) for each in self.shown(source, name))
+        shots = self._demonstrations(source, name)
         return [replace(example, shots=shots) for example in examples] if shots else list(examples)
+
+    def _demonstrations(self, source: Source, name: str) -> tuple[tuple[str, str], ...]:
+        task = self.tasks[name]
+        return tuple((task.ask(each), TrainingRow(each, task).demonstration) for each in self.shown(source, name))
 
     def _shows(self, name: str) -> bool:
         """Whether a task that is trained on or held out has demonstrations."""
@@ -334,7 +338,8 @@ class DataMix(Identified):
         imitated: bool,
     ) -> tuple[list[TrainingRow], Counter[str], list[dict[str, Any]]]:
         task = self.tasks[name]
-        examples = list(task.examples(source, "train"))
+        found = task.examples(source, "train")
+        examples = found if isinstance(found, Lazy) else list(found)
         counts = Counter({"available": len(examples)})
         if not source.invents(task, "train"):
             first: dict[Example, Example] = {}
@@ -351,14 +356,16 @@ class DataMix(Identified):
                 "repeated": 0,
             }
         )
+        places = list(range(len(examples)))
         if self.take != "first":
-            order.shuffle(examples)
+            order.shuffle(places)
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
         shown, shortest = {replace(example, id="") for example in self.shown(source, name)}, 0
+        shots = self._demonstrations(source, name)
 
         def clean() -> Iterator[tuple[TrainingRow, DedupKey]]:
-            for example, asked in zip(examples, self.with_shots(source, name, examples), strict=True):
+            for example in map(examples.__getitem__, places):
                 key = task.content(example)
                 if shown and replace(example, id="") in shown:
                     counts["dropped as shown"] += 1
@@ -368,7 +375,7 @@ class DataMix(Identified):
                     counts["dropped as held out"] += 1
                     contaminated.append({"task": name, "id": example.id, **match._asdict()})
                 else:
-                    yield TrainingRow(asked, task), key
+                    yield TrainingRow(replace(example, shots=shots) if shots else example, task), key
 
         rows = clean()
         most = len(examples) if self.take in BY_ANSWER else wanted  # how many of an answer are left shows at the end

@@ -21,6 +21,7 @@ from medrl.config.identity import Identified, Values, of_file, of_files
 from medrl.config.version import __version__
 from medrl.data import hf_hub, readers
 from medrl.data.example import Example
+from medrl.data.lazy import Lazy
 from medrl.data.readers import Row
 from medrl.errors import Problem, UserError
 
@@ -85,8 +86,9 @@ class Source(Identified, ABC):
     fetches: ClassVar[bool] = False
     """Whether rows may come over a network."""
 
-    def rows(self, task: Published, split: Split) -> Iterator[Row]:
+    def rows(self, task: Published, split: Split) -> Iterable[Row]:
         """All rows of one split of a task, in their published order; those of the user's own file whatever the source is.
+        Twins are `Lazy`.
 
         Raises:
             UserError: they cannot be read.
@@ -132,7 +134,7 @@ class Source(Identified, ABC):
         """What tells the rows of this source from others of the same name."""
 
     @abstractmethod
-    def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
+    def _rows(self, task: Published, split: Split, place: Location) -> Iterable[Row]:
         """The rows of this source, before the task's filter."""
 
     @abstractmethod
@@ -182,16 +184,19 @@ class Embedded(Source):
                     "", f"is embedded, and {repository} is no file or folder here; write source=hub to read it from the hub"
                 )
 
-    def _rows(self, task: Published, split: Split, place: Location) -> Iterator[Row]:
+    def _rows(self, task: Published, split: Split, place: Location) -> Lazy[Row]:
         """Twins of a split: the same rows in every run, whatever its seed, as a published data set would be.
 
         No question stands in both splits, so that none can be known by heart.
         """
         configs = task.twin_configs if "*" in place.configs else place.configs
         made: Callable[..., Row] = _twin if _known_by_fields(task) else _twin.__wrapped__
-        for index in range(self.train_rows if split == "train" else self.test_rows):
+
+        def twin(index: int) -> Row:
             config = configs[index % len(configs)]
-            yield made(task, split, config, f"embedded:{task.hub_id}/{config}/{place.split}:{index + 1}")
+            return made(task, split, config, f"embedded:{task.hub_id}/{config}/{place.split}:{index + 1}")
+
+        return Lazy(self.train_rows if split == "train" else self.test_rows, twin)
 
     def _identity_of(self, task: Published, split: Split, place: Location) -> Values:
         return {"rows": self.train_rows if split == "train" else self.test_rows}

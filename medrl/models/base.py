@@ -15,9 +15,11 @@ from annotated_types import Gt
 from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Identified, Values, of_file, of_weights
 from medrl.errors import Problem, UserError
+from medrl.files import read_json
 from medrl.models import architecture, chat_templates, gguf_file, loading
 from medrl.models.chat_templates import ChatFormat
 from medrl.models.lora import Lora, Task
+from medrl.models.plan_tokenizer import PlanTokenizer
 
 if TYPE_CHECKING:
     from medrl.models.generation import EngineName, Sampling
@@ -57,6 +59,11 @@ class Model(Identified, ABC):
     quantization: Literal["nf4"] | None
     """nf4 keeps the frozen base in 4 bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314)."""
 
+    @property
+    def origin(self) -> Model:
+        """Whose architecture it has: the model that the first of the runs before began with; itself where there are none."""
+        return self
+
     def of_any_seed(self) -> Values:
         """Its identity, the same for models that differ in the seed of their training alone."""
         return self.identity()
@@ -64,6 +71,12 @@ class Model(Identified, ABC):
     @abstractmethod
     def tokenizer(self, texts: Texts) -> Any:
         """The tokenizer, padding on the left as generation needs it. `texts` is read only to train a new one."""
+
+    def plan_tokenizer(self, texts: Texts) -> Any:
+        """The same for a plan, which renders and counts. It may know no more than that, and takes as little as it can to load."""
+        if self.runs_here:
+            quiet()
+        return self.tokenizer(texts)
 
     @abstractmethod
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
@@ -179,18 +192,28 @@ class Pretrained(Model):
         """Raises `UserError` where transformers cannot run the model, LoRA names a layer it lacks, or it has no chat format."""
         if self.embedded:  # the class that AutoTokenizer finds for it, too, but by importing every architecture
             from transformers import Qwen2Tokenizer as AutoTokenizer
-
-            architecture.check_context(self._declared(), self.weights, self.context_tokens)
         else:
             from transformers import AutoTokenizer
 
+        return self._checked(AutoTokenizer.from_pretrained)
+
+    def plan_tokenizer(self, texts: Texts) -> Any:
+        if not self.embedded or self.lora:  # a layer that LoRA names is looked for in the architecture's code
+            return super().plan_tokenizer(texts)
+        return self._checked(lambda folder, **_: PlanTokenizer(Path(folder)))
+
+    def _checked(self, load: Callable[..., Any]) -> Any:
+        """The tokenizer that a ``from_pretrained`` makes, once it is known that the model can be run."""
+        if self.embedded:
+            architecture.check_context(self._declared(), self.weights, self.context_tokens)
+        else:
             self._check("AutoModelForCausalLM")
         if self.lora:
             self.adapter_config()
         declared = self._declared()
 
         def made(name: str, **options: Any) -> Any:
-            found = loading.tokenizer(AutoTokenizer.from_pretrained, declared, self.weights, name, **options)
+            found = loading.tokenizer(load, declared, self.weights, name, **options)
             return chat_templates.ready(found, self.chat_format, self.weights)
 
         return self._fetched(made, **self._pinned())
@@ -264,6 +287,8 @@ class Pretrained(Model):
 
     def _declared(self) -> architecture.Declared:
         """``config.json``."""
+        if self.embedded:
+            return read_json(self.path / "config.json")
         from transformers import PretrainedConfig
 
         return self._fetched(lambda name, revision, **_: PretrainedConfig.get_config_dict(name, revision=revision)[0])
@@ -458,8 +483,13 @@ def quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
+def weight_precision(model: Model, hardware: Hardware) -> Literal["fp32", "fp16", "bf16"]:
+    """fp32 where the weights themselves are trained, so that small steps are not rounded away; else the compute type."""
+    return hardware.precision if model.lora else "fp32"
+
+
 def weight_dtype(model: Model, hardware: Hardware) -> Any:
-    """float32 where the weights themselves are trained, so that small steps are not rounded away; else the compute type."""
+    """`weight_precision` as torch has it."""
     import torch
 
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[hardware.precision if model.lora else "fp32"]
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[weight_precision(model, hardware)]

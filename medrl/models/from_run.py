@@ -15,7 +15,7 @@ from medrl.errors import Problem, UserError
 from medrl.files import START_OVER, guarded
 from medrl.jobs import locks
 from medrl.models import loading
-from medrl.models.base import Model, Pretrained, Stored, Texts, written_tokenizer
+from medrl.models.base import Model, Pretrained, Stored, Texts, quiet, written_tokenizer
 
 if TYPE_CHECKING:
     from medrl.training.hardware import Hardware
@@ -82,6 +82,11 @@ class FromRun(Model):
         """The other run's id: its folder may lie anywhere."""
         return super().identity() | {"run": identity.of_run(Path(self.run))}
 
+    @property
+    def origin(self) -> Model:
+        before: Model = self._before()
+        return before.origin
+
     def of_any_seed(self) -> Values:
         return self.identity() | {"run": identity.of_run(Path(self.run), "family")}
 
@@ -95,12 +100,17 @@ class FromRun(Model):
         return {**code, "run": identity.of_run(Path(self.run)), **of_weights(written)}
 
     def tokenizer(self, texts: Texts) -> Any:
-        folder = Path(self.run) / "model"
         if self.lora:
             self.adapter_config()  # refuses layers that the architecture lacks
-        if Path(self.run) in planned and not folder.exists():  # the plan of a stage whose model is not trained yet
-            return self._before().tokenizer(texts)
-        return written_tokenizer(self, folder, MAKE_AGAIN)
+        return written_tokenizer(self, Path(self.run) / "model", MAKE_AGAIN)
+
+    def plan_tokenizer(self, texts: Texts) -> Any:
+        if Path(self.run) not in planned or (Path(self.run) / "model").exists():
+            return super().plan_tokenizer(texts)
+        if self.lora:
+            quiet()
+            self.adapter_config()
+        return self._before().plan_tokenizer(texts)  # of a stage whose model is not trained yet
 
     def policy(self, tokenizer: Any, hardware: Hardware, seed: int) -> Any:
         return self._at(self._start(hardware)).policy(tokenizer, hardware, seed)

@@ -1,20 +1,29 @@
-"""Chat templates are programs of whoever wrote a model's folder: they render in a process of their own, in transformers' Jinja
-sandbox, with limits to time, memory and length.
+"""Chat templates are programs of whoever wrote a model's folder: they render in a process of their own, in Jinja's sandbox, with
+limits to time, memory and length.
 
 A limit inside this process would not hold: ``10 ** 10 ** 9`` and ``text.replace("", text)`` are one step each of the interpreter.
+
+The sandbox is set up as transformers' (``apply_chat_template``), which tests hold it against. That one takes more than a second
+to import, and a plan needs nothing else of transformers (docs/decisions/0060).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
+from functools import lru_cache
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
 SECONDS = 2.0
 """Of computing for one conversation, which takes milliseconds."""
@@ -83,7 +92,7 @@ class _Worker:
                 raise
 
     def _start(self) -> None:
-        from transformers.utils import chat_template_utils  # noqa: F401 - the child then has it already
+        environment()  # the child then has Jinja already
 
         self.connection, theirs = Pipe()
         self.owner, self.pid = os.getpid(), os.fork()
@@ -135,10 +144,8 @@ def _serve(connection: Connection) -> NoReturn:
 
 
 def _rendered(source: str, messages: list[dict[str, Any]], values: dict[str, Any]) -> tuple[str | None, str]:
-    from transformers.utils.chat_template_utils import render_jinja_template
-
     try:
-        text = str(render_jinja_template([messages], chat_template=source, **values)[0][0])
+        text = _compiled(source).render(messages=messages, tools=None, documents=None, **values)
     except MemoryError:
         return None, f"it takes more than {MEMORY_BYTES:,} bytes of memory"
     except Exception as error:  # whatever an expression of its author's raises
@@ -148,3 +155,48 @@ def _rendered(source: str, messages: list[dict[str, Any]], values: dict[str, Any
     if len(text) > LONGEST_MARKS + 4 * given:
         return None, f"it writes {len(text):,} characters for a conversation of {given:,}"
     return text, ""
+
+
+@lru_cache(maxsize=8)
+def _compiled(source: str) -> Template:
+    return environment().from_string(source)
+
+
+def environment() -> Environment:
+    """Jinja's sandbox with what chat templates may use besides: ``{% generation %}``, ``{% break %}``, ``{% continue %}``,
+    ``raise_exception``, ``strftime_now``, and a ``tojson`` that leaves the characters of HTML as they are.
+    """
+    import jinja2
+    from jinja2 import nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """``{% generation %}`` stands around what the assistant writes, and changes nothing of it."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("unchanged"), [], [], body).set_lineno(line)
+
+        def unchanged(self, caller: Callable[[], str]) -> str:
+            return caller()
+
+    def tojson(
+        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    def raise_exception(message: str) -> NoReturn:
+        raise jinja2.TemplateError(message)
+
+    def strftime_now(form: str) -> str:
+        return datetime.now().strftime(form)
+
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    made.filters["tojson"] = tojson
+    made.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
+    return made

@@ -19,6 +19,7 @@ from medrl.data.prompts import Messages
 from medrl.grading.answers import opening
 from medrl.models.chat_templates import adds_bos, all_rendered, ending
 from medrl.models.control_tokens import ControlTokens
+from medrl.models.plan_tokenizer import PlanTokenizer
 
 IGNORED = -100
 """Label of a token that has no loss."""
@@ -178,10 +179,14 @@ class Rendering:
 
 def fingerprint(tokenizer: Any) -> Values | None:
     """What decides which tokens a conversation becomes; None of a tokenizer whose Python code is not transformers'."""
-    if not type(tokenizer).__module__.startswith("transformers.") or not hasattr(tokenizer, "backend_tokenizer"):
+    if isinstance(tokenizer, PlanTokenizer):
+        kind = tokenizer.transformers_class  # what it plans for draws the same rows
+    elif type(tokenizer).__module__.startswith("transformers.") and hasattr(tokenizer, "backend_tokenizer"):
+        kind = type(tokenizer).__name__
+    else:
         return None
     about = [tokenizer.backend_tokenizer.to_str(), tokenizer.get_chat_template(), tokenizer.special_tokens_map]
-    return {"class": type(tokenizer).__name__, "sha256": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
+    return {"class": kind, "sha256": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
 
 
 def _parts(prompts: Iterable[Messages]) -> Iterator[list[Messages]]:

@@ -315,6 +315,7 @@ def measure(model: Model) -> Shape | None:
     """
     from medrl.models.base import Pretrained
 
+    model = model.origin
     if isinstance(model, Pretrained) and model.embedded:
         return stored_shape(model.path)
     on_hub = isinstance(model, Pretrained) and not model.path.exists()
@@ -334,10 +335,9 @@ def _shape_on_hub(model: Pretrained) -> Shape | None:
 
 def training(hardware: Hardware, model: Model, measured: Shape) -> Training:
     """How a run on this hardware holds and trains a model of this architecture."""
-    from medrl.models.base import weight_dtype
+    from medrl.models.base import weight_precision
 
-    compute = 4 if hardware.precision == "fp32" else 2
-    stored = weight_dtype(model, hardware).itemsize
+    stored, compute = (4 if precision == "fp32" else 2 for precision in (weight_precision(model, hardware), hardware.precision))
     dropout = 1 if hardware.device == "cuda" else 4
     return Training(measured, model.lora, model.quantization is not None, stored, compute, dropout)
 

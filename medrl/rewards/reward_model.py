@@ -15,7 +15,7 @@ from annotated_types import Gt
 from medrl.config.bounds import TOKENS, Most
 from medrl.config.identity import Values, of_run, of_weights, planned
 from medrl.errors import UserError
-from medrl.models import architecture, loading
+from medrl.models import architecture, base, loading
 from medrl.models.chat_templates import ready
 from medrl.models.tokenization import Rendering
 from medrl.rewards.base import Completion, Reward, Scores
@@ -127,6 +127,7 @@ def _tokenizer(weights: str, revision: str | None) -> Any:
     """The reward model's own tokenizer, with the template through which it reads."""
     from transformers import AutoTokenizer, PretrainedConfig
 
+    base.quiet()
     with _explained(weights):
         declared = PretrainedConfig.get_config_dict(weights, revision=revision)[0]
         if not declared:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from medrl.config.identity import Identified
 from medrl.data.decontaminate import DedupKey
 from medrl.data.example import LETTERS, Example
+from medrl.data.lazy import Lazy
 from medrl.data.readers import Row, parsed
 from medrl.data.sources import Location, Source, Split
 from medrl.errors import Problem, RowError
@@ -111,9 +112,10 @@ class Task(Identified, ABC):
         """Whether training uses the example. Evaluation keeps every row."""
         return True
 
-    def examples(self, source: Source, split: Split) -> Iterator[Example]:
-        """Read a split. Raises `RowError` where rows cannot be read: counts all, names ten by file and line."""
-        return iter(parsed(source.rows(self, split), self.parse))
+    def examples(self, source: Source, split: Split) -> Iterable[Example]:
+        """Read a split. Raises `RowError` where rows cannot be read: counts all, names ten by file and line. Twins are `Lazy`."""
+        rows = source.rows(self, split)
+        return rows.map(self.parse) if isinstance(rows, Lazy) else parsed(rows, self.parse)
 
     def parse(self, row: Row) -> Example:
         """`example`, with a mistake in the row named by its place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import lru_cache
 from typing import Any, Literal
 
 from medrl.files import packaged
@@ -30,16 +31,28 @@ def fill(text: str, rng: random.Random, **words: object) -> str:
 
     A name with a capital gets its word with a capital.
     """
+    gaps, rest = _gaps(text)
+    filled = []
+    for before, numbers, either, name in gaps:
+        if numbers:
+            word: object = rng.randint(*numbers)
+        elif either:
+            word = rng.choice(either)
+        else:
+            word = words[name] if name in words else capital(str(words[name.lower()]))
+        filled += [before, str(word)]
+    return "".join([*filled, rest])
 
-    def word(gap: re.Match[str]) -> str:
+
+@lru_cache(maxsize=2**10)
+def _gaps(text: str) -> tuple[list[tuple[str, tuple[int, int] | None, list[str], str]], str]:
+    """What stands before each gap, and its numbers, words or name; and what stands after the last. A few texts make all twins."""
+    found, end = [], 0
+    for gap in GAP.finditer(text):
         low, high, either, name = gap.groups()
-        if low:
-            return str(rng.randint(int(low), int(high)))
-        if either:
-            return str(rng.choice(either.split("|")))
-        return str(words[name]) if name in words else capital(str(words[name.lower()]))
-
-    return GAP.sub(word, text)
+        found.append((text[end : gap.start()], (int(low), int(high)) if low else None, either.split("|") if either else [], name))
+        end = gap.end()
+    return found, text[end:]
 
 
 def capital(text: str) -> str:

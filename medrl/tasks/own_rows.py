@@ -6,7 +6,7 @@ import dataclasses
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -194,11 +194,11 @@ class Rows(Task):
             for path in readers.files(place.file, split) if place.file and place.file.exists() else ():
                 yield from (row for row in islice(readers.read(path), LOOKED_AT) if not row.flaw)
 
-    def examples(self, source: Source, split: Split) -> Iterator[Example]:
+    def examples(self, source: Source, split: Split) -> Iterable[Example]:
         """Rows that stand twice are kept, each with an id of its own."""
-        found = list(super().examples(source, split))
         if source.invents(self, split):
-            return iter(found)
+            return super().examples(source, split)
+        found = list(super().examples(source, split))
         ids: Counter[str] = Counter()
         kept: list[Example] = []
         for example in found:
@@ -206,7 +206,7 @@ class Rows(Task):
             count = ids[example.id]
             kept.append(example if count == 1 else dataclasses.replace(example, id=f"{example.id}-{count}"))
         self._tell(split, len(found) - len({dataclasses.replace(example, id="") for example in found}))
-        return iter(kept)
+        return kept
 
     def _tell(self, split: Split, repeated: int) -> None:
         """Say once how a file is read."""
