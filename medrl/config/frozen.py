@@ -48,7 +48,7 @@ def load(folder: Path) -> Tree:
     try:
         # Not OmegaConf: it would read a revision such as 12e4567 as a number and look for ${...} in what is resolved.
         text = path.read_text(encoding="utf-8")
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the latter is eight times as slow
     except (FileNotFoundError, NotADirectoryError):
         hint = f"; name the run's folder, {folder.parent}" if (folder.parent / "config.yaml").exists() else ""
         why = f"it holds no config.yaml{hint}" if folder.is_dir() else "there is no such folder"
