@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -58,10 +58,10 @@ def secrets() -> list[str]:
     return sorted((value for value in found if len(value) >= SHORTEST and value[0] != "/"), key=len, reverse=True)
 
 
-def holds_secret(text: str) -> bool:
-    """Whether a text holds a key or a password, and so may not be written down."""
+def holds_secret(text: str, known: Sequence[str]) -> bool:
+    """Whether a text holds a key or a password, one of the ``known`` `secrets` too, and so may not be written down."""
     address = re.search(r"://[^\s/]*@", text) or _SECRET_QUERY.search(text)
-    return bool(address or _KEY.search(text) or any(secret in text for secret in secrets()))
+    return bool(address or _KEY.search(text) or any(secret in text for secret in known))
 
 
 def masked(text: str) -> str:

@@ -19,7 +19,7 @@ from medrl.config import build, compose, frozen
 from medrl.errors import ConfigError, UserError
 from medrl.export import card
 from medrl.report import terminal
-from medrl.safe_text import guarded, holds_secret, masked, spreadsheet, visible
+from medrl.safe_text import guarded, holds_secret, masked, secrets, spreadsheet, visible
 from medrl.table import formats
 from medrl.table.join import join
 from medrl.table.table import Column, Table, escape_markdown
@@ -51,8 +51,10 @@ def test_secrets_of_the_environment_are_masked_and_paths_and_words_are_not(monke
     for name, value in {"JUDGE_KEY": PASSWORD, "A_TOKEN": "true", "SSL_KEY_FILE": "/etc/key.pem", "PWD": "not-a-secret"}.items():
         monkeypatch.setenv(name, value)
     assert masked(f"{PASSWORD} true /etc/key.pem not-a-secret") == "*** true /etc/key.pem not-a-secret"
-    assert holds_secret(f"x{PASSWORD}") and not holds_secret("https://host/@me?x=1")
-    assert holds_secret("https://host/x?a=1&api-key=another") and not holds_secret("https://openreview.net/forum?id=tokens")
+    assert holds_secret(f"x{PASSWORD}", secrets()) and not holds_secret("https://host/@me?x=1", secrets())
+    assert holds_secret("https://host/x?a=1&api-key=another", []) and not holds_secret(
+        "https://openreview.net/forum?id=tokens", []
+    )
 
 
 def test_every_user_error_is_masked_and_obeys_nothing(monkeypatch):

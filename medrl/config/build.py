@@ -22,7 +22,7 @@ from medrl.config.frozen import Tree
 from medrl.config.identity import Identified
 from medrl.config.schema import Published, Run
 from medrl.errors import ConfigError, Problem, UserError
-from medrl.safe_text import SECRET, holds_secret
+from medrl.safe_text import SECRET, holds_secret, secrets
 
 T = TypeVar("T")
 
@@ -88,7 +88,8 @@ def _sections(tree: Tree, problems: list[Problem]) -> tuple[dict[str, Any], Any]
         given = []
     rows = [build_as(Published, row, f"published[{place}]", problems) for place, row in enumerate(given)]
     said = "holds a key or a password, and would be written down; put it into an environment variable"
-    secret = [key for key, value in bounds.leaves(tree, "") if isinstance(value, str) and holds_secret(value)]
+    known = secrets()
+    secret = [key for key, value in bounds.leaves(tree, "") if isinstance(value, str) and holds_secret(value, known)]
     problems += [Problem(key, said) for key in secret if key not in {each.key for each in problems}]
     sections["published"] = tuple(rows) if None not in rows else Unbuilt()
     return sections, _call(Run, sections, "", problems)

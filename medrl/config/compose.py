@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,11 +296,16 @@ def _within(key: str, others: Collection[str]) -> bool:
     return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in others)
 
 
+@lru_cache(maxsize=2**10)
+def _override(word: str) -> Override:
+    """Points of a grid share most of their words."""
+    return OverridesParser.create().parse_override(word)
+
+
 def _parsed(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
-    parser = OverridesParser.create()
     for word in words:
         try:
-            yield parser.parse_override(word)
+            yield _override(word)
         except (HydraException, ValueError, RecursionError):  # ValueError: a number of thousands of digits
             key, _, value = word.partition("=")
             if re.search("[ ,]", value) and value[0] not in "[{" and not re.search("[ ,]", key):  # Hydra's own, but for quotes
