@@ -42,9 +42,8 @@ def complete(cfg: DictConfig, set_keys: Collection[str]) -> None:
     for row in published if isinstance(published, ListConfig) else ():
         if isinstance(row, DictConfig) and isinstance(row.get("ours"), DictConfig):
             row.ours = is_ours(row.ours, choices)
-    for key in ("name", "paper", "study"):
-        if key in cfg:  # resolved while Hydra's own node is there
-            cfg[key] = cfg[key]
+    for key in {"name", "paper", "study"}.intersection(cfg.keys()):  # `key in cfg` would resolve it once more
+        cfg[key] = cfg[key]  # resolved while Hydra's own node is there
     if cfg.get("name", "") is None:
         cfg.name = _name(cfg, choices)
 
