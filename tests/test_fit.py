@@ -14,6 +14,7 @@ from medrl.config.options import group_options
 from medrl.data.hf_hub import Unreachable
 from medrl.errors import UserError
 from medrl.files import read_json
+from medrl.jobs import chain
 from medrl.models import architecture
 from medrl.planning import duration, fit, memory
 from medrl.training import cards
@@ -187,6 +188,13 @@ def test_a_full_scale_command_is_planned_without_the_hub(cut_off, compose, capsy
     limited = lifecycle.run(compose([*words, "eval=quick"]))
     assert limited["evaluation"]["rows"] == {"pubmedqa": 100, "gsm8k": 100, "health_benchmarks": 100}
     assert limited["estimate"]["evaluation"] < found["estimate"]["evaluation"]
+
+
+def test_every_stage_of_a_chain_is_planned_without_the_hub(cut_off, capsys, tmp_path):
+    words = ["chain=sft_grpo", "source=hub", "model=qwen2_5_0_5b_instruct", "hardware=t4", "dry_run=true", f"runs={tmp_path}"]
+    assert chain.main(words) == 0
+    said = capsys.readouterr().out
+    assert said.count("warning  planned at the limits") == 2 and "chain sft_grpo, stage grpo" in said
 
 
 def test_the_plan_names_what_makes_a_run_fit(cut_off, compose, capsys, tmp_path):
