@@ -549,13 +549,13 @@ def _beside(folder: Path, metrics: Mapping[str, Any] | None = None) -> list[dict
     those with the same ``family`` or ``arms``, whose files are then held against what their runs wrote.
     """
     found = []
-    marks = None if metrics is None else [metrics[key].encode() for key in ("family", "arms") if metrics[key]]
+    marks = None if metrics is None else [mark.encode() for key in ("family", "arms") if (mark := metrics.get(key))]
     for path in sorted(folder.parent.glob("*/metrics.json")):
         try:
             if marks is not None and not any(mark in path.read_bytes() for mark in marks):
                 continue  # of thousands, most are not read further than this
             each = files.read_json(path, needs=NEIGHBOUR)
-            related = metrics is None or any(each[key] and each[key] == metrics[key] for key in ("family", "arms"))
+            related = metrics is None or any(each[key] and each[key] == metrics.get(key) for key in ("family", "arms"))
             if related and (metrics is None or not run_folder.metrics_changed(path.parent)):
                 found.append(each)
         except (OSError, UserError):  # being written by another process, or another program's
