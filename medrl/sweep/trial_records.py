@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrl.files import guarded, read_json, read_jsonl
+from medrl.files import read_json, read_jsonl
 from medrl.sweep import selection
 from medrl.sweep.spec import Spec
 from medrl.table import results
@@ -76,16 +76,12 @@ class TrialRecords:
         return [numbers[metric] for numbers in found if metric in numbers]
 
     def _effort(self, run: str) -> dict[str, float]:
-        """What training took: steps, seconds, tokens that went through the model; of a finished point what its record says."""
-        if run and (path := self.record(run)).exists():
-            with guarded(path, DAMAGED):
-                record = read_json(path, DAMAGED)
-                return {
-                    "steps": record["train"]["steps"],
-                    "seconds": record["train"]["seconds"],
-                    "tokens": record["cost"]["tokens"],
-                }
+        """What training took: steps, seconds, tokens that went through the model; what its record says where the log is lost."""
         lines = self._log_lines(self.runs / run) if run else []
+        if run and not lines and (path := self.record(run)).exists():
+            record = read_json(path, DAMAGED)
+            train, cost = (record.get(part) or {} for part in ("train", "cost"))
+            return {"steps": train.get("steps", 0), "seconds": train.get("seconds", 0.0), "tokens": cost.get("tokens", 0)}
         return {
             "steps": lines[-1]["step"] if lines else 0,
             "seconds": round(sum(line["seconds"] for line in lines), 1),
