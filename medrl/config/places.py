@@ -27,10 +27,11 @@ def file_of(key: str, cfg: DictConfig) -> str:
 
 def check_sections(cfg: DictConfig) -> None:
     """Raises `ConfigError` for each section whose file names no class."""
+    nodes = {section: cfg.get(section) for section in SECTIONS}
+    wrong = {section for section, node in nodes.items() if not isinstance(node, DictConfig) or "_target_" not in node}
     problems = []
-    for section, path in _chosen_files(cfg):
-        node = cfg.get(section)
-        if section in SECTIONS and (not isinstance(node, DictConfig) or "_target_" not in node):
+    for section, path in _chosen_files(cfg) if wrong else ():  # which looks for each file on the disk
+        if section in wrong:
             empty = "is empty" if not path.read_text(encoding="utf-8").strip() else "names no class"
             advice = f"begin it with the defaults of another file of conf/{section}, or write its _target_"
             problems.append(Problem(section, f"{short(path)} {empty}; {advice}"))
