@@ -158,7 +158,7 @@ def check_completions(folder: Path, checkpoint: Path | None) -> dict[str, str]:
     is learned from it again, and the report lacks it.
     """
     held = folder / COMPLETIONS
-    for path in held.glob("*"):
+    for path in held.glob("completions_*.parquet"):  # nothing that others have put there
         if path.is_symlink():
             path.unlink()
         elif path.is_dir():
