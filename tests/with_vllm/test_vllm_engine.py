@@ -194,7 +194,7 @@ def test_a_run_says_which_engine_answered_and_mixes_no_two(settings, tmp_path):
         tree = compose.tree(["algo=none", "data_mix=gsm8k", "source.test_rows=24", f"runs={tmp_path / engine}"])
         tree["hardware"]["rollout"] = engine
         metrics[engine] = lifecycle.run(tree, build.unchecked(tree))
-        (folder,) = (tmp_path / engine).glob("*-*")
+        (folder,) = (tmp_path / engine).glob("none-*")
         (path,) = (folder / "eval").glob("*.jsonl")
         names[engine], texts[engine] = path.name, [line["text"] for line in read_jsonl(path)]
         assert metrics[engine]["eval"]["generation"]["engine"] == engine
