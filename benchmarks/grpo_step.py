@@ -13,8 +13,8 @@ Medians of the steps after two to warm up. Each side is a process with an engine
 too.
 
 ``--check`` compares losses and gradients on one batch: log-normal lengths, random advantages, LoRA matrices drawn anew.
-``apart`` is the norm of the difference of two gradients over the norm of TRL's: ours and TRL's; TRL's and the same rows in two
-halves, which is what rounding does; and (bf16) each of them and the gradient in float32.
+``apart`` is the norm of the difference of two gradients over the norm of TRL's: ours and TRL's, with peft's own LoRA layers;
+TRL's and the same rows in two halves, which is what rounding does; and (bf16) each of them and the gradient in float32.
 
 ``--profile FILE`` gets torch's profile of one step of each side.
 
@@ -50,6 +50,7 @@ from medrl.algos.base import Job
 from medrl.config import build, compose
 from medrl.config.schema import Run
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import lora_pass
 from medrl.training.trainer import fit
 
 CUDA = torch.cuda.is_available()
@@ -273,11 +274,14 @@ def checked(trainer: Any, two: Sequence[list[int]]) -> dict[str, float]:
         "num_items_in_batch": counts.sum(),
     }
     ours, vllm, trainer.use_vllm = type(trainer), trainer.use_vllm, False
+    lean = {layer: type(layer) for layer in model.modules() if type(layer).__module__ == lora_pass.__name__}
     trainer.current_gradient_accumulation_steps = 1
 
     def gradient(kind: type[Any], parts: int = 1) -> tuple[float, torch.Tensor]:
         model.zero_grad(set_to_none=True)
         trainer.__class__ = kind
+        for layer in lean:
+            layer.__class__ = lean[layer] if kind is ours else lean[layer].__base__  # peft's own
         loss = 0.0
         for part in range(parts):
             size = len(prompts) // parts

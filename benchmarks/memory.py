@@ -39,6 +39,7 @@ from medrl.models.architecture import skeleton
 from medrl.models.generation import neutral
 from medrl.models.lora import Lora
 from medrl.planning.memory import Estimate, Training, estimate, shape
+from medrl.training import lora_pass
 
 HEADS = {"num_attention_heads": 4, "vocab_size": 1000}
 TOY = (
@@ -90,6 +91,7 @@ def toy(config, lora: Lora | None, bf16: bool, checkpointing: bool):
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if lora:
         model = get_peft_model(model, lora.peft_config(lora.targets(model), "CAUSAL_LM"))
+        lora_pass.prepare(model)
         if checkpointing:
             model.enable_input_require_grads()
     held = Training(shape(skeleton(config, trusted=False)), lora, False, 2 if narrow else 4, 2 if bf16 else 4, 4)

@@ -66,7 +66,8 @@ def test_all_weights_are_the_adapters_sum_with_its_base(trained, exported):
     whole = model.merge_and_unload().state_dict()
     found = AutoModelForCausalLM.from_pretrained(exported)
     assert found.dtype == torch.bfloat16 and found.state_dict().keys() == whole.keys()
-    assert all(torch.equal(found.state_dict()[name], whole[name].to(torch.bfloat16)) for name in whole)
+    for name, weight in whole.items():  # rounded up or down, so that small updates are not lost (tests/test_merged.py)
+        assert torch.allclose(found.state_dict()[name].float(), weight, rtol=2**-7, atol=0), name
     tokenizer = AutoTokenizer.from_pretrained(exported)
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(trained / "model").chat_template
 

@@ -74,12 +74,13 @@ class RM(TrainedAlgo):
     def finish(self, job: Job, written: Path) -> None:
         """Replace a trained adapter by the whole weights, on the CPU: a GPU is full of what was trained."""
         from medrl.models import loading
+        from medrl.models.merged import merged_model
 
         if not job.run.model.lora:
             return
         on_cpu = replace(job.run.hardware, device="cpu")
         base = job.run.model.classifier(job.tokenizer, on_cpu, job.run.seed)
-        merged = loading.adapter(base, written).merge_and_unload()
+        merged = merged_model(loading.adapter(base, written), base.dtype)
         for file in written.glob("adapter_*"):
             file.unlink()
         merged.save_pretrained(written)

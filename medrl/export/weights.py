@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medrl.config.schema import Run
 from medrl.files import write_atomically
+from medrl.models.merged import merged_model
 from medrl.training.checkpoints import COMPLETE
 
 
@@ -25,8 +26,8 @@ def write_adapter(folder: Path, out: Path, base: str | None) -> None:
 def write_merged(run: Run, folder: Path, out: Path) -> None:
     """Write all weights in 16 bits: bfloat16, or float16 where the run computed in that.
 
-    An adapter is added to its base in float32, so that the sum is rounded once; to a base that was trained on in 4 bits in the
-    16 bits that those were made from. The generation config is the neutral one that the run was measured with.
+    An adapter is added to its base in float32, so that the sum is rounded once (`medrl.models.merged`); a base that was trained
+    on in 4 bits is replaced by the 16 bits that those were made from. The generation config is the one that was measured with.
     """
     import torch
 
@@ -34,8 +35,6 @@ def write_merged(run: Run, folder: Path, out: Path) -> None:
 
     exact = replace(run, model=replace(run.model, quantization=None), hardware=replace(run.hardware, precision="fp32"))
     model, tokenizer = load(exact, folder, "trained")
-    if (folder / "model" / "adapter_config.json").exists():
-        model = model.merge_and_unload()
     dtype = torch.float16 if run.hardware.precision == "fp16" else torch.bfloat16
-    model.to(dtype).save_pretrained(out)
+    merged_model(model, dtype).save_pretrained(out)
     tokenizer.save_pretrained(out)

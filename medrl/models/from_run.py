@@ -169,6 +169,8 @@ class FromRun(Model):
 
     def _merge(self, hardware: Hardware, folder: Path, out: Path) -> None:
         """Write the sum of a run's adapter and its base."""
+        from medrl.models.merged import merged_model
+
         # Not onto 4-bit weights, which would round the sum: onto those that they were made from.
         before = replace(self._before(), quantization=None)
         base = before.adapter_base(before.tokenizer(lambda: ()), hardware, frozen.load(folder)["seed"])
@@ -176,7 +178,7 @@ class FromRun(Model):
         shutil.rmtree(partial, ignore_errors=True)
         with loading.explained(str(folder / "model"), MAKE_AGAIN, "cannot be loaded"):
             adapted = loading.adapter(base, folder / "model")
-        adapted.merge_and_unload().save_pretrained(partial)
+        merged_model(adapted, base.dtype).save_pretrained(partial)
         self.tokenizer(lambda: ()).save_pretrained(partial)
         shutil.rmtree(out, ignore_errors=True)
         partial.replace(out)

@@ -193,7 +193,8 @@ def _awake(policy: Any, context_tokens: int, hardware: Hardware) -> Iterator[Any
         if device.type == "cuda" and llm.llm_engine.is_sleeping():
             llm.wake_up()
         with torch.no_grad():
-            llm.apply_model(lambda model: take(model, merged_weights(policy)))
+            dtype = getattr(torch, DTYPES[hardware.precision])
+            llm.apply_model(lambda model: take(model, merged_weights(policy, dtype)))
         llm.reset_prefix_cache()
         yield llm
     finally:

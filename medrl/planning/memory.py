@@ -230,8 +230,8 @@ class Training:
           scores; of s there is left the padding mask, which PyTorch widens to the compute type in every layer. Keys and
           values are repeated for all heads where sequences are padded.
         - The feed-forward block is gated: gate, its activation, and up, of which the product goes down.
-        - A frozen matrix keeps no input. An adapter keeps its own input, in a copy where it is wider than the
-          computation, and what lies between A and B.
+        - A frozen matrix keeps no input. An adapter keeps its own input, and what lies between A and B; the input in a copy
+          of its own with dropout, and with DoRA where it is wider than the computation (`medrl.training.lora_pass`).
         """
         shape, width = self.shape, self.compute_bytes
         queries = shape.heads * shape.head_dim
@@ -255,7 +255,7 @@ class Training:
         if not adapted:
             return 0
         dropped = adapted * size * self.dropout_bytes if self.lora.dropout else 0
-        copied = self.lora.dropout or (width < 4 and not (self.quantized and width == self.adapter_bytes))
+        copied = self.lora.dropout or (self.lora.dora and width < 4 and not (self.quantized and width == self.adapter_bytes))
         copies = adapted if copied else shared
         return copies * size * width + dropped + adapted * self.lora.rank * width
 

@@ -12,7 +12,7 @@ from medrl.algos import token_budget
 from medrl.algos.base import Algo, Job
 from medrl.errors import Interrupted, UserError
 from medrl.tracking import run_folder
-from medrl.training import checkpoints, distributed, finite, schedule, second_judge
+from medrl.training import checkpoints, distributed, finite, lora_pass, schedule, second_judge
 
 
 def run_trainer(trainer: Any, job: Job, out: Path, algo: Algo) -> None:
@@ -35,6 +35,7 @@ def fit(trainer: Any, job: Job, log: Path, checkpoint_every: int = 1, before: in
     from transformers import PrinterCallback
 
     done = checkpoints.step_of(job.checkpoint) if job.checkpoint else 0
+    lora_pass.prepare(trainer.model)
     trainer.remove_callback(PrinterCallback)
     first = distributed.rank() == 0
     tracker = run_folder.callback(log, before, job.run.eval.eval_steps, job.ask if first else None, job.note)

@@ -130,10 +130,10 @@ def test_vllm_has_the_exact_weights_and_says_what_transformers_says(trainer, mon
     assert found.keys() == wanted.keys()
     for name, weight in wanted.items():
         assert found[name].dtype == torch.bfloat16
-        assert torch.equal(found[name], weight) or torch.allclose(found[name].float(), weight.float(), rtol=2**-8, atol=0), name
+        assert torch.equal(found[name], weight) or torch.allclose(found[name].float(), weight.float(), rtol=2**-7, atol=0), name
 
     plain = transformers.AutoModelForCausalLM.from_pretrained(str(EMBEDDED / "tiny"), dtype=torch.bfloat16)
-    plain.load_state_dict(dict(merged_weights(policy)), strict=False)
+    plain.load_state_dict(dict(merged_weights(policy, torch.bfloat16)), strict=False)
     said, ties = greedy(engine, prompts), 0
     assert said != said_before
     for prompt, answer in zip(prompts, said, strict=True):

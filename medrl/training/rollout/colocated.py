@@ -62,7 +62,8 @@ def engine_class() -> type[Any]:
     """TRL's colocated vLLM with exact weights.
 
     - TRL merges an adapter into its base as that is stored, so that a base in 4 bits is rounded to 4 bits again, and so is vLLM's
-      copy. Here vLLM computes in the run's precision and is handed `merged_weights`, all in one call.
+      copy; in 16 bits it loses updates that are small beside their weight. Here vLLM computes in the run's precision and is
+      handed `merged_weights`, all in one call.
     - Its weights are drawn at random until then: nothing is read from the disk twice, and a model that is nowhere on the disk
       is sampled from, too.
     - Its seed is the run's; TRL's is the number of the process in every run.
@@ -123,7 +124,8 @@ def engine_class() -> type[Any]:
                 self.llm.wake_up(tags=["weights"])
                 self._llm_weights_sleeping = False
             divided = self._dist.is_zero3 or self._dist.is_fsdp
-            weights = self._iter_named_params() if divided else merged_weights(self.model)
+            dtype = getattr(torch, vllm_engine.DTYPES[self._precision])
+            weights = self._iter_named_params() if divided else merged_weights(self.model, dtype)
             with torch.no_grad():
                 self.llm.apply_model(lambda model: vllm_engine.take(model, weights))
             if not self.llm.reset_prefix_cache():
