@@ -197,7 +197,9 @@ def peak(sizes: Qwen2Config, words: list[str], prompt: int) -> tuple[int, int, E
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         loaded = torch.cuda.memory_allocated() if device == "cuda" else 0
-        trainer(replace(job, policy=model), whole).train()
+        made = trainer(replace(job, policy=model), whole)
+        lora_pass.prepare(made.model)
+        made.train()
         return loaded, torch.cuda.max_memory_allocated() if device == "cuda" else 0, guess
 
 

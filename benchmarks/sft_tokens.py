@@ -26,6 +26,7 @@ from medrl.algos.base import Job
 from medrl.algos.sft import imitating
 from medrl.config import build, compose
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import lora_pass
 
 CUDA = torch.cuda.is_available()
 WARM_UP = 2
@@ -97,6 +98,7 @@ def trained(chosen: Namespace, packing: bool, longest: int, rows: Dataset, folde
         run = build.check(compose.tree(words))
         job = Job(run, (), model, tokenizer, folder, None, GracefulShutdown())
         trainer = imitating(run.algo, job, rows, packed=longest)
+        lora_pass.prepare(trainer.model)
     else:
         from peft import LoraConfig
         from trl import SFTConfig, SFTTrainer
