@@ -88,7 +88,7 @@ def measured(chosen: Namespace, weights: Path) -> dict[str, float]:
         figures[f"{side}_s"], figures[f"{side}_tokens"] = answered(engine, asked, sampling)
     vllm_engine.stop()
     ids = [engines["medrl"].rendering.prompt(each) for each in asked]
-    return figures | alone(weights, ids, chosen, run.hardware.vllm_memory_share)
+    return figures | alone(weights, ids, chosen, vllm_engine.USUAL_SHARE)
 
 
 def main() -> None:
