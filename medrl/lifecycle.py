@@ -115,6 +115,7 @@ def _print_finished(tree: Tree, settings: Run, folder: Path, done: dict[str, Any
     """The table of a run that is done; on a disk that nothing can be written to, that alone."""
     beside = _beside(folder, done)
     if writable:
+        (folder / "provenance.json.partial").unlink(missing_ok=True)  # of a kill behind the metrics; the others are written again
         _renew_report(tree, settings, folder, done, beside)
     print(terminal.table(done, folder, _arms(done, beside)))
     if writable:

@@ -30,11 +30,11 @@ PARAMETERS = {
 
 DECIDED = [
     # Card, model, more -> micro-batch, checkpointing, vLLM's share where it generates.
-    ("t4", "qwen2_5_0_5b_instruct", "", (3, False, 0.27)),
+    ("t4", "qwen2_5_0_5b_instruct", "", (4, False, 0.27)),
     ("p100", "qwen2_5_3b_instruct", "", (1, False, None)),
     ("t4", "qwen2_5_3b_instruct", "algo.max_completion_tokens=512", (1, False, 0.69)),
     ("t4", "qwen2_5_7b_instruct", "algo=sft", (4, True, None)),
-    ("l4", "qwen2_5_0_5b_instruct", "", (4, False, 0.19)),
+    ("l4", "qwen2_5_0_5b_instruct", "", (6, False, 0.19)),
     ("l4", "qwen2_5_3b_instruct", "", (1, False, 0.51)),
     ("l4", "qwen2_5_7b_instruct", "algo=sft", (1, False, None)),
     ("a100", "qwen2_5_3b_instruct", "", (2, False, 0.28)),
