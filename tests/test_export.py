@@ -30,6 +30,7 @@ from medrl.models import base
 from medrl.models.base import EMBEDDED
 from medrl.models.chat_templates import ready
 from medrl.models.generation import Generated, Sampling, Transformers
+from medrl.models.merged import rounded
 from medrl.models.tokenization import Rendering
 
 WORDS = (
@@ -66,8 +67,9 @@ def test_all_weights_are_the_adapters_sum_with_its_base(trained, exported):
     whole = model.merge_and_unload().state_dict()
     found = AutoModelForCausalLM.from_pretrained(exported)
     assert found.dtype == torch.bfloat16 and found.state_dict().keys() == whole.keys()
-    for name, weight in whole.items():  # rounded up or down, so that small updates are not lost (tests/test_merged.py)
-        assert torch.allclose(found.state_dict()[name].float(), weight, rtol=2**-7, atol=0), name
+    named = dict(found.named_parameters())  # a tied weight once, under the name that it is rounded by
+    alike = [(weight == rounded(whole[name], torch.bfloat16, name)).float().mean() for name, weight in named.items()]
+    assert min(alike) > 0.999  # peft's sum in float32 differs by its own rounding, which turns a few
     tokenizer = AutoTokenizer.from_pretrained(exported)
     assert tokenizer.chat_template == AutoTokenizer.from_pretrained(trained / "model").chat_template
 

@@ -15,7 +15,7 @@ from medrl.config.compose import compose
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models import vllm_engine
 from medrl.models.base import EMBEDDED
-from medrl.models.merged import merged_weights
+from medrl.models.merged import merged_weights, rounded
 from medrl.training.rollout import colocated, online_trainer
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,8 @@ def as_vllm_has_them(policy):
         plain = exact.merge_and_unload()
     else:
         plain.load_state_dict(policy.state_dict())
-    weights, found = dict(plain.named_parameters()), {}
+    weights = {name: rounded(weight.detach(), torch.bfloat16, name) for name, weight in plain.named_parameters()}
+    found = {}
     for name, weight in weights.items():
         for parts, whole in ((("q_proj", "k_proj", "v_proj"), "qkv_proj"), (("gate_proj", "up_proj"), "gate_up_proj")):
             if parts[0] in name:
@@ -112,7 +113,7 @@ def as_vllm_has_them(policy):
                 break
         else:
             found[name] = weight
-    return {name: weight.detach().bfloat16() for name, weight in found.items()}
+    return found
 
 
 @pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "nf4", "nf4_dora", "full"])
@@ -130,7 +131,8 @@ def test_vllm_has_the_exact_weights_and_says_what_transformers_says(trainer, mon
     assert found.keys() == wanted.keys()
     for name, weight in wanted.items():
         assert found[name].dtype == torch.bfloat16
-        assert torch.equal(found[name], weight) or torch.allclose(found[name].float(), weight.float(), rtol=2**-7, atol=0), name
+        assert (found[name] == weight).float().mean() > 0.999, name  # sums in float32 that differ in their last bit turn a few
+        assert torch.allclose(found[name].float(), weight.float(), rtol=2**-7, atol=0), name
 
     plain = transformers.AutoModelForCausalLM.from_pretrained(str(EMBEDDED / "tiny"), dtype=torch.bfloat16)
     plain.load_state_dict(dict(merged_weights(policy, torch.bfloat16)), strict=False)
