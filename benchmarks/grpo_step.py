@@ -353,7 +353,7 @@ def main() -> None:
         chosen.tokens, chosen.prompt_tokens, chosen.completions, chosen.generations, chosen.steps = 16, 48, 8, 4, 2
         chosen.micro_batch, chosen.check = 4, True
     if chosen.s0:
-        chosen.precision, chosen.completions, chosen.generations = "nf4", 48, 6
+        chosen.precision, chosen.completions, chosen.generations = "nf4" if CUDA else "bf16", 48, 6
     if chosen.child:
         side, scratch = chosen.child[0], Path(chosen.child[1])
         (scratch / f"{side}.json").write_text(json.dumps(measured(chosen, side, scratch)))

