@@ -18,6 +18,7 @@ from medrl.config import build
 from medrl.config.compose import compose
 from medrl.errors import UserError
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.models import vllm_engine
 from medrl.training.rollout import colocated
 from medrl.training.rollout.online_trainer import trainer_class
 
@@ -61,7 +62,7 @@ def test_trls_trainers_are_made_with_our_engine(made, kind, config, words):
     engine = trainer.vllm_generation
     assert type(engine) is ours and trainer.use_vllm
     assert engine.model is trainer.model and engine.enable_sleep_mode
-    assert (engine._seed, engine._precision) == (5, "fp32")
+    assert (engine._seed, engine._hardware.precision) == (5, "fp32")
     assert engine.generation_kwargs == {"stop_token_ids": sorted(trainer.eos_token_ids), "detokenize": False}
 
 
@@ -112,10 +113,16 @@ def keywords(method, called):
 
 
 def test_trl_starts_vllm_with_nothing_that_ours_does_not_know():
-    theirs, ours = keywords(VLLMGeneration._init_vllm, "LLM"), keywords(colocated.engine_class()._init_vllm, "LLM")
-    apart = {"tensor_parallel_size", "quantization", "gpu_memory_utilization"}  # 1 and none, vLLM's defaults; memory_options
-    assert theirs - ours == apart
-    given = {"load_format", "dtype", "enable_prefix_caching", "skip_tokenizer_init", "generation_config"}
+    theirs, ours = keywords(VLLMGeneration._init_vllm, "LLM"), keywords(vllm_engine._new, "LLM")
+    options = {
+        "gpu_memory_utilization",
+        "enable_sleep_mode",
+        "distributed_executor_backend",
+    }  # given where there is a GPU, or several
+    defaults = {"tensor_parallel_size", "quantization", "max_num_seqs", "model_impl", "trust_remote_code"}  # vLLM's own
+    defaults |= {"max_num_batched_tokens"}  # TRL's keeps vLLM's estimate of its memory low, which is not used here
+    assert theirs - ours == options | defaults
+    given = {"load_format", "dtype", "skip_tokenizer_init", "generation_config", "disable_log_stats"}
     assert ours - theirs == given | {None}  # **options
 
 

@@ -53,21 +53,6 @@ def test_environments_number_the_processes_of_all_nodes(made):
     assert int(alone[0]["OMP_NUM_THREADS"]) >= 1
 
 
-def test_each_run_with_vllm_has_a_port_of_its_own(monkeypatch):
-    from trl.trainer.utils import ensure_master_addr_port
-
-    found = set()
-    for _ in range(8):
-        monkeypatch.delenv("MASTER_PORT", raising=False)
-        processes.claim_port()
-        ensure_master_addr_port()
-        found.add(os.environ["MASTER_PORT"])
-    assert len(found) > 1  # TRL alone takes the same free one each time, until somebody has bound it
-    monkeypatch.setenv("MASTER_PORT", "29512")
-    processes.claim_port()
-    assert os.environ["MASTER_PORT"] == "29512"
-
-
 def test_the_batch_is_global(made):
     assert made("hardware.micro_batch_size=8").split(8) == (8, 1)
     assert made("hardware.micro_batch_size=1").split(8) == (1, 8)

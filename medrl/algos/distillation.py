@@ -13,9 +13,10 @@ from annotated_types import Ge, Le
 
 from medrl.algos import token_budget
 from medrl.algos.base import Footprint, Job, SamplingAlgo
-from medrl.algos.rollouts import check_padding, prompts, rollout_arguments, train_and_end_engine
+from medrl.algos.rollouts import check_padding, prompts, rollout_arguments
 from medrl.errors import Problem, UserError
 from medrl.models.base import Pretrained
+from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
     from medrl.config.sections import Sections
@@ -88,7 +89,7 @@ class Distillation(SamplingAlgo):
             processing_class=job.rendering.chat_tokenizer(),
             peft_config=job.run.model.adapter_config(),
         )
-        train_and_end_engine(trainer, job, out, self)
+        run_trainer(trainer, job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:
         return super().arguments(job) | rollout_arguments(self, job) | {"beta": self.beta}

@@ -14,9 +14,7 @@ from medrl.algos.base import Footprint, Job, SamplingAlgo
 from medrl.config.bounds import COMPLETIONS
 from medrl.errors import Problem, UserError
 from medrl.grading.answers import opening
-from medrl.models import vllm_engine
 from medrl.models.generation import eos_token_ids
-from medrl.training.processes import claim_port
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -92,7 +90,7 @@ class OnlineRL(SamplingAlgo):
     def train(self, job: Job, out: Path) -> None:
         """Raises `UserError` where the model would see padding."""
         check_padding(job.policy)
-        train_and_end_engine(self.trainer(job), job, out, self)
+        run_trainer(self.trainer(job), job, out, self)
 
     def arguments(self, job: Job) -> dict[str, Any]:
         """Options of TRL's online trainers, in its words."""
@@ -122,7 +120,7 @@ class OnlineRL(SamplingAlgo):
 
 
 def rollout_arguments(algo: SamplingAlgo, job: Job) -> dict[str, Any]:
-    """How completions are written while a TRL trainer trains, in its words; vLLM is given a port of its own."""
+    """How completions are written while a TRL trainer trains, in its words."""
     run = job.run
     options: dict[str, Any] = {
         "max_completion_length": algo.max_completion_tokens,
@@ -134,8 +132,6 @@ def rollout_arguments(algo: SamplingAlgo, job: Job) -> dict[str, Any]:
         "num_completions_to_print": 0,  # they go to train/completions/, not to the terminal
     }
     if run.hardware.rollout == "vllm":
-        vllm_engine.stop()  # which has measured the pass rate; the trainer starts one of its own
-        claim_port()
         options |= {
             "use_vllm": True,
             "vllm_mode": "colocate",
@@ -144,13 +140,6 @@ def rollout_arguments(algo: SamplingAlgo, job: Job) -> dict[str, Any]:
             "vllm_max_model_length": run.data_mix.max_prompt_tokens + algo.max_completion_tokens,
         }
     return options
-
-
-def train_and_end_engine(trainer: Any, job: Job, out: Path, algo: SamplingAlgo) -> None:
-    """`run_trainer` for a trainer of TRL's that may have vLLM beside it: its memory is free afterwards, for the evaluation."""
-    run_trainer(trainer, job, out, algo)
-    if job.run.hardware.rollout == "vllm":
-        vllm_engine.end(trainer.vllm_generation.llm)
 
 
 def check_padding(policy: Any) -> None:

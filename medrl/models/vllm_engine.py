@@ -1,10 +1,12 @@
-"""Generation with vLLM outside TRL's trainers, in this process: one engine, which takes over the weights of whatever policy asks.
+"""Generation with vLLM in this process: one engine, which takes over the weights of whatever policy asks.
 
-- An engine starts empty, from the shape of the policy alone, when the first prompt comes; that takes a minute on a GPU. Every
-  policy of this shape answers through it: the model before training, after it, at each step of PPO.
+- An engine starts empty, from the shape of the policy alone, when the first prompt comes; that takes half a minute on a GPU.
+  Every policy of this shape answers through it: the model before training, in TRL's trainers, at each step of PPO, and after
+  training.
 - Before each set of prompts it is handed the policy's weights as they are now, adapters merged and 4 bits unpacked
   (`medrl.models.merged`), in the precision of the hardware.
-- While nothing is asked it sleeps and leaves its memory on the GPU to others; its compiled code and graphs stay.
+- While nothing is asked it sleeps and leaves its memory on the GPU to others; its compiled code and graphs stay. A trainer
+  keeps it awake between its steps where there is room for both.
 - vLLM runs in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), so that it ends with it.
 """
 
@@ -16,6 +18,7 @@ import json
 import math
 import os
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,8 +58,12 @@ NO_SHAPE = frozenset(
 
 
 class _Started(NamedTuple):
-    shape: tuple[str, str, int]
-    """``config.json``, precision, most tokens of a sequence."""
+    shape: tuple[str, str]
+    """``config.json``, precision."""
+    tokens: int
+    """Most of a sequence."""
+    size: int
+    """Bytes that it takes of a GPU; 0 on processors."""
     llm: Any
 
 
@@ -98,7 +105,8 @@ class Vllm(Engine):
         if not asked:
             return
         eos = sorted(eos_token_ids(self.policy, self.tokenizer))
-        with _awake(self.policy, self.context_tokens, self.hardware) as llm:
+        longest = max(len(each.ids) + each.limit for each in asked.values())
+        with _awake(self.policy, self.context_tokens, self.hardware, longest) as llm:
             engine, left, ended = llm.llm_engine, set(asked), dict[int, list[int]]()
             try:
                 for position, each in asked.items():
@@ -141,16 +149,13 @@ def parameters(asked: Asked, sampling: Sampling, eos: list[int]) -> Any:
 
 
 def stop() -> None:
-    """End the engine of this process and give its memory back; nothing where none has started."""
-    if _started:
-        end(_started.pop().llm)
-
-
-def end(llm: Any) -> None:
-    """Take from an engine all that it holds: ours, or the one that a trainer of TRL's has started.
+    """End the engine of this process and give its memory back; nothing where none has started.
 
     A process that trains together with others keeps it until it ends itself, which is soon: vLLM would end their group, too.
     """
+    if not _started:
+        return
+    llm = _started.pop().llm
     if distributed.size() > 1:
         return
     from vllm.distributed import cleanup_dist_env_and_memory
@@ -175,22 +180,28 @@ def _has_room(llm: Any) -> bool:
 
 
 @contextmanager
-def _awake(policy: Any, context_tokens: int, hardware: Hardware) -> Iterator[Any]:
-    """The engine with the weights of a policy.
+def _awake(policy: Any, context_tokens: int, hardware: Hardware, longest: int) -> Iterator[Any]:
+    """The engine with the weights of a policy, for sequences of ``longest`` tokens.
 
-    On a GPU it takes ``hardware.vllm_memory_share`` of the memory, or more where that does not hold the weights. The policy stays
-    beside it where there is room, and waits in the memory of the CPU where there is not.
+    On a GPU a new one takes ``hardware.vllm_memory_share`` of the memory, or more where that does not hold the weights. The
+    policy stays beside it where there is room, and waits in the memory of the CPU where there is not.
     """
     import torch
 
-    device = policy.device
-    wanted = _wanted(policy, hardware) if device.type == "cuda" else 0
-    if moved := wanted > _free(device):
+    device, least, wanted = policy.device, 0, 0
+    if cuda := device.type == "cuda":
+        share = USUAL_SHARE if isinstance(hardware.vllm_memory_share, str) else hardware.vllm_memory_share
+        most = share_bytes(0.92, device)
+        least = min(weight_bytes(plain(policy), hardware.precision) + BESIDE_WEIGHTS, most)
+        wanted = min(max(share_bytes(share, device), least), most)
+    found = _standing(policy, hardware, longest, range(least, sys.maxsize))
+    awake = found and not (cuda and found.llm.llm_engine.is_sleeping())
+    if moved := not awake and (found.size if found else wanted) > _free(device):
         policy.to("cpu")
         _collect()
     try:
-        llm = _engine_for(policy, context_tokens, hardware, wanted)
-        if device.type == "cuda" and llm.llm_engine.is_sleeping():
+        llm = found.llm if found else engine_for(policy, hardware, context_tokens, wanted)
+        if cuda and llm.llm_engine.is_sleeping():
             llm.wake_up()
         with torch.no_grad():
             dtype = getattr(torch, DTYPES[hardware.precision])
@@ -198,26 +209,27 @@ def _awake(policy: Any, context_tokens: int, hardware: Hardware) -> Iterator[Any
         llm.reset_prefix_cache()
         yield llm
     finally:
-        if _started and device.type == "cuda":
+        if _started and cuda:
             _started[0].llm.sleep(level=2)
         if moved:
             policy.to(device)
 
 
-def _wanted(policy: Any, hardware: Hardware) -> int:
-    """Bytes that vLLM takes of a GPU."""
+def share_bytes(share: float, device: Any) -> int:
+    """What a share of a GPU's memory is in bytes; 0 on processors."""
     import torch
 
-    total = torch.cuda.get_device_properties(policy.device).total_memory
-    plain = policy.get_base_model() if hasattr(policy, "peft_config") else policy
-    asked = USUAL_SHARE if isinstance(hardware.vllm_memory_share, str) else hardware.vllm_memory_share
-    share = max(asked, (weight_bytes(plain, hardware.precision) + BESIDE_WEIGHTS) / total)
-    return int(min(0.92, share) * total)
+    return int(share * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
 
 
-def weight_bytes(plain: Any, precision: str) -> int:
+def plain(policy: Any) -> Any:
+    """A policy's model without adapters."""
+    return policy.get_base_model() if hasattr(policy, "peft_config") else policy
+
+
+def weight_bytes(model: Any, precision: str) -> int:
     """What the weights of a model without adapters take in a precision."""
-    return int(plain.num_parameters()) * (4 if precision == "fp32" else 2)
+    return int(model.num_parameters()) * (4 if precision == "fp32" else 2)
 
 
 def memory_options(wanted: int, weights: int) -> dict[str, Any]:
@@ -256,20 +268,43 @@ def _collect() -> None:
         torch.cuda.empty_cache()
 
 
-def _engine_for(policy: Any, context_tokens: int, hardware: Hardware, wanted: int) -> Any:
-    """The engine of this process where it has the policy's shape, else a new one."""
-    plain = policy.get_base_model() if hasattr(policy, "peft_config") else policy
-    declared = shape_of(plain)
-    shape = (json.dumps(declared, sort_keys=True), hardware.precision, context_tokens)
-    if _started and _started[0].shape == shape:
-        return _started[0].llm
-    stop()
-    name = str(plain.name_or_path or type(plain).__name__)
+def _shape(policy: Any, hardware: Hardware) -> tuple[str, str]:
+    return json.dumps(shape_of(plain(policy)), sort_keys=True), hardware.precision
+
+
+def _standing(policy: Any, hardware: Hardware, tokens: int, sizes: range) -> _Started | None:
+    """The engine of this process, where it is one for this policy and such sequences and takes so many bytes of the GPU. Another
+    one is ended.
+    """
+    if _started:
+        (one,) = _started
+        if one.shape == _shape(policy, hardware) and one.tokens >= tokens and one.size in sizes:
+            return one
+        stop()
+    return None
+
+
+def engine_for(policy: Any, hardware: Hardware, tokens: int, size: int) -> Any:
+    """The ``LLM`` for policies of this shape, whose weights it does not have yet: that of this process where it takes as much
+    memory, else a new one.
+
+    Args:
+        policy: Its shape decides; adapters are left out.
+        hardware: Its precision is that of the computation.
+        tokens: Most tokens of a prompt and its completion.
+        size: Bytes that it takes of the GPU; 0 on processors.
+
+    Raises:
+        UserError: vLLM cannot run the model, or not in so much memory.
+    """
+    if found := _standing(policy, hardware, tokens, range(size, size + 1)):
+        return found.llm
+    model = plain(policy)
     todo = "raise hardware.vllm_memory_share, or write hardware.rollout=transformers"
-    with loading.explained(name, todo, "cannot be run by vLLM"):
-        options = memory_options(wanted, weight_bytes(plain, hardware.precision)) if hardware.device == "cuda" else {}
-        llm = _new(declared, context_tokens, hardware, options)
-    _started.append(_Started(shape, llm))
+    with loading.explained(str(model.name_or_path or type(model).__name__), todo, "cannot be run by vLLM"):
+        options = memory_options(size, weight_bytes(model, hardware.precision)) if hardware.device == "cuda" else {}
+        llm = _new(shape_of(model), tokens, hardware, options)
+    _started.append(_Started(_shape(policy, hardware), tokens, size, llm))
     atexit.register(stop)  # before what vLLM and torch have registered is done
     gc.unfreeze()  # vLLM freezes what is there when it starts, a policy that is soon to go among it
     return llm
@@ -297,7 +332,8 @@ def _new(declared: Mapping[str, Any], context_tokens: int, hardware: Hardware, o
             generation_config="vllm",
             dtype=DTYPES[hardware.precision],
             max_model_len=context_tokens,
-            seed=0,
+            logprobs_mode="processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
+            seed=0,  # requests with a seed of their own are drawn from that, others from the global random states
             disable_log_stats=True,
             **options,
         )
@@ -306,10 +342,10 @@ def _new(declared: Mapping[str, Any], context_tokens: int, hardware: Hardware, o
     return llm
 
 
-def shape_of(plain: Any) -> dict[str, Any]:
+def shape_of(model: Any) -> dict[str, Any]:
     """Of the ``config.json`` of a model without adapters, what it is built from."""
-    declared = json.loads(plain.config.to_json_string(use_diff=False))
-    return {key: value for key, value in declared.items() if key not in NO_SHAPE} | {"architectures": [type(plain).__name__]}
+    declared = json.loads(model.config.to_json_string(use_diff=False))
+    return {key: value for key, value in declared.items() if key not in NO_SHAPE} | {"architectures": [type(model).__name__]}
 
 
 def described(shape: Mapping[str, Any]) -> Path:

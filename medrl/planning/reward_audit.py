@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from medrl.grading.answers import layout
 from medrl.grading.verdicts import Attempt
 from medrl.rewards.base import Completion, Scores
 from medrl.table.table import Column, Table, terminal_width
+from medrl.training import distributed
 
 if TYPE_CHECKING:
     from medrl.algos.base import Algo, Job
@@ -215,15 +216,25 @@ def _ways(run: Run, longest: int, poor: Collection[Earned]) -> list[str]:
 
 
 def sampled(job: Job, algo: Algo) -> list[Completion]:
-    """What the model writes before training to the first rows of each task, several times, at the temperature of training."""
+    """What the model writes before training to the first rows of each task, several times, at the temperature of training.
+
+    Where vLLM will write what is learned from, it writes this, too. Of several processes this one is alone here, and vLLM would
+    wait for the others.
+    """
     from medrl.models.generation import Sampling, Transformers
     from medrl.report.progress import Progress
 
+    run = job.run
     rows = [row for kept in _by_task(job.rows).values() for row in kept[:BASE_ROWS] if not row.example.rejected]
-    longest = getattr(algo, "max_completion_tokens", job.run.model.max_new_tokens)
-    sampling = Sampling(getattr(algo, "temperature", 1.0), 1.0, longest, job.run.seed)
+    longest = getattr(algo, "max_completion_tokens", run.model.max_new_tokens)
+    sampling = Sampling(getattr(algo, "temperature", 1.0), 1.0, longest, run.seed)
     made: dict[int, Any] = {}
-    engine = Transformers(job.policy, job.tokenizer, job.run.model.context_tokens, job.run.eval.batch_tokens)
+    if distributed.size() == 1:
+        whole = min(run.model.context_tokens, run.data_mix.max_prompt_tokens + longest)  # as long as in training
+        model = replace(run.model, context_tokens=whole)
+        engine = model.engine(job.policy, job.tokenizer, run.hardware, run.eval.batch_tokens)
+    else:
+        engine = Transformers(job.policy, job.tokenizer, run.model.context_tokens, run.eval.batch_tokens)
     asked = [row for row in rows for _ in range(BASE_SAMPLES)]
     keys = [str(place) for place in range(len(asked))]
     with Progress("audit of the base model", len(asked), unit="completions") as progress:

@@ -98,14 +98,6 @@ def _threads(hardware: Hardware, inherited: Mapping[str, str]) -> str:
     return inherited.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // hardware.gpus))
 
 
-def claim_port() -> None:
-    """Give vLLM, which opens a process group for a single process too, a port of its own.
-
-    TRL would take the first that is free of four, and bind it a minute later: a second run that starts meanwhile takes the same.
-    """
-    os.environ.setdefault("MASTER_PORT", str(_free_port()))
-
-
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

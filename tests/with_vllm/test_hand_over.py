@@ -51,8 +51,21 @@ def test_grpo_learns_from_what_vllm_writes(trainer):
     assert len(steps) == 2
     assert all(0 < step[colocated.APART] < 0.03 for step in steps)
     engine = trainer.vllm_generation.llm.llm_engine.vllm_config
-    assert engine.model_config.seed == 7 and engine.model_config.quantization is None
-    assert engine.cache_config.enable_prefix_caching
+    assert engine.model_config.quantization is None and engine.cache_config.enable_prefix_caching
+
+
+def test_a_trainer_takes_the_engine_of_the_process_and_draws_by_the_seed_of_its_run(trainer, monkeypatch):
+    engine, drawn = trainer.vllm_generation, []
+    standing, prompts = (
+        engine.llm,
+        trainer._tokenize_prompts([row["prompt"] for row in trainer.train_dataset.select(range(4))])[0],
+    )
+    for seed in (7, 8, 7):
+        monkeypatch.setattr(engine, "_seed", seed)
+        engine._init_vllm()
+        assert engine.llm is standing
+        drawn.append([list(output.outputs[0].token_ids) for output in written(engine, prompts, temperature=1.0)])
+    assert drawn[0] == drawn[2] != drawn[1]
 
 
 def policy_of(kind):
@@ -147,10 +160,10 @@ def test_vllm_has_the_exact_weights_and_says_what_transformers_says(trainer, mon
     assert ties <= len(prompts) // 2
 
 
-def written(engine, prompts):
+def written(engine, prompts, temperature=0.0):
     from vllm import SamplingParams
 
-    asked = SamplingParams(temperature=0.0, max_tokens=24, **engine.generation_kwargs)
+    asked = SamplingParams(temperature=temperature, max_tokens=24, **engine.generation_kwargs)
     return engine.llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], asked, use_tqdm=False)
 
 

@@ -206,14 +206,35 @@ def test_a_run_says_which_engine_answered_and_mixes_no_two(settings, tmp_path):
     assert not vllm_engine._started  # the run has ended
 
 
-def test_ppo_and_both_evaluations_share_one_engine(settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("algo", ["ppo", "grpo"])
+def test_training_and_both_evaluations_share_one_engine(settings, tmp_path, monkeypatch, algo):
     vllm_engine.stop()
     started, start = [], vllm_engine._new
     monkeypatch.setattr(vllm_engine, "_new", lambda *given: started.append(given) or start(*given))
-    words = ["algo=ppo", "data_mix=gsm8k", "source.train_rows=80", "source.test_rows=4", "data_mix.rows=8", "algo.batch_size=8"]
+    words = [
+        f"algo={algo}",
+        "data_mix=gsm8k",
+        "source.train_rows=80",
+        "source.test_rows=4",
+        "data_mix.rows=8",
+        "algo.batch_size=8",
+    ]
     words += ["algo.max_steps=1", "algo.max_completion_tokens=24", "algo.num_mini_batches=1", "eval.max_new_tokens=24"]
     tree = compose.tree([*words, f"runs={tmp_path}"])
     tree["hardware"]["rollout"] = "vllm"
     metrics = lifecycle.run(tree, build.unchecked(tree))
     assert metrics["train"]["steps"] == 1 and metrics["tasks"]["gsm8k"]["n"] == 4
     assert len(started) == 1 and not vllm_engine._started
+
+
+def test_an_engine_for_shorter_sequences_or_with_less_memory_is_not_taken(settings, policy, monkeypatch):
+    vllm_engine.stop()
+    monkeypatch.setattr(vllm_engine, "_new", lambda *_: object())
+    monkeypatch.setattr(vllm_engine, "stop", vllm_engine._started.clear)
+    started = partial(vllm_engine.engine_for, policy, settings.hardware)
+    one = started(512, 100)
+    assert started(256, 100) is one
+    for tokens, size in ((513, 100), (512, 99), (512, 101)):
+        one = started(512, 100)
+        assert started(tokens, size) is not one
+    vllm_engine.stop()

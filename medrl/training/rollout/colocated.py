@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from medrl.models import vllm_engine
 
 if TYPE_CHECKING:
     from medrl.algos.base import Job
+    from medrl.training.hardware import Hardware
 
 APART = "sampling/sampling_logp_difference/mean"
 """TRL's name for the mean difference of the log-probability of a token, sampler against trainer."""
@@ -30,7 +30,7 @@ def trainer_class(kind: type[Any], job: Job) -> type[Any]:
 
     module: Any = sys.modules[kind.__module__]
     ends = sorted(eos_token_ids(job.policy, job.tokenizer))
-    made = {"seed": job.run.seed, "precision": job.run.hardware.precision, "ends": ends}
+    made = {"seed": job.run.seed, "hardware": job.run.hardware, "ends": ends}
 
     class Colocated(kind):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -64,57 +64,32 @@ def engine_class() -> type[Any]:
     - TRL merges an adapter into its base as that is stored, so that a base in 4 bits is rounded to 4 bits again, and so is vLLM's
       copy; in 16 bits it loses updates that are small beside their weight. Here vLLM computes in the run's precision and is
       handed `merged_weights`, all in one call.
-    - Its weights are drawn at random until then: nothing is read from the disk twice, and a model that is nowhere on the disk
-      is sampled from, too.
-    - Its seed is the run's; TRL's is the number of the process in every run.
+    - It is the engine of this process (`medrl.models.vllm_engine`), which has answered before training and will afterwards: it
+      starts once. Its weights are random until they are handed over.
+    - What it draws follows the run's seed; TRL's is the number of the process in every run.
 
     Weights that are divided among processes (FSDP, ZeRO-3) are gathered as TRL gathers them, and are in 16 bits there.
     """
     import torch
+    from transformers import set_seed
     from trl.generation.vllm_generation import VLLMGeneration, empty_cache
-    from trl.trainer.utils import ensure_master_addr_port
 
     from medrl.models.merged import merged_weights
 
     class Engine(VLLMGeneration):  # type: ignore[misc]
-        def __init__(self, *, seed: int, precision: str, ends: list[int], **options: Any) -> None:
-            """As TRL's, and: the run's seed and precision, and the tokens that end a completion."""
-            self._seed, self._precision = seed, precision
+        def __init__(self, *, seed: int, hardware: Hardware, ends: list[int], **options: Any) -> None:
+            """As TRL's, and: the run's seed and hardware, and the tokens that end a completion."""
+            self._seed, self._hardware = seed, hardware
             sampling = {"stop_token_ids": ends, "detokenize": False}
             super().__init__(**options | {"generation_kwargs": sampling | (options.get("generation_kwargs") or {})})
 
         def _init_vllm(self) -> None:
-            from vllm import LLM
-
             place = self.accelerator
-            os.environ["RANK"], os.environ["LOCAL_RANK"] = str(place.process_index), str(place.local_process_index)
-            os.environ["WORLD_SIZE"] = str(place.num_processes)
-            ensure_master_addr_port()
-            plain = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
-            options = {}
-            if place.device.type == "cuda":
-                wanted = int(self.gpu_memory_utilization * torch.cuda.get_device_properties(place.device).total_memory)
-                options = vllm_engine.memory_options(wanted, vllm_engine.weight_bytes(plain, self._precision))
-            self.llm = LLM(
-                model=str(vllm_engine.described(vllm_engine.shape_of(plain))),
-                load_format="dummy",
-                dtype=vllm_engine.DTYPES[self._precision],
-                seed=self._seed + place.process_index,
-                max_model_len=self.max_model_length,
-                max_num_seqs=self.max_num_seqs,
-                max_num_batched_tokens=4096,  # TRL's: with more, vLLM's own estimate of its memory is too high
-                enable_prefix_caching=True,
-                enable_sleep_mode=self.enable_sleep_mode,
-                skip_tokenizer_init=True,
-                generation_config="vllm",
-                logprobs_mode="processed_logprobs",  # of the distribution that is sampled from: temperature and top-p applied
-                model_impl=self.model_impl,
-                trust_remote_code=self.trust_remote_code,
-                distributed_executor_backend="external_launcher",
-                **options,
-            )
-            if self.enable_sleep_mode:
-                self.llm.sleep(level=2)
+            size = vllm_engine.share_bytes(self.gpu_memory_utilization, place.device)
+            self.llm = vllm_engine.engine_for(self.model, self._hardware, self.max_model_length, size)
+            set_seed(self._seed + place.process_index)
+            if self.enable_sleep_mode != self.llm.llm_engine.is_sleeping():
+                self.llm.sleep(level=2) if self.enable_sleep_mode else self.llm.wake_up()
             self._llm_weights_sleeping = self.enable_sleep_mode
             place.wait_for_everyone()
 
@@ -124,7 +99,7 @@ def engine_class() -> type[Any]:
                 self.llm.wake_up(tags=["weights"])
                 self._llm_weights_sleeping = False
             divided = self._dist.is_zero3 or self._dist.is_fsdp
-            dtype = getattr(torch, vllm_engine.DTYPES[self._precision])
+            dtype = getattr(torch, vllm_engine.DTYPES[self._hardware.precision])
             weights = self._iter_named_params() if divided else merged_weights(self.model, dtype)
             with torch.no_grad():
                 self.llm.apply_model(lambda model: vllm_engine.take(model, weights))
