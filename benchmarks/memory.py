@@ -8,8 +8,8 @@
 
 Nothing is downloaded: models have Qwen2.5's shapes and random weights. A configuration that the file has a line of already is
 left out, so that what was stopped goes on. Two steps of an algorithm, completions by transformers' ``generate``. With ``--cap``
-the allocator refuses what is more than the card's memory less vLLM's share; prompts and completions are nearly as long as S0
-allows.
+the allocator refuses what is more than the card's memory, less vLLM's share where that stays awake; prompts and completions are
+nearly as long as S0 allows.
 """
 
 import gc
@@ -38,6 +38,7 @@ from medrl.jobs.shutdown import GracefulShutdown
 from medrl.models.architecture import skeleton
 from medrl.models.generation import neutral
 from medrl.models.lora import Lora
+from medrl.planning import fit
 from medrl.planning.memory import Estimate, Training, estimate, shape
 from medrl.training import lora_pass
 
@@ -277,20 +278,22 @@ def again(lines: Iterable[dict[str, Any]]) -> dict[str, tuple[float, float]]:
 
 
 def on_cards(chosen: Namespace, done: set[str]) -> None:
-    """S0's model and lengths with each card's preset, within its memory."""
+    """S0's model and lengths with each card's preset, within its memory less that of a vLLM which is awake."""
     total = torch.cuda.get_device_properties(0).total_memory
     for cards, card in CARDS.items():
         if (setting := f"3b S0 on {cards}") in done:
             continue
         words = ["algo=grpo", "reward_set=exact", "model/lora=all_linear", "model.lora.rank=64", "model.quantization=nf4"]
         words += ["algo.max_steps=1", "algo.save_steps=1000000", "algo.optimizer=adamw_8bit", "algo.beta=0", f"hardware={card}"]
-        run = build.check(compose.tree(words))
-        share = run.hardware.vllm_memory_share if run.hardware.rollout == "vllm" else 0.0
-        cap = run.hardware.memory_gib * (1 - share)
+        words += ["dry_run=true"]  # that card is not here
+        preset = fit.fitted(build.check(compose.tree([*words, "model=qwen2_5_3b_instruct"]))).run.hardware
+        cap = preset.memory_gib * (1 - (0 if preset.sleeps else preset.vllm_memory_share))
+        words += [f"hardware.micro_batch_size={preset.micro_batch_size}", "hardware.rollout=transformers"]
+        words += [f"hardware.gradient_checkpointing={str(preset.gradient_checkpointing).lower()}"]
         torch.cuda.set_per_process_memory_fraction(cap * 2**30 / total)
         start = time.perf_counter()
         try:
-            measure = peak(architecture("3b"), [*words, "hardware.rollout=transformers"], 800)
+            measure = peak(architecture("3b"), words, 800)
             note(chosen.out, setting, measure, start)
         except torch.OutOfMemoryError as error:
             write(chosen.out, "memory", setting, {"cap_gib": cap, "out_of_memory": str(error).splitlines()[0]}, None)

@@ -4,7 +4,8 @@
     python benchmarks/sft_tokens.py --tiny
 
 Both sides train the same model on the same rows in one process, one pass, after a warm-up of two steps, with recomputed
-activations and LoRA of rank 64. TRL pads 8 rows to the longest; packed, half as many of 2,000 tokens hold about the same.
+activations and LoRA of rank 64. TRL pads ``--batch`` rows to the longest; packed, half as many of 2,000 tokens hold about the
+same, so that both take steps of the same size.
 The learning rate is 1e-12, so that the loss of both is that of one model: the mean over all predicted tokens is the same to
 rounding, and stands in the line.
 """
@@ -30,7 +31,6 @@ from medrl.training import lora_pass
 
 CUDA = torch.cuda.is_available()
 WARM_UP = 2
-BATCH = 8
 
 
 class Watch(TrainerCallback):
@@ -83,7 +83,7 @@ def trained(chosen: Namespace, packing: bool, longest: int, rows: Dataset, folde
 
         model = in_four_bits(model)
     tokenizer = AutoTokenizer.from_pretrained(TINY)
-    batch = BATCH // 2 if packing else BATCH
+    batch = chosen.batch // 2 if packing else chosen.batch
     if packing:
         words = ["algo=sft", "model=pretrained", f"model.weights={TINY}", "model.lora.rank=64", "model.lora.alpha=64"]
         words += [f"hardware={'h200' if CUDA else 'cpu'}", f"hardware.micro_batch_size={batch}", f"algo.batch_size={batch}"]
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=[*SHAPES], default="tiny")
     parser.add_argument("--precision", choices=["bf16", "nf4"], default="bf16")
     parser.add_argument("--sequences", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=8, help="rows of a step without packing")
     chosen = parser.parse_args()
     count, shortest, longest = (36, 20, 200) if chosen.tiny else (chosen.sequences, 200, 2000)
     draw = random.Random(0)
@@ -145,9 +146,8 @@ def main() -> None:
         for name, packing in (("trl", False), ("medrl", True)):
             found[name] = trained(chosen, packing, longest, rows, Path(folder))
     ratio = found["trl"]["tokens_a_second"] / found["medrl"]["tokens_a_second"]
-    write(
-        chosen.out, "sft_tokens", f"{chosen.shape} {chosen.precision}, {count} sequences", found, ratio, 0.667 if CUDA else None
-    )
+    setting = f"{chosen.shape} {chosen.precision}, {count} sequences" + f", {chosen.batch} a step" * (chosen.batch != 8)
+    write(chosen.out, "sft_tokens", setting, found, ratio, 0.667 if CUDA else None)
 
 
 if __name__ == "__main__":
