@@ -39,7 +39,7 @@ WRITTEN_AT_ONCE = 64
 """Completions that are handed on together: a kill loses no more finished ones."""
 LEAST_CACHE = 2**28
 """Least bytes of keys and values with which an engine is started."""
-BESIDE_WEIGHTS = 4 * 2**30
+BESIDE_WEIGHTS = 3 * 2**30
 """Least memory on a GPU that vLLM takes beside the weights, in bytes: for keys and values, and what it computes with."""
 COMPUTING = 2 * 2**30
 """Memory on a GPU that vLLM computes with, and that its graphs take, in bytes: beside the weights and the cache.
