@@ -15,6 +15,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from medrl.training.rollout import shared_prompts
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,14 +60,11 @@ def _sizes(batch: Batch, most: int) -> torch.Tensor:
     """
     import torch
 
-    prompts = (batch["prompt_ids"] * batch["prompt_mask"]).tolist()
-    sizes = []
-    for row, (prompt, completion) in enumerate(
-        zip(batch["prompt_mask"].sum(1).tolist(), batch["completion_mask"].sum(1).tolist(), strict=True)
-    ):
-        again = row > 0 and prompts[row] == prompts[row - 1]
-        sizes.append([prompt + completion, 1 + completion if again else prompt + completion])
-    return torch.tensor([[*sizes, [most, most]]], device=batch["prompt_ids"].device)
+    prompts, completions = batch["prompt_mask"].sum(1), batch["completion_mask"].sum(1)
+    first = prompts + completions
+    behind = first.where(shared_prompts.begin_prompts(batch["prompt_ids"], batch["prompt_mask"]), 1 + completions)
+    limit = first.new_full((1, 2), most)
+    return torch.cat([torch.stack([first, behind], 1), limit])[None]
 
 
 def _ends(sizes: list[list[list[int]]]) -> list[int]:

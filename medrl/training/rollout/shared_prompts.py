@@ -11,7 +11,7 @@ with a copy of that token.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate, groupby
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -62,30 +62,45 @@ def laid_out(input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int) -
     """
     import torch
 
-    rows, mask = input_ids.tolist(), attention_mask.tolist()
-    split = input_ids.shape[1] - keep
-    texts = [
-        ([token for token, real in zip(row[:split], real_row[:split], strict=True) if real],
-         [token for token, real in zip(row[split:], real_row[split:], strict=True) if real])
-        for row, real_row in zip(rows, mask, strict=True)
-    ]  # fmt: skip
-    tokens: list[tuple[int, int, int, int, int]] = []  # id, position, label, group, branch
-    starts: list[int] = []
-    for group, (prompt, members) in enumerate(groupby(texts, key=lambda text: text[0])):
-        last = len(prompt) - 1
-        tokens += [(token, place, UNSCORED, group, SHARED) for place, token in enumerate(prompt[:last])]
-        for _, completion in members:
-            branch = len(starts)
-            starts.append(len(tokens))
-            following = [*completion, UNSCORED]
-            for place, (token, label) in enumerate(zip([prompt[last], *completion], following, strict=True)):
-                tokens.append((token, last + place, label, group, branch))
-    tokens += [(0, 0, UNSCORED, FILLING, SHARED)] * (-len(tokens) % BLOCK)
-    ids, positions, labels, groups, branches = torch.tensor(tokens, device=input_ids.device).unbind(1)
-    scored = attention_mask[:, split:].bool()
+    rows, split = len(input_ids), input_ids.shape[1] - keep
+    last = split - 1  # where the last token of every prompt stands
+    begins = begin_prompts(input_ids[:, :split], attention_mask[:, :split])
+    real = attention_mask.bool()
+    taken = real.clone()
+    taken[:, :last] &= begins[:, None]
+    followed = real.roll(-1, 1)  # by a token of the same completion
+    followed[:, :last] = followed[:, -1] = False
+    labels = input_ids.roll(-1, 1).where(followed, UNSCORED)
+    branches = torch.arange(rows, device=input_ids.device)[:, None].repeat(1, split + keep)
+    branches[:, :last] = SHARED
+    groups = (begins.cumsum(0) - 1)[:, None].expand_as(branches)
+    chosen = taken.flatten().nonzero()[:, 0]
+
+    def row(values: torch.Tensor, filling: int) -> torch.Tensor:
+        return torch.nn.functional.pad(values.flatten()[chosen], (0, -len(chosen) % BLOCK), value=filling)
+
     # Of a completion's n-th token, the log-probability stands n places behind the copy of the prompt's last token.
-    places = torch.tensor(starts, device=input_ids.device)[:, None] + scored.cumsum(1) - 1
-    return Layout(ids[None], positions[None], labels[None], groups, branches, places.where(scored, 0), scored)
+    before = taken.sum(1).cumsum(0) - taken[:, last:].sum(1)
+    scored = real[:, split:]
+    places = before[:, None] + scored.cumsum(1) - 1
+    return Layout(
+        row(input_ids, 0)[None],
+        row(real.cumsum(1) - 1, 0)[None],
+        row(labels, UNSCORED)[None],
+        row(groups, FILLING),
+        row(branches, SHARED),
+        places.where(scored, 0),
+        scored,
+    )
+
+
+def begin_prompts(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Which rows have another prompt than the row before, (rows,); the first one has. Takes (rows, tokens), padding included."""
+    import torch
+
+    begins = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    begins[1:] = ((ids * mask).diff(dim=0) != 0).any(1) | (mask.diff(dim=0) != 0).any(1)
+    return begins
 
 
 def fused(device: torch.device) -> bool:
@@ -137,9 +152,8 @@ def laid_out_together(input_ids: torch.Tensor, attention_mask: torch.Tensor, kee
     """
     if fused(input_ids.device):
         return [slice(start, start + most) for start in range(0, len(input_ids), most)]
-    prompts = (input_ids * attention_mask)[:, :-keep].tolist()
-    ends = [*accumulate(len(list(members)) for _, members in groupby(prompts))]
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    starts = begin_prompts(input_ids[:, :-keep], attention_mask[:, :-keep]).nonzero()[:, 0].tolist()
+    return [slice(start, end) for start, end in pairwise([*starts, len(input_ids)])]
 
 
 def obstacle(model: Any) -> str | None:
