@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def drawn(mix: DataMix, decides: Callable[[], Values | None], draw: Callable[[],
 def _keep(path: Path, mix: DataMix, found: DrawnMix, about: Values) -> None:
     if any(type(row.example) is not Example for row in found.rows):
         return
+    values_of = attrgetter(*FIELDS)
     names = {id(task): name for name, task in mix.tasks.items()}
     once = {id(row): row for row in found.rows}  # a row that is repeated is the same object again
     places = {row: place for place, row in enumerate(once)}
@@ -60,7 +62,7 @@ def _keep(path: Path, mix: DataMix, found: DrawnMix, about: Values) -> None:
         "about": about,
         **found._asdict(),
         "rows": [places[id(row)] for row in found.rows],
-        "examples": [[names[id(row.task)], *(getattr(row.example, name) for name in FIELDS)] for row in once.values()],
+        "examples": [[names[id(row.task)], *values_of(row.example)] for row in once.values()],
         "shots": {names[id(row.task)]: row.example.shots for row in once.values()},
     }
     body = json.dumps(kept)

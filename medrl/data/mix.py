@@ -26,7 +26,7 @@ from medrl.tasks.base import Task
 SAME_ID = "same id, other content"
 """Rows taken although a held-out row of the user's own has their id."""
 TokenCounts = Callable[[Sequence[Messages]], list[int]]
-"""Tokens of prompts after the chat template."""
+"""Tokens of prompts after the chat template, where they are too many; else any number that is not."""
 BY_ANSWER = {"balanced": "answers balanced", "square_root": "answers by square root"}
 """Values of `DataMix.take` that look at answers, and what the report calls the number of answers then."""
 COUNTED_AT_ONCE = 1024
@@ -297,7 +297,7 @@ class DataMix(Identified):
 
         def fits(example: Example) -> bool:
             row = TrainingRow(example, task)
-            again = any(replace(example, id=each.id) == each for each in chosen)
+            again = _content(example) in map(_content, chosen)
             told = bool(example.gold) and not row.misleads
             return not again and task.keep_for_training(example) and told and not held_out.match(task.content(example))
 
@@ -342,9 +342,9 @@ class DataMix(Identified):
         examples = found if isinstance(found, Lazy) else list(found)
         counts = Counter({"available": len(examples)})
         if not source.invents(task, "train"):
-            first: dict[Example, Example] = {}
+            first: dict[tuple[Any, ...], Example] = {}
             for example in examples:
-                first.setdefault(replace(example, id=""), example)
+                first.setdefault(_content(example), example)
             examples = list(first.values())
         counts.update(
             {
@@ -361,13 +361,13 @@ class DataMix(Identified):
             order.shuffle(places)
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
-        shown, shortest = {replace(example, id="") for example in self.shown(source, name)}, 0
+        shown, shortest = set(map(_content, self.shown(source, name))), 0
         shots = self._demonstrations(source, name)
 
         def clean() -> Iterator[tuple[TrainingRow, DedupKey]]:
             for example in map(examples.__getitem__, places):
                 key = task.content(example)
-                if shown and replace(example, id="") in shown:
+                if shown and _content(example) in shown:
                     counts["dropped as shown"] += 1
                 elif not task.keep_for_training(example):
                     counts["dropped by filter"] += 1
@@ -427,6 +427,11 @@ class DataMix(Identified):
                 "data_mix.decontaminate=none."
             )
         return said
+
+
+def _content(example: Example) -> tuple[Any, ...]:
+    """All of an example but its id: two with the same are one row twice."""
+    return type(example), *(vars(example) | {"id": ""}).values()
 
 
 def _without(task: Task, fields: Collection[str]) -> Values:
