@@ -7,11 +7,12 @@ first line is a hash over the second, which holds each row once, their order, an
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,19 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Example) if field.name
 """Of an example; demonstrations are those of its task and are kept once."""
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which goes through all rows again and again while more are made; rows are in none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def drawn(mix: DataMix, decides: Callable[[], Values | None], draw: Callable[[], DrawnMix], *, anew: bool) -> DrawnMix:
     """What ``draw`` draws, or has drawn.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from itertools import islice
+from operator import attrgetter
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -431,7 +433,13 @@ class DataMix(Identified):
 
 def _content(example: Example) -> tuple[Any, ...]:
     """All of an example but its id: two with the same are one row twice."""
-    return type(example), *(vars(example) | {"id": ""}).values()
+    kind: type[Any] = type(example)
+    return kind, _values_of(kind)(example)
+
+
+@cache
+def _values_of(kind: type[Any]) -> Callable[[Example], Any]:
+    return attrgetter(*(field.name for field in fields(kind) if field.name != "id"))
 
 
 def _without(task: Task, fields: Collection[str]) -> Values:
