@@ -1,32 +1,44 @@
 """Rows made ready for training: read, mapped, filtered, mixed, decontaminated and turned into tokens, by medrl and row by row.
 
-    python benchmarks/data_prep.py [--rows 200000] [--out FILE]
+    python benchmarks/data_prep.py [--rows 200000] [--rounds 1] [--out FILE]
 
 Seeded rows in the columns of PubMedQA and GSM8K, 70 and 30 %, with words by Zipf's law, lie in a folder laid out as on the hub.
 The other side is code as a notebook has it: `datasets`, a function a row for each stage, `apply_chat_template` a row, and a set
-of the held-out questions' 13-grams. Both draw every row that is there. Processor seconds of whole processes on one thread, less
-those of one with 40 rows. The ratio is of the first time; ``again`` is a second one, when what is cached lies there.
+of the held-out questions' 13-grams. Both draw every row that is there.
 
-The work is not quite the same. The other side keeps the tokens, which medrl counts and forgets: TRL makes them when it trains.
-medrl checks each row, leaves out duplicates, and compares questions, wordings and abstracts where the other side has n-grams of
-questions alone.
+Each side is a process of its own, with the same environment and all cores to use as it comes to it: medrl renders prompts in a
+second process while it counts, the other side works in one. Each prepares 40 rows first, for which it imports what it needs, and
+then all of them. The ratio is of seconds by the clock (``_s``); seconds that processors worked (``_cpu_s``) stand beside them.
+``again`` is a second time, when what is cached lies there. Of several rounds the median counts.
+
+The work is not quite the same. The other side makes tokens and keeps them. medrl finds which prompts are too long and keeps no
+tokens: TRL makes them when it trains. medrl checks each row, leaves out duplicates, and compares questions, wordings and
+abstracts where the other side has n-grams of questions alone.
 """
 
 import gzip
 import json
 import os
 import random
+import resource
+import shutil
+import subprocess
 import sys
 import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from decontamination import Writer
-from record import options, processor_seconds, write
+from record import ROOT, options, write
 
 from medrl.models.base import EMBEDDED
 
+FEW = 40
+"""Rows that are prepared before those that count."""
 TINY = EMBEDDED / "tiny"
 SYSTEM = "Answer within <reasoning> and <answer> tags."
 
@@ -60,6 +72,7 @@ def by_medrl(root: Path, count: int) -> int:
     """As a run does it."""
     from medrl import lifecycle
     from medrl.config import build, compose
+    from medrl.models import template_sandbox
 
     words = ["algo=grpo", "model=tiny", "hardware=cpu", "source=local", f"source.root={root}", f"data_mix.rows={count}"]
     words += [
@@ -67,7 +80,9 @@ def by_medrl(root: Path, count: int) -> int:
         "data_mix.weights={pubmedqa:0.7,gsm8k:0.3,health_benchmarks:0}",
         "data_mix.held_out=[pubmedqa,gsm8k]",
     ]
-    return len(lifecycle._rows(build.check(compose.tree(words)))[1].rows)
+    drawn = lifecycle._rows(build.check(compose.tree(words)))[1].rows
+    template_sandbox._worker._end()  # so that its seconds count
+    return len(drawn)
 
 
 def grams(text: str) -> Iterator[str]:
@@ -103,33 +118,49 @@ def by_row(root: Path, cache: Path) -> int:
     return len(tokens.filter(lambda row: len(row["ids"]) <= 1024))
 
 
+def prepare(side: str, folder: Path, rows: int) -> None:
+    """Prepare the rows of a folder, after a few others, and print what that takes."""
+    os.environ["MEDRL_CACHE"] = str(folder / "kept")
+    made = {"medrl": by_medrl, "row": lambda root, _: by_row(root, folder / "cache")}[side]
+    made(folder / "few", FEW)
+    begun, worked = time.perf_counter(), processor_seconds()
+    made(folder / "root", rows)
+    print(json.dumps({"s": time.perf_counter() - begun, "cpu_s": processor_seconds() - worked}))
+
+
+def processor_seconds() -> float:
+    """Seconds that processors have worked for this process and those that it has started and that have ended."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
+
+
 def main() -> None:
     """Write the rows, run both sides twice, and write the line."""
     parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=1, help="how often both are measured")
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "FOLDER"), help="what a process is started with by this one")
     chosen = parser.parse_args()
     rows = 2000 if chosen.tiny else chosen.rows
     if chosen.child:
-        folder = Path(chosen.child[1])
-        os.environ["MEDRL_CACHE"] = str(folder / "kept")
-        made = {"medrl": lambda: by_medrl(folder / "root", rows), "row": lambda: by_row(folder / "root", folder / "cache")}
-        print(made[chosen.child[0]]())
+        prepare(chosen.child[0], Path(chosen.child[1]), rows)
         return
+    environment, found = {**os.environ, "PYTHONPATH": str(ROOT)}, defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
-        lay_out(Path(scratch) / "root", rows)
-        (Path(scratch) / "empty").mkdir()
-        lay_out(Path(scratch) / "empty" / "root", 40)
-        child = [sys.executable, __file__, "--child"]
-        start = {}
-        for side in ("medrl", "row"):
-            start[side] = processor_seconds([*child, side, str(Path(scratch) / "empty"), "--rows", "40"])
-        figures: dict[str, float] = {"rows": rows}
-        for when in ("", "again_"):
-            for side, spent in start.items():
-                taken = processor_seconds([*child, side, scratch, "--rows", str(rows)])
-                figures[f"{side}_{when}cpu_s"] = taken - spent
-    ratio = figures["medrl_cpu_s"] / figures["row_cpu_s"]
+        folder = Path(scratch)
+        lay_out(folder / "root", rows)
+        lay_out(folder / "few", FEW)
+        for _ in range(chosen.rounds):
+            for when in ("", "again_"):
+                for side in ("medrl", "row"):
+                    command = [sys.executable, __file__, "--child", side, scratch, "--rows", str(rows)]
+                    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                    for unit, taken in json.loads(done.stdout.splitlines()[-1]).items():
+                        found[f"{side}_{when}{unit}"].append(taken)
+            for cached in ("kept", "cache"):
+                shutil.rmtree(folder / cached, ignore_errors=True)
+    figures = {"rows": rows, "rounds": chosen.rounds} | {name: median(taken) for name, taken in found.items()}
+    ratio = figures["medrl_s"] / figures["row_s"]
     write(chosen.out, "data_prep", f"{'tiny ' * chosen.tiny}{rows} rows", figures, ratio, 0.2)
 
 

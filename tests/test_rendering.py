@@ -378,7 +378,7 @@ def test_an_empty_thought_is_read_and_not_learned():
 def test_a_prompt_that_is_far_too_long_is_not_tokenized_whole(monkeypatch):
     rendering, seen = Rendering(tokenizer_of()), []
     counts = rendering._control.counts
-    monkeypatch.setattr(rendering._control, "counts", lambda texts: seen.extend(map(len, texts)) or counts(texts))
+    monkeypatch.setattr(rendering._control, "counts", lambda texts, most: seen.extend(map(len, texts)) or counts(texts, most))
     monkeypatch.setattr(rendering._control, "ids", None)
     assert rendering.prompt_lengths([[{"role": "user", "content": "word " * 100_000}]], 10)[0] > 20 and max(seen) == 200
 
@@ -399,4 +399,9 @@ def test_prompts_are_counted_as_they_are_read(words):
         "a word",
     )
     prompts = [[{"role": "user", "content": text}] for text in texts]
-    assert rendering.prompt_lengths(prompts, 10**6) == [len(rendering.prompt(each)) for each in prompts]
+    lengths = [len(rendering.prompt(each)) for each in prompts]
+    assert rendering.prompt_lengths(prompts, min(lengths) - 1)[:2] == lengths[:2]
+    for prompt, length in zip(prompts, lengths, strict=True):
+        assert (
+            rendering.prompt_lengths([prompt], length - 1) == [length] and rendering.prompt_lengths([prompt], length)[0] <= length
+        )

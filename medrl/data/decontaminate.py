@@ -35,7 +35,7 @@ SHOWN = 200
 
 _LAST_GAP = re.compile(r"\n\s*\n(?=\S)(?!.*\n\s*\n\s*\S)", re.DOTALL)
 """What parts the question from what it is about, where both are published in one text."""
-_SENTENCE_END = re.compile(r"[.?!]\s+|[。？！\n]")
+_SENTENCE_END = re.compile(r"[.?!。？！\n](?:(?<![.?!])|(?=\s))")
 _CLAUSE_END = re.compile(r"[,;]\s+|[，；]")
 _POINTING = frozenset(units("a b c d e all and any are both is neither none nor not of options or the them these above"))
 _ABOVE = frozenset("以上")
@@ -265,7 +265,10 @@ class Questions:
         """Held-out rows that share spans, stock phrases apart, and what these weigh together: at least what is shared."""
         hits: defaultdict[int, float] = defaultdict(float)
         for text in (row.text, *row.others):
-            known = map(self._by_span.get, map(hash, ngrams(text, SPAN)))
+            spans = [*map(hash, ngrams(text, SPAN))]
+            if self._by_span.keys().isdisjoint(spans):  # as nearly always
+                continue
+            known = map(self._by_span.get, spans)
             for start, rows in ((start, rows) for start, rows in enumerate(known) if rows is not None):
                 if isinstance(rows, int):
                     hits[rows] += _weigh(text[start : start + SPAN])

@@ -7,11 +7,13 @@ first line is a hash over the second, which holds each row once, their order, an
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,19 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Example) if field.name
 """Of an example; demonstrations are those of its task and are kept once."""
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which goes through all rows again and again while more are made; rows are in none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def drawn(mix: DataMix, decides: Callable[[], Values | None], draw: Callable[[], DrawnMix], *, anew: bool) -> DrawnMix:
     """What ``draw`` draws, or has drawn.
 
@@ -53,6 +68,7 @@ def drawn(mix: DataMix, decides: Callable[[], Values | None], draw: Callable[[],
 def _keep(path: Path, mix: DataMix, found: DrawnMix, about: Values) -> None:
     if any(type(row.example) is not Example for row in found.rows):
         return
+    values_of = attrgetter(*FIELDS)
     names = {id(task): name for name, task in mix.tasks.items()}
     once = {id(row): row for row in found.rows}  # a row that is repeated is the same object again
     places = {row: place for place, row in enumerate(once)}
@@ -60,7 +76,7 @@ def _keep(path: Path, mix: DataMix, found: DrawnMix, about: Values) -> None:
         "about": about,
         **found._asdict(),
         "rows": [places[id(row)] for row in found.rows],
-        "examples": [[names[id(row.task)], *(getattr(row.example, name) for name in FIELDS)] for row in once.values()],
+        "examples": [[names[id(row.task)], *values_of(row.example)] for row in once.values()],
         "shots": {names[id(row.task)]: row.example.shots for row in once.values()},
     }
     body = json.dumps(kept)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from itertools import islice
+from operator import attrgetter
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -26,7 +28,7 @@ from medrl.tasks.base import Task
 SAME_ID = "same id, other content"
 """Rows taken although a held-out row of the user's own has their id."""
 TokenCounts = Callable[[Sequence[Messages]], list[int]]
-"""Tokens of prompts after the chat template."""
+"""Tokens of prompts after the chat template, where they are too many; else any number that is not."""
 BY_ANSWER = {"balanced": "answers balanced", "square_root": "answers by square root"}
 """Values of `DataMix.take` that look at answers, and what the report calls the number of answers then."""
 COUNTED_AT_ONCE = 1024
@@ -297,7 +299,7 @@ class DataMix(Identified):
 
         def fits(example: Example) -> bool:
             row = TrainingRow(example, task)
-            again = any(replace(example, id=each.id) == each for each in chosen)
+            again = _content(example) in map(_content, chosen)
             told = bool(example.gold) and not row.misleads
             return not again and task.keep_for_training(example) and told and not held_out.match(task.content(example))
 
@@ -342,9 +344,9 @@ class DataMix(Identified):
         examples = found if isinstance(found, Lazy) else list(found)
         counts = Counter({"available": len(examples)})
         if not source.invents(task, "train"):
-            first: dict[Example, Example] = {}
+            first: dict[tuple[Any, ...], Example] = {}
             for example in examples:
-                first.setdefault(replace(example, id=""), example)
+                first.setdefault(_content(example), example)
             examples = list(first.values())
         counts.update(
             {
@@ -361,13 +363,13 @@ class DataMix(Identified):
             order.shuffle(places)
         kept: list[TrainingRow] = []
         contaminated: list[dict[str, Any]] = []
-        shown, shortest = {replace(example, id="") for example in self.shown(source, name)}, 0
+        shown, shortest = set(map(_content, self.shown(source, name))), 0
         shots = self._demonstrations(source, name)
 
         def clean() -> Iterator[tuple[TrainingRow, DedupKey]]:
             for example in map(examples.__getitem__, places):
                 key = task.content(example)
-                if shown and replace(example, id="") in shown:
+                if shown and _content(example) in shown:
                     counts["dropped as shown"] += 1
                 elif not task.keep_for_training(example):
                     counts["dropped by filter"] += 1
@@ -427,6 +429,17 @@ class DataMix(Identified):
                 "data_mix.decontaminate=none."
             )
         return said
+
+
+def _content(example: Example) -> tuple[Any, ...]:
+    """All of an example but its id: two with the same are one row twice."""
+    kind: type[Any] = type(example)
+    return kind, _values_of(kind)(example)
+
+
+@cache
+def _values_of(kind: type[Any]) -> Callable[[Example], Any]:
+    return attrgetter(*(field.name for field in fields(kind) if field.name != "id"))
 
 
 def _without(task: Task, fields: Collection[str]) -> Values:

@@ -112,13 +112,13 @@ def read(path: Path, config: str = "") -> Iterator[Row]:
     suffix = next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(suffix)), "")
     if not suffix:
         raise UserError(f"{path} is of no kind that can be read; there is {', '.join(SUFFIXES)}.")
-    number = 0
+    number, name = 0, str(path)
     try:
         for number, values in READERS[suffix.removesuffix(".gz")](path):
             if isinstance(values, str):
-                yield Row({}, f"{path}:{number}", config, values)
+                yield Row({}, f"{name}:{number}", config, values)
             else:
-                yield Row(values, f"{path}:{number}", config)
+                yield Row(values, f"{name}:{number}", config)
     except UserError:
         raise
     except UnicodeDecodeError:
@@ -181,7 +181,7 @@ def _loads(text: str) -> Any:
     Raises:
         ValueError: it is none, a key stands twice, a number is infinite, or half of a character stands alone.
     """
-    values = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
+    values = _DECODER.decode(text)
     check_characters(values, text)
     return values
 
@@ -190,7 +190,7 @@ def check_characters(values: Any, written: str) -> None:
     """Raises:
     ValueError: half of a character stands alone in what a text spells, which no tokenizer reads and no file holds.
     """
-    if "\\ud" in written.lower():
+    if "\\u" in written and "\\ud" in written.lower():
         try:
             json.dumps(values, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError:
@@ -208,6 +208,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _constant(name: str) -> None:
     if name != "NaN":
         raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
 
 
 def _json(path: Path) -> Iterator[Numbered]:

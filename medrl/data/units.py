@@ -18,6 +18,8 @@ _UNSPACED = (
 )
 _UNIT = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]")
 _BETWEEN_UNSPACED = re.compile(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])")
+_ASCII = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in bytes(range(256)).lower())
+"""What `units` makes of each ASCII character: a small letter, a digit, or what stands between two units."""
 # Soft hyphens and marks of no width stand inside words of text that was copied from PDF or HTML.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
@@ -28,8 +30,9 @@ def units(text: str) -> list[str]:
     Chinese and Japanese write no spaces, so there the character is the unit. Punctuation, white space, underscores, marks
     without width, character width and Unicode forms (NFKC) leave no trace.
     """
-    if not text.isascii():
-        text = _INVISIBLE.sub("", nfkc(text))
+    if text.isascii():
+        return text.encode().translate(_ASCII).decode().split()
+    text = _INVISIBLE.sub("", nfkc(text))
     # Folding takes letters with two accents apart, and an accent alone is no letter: it would cut the word in two.
     return _UNIT.findall(nfkc(text.casefold()))
 

@@ -13,19 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medrl.errors import UserError
+from medrl.models import word_splits
 
 Kind = Literal["f16", "q8_0"]
 ARCHITECTURES = ("qwen2", "qwen3", "llama")
 """Types of transformers that can be written; GGUF calls them alike."""
-CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITTING = {
-    (f"{CONTRACTIONS}\\p{{N}}{REST}",): "qwen2",
-    (f"{CONTRACTIONS}\\p{{N}}{{1,3}}{REST}",): "llama-bpe",
-    ("digits", "words"): "smollm",
-    ("words",): "gpt-2",
-}
-"""How words are split before merges apply, and what llama.cpp calls it."""
 QUANTIZED_ROW = 32
 """Numbers of a block; rows of another length stay in 16 bits."""
 
@@ -150,21 +142,7 @@ def _add_tokenizer(writer: Any, source: Path, size: int) -> None:
 def _splitting(tokenizer: Path) -> str | None:
     """What llama.cpp calls the way in which a tokenizer splits words; None where it is none that we know."""
     parsed = json.loads(tokenizer.read_text(encoding="utf-8"))
-    step = parsed.get("pre_tokenizer") or {}
-    steps = step.get("pretokenizers", [step])
-    return SPLITTING.get(tuple(_steps(steps))) if parsed["model"]["type"] == "BPE" else None
-
-
-def _steps(steps: list[Mapping[str, Any]]) -> Iterator[str]:
-    for step in steps:
-        if step.get("type") == "Split":
-            yield step["pattern"].get("Regex", "")
-        elif step.get("type") == "Digits" and step["individual_digits"]:
-            yield "digits"
-        elif step.get("type") != "ByteLevel" or step["add_prefix_space"]:
-            yield "unknown"
-        elif step["use_regex"]:
-            yield "words"
+    return word_splits.name_of(parsed.get("pre_tokenizer")) if parsed["model"]["type"] == "BPE" else None
 
 
 def _tensors(source: Path) -> Iterator[tuple[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medrl.errors import UserError
 from medrl.files import packaged
-from medrl.models.template_sandbox import TemplateRefused, render, render_all
+from medrl.models.template_sandbox import TemplateRefused, render, render_parts
 
 ChatFormat = Literal["chatml", "llama3", "human_bot", "instruction", "instruction_think", "baichuan2"]
 """How the turns of a conversation are marked: the formats of ``chat_formats.yaml``."""
@@ -120,18 +121,18 @@ def _rendered(tokenizer: Any, source: str, messages: list[dict[str, str]]) -> tu
 
 def rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool) -> str:
     """What the tokenizer's template makes of a conversation; see `all_rendered`."""
-    return all_rendered(tokenizer, [messages], prompt=prompt)[0]
+    return next(all_rendered(tokenizer, [[messages]], prompt=prompt))[0]
 
 
-def all_rendered(tokenizer: Any, conversations: Sequence[Sequence[Mapping[str, str]]], *, prompt: bool) -> list[str]:
-    """What the tokenizer's template makes of conversations, as ``apply_chat_template`` does, within limits; of a ``prompt`` with
-    the beginning of an answer. Raises `UserError` where the template refuses one of them.
+def all_rendered(tokenizer: Any, parts: Sequence[Sequence[Sequence[Mapping[str, str]]]], *, prompt: bool) -> Iterator[list[str]]:
+    """What the tokenizer's template makes of conversations, part by part, as ``apply_chat_template`` does, within limits; of a
+    ``prompt`` with the beginning of an answer. Raises `UserError` where the template refuses one of them.
     """
     values = {**tokenizer.special_tokens_map, "add_generation_prompt": prompt}
     try:
-        return render_all(tokenizer.get_chat_template(), conversations, **values)
+        yield from render_parts(tokenizer.get_chat_template(), parts, **values)
     except TemplateRefused as error:
-        roles = ", ".join(message["role"] for message in conversations[error.place])
+        roles = ", ".join(message["role"] for message in [*chain.from_iterable(parts)][error.place])
         raise UserError(
             f"The model's chat template refuses a conversation of the turns {roles} ({error}); take such rows out, or write "
             "model.chat_format=chatml, or another that takes them."

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from medrl.errors import UserError
+from medrl.models.word_counts import WordCounts
 
 TEXT = "\ufdd0{}\ufdd1"
 """Stands for a control token that words spell, by its position, while they go through a chat template. Unicode promises that its
@@ -46,8 +47,8 @@ class ControlTokens:
         named = self._any.sub(lambda found: TOKEN.format(self.tokens.index(found[0])), text)
         return [known.get(token, token) for token in tokenizer.encode(self.show(named), add_special_tokens=False).ids]
 
-    def counts(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens `ids` makes of each text. Those without a stand-in are counted at once, and no ids are made of them."""
+    def counts(self, texts: Sequence[str], most: int) -> list[int]:
+        """How many tokens `ids` makes of each text, where they are more than ``most``; else a number that is not."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             return [len(self.ids(text)) for text in texts]
@@ -55,8 +56,12 @@ class ControlTokens:
         backend.no_padding()
         backend.encode_special_tokens = self.tokenizer.split_special_tokens
         plain = [text for text in texts if self.show(text) == text]
-        counted = dict(zip(plain, map(len, backend.encode_batch_fast(plain, add_special_tokens=False)), strict=True))
+        counted = dict(zip(plain, self._words.of(plain, most), strict=True))
         return [counted[text] if text in counted else len(self.ids(text)) for text in texts]
+
+    @cached_property
+    def _words(self) -> WordCounts:
+        return WordCounts(self.tokenizer.backend_tokenizer)
 
     @cached_property
     def _blind(self) -> tuple[Any, dict[int, int]]:

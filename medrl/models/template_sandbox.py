@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
@@ -33,6 +33,12 @@ LONGEST_SOURCE = 1_000_000
 """Characters of a template; those of published models have at most some ten thousand."""
 LONGEST_MARKS = 1_000_000
 """Characters that a template may write beside the words that it is given, which it may repeat."""
+
+
+Request = tuple[str, list[list[Mapping[str, Any]]], Mapping[str, Any]]
+"""A template's source, conversations, and what else it reads."""
+Answer = tuple[list[str], str | None]
+"""The texts up to the first refusal, and what that says; None where there is none."""
 
 
 class TemplateRefused(Exception):
@@ -54,12 +60,19 @@ def render_all(source: str, conversations: Sequence[Sequence[Mapping[str, Any]]]
     ``add_generation_prompt``. One request for many, as it takes longer than a rendering; two processes hold them all meanwhile.
     Raises `TemplateRefused` where it makes nothing of one of them, the first of which is named.
     """
+    return next(render_parts(source, [conversations], **values))
+
+
+def render_parts(source: str, parts: Iterable[Sequence[Sequence[Mapping[str, Any]]]], **values: Any) -> Iterator[list[str]]:
+    """What `render_all` makes of each part. While the caller looks at one, the next is rendered."""
     if len(source) > LONGEST_SOURCE:
         raise TemplateRefused(f"it has {len(source):,} characters, and {LONGEST_SOURCE:,} are allowed")
-    texts, refusal = _worker.ask(source, [list(messages) for messages in conversations], values)
-    if refusal is not None:
-        raise TemplateRefused(refusal, len(texts))
-    return texts
+    before = 0
+    for texts, refusal in _worker.ask((source, [list(messages) for messages in part], values) for part in parts):
+        if refusal is not None:
+            raise TemplateRefused(refusal, before + len(texts))
+        before += len(texts)
+        yield texts
 
 
 class _Worker:
@@ -69,27 +82,50 @@ class _Worker:
         self.lock = threading.Lock()
         self.connection: Connection | None = None
         self.pid = self.owner = 0
+        self.asked: Request | None = None
+        """What it renders now, or has rendered and nobody has read yet."""
 
-    def ask(self, source: str, conversations: list[Any], values: Any) -> tuple[list[str], str | None]:
-        """The texts up to the first refusal, and what it says; None where there is none."""
+    def ask(self, requests: Iterator[Request]) -> Iterator[Answer]:
+        """The answers up to the first refusal."""
+        request = next(requests, None)
+        while request is not None:
+            with self.lock:
+                answer = self._answer(request)
+                if (request := next(requests, None) if answer[1] is None else None) is not None:
+                    self._send(request)
+            yield answer
+
+    def _send(self, request: Request) -> None:
+        mine = self.owner == os.getpid()  # a forked child has its parent's end of the pipe
+        if mine and self.asked is not None:  # who asked was interrupted, and its answer would be taken for this one
+            self._end()
+        if not mine or self.connection is None:
+            self._start()
+        assert self.connection
+        self.asked = request
+        with suppress(OSError):  # it has ended, which its answer tells
+            self.connection.send(request)
+
+    def _answer(self, request: Request) -> Answer:
+        if self.asked is not request or self.owner != os.getpid():
+            self._send(request)
+        assert self.connection
+        try:
+            answer: Answer = self.connection.recv()
+            self.asked = None
+            return answer
+        except (EOFError, OSError):
+            ended = self._end()
+        source, conversations, values = request
+        if len(conversations) == 1:
+            return [], ended
         texts: list[str] = []
-        with self.lock:
-            if self.connection is None or self.owner != os.getpid():  # a forked child has its parent's end of the pipe
-                self._start()
-            assert self.connection
-            try:
-                self.connection.send((source, conversations, values))
-                for _ in conversations:
-                    text, refusal = self.connection.recv()
-                    if text is None:
-                        return texts, refusal
-                    texts.append(text)
-                return texts, None
-            except (EOFError, OSError):
-                return texts, self._end()
-            except BaseException:  # a signal's: the answer that is under way would be taken for that to the next request
-                self._end()
-                raise
+        for conversation in conversations:  # one of which has ended it
+            text, refusal = self._answer((source, [conversation], values))
+            texts += text
+            if refusal is not None:
+                return texts, refusal
+        return texts, None
 
     def _start(self) -> None:
         environment()  # the child then has Jinja already
@@ -107,7 +143,7 @@ class _Worker:
         """Why it has ended, or is ended now."""
         assert self.connection
         self.connection.close()
-        self.connection = None
+        self.connection = self.asked = None
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         status = os.waitpid(self.pid, 0)[1]
@@ -134,16 +170,19 @@ def _serve(connection: Connection) -> NoReturn:
             source, conversations, values = connection.recv()
         except EOFError:
             os._exit(0)
-        for messages in conversations:  # an answer each, so that one that ends this process is known
+        texts: list[str] = []
+        refusal = None
+        for messages in conversations:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            answer = _rendered(source, messages, values)
+            text, refusal = _rendered(source, messages, values)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.send(answer)
-            if answer[0] is None:
+            if text is None:
                 break
+            texts.append(text)
+        connection.send((texts, refusal))
 
 
-def _rendered(source: str, messages: list[dict[str, Any]], values: dict[str, Any]) -> tuple[str | None, str]:
+def _rendered(source: str, messages: list[dict[str, Any]], values: dict[str, Any]) -> tuple[str | None, str | None]:
     try:
         text = _compiled(source).render(messages=messages, tools=None, documents=None, **values)
     except MemoryError:
@@ -154,7 +193,7 @@ def _rendered(source: str, messages: list[dict[str, Any]], values: dict[str, Any
     given = sum(len(str(message.get("content"))) for message in messages)
     if len(text) > LONGEST_MARKS + 4 * given:
         return None, f"it writes {len(text):,} characters for a conversation of {given:,}"
-    return text, ""
+    return text, None
 
 
 @lru_cache(maxsize=8)

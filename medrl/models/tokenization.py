@@ -76,15 +76,15 @@ class Rendering:
         return self._control.ids(self._prompt(messages))
 
     def prompt_lengths(self, prompts: Sequence[Messages], most: int) -> list[int]:
-        """Tokens of each prompt. Of one that is many times longer than ``most``, those of its beginning, which are too many as
-        well: a row of 10 MB takes as long as thousands of others. Raises `UserError` where the template refuses a conversation.
+        """Tokens of each prompt, where they are more than ``most``; else a number that is not. Of one that is many times longer,
+        those of its beginning, which are too many as well: a row of 10 MB takes as long as thousands of others. Raises
+        `UserError` where the template refuses a conversation.
         """
-        return [length for part in _parts(prompts) for length in self._lengths(part, most)]
+        return [length for texts in self._prompts([*_parts(prompts)]) for length in self._lengths(texts, most)]
 
-    def _lengths(self, prompts: list[Messages], most: int) -> list[int]:
-        texts = self._prompts(prompts)
+    def _lengths(self, texts: list[str], most: int) -> list[int]:
         beginnings = [text[: LONG * most] for text in texts]
-        counts = zip(texts, beginnings, self._control.counts(beginnings), strict=True)
+        counts = zip(texts, beginnings, self._control.counts(beginnings, most), strict=True)
         whole_or_many = [(text, count if beginning == text or count > 2 * most else None) for text, beginning, count in counts]
         return [len(self._control.ids(text)) if count is None else count for text, count in whole_or_many]
 
@@ -153,12 +153,12 @@ class Rendering:
         return tokenizer
 
     def _prompt(self, messages: Messages) -> str:
-        return self._prompts([messages])[0]
+        return next(self._prompts([[messages]]))[0]
 
-    def _prompts(self, prompts: Sequence[Messages]) -> list[str]:
-        """What the template makes of prompts, control tokens in their words hidden."""
+    def _prompts(self, parts: Sequence[Sequence[Messages]]) -> Iterator[list[str]]:
+        """What the template makes of prompts, part by part, control tokens in their words hidden."""
         hide = self._control.hide
-        hidden = [[message | {"content": hide(message["content"])} for message in messages] for messages in prompts]
+        hidden = [[[message | {"content": hide(message["content"])} for message in each] for each in part] for part in parts]
         return all_rendered(self.tokenizer, hidden, prompt=True)
 
     def _completion(self, answer: str, finished: bool) -> tuple[str, str]:
