@@ -433,12 +433,12 @@ class DataMix(Identified):
 
 def _content(example: Example) -> tuple[Any, ...]:
     """All of an example but its id: two with the same are one row twice."""
-    kind: type[Any] = type(example)
-    return kind, _values_of(kind)(example)
+    kind = type(example)
+    return kind, _values_of(kind)(example)  # type: ignore[arg-type]  # mypy takes the hash of examples for that of their type
 
 
 @cache
-def _values_of(kind: type[Any]) -> Callable[[Example], Any]:
+def _values_of(kind: type[Example]) -> Callable[[Example], Any]:
     return attrgetter(*(field.name for field in fields(kind) if field.name != "id"))
 
 
