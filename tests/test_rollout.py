@@ -4,13 +4,14 @@ import pytest
 import torch
 import transformers
 import trl
-from torch.nn.attention import flex_attention
+from torch.nn.attention import flex_attention as torchs
 
 from medrl import lifecycle
 from medrl.algos.base import Job
 from medrl.config import build
 from medrl.config.compose import compose
 from medrl.jobs.shutdown import GracefulShutdown
+from medrl.training import flex_attention
 from medrl.training.rollout import micro_batches, shared_prompts
 from medrl.training.rollout.online_trainer import sharing, trainer_class
 
@@ -27,13 +28,13 @@ def test_a_prompt_stands_once_and_each_completion_sees_it_and_itself():
     mask = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 1, 0]])
     layout = shared_prompts.laid_out(ids, mask, 2)
     used = 10
-    assert layout.ids.shape[1] == shared_prompts.BLOCK
+    assert layout.ids.shape[1] == flex_attention.BLOCK
     assert layout.ids[0, :used].tolist() == [5, 6, 7, 8, 6, 9, 3, 4, 1, 2]
     assert layout.positions[0, :used].tolist() == [0, 1, 2, 3, 1, 2, 0, 1, 2, 3]
     assert layout.labels[0, :used].tolist() == [-100, 7, 8, -100, 9, -100, -100, -100, 2, -100]
     assert layout.scored.tolist() == [[True, True], [True, False], [True, False]]
     assert layout.labels[0][layout.places][layout.scored].tolist() == [7, 8, 9, 2]
-    sees = shared_prompts.mask(layout, ids.device)[0, 0, :used, :used]
+    sees = flex_attention.mask(layout.group, layout.branch)[0, 0, :used, :used]
     assert [row.nonzero().flatten().tolist() for row in sees] == [
         [0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 4], [0, 4, 5], [6], [6, 7], [6, 7, 8], [6, 7, 8, 9],
     ]  # fmt: skip
@@ -49,11 +50,11 @@ def test_families_give_the_log_probabilities_of_each_text_alone_or_are_refused(f
         if hasattr(config, name):
             setattr(config, name, size)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    assert bool(shared_prompts.obstacle(model)) == (family in ("mistral", "gemma2", "bloom", "mamba"))
-    if shared_prompts.obstacle(model):
+    assert bool(flex_attention.obstacle(model)) == (family in ("mistral", "gemma2", "bloom", "mamba"))
+    if flex_attention.obstacle(model):
         return
     trl.trainer.utils.add_fused_lm_head(model, 0.7, outputs=("log_probs", "entropy"))
-    shared_prompts.prepare(model)
+    flex_attention.prepare(model)
     prompts = [torch.randint(1, 50, (size,)) for size in (9, 4)]
     texts = [(prompts[at], torch.randint(1, 50, (size,))) for at, size in ((0, 6), (0, 3), (0, 8), (1, 5))]
     width = 9
@@ -131,15 +132,15 @@ def test_losses_and_gradients_are_trls(grpo, loss, level):
 @pytest.fixture
 def flex(monkeypatch):
     """What a GPU computes, on a processor: FlexAttention without its kernels, which PyTorch allows there for answers alone."""
-    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
-    monkeypatch.setattr(shared_prompts, "fused", lambda _: True)
+    monkeypatch.setattr(torchs, "_validate_device", lambda *_: None)
+    monkeypatch.setattr(flex_attention, "fused", lambda _: True)
     calls = []
 
     def attend(*args, **options):
         calls.append(options["block_mask"])
-        return flex_attention.flex_attention(*args, **options)
+        return torchs.flex_attention(*args, **options)
 
-    monkeypatch.setattr(shared_prompts, "_compiled", lambda: attend)
+    monkeypatch.setattr(flex_attention, "_compiled", lambda: attend)
     yield
     assert calls
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medrl.training import flex_attention
 from medrl.training.rollout import colocated, micro_batches, shared_prompts
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def trainer_class(kind: type[Any], job: Job) -> type[Any]:
     kind = colocated.trainer_class(kind, job)
     if not job.run.hardware.shared_prompts:
         return kind
-    if obstacle := shared_prompts.obstacle(job.policy):
+    if obstacle := flex_attention.obstacle(job.policy):
         print(f"prompts  computed again for each completion: {obstacle}", flush=True)
         return kind
     return sharing(kind)
@@ -42,7 +43,7 @@ def sharing(kind: type[Any]) -> type[Any]:
             super().__init__(*args, **options)
             for model in (self.accelerator.unwrap_model(self.model), self.ref_model):
                 if model is not None:
-                    shared_prompts.prepare(model)
+                    flex_attention.prepare(model)
             self._in_loss: dict[str, Any] | None = None
             """The micro-batch whose loss is computed, where that finds the sampler's ratio, too."""
 

@@ -10,18 +10,16 @@ with a copy of that token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from medrl.training import flex_attention
+from medrl.training.flex_attention import BLOCK, SHARED
 
 if TYPE_CHECKING:
     import torch
 
-ATTENTION = "medrl_shared_prompts"
-"""Name under which transformers finds `_attention`."""
-BLOCK = 128
-"""A row is filled up to a multiple of this many tokens: the blocks of FlexAttention, and few lengths to compile for."""
-SHARED, FILLING, UNSCORED = -1, -1, -100
+FILLING, UNSCORED = -1, -100
 
 
 class Layout(NamedTuple):
@@ -41,19 +39,6 @@ class Layout(NamedTuple):
     """Where the log-probability of each completion's token stands, (rows, completion tokens); 0 where it has none."""
     scored: torch.Tensor
     """Whether it has one, (rows, completion tokens)."""
-
-    @property
-    def may_see(self) -> Callable[[Any, Any, Any, Any], Any]:
-        """Whether a token attends to another, in the form that FlexAttention and `torch.Tensor` take alike: a function of batch,
-        head, query and key that holds no more than tensors (FlexAttention counts a method's ``self`` as an argument).
-        """
-        groups, branches = self.group, self.branch
-
-        def seen(_batch: Any, _head: Any, query: Any, key: Any) -> Any:
-            own = (branches[key] == SHARED) | (branches[key] == branches[query])
-            return (query >= key) & (groups[query] == groups[key]) & own
-
-        return seen
 
 
 def laid_out(input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int) -> Layout:
@@ -103,37 +88,14 @@ def begin_prompts(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return begins
 
 
-def fused(device: torch.device) -> bool:
-    """Whether FlexAttention computes attention: its kernels for training are for GPUs."""
-    return bool(device.type == "cuda")
-
-
-def mask(layout: Layout, device: torch.device) -> Any:
-    """What FlexAttention takes on a GPU, and PyTorch's fused attention elsewhere."""
-    import torch
-
-    if fused(device):
-        return block_mask(layout)
-    place = torch.arange(layout.ids.shape[1], device=device)
-    return layout.may_see(None, None, place[:, None], place[None, :])[None, None]
-
-
-def block_mask(layout: Layout) -> Any:
-    """The same as FlexAttention takes it: which blocks of tokens are computed."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    tokens = layout.ids.shape[1]
-    return create_block_mask(layout.may_see, None, None, tokens, tokens, device=layout.ids.device, BLOCK_SIZE=BLOCK)
-
-
 def log_probs(model: Any, layout: Layout) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probability and entropy of each completion's token, (rows, completion tokens); 0 for padding. The model was made ready
-    by `prepare`, with TRL's fused head; the entropy is None of one whose head does not compute it: TRL's reference.
+    """Log-probability and entropy of each completion's token, (rows, completion tokens); 0 for padding. The model has been
+    through `flex_attention.prepare` and has TRL's fused head; the entropy is None where that computes none: TRL's reference.
     """
     outputs = model(
         input_ids=layout.ids,
         position_ids=layout.positions,
-        attention_mask=mask(layout, layout.ids.device),
+        attention_mask=flex_attention.mask(layout.group, layout.branch),
         shift_labels=layout.labels,
         fused_lm_head=True,
     )
@@ -150,55 +112,7 @@ def laid_out_together(input_ids: torch.Tensor, attention_mask: torch.Tensor, kee
     FlexAttention computes the blocks of one prompt and its completions alone. Without it every token is compared with every other
     of the layout, so that rows of different prompts are kept apart.
     """
-    if fused(input_ids.device):
+    if flex_attention.fused(input_ids.device):
         return [slice(start, start + most) for start in range(0, len(input_ids), most)]
     starts = begin_prompts(input_ids[:, :-keep], attention_mask[:, :-keep]).nonzero()[:, 0].tolist()
     return [slice(start, end) for start, end in pairwise([*starts, len(input_ids)])]
-
-
-def obstacle(model: Any) -> str | None:
-    """Why a model cannot attend to rows laid out here; None where it can."""
-    config = model.config.get_text_config()
-    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if not model._supports_attention_backend:
-        return f"{type(model).__name__} computes attention in a way of its own"
-    if layers != {"full_attention"} or windowed:
-        return f"{type(model).__name__} has layers that do not see a whole text"
-    if getattr(config, "output_router_logits", False):
-        return f"{type(model).__name__} learns to spread tokens over experts, padding included"
-    return None
-
-
-def prepare(model: Any) -> None:
-    """Let a model attend through `_attention`, which leaves everything but rows laid out here as it was."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-
-    AttentionInterface.register(ATTENTION, _attention)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-    model.set_attn_implementation(ATTENTION)
-
-
-def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
-    from torch.nn.attention.flex_attention import BlockMask
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    if not isinstance(attention_mask, BlockMask):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    attended = _compiled()(query, key, value, block_mask=attention_mask, scale=options.get("scaling"), enable_gqa=True)
-    return attended.transpose(1, 2).contiguous(), None
-
-
-def _compiled() -> Any:
-    """FlexAttention, compiled once for every length: otherwise each new one takes seconds (unsloth-zoo #868)."""
-    import torch
-    from torch.nn.attention.flex_attention import flex_attention
-
-    global _flex
-    if _flex is None:
-        _flex = torch.compile(flex_attention, dynamic=True)
-    return _flex
-
-
-_flex: Any = None
