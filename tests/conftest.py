@@ -156,3 +156,24 @@ def finished_run(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> 
         return run, schema.run_dir(run)
 
     return done
+
+
+@pytest.fixture
+def flex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a GPU computes, on a processor: FlexAttention without its kernels, which PyTorch allows there for answers alone."""
+    from torch.nn.attention import flex_attention as torchs
+
+    from medrl.training import flex_attention
+
+    monkeypatch.setattr(torchs, "_validate_device", lambda *_: None)
+    monkeypatch.setattr(flex_attention, "fused", lambda _: True)
+    monkeypatch.setattr(flex_attention, "_compiles", lambda _: True)
+    calls = []
+
+    def attend(*args: object, **options: object) -> object:
+        calls.append(options["block_mask"])
+        return torchs.flex_attention(*args, **options)
+
+    monkeypatch.setattr(flex_attention, "_compiled", lambda: attend)
+    yield
+    assert calls

@@ -4,7 +4,6 @@ import pytest
 import torch
 import transformers
 import trl
-from torch.nn.attention import flex_attention as torchs
 
 from medrl import lifecycle
 from medrl.algos.base import Job
@@ -127,22 +126,6 @@ def test_losses_and_gradients_are_trls(grpo, loss, level):
     assert_same(*(loss_and_gradient(each, batch) for each in (plain, ours)))
     there, here = (trainer._metrics["train"]["entropy"][-1] for trainer in (plain, ours))
     assert here == pytest.approx(there, rel=1e-4)
-
-
-@pytest.fixture
-def flex(monkeypatch):
-    """What a GPU computes, on a processor: FlexAttention without its kernels, which PyTorch allows there for answers alone."""
-    monkeypatch.setattr(torchs, "_validate_device", lambda *_: None)
-    monkeypatch.setattr(flex_attention, "fused", lambda _: True)
-    calls = []
-
-    def attend(*args, **options):
-        calls.append(options["block_mask"])
-        return torchs.flex_attention(*args, **options)
-
-    monkeypatch.setattr(flex_attention, "_compiled", lambda: attend)
-    yield
-    assert calls
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from medrl.algos.sft import check_apart
 from medrl.config import build, schema
 from medrl.errors import ConfigError, Interrupted, UserError
 from medrl.files import read_jsonl
-from medrl.training import checkpoints
+from medrl.training import checkpoints, flex_attention
 
 ROWS = ("algo=sft", "source.train_rows=60", "source.test_rows=10", "data_mix.rows=8", "algo.max_steps=1", "algo.max_tokens=2048")
 
@@ -35,6 +35,32 @@ def test_packed_rows_do_not_see_each_other(compose, tmp_path):
     job.policy.forward = lambda position_ids, **inputs: sees(**inputs)  # a model that takes no heed of positions
     with pytest.raises(UserError, match=r"packed rows would see each other in Qwen2ForCausalLM.*set algo\.packing=false"):
         check_apart(job.policy)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile", "ignore:The .grad attribute")
+def test_flex_attention_gives_the_loss_and_the_gradient_of_rows_by_themselves(compose, tmp_path, flex):
+    mix = "data_mix=medical_o1_sft"
+    apart, _ = first_loss(compose, tmp_path / "apart", mix, "algo.batch_size=8")
+    packed, job = first_loss(compose, tmp_path / "packed", mix, "algo.batch_size=1", "algo.packing=true")
+    assert packed == pytest.approx(apart, rel=1e-4)
+    assert job.policy.config._attn_implementation == flex_attention.NAME
+    there, here = (read_jsonl(tmp_path / way / "log.jsonl")[0]["grad_norm"] for way in ("apart", "packed"))
+    assert here == pytest.approx(there, rel=1e-3)
+
+
+def test_texts_of_a_row_are_seen_block_by_block():
+    torch.manual_seed(0)
+    ends = torch.randint(1, 400, (12,)).tolist() + [1] * 5
+    positions = torch.cat([torch.arange(each) for each in ends])
+    positions = torch.nn.functional.pad(positions, (0, -len(positions) % flex_attention.BLOCK))
+    texts = (positions == 0).cumsum(0)
+    found = flex_attention.texts_mask(positions)
+    wanted = flex_attention.block_mask(texts, torch.full_like(texts, flex_attention.SHARED))
+    assert torch.equal(found.to_dense(), wanted.to_dense()) and 0 < found.sparsity() < 100
+    place = torch.arange(len(positions))
+    seen = [each.mask_mod(None, None, place[:, None], place[None, :]) for each in (found, wanted)]
+    assert torch.equal(*seen)
 
 
 @pytest.mark.slow

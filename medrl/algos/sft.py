@@ -15,7 +15,7 @@ from medrl.config.identity import Values
 from medrl.data.mix import TrainingRow
 from medrl.errors import Problem, UserError
 from medrl.tasks.base import Kind
-from medrl.training import best_model
+from medrl.training import best_model, flex_attention
 from medrl.training.trainer import run_trainer
 
 if TYPE_CHECKING:
@@ -110,8 +110,6 @@ class SFT(TrainedAlgo):
         return [*row.messages, {"role": "assistant", "content": row.demonstration}]
 
     def train(self, job: Job, out: Path) -> None:
-        if self.packing:
-            check_apart(job.policy)
         packed, validation = self.max_tokens if self.packing else None, self._validation(job)
         trainer = imitating(self, job, self._dataset(job), packed, validation)
         if len(trainer.train_dataset) < self.batch_size:
@@ -172,12 +170,17 @@ def imitating(algo: TrainedAlgo, job: Job, rows: Any, packed: int | None = None,
     """
     from trl import SFTConfig, SFTTrainer
 
+    multiple = None
+    if packed is not None:
+        multiple = flex_attention.prepare_for_packing(job.policy)
+        check_apart(job.policy)
     config = SFTConfig(
         **algo.arguments(job),
         max_length=packed,  # TRL packs up to it and cuts nothing, since longer rows are left out before
         packing=packed is not None,
         eval_packing=False,
         packing_strategy="bfd",
+        pad_to_multiple_of=multiple,
         completion_only_loss=False,  # the rows say themselves where the loss is
         shuffle_dataset=False,
         dataset_num_proc=None,
@@ -198,14 +201,15 @@ def check_apart(policy: Any) -> None:
     """
     import torch
 
-    length = 8
+    length = flex_attention.BLOCK
     words = torch.arange(1, 2 * length + 1, device=policy.device)
     positions = torch.arange(length, device=policy.device).repeat(2)[None]
+    texts = torch.arange(2, dtype=torch.int32, device=policy.device).repeat_interleave(length)[None]
     seen = []
     with torch.no_grad():
         for first in (words[:length], words[:length].flip(0)):
             ids = torch.cat([first, words[length:]])[None]
-            seen.append(policy(input_ids=ids, position_ids=positions, use_cache=False).logits[0, length:])
+            seen.append(policy(input_ids=ids, position_ids=positions, seq_idx=texts, use_cache=False).logits[0, length:])
     if not torch.allclose(*seen):
         raise UserError(
             f"algo.packing: packed rows would see each other in {type(policy).__name__} with "

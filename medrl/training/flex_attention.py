@@ -81,6 +81,51 @@ def prepare(model: Any) -> None:
     model.set_attn_implementation(NAME)
 
 
+def prepare_for_packing(model: Any) -> int | None:
+    """Let a model attend so to rows that TRL has packed. All of a micro-batch stand in one row, which transformers' own mask
+    compares with itself whole.
+
+    Returns the multiple to which TRL shall fill such a row; None where nothing was done: where there is an `obstacle`, on
+    processors, and on GPUs below compute capability 8.0, for which nobody has seen Triton compile it.
+    """
+    if not (fused(model.device) and _compiles(model.device)) or obstacle(model):
+        return None
+
+    def apart(_decoder: Any, args: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        if "seq_idx" not in named:  # which TRL hands over where rows are packed, and only there
+            return None
+        return args, named | {"attention_mask": texts_mask(named["position_ids"][0])}
+
+    prepare(model)
+    model.get_decoder().register_forward_pre_hook(apart, with_kwargs=True)  # peft calls the model around it by ``forward``
+    return BLOCK
+
+
+def texts_mask(positions: torch.Tensor) -> Any:
+    """`block_mask` of texts that share nothing, from the position of each token in its own, (tokens,), a multiple of `BLOCK`. It
+    looks at no pairs of tokens, of which a large micro-batch has billions.
+    """
+    import torch
+    from torch.nn.attention.flex_attention import BlockMask
+
+    starts = torch.arange(len(positions), device=positions.device) - positions
+    blocks = torch.arange(len(positions) // BLOCK, device=positions.device)
+    first = starts[::BLOCK] // BLOCK  # from where the first token of a block sees, and so all: later texts begin later
+    numbers = blocks - first + 1
+    indices = (first[:, None] + blocks).clamp(max=len(blocks) - 1)
+
+    def seen(_batch: Any, _head: Any, query: Any, key: Any) -> Any:
+        return (query >= key) & (starts[query] == starts[key])
+
+    return BlockMask.from_kv_blocks(numbers[None, None].int(), indices[None, None].int(), BLOCK_SIZE=BLOCK, mask_mod=seen)
+
+
+def _compiles(device: torch.device) -> bool:
+    import torch
+
+    return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+
+
 def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
     from torch.nn.attention.flex_attention import BlockMask
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
