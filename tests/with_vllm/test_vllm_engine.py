@@ -1,5 +1,6 @@
 """Generation outside training by real vLLM, on the embedded model and on a CPU: the same answers as transformers', up to ties."""
 
+import inspect
 import random
 from dataclasses import replace
 from functools import partial
@@ -238,3 +239,29 @@ def test_an_engine_for_shorter_sequences_or_with_less_memory_is_not_taken(settin
         one = started(512, 100)
         assert started(tokens, size) is not one
     vllm_engine.stop()
+
+
+def test_an_engine_falls_asleep_while_other_processes_take_memory(settings, policy, monkeypatch):
+    """Six runs on one GPU: one of them ended so. What vLLM does after it has given its memory back is no more than to say so."""
+    from vllm.v1.worker import cpu_worker, gpu_worker
+
+    told = inspect.getsource(gpu_worker.Worker.sleep)
+    assert told.index(".suspend(level)") < told.index(f'"{vllm_engine.OTHERS_TOOK_MEMORY}"') < told.index("logger.info")
+    said = [vllm_engine.OTHERS_TOOK_MEMORY]
+
+    def fails(_worker, level):
+        raise AssertionError(said[-1])
+
+    monkeypatch.setattr(cpu_worker.CPUWorker, "sleep", fails)
+    vllm_engine.stop()
+    try:
+        llm = vllm_engine.engine_for(policy, settings.hardware, settings.model.context_tokens, 0)
+        llm.sleep(level=2)
+        assert llm.llm_engine.engine_core.engine_core.model_executor.is_sleeping
+        llm.wake_up()
+        said.append("another one")
+        with pytest.raises(AssertionError, match="another one"):
+            llm.sleep(level=2)
+        llm.wake_up()
+    finally:
+        vllm_engine.stop()
