@@ -123,6 +123,28 @@ def test_a_reader_finds_a_number(text, wanted):
     assert [verdict.outcome for verdict in readable([Attempt(text, asked)], answers, "xml", verdicts)] == [wanted]
 
 
+AMID_REASONS = {
+    "the others named first": ("letter", "A, B, and D are incorrect. The answer is C.", "right"),
+    "the others explained below": ("letter", "The correct answer is **C**.\n\nA is a penicillin, B a tetracycline.", "right"),
+    "a calculation above": ("number", "She fills 9 boxes with 4 eggs each.\n\nAnswer: 36", "right"),
+    "what others say above": ("decision", "Some trials say no. But the answer is maybe.", "right"),
+    "another stated": ("letter", "C covers typical germs only. The answer is D.", "wrong"),
+    "two stated": ("letter", "The answer is C.\nThe answer is D.", "wrong"),
+    "two in one": ("letter", "The answer is C or D.", "wrong"),
+    "two numbers": ("number", "It is 36 or 37.", "wrong"),
+}
+
+
+@pytest.mark.parametrize("form", ["plain", "r1"])
+@pytest.mark.parametrize(("name", "text", "wanted"), AMID_REASONS.values(), ids=AMID_REASONS)
+def test_a_reader_finds_a_stated_answer_amid_its_reasons_where_nothing_marks_it(name, text, wanted, form):
+    answers, asked = of(name)
+    attempts = [Attempt(layout("why", text, form), asked)]
+    verdicts = strict(attempts, answers, form)
+    assert verdicts[0][:2] == ("wrong", 0)  # the shape is the answer alone
+    assert readable(attempts, answers, form, verdicts)[0].outcome == wanted
+
+
 def test_half_credit_is_right_for_a_reader():
     answers, asked = of("number")
     attempts = [Attempt(layout("why", "36 tablets", "xml"), asked)]

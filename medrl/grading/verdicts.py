@@ -61,7 +61,9 @@ def readable(attempts: Sequence[Attempt], answers: AnswerType, form: Format, ver
     """
     found = list(verdicts)
     missing = {
-        at: _candidates(attempt, form, answers) for at, attempt in enumerate(attempts) if verdicts[at].outcome == "unparsed"
+        at: _candidates(attempt, form, answers)
+        for at, (attempt, verdict) in enumerate(zip(attempts, verdicts, strict=True))
+        if verdict.outcome == "unparsed" or _amid_reasons(verdict, attempt, form)
     }
     while missing:
         tried = {at: next(candidates, None) for at, candidates in missing.items()}
@@ -106,6 +108,13 @@ def _verdict(attempt: Attempt, found: tuple[str, Reading]) -> Verdict:
     if reading.credit is None:
         return Verdict("ungraded", 0.0, text, reading)
     return Verdict("right" if reading.credit == 1 else "wrong", reading.credit, text, reading)
+
+
+def _amid_reasons(verdict: Verdict, attempt: Attempt, form: Format) -> bool:
+    """Whether a whole final text was read and chooses nothing: ``r1`` and ``plain`` mark no answer in it, so that its reasons may
+    name other options beside a stated one.
+    """
+    return verdict.reading.value == "" and verdict.answer == find(attempt.text, form, finished=attempt.finished).final.strip()
 
 
 def _generous(verdict: Verdict, answers: AnswerType) -> Verdict:
