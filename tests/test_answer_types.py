@@ -75,6 +75,7 @@ READABLE = {
     "stated": ("The lungs are clear.\nThe answer is C.\nI hope this helps.", "right"),
     "stated in bold": ("**Answer:** C. Azithromycin\n\nIt covers atypical germs, unlike amoxicillin.", "right"),
     "stated twice alike": ("The answer is C. So the answer is C.", "right"),
+    "stated twice in one line, not alike": ("I thought the answer is C. No, the answer is D.", "unparsed"),
     "stated twice, not alike": ("The answer is C.\nThe answer is D.", "unparsed"),
     "stated on the line below": (
         "I compare them.\nTherefore, the correct answer is:\nC. Azithromycin\nIt fits.",

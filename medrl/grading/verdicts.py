@@ -130,10 +130,10 @@ MOST_LINES = 400
 _STATED = re.compile(
     r"(?:\banswer\b(?:\s+(?:choice|option|here|to\s+(?:the|this)\s+question))*\s*(?:is|would\s+be|should\s+be|:|=)+"
     r"|\b(?:correct|best|right|final)\s+(?:choice|option|decision|diagnosis|letter|statement)\s*(?:is|:|=)+|####|(?:答案|正确选项)\s*(?:应该|应)?(?:是|为|:)+)"
-    r"\s{0,20}([^\n]{1,300})",
+    r"\s{0,20}",
     re.IGNORECASE,
 )
-"""A stated answer: everything from it to the end of its line, or the line below where it ends in a colon."""
+"""What states an answer, up to the answer itself, which stands on the line below where this ends in a colon."""
 _RESULT = re.compile(r"(?:\b(?:is|are|was|were|total(?:s|ing)?|make[sd]?|have|has)\b|[=:])([^=:]{1,80})\Z", re.IGNORECASE)
 """What a sentence ends in: ``So the total that Ann has paid by the end of the year is $252.``"""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|(?<=\w\w[.!?])\s+")
@@ -150,7 +150,8 @@ def _candidates(attempt: Attempt, form: Format, answers: AnswerType) -> Iterator
                 yield texts
             return  # two that differ, or one that is not closed: nothing else decides between them
     lines = [line for line in final.splitlines()[-MOST_LINES:] if line.strip()]
-    stated = _STATED.findall("\n".join(bare(line[-MOST_CHARACTERS:]) for line in lines))
+    _, *after = _STATED.split("\n".join(bare(line[-MOST_CHARACTERS:]) for line in lines))
+    stated = [text.split("\n")[0][:MOST_SHORT] for text in after]  # to the end of the line, or to what is stated next
     if stated:
         yield stated
         yield [_SENTENCE.split(text)[0] for text in stated]
