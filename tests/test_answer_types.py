@@ -90,6 +90,7 @@ READABLE = {
         "right",
     ),
     "first and last line at odds": ("C\n" + "It covers atypical germs. " * 20 + "\nD", "unparsed"),
+    "another denied in the last sentence": ("I would give C because it is safe. D would be wrong.", "unparsed"),
     "another option": ("The answer is D.", "wrong"),
     "only in the thought": ("<think>The answer is C.</think> I cannot say.", "unparsed"),
     "in a thought without end": ("<think>The answer is C.", "unparsed"),
@@ -125,7 +126,7 @@ def test_a_reader_finds_a_number(text, wanted):
 
 
 AMID_REASONS = {
-    "the others named first": ("letter", "A, B, and D are incorrect. The answer is C.", "right"),
+    "the others named first": ("letter", "A, B, and D are old drugs. The answer is C.", "right"),
     "the others explained below": ("letter", "The correct answer is **C**.\n\nA is a penicillin, B a tetracycline.", "right"),
     "a calculation above": ("number", "She fills 9 boxes with 4 eggs each.\n\nAnswer: 36", "right"),
     "what others say above": ("decision", "Some trials say no. But the answer is maybe.", "right"),
