@@ -15,7 +15,7 @@ from medrl.data import cells, readers
 from medrl.data.example import LETTERS, Example
 from medrl.data.readers import Row
 from medrl.errors import ConfigError, Problem, RowError, UserError, command
-from medrl.files import explained, write_jsonl
+from medrl.files import ELSEWHERE, check_folder, explained, write_jsonl
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.by_name import BY_NAME
 from medrl.grading.answer_types.decision import Decision
@@ -102,13 +102,24 @@ def _reading(verdict: Verdict) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> int:
     """Grade a file; 0 when all went well."""
     options, judge = _options(extensions.name(argv))
+    output = _output(options)
     graded = grade(options, judge)
-    if options.output:
-        output = Path(options.output)
-        with explained(output.parent):
+    if output:
+        with explained(output.parent, ELSEWHERE):
             write_jsonl(output, (each.line() for each in graded))
     print(table(graded), flush=True)
     return 0
+
+
+def _output(options: Options) -> Path | None:
+    """Where the verdicts go, looked at before a judge is asked. Raises `UserError` where the texts stand there."""
+    if not options.output:
+        return None
+    output = Path(options.output)
+    check_folder(output)
+    if output.exists() and Path(options.input).exists() and output.samefile(options.input):
+        raise UserError(f"{output} is the input, which the verdicts would overwrite; {ELSEWHERE}.")
+    return output
 
 
 def _options(words: Sequence[str]) -> tuple[Options, list[str]]:

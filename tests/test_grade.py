@@ -114,6 +114,18 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, capsys, rows, words
     assert says in said.err and not said.out and not (tmp_path / "out.jsonl").exists()
 
 
+def test_the_texts_are_never_overwritten_and_the_output_is_looked_at_first(tmp_path, capsys):
+    path = written(tmp_path / "texts.jsonl", ROWS)
+    before = path.read_bytes()
+    (tmp_path / "folder").mkdir()
+    for output, says in (
+        (path, "is the input"), (tmp_path / "none" / "out.jsonl", "There is no folder"), (tmp_path / "folder", "it is a folder"),
+    ):  # fmt: skip
+        assert main([f"input={path}", f"output={output}"]) == 1
+        assert says in capsys.readouterr().err
+    assert path.read_bytes() == before and sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
+
+
 def test_a_file_that_is_not_there_and_a_command_without_one(tmp_path, capsys):
     assert main([f"input={tmp_path / 'none.jsonl'}"]) == 1 and "none.jsonl" in capsys.readouterr().err
     assert main([]) == 2 and main(["--help"]) == 0

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    with explained(frozen.root("experiments")):
+    with explained(frozen.root("experiments"), "look at its owner and its rights"):
         print(_answer(arguments(argv)), end="")
     return 0
 
