@@ -41,6 +41,8 @@ Strict reads the answer where the format has it; readable as a careful reader fi
 in the thought. What their difference is the shape costs."""
 
 NAMES = (*BY_NAME, "free_text")
+TRUTHS = ("true", "false")
+"""What a decision is between where its gold is one of these, no column says the choices, and it is not yes, no or maybe."""
 LOOKED_AT = 1000
 """Rows from which the type of the answers is found."""
 
@@ -188,7 +190,7 @@ def _attempt(
         accepted=() if cells.missing(row.get(names.accepted)) else cells.texts(row[names.accepted], names.accepted),
         limits=_limits(row, names),
     )
-    answers = _answers(kind, choices, made, judge)
+    answers = _answers(kind, example, made, judge)
     example = Example(**{**vars(example), "gold": answers.check_gold(example)})
     text, finished = row[names.text], row.get(names.finished)
     if text is None:  # how Excel and Parquet keep an empty text
@@ -227,16 +229,17 @@ def _boolean(value: Any, name: str) -> bool:
     return found
 
 
-def _answers(kind: str, choices: tuple[str, ...], made: dict[str, AnswerType], judge: Sequence[str]) -> AnswerType:
+def _answers(kind: str, example: Example, made: dict[str, AnswerType], judge: Sequence[str]) -> AnswerType:
     """The type of a row; rows of one kind share one, so that a judge is asked for all at once."""
-    key = f"{kind} {choices}" if kind == "decision" and choices else kind
+    words = tuple(choice.lower() for choice in example.choices) or (TRUTHS if example.gold in TRUTHS else ())
+    key = f"{kind} {words}" if kind == "decision" and words else kind
     if key not in made:
         if kind == "free_text":
             from medrl.config import compose
 
             made[key] = FreeText(compose.compose(["algo=none", *judge]).run.judge)
         elif kind in BY_NAME:
-            made[key] = Decision(tuple(choice.lower() for choice in choices)) if key != kind else BY_NAME[kind]
+            made[key] = Decision(words) if key != kind else BY_NAME[kind]
         else:
             made[key] = _of_extension(kind)()
     return made[key]

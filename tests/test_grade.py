@@ -77,6 +77,17 @@ def test_a_table_of_one_s_own_columns(tmp_path, capsys):
     assert "model" in capsys.readouterr().err  # a column that is not read
 
 
+def test_golds_that_are_true_or_false_decide_between_these(tmp_path):
+    rows = [{"text": "The claim is false.", "gold": False}, {"text": "True", "gold": "false"}, {"text": "No.", "gold": "no"}]
+    assert (
+        main([f"input={written(tmp_path / 'texts.jsonl', rows)}", f"output={tmp_path / 'out.jsonl'}", "answer_type=decision"])
+        == 0
+    )
+    assert [line["verdict"] for line in graded(tmp_path / "out.jsonl")] == ["right", "wrong", "right"]
+    path = written(tmp_path / "found.jsonl", rows[:2])
+    assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}"]) == 0  # the type is found from the golds
+
+
 def test_free_text_is_judged(tmp_path):
     rows = [{"text": text, "gold": "iron deficiency", "question": "Why?"} for text in ("Iron deficiency.", "Lack of sleep", "")]
     path = written(tmp_path / "texts.jsonl", rows)
