@@ -42,7 +42,7 @@ in the thought. What their difference is the shape costs."""
 
 NAMES = (*BY_NAME, "free_text")
 TRUTHS = ("true", "false")
-"""What a decision is between where its gold is one of these, no column says the choices, and it is not yes, no or maybe."""
+"""The words of a decision whose gold is one of them, where no column holds its choices; else yes, no and maybe."""
 LOOKED_AT = 1000
 """Rows from which the type of the answers is found."""
 
