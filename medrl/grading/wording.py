@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 NEGATION = re.compile(
-    r"\b(?:not|never|neither|nor|without|cannot|except|excluding|excludes?|excluded|unlikely|incorrect|wrong|denie[sd]|absen(?:t|ce)|no|non|"
+    r"\b(?:not|never|neither|nor|without|cannot|except|excluding|excludes?|excluded|unlikely|less\s+likely|unlike|doubtful|incorrect|wrong|denie[sd]|absen(?:t|ce)|no|non|"
     r"rul(?:e|ed|es|ing)\s+(?:it\s+)?out|rather\s+than|instead\s+of|anything\s+but|other\s+than|far\s+from|opposite\s+of|negative\s+for)\b"
-    r"|n't\b|[不无没非未否勿别]|排除|除外|而是",
+    r"|n't\b|[不无没非未否勿别]|排除|除外|而是|可能性小",
     re.IGNORECASE,
 )
 """What denies, wherever it stands: beside it nothing is chosen for sure."""
