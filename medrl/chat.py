@@ -40,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError([Problem("compare", f"is {own['compare']!r}, should be true or false")])
     if not own.get("question", "some").strip():
         raise ConfigError([Problem("question", "is empty; leave it out to begin a conversation")])
+    if _garbled(own.get("question", "")):
+        raise ConfigError([Problem("question", NO_UTF8)])
     asked = answerer.opened(name, overrides, own.get("task"))
     speakers = _speakers(asked, compare=own.get("compare") == "true")
     print(asked.introduction(), file=sys.stderr, flush=True)
@@ -150,8 +152,18 @@ def _typed() -> Iterator[str]:
             line = input(prompt).strip()
         except EOFError:
             return
-        if line:
+        if _garbled(line):
+            print(f"medrl: what was typed {NO_UTF8}", file=sys.stderr)
+        elif line:
             yield line
+
+
+NO_UTF8 = "holds bytes that are no UTF-8; write it in UTF-8"
+
+
+def _garbled(text: str) -> bool:
+    """Whether bytes of another encoding stand in a text, as Python keeps them: no tokenizer takes it."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 if __name__ == "__main__":

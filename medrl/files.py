@@ -19,10 +19,14 @@ START_OVER = "bring it back, or start the run over with force=true"
 """The way out of a damaged file that nothing else says again."""
 REMOVE = "remove the file, or this line, and run the same command again"
 """That of a damaged line which is made again, or whose loss is small."""
+ELSEWHERE = "name another output"
+"""What to do where the ``output=FILE`` of a command cannot be written."""
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file in one step: afterwards it holds the old content or the new, never half."""
+    if path.is_dir():  # said before anything is written beside it
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -125,9 +129,15 @@ def _cut_torn(path: Path) -> None:
         file.truncate(whole)
 
 
+def check_folder(output: Path) -> None:
+    """Raises `UserError` where there is no folder for a file that a command will write, before it does its work."""
+    if not output.parent.is_dir():
+        raise UserError(f"There is no folder {output.parent} to write {output.name} to; make it, or {ELSEWHERE}.")
+
+
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write under ``folder`` into one sentence.
+def explained(folder: Path, elsewhere: str = "set runs=FOLDER to another place") -> Iterator[None]:
+    """Turn the operating system's refusals to write under ``folder`` into one sentence, which says how to write ``elsewhere``.
 
     torch and safetensors report a full disk as errors of their own kinds, so those are told by their text. Raises `UserError` for
     no room, no right, no such place to write to, and other refusals.
@@ -142,11 +152,9 @@ def explained(folder: Path) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise UserError(f"No room left to write {where} ({os.strerror(error.errno)}). {kept}") from error
         if error.errno in NO_RIGHT:
-            raise UserError(
-                f"{where} cannot be written ({os.strerror(error.errno)}); set runs=FOLDER to another place."
-            ) from error
+            raise UserError(f"{where} cannot be written ({os.strerror(error.errno)}); {elsewhere}.") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise UserError(f"{where} is no folder one can write to; set runs=FOLDER to another place.") from error
+            raise UserError(f"{where} is no folder one can write to; {elsewhere}.") from error
         if said := of_system(error, folder):
             raise UserError(said) from error
         raise

@@ -15,7 +15,7 @@ from medrl.data import cells, readers
 from medrl.data.example import LETTERS, Example
 from medrl.data.readers import Row
 from medrl.errors import ConfigError, Problem, RowError, UserError, command
-from medrl.files import explained, write_jsonl
+from medrl.files import ELSEWHERE, check_folder, explained, write_jsonl
 from medrl.grading.answer_types.base import AnswerType
 from medrl.grading.answer_types.by_name import BY_NAME
 from medrl.grading.answer_types.decision import Decision
@@ -41,6 +41,8 @@ Strict reads the answer where the format has it; readable as a careful reader fi
 in the thought. What their difference is the shape costs."""
 
 NAMES = (*BY_NAME, "free_text")
+TRUTHS = ("true", "false")
+"""The words of a decision whose gold is one of them, where no column holds its choices; else yes, no and maybe."""
 LOOKED_AT = 1000
 """Rows from which the type of the answers is found."""
 
@@ -102,13 +104,24 @@ def _reading(verdict: Verdict) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> int:
     """Grade a file; 0 when all went well."""
     options, judge = _options(extensions.name(argv))
+    output = _output(options)
     graded = grade(options, judge)
-    if options.output:
-        output = Path(options.output)
-        with explained(output.parent):
+    if output:
+        with explained(output.parent, ELSEWHERE):
             write_jsonl(output, (each.line() for each in graded))
     print(table(graded), flush=True)
     return 0
+
+
+def _output(options: Options) -> Path | None:
+    """Where the verdicts go, looked at before a judge is asked. Raises `UserError` where the texts stand there."""
+    if not options.output:
+        return None
+    output = Path(options.output)
+    check_folder(output)
+    if output.exists() and Path(options.input).exists() and output.samefile(options.input):
+        raise UserError(f"{output} is the input, which the verdicts would overwrite; {ELSEWHERE}.")
+    return output
 
 
 def _options(words: Sequence[str]) -> tuple[Options, list[str]]:
@@ -177,7 +190,7 @@ def _attempt(
         accepted=() if cells.missing(row.get(names.accepted)) else cells.texts(row[names.accepted], names.accepted),
         limits=_limits(row, names),
     )
-    answers = _answers(kind, choices, made, judge)
+    answers = _answers(kind, example, made, judge)
     example = Example(**{**vars(example), "gold": answers.check_gold(example)})
     text, finished = row[names.text], row.get(names.finished)
     if text is None:  # how Excel and Parquet keep an empty text
@@ -216,16 +229,17 @@ def _boolean(value: Any, name: str) -> bool:
     return found
 
 
-def _answers(kind: str, choices: tuple[str, ...], made: dict[str, AnswerType], judge: Sequence[str]) -> AnswerType:
+def _answers(kind: str, example: Example, made: dict[str, AnswerType], judge: Sequence[str]) -> AnswerType:
     """The type of a row; rows of one kind share one, so that a judge is asked for all at once."""
-    key = f"{kind} {choices}" if kind == "decision" and choices else kind
+    words = tuple(choice.lower() for choice in example.choices) or (TRUTHS if example.gold in TRUTHS else ())
+    key = f"{kind} {words}" if kind == "decision" and words else kind
     if key not in made:
         if kind == "free_text":
             from medrl.config import compose
 
             made[key] = FreeText(compose.compose(["algo=none", *judge]).run.judge)
         elif kind in BY_NAME:
-            made[key] = Decision(tuple(choice.lower() for choice in choices)) if key != kind else BY_NAME[kind]
+            made[key] = Decision(words) if key != kind else BY_NAME[kind]
         else:
             made[key] = _of_extension(kind)()
     return made[key]

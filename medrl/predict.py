@@ -17,7 +17,7 @@ from medrl.data.example import Example
 from medrl.errors import ConfigError, Problem, RowError, UserError, command
 from medrl.evaluation import answerer, evaluate
 from medrl.evaluation.answerer import Answerer
-from medrl.files import explained, read_jsonl
+from medrl.files import ELSEWHERE, check_folder, explained, read_jsonl
 from medrl.grading.answer_types.letter import Letter
 from medrl.grading.answer_types.letters import Letters
 from medrl.grading.answer_types.ranking import Ranking
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(missing)
     output = _new(Path(own["output"]))
     columns = {key.partition(".")[2]: value for key, value in own.items() if key.startswith("columns.")}
-    with GracefulShutdown().listening(), explained(output.parent):
+    with GracefulShutdown().listening(), explained(output.parent, ELSEWHERE):
         answering = answerer.opened(name, overrides, own.get("task") or (None if _names_words(name, overrides) else "rows"))
         examples = questions(answering, Path(own["input"]), columns)
         print(answerer.PRACTICE, file=sys.stderr, flush=True)
@@ -63,8 +63,7 @@ def _new(output: Path) -> Path:
     """The output, looked at before anything is read. Raises `UserError` where it is there already, or has no folder."""
     if output.exists():
         raise UserError(f"{output} is there already; name another output, or remove it.")
-    if not output.parent.is_dir():
-        raise UserError(f"There is no folder {output.parent} to write {output.name} to; make it, or name another output.")
+    check_folder(output)
     return output
 
 

@@ -75,6 +75,7 @@ READABLE = {
     "stated": ("The lungs are clear.\nThe answer is C.\nI hope this helps.", "right"),
     "stated in bold": ("**Answer:** C. Azithromycin\n\nIt covers atypical germs, unlike amoxicillin.", "right"),
     "stated twice alike": ("The answer is C. So the answer is C.", "right"),
+    "stated twice in one line, not alike": ("I thought the answer is C. No, the answer is D.", "unparsed"),
     "stated twice, not alike": ("The answer is C.\nThe answer is D.", "unparsed"),
     "stated on the line below": (
         "I compare them.\nTherefore, the correct answer is:\nC. Azithromycin\nIt fits.",
@@ -89,6 +90,7 @@ READABLE = {
         "right",
     ),
     "first and last line at odds": ("C\n" + "It covers atypical germs. " * 20 + "\nD", "unparsed"),
+    "another denied in the last sentence": ("I would give C because it is safe. D would be wrong.", "unparsed"),
     "another option": ("The answer is D.", "wrong"),
     "only in the thought": ("<think>The answer is C.</think> I cannot say.", "unparsed"),
     "in a thought without end": ("<think>The answer is C.", "unparsed"),
@@ -121,6 +123,28 @@ def test_a_reader_finds_a_number(text, wanted):
     answers, asked = of("number")
     verdicts = strict([Attempt(text, asked)], answers, "xml")
     assert [verdict.outcome for verdict in readable([Attempt(text, asked)], answers, "xml", verdicts)] == [wanted]
+
+
+AMID_REASONS = {
+    "the others named first": ("letter", "A, B, and D are old drugs. The answer is C.", "right"),
+    "the others explained below": ("letter", "The correct answer is **C**.\n\nA is a penicillin, B a tetracycline.", "right"),
+    "a calculation above": ("number", "She fills 9 boxes with 4 eggs each.\n\nAnswer: 36", "right"),
+    "what others say above": ("decision", "Some trials say no. But the answer is maybe.", "right"),
+    "another stated": ("letter", "C covers typical germs only. The answer is D.", "wrong"),
+    "two stated": ("letter", "The answer is C.\nThe answer is D.", "wrong"),
+    "two in one": ("letter", "The answer is C or D.", "wrong"),
+    "two numbers": ("number", "It is 36 or 37.", "wrong"),
+}
+
+
+@pytest.mark.parametrize("form", ["plain", "r1"])
+@pytest.mark.parametrize(("name", "text", "wanted"), AMID_REASONS.values(), ids=AMID_REASONS)
+def test_a_reader_finds_a_stated_answer_amid_its_reasons_where_nothing_marks_it(name, text, wanted, form):
+    answers, asked = of(name)
+    attempts = [Attempt(layout("why", text, form), asked)]
+    verdicts = strict(attempts, answers, form)
+    assert verdicts[0][:2] == ("wrong", 0)  # the shape is the answer alone
+    assert readable(attempts, answers, form, verdicts)[0].outcome == wanted
 
 
 def test_half_credit_is_right_for_a_reader():

@@ -85,6 +85,15 @@ def test_a_conversation_remembers_until_it_is_told_to_forget(trained, capsys, mo
     assert all(prompt[0]["role"] == "system" for prompt in prompts)
 
 
+def test_bytes_that_are_no_utf_8_are_told_and_the_conversation_goes_on(trained, capsys, monkeypatch):
+    garbled = b"is it \xff\n".decode("utf-8", "surrogateescape")  # as Python reads them from a pipe or a command line
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{garbled}second\n"))
+    code, out, notices = said(capsys, trained[1], "eval.max_new_tokens=4")
+    assert code == 0 and out and notices.count("no UTF-8") == 1
+    code, out, notices = said(capsys, trained[1], f"question={garbled}")
+    assert code == 2 and not out and "no UTF-8" in notices
+
+
 def test_ctrl_c_ends_the_answer_and_not_the_conversation(trained, capsys, monkeypatch):
     def interrupted(self, prompt, *args):
         asked.append(prompt[-1]["content"])

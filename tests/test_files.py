@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from medrl.errors import UserError, exit_code
-from medrl.files import append_line, explained, read_json, read_jsonl, write_atomically, write_jsonl
+from medrl.files import ELSEWHERE, append_line, explained, read_json, read_jsonl, write_atomically, write_jsonl
 from medrl.tracking import run_folder
 from medrl.training.checkpoints import (
     COMPLETE,
@@ -166,6 +166,15 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 def test_no_right_says_what_to_set(number):
     with pytest.raises(UserError, match=r"/runs/x/a cannot be written .*set runs=FOLDER"), explained(Path("/runs/x")):
         raise OSError(number, os.strerror(number), "/runs/x/a")
+    with pytest.raises(UserError, match=r"cannot be written .*; name another output\.$"), explained(Path("/x"), ELSEWHERE):
+        raise OSError(number, os.strerror(number), "/x/a")  # of a command that has no option runs
+
+
+def test_a_folder_in_the_place_of_a_file_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=r"out cannot be used .*a file is needed"), explained(tmp_path):
+        write_atomically(tmp_path / "out", "text")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):

@@ -77,6 +77,17 @@ def test_a_table_of_one_s_own_columns(tmp_path, capsys):
     assert "model" in capsys.readouterr().err  # a column that is not read
 
 
+def test_golds_that_are_true_or_false_decide_between_these(tmp_path):
+    rows = [{"text": "The claim is false.", "gold": False}, {"text": "True", "gold": "false"}, {"text": "No.", "gold": "no"}]
+    assert (
+        main([f"input={written(tmp_path / 'texts.jsonl', rows)}", f"output={tmp_path / 'out.jsonl'}", "answer_type=decision"])
+        == 0
+    )
+    assert [line["verdict"] for line in graded(tmp_path / "out.jsonl")] == ["right", "wrong", "right"]
+    path = written(tmp_path / "found.jsonl", rows[:2])
+    assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}"]) == 0  # the type is found from the golds
+
+
 def test_free_text_is_judged(tmp_path):
     rows = [{"text": text, "gold": "iron deficiency", "question": "Why?"} for text in ("Iron deficiency.", "Lack of sleep", "")]
     path = written(tmp_path / "texts.jsonl", rows)
@@ -112,6 +123,18 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, capsys, rows, words
     assert main([f"input={path}", f"output={tmp_path / 'out.jsonl'}", *words]) in (1, 2)
     said = capsys.readouterr()
     assert says in said.err and not said.out and not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_texts_are_never_overwritten_and_the_output_is_looked_at_first(tmp_path, capsys):
+    path = written(tmp_path / "texts.jsonl", ROWS)
+    before = path.read_bytes()
+    (tmp_path / "folder").mkdir()
+    for output, says in (
+        (path, "is the input"), (tmp_path / "none" / "out.jsonl", "There is no folder"), (tmp_path / "folder", "it is a folder"),
+    ):  # fmt: skip
+        assert main([f"input={path}", f"output={output}"]) == 1
+        assert says in capsys.readouterr().err
+    assert path.read_bytes() == before and sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
 
 
 def test_a_file_that_is_not_there_and_a_command_without_one(tmp_path, capsys):

@@ -585,6 +585,12 @@ def test_a_metric_beside_the_accuracy_is_shown_where_it_is_asked_for(capsys):
     assert main(["chain-algorithms", "--format", "csv"]) == 0 and ",unparsed," not in capsys.readouterr().out
 
 
+def test_a_metric_that_there_is_not_is_no_empty_column(capsys):
+    assert main(["chain-algorithms", "--metric", "unparsd"]) == 1
+    assert "did you mean unparsed?" in capsys.readouterr().err
+    assert main(["chain-algorithms", "--metric", "pass@16"]) == 0
+
+
 def test_configurations_of_one_name_are_told_apart_by_their_words():
     first, second, *_ = (
         dict(record) for record in results.stored()["chain-algorithms"]["runs"] if record["name"].startswith(("dpo-", "kto-"))

@@ -35,7 +35,7 @@ nothing is written, and the exit status is 1."""
 def main(argv: Sequence[str]) -> int:
     """Export a run; 0 where everything agrees."""
     options = _options(argv)
-    with explained(options.where), GracefulShutdown().listening():
+    with explained(options.where, "set out=FOLDER to another place"), GracefulShutdown().listening():
         record = exporting.export(options)
         print(asked_again.table(record["agreement"]).text(terminal_width()), flush=True)
         print(f"export   {options.where}: {', '.join(record['formats'])}", flush=True)

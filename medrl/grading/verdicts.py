@@ -61,7 +61,9 @@ def readable(attempts: Sequence[Attempt], answers: AnswerType, form: Format, ver
     """
     found = list(verdicts)
     missing = {
-        at: _candidates(attempt, form, answers) for at, attempt in enumerate(attempts) if verdicts[at].outcome == "unparsed"
+        at: _candidates(attempt, form, answers)
+        for at, (attempt, verdict) in enumerate(zip(attempts, verdicts, strict=True))
+        if verdict.outcome == "unparsed" or _amid_reasons(verdict, attempt, form)
     }
     while missing:
         tried = {at: next(candidates, None) for at, candidates in missing.items()}
@@ -108,6 +110,13 @@ def _verdict(attempt: Attempt, found: tuple[str, Reading]) -> Verdict:
     return Verdict("right" if reading.credit == 1 else "wrong", reading.credit, text, reading)
 
 
+def _amid_reasons(verdict: Verdict, attempt: Attempt, form: Format) -> bool:
+    """Whether a whole final text was read and chooses nothing: ``r1`` and ``plain`` mark no answer in it, so that its reasons may
+    name other options beside a stated one.
+    """
+    return verdict.reading.value == "" and verdict.answer == find(attempt.text, form, finished=attempt.finished).final.strip()
+
+
 def _generous(verdict: Verdict, answers: AnswerType) -> Verdict:
     """Half credit stands for the gold amid other words: a careful reader finds it."""
     if verdict.outcome == "wrong" and verdict.credit > 0 and answers.halves:
@@ -121,10 +130,10 @@ MOST_LINES = 400
 _STATED = re.compile(
     r"(?:\banswer\b(?:\s+(?:choice|option|here|to\s+(?:the|this)\s+question))*\s*(?:is|would\s+be|should\s+be|:|=)+"
     r"|\b(?:correct|best|right|final)\s+(?:choice|option|decision|diagnosis|letter|statement)\s*(?:is|:|=)+|####|(?:答案|正确选项)\s*(?:应该|应)?(?:是|为|:)+)"
-    r"\s{0,20}([^\n]{1,300})",
+    r"\s{0,20}",
     re.IGNORECASE,
 )
-"""A stated answer: everything from it to the end of its line, or the line below where it ends in a colon."""
+"""What states an answer, up to the answer itself, which stands on the line below where this ends in a colon."""
 _RESULT = re.compile(r"(?:\b(?:is|are|was|were|total(?:s|ing)?|make[sd]?|have|has)\b|[=:])([^=:]{1,80})\Z", re.IGNORECASE)
 """What a sentence ends in: ``So the total that Ann has paid by the end of the year is $252.``"""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|(?<=\w\w[.!?])\s+")
@@ -141,7 +150,8 @@ def _candidates(attempt: Attempt, form: Format, answers: AnswerType) -> Iterator
                 yield texts
             return  # two that differ, or one that is not closed: nothing else decides between them
     lines = [line for line in final.splitlines()[-MOST_LINES:] if line.strip()]
-    stated = _STATED.findall("\n".join(bare(line[-MOST_CHARACTERS:]) for line in lines))
+    _, *after = _STATED.split("\n".join(bare(line[-MOST_CHARACTERS:]) for line in lines))
+    stated = [text.split("\n")[0][:MOST_SHORT] for text in after]  # to the end of the line, or to what is stated next
     if stated:
         yield stated
         yield [_SENTENCE.split(text)[0] for text in stated]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 NEGATION = re.compile(
-    r"\b(?:not|never|neither|nor|without|cannot|except|excluding|excludes?|excluded|unlikely|incorrect|wrong|denie[sd]|absen(?:t|ce)|no|non|"
+    r"\b(?:not|never|neither|nor|without|cannot|except|excluding|excludes?|excluded|unlikely|less\s+likely|unlike|doubtful|incorrect|wrong|denie[sd]|absen(?:t|ce)|no|non|"
     r"rul(?:e|ed|es|ing)\s+(?:it\s+)?out|rather\s+than|instead\s+of|anything\s+but|other\s+than|far\s+from|opposite\s+of|negative\s+for)\b"
-    r"|n't\b|[不无没非未否勿别]|排除|除外|而是",
+    r"|n't\b|[不无没非未否勿别]|排除|除外|而是|可能性小",
     re.IGNORECASE,
 )
 """What denies, wherever it stands: beside it nothing is chosen for sure."""
@@ -30,10 +30,12 @@ def denied(text: str) -> bool:
 
 
 _DENIED_PART = re.compile(
-    r"(?:\b(?:but\s+)?(?:not|rather\s+than|instead\s+of|never|neither|nor|except|excluding)\b|n't\b|\b(?:anything|nothing|all)\s+but\b"
-    r"|\bother\s+than\b|而不是|不是|而非|排除)(?:(?!\bbut\b)[^,.;:!?()])*"
-    r"|(?:\b[A-Z],\s*)*[^,.;:!?()]*?(?:\b(?:is|are|was|were)\s+(?:wrong|incorrect|unlikely|false|excluded|ruled\s+out)|\bcan\s+be\s+(?:excluded|ruled\s+out)|"
-    r"\b(?:is|are|was|were)\s+less\s+likely|错误|不正确)",
+    r"(?:\b(?:but\s+)?(?:not|cannot|rather\s+than|instead\s+of|never|neither|nor|except|excluding|unlikely\s+to\s+be)\b|n't\b"
+    r"|\b(?:(?:any|every|no)thing|all)\s+but\b|\bother\s+than\b|而不是|不是|而非|不选|排除)(?:(?!\bbut\b)[^,.;:!?()])*"
+    r"|(?:\b[A-Z],\s*(?=(?:and\s+|or\s+)?[A-Z]\b))*[^,.;:!?()]*?(?:\b(?:is|are|was|were|(?:would|must|can|could)\s+be)(?:"
+    r"\s+(?:wrong|incorrect|unlikely(?!\s+to\s+be)|less\s+likely|false|excluded|ruled\s+out|the\s+wrong\s+(?:answer|choice|option))"
+    r"|(?:\s+not|n't)\s+(?:the\s+)?(?:(?:right|correct|best)\s+)?(?:answer|choice|option|right|correct|true)\b(?=\s*(?:[,.;:!?()]|\Z)))"
+    r"|错误|不正确)",
     re.IGNORECASE,
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from medrl.safe_text import printable
 from medrl.table import figure, formats, published, readme, results
 from medrl.table.join import Comparison, joined, of_setting
 from medrl.table.results import Record, Results
+from medrl.table.rows import METRICS
 from medrl.tracking import run_folder
 
 ABOUT = """\
@@ -64,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    with explained(frozen.root("experiments")):
+    with explained(frozen.root("experiments"), "look at its owner and its rights"):
         print(_answer(arguments(argv)), end="")
     return 0
 
@@ -72,6 +74,9 @@ def _main(argv: Sequence[str]) -> int:
 def _answer(parsed: argparse.Namespace) -> str:
     """What goes to standard output."""
     words = [word for word in parsed.what if not word.startswith("runs=")]
+    for metric in parsed.metric:
+        if metric not in METRICS and not re.fullmatch(r"pass@[1-9]\d*", metric):
+            raise UserError(f"--metric {metric} is no metric; {suggest.nearest(metric, [*METRICS, 'pass@8'])}.")
     if parsed.results:
         return _store(parsed, words)
     if parsed.title or parsed.note:

@@ -28,6 +28,8 @@ SHARES = ("unparsed", "truncated", "ungraded")
 """Of all answers, those that are neither right nor wrong; a table shows them where it is asked to."""
 INTERVALS = {"accuracy": "ci95", "perplexity": "ci95", "mean_credit": "mean_credit_ci95"}
 """Metrics of a task, and where their interval stands."""
+METRICS = (*INTERVALS, *SHARES, "majority_vote")
+"""What `number` knows, beside ``pass@K``."""
 UNTOLD = ("seed=", "model.base_url=", "model.api_key_env=", "model.limits.")
 """Overrides by which configurations of one name are not told apart."""
 MARGIN = 0.05

@@ -10,7 +10,7 @@ from functools import cached_property
 from medrl.data.example import Example
 from medrl.grading.answer_types.base import NOTHING, UNDECIDED, AnswerType, Reading
 from medrl.grading.peeling import MOST_CHARACTERS, peel
-from medrl.grading.wording import NEGATION
+from medrl.grading.wording import NEGATION, without_denied
 
 CHINESE = {
     "是": "yes",
@@ -25,6 +25,8 @@ CHINESE = {
 }
 """The words of decisions in Chinese, where a whole answer is one of them."""
 _SUBJECT = r"\s+(?:it|they|this|that|these|those|he|she|we|there)\b(?!\s+(?:is|are|was|were)\s+no\b)"
+_DENIED = re.compile(r"\s+(?:not\b|(?:is|was|(?:would|can|must)\s+be)\s+(?:not|wrong|incorrect|unlikely|false)\b)")
+"""What takes back the decision before it: ``yes is wrong``."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Decision(AnswerType):
             return NOTHING
         named = {match[0] for match in found}
         before, after = answer[: found[0].start()], answer[found[0].end() :]
-        if len(named) > 1 or re.match(r"\s+not\b", after) or (NEGATION.search(before) and not _stated(before)):
+        if len(named) > 1:  # "maybe, not a clear yes" decides, "yes or no" does not
+            named &= {match[0] for match in self._named.finditer(without_denied(answer))}
+        if named != {found[0][0]} or _DENIED.match(after) or (NEGATION.search(before) and not _stated(before)):
             return UNDECIDED
         value = named.pop()
         return Reading(value, float(value == example.gold), alone=False)

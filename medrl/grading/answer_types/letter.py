@@ -106,7 +106,7 @@ def _leading(answer: str, letters: str, options: Sequence[str]) -> str | None:
         return None
     affirmed = LEADING.match(without_denied(answer).strip())
     if not affirmed or letter not in affirmed[0].upper():
-        return "denied"
+        return _amid(answer, letters, options) or "denied"
     rest = without_denied(rest)
     listed = {other.upper() for other in _LISTED.findall(rest)} & set(letters)
     beside = (_letters(rest, letters) | listed) - {letter}

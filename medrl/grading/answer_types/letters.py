@@ -12,6 +12,11 @@ from medrl.grading.wording import without_denied
 
 _JOINED = re.compile(r"[(\[]?[A-Z][)\].]?(?:(?:\s*(?:[,;/&+]|\band\b|[和与及])\s*)*\s*[(\[]?[A-Z][)\].]?)*")
 """Nothing but letters and what joins them: ``ACD``, ``A, C and D``, ``(A)(C)``."""
+_AROUND = re.compile(
+    r"\A(?i:both|options?|choices?|letters?|选项|选择|选)\s*(?=[(\[]?[A-Z]\b|[A-Z]{2})"
+    r"|\s*(?:\b(?:are|is)\s+(?:(?:both|all)\s+)?(?:correct|right|true)|[均都]?(?:正确|对)|\(\s*\))\Z"
+)
+"""What only says that letters are chosen: ``Both A and C``, ``Options A and C are correct``, ``选AC``; and empty brackets."""
 _OR = re.compile(r"\bor\b|或|还是", re.IGNORECASE)
 _MARKED = re.compile(r"(?:\A|[\n;,]|\band\b)\s*[(\[]?([A-Z])[)\].:]\s*", re.IGNORECASE)
 """A letter before its option's words, at the beginning of a part."""
@@ -35,7 +40,7 @@ class Letters(AnswerType):
         if len(text) > MOST_CHARACTERS:
             return NOTHING
         letters = LETTERS[: len(example.choices)]
-        answer = peel(without_denied(peel(text)))
+        answer = peel(_AROUND.sub("", peel(without_denied(peel(text)))))
         upper = answer.upper()
         if _JOINED.fullmatch(answer) or set(upper) <= set(letters):
             return self._reading(set(re.findall(r"[A-Z]", answer if _JOINED.fullmatch(answer) else upper)), letters, example)
