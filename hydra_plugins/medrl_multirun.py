@@ -16,7 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-SWEEPER = {"_target_": "hydra_plugins.medrl_multirun.PendingPoints", "pending": [], "gpus": [], "cwd": "."}
+SWEEPER = {"_target_": "hydra_plugins.medrl_multirun.PendingPoints", "pending": [], "gpus": [], "runs_per_gpu": [], "cwd": "."}
 """``hydra/sweeper=medrl``; its values are set by `medrl.jobs.multirun`."""
 LAUNCHER = {"_target_": "hydra_plugins.medrl_multirun.JobLauncher", "jobs": None}
 """``hydra/launcher=medrl``: ``jobs`` points at once; null for as many as the visible GPUs serve, and one on a CPU."""
@@ -28,10 +28,11 @@ ConfigStore.instance().store(group="hydra/launcher", name="medrl", node=LAUNCHER
 class PendingPoints(Sweeper):
     """Every combination of the values, as Hydra's own, without the points that are finished already."""
 
-    def __init__(self, pending: Sequence[int], gpus: Sequence[int], cwd: str) -> None:
+    def __init__(self, pending: Sequence[int], gpus: Sequence[int], runs_per_gpu: Sequence[int], cwd: str) -> None:
         """Args:
         pending: Numbers of the points to launch.
         gpus: How many each of them claims.
+        runs_per_gpu: How many share each of those.
         cwd: Folder that the command was given in; relative paths of the configuration start there.
         """
         self.pending = pending

@@ -66,7 +66,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
                 gc.enable()
         count = settings.hardware.gpus if settings.hardware.device == "cuda" and settings.model.runs_here else 0
         if settings.hardware.node_rank:
-            gpus.claim_for_this_process(count)
+            gpus.claim_for_this_process(count, settings.hardware.runs_per_gpu)
             join(settings, folder, stop)
             return {}
         if not (folder / "metrics.json").exists():
@@ -90,7 +90,7 @@ def run(tree: Tree, settings: Run | None = None) -> dict[str, Any]:
             held.enter_context(counting(settings, folder))  # what a process asks is paid for, however it ends
             held.callback(vllm_engine.stop)
             try:
-                gpus.claim_for_this_process(count)
+                gpus.claim_for_this_process(count, settings.hardware.runs_per_gpu)
                 begin(tree, settings, folder)
             except (UserError, Interrupted):
                 _leave_nothing(folder)

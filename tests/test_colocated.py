@@ -5,6 +5,7 @@ import inspect
 import sys
 import textwrap
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -138,6 +139,25 @@ def test_trl_asks_for_the_weights_as_ours_hands_them_over():
     assert inspect.isgeneratorfunction(VLLMGeneration._iter_named_params)
     for kind in (trl.GRPOTrainer, trl.RLOOTrainer):
         assert "_compute_loss" in vars(kind)
+
+
+def test_vllms_share_is_of_the_memory_that_the_run_may_use(monkeypatch):
+    whole = SimpleNamespace(total_memory=100 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: whole)
+    for words, share in {
+        "hardware.memory_gib=20": 0.1,
+        "hardware.runs_per_gpu=4": 0.175,
+        "hardware.memory_gib=null": 0.5,
+    }.items():
+        hardware = build.check(compose(["dry_run=true", "hardware=h200", words]).tree).hardware
+        assert vllm_engine.share_bytes(0.5, hardware, torch.device("cuda")) == share * whole.total_memory
+        assert vllm_engine.share_bytes(0.5, hardware, torch.device("cpu")) == 0
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    hardware = build.check(compose(["dry_run=true", "hardware=h200", "hardware.memory_gib=20"]).tree).hardware
+    taken = vllm_engine.memory_options(5 * 2**30, 2**30, hardware)
+    assert taken == {"gpu_memory_utilization": 0.05, "kv_cache_memory_bytes": 2 * 2**30}  # in vLLM's words it is of the whole
+    with pytest.raises(UserError, match=r"write hardware\.vllm_memory_share=0\.17 or more"):  # 3.25 GiB of 20
+        vllm_engine.memory_options(3 * 2**30, 2**30, hardware)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,18 @@ def test_what_is_said_of_it(planned):
     assert fit.of_card(asked).startswith("T4, 8 GiB, compute capability 7.5: bf16, asked for; it is slow below 8.0")
 
 
+def test_runs_that_share_a_gpu_are_each_fitted_to_their_part(planned):
+    run = planned("h200", "qwen2_5_0_5b_instruct", "hardware.runs_per_gpu=6")
+    assert run.hardware.memory_gib == int(10 * cards.known()["h200"].memory_gib / 6) / 10
+    found = fit.fitted(run)
+    held = memory.estimate(found.run, found.run.algo, found.shape, found.run.algo.max_prompt_tokens(found.run))
+    alone = fit.fitted(planned("h200", "qwen2_5_0_5b_instruct")).run
+    assert held.peak <= fit.FULL * run.hardware.memory_gib * memory.GIB
+    assert found.run.hardware.micro_batch_size < alone.hardware.micro_batch_size and not found.run.hardware.sleeps
+    assert "for each of 6 runs" in (fit.of_card(found.run) or "")
+    assert planned("h200", "qwen2_5_0_5b_instruct", "hardware.runs_per_gpu=6 hardware.memory_gib=9").hardware.memory_gib == 9
+
+
 def test_a_users_value_wins_and_the_others_are_fitted_to_it(planned):
     def of(*words):
         hardware = fit.fitted(planned("a100", "qwen2_5_3b_instruct", " ".join(words))).run.hardware

@@ -48,6 +48,7 @@ ONE_RUN = [
     ("", "hardware.gradient_checkpointing=true"),
     ("", "hardware.memory_gib=3"),
     ("hardware=a100", "hardware=h200"),
+    ("hardware=h200", "hardware=h200 hardware.runs_per_gpu=6"),
     ("", "hardware=t4 hardware.precision=fp32 hardware.rollout=transformers"),
     ("", "eval=quick"),
     ("", "eval=full"),

@@ -234,13 +234,41 @@ def test_no_two_jobs_have_one_gpu(tmp_path, monkeypatch):
         assert claim(3)[0] == "4,5,GPU-ab"
 
 
+def test_runs_that_share_a_gpu_leave_it_to_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with ExitStack() as held:
+        claimed = []
+
+        def claim(count, runs=1):
+            if (found := gpus.claim(count, runs, folder=tmp_path)) is None:
+                return None
+            claimed.append([held.enter_context(lock) for lock in found.locks])
+            return ",".join(found.gpus)
+
+        def give_back(number):
+            for lock in claimed[number]:
+                lock.close()
+
+        assert [claim(1, 2) for _ in range(4)] == ["4", "4", "5", "5"]
+        assert claim(1, 2) is claim(1) is claim(2, 2) is None
+        give_back(1)
+        assert claim(1) is None and claim(1, 2) == "4"  # the other half is still held
+        give_back(0)
+        give_back(-1)
+        assert claim(1) == "4" and claim(1, 2) is None
+
+
 def test_as_many_jobs_run_at_once_as_gpus_serve(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    one, two, cpu = ({"device": device, "gpus": count} for device, count in (("cuda", 1), ("cuda", 2), ("cpu", 1)))
+    kinds = (("cuda", 1, 1), ("cuda", 2, 1), ("cpu", 1, 1), ("cuda", 1, 6), ("cuda", 2, 6))
+    one, two, cpu, sixth, pairs = (dict(zip(("device", "gpus", "runs_per_gpu"), each, strict=True)) for each in kinds)
+    assert [gpus.workers(None, each) for each in (sixth, pairs)] == [18, 6] and gpus.workers(18, sixth) == 18
     assert [gpus.workers(None, each) for each in (one, two, cpu)] == [3, 1, 1] and gpus.workers(2, cpu) == 2
     with pytest.raises(UserError, match="workers=4 with 1 GPU"):
         gpus.workers(4, one)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
     assert gpus.workers(2, one) == 2  # nothing to choose between
+    assert gpus.workers(None, sixth) == 6
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert gpus.threads(1, cpu) == gpus.threads(9, one) == {} and gpus.threads(1000, cpu) == {"OMP_NUM_THREADS": "1"}
+    assert gpus.threads(1000, sixth) == {"OMP_NUM_THREADS": "1"}

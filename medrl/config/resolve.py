@@ -183,9 +183,10 @@ def _fill_hardware(hardware: DictConfig) -> None:
         return
     from medrl.training.hardware import FITTED, card_settings
 
-    named, device = hardware.get("card"), hardware.get("device")
+    named, device, runs = (hardware.get(key) for key in ("card", "device", "runs_per_gpu"))
+    runs = runs if isinstance(runs, int) and runs > 0 else 1  # anything else is told by `build`
     try:
-        found = {} if device == "cpu" else card_settings(None if named == AUTO else named, device)
+        found = {} if device == "cpu" else card_settings(None if named == AUTO else named, device, runs)
     except UserError as error:
         raise ConfigError([Problem("hardware", str(error))]) from None
     folder = frozen.root("conf") / "hardware"

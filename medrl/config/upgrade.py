@@ -39,7 +39,7 @@ def upgraded(tree: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
     if isinstance(tree.get("data_mix"), dict):
         tree["data_mix"] = {"shots": 0, "take": "random", **tree["data_mix"]}
     if isinstance(tree.get("hardware"), dict):
-        tree["hardware"] = {"card": None, "shared_prompts": False, "vllm_sleep": None, **tree["hardware"]}
+        tree["hardware"] = {"card": None, "shared_prompts": False, "vllm_sleep": None, "runs_per_gpu": 1, **tree["hardware"]}
     if isinstance(tree.get("logger"), dict):
         tree["logger"].setdefault("completions", False)
     if "algo" not in tree:

@@ -20,7 +20,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Claim:
-    """GPUs that nobody else claims until the locks are closed."""
+    """GPUs, or parts of them, that nobody else claims until the locks are closed."""
 
     gpus: tuple[str, ...]
     """As ``CUDA_VISIBLE_DEVICES`` names them."""
@@ -40,28 +40,42 @@ _own: list[Claim] = []
 """What this process has claimed for itself, as long as it lives: CUDA keeps its devices as long."""
 
 
-def claim(count: int, *, folder: Path | None = None) -> Claim | None:
-    """Claim ``count`` of the visible GPUs, all of them or none; None while too few are free. ``folder`` is of the lock files,
-    whose names carry the host; None for one that all commands of this user on this machine share.
+def claim(count: int, runs: int = 1, *, folder: Path | None = None) -> Claim | None:
+    """Claim ``count`` of the visible GPUs, all of them or none; None while too few are free. ``runs`` share each, and no run that
+    wants one to itself. ``folder`` is of the lock files, whose names carry the host; None for one that all commands of this user
+    on this machine share.
     """
     names = visible_gpus() if count else []
     folder = folder or Path(tempfile.gettempdir()) / f"medrl-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, IO[str]] = {}
+    found: dict[str, list[IO[str]]] = {}
     for name in names:
-        if len(found) < count and (lock := locks.acquire(folder / f"gpu-{platform.node()}-{name}.lock")):
-            found[name] = lock
+        if len(found) < count and (held := _held(folder / f"gpu-{platform.node()}-{name}", runs)):
+            found[name] = held
+    files = tuple(file for held in found.values() for file in held)
     if len(found) < min(count, len(names)):
-        for lock in found.values():
-            lock.close()
+        for file in files:
+            file.close()
         return None
-    return Claim(tuple(found), tuple(found.values()))
+    return Claim(tuple(found), files)
 
 
-def claim_when_free(count: int, give_up: Callable[[], bool], *, folder: Path | None = None) -> Claim | None:
+def _held(gpu: Path, runs: int) -> list[IO[str]]:
+    """The locks of a GPU, or of one of the parts in which ``runs`` share it; none where it is not free."""
+    whole = locks.acquire(gpu.with_name(f"{gpu.name}.lock"), shared=runs > 1)
+    if whole is None or runs == 1:
+        return [whole] if whole else []
+    for part in range(runs):
+        if lock := locks.acquire(gpu.with_name(f"{gpu.name}-{part}.lock")):
+            return [whole, lock]
+    whole.close()
+    return []
+
+
+def claim_when_free(count: int, give_up: Callable[[], bool], runs: int = 1, *, folder: Path | None = None) -> Claim | None:
     """The same, waited for; None where ``give_up`` came true before."""
     waiting = False
-    while (found := claim(count, folder=folder)) is None:
+    while (found := claim(count, runs, folder=folder)) is None:
         if give_up():
             return None
         if not waiting:
@@ -71,14 +85,15 @@ def claim_when_free(count: int, give_up: Callable[[], bool], *, folder: Path | N
     return found
 
 
-def claim_for_this_process(count: int) -> None:
-    """See ``count`` GPUs and no others from here on: where more are visible, those that no other run has, once there are so many.
+def claim_for_this_process(count: int, runs: int = 1) -> None:
+    """See ``count`` GPUs and no others from here on: where more are visible, those that no other run has, once there are so many;
+    ``runs`` share each.
 
     A job of a chain, a multirun or a sweep sees no more than it needs: they are claimed for it already.
     """
     visible = visible_gpus()
     if 0 < count < len(visible):
-        claimed = claim_when_free(count, give_up=lambda: False)
+        claimed = claim_when_free(count, lambda: False, runs)
         assert claimed
         _own.append(claimed)
         visible = claimed.gpus
@@ -94,17 +109,26 @@ def workers(asked: int | None, hardware: Mapping[str, Any]) -> int:
     """How many jobs run at once: as asked, or as many as the visible GPUs serve, or one. Raises `UserError` where they do not
     serve as many.
     """
-    count = needed(hardware)
-    found = len(visible_gpus()) if count else 0
-    if found <= 1:
-        return asked or 1
-    if asked and asked * count > found:
-        raise UserError(f"workers={asked} with {count} GPU(s) each need {asked * count}, and there are {found}; ask for fewer.")
-    return asked or max(1, found // count)
+    count, runs = needed(hardware), hardware["runs_per_gpu"]
+    served = at_once(count, runs)
+    if count and asked and asked > served and len(visible_gpus()) > 1:
+        raise UserError(
+            f"workers={asked} with {count} GPU(s) each, which {runs} share, and {len(visible_gpus())} GPUs: they serve {served}; "
+            "ask for fewer."
+        )
+    return asked or served
+
+
+def at_once(count: int, runs: int) -> int:
+    """How many jobs of ``count`` GPUs the visible ones serve, where ``runs`` share each; one at the least."""
+    return max(1, len(visible_gpus()) // count * runs) if count else 1
 
 
 def threads(at_once: int, hardware: Mapping[str, Any]) -> dict[str, str]:
-    """Variables of a job on a CPU that shares it with others: its share of the cores, where nothing else sets the number."""
-    if hardware["device"] != "cpu" or at_once == 1 or "OMP_NUM_THREADS" in os.environ:
+    """Variables of a job that shares the cores with others, on a CPU or on a GPU that it shares: its part of them, where nothing
+    else sets the number.
+    """
+    alone = hardware["device"] != "cpu" and hardware["runs_per_gpu"] == 1
+    if alone or at_once == 1 or "OMP_NUM_THREADS" in os.environ:
         return {}
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}

@@ -25,7 +25,6 @@ from medrl.jobs.job import CHECKPOINTED, POLL_SECONDS, Job, JobResult
 from medrl.jobs.resolved import program
 from medrl.jobs.shutdown import GracefulShutdown
 from medrl.tracking import run_folder
-from medrl.training.hardware import visible_gpus
 
 STOP = "stop"
 """File of a multirun's folder that stops every point of it, on whatever machine."""
@@ -51,6 +50,8 @@ class Point:
     """Whether it ends with the command that started it."""
     gpus: int = 0
     """How many it claims."""
+    runs_per_gpu: int = 1
+    """How many runs share each of them."""
 
     @classmethod
     def of(cls, hydra: Any, job: int, overrides: Sequence[str]) -> Point:
@@ -64,6 +65,7 @@ class Point:
             cwd=hydra.sweeper.cwd,
             attended=not launcher.startswith(UNATTENDED),
             gpus=hydra.sweeper.gpus[job] if shares else 0,
+            runs_per_gpu=hydra.sweeper.runs_per_gpu[job],
         )
 
     def stop_requested(self) -> bool:
@@ -102,9 +104,9 @@ def run_here(points: Sequence[Point], at_once: int | None) -> None:
     them with the file `STOP`. Raises `Interrupted` at a second signal.
     """
     shutdown = GracefulShutdown()  # does not listen, because the command does
-    most = max(point.gpus for point in points)
-    at_once = min(at_once or max(1, len(visible_gpus()) // most if most else 1), len(points))
-    threads = gpus.threads(at_once, {"device": "cuda" if most else "cpu"})
+    most, runs = max(point.gpus for point in points), min(point.runs_per_gpu for point in points)
+    at_once = min(at_once or gpus.at_once(most, runs), len(points))
+    threads = gpus.threads(at_once, {"device": "cuda" if most else "cpu", "runs_per_gpu": runs})
     with ThreadPoolExecutor(at_once) as pool:
         try:
             jobs = [pool.submit(run, point, shutdown, threads) for point in points]
@@ -124,7 +126,7 @@ def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] |
     def stopped() -> bool:
         return point.stop_requested() or shutdown.signal is not None or shutdown.repeated
 
-    claim = None if stopped() else gpus.claim_when_free(point.gpus, stopped)
+    claim = None if stopped() else gpus.claim_when_free(point.gpus, stopped, point.runs_per_gpu)
     if claim is None:
         return JobResult(CHECKPOINTED[1], 0.0)
     log = point.folder / f"{point.number}.log"

@@ -23,11 +23,13 @@ _held: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 os.register_at_fork(after_in_child=lambda: [file.close() for file in _held])
 
 
-def acquire(path: Path) -> IO[str] | None:
-    """The opened file, which nobody else can acquire until it is closed; None where somebody holds it."""
+def acquire(path: Path, *, shared: bool = False) -> IO[str] | None:
+    """The opened file, which nobody else can acquire until it is closed, unless all do so ``shared``; None where somebody holds
+    it.
+    """
     file = path.open("a+", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None

@@ -98,8 +98,9 @@ class Multirun:
         """Hand the pending points, by number, to Hydra's own multirun; what the launcher failed with, if it did. Raises
         `Interrupted` where a second signal came, or the first where the points go on unattended.
         """
-        needed = [gpus.needed(each.tree["hardware"]) for each in pending.values()]
-        sweeper = {"cwd": str(Path.cwd()), "pending": list(pending), "gpus": needed}
+        sections = [each.tree["hardware"] for each in pending.values()]
+        needed, runs = [gpus.needed(each) for each in sections], [each["runs_per_gpu"] for each in sections]
+        sweeper = {"cwd": str(Path.cwd()), "pending": list(pending), "gpus": needed, "runs_per_gpu": runs}
         words = [override("hydra.sweep.dir", str(folder)), *(override(f"hydra.sweeper.{key}", sweeper[key]) for key in sweeper)]
         if self.launcher == "joblib" and not any(word.startswith(N_JOBS) for word in self.of_hydra):
             words.append(f"{N_JOBS}{min(len(pending), os.cpu_count() or 1)}")  # an idle worker lives on for minutes after a kill

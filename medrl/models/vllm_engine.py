@@ -193,9 +193,9 @@ def _awake(policy: Any, context_tokens: int, hardware: Hardware, longest: int) -
     device, least, wanted = policy.device, 0, 0
     if cuda := device.type == "cuda":
         share = USUAL_SHARE if isinstance(hardware.vllm_memory_share, str) else hardware.vllm_memory_share
-        most = share_bytes(0.92, device)
+        most = share_bytes(0.92, hardware, device)
         least = min(weight_bytes(plain(policy), hardware.precision) + BESIDE_WEIGHTS, most)
-        wanted = min(max(share_bytes(share, device), least), most)
+        wanted = min(max(share_bytes(share, hardware, device), least), most)
     found = _standing(policy, hardware, longest, range(least, sys.maxsize))
     awake = found and not (cuda and found.llm.llm_engine.is_sleeping())
     if moved := not awake and (found.size if found else wanted) > _free(device):
@@ -217,11 +217,14 @@ def _awake(policy: Any, context_tokens: int, hardware: Hardware, longest: int) -
             policy.to(device)
 
 
-def share_bytes(share: float, device: Any) -> int:
-    """What a share of a GPU's memory is in bytes; 0 on processors."""
+def share_bytes(share: float, hardware: Hardware, device: Any) -> int:
+    """What a share of the memory that a run may use of a GPU is in bytes; 0 on processors."""
     import torch
 
-    return int(share * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
+    if device.type != "cuda":
+        return 0
+    whole = int(torch.cuda.get_device_properties(device).total_memory)
+    return int(share * min(whole, (hardware.memory_gib or math.inf) * 2**30))
 
 
 def plain(policy: Any) -> Any:
@@ -234,16 +237,17 @@ def weight_bytes(model: Any, precision: str) -> int:
     return int(model.num_parameters()) * (4 if precision == "fp32" else 2)
 
 
-def memory_options(wanted: int, weights: int) -> dict[str, Any]:
+def memory_options(wanted: int, weights: int, hardware: Hardware) -> dict[str, Any]:
     """How an engine takes ``wanted`` bytes of a GPU, its weights among them, in vLLM's words. The cache is said in bytes: left to
     itself, vLLM measures what is free before and after a step, and ends with an error where another process gives memory back in
     between, so that several runs could not share a card. Raises `UserError` where there is no room for a cache.
     """
     import torch
 
-    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    device = torch.device("cuda", torch.cuda.current_device())
+    total = torch.cuda.get_device_properties(device).total_memory
     if (cache := wanted - weights - COMPUTING) < LEAST_CACHE:
-        enough = math.ceil(100 * (weights + COMPUTING + LEAST_CACHE) / total) / 100
+        enough = math.ceil(100 * (weights + COMPUTING + LEAST_CACHE) / share_bytes(1, hardware, device)) / 100
         raise UserError(
             f"vLLM is given {wanted / 2**30:.1f} GiB of the GPU, of which its weights take {weights / 2**30:.1f} GiB and its "
             f"computation {COMPUTING / 2**30:.1f}; write hardware.vllm_memory_share={enough:g} or more, or "
@@ -304,7 +308,7 @@ def engine_for(policy: Any, hardware: Hardware, tokens: int, size: int) -> Any:
     model = plain(policy)
     todo = "raise hardware.vllm_memory_share, or write hardware.rollout=transformers"
     with loading.explained(str(model.name_or_path or type(model).__name__), todo, "cannot be run by vLLM"):
-        options = memory_options(size, weight_bytes(model, hardware.precision)) if hardware.device == "cuda" else {}
+        options = memory_options(size, weight_bytes(model, hardware.precision), hardware) if hardware.device == "cuda" else {}
         llm = _new(shape_of(model), tokens, hardware, options)
     _started.append(_Started(_shape(policy, hardware), tokens, size, llm))
     atexit.register(stop)  # before what vLLM and torch have registered is done

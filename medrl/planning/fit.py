@@ -157,7 +157,9 @@ def of_card(run: Run) -> str | None:
         "fp16": "asked for" if modern else f"which is fast there; bf16 is from {cards.BF16_SINCE} on",
         "bf16": "which is fast there" if modern else f"asked for; it is slow below {cards.BF16_SINCE}, where fp16 is fast",
     }
-    said = f"{card.name}, {hardware.memory_gib or card.memory_gib:g} GiB, compute capability {card.capability}: "
+    said = f"{card.name}, {hardware.memory_gib or card.memory_gib:g} GiB"
+    said += f" for each of {hardware.runs_per_gpu} runs" if hardware.runs_per_gpu > 1 else ""
+    said += f", compute capability {card.capability}: "
     said += f"{hardware.precision}, {why[hardware.precision]}"
     if run.algo.uses_rollout_engine:
         said += f"; rollouts by {hardware.rollout}"

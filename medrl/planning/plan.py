@@ -157,7 +157,13 @@ def _estimate(run: Run, measured: Shape | None, planned: dict[str, Any]) -> dict
     new, steps = run.eval.max_new_tokens, planned["batch"].get("steps in all")
     prompt = min(run.data_mix.max_prompt_tokens, run.model.context_tokens - new)
     answers = duration.of_answers(run, found, planned["evaluation"]["completions"], prompt, new)
-    seconds: dict[str, Any] = {"card": found.card.name, "step": None, "training": None, "evaluation": answers}
+    seconds: dict[str, Any] = {
+        "card": found.card.name,
+        "shared": run.hardware.runs_per_gpu > 1,
+        "step": None,
+        "training": None,
+        "evaluation": answers,
+    }
     if isinstance(run.algo, TrainedAlgo):
         took = duration.of_training(run, run.algo, found, min(planned["tokens"]["mean"], run.algo.max_prompt_tokens(run)))
         seconds |= {"step": took.step, "training": steps and took.before + steps * took.step}

@@ -154,7 +154,7 @@ class LocalSweep:
             claim.close()
             return True
         hardware = run.tree["hardware"]
-        devices = gpus.claim(gpus.needed(hardware) if len(visible_gpus()) > 1 else 0)
+        devices = gpus.claim(gpus.needed(hardware) if len(visible_gpus()) > 1 else 0, hardware["runs_per_gpu"])
         if devices is None:
             claim.close()
             return False

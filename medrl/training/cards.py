@@ -44,7 +44,7 @@ def key_of(driver_name: str, gib: int) -> str | None:
     return min(found, key=lambda key: abs(known()[key].memory_gib - gib), default=None)
 
 
-def settings(capability: float, gib: int | None) -> dict[str, Any]:
+def settings(capability: float, gib: float | None) -> dict[str, Any]:
     """What a card alone decides of ``hardware``; the model's shape decides the rest (`medrl.planning.fit`)."""
     return {
         "device": "cuda",

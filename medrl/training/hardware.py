@@ -37,7 +37,7 @@ class Hardware(Identified):
     kind: ClassVar[str] = "hardware"
     not_learned: ClassVar[frozenset[str]] = frozenset(
         {
-            "device", "card", "gpus", "nodes", "node_rank", "rendezvous", "sharding", "micro_batch_size",
+            "device", "card", "gpus", "runs_per_gpu", "nodes", "node_rank", "rendezvous", "sharding", "micro_batch_size",
             "gradient_checkpointing", "shared_prompts", "vllm_memory_share", "vllm_sleep", "memory_gib",
         }
     )  # fmt: skip
@@ -49,6 +49,9 @@ class Hardware(Identified):
     another, of which only the driver knows something."""
     precision: Literal["fp32", "fp16", "bf16"]
     """What the forward and backward passes compute in."""
+    runs_per_gpu: Annotated[int, Gt(0), Most(64, "each run holds weights of its own")]
+    """How many runs share a GPU: so many points of ``-m`` or of a sweep run at once on each, and ``auto`` plans
+    each within its part of the memory. For models that leave most of a large card idle."""
     gpus: Annotated[int, Gt(0), Most(128, "no machine has more; add machines with hardware.nodes")]
     """Processes that train on this node, one a GPU; on a CPU, so many processes share it."""
     nodes: Annotated[int, Gt(0), Most(10**4, "no cluster trains one run on more")]
@@ -72,7 +75,7 @@ class Hardware(Identified):
     """What generates: in training, in evaluation, for preference pairs, in `medrl.predict` and `medrl.verify`. Single answers
     (`medrl.chat`), samples of the reward audit and ``eval.eval_steps`` are transformers' always."""
     vllm_memory_share: Annotated[float, Gt(0), Le(1)] | Literal["auto"]
-    """Share of the GPU's memory that vLLM takes, beside training and outside it; outside it more, where that does not hold the
+    """Share of ``memory_gib`` that vLLM takes, beside training and outside it; outside it more, where that does not hold the
     weights. ``auto`` holds its weights and the cache of a round of completions, or less of the cache where training would not fit
     beside it; outside training 0.3."""
     vllm_sleep: bool | None
@@ -96,6 +99,8 @@ class Hardware(Identified):
             yield Problem("sharding", f"{self.sharding} needs GPUs; write hardware.sharding=none")
         if self.sharding in ("zero2", "zero3") and not find_spec("deepspeed"):
             yield Problem("sharding", f"{self.sharding} is DeepSpeed's: pip install 'medrl[deepspeed]', or write fsdp")
+        if self.device == "cpu" and self.runs_per_gpu > 1:
+            yield Problem("runs_per_gpu", "shares a GPU; on processors write hydra.launcher.jobs=N, or workers=N of a sweep")
         if self.device == "cpu" and self.rollout == "vllm":
             yield Problem("rollout", "vllm needs a GPU; write hardware.rollout=transformers")
         if self.device == "cpu" and self.precision == "fp16":
@@ -133,7 +138,7 @@ class Hardware(Identified):
     @property
     def sleeps(self) -> bool:
         """Whether vLLM gives its memory back while the policy learns."""
-        small = self.memory_gib is not None and self.memory_gib < MEMORY_FOR_BOTH
+        small = self.memory_gib is not None and self.memory_gib * self.runs_per_gpu < MEMORY_FOR_BOTH
         return small if self.vllm_sleep is None else self.vllm_sleep
 
     def sharding_arguments(self) -> dict[str, Any]:
@@ -216,16 +221,21 @@ def _visible_devices() -> list[str] | None:
     return [entry.strip() for entry in inherited.split(",") if entry.strip() not in ("", "-1")]
 
 
-def card_settings(card: str | None, device: str) -> dict[str, Any]:
-    """What ``auto`` becomes for a card by its name in ``cards.yaml``, or for the first GPU here; nothing without one. With the
-    device ``cuda`` one of which nothing is known is taken for a newer one. Raises `UserError` as `detected_gpus`.
+def card_settings(card: str | None, device: str, runs: int = 1) -> dict[str, Any]:
+    """What ``auto`` becomes for a card by its name in ``cards.yaml``, or for the first GPU here, shared by so many runs; nothing
+    without one. With the device ``cuda`` one of which nothing is known is taken for a newer one. Raises `UserError` as
+    `detected_gpus`.
     """
     if found := cards.known().get(card or ""):
-        return {"card": card, **cards.settings(found.capability, found.memory_gib)}
+        return {"card": card, **cards.settings(found.capability, _part(found.memory_gib, runs))}
     if not card and (names := detected_gpus()):
         capability, gib = _capability_and_memory()
-        return {"card": cards.key_of(names[0], gib), **cards.settings(capability, gib)}
+        return {"card": cards.key_of(names[0], gib), **cards.settings(capability, _part(gib, runs))}
     return {"card": None, **cards.settings(cards.BF16_SINCE, None)} if device == "cuda" else {}
+
+
+def _part(gib: int, runs: int) -> float:
+    return gib if runs == 1 else int(10 * gib / runs) / 10
 
 
 MEMORY_FOR_BOTH = 40

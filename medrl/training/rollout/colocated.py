@@ -85,7 +85,7 @@ def engine_class() -> type[Any]:
 
         def _init_vllm(self) -> None:
             place = self.accelerator
-            size = vllm_engine.share_bytes(self.gpu_memory_utilization, place.device)
+            size = vllm_engine.share_bytes(self.gpu_memory_utilization, self._hardware, place.device)
             self.llm = vllm_engine.engine_for(self.model, self._hardware, self.max_model_length, size)
             set_seed(self._seed + place.process_index)
             if self.enable_sleep_mode != self.llm.llm_engine.is_sleeping():
