@@ -132,13 +132,13 @@ def run(point: Point, shutdown: GracefulShutdown, variables: Mapping[str, str] |
     log = point.folder / f"{point.number}.log"
     environment = {**claim.environment, **(variables or {})}
     process = Job(program(point.overrides), log=log, environment=environment, folder=point.cwd, claims=claim.locks)
-    print(f"point {point.number}: started, {log}", flush=True)
+    print(f"point {point.number}: started, {log}\n", end="", flush=True)  # in one piece: others start at the same moment
     job.run([process], shutdown, stop=point.stop_requested)
     result = process.result
     assert result is not None
     run_folder.write_json(point.folder / f"{point.number}.json", result._asdict())
     ending = "finished" if result.exit_code == 0 else "stopped" if result.checkpointed else f"failed, {result}"
-    print(f"point {point.number}: {ending} after {result.seconds:.0f} s", flush=True)
+    print(f"point {point.number}: {ending} after {result.seconds:.0f} s\n", end="", flush=True)
     return result
 
 
