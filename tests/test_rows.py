@@ -116,6 +116,10 @@ FILES = {
     "chinese.csv": table(TWO, encoding="gb18030"),
     "own.xlsx": excel(TWO),
     "own.parquet": parquet_of(TWO),
+    "LOUD.CSV": table(TWO),
+    "LOUD.TSV": table(TWO, "\t"),
+    "Loud.JSONL.GZ": gzip.compress(lines(TWO)),
+    "LOUD.XLSX": excel(TWO),
 }
 
 

@@ -98,9 +98,14 @@ def files(path: Path, split: str) -> list[Path]:
     return chosen or found
 
 
+def suffix_of(name: str) -> str:
+    """Which of `SUFFIXES` a file's name ends in, large letters or small; empty where it is none."""
+    return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(suffix)), "")
+
+
 def _rows_in(folder: Path) -> list[Path]:
     """The files of rows in a folder, without what `datasets` writes about them."""
-    return sorted(file for file in folder.iterdir() if file.name.endswith(SUFFIXES) and file.name not in ABOUT_ROWS)
+    return sorted(file for file in folder.iterdir() if suffix_of(file.name) and file.name not in ABOUT_ROWS)
 
 
 def read(path: Path, config: str = "") -> Iterator[Row]:
@@ -109,7 +114,7 @@ def read(path: Path, config: str = "") -> Iterator[Row]:
     Raises:
         UserError: no such file, it is damaged, of a kind that is not known, or its columns cannot be told apart.
     """
-    suffix = next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(suffix)), "")
+    suffix = suffix_of(path.name)
     if not suffix:
         raise UserError(f"{path} is of no kind that can be read; there is {', '.join(SUFFIXES)}.")
     number, name = 0, str(path)
@@ -144,7 +149,7 @@ def _damaged(path: Path, number: int, error: object) -> UserError:
 
 def _content(path: Path) -> bytes:
     content = path.read_bytes()
-    return gzip.decompress(content) if path.suffix == ".gz" else content
+    return gzip.decompress(content) if path.suffix.lower() == ".gz" else content
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
@@ -152,7 +157,7 @@ def _content(path: Path) -> bytes:
 
 def _jsonl(path: Path) -> Iterator[Numbered]:
     """A JSON object a line, in UTF-8 or with the mark of UTF-16."""
-    opener = gzip.open if path.suffix == ".gz" else open
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "rb") as file:
         encoding = _unicode(file.read(2))
     with opener(path, "rt", encoding=encoding) as file:
@@ -258,7 +263,7 @@ def _by_name(values: Any) -> bool:
 
 def _csv(path: Path) -> Iterator[Numbered]:
     text = _decoded(_content(path), path.name)
-    return _delimited(path, text, "\t" if ".tsv" in path.suffixes else _separator(path, text))
+    return _delimited(path, text, "\t" if suffix_of(path.name).startswith(".tsv") else _separator(path, text))
 
 
 def _decoded(content: bytes, name: str) -> str:

@@ -111,7 +111,7 @@ class Rows(Task):
         path: str | None = getattr(self, split)
         if path is None:
             return Location(("default",), split, yours=split)
-        if Path(path).exists() or path.endswith(readers.SUFFIXES):
+        if Path(path).exists() or readers.suffix_of(path):
             return Location(("default",), split, file=Path(path))
         if named := REPOSITORY.fullmatch(path):
             return Location((named["config"] or "default",), named["split"] or split, repository=named["name"])
@@ -135,7 +135,7 @@ class Rows(Task):
                 yield Problem(split, str(error).rstrip("."))
                 continue
             for path in paths:
-                if not path.name.endswith(readers.SUFFIXES):
+                if not readers.suffix_of(path.name):
                     yield Problem(split, f"{path} is of no kind that can be read; there is {', '.join(readers.SUFFIXES)}")
                 elif not path.is_file():
                     yield Problem(split, f"{path} is no file; write the path of one, from the folder in which the command runs")
