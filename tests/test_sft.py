@@ -31,6 +31,8 @@ def test_packed_rows_do_not_see_each_other(compose, tmp_path):
     apart, _ = first_loss(compose, tmp_path / "apart", mix, "algo.batch_size=8")
     packed, job = first_loss(compose, tmp_path / "packed", mix, "algo.batch_size=1", "algo.packing=true")
     assert packed == pytest.approx(apart, rel=1e-4)
+    several, _ = first_loss(compose, tmp_path / "several", mix, "algo.batch_size=2", "algo.packing=true", "algo.max_tokens=1024")
+    assert several == pytest.approx(apart, rel=1e-4)
     sees = job.policy.forward
     job.policy.forward = lambda position_ids, **inputs: sees(**inputs)  # a model that takes no heed of positions
     with pytest.raises(UserError, match=r"packed rows would see each other in Qwen2ForCausalLM.*set algo\.packing=false"):

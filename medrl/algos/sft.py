@@ -170,12 +170,15 @@ def imitating(algo: TrainedAlgo, job: Job, rows: Any, packed: int | None = None,
     """
     from trl import SFTConfig, SFTTrainer
 
-    multiple = None
+    arguments, multiple = algo.arguments(job), None
     if packed is not None:
         multiple = flex_attention.prepare_for_packing(job.policy)
         check_apart(job.policy)
+        if multiple is None:  # every token is compared with all of its micro-batch: one sequence each
+            arguments["gradient_accumulation_steps"] *= arguments["per_device_train_batch_size"]
+            arguments["per_device_train_batch_size"] = 1
     config = SFTConfig(
-        **algo.arguments(job),
+        **arguments,
         max_length=packed,  # TRL packs up to it and cuts nothing, since longer rows are left out before
         packing=packed is not None,
         eval_packing=False,
