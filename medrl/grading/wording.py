@@ -32,7 +32,7 @@ def denied(text: str) -> bool:
 _DENIED_PART = re.compile(
     r"(?:\b(?:but\s+)?(?:not|cannot|rather\s+than|instead\s+of|never|neither|nor|except|excluding|unlikely\s+to\s+be)\b|n't\b"
     r"|\b(?:(?:any|every|no)thing|all)\s+but\b|\bother\s+than\b|而不是|不是|而非|不选|排除)(?:(?!\bbut\b)[^,.;:!?()])*"
-    r"|(?:\b[A-Z],\s*(?=(?:and\s+|or\s+)?[A-Z]\b))*[^,.;:!?()]*?(?:\b(?:is|are|was|were|(?:would|must|can|could)\s+be)(?:"
+    r"|(?:\b[A-Z],\s*(?=(?:and\s+|or\s+)?[A-Z]\b))*(?:(?!\b(?:because|since|as|while|whereas)\b)[^,.;:!?()])*?(?:\b(?:is|are|was|were|(?:would|must|can|could)\s+be)(?:"
     r"\s+(?:wrong|incorrect|unlikely(?!\s+to\s+be)|less\s+likely|false|excluded|ruled\s+out|the\s+wrong\s+(?:answer|choice|option))"
     r"|(?:\s+not|n't)\s+(?:the\s+)?(?:(?:right|correct|best)\s+)?(?:answer|choice|option|right|correct|true)\b(?=\s*(?:[,.;:!?()]|\Z)))"
     r"|错误|不正确)",
