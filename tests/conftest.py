@@ -5,6 +5,7 @@ import gc
 import hashlib
 import os
 import pickle
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,10 @@ from medrl.rewards.base import RewardSet
 # The same examples in every run: a red test is a change of ours, never a lucky draw. Slow machines are no mistake either.
 settings.register_profile("medrl", deadline=None, derandomize=True, max_examples=150)
 settings.load_profile("medrl")
+
+# nohup ignores the one and a shell's & the other, for the processes that tests start, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Compose = Callable[[Sequence[str]], Tree]
 GOLDEN = Path(__file__).parent / "golden"
